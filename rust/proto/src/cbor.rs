@@ -1,0 +1,228 @@
+//! Deterministic CBOR (RFC 8949 §4.2) on `serde_cbor`, which stays behind this module.
+//!
+//! Bytes from outside are walked before a decoder sees them: definite lengths, shortest forms,
+//! sorted unique keys, no tags, no floats, at most [`MAX_DEPTH`] levels and [`MAX_ITEMS`] items, no
+//! trailing bytes. What passes allocates in proportion to its length.
+
+use serde_cbor::Value as Raw;
+
+use crate::error::Error;
+
+/// Deepest nesting of arrays and maps. Records travel as byte strings and are counted anew.
+pub(crate) const MAX_DEPTH: usize = 4;
+/// Most data items in one encoding; with it a decoded tree is bounded whatever the bytes say.
+pub(crate) const MAX_ITEMS: usize = 4096;
+
+/// A CBOR data item of the subset that the protocol speaks.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Value(Raw);
+
+impl Value {
+    pub(crate) fn uint(n: impl Into<u64>) -> Self {
+        Self(Raw::Integer(i128::from(n.into())))
+    }
+
+    pub(crate) fn int(n: i64) -> Self {
+        Self(Raw::Integer(i128::from(n)))
+    }
+
+    pub(crate) fn bytes(bytes: &[u8]) -> Self {
+        Self(Raw::Bytes(bytes.to_vec()))
+    }
+
+    pub(crate) fn text(text: &str) -> Self {
+        Self(Raw::Text(text.to_owned()))
+    }
+
+    pub(crate) fn bool(b: bool) -> Self {
+        Self(Raw::Bool(b))
+    }
+
+    pub(crate) fn null() -> Self {
+        Self(Raw::Null)
+    }
+
+    pub(crate) fn array(items: impl IntoIterator<Item = Self>) -> Self {
+        Self(Raw::Array(items.into_iter().map(|item| item.0).collect()))
+    }
+
+    pub(crate) fn map(entries: impl IntoIterator<Item = (Self, Self)>) -> Self {
+        Self(Raw::Map(entries.into_iter().map(|(key, value)| (key.0, value.0)).collect()))
+    }
+
+    /// The deterministic encoding. `serde_cbor` sorts maps by type, length and bytes, which is the
+    /// order of RFC 8949 §4.2.1 for keys that are integers or strings.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        serde_cbor::to_vec(&self.0).expect("integers, strings and containers always encode")
+    }
+
+    /// Decodes exactly one item in deterministic form.
+    pub(crate) fn decode(what: &'static str, bytes: &[u8]) -> Result<Self, Error> {
+        let mut walk = Walk { rest: bytes, items: 0 };
+        walk.item(0).and_then(|()| {
+            if walk.rest.is_empty() { Ok(()) } else { Err("trailing bytes") }
+        })
+        .map_err(|reason| Error::malformed(what, reason))?;
+        serde_cbor::from_slice(bytes)
+            .map(Self)
+            .map_err(|error| Error::malformed(what, error.to_string()))
+    }
+
+    pub(crate) fn into_array(self, what: &'static str) -> Result<Fields, Error> {
+        match self.0 {
+            Raw::Array(items) => Ok(Fields { what, items: items.into_iter() }),
+            _ => Err(Error::malformed(what, "not an array")),
+        }
+    }
+
+    pub(crate) fn into_map(self, what: &'static str) -> Result<Vec<(Self, Self)>, Error> {
+        match self.0 {
+            Raw::Map(map) => Ok(map.into_iter().map(|(k, v)| (Self(k), Self(v))).collect()),
+            _ => Err(Error::malformed(what, "not a map")),
+        }
+    }
+
+    pub(crate) fn into_bytes(self, what: &'static str) -> Result<Vec<u8>, Error> {
+        match self.0 {
+            Raw::Bytes(bytes) => Ok(bytes),
+            _ => Err(Error::malformed(what, "not a byte string")),
+        }
+    }
+
+    pub(crate) fn into_fixed<const N: usize>(self, what: &'static str) -> Result<[u8; N], Error> {
+        <[u8; N]>::try_from(self.into_bytes(what)?)
+            .map_err(|bytes| Error::malformed(what, format!("{} bytes, not {N}", bytes.len())))
+    }
+
+    pub(crate) fn into_text(self, what: &'static str) -> Result<String, Error> {
+        match self.0 {
+            Raw::Text(text) => Ok(text),
+            _ => Err(Error::malformed(what, "not a text string")),
+        }
+    }
+
+    pub(crate) fn into_bool(self, what: &'static str) -> Result<bool, Error> {
+        match self.0 {
+            Raw::Bool(b) => Ok(b),
+            _ => Err(Error::malformed(what, "not a boolean")),
+        }
+    }
+
+    pub(crate) fn into_uint<T: TryFrom<u64>>(self, what: &'static str) -> Result<T, Error> {
+        match self.0 {
+            Raw::Integer(n) => u64::try_from(n)
+                .ok()
+                .and_then(|n| T::try_from(n).ok())
+                .ok_or_else(|| Error::malformed(what, format!("{n} is out of range"))),
+            _ => Err(Error::malformed(what, "not an unsigned integer")),
+        }
+    }
+
+    /// `None` for null.
+    pub(crate) fn optional(self) -> Option<Self> {
+        if self.0 == Raw::Null { None } else { Some(self) }
+    }
+
+    pub(crate) fn as_int(&self) -> Option<i128> {
+        match &self.0 {
+            Raw::Integer(n) => Some(*n),
+            _ => None,
+        }
+    }
+}
+
+/// The items of an array, taken in turn. What is left over belongs to a later version.
+pub(crate) struct Fields {
+    what: &'static str,
+    items: std::vec::IntoIter<Raw>,
+}
+
+impl Fields {
+    pub(crate) fn take(&mut self) -> Result<Value, Error> {
+        self.items
+            .next()
+            .map(Value)
+            .ok_or_else(|| Error::malformed(self.what, "too few items"))
+    }
+
+    /// All remaining items, at most `limit`.
+    pub(crate) fn list(self, limit: usize) -> Result<impl Iterator<Item = Value>, Error> {
+        if self.items.len() > limit {
+            return Err(Error::malformed(
+                self.what,
+                format!("{} items, the limit is {limit}", self.items.len()),
+            ));
+        }
+        Ok(self.items.map(Value))
+    }
+}
+
+/// Walks an encoding without building anything.
+struct Walk<'a> {
+    rest: &'a [u8],
+    items: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn take(&mut self, n: u64) -> Result<&'a [u8], &'static str> {
+        let n = usize::try_from(n).map_err(|_| "a length beyond the end")?;
+        let (head, tail) = self.rest.split_at_checked(n).ok_or("a length beyond the end")?;
+        self.rest = tail;
+        Ok(head)
+    }
+
+    /// The major type and argument of the next head, in shortest form.
+    fn head(&mut self) -> Result<(u8, u64), &'static str> {
+        let first = self.take(1)?[0];
+        let (major, info) = (first >> 5, first & 0x1f);
+        let width = match info {
+            0..=23 => return Ok((major, u64::from(info))),
+            24..=27 => 1_u64 << (info - 24),
+            31 => return Err("an indefinite length"),
+            _ => return Err("a reserved head"),
+        };
+        let argument = self.take(width)?.iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+        let least = match width {
+            1 => 24,
+            2 => 1 << 8,
+            4 => 1 << 16,
+            _ => 1 << 32,
+        };
+        if major != 7 && argument < least {
+            return Err("not the shortest form");
+        }
+        Ok((major, argument))
+    }
+
+    fn item(&mut self, depth: usize) -> Result<(), &'static str> {
+        self.items += 1;
+        if self.items > MAX_ITEMS {
+            return Err("too many items");
+        }
+        let (major, argument) = self.head()?;
+        match major {
+            0 | 1 => Ok(()),
+            2 => self.take(argument).map(drop),
+            3 => std::str::from_utf8(self.take(argument)?).map(drop).map_err(|_| "text that is not UTF-8"),
+            4 | 5 if depth == MAX_DEPTH => Err("nested too deeply"),
+            4 => (0..argument).try_for_each(|_| self.item(depth + 1)),
+            5 => {
+                let mut last: &[u8] = &[];
+                for _ in 0..argument {
+                    let start = self.rest;
+                    self.item(depth + 1)?;
+                    let key = &start[..start.len() - self.rest.len()];
+                    if key <= last {
+                        return Err("map keys not sorted or not unique");
+                    }
+                    last = key;
+                    self.item(depth + 1)?;
+                }
+                Ok(())
+            }
+            7 if (20..=22).contains(&argument) => Ok(()),
+            6 => Err("a tag"),
+            _ => Err("a float or simple value"),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The protocol's settings: every timer and limit, with its default and its reason.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Settings of one topic's protocol. All durations are real time on the local monotonic clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Most peers that the address book holds. 1 to 100,000; default 10,000. A newcomer beyond it
+    /// is refused and counted; nobody is displaced.
+    pub capacity: usize,
+    /// How long others keep this node without hearing of it. 1 s to 30 days; `None` derives it from
+    /// the size of the book: three heartbeats, at least 15 min. The node heartbeats within a third.
+    pub expiration: Option<Duration>,
+    /// Neighbours in the overlay (HyParView's active view). Default 5, as in the paper.
+    pub neighbours: usize,
+    /// Trickle's smallest interval between two reconciliations (RFC 6206, Imin). Default 100 ms.
+    pub sync_interval_min: Duration,
+    /// Trickle's largest interval (RFC 6206, Imax). Default 60 s.
+    pub sync_interval_max: Duration,
+    /// How often a peer that is not a neighbour is dialled for a reconciliation. Default 15 min.
+    pub far_sync_interval: Duration,
+    /// A link that serves only a sync closes once idle for this long. Default 5 s.
+    pub link_idle: Duration,
+    /// First delay of a redial while isolated. Default 0.5 s, jittered by a fifth.
+    pub redial_min: Duration,
+    /// Largest delay of a redial while isolated. Default 5 s.
+    pub redial_max: Duration,
+    /// How long a leave waits for the acknowledgement of every linked peer. Default 500 ms.
+    pub leave_timeout: Duration,
+    /// Newcomers that are synced at a time; others are passed on to other members. Default 32.
+    pub concurrent_syncs: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            capacity: 10_000,
+            expiration: None,
+            neighbours: 5,
+            sync_interval_min: Duration::from_millis(100),
+            sync_interval_max: Duration::from_secs(60),
+            far_sync_interval: Duration::from_secs(15 * 60),
+            link_idle: Duration::from_secs(5),
+            redial_min: Duration::from_millis(500),
+            redial_max: Duration::from_secs(5),
+            leave_timeout: Duration::from_millis(500),
+            concurrent_syncs: 32,
+        }
+    }
+}
+
+impl Config {
+    /// Checks every field against its limits.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the first field outside its limits.
+    pub fn validate(&self) -> Result<(), Error> {
+        let check = |field, ok: bool, reason: &str| {
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::Invalid { field, reason: reason.to_owned() })
+            }
+        };
+        let within = |d: Duration, min: Duration, max: Duration| (min..=max).contains(&d);
+        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        check("capacity", (1..=100_000).contains(&self.capacity), "must be 1 to 100,000 peers")?;
+        check(
+            "expiration",
+            self.expiration.is_none_or(|e| within(e, s(1), s(30 * 86_400))),
+            "must be 1 s to 30 days",
+        )?;
+        check("neighbours", (1..=32).contains(&self.neighbours), "must be 1 to 32")?;
+        check(
+            "sync_interval_min",
+            within(self.sync_interval_min, ms(10), s(3600)),
+            "must be 10 ms to 1 h",
+        )?;
+        check(
+            "sync_interval_max",
+            within(self.sync_interval_max, self.sync_interval_min, s(3600)),
+            "must be sync_interval_min to 1 h",
+        )?;
+        check(
+            "far_sync_interval",
+            within(self.far_sync_interval, s(1), s(86_400)),
+            "must be 1 s to 1 day",
+        )?;
+        check("link_idle", within(self.link_idle, ms(100), s(3600)), "must be 100 ms to 1 h")?;
+        check("redial_min", within(self.redial_min, ms(10), s(3600)), "must be 10 ms to 1 h")?;
+        check(
+            "redial_max",
+            within(self.redial_max, self.redial_min, s(3600)),
+            "must be redial_min to 1 h",
+        )?;
+        check("leave_timeout", within(self.leave_timeout, ms(0), s(60)), "must be 0 to 60 s")?;
+        check(
+            "concurrent_syncs",
+            (1..=1024).contains(&self.concurrent_syncs),
+            "must be 1 to 1,024",
+        )
+    }
+}

@@ -1,0 +1,38 @@
+//! What can go wrong on the way in: one enum, each variant saying whether state changed.
+
+/// An error of the protocol. None of them leaves the state half-changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value is outside its limit. Nothing changed.
+    #[error("{field} {reason}")]
+    Invalid {
+        /// The field's name, as the caller knows it.
+        field: &'static str,
+        /// What is wrong, with the limit.
+        reason: String,
+    },
+    /// Bytes from outside do not decode. Nothing changed.
+    #[error("malformed {what}: {reason}")]
+    Malformed {
+        /// What the bytes should have been.
+        what: &'static str,
+        /// The first rule that they break.
+        reason: String,
+    },
+    /// The signature of a record does not verify for the key that is its id. Nothing changed.
+    #[error("the signature does not verify for the record's id")]
+    Forged,
+    /// The topic is already joined on this endpoint. Nothing changed.
+    #[error("topic {0} is already joined on this endpoint")]
+    AlreadyJoined(crate::TopicId),
+    /// The topic is not joined on this endpoint, or was left. Nothing changed.
+    #[error("topic {0} is not joined on this endpoint")]
+    NotJoined(crate::TopicId),
+}
+
+impl Error {
+    pub(crate) fn malformed(what: &'static str, reason: impl Into<String>) -> Self {
+        Self::Malformed { what, reason: reason.into() }
+    }
+}

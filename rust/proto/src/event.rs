@@ -1,0 +1,199 @@
+//! What goes into the state machine and what comes out of it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use iroh_base::TransportAddr;
+
+use crate::{
+    config::Config,
+    id::{EndpointId, TopicId},
+    record::{NodeRecord, Profile},
+};
+
+/// A link: one QUIC connection between two endpoints. The driver numbers them and never uses a
+/// number twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Which of a link's streams a frame travels on. Frames of one lane arrive in order; lanes do not
+/// wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Hello, overlay, probes, announcements: small, first in priority.
+    Control,
+    /// Reconciliation: bulk, second in priority.
+    Sync,
+}
+
+/// Why a link is closed by one of its ends: the QUIC application error code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum CloseCode {
+    /// The endpoint shuts down.
+    Shutdown,
+    /// The endpoint left every topic that the link served.
+    Leave,
+    /// Another link to the same peer took its place (design D9).
+    Replaced,
+    /// Nobody needed the link for a while.
+    Idle,
+    /// No protocol version in common, a topic that is not served, a peer that is not welcome.
+    Refused,
+    /// The control queue was full: the peer reads too slowly; a sync repairs what it missed.
+    Overflow,
+    /// A frame that does not decode or breaks a limit.
+    Protocol,
+    /// A code that this version does not know.
+    Unknown(u32),
+}
+
+impl From<CloseCode> for u32 {
+    fn from(code: CloseCode) -> Self {
+        match code {
+            CloseCode::Shutdown => 0,
+            CloseCode::Leave => 1,
+            CloseCode::Replaced => 2,
+            CloseCode::Idle => 3,
+            CloseCode::Refused => 4,
+            CloseCode::Overflow => 5,
+            CloseCode::Protocol => 6,
+            CloseCode::Unknown(code) => code,
+        }
+    }
+}
+
+impl From<u32> for CloseCode {
+    fn from(code: u32) -> Self {
+        match code {
+            0 => Self::Shutdown,
+            1 => Self::Leave,
+            2 => Self::Replaced,
+            3 => Self::Idle,
+            4 => Self::Refused,
+            5 => Self::Overflow,
+            6 => Self::Protocol,
+            code => Self::Unknown(code),
+        }
+    }
+}
+
+/// How a link came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkEnd {
+    /// We closed it.
+    Local(CloseCode),
+    /// The peer closed it.
+    Remote(CloseCode),
+    /// Nothing was heard for the idle timeout.
+    TimedOut,
+    /// The transport failed otherwise (reset, a peer that restarted, no route).
+    Lost,
+}
+
+/// How a topic is joined.
+#[derive(Debug, Clone)]
+pub struct TopicOptions {
+    /// What this node says of itself.
+    pub profile: Profile,
+    /// Timers and limits.
+    pub config: Config,
+}
+
+/// An event for the state machine.
+#[derive(Debug, Clone)]
+pub enum InEvent {
+    /// Join a topic: announce a record in it and gossip with its members. One topic joins once.
+    Join(TopicId, Box<TopicOptions>),
+    /// Leave a topic: tell its members, then emit [`TopicEvent::Closed`].
+    Leave(TopicId),
+    /// Replace what this node says of itself in a topic, and announce it.
+    SetProfile(TopicId, Profile),
+    /// Bootstrap peers of a topic, added to those given before; addresses replace older ones.
+    AddBootstrap(TopicId, Vec<(EndpointId, Vec<TransportAddr>)>),
+    /// A lookup on the local network saw a member of a topic.
+    Found(TopicId, EndpointId, Vec<TransportAddr>),
+    /// This endpoint's own addresses, all of them; announced in every topic if they changed.
+    SetAddresses(Vec<TransportAddr>),
+    /// A link is open: `dialled` by this endpoint, or accepted. The driver announces each link once.
+    LinkOpened {
+        /// The link.
+        link: LinkId,
+        /// The authenticated id of the other end.
+        peer: EndpointId,
+        /// Whether this endpoint dialled it.
+        dialled: bool,
+    },
+    /// A link is gone. Comes once for each open link, also where the state asked for the close.
+    LinkClosed(LinkId, LinkEnd),
+    /// A dial that [`OutEvent::Dial`] asked for did not lead to a link.
+    DialFailed(EndpointId),
+    /// A frame arrived, without its length prefix.
+    Received(LinkId, Lane, Bytes),
+    /// Sequence numbers below this one are on disk as used: they may be announced.
+    SequencesReserved(u64),
+    /// A timer is due: `now` is at or past [`crate::State::next_timer`].
+    Timer,
+}
+
+/// What the state machine wants done.
+#[derive(Debug, Clone)]
+pub enum OutEvent {
+    /// Dial a peer; the answer is [`InEvent::LinkOpened`] or [`InEvent::DialFailed`]. With no
+    /// addresses, a lookup has to find them.
+    Dial(EndpointId, Vec<TransportAddr>),
+    /// Send a frame, to be prefixed with its length. A full queue must close the link with
+    /// [`CloseCode::Overflow`], never block.
+    Send(LinkId, Lane, Bytes),
+    /// Close a link, after what was sent on it before is handed to the network.
+    Close(LinkId, CloseCode),
+    /// Persist that every sequence number below this one may be used, then answer with
+    /// [`InEvent::SequencesReserved`].
+    ReserveSequences(u64),
+    /// Something happened in a topic.
+    Topic(TopicId, TopicEvent),
+}
+
+/// Why a peer was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// Its record was not refreshed for the expiration that it announced.
+    Expired,
+}
+
+/// What happened in a topic. Replaying them, in order, gives the address book.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TopicEvent {
+    /// This node announced a record of itself.
+    Announced(Arc<NodeRecord>),
+    /// A peer entered the book.
+    PeerJoined(Arc<NodeRecord>),
+    /// A peer in the book announced a change of name, addresses, metadata or protocols, or started
+    /// anew (another boot id).
+    PeerUpdated(Arc<NodeRecord>),
+    /// A heartbeat: a higher sequence number, nothing else changed. Not for applications.
+    PeerRefreshed(Arc<NodeRecord>),
+    /// A peer left; the record is its last with content.
+    PeerLeft(Arc<NodeRecord>),
+    /// A peer is gone without a leave.
+    PeerLost(Arc<NodeRecord>, LostReason),
+    /// No link to any member is left.
+    Isolated,
+    /// A member is linked again after [`TopicEvent::Isolated`].
+    Reconnected,
+    /// A limit refused or dropped something: what, for which peer if known, and how many in all.
+    Dropped {
+        /// The counter that rose.
+        what: &'static str,
+        /// The peer at the other end of the link.
+        peer: Option<EndpointId>,
+    },
+    /// The leave is done; the topic is gone from this state.
+    Closed,
+}
+
+/// The age that a record had when it was relayed.
+pub(crate) type Age = Duration;

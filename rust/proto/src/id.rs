@@ -1,0 +1,168 @@
+//! Identities: the endpoint id, which is a public key, and the topic id, which is a hash.
+
+use std::{fmt, str::FromStr};
+
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+
+/// Longest topic name, in bytes of UTF-8.
+pub const MAX_TOPIC_NAME: usize = 256;
+
+/// The id of an endpoint: its Ed25519 public key, 64 lower-case hex digits in text.
+///
+/// Thirty-two raw bytes. Whether they are a valid key is decided where a signature by that key is
+/// verified, so that an id can be compared, sorted and relayed without arithmetic on curves.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId([u8; 32]);
+
+impl EndpointId {
+    /// Wraps the 32 bytes of a public key.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes of the public key.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first ten hex digits, for log lines and for a look beside a name.
+    #[must_use]
+    pub fn fmt_short(&self) -> String {
+        HEXLOWER.encode(&self.0[..5])
+    }
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EndpointId({})", self.fmt_short())
+    }
+}
+
+impl FromStr for EndpointId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse_hex32(text).map(Self).ok_or_else(|| Error::Invalid {
+            field: "endpoint id",
+            reason: format!("{text:?} is not 64 lower-case hex digits"),
+        })
+    }
+}
+
+impl From<iroh_base::EndpointId> for EndpointId {
+    fn from(key: iroh_base::EndpointId) -> Self {
+        Self(*key.as_bytes())
+    }
+}
+
+impl TryFrom<EndpointId> for iroh_base::EndpointId {
+    type Error = Error;
+
+    fn try_from(id: EndpointId) -> Result<Self, Error> {
+        Self::from_bytes(&id.0).map_err(|_| Error::Invalid {
+            field: "endpoint id",
+            reason: format!("{id} is not an Ed25519 public key"),
+        })
+    }
+}
+
+impl Serialize for EndpointId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for EndpointId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = EndpointId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("32 bytes")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<EndpointId, E> {
+                <[u8; 32]>::try_from(bytes)
+                    .map(EndpointId)
+                    .map_err(|_| E::invalid_length(bytes.len(), &self))
+            }
+        }
+        deserializer.deserialize_bytes(Visitor)
+    }
+}
+
+/// The id of a topic: SHA-256 over a label and the topic's name.
+///
+/// A secret never enters it (threats, "Private swarms"), so that a secret can be rotated.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicId([u8; 32]);
+
+impl TopicId {
+    /// The id of the topic called `name`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the name is empty, longer than [`MAX_TOPIC_NAME`] bytes or has a
+    /// control character in it.
+    pub fn from_name(name: &str) -> Result<Self, Error> {
+        let reason = if name.is_empty() {
+            "must not be empty".to_owned()
+        } else if name.len() > MAX_TOPIC_NAME {
+            format!("is {} bytes, the limit is {MAX_TOPIC_NAME}", name.len())
+        } else if name.chars().any(char::is_control) {
+            "has a control character".to_owned()
+        } else {
+            let mut hash = Sha256::new();
+            hash.update(b"iroh-gossip-discovery/topic/1\0");
+            hash.update(name.as_bytes());
+            return Ok(Self(hash.finalize().into()));
+        };
+        Err(Error::Invalid { field: "topic", reason })
+    }
+
+    /// Wraps the 32 bytes of a topic id.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes of the id.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first ten hex digits, for log lines.
+    #[must_use]
+    pub fn fmt_short(&self) -> String {
+        HEXLOWER.encode(&self.0[..5])
+    }
+}
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TopicId({})", self.fmt_short())
+    }
+}
+
+fn parse_hex32(text: &str) -> Option<[u8; 32]> {
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
+}

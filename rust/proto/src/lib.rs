@@ -1,0 +1,26 @@
+//! The protocol of iroh-gossip-discovery, as one sans-IO state machine.
+//!
+//! [`State::handle`] takes an [`InEvent`] and the time, [`State::poll`] gives the [`OutEvent`]s that
+//! follow, and [`State::next_timer`] says when to come back. No IO, no clock, no runtime and no
+//! randomness of its own: the same code runs behind real QUIC links and in a simulated network.
+
+mod cbor;
+mod config;
+mod error;
+mod event;
+mod id;
+mod record;
+mod state;
+
+pub use config::Config;
+pub use error::Error;
+pub use event::{
+    CloseCode, InEvent, Lane, LinkEnd, LinkId, LostReason, OutEvent, TopicEvent, TopicOptions,
+};
+pub use id::{EndpointId, MAX_TOPIC_NAME, TopicId};
+pub use record::{
+    EXPIRATION_SECONDS, MAX_ADDRESSES, MAX_METADATA, MAX_NAME, MAX_PROTOCOL, MAX_PROTOCOLS,
+    MAX_RECORD, MAX_RELAY_URL, MAX_SEQUENCE, NodeRecord, Profile, SignedRecord, Status,
+    choose_addresses,
+};
+pub use state::{Identity, State};

@@ -1,0 +1,484 @@
+//! The signed record: what a node says of itself, as a `COSE_Sign1` (RFC 9052) in deterministic CBOR.
+//!
+//! Any COSE library can verify it: protected header `{1: -8 (EdDSA), 4: kid}`, where the kid is the
+//! endpoint id, which is the Ed25519 public key; external data `"iroh-gossip-discovery/node/1"` ‖
+//! topic id; payload as in `docs/wire.cddl`. The bytes are kept and relayed as they came, so that
+//! keys of a later version pass through unharmed.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use iroh_base::{RelayUrl, TransportAddr};
+use unicode_normalization::UnicodeNormalization;
+
+use crate::{
+    cbor::Value,
+    error::Error,
+    id::{EndpointId, TopicId},
+};
+
+/// Longest record, in bytes on the wire.
+pub const MAX_RECORD: usize = 2048;
+/// Longest name, in bytes of UTF-8.
+pub const MAX_NAME: usize = 64;
+/// Largest metadata, in bytes of its CBOR encoding.
+pub const MAX_METADATA: usize = 1024;
+/// Most addresses in a record.
+pub const MAX_ADDRESSES: usize = 8;
+/// Longest relay URL, in bytes.
+pub const MAX_RELAY_URL: usize = 128;
+/// Most protocols (ALPNs) in a record.
+pub const MAX_PROTOCOLS: usize = 8;
+/// Longest protocol (ALPN), in bytes.
+pub const MAX_PROTOCOL: usize = 32;
+/// Sequence numbers stay below this, so that jumping above one never overflows.
+pub const MAX_SEQUENCE: u64 = 1 << 62;
+/// Shortest and longest expiration that a record may announce, in seconds.
+pub const EXPIRATION_SECONDS: std::ops::RangeInclusive<u32> = 1..=30 * 86_400;
+
+const KIND_NODE: &str = "iroh-gossip-discovery/node/1";
+const COSE_ALG: i64 = 1;
+const COSE_KID: i64 = 4;
+const COSE_EDDSA: i64 = -8;
+
+mod key {
+    pub(super) const SEQUENCE: i64 = 0;
+    pub(super) const BOOT_ID: i64 = 1;
+    pub(super) const NAME: i64 = 2;
+    pub(super) const ADDRESSES: i64 = 3;
+    pub(super) const METADATA: i64 = 4;
+    pub(super) const STATUS: i64 = 5;
+    pub(super) const EXPIRATION: i64 = 6;
+    pub(super) const PROTOCOLS: i64 = 7;
+}
+
+/// What a node says of itself and may change at any time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Profile {
+    /// A label, not an identity: several nodes may share it. 1 to 64 bytes, NFC, no control or
+    /// direction-changing characters.
+    pub name: String,
+    /// Free text by key, at most 1 KiB encoded.
+    pub metadata: BTreeMap<String, String>,
+    /// ALPNs that this endpoint serves, at most 8 of at most 32 bytes.
+    pub protocols: Vec<Vec<u8>>,
+}
+
+impl Profile {
+    /// Checks every field against its limit.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the field and the limit.
+    pub fn validate(&self) -> Result<(), Error> {
+        let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
+        if self.name.is_empty() {
+            return invalid("name", "must not be empty".into());
+        }
+        if self.name.len() > MAX_NAME {
+            return invalid(
+                "name",
+                format!("is {} bytes, the limit is {MAX_NAME}", self.name.len()),
+            );
+        }
+        if let Some(c) = self.name.chars().find(|c| !is_label_char(*c)) {
+            return invalid(
+                "name",
+                format!("has a control or direction-changing character (U+{:04X})", u32::from(c)),
+            );
+        }
+        if !self.name.nfc().eq(self.name.chars()) {
+            return invalid("name", "must be in Unicode normalization form C".into());
+        }
+        let size = encode_metadata(&self.metadata).encode().len();
+        if size > MAX_METADATA {
+            return invalid(
+                "metadata",
+                format!("is {size} bytes encoded, the limit is {MAX_METADATA}"),
+            );
+        }
+        if self.protocols.len() > MAX_PROTOCOLS {
+            return invalid(
+                "protocols",
+                format!("has {} entries, the limit is {MAX_PROTOCOLS}", self.protocols.len()),
+            );
+        }
+        if let Some(long) = self.protocols.iter().find(|p| !(1..=MAX_PROTOCOL).contains(&p.len())) {
+            return invalid(
+                "protocols",
+                format!("has an entry of {} bytes, each must be 1 to {MAX_PROTOCOL}", long.len()),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn is_label_char(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Whether a record says that its owner is there or gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// The owner is there.
+    Alive,
+    /// The owner left.
+    Left,
+}
+
+/// The content of a verified record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// The owner: the key that signed.
+    pub id: EndpointId,
+    /// Order among the owner's records: the higher one wins. Below 2⁶².
+    pub sequence: u64,
+    /// Random for each process of the owner: another boot id, another life.
+    pub boot_id: u64,
+    /// Name, metadata and protocols.
+    pub profile: Profile,
+    /// Where the owner can be dialled: hints, best first, at most 8.
+    pub addresses: Vec<TransportAddr>,
+    /// Alive or left.
+    pub status: Status,
+    /// How long others keep the record without a newer one.
+    pub expiration: Duration,
+}
+
+/// A record together with the bytes that its owner signed.
+#[derive(Debug, Clone)]
+pub struct SignedRecord {
+    bytes: Bytes,
+    record: std::sync::Arc<NodeRecord>,
+}
+
+impl PartialEq for SignedRecord {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for SignedRecord {}
+
+impl SignedRecord {
+    /// Signs a record for a topic.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where a field is over its limit, or all of them together are over
+    /// [`MAX_RECORD`].
+    pub fn sign(key: &SigningKey, topic: &TopicId, record: NodeRecord) -> Result<Self, Error> {
+        debug_assert_eq!(record.id.as_bytes(), key.verifying_key().as_bytes());
+        record.validate()?;
+        let protected = protected_header(&record.id);
+        let payload = encode_payload(&record);
+        let signature = key.sign(&to_be_signed(&protected, topic, &payload));
+        let bytes = Value::array([
+            Value::bytes(&protected),
+            Value::map([]),
+            Value::bytes(&payload),
+            Value::bytes(&signature.to_bytes()),
+        ])
+        .encode();
+        if bytes.len() > MAX_RECORD {
+            return Err(Error::Invalid {
+                field: "record",
+                reason: format!("is {} bytes, the limit is {MAX_RECORD}", bytes.len()),
+            });
+        }
+        Ok(Self { bytes: bytes.into(), record: record.into() })
+    }
+
+    /// Verifies and decodes a record: the signature first, strictly (no malleable signatures, no
+    /// small-order keys), the payload after.
+    ///
+    /// # Errors
+    /// [`Error::Forged`] or [`Error::Malformed`].
+    pub fn verify(topic: &TopicId, bytes: &Bytes) -> Result<Self, Error> {
+        Envelope::open(bytes)?.verify(topic)
+    }
+
+    /// The bytes as signed, to be relayed unchanged.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The decoded content.
+    #[must_use]
+    pub fn record(&self) -> &std::sync::Arc<NodeRecord> {
+        &self.record
+    }
+}
+
+/// A record whose signature has not been looked at: only the id that it claims is known.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    bytes: Bytes,
+    pub(crate) claimed: EndpointId,
+    protected: Vec<u8>,
+    payload: Vec<u8>,
+    signature: [u8; 64],
+}
+
+impl Envelope {
+    pub(crate) fn open(bytes: &Bytes) -> Result<Self, Error> {
+        const WHAT: &str = "record";
+        if bytes.len() > MAX_RECORD {
+            return Err(Error::malformed(
+                WHAT,
+                format!("{} bytes, the limit is {MAX_RECORD}", bytes.len()),
+            ));
+        }
+        let mut fields = Value::decode(WHAT, bytes)?.into_array(WHAT)?;
+        let protected = fields.take()?.into_bytes("protected header")?;
+        if !fields.take()?.into_map("unprotected header")?.is_empty() {
+            return Err(Error::malformed(WHAT, "an unprotected header"));
+        }
+        let payload = fields.take()?.into_bytes("payload")?;
+        let signature = fields.take()?.into_fixed("signature")?;
+        if fields.list(0).is_err() {
+            return Err(Error::malformed(WHAT, "more than four items"));
+        }
+        let mut kid = None;
+        let mut algorithm = None;
+        for (key, value) in Value::decode("protected header", &protected)?.into_map("protected header")? {
+            match key.as_int() {
+                Some(k) if k == i128::from(COSE_ALG) => algorithm = value.as_int(),
+                Some(k) if k == i128::from(COSE_KID) => {
+                    kid = Some(EndpointId::from_bytes(value.into_fixed("kid")?));
+                }
+                // RFC 9052 §3.1: what a verifier does not know must not be needed; "crit" is one.
+                _ => return Err(Error::malformed("protected header", "an unknown parameter")),
+            }
+        }
+        if algorithm != Some(i128::from(COSE_EDDSA)) {
+            return Err(Error::malformed("protected header", "not EdDSA"));
+        }
+        let claimed = kid.ok_or_else(|| Error::malformed("protected header", "no kid"))?;
+        Ok(Self { bytes: bytes.clone(), claimed, protected, payload, signature })
+    }
+
+    pub(crate) fn verify(self, topic: &TopicId) -> Result<SignedRecord, Error> {
+        let key = VerifyingKey::from_bytes(self.claimed.as_bytes()).map_err(|_| Error::Forged)?;
+        let signature = Signature::from_bytes(&self.signature);
+        key.verify_strict(&to_be_signed(&self.protected, topic, &self.payload), &signature)
+            .map_err(|_| Error::Forged)?;
+        let record = decode_payload(self.claimed, &self.payload)?;
+        Ok(SignedRecord { bytes: self.bytes, record: record.into() })
+    }
+}
+
+impl NodeRecord {
+    fn validate(&self) -> Result<(), Error> {
+        self.profile.validate()?;
+        let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
+        if self.sequence >= MAX_SEQUENCE {
+            return invalid("sequence", format!("{} is not below 2^62", self.sequence));
+        }
+        if self.addresses.len() > MAX_ADDRESSES {
+            return invalid(
+                "addresses",
+                format!("has {} entries, the limit is {MAX_ADDRESSES}", self.addresses.len()),
+            );
+        }
+        for address in &self.addresses {
+            match address {
+                TransportAddr::Ip(_) => {}
+                TransportAddr::Relay(url) if url.as_str().len() <= MAX_RELAY_URL => {}
+                TransportAddr::Relay(url) => {
+                    return invalid(
+                        "addresses",
+                        format!("has a relay URL of {} bytes, the limit is {MAX_RELAY_URL}", url.as_str().len()),
+                    );
+                }
+                other => return invalid("addresses", format!("has {other}, of an unknown kind")),
+            }
+        }
+        let seconds = self.expiration.as_secs();
+        if self.expiration.subsec_nanos() != 0
+            || !u32::try_from(seconds).is_ok_and(|s| EXPIRATION_SECONDS.contains(&s))
+        {
+            return invalid("expiration", "must be whole seconds, 1 s to 30 days".into());
+        }
+        Ok(())
+    }
+
+    /// Whether an application would see a difference: all but sequence and expiration.
+    #[must_use]
+    pub(crate) fn same_content(&self, other: &Self) -> bool {
+        self.boot_id == other.boot_id
+            && self.profile == other.profile
+            && self.addresses == other.addresses
+    }
+}
+
+/// Chooses the addresses to announce: relays first (they work from anywhere), then public, private
+/// and loopback ones; at most [`MAX_ADDRESSES`]. Returns how many were left out.
+#[must_use]
+pub fn choose_addresses(addresses: &[TransportAddr]) -> (Vec<TransportAddr>, usize) {
+    let rank = |address: &TransportAddr| match address {
+        TransportAddr::Relay(url) if url.as_str().len() <= MAX_RELAY_URL => Some(0),
+        TransportAddr::Ip(socket) if socket.port() == 0 || socket.ip().is_unspecified() || socket.ip().is_multicast() => None,
+        TransportAddr::Ip(SocketAddr::V4(v4)) if v4.ip().is_loopback() => Some(4),
+        TransportAddr::Ip(SocketAddr::V6(v6)) if v6.ip().is_loopback() => Some(4),
+        TransportAddr::Ip(SocketAddr::V4(v4)) if v4.ip().is_private() => Some(2),
+        TransportAddr::Ip(SocketAddr::V6(v6)) if v6.ip().is_unique_local() || v6.ip().is_unicast_link_local() => Some(3),
+        TransportAddr::Ip(_) => Some(1),
+        _ => None,
+    };
+    let mut ranked: Vec<_> =
+        addresses.iter().filter_map(|address| Some((rank(address)?, address))).collect();
+    ranked.sort();
+    ranked.dedup();
+    let chosen: Vec<_> =
+        ranked.iter().take(MAX_ADDRESSES).map(|(_, address)| (*address).clone()).collect();
+    let left_out = addresses.len() - chosen.len();
+    (chosen, left_out)
+}
+
+fn protected_header(id: &EndpointId) -> Vec<u8> {
+    Value::map([
+        (Value::int(COSE_ALG), Value::int(COSE_EDDSA)),
+        (Value::int(COSE_KID), Value::bytes(id.as_bytes())),
+    ])
+    .encode()
+}
+
+/// The `Sig_structure` of RFC 9052 §4.4.
+fn to_be_signed(protected: &[u8], topic: &TopicId, payload: &[u8]) -> Vec<u8> {
+    let mut external = KIND_NODE.as_bytes().to_vec();
+    external.extend_from_slice(topic.as_bytes());
+    Value::array([
+        Value::text("Signature1"),
+        Value::bytes(protected),
+        Value::bytes(&external),
+        Value::bytes(payload),
+    ])
+    .encode()
+}
+
+fn encode_metadata(metadata: &BTreeMap<String, String>) -> Value {
+    Value::map(metadata.iter().map(|(k, v)| (Value::text(k), Value::text(v))))
+}
+
+fn encode_address(address: &TransportAddr) -> Value {
+    match address {
+        TransportAddr::Ip(SocketAddr::V4(v4)) => {
+            Value::array([Value::bytes(&v4.ip().octets()), Value::uint(v4.port())])
+        }
+        TransportAddr::Ip(SocketAddr::V6(v6)) => {
+            Value::array([Value::bytes(&v6.ip().octets()), Value::uint(v6.port())])
+        }
+        other => match other {
+            TransportAddr::Relay(url) => Value::text(url.as_str()),
+            _ => Value::null(),
+        },
+    }
+}
+
+/// `None` for a kind of address that this version does not know.
+fn decode_address(value: Value) -> Result<Option<TransportAddr>, Error> {
+    const WHAT: &str = "address";
+    if let Ok(url) = value.clone().into_text(WHAT) {
+        if url.len() > MAX_RELAY_URL {
+            return Err(Error::malformed(WHAT, "a relay URL over its limit"));
+        }
+        return match url.parse::<RelayUrl>() {
+            // Parsing may add a trailing slash; what can't be announced again is not kept.
+            Ok(url) if url.as_str().len() <= MAX_RELAY_URL => Ok(Some(TransportAddr::Relay(url))),
+            Ok(_) => Ok(None),
+            Err(_) => Err(Error::malformed(WHAT, "not a URL")),
+        };
+    }
+    let Ok(mut fields) = value.into_array(WHAT) else { return Ok(None) };
+    let ip = fields.take()?.into_bytes(WHAT)?;
+    let port: u16 = fields.take()?.into_uint(WHAT)?;
+    let ip = if let Ok(v4) = <[u8; 4]>::try_from(ip.as_slice()) {
+        v4.into()
+    } else if let Ok(v6) = <[u8; 16]>::try_from(ip.as_slice()) {
+        std::net::IpAddr::from(v6)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(TransportAddr::Ip(SocketAddr::new(ip, port))))
+}
+
+fn encode_payload(record: &NodeRecord) -> Vec<u8> {
+    let mut entries = vec![
+        (key::SEQUENCE, Value::uint(record.sequence)),
+        (key::BOOT_ID, Value::uint(record.boot_id)),
+        (key::NAME, Value::text(&record.profile.name)),
+        (
+            key::STATUS,
+            Value::uint(match record.status {
+                Status::Alive => 0_u64,
+                Status::Left => 1,
+            }),
+        ),
+        (key::EXPIRATION, Value::uint(record.expiration.as_secs())),
+    ];
+    if !record.addresses.is_empty() {
+        entries.push((key::ADDRESSES, Value::array(record.addresses.iter().map(encode_address))));
+    }
+    if !record.profile.metadata.is_empty() {
+        entries.push((key::METADATA, encode_metadata(&record.profile.metadata)));
+    }
+    if !record.profile.protocols.is_empty() {
+        let protocols = record.profile.protocols.iter().map(|p| Value::bytes(p));
+        entries.push((key::PROTOCOLS, Value::array(protocols)));
+    }
+    Value::map(entries.into_iter().map(|(k, v)| (Value::int(k), v))).encode()
+}
+
+fn decode_payload(id: EndpointId, bytes: &[u8]) -> Result<NodeRecord, Error> {
+    const WHAT: &str = "record payload";
+    let mut fields = BTreeMap::new();
+    for (key, value) in Value::decode(WHAT, bytes)?.into_map(WHAT)? {
+        // Other keys belong to a later version: they are covered by the signature and relayed.
+        if let Some(key) = key.as_int().and_then(|key| i64::try_from(key).ok()) {
+            fields.insert(key, value);
+        }
+    }
+    let mut required = |key: i64, name: &'static str| {
+        fields.remove(&key).ok_or_else(|| Error::malformed(WHAT, format!("no {name}")))
+    };
+    let sequence: u64 = required(key::SEQUENCE, "sequence")?.into_uint("sequence")?;
+    let boot_id: u64 = required(key::BOOT_ID, "boot id")?.into_uint("boot id")?;
+    let name = required(key::NAME, "name")?.into_text("name")?;
+    let status = match required(key::STATUS, "status")?.into_uint::<u64>("status")? {
+        0 => Status::Alive,
+        1 => Status::Left,
+        other => return Err(Error::malformed("status", format!("{other} is not known"))),
+    };
+    let expiration: u32 = required(key::EXPIRATION, "expiration")?.into_uint("expiration")?;
+    let mut addresses = Vec::new();
+    if let Some(list) = fields.remove(&key::ADDRESSES) {
+        for item in list.into_array("addresses")?.list(MAX_ADDRESSES)? {
+            addresses.extend(decode_address(item)?);
+        }
+    }
+    let mut metadata = BTreeMap::new();
+    if let Some(map) = fields.remove(&key::METADATA) {
+        for (key, value) in map.into_map("metadata")? {
+            metadata.insert(key.into_text("metadata key")?, value.into_text("metadata value")?);
+        }
+    }
+    let mut protocols = Vec::new();
+    if let Some(list) = fields.remove(&key::PROTOCOLS) {
+        for item in list.into_array("protocols")?.list(MAX_PROTOCOLS)? {
+            protocols.push(item.into_bytes("protocol")?);
+        }
+    }
+    let record = NodeRecord {
+        id,
+        sequence,
+        boot_id,
+        profile: Profile { name, metadata, protocols },
+        addresses,
+        status,
+        expiration: Duration::from_secs(expiration.into()),
+    };
+    record.validate().map_err(|error| Error::malformed(WHAT, error.to_string()))?;
+    Ok(record)
+}
