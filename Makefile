@@ -1,0 +1,85 @@
+# Everything a contributor types. `make` alone lists the targets; each one sets up what it needs, once.
+
+ifneq ($(firstword $(sort 3.81 $(MAKE_VERSION))),3.81)
+$(error GNU make 3.81 or newer is needed, this is make $(MAKE_VERSION))
+endif
+
+# PYTHON= chooses the interpreter that .venv is made from; else the first of python3, python3.14 … that is new enough.
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHON
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+LOCKED := $(if $(CI),--locked)
+RUST_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml $(shell find rust -name '*.rs' -o -name Cargo.toml)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Two cargo processes in one target directory only wait for each other.
+.NOTPARALLEL:
+.PHONY: help demo develop test test-rust test-python lint lint-rust lint-python format bench clean prerequisites
+
+help: ## list these targets
+	@echo 'make demo: watch five nodes find each other. make test: all tests. All targets:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1@\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=@ read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/.extension-release ## build the package (release) into .venv and watch five nodes find each other
+	$(BIN)/iroh-gossip-discovery demo
+
+develop: $(VENV)/.extension-dev $(VENV)/.group-dev ## build the package (dev profile) into .venv, with all tools for working on it
+
+test: test-rust test-python ## run all tests: cargo test, then pytest (ARGS="-k name" goes to pytest)
+
+test-rust: $(VENV)/.made ## run the Rust tests
+	cargo test $(LOCKED) --workspace
+
+test-python: $(VENV)/.extension-dev $(VENV)/.group-test ## run the Python tests on the extension in the dev profile
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: lint-rust lint-python ## check format, lints and types of everything
+
+lint-rust: $(VENV)/.made ## rustfmt and clippy (pedantic)
+	cargo fmt --all --check
+	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+
+lint-python: $(VENV)/.extension-dev $(VENV)/.group-lint ## ruff, mypy (strict), stubtest, tombi, typos
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/stubtest iroh_gossip_discovery --mypy-config-file pyproject.toml --allowlist tests/stubtest-allowlist.txt
+	$(BIN)/tombi lint --offline --quiet .
+	$(BIN)/tombi format --offline --check --quiet .
+	$(BIN)/typos
+
+format: $(VENV)/.group-lint ## put everything into the house's format
+	cargo fmt --all
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format --quiet .
+	$(BIN)/tombi format --offline --quiet .
+
+bench: $(VENV)/.extension-release ## measure convergence, median and worst of 20 (release; takes minutes)
+	cargo run $(LOCKED) --release --package iroh-gossip-discovery --example convergence -- $(ARGS)
+
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) target python/iroh_gossip_discovery/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+prerequisites: ## check that Python, Rust, make and a C compiler are there and new enough
+	@python=$$(scripts/prerequisites) && echo "all there; .venv is made from $$python"
+
+# Stamps: what they stand for is done once, and again when what it depends on changes.
+
+$(VENV)/.made:
+	@python=$$(scripts/prerequisites) && echo "making $(VENV) from $$python" && "$$python" -m venv $(VENV)
+	@# --group came with pip 25.1.
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.group-%: pyproject.toml $(VENV)/.made
+	$(BIN)/python -m pip install --quiet --group $*
+	@touch $@
+
+$(VENV)/.extension-%: $(RUST_SOURCES) pyproject.toml scripts/develop.py $(VENV)/.group-build
+	$(BIN)/python scripts/develop.py --profile $* $(LOCKED)
+	@rm -f $(VENV)/.extension-*
+	@touch $@
+
+.PRECIOUS: $(VENV)/.group-%
