@@ -1,1 +1,64 @@
+//! Every node of an application finds, authenticates and reaches every other node, on iroh.
+//!
+//! A node announces a signed record of itself in a topic; gossip spreads it; every node keeps an
+//! address book of who is there. This crate drives the protocol ([`proto`], which does no IO) over
+//! the QUIC links of an iroh endpoint: one link for each pair of nodes, on the ALPN [`ALPN`].
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), iroh_gossip_discovery::Error> {
+//! use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder};
+//!
+//! let node = GossipDiscoveryBuilder::new("alice", "fleet").config(Config::local()).build().await?;
+//! println!("{} {}", node.swarm.id(), node.swarm.ticket());
+//! for peer in node.swarm.book().iter() {
+//!     println!("{} {:?}", peer.profile.name, peer.addresses);
+//! }
+//! node.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An application with an endpoint of its own spawns a [`Discovery`] on it and gives that to its
+//! router; every peer in a book can then be dialled by id, on any ALPN.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
+mod actor;
+mod book;
+mod bootstrap;
+mod builder;
+mod config;
+mod dial;
+mod discovery;
+mod endpoint;
+mod error;
+mod events;
+mod frame;
+mod link;
+mod lookup;
+mod mdns;
+mod metrics;
+mod store;
+mod subscription;
+mod swarm;
+mod ticket;
+mod topic;
+mod topics;
+
+pub use book::Book;
+pub use bootstrap::Bootstrap;
+pub use builder::{GossipDiscoveryBuilder, Node};
+pub use config::Config;
+pub use discovery::{Discovery, SpawnOptions};
+pub use error::Error;
+pub use events::Event;
+pub use iroh_gossip_discovery_proto as proto;
+pub use metrics::Metrics;
+pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Status, TopicId};
+pub use subscription::Subscription;
+pub use swarm::{JoinOptions, Swarm};
+pub use ticket::Ticket;
+pub use topic::Topic;
+
+/// The ALPN of a link.
+pub const ALPN: &[u8] = b"iroh-gossip-discovery/1";

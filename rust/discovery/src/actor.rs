@@ -1,0 +1,516 @@
+//! The actor: one task per endpoint that owns the protocol's state and carries out what it wants.
+//!
+//! It never waits for a peer, a disk or a subscriber: sends are queued or refused, dials and writes
+//! to disk run in tasks of their own, and all of them come back through one bounded channel.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use iroh::{
+    Endpoint, EndpointAddr, TransportAddr, Watcher,
+    endpoint::{Connection, QuicTransportConfig, VarInt},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, warn};
+
+use crate::{
+    bootstrap::Bootstrap,
+    config::Config,
+    dial,
+    error::Error,
+    link::Link,
+    lookup::Lookup,
+    metrics::Counters,
+    proto::{
+        CloseCode, EndpointId, InEvent, Lane, LinkEnd, LinkId, OutEvent, Profile, State,
+        TopicEvent, TopicId, TopicOptions,
+    },
+    store::Store,
+    swarm::{JoinOptions, Shared},
+    topic::Topic,
+    topics::{JoinReply, Joined, Reply},
+};
+
+/// Inputs that wait for the actor; readers of links wait for room.
+const INPUTS: usize = 256;
+/// Events that are handled before other tasks get their turn.
+const BATCH: usize = 64;
+/// Most links, and most of one peer.
+const MAX_LINKS: usize = 4096;
+const MAX_LINKS_PER_PEER: usize = 4;
+/// Most dials at a time.
+const MAX_DIALS: usize = 128;
+/// A shutdown takes at most this long after the topics' leave timeouts.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+/// A failed write of the reserved sequence numbers is tried again after this.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a handle asks of the actor.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Join { topic: Topic, options: Box<JoinOptions>, reply: JoinReply },
+    SetProfile { topic: TopicId, profile: Profile, reply: Reply },
+    AddBootstrap { topic: TopicId, peers: Vec<Bootstrap>, reply: Reply },
+    Leave { topic: TopicId, reply: oneshot::Sender<()> },
+    Accepted(Connection),
+    Shutdown { reply: oneshot::Sender<()> },
+}
+
+/// What the actor's own tasks tell it.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A frame arrived on a link.
+    Frame(LinkId, Lane, Bytes),
+    /// A link is gone. The last input of each link.
+    Closed(LinkId, LinkEnd),
+    /// A dial ended; with a connection, or without.
+    Dialled(EndpointId, Option<Connection>),
+    /// mDNS saw a member of a topic.
+    Found(TopicId, EndpointId, Vec<TransportAddr>),
+    /// Sequence numbers below this one are on disk as used.
+    Reserved(u64),
+}
+
+pub(crate) struct Actor {
+    endpoint: Endpoint,
+    state: State,
+    config: Config,
+    transport: QuicTransportConfig,
+    lookup: Lookup,
+    store: Option<Arc<Store>>,
+    links: BTreeMap<LinkId, Link>,
+    next_link: u64,
+    dialling: BTreeSet<EndpointId>,
+    topics: BTreeMap<TopicId, Joined>,
+    /// Answers to the state that need no task.
+    echo: VecDeque<InEvent>,
+    inputs: mpsc::Sender<Input>,
+    inputs_rx: Option<mpsc::Receiver<Input>>,
+    tasks: TaskTracker,
+    counters: Arc<Counters>,
+    /// Set once a shutdown was asked for: when it must be over.
+    deadline: Option<Instant>,
+    shutdown_replies: Vec<oneshot::Sender<()>>,
+}
+
+impl Actor {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        state: State,
+        config: Config,
+        transport: QuicTransportConfig,
+        lookup: Lookup,
+        store: Option<Store>,
+    ) -> Self {
+        let (inputs, inputs_rx) = mpsc::channel(INPUTS);
+        Self {
+            endpoint,
+            state,
+            config,
+            transport,
+            lookup,
+            store: store.map(Arc::new),
+            links: BTreeMap::new(),
+            next_link: 0,
+            dialling: BTreeSet::new(),
+            topics: BTreeMap::new(),
+            echo: VecDeque::new(),
+            inputs,
+            inputs_rx: Some(inputs_rx),
+            tasks: TaskTracker::new(),
+            counters: Arc::default(),
+            deadline: None,
+            shutdown_replies: Vec::new(),
+        }
+    }
+
+    /// Runs until a shutdown, the end of the endpoint, or the last handle.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut inputs = self.inputs_rx.take().expect("an actor runs once");
+        let mut addresses = self.endpoint.watch_addr();
+        let mut endpoint_closed = pin!(self.endpoint.closed());
+        let mut timer = pin!(sleep_until(Instant::now()));
+        let mut commands_open = true;
+        self.set_addresses(&addresses.get());
+        while !self.is_done() {
+            let due = self.due();
+            if let Some(due) = due
+                && due != timer.deadline()
+            {
+                timer.as_mut().reset(due);
+            }
+            tokio::select! {
+                command = commands.recv(), if commands_open => match command {
+                    Some(command) => self.command(command),
+                    None => {
+                        commands_open = false;
+                        self.shutdown();
+                    }
+                },
+                Some(input) = inputs.recv() => {
+                    self.input(input);
+                    let mut handled = 1;
+                    while handled < BATCH && let Ok(input) = inputs.try_recv() {
+                        self.input(input);
+                        handled += 1;
+                    }
+                    if handled == BATCH {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                () = timer.as_mut(), if due.is_some() => self.timer(),
+                Ok(address) = addresses.updated() => self.set_addresses(&address),
+                _ = endpoint_closed.as_mut() => break,
+            }
+        }
+        drop(inputs);
+        self.finish().await;
+    }
+
+    fn is_done(&self) -> bool {
+        self.deadline.is_some_and(|deadline| {
+            (self.topics.is_empty() && self.links.is_empty()) || Instant::now() >= deadline
+        })
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.state.next_timer().into_iter().chain(self.deadline).min()
+    }
+
+    fn timer(&mut self) {
+        if self.state.next_timer().is_some_and(|due| due <= Instant::now()) {
+            self.handle_own(InEvent::Timer);
+        }
+    }
+
+    /// Ends what is left: topics that did not close, links that did not drain, writes to disk.
+    async fn finish(mut self) {
+        for topic in std::mem::take(&mut self.topics).into_values() {
+            self.lookup.remove(&topic.shared.topic.id());
+            topic.close();
+        }
+        self.links.clear();
+        self.tasks.close();
+        if timeout(SHUTDOWN, self.tasks.wait()).await.is_err() {
+            warn!(tasks = self.tasks.len(), "tasks outlive the shutdown");
+        }
+        for reply in self.shutdown_replies {
+            let _ = reply.send(());
+        }
+    }
+
+    fn set_addresses(&mut self, address: &EndpointAddr) {
+        self.handle_own(InEvent::SetAddresses(address.addrs.iter().cloned().collect()));
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Join { topic, options, reply } => self.join(topic, *options, reply),
+            Command::SetProfile { topic, profile, reply } => {
+                self.set_profile(topic, profile, reply)
+            }
+            Command::AddBootstrap { topic, peers, reply } => {
+                let _ = reply.send(self.add_bootstrap(topic, &peers));
+            }
+            Command::Leave { topic, reply } => self.leave(topic, reply),
+            Command::Accepted(connection) => self.open_link(connection, false),
+            Command::Shutdown { reply } => {
+                self.shutdown_replies.push(reply);
+                self.shutdown();
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Frame(link, lane, frame) => {
+                self.handle_own(InEvent::Received(link, lane, frame));
+            }
+            Input::Closed(link, end) => self.link_closed(link, end),
+            Input::Dialled(peer, connection) => {
+                self.dialling.remove(&peer);
+                match connection {
+                    Some(connection) => self.open_link(connection, true),
+                    None => self.handle_own(InEvent::DialFailed(peer)),
+                }
+            }
+            Input::Found(topic, peer, addresses) => {
+                self.handle_own(InEvent::Found(topic, peer, addresses));
+            }
+            Input::Reserved(end) => self.handle_own(InEvent::SequencesReserved(end)),
+        }
+    }
+
+    fn join(&mut self, topic: Topic, options: JoinOptions, reply: JoinReply) {
+        if self.deadline.is_some() {
+            let _ = reply.send(Err(Error::Closed));
+            return;
+        }
+        let id = topic.id();
+        if self.topics.contains_key(&id) {
+            let _ = reply.send(Err(Error::AlreadyJoined(id)));
+            return;
+        }
+        if let Err(error) = Bootstrap::check_all(&options.bootstrap, &id) {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let own = self.endpoint.id().into();
+        let shared =
+            Arc::new(Shared::new(topic, own, self.config.event_buffer, self.counters.clone()));
+        self.topics.insert(id, Joined::new(shared.clone(), reply));
+        let topic_options =
+            TopicOptions { profile: options.profile, config: self.config.protocol.clone() };
+        if let Err(error) = self.handle(InEvent::Join(id, Box::new(topic_options))) {
+            if let Some(topic) = self.topics.remove(&id) {
+                topic.refuse(error.into());
+            }
+            return;
+        }
+        let mdns = self
+            .config
+            .mdns
+            .then(|| crate::mdns::start(self.endpoint.id(), id, self.inputs.clone()))
+            .flatten();
+        self.lookup.add(shared, mdns.as_ref().map(|mdns| mdns.lookup.clone()));
+        if let Some(topic) = self.topics.get_mut(&id) {
+            topic.mdns = mdns;
+        }
+        if let Err(error) = self.add_bootstrap(id, &options.bootstrap) {
+            warn!(topic = %id.fmt_short(), reason = %error, "bootstrap peers not added");
+        }
+    }
+
+    fn set_profile(&mut self, topic: TopicId, profile: Profile, reply: Reply) {
+        let Some(joined) = self.topics.get_mut(&topic) else {
+            let _ = reply.send(Err(Error::Closed));
+            return;
+        };
+        // Before the state hears of it: the announcement may follow at once.
+        joined.announcing.push_back((profile.clone(), reply));
+        let result = self.handle(InEvent::SetProfile(topic, profile.clone()));
+        let Some(joined) = self.topics.get_mut(&topic) else { return };
+        match result {
+            Err(error) => {
+                // Nothing was announced, so that the reply is still the last one.
+                if let Some((_, reply)) = joined.announcing.pop_back() {
+                    let _ = reply.send(Err(error.into()));
+                }
+            }
+            Ok(()) => joined.settle_unchanged(),
+        }
+    }
+
+    fn add_bootstrap(&mut self, topic: TopicId, peers: &[Bootstrap]) -> Result<(), Error> {
+        let own = EndpointId::from(self.endpoint.id());
+        let joined = self.topics.get_mut(&topic).ok_or(Error::Closed)?;
+        let known = joined.add_bootstrap(peers, &own)?;
+        if !known.is_empty() {
+            self.handle(InEvent::AddBootstrap(topic, known))?;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, topic: TopicId, reply: oneshot::Sender<()>) {
+        let Some(joined) = self.topics.get_mut(&topic) else {
+            let _ = reply.send(());
+            return;
+        };
+        joined.leaving.push(reply);
+        if joined.leaving.len() == 1 {
+            self.handle_own(InEvent::Leave(topic));
+        }
+    }
+
+    fn shutdown(&mut self) {
+        if self.deadline.is_some() {
+            return;
+        }
+        self.deadline = Some(Instant::now() + self.config.protocol.leave_timeout + SHUTDOWN);
+        for topic in self.topics.keys().copied().collect::<Vec<_>>() {
+            if self.topics.get(&topic).is_some_and(|joined| joined.leaving.is_empty()) {
+                self.handle_own(InEvent::Leave(topic));
+            }
+        }
+        self.close_links_at_the_end();
+    }
+
+    /// In a shutdown, once no topic needs them.
+    fn close_links_at_the_end(&mut self) {
+        if self.deadline.is_some() && self.topics.is_empty() {
+            for link in self.links.values_mut() {
+                link.close(CloseCode::Shutdown);
+            }
+        }
+    }
+
+    fn open_link(&mut self, connection: Connection, dialled: bool) {
+        let peer = connection.remote_id().into();
+        let refuse = if self.deadline.is_some() {
+            Some(CloseCode::Shutdown)
+        } else if self.links.len() >= MAX_LINKS
+            || self.links.values().filter(|link| link.peer == peer).count() >= MAX_LINKS_PER_PEER
+        {
+            Some(CloseCode::Refused)
+        } else {
+            None
+        };
+        if let Some(code) = refuse {
+            connection.close(VarInt::from_u32(code.into()), b"");
+            if dialled {
+                self.handle_own(InEvent::DialFailed(peer));
+            }
+            return;
+        }
+        let id = LinkId(self.next_link);
+        self.next_link += 1;
+        let (link, task) = Link::new(id, connection, self.inputs.clone());
+        self.links.insert(id, link);
+        self.tasks.spawn(task);
+        debug!(link = id.0, peer = %peer.fmt_short(), dialled, "link opened");
+        self.handle_own(InEvent::LinkOpened { link: id, peer, dialled });
+    }
+
+    fn link_closed(&mut self, id: LinkId, end: LinkEnd) {
+        if let Some(link) = self.links.remove(&id) {
+            debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
+            self.handle_own(InEvent::LinkClosed(id, end));
+        }
+    }
+
+    /// Handles an event that no application asked for: the state refuses none of these.
+    fn handle_own(&mut self, event: InEvent) {
+        if let Err(error) = self.handle(event) {
+            debug!(reason = %error, "the state refused an event");
+        }
+    }
+
+    fn handle(&mut self, event: InEvent) -> Result<(), crate::proto::Error> {
+        let now = Instant::now();
+        let result = self.state.handle(event, now);
+        loop {
+            while let Some(out) = self.state.poll() {
+                self.perform(out);
+            }
+            let Some(event) = self.echo.pop_front() else { break };
+            if let Err(error) = self.state.handle(event, now) {
+                debug!(reason = %error, "the state refused an answer");
+            }
+        }
+        self.close_links_at_the_end();
+        result
+    }
+
+    fn perform(&mut self, out: OutEvent) {
+        match out {
+            OutEvent::Dial(peer, addresses) => self.dial(peer, addresses),
+            OutEvent::Send(id, lane, frame) => {
+                let Some(link) = self.links.get_mut(&id) else { return };
+                if link.send(lane, frame).is_err() {
+                    debug!(link = id.0, peer = %link.peer.fmt_short(), ?lane, "queue full");
+                    link.close(CloseCode::Overflow);
+                }
+            }
+            OutEvent::Close(id, code) => {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.close(code);
+                }
+            }
+            OutEvent::ReserveSequences(end) => self.reserve(end),
+            OutEvent::Dropped { what, peer } => self.counters.dropped(what, peer),
+            OutEvent::Topic(topic, event) => self.topic_event(topic, event),
+        }
+    }
+
+    fn dial(&mut self, peer: EndpointId, addresses: Vec<TransportAddr>) {
+        if self.dialling.contains(&peer) {
+            return;
+        }
+        let Ok(id) = iroh::EndpointId::try_from(peer) else {
+            self.echo.push_back(InEvent::DialFailed(peer));
+            return;
+        };
+        if self.deadline.is_some() || self.dialling.len() >= MAX_DIALS {
+            self.echo.push_back(InEvent::DialFailed(peer));
+            return;
+        }
+        self.dialling.insert(peer);
+        let hosts: BTreeSet<_> = self
+            .topics
+            .values()
+            .filter_map(|topic| topic.hosts.get(&peer))
+            .flatten()
+            .cloned()
+            .collect();
+        let dial = dial::dial(
+            self.endpoint.clone(),
+            EndpointAddr::from_parts(id, addresses),
+            hosts,
+            self.transport.clone(),
+        );
+        let limit = self.config.connect_timeout;
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            let connection = match timeout(limit, dial).await {
+                Ok(Ok(connection)) => Some(connection),
+                Ok(Err(reason)) => {
+                    debug!(peer = %peer.fmt_short(), reason, "dial failed");
+                    None
+                }
+                Err(_) => {
+                    debug!(peer = %peer.fmt_short(), reason = "timed out", "dial failed");
+                    None
+                }
+            };
+            // The receiver is gone only when the actor is; the connection closes with the drop.
+            let _ = inputs.send(Input::Dialled(peer, connection)).await;
+        });
+    }
+
+    fn reserve(&mut self, end: u64) {
+        let Some(store) = self.store.clone() else {
+            self.echo.push_back(InEvent::SequencesReserved(end));
+            return;
+        };
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            loop {
+                let store = store.clone();
+                let written = tokio::task::spawn_blocking(move || store.reserve(end)).await;
+                match written.map_err(std::io::Error::other).flatten() {
+                    Ok(()) => break,
+                    Err(reason) => error!(%reason, "sequence numbers can't be kept on disk"),
+                }
+                if timeout(RETRY, inputs.closed()).await.is_ok() {
+                    return;
+                }
+            }
+            let _ = inputs.send(Input::Reserved(end)).await;
+        });
+    }
+
+    fn topic_event(&mut self, topic: TopicId, event: TopicEvent) {
+        let Some(joined) = self.topics.get_mut(&topic) else { return };
+        joined.log(&event);
+        joined.shared.apply(&event);
+        match event {
+            TopicEvent::Announced(record) => joined.announced(&record),
+            TopicEvent::Closed => {
+                self.lookup.remove(&topic);
+                if let Some(joined) = self.topics.remove(&topic) {
+                    joined.close();
+                }
+            }
+            _ => {}
+        }
+    }
+}

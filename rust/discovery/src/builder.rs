@@ -1,0 +1,186 @@
+//! A whole node in one call: endpoint, router, discovery and one topic.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use iroh::{
+    Endpoint, SecretKey,
+    protocol::{DynProtocolHandler, Router},
+};
+
+use crate::{
+    ALPN,
+    bootstrap::Bootstrap,
+    config::Config,
+    discovery::{Discovery, blocking},
+    endpoint,
+    error::Error,
+    proto::Profile,
+    store::Store,
+    swarm::{JoinOptions, Swarm},
+    topic::Topic,
+};
+
+/// Builds a [`Node`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct GossipDiscoveryBuilder {
+    topic: String,
+    profile: Profile,
+    bootstrap: Vec<Bootstrap>,
+    config: Config,
+    secret_key: Option<SecretKey>,
+    state_dir: Option<PathBuf>,
+    handlers: Vec<(Vec<u8>, Box<dyn DynProtocolHandler>)>,
+}
+
+impl GossipDiscoveryBuilder {
+    /// A node called `name` in the topic called `topic`, with [`Config::lan`].
+    pub fn new(name: impl Into<String>, topic: impl Into<String>) -> Self {
+        Self {
+            topic: topic.into(),
+            profile: Profile { name: name.into(), ..Profile::default() },
+            bootstrap: Vec::new(),
+            config: Config::default(),
+            secret_key: None,
+            state_dir: None,
+            handlers: Vec::new(),
+        }
+    }
+
+    /// Settings; default [`Config::lan`].
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The key of the endpoint, whose public half is the node's id. Default: the key in the state
+    /// directory, or else a new one.
+    pub fn secret_key(mut self, key: SecretKey) -> Self {
+        self.secret_key = Some(key);
+        self
+    }
+
+    /// Where key and sequence numbers are kept, so that a restart is the same node. Made if missing;
+    /// a second node is refused while one uses it.
+    pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(dir.into());
+        self
+    }
+
+    /// Free text by key, at most 1 KiB encoded.
+    pub fn metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
+        self.profile.metadata = metadata;
+        self
+    }
+
+    /// ALPNs that the record names, at most 8 of at most 32 bytes. Those given to
+    /// [`Self::accept`] are named anyway.
+    pub fn protocols(mut self, protocols: Vec<Vec<u8>>) -> Self {
+        self.profile.protocols = protocols;
+        self
+    }
+
+    /// Whom to dial first; added to those given before.
+    pub fn bootstrap(mut self, peers: Vec<Bootstrap>) -> Self {
+        self.bootstrap.extend(peers);
+        self
+    }
+
+    /// Serves another protocol on the same endpoint, and names it in the record.
+    pub fn accept(
+        mut self,
+        alpn: impl AsRef<[u8]>,
+        handler: impl Into<Box<dyn DynProtocolHandler>>,
+    ) -> Self {
+        self.handlers.push((alpn.as_ref().to_vec(), handler.into()));
+        self
+    }
+
+    /// Binds the endpoint, serves, and announces the node. Never waits for a peer.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the field and its limit and [`Error::Bind`], both before
+    /// anything opens; [`Error::StateDir`], [`Error::StateDirInUse`], [`Error::Endpoint`]. Whatever
+    /// was opened is closed again.
+    pub async fn build(mut self) -> Result<Node, Error> {
+        for (alpn, _) in &self.handlers {
+            if !self.profile.protocols.contains(alpn) {
+                self.profile.protocols.push(alpn.clone());
+            }
+        }
+        let topic = Topic::new(&self.topic)?;
+        self.profile.validate()?;
+        self.config.validate()?;
+        Bootstrap::check_all(&self.bootstrap, &topic.id())?;
+        endpoint::probe(&self.config.bind)?;
+
+        let store = match self.state_dir.take() {
+            Some(dir) => Some(blocking(move || Store::open(&dir)).await?),
+            None => None,
+        };
+        let (store, key) = match (store, self.secret_key.take()) {
+            (store, Some(key)) => (store, key),
+            (None, None) => (None, SecretKey::generate()),
+            (Some(store), None) => {
+                blocking(move || store.key().map(|key| (Some(store), key))).await?
+            }
+        };
+        let endpoint = endpoint::bind(&self.config, key).await?;
+        match self.serve(endpoint.clone(), store, topic).await {
+            Ok(node) => Ok(node),
+            Err(error) => {
+                endpoint.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn serve(
+        self,
+        endpoint: Endpoint,
+        store: Option<Store>,
+        topic: Topic,
+    ) -> Result<Node, Error> {
+        let discovery = Discovery::spawn_with(endpoint.clone(), self.config, store).await?;
+        let mut router = Router::builder(endpoint.clone()).accept(ALPN, discovery.clone());
+        for (alpn, handler) in self.handlers {
+            router = router.accept(alpn, handler);
+        }
+        let router = router.spawn();
+        let options = JoinOptions { profile: self.profile, bootstrap: self.bootstrap };
+        let swarm = match discovery.join(topic, options).await {
+            Ok(swarm) => swarm,
+            Err(error) => {
+                shutdown(&router).await;
+                return Err(error);
+            }
+        };
+        Ok(Node { swarm, endpoint, discovery, router })
+    }
+}
+
+/// A running node. Close it: a dropped one is noticed by its peers only when its links time out.
+#[derive(Debug)]
+pub struct Node {
+    /// The joined topic.
+    pub swarm: Swarm,
+    /// The endpoint, for the application's own connections.
+    pub endpoint: Endpoint,
+    /// Discovery, to join further topics.
+    pub discovery: Discovery,
+    router: Router,
+}
+
+impl Node {
+    /// Leaves every topic, then closes the endpoint. May be called again.
+    pub async fn close(&self) {
+        self.discovery.shutdown().await;
+        shutdown(&self.router).await;
+    }
+}
+
+async fn shutdown(router: &Router) {
+    if let Err(error) = router.shutdown().await {
+        tracing::warn!(reason = %error, "router ended badly");
+    }
+}

@@ -1,0 +1,182 @@
+//! Settings of an endpoint and its topics, and the three presets.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use iroh::RelayUrl;
+
+use crate::{error::Error, proto};
+
+/// Most own relays.
+const MAX_RELAYS: usize = 8;
+
+/// Settings of an endpoint and its topics. Start from a preset and change what you need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Timers and limits of the protocol, for each topic.
+    pub protocol: proto::Config,
+    /// Local UDP addresses to bind, at most one for IPv4 and one for IPv6; port 0 takes a free one.
+    /// `[::]` may fail where the machine has no IPv6.
+    pub bind: Vec<SocketAddr>,
+    /// Find members in the local network by multicast DNS.
+    pub mdns: bool,
+    /// Use relays where no direct path is found: iroh's own, unless `relay_urls` names others.
+    pub relay: bool,
+    /// Own relays, at most 8; only with `relay`.
+    pub relay_urls: Vec<RelayUrl>,
+    /// Publish and look up addresses in iroh's DNS.
+    pub dns: bool,
+    /// How many events a slow subscriber may lag behind. 1 to 1,000,000; default 4,096.
+    pub event_buffer: usize,
+    /// A link is lost after this long without a packet. 500 ms to 10 min; default 9 s, local 3 s.
+    pub idle_timeout: Duration,
+    /// Packets keep an idle link alive this often. 100 ms to half of `idle_timeout`; default 3 s,
+    /// local 1 s.
+    pub keep_alive: Duration,
+    /// A dial gives up after this long. 100 ms to 60 s; default 5 s, local 2 s.
+    pub connect_timeout: Duration,
+}
+
+impl Default for Config {
+    /// [`Config::lan`].
+    fn default() -> Self {
+        Self::lan()
+    }
+}
+
+impl Config {
+    /// This machine only, for tests and demos: the loopback interface, no mDNS, fast timers.
+    #[must_use]
+    pub fn local() -> Self {
+        Self {
+            protocol: proto::Config {
+                redial_min: Duration::from_millis(100),
+                redial_max: Duration::from_secs(1),
+                ..proto::Config::default()
+            },
+            bind: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+            mdns: false,
+            idle_timeout: Duration::from_secs(3),
+            keep_alive: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(2),
+            ..Self::lan()
+        }
+    }
+
+    /// The local network, and whatever is directly reachable from it: all interfaces and mDNS, no
+    /// server of a third party. The default.
+    #[must_use]
+    pub fn lan() -> Self {
+        Self {
+            protocol: proto::Config::default(),
+            bind: vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()],
+            mdns: true,
+            relay: false,
+            relay_urls: Vec::new(),
+            dns: false,
+            event_buffer: 4096,
+            idle_timeout: Duration::from_secs(9),
+            keep_alive: Duration::from_secs(3),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// Anywhere: as `lan`, with relays, DNS lookup and hole punching as iroh offers them.
+    #[must_use]
+    pub fn internet() -> Self {
+        Self { relay: true, dns: true, connect_timeout: Duration::from_secs(10), ..Self::lan() }
+    }
+
+    /// Checks every field against its limits, those of `protocol` included.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the first field outside its limits.
+    pub fn validate(&self) -> Result<(), Error> {
+        let check = |field, ok: bool, reason: &str| {
+            if ok { Ok(()) } else { Err(Error::invalid(field, reason)) }
+        };
+        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        let of_family = |v4| self.bind.iter().filter(|a| a.is_ipv4() == v4).count();
+        self.protocol.validate()?;
+        check("bind", !self.bind.is_empty(), "must name at least one address")?;
+        check(
+            "bind",
+            of_family(true) <= 1 && of_family(false) <= 1,
+            "must name at most one IPv4 and one IPv6 address",
+        )?;
+        check(
+            "bind",
+            !self.bind.iter().any(|address| address.ip().is_multicast()),
+            "must not name a multicast address",
+        )?;
+        check("relay_urls", self.relay_urls.len() <= MAX_RELAYS, "has a limit of 8 relays")?;
+        check(
+            "relay_urls",
+            self.relay || self.relay_urls.is_empty(),
+            "are given, but relay is off",
+        )?;
+        check(
+            "relay_urls",
+            self.relay_urls.iter().all(|url| url.as_str().len() <= proto::MAX_RELAY_URL),
+            "has a URL of more than 128 bytes",
+        )?;
+        check(
+            "event_buffer",
+            (1..=1_000_000).contains(&self.event_buffer),
+            "must be 1 to 1,000,000 events",
+        )?;
+        check(
+            "idle_timeout",
+            (ms(500)..=s(600)).contains(&self.idle_timeout),
+            "must be 500 ms to 10 min",
+        )?;
+        check(
+            "keep_alive",
+            (ms(100)..=self.idle_timeout / 2).contains(&self.keep_alive),
+            "must be 100 ms to half of idle_timeout",
+        )?;
+        check(
+            "connect_timeout",
+            (ms(100)..=s(60)).contains(&self.connect_timeout),
+            "must be 100 ms to 60 s",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_valid() {
+        for config in [Config::local(), Config::lan(), Config::internet()] {
+            config.validate().unwrap();
+        }
+        assert_eq!(Config::default(), Config::lan());
+    }
+
+    #[test]
+    fn an_error_names_the_field() {
+        let cases: [(&str, fn(&mut Config)); 9] = [
+            ("capacity", |c| c.protocol.capacity = 0),
+            ("bind", |c| c.bind.clear()),
+            ("bind", |c| {
+                c.bind = vec!["10.0.0.1:0".parse().unwrap(), "10.0.0.2:0".parse().unwrap()]
+            }),
+            ("relay_urls", |c| c.relay_urls = vec!["https://relay.example".parse().unwrap()]),
+            ("event_buffer", |c| c.event_buffer = 0),
+            ("idle_timeout", |c| c.idle_timeout = Duration::ZERO),
+            ("keep_alive", |c| c.keep_alive = c.idle_timeout),
+            ("connect_timeout", |c| c.connect_timeout = Duration::from_secs(61)),
+            ("bind", |c| c.bind = vec!["224.0.0.1:0".parse().unwrap()]),
+        ];
+        for (field, change) in cases {
+            let mut config = Config::lan();
+            change(&mut config);
+            let error = config.validate().unwrap_err();
+            assert!(matches!(&error, Error::Invalid { field: f, .. } if *f == field), "{error}");
+        }
+    }
+}

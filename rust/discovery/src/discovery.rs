@@ -1,0 +1,212 @@
+//! Discovery on one endpoint: the handle that joins topics, serves links and answers lookups.
+
+use std::{
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::stream::BoxStream;
+use iroh::{
+    Endpoint,
+    address_lookup::{self, AddressLookup, EndpointData},
+    endpoint::{Connection, VarInt},
+    protocol::{AcceptError, ProtocolHandler},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tracing::{Instrument, info_span};
+
+use crate::{
+    actor::{Actor, Command},
+    config::Config,
+    endpoint,
+    error::Error,
+    lookup::Lookup,
+    proto::{CloseCode, EndpointId, Identity, MAX_SEQUENCE, State},
+    store::Store,
+    swarm::{JoinOptions, Swarm},
+    topic::Topic,
+};
+
+/// Commands that wait for the actor.
+const COMMANDS: usize = 64;
+/// Sequence numbers that are reserved at the start, so that the first announcement waits for no disk.
+const FIRST_BLOCK: u64 = 8192;
+
+/// How discovery starts on an endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct SpawnOptions {
+    /// Settings. `bind`, `relay`, `relay_urls` and `dns` are the endpoint's affair and not used.
+    pub config: Config,
+    /// Where to keep sequence numbers, so that a restart with the same key never goes back. One
+    /// directory serves one endpoint at a time.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Discovery on one endpoint. Clones are handles of the same.
+///
+/// Give it to a router under [`crate::ALPN`]; without that, no peer can reach this node. It answers
+/// the endpoint's address lookups from its books, so that a peer in a book can be dialled by its id
+/// on any ALPN.
+///
+/// ```no_run
+/// # async fn example(echo: impl iroh::protocol::ProtocolHandler) -> Result<(), Box<dyn std::error::Error>> {
+/// use iroh::{Endpoint, endpoint::presets, protocol::Router};
+/// use iroh_gossip_discovery::{ALPN, Discovery, JoinOptions, Profile, SpawnOptions, Topic};
+///
+/// let endpoint = Endpoint::bind(presets::N0).await?;
+/// let discovery = Discovery::spawn(endpoint.clone(), SpawnOptions::default()).await?;
+/// let router = Router::builder(endpoint.clone())
+///     .accept(ALPN, discovery.clone())
+///     .accept(b"echo/1", echo)
+///     .spawn();
+/// let profile = Profile { name: "alice".into(), ..Profile::default() };
+/// let swarm = discovery.join(Topic::new("fleet")?, JoinOptions { profile, ..JoinOptions::default() }).await?;
+/// if let Some(peer) = swarm.book().iter().next() {
+///     let connection = endpoint.connect(iroh::EndpointId::try_from(peer.id)?, b"echo/1").await?;
+/// }
+/// router.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Discovery {
+    commands: mpsc::Sender<Command>,
+    lookup: Lookup,
+}
+
+impl Discovery {
+    /// Starts discovery on an endpoint, and adds its lookup to those of the endpoint.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the settings; [`Error::StateDir`], [`Error::StateDirInUse`];
+    /// [`Error::Closed`] for a closed endpoint. Nothing is left running then.
+    pub async fn spawn(endpoint: Endpoint, options: SpawnOptions) -> Result<Self, Error> {
+        options.config.validate()?;
+        let store = match options.state_dir {
+            Some(dir) => Some(blocking(move || Store::open(&dir)).await?),
+            None => None,
+        };
+        Self::spawn_with(endpoint, options.config, store).await
+    }
+
+    pub(crate) async fn spawn_with(
+        endpoint: Endpoint,
+        config: Config,
+        store: Option<Store>,
+    ) -> Result<Self, Error> {
+        let key = endpoint.secret_key().clone();
+        let mut sequence = unix_micros();
+        // Without a store nothing is kept, and nothing has to wait.
+        let mut reserved = MAX_SEQUENCE;
+        let mut kept = None;
+        if let Some(store) = store {
+            let check = key.clone();
+            (kept, sequence, reserved) = blocking(move || {
+                store.check_key(&check)?;
+                let sequence = sequence.max(store.sequence);
+                let reserved = sequence + FIRST_BLOCK;
+                store.reserve(reserved).map_err(|error| Error::StateDir {
+                    path: "sequence".into(),
+                    reason: error.to_string(),
+                })?;
+                Ok((Some(store), sequence, reserved))
+            })
+            .await?;
+        }
+        let identity = Identity {
+            key: key.as_signing_key().clone(),
+            boot_id: random_u64()?,
+            sequence,
+            reserved,
+        };
+        let state = State::new(identity, random_seed()?, Instant::now());
+        let lookup = Lookup::default();
+        endpoint.address_lookup().map_err(|_| Error::Closed)?.add(lookup.clone());
+        let (commands, commands_rx) = mpsc::channel(COMMANDS);
+        let span = info_span!("discovery", me = %EndpointId::from(endpoint.id()).fmt_short());
+        let transport = endpoint::transport(&config)?;
+        let actor = Actor::new(endpoint, state, config, transport, lookup.clone(), kept);
+        tokio::spawn(actor.run(commands_rx).instrument(span));
+        Ok(Self { commands, lookup })
+    }
+
+    /// Joins a topic. Returns once this node's record is announced; never waits for a peer.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the field and its limit; [`Error::AlreadyJoined`];
+    /// [`Error::Closed`] after a shutdown.
+    pub async fn join(&self, topic: Topic, options: JoinOptions) -> Result<Swarm, Error> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Join { topic, options: Box::new(options), reply };
+        self.commands.send(command).await.map_err(|_| Error::Closed)?;
+        let shared = answer.await.map_err(|_| Error::Closed)??;
+        Ok(Swarm::new(shared, self.commands.clone()))
+    }
+
+    /// Leaves every topic and closes every link. The endpoint stays open. May be called again.
+    pub async fn shutdown(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Shutdown { reply }).await.is_ok() {
+            // The reply is dropped where the actor ended for another reason.
+            let _ = answer.await;
+        }
+    }
+}
+
+impl ProtocolHandler for Discovery {
+    async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
+        if let Err(refused) = self.commands.send(Command::Accepted(connection)).await
+            && let Command::Accepted(connection) = refused.0
+        {
+            connection.close(VarInt::from_u32(CloseCode::Shutdown.into()), b"");
+        }
+        Ok(())
+    }
+
+    async fn shutdown(&self) {
+        Self::shutdown(self).await;
+    }
+}
+
+/// From the books of all topics and, where it runs, from mDNS. [`Discovery::spawn`] has added it to
+/// its endpoint; it may serve another endpoint too.
+impl AddressLookup for Discovery {
+    fn publish(&self, data: &EndpointData) {
+        self.lookup.publish(data);
+    }
+
+    fn resolve(
+        &self,
+        id: iroh::EndpointId,
+    ) -> Option<BoxStream<'static, Result<address_lookup::Item, address_lookup::Error>>> {
+        self.lookup.resolve(id)
+    }
+}
+
+/// Runs something that blocks off the runtime's workers.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Endpoint(error.to_string()))?
+}
+
+fn unix_micros() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| u64::try_from(since.as_micros()).ok())
+        .map_or(0, |micros| micros.min(MAX_SEQUENCE / 2))
+}
+
+fn random_u64() -> Result<u64, Error> {
+    getrandom::u64().map_err(|error| Error::Endpoint(error.to_string()))
+}
+
+fn random_seed() -> Result<[u8; 32], Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| Error::Endpoint(error.to_string()))?;
+    Ok(seed)
+}

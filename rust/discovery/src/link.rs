@@ -1,0 +1,416 @@
+//! One link: a task that moves frames between a QUIC connection and the actor.
+//!
+//! Each end opens a unidirectional stream for control and, when it needs one, another for sync. The
+//! first byte of a stream names its lane; frames follow. The actor only ever queues: a queue that is
+//! full closes the link, and a slow peer delays nobody but itself.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
+use iroh::endpoint::{Connection, ConnectionError, RecvStream, VarInt};
+use tokio::{
+    io::AsyncReadExt,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tracing::debug;
+
+use crate::{
+    actor::Input,
+    frame::{self, FRAME_TIMEOUT, FrameError, FrameReader, MAX_FRAME},
+    proto::{CloseCode, EndpointId, Lane, LinkEnd, LinkId},
+};
+
+/// Most frames in a lane's queue.
+const QUEUE_FRAMES: usize = 256;
+/// Most bytes in the queue of the control lane.
+const CONTROL_BYTES: usize = 1024 * 1024;
+/// Most bytes in the queue of the sync lane.
+const SYNC_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes that a writer puts together for one write.
+const WRITE: usize = 64 * 1024;
+/// How long a link that closes waits until the peer has acknowledged what was sent on it.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Most streams of unknown lanes that a peer may open.
+const MAX_UNKNOWN: usize = 8;
+
+const fn lane_byte(lane: Lane) -> u8 {
+    match lane {
+        Lane::Control => 0,
+        Lane::Sync => 1,
+    }
+}
+
+/// The actor's end of a link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) peer: EndpointId,
+    /// Control and sync; gone once the link closes.
+    lanes: Option<[Queue; 2]>,
+    close: Option<oneshot::Sender<CloseCode>>,
+}
+
+/// A queue is full, or the peer refused the stream behind it.
+#[derive(Debug)]
+pub(crate) struct Overflow;
+
+impl Link {
+    /// A link and the future that serves it, to be spawned. The future's last act is to send
+    /// [`Input::Closed`].
+    pub(crate) fn new(
+        id: LinkId,
+        connection: Connection,
+        inputs: mpsc::Sender<Input>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (control, control_rx) = Queue::new(CONTROL_BYTES);
+        let (sync, sync_rx) = Queue::new(SYNC_BYTES);
+        let (close, close_rx) = oneshot::channel();
+        let peer = connection.remote_id().into();
+        let task = async move {
+            let end = serve(id, &connection, control_rx, sync_rx, close_rx, &inputs).await;
+            // The receiver is gone only when the actor is: nobody is left to tell.
+            let _ = inputs.send(Input::Closed(id, end)).await;
+        };
+        (Self { peer, lanes: Some([control, sync]), close: Some(close) }, task)
+    }
+
+    /// Queues a frame. On a link that closes it is dropped.
+    pub(crate) fn send(&self, lane: Lane, frame: Bytes) -> Result<(), Overflow> {
+        match &self.lanes {
+            Some(lanes) => lanes[usize::from(lane_byte(lane))].push(frame),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the link, after what was queued where the code says that the peer is in good standing.
+    pub(crate) fn close(&mut self, code: CloseCode) {
+        if let Some(close) = self.close.take() {
+            // The task may have ended by itself; then it has reported so.
+            let _ = close.send(code);
+        }
+        self.lanes = None;
+    }
+}
+
+/// A bounded queue of frames: bounded in number and in bytes.
+#[derive(Debug)]
+struct Queue {
+    frames: mpsc::Sender<Bytes>,
+    bytes: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+struct Queued {
+    frames: mpsc::Receiver<Bytes>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    fn new(limit: usize) -> (Self, Queued) {
+        let (tx, rx) = mpsc::channel(QUEUE_FRAMES);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        (Self { frames: tx, bytes: bytes.clone(), limit }, Queued { frames: rx, bytes })
+    }
+
+    fn push(&self, frame: Bytes) -> Result<(), Overflow> {
+        let length = frame.len();
+        debug_assert!((1..=MAX_FRAME).contains(&length), "a frame of {length} bytes");
+        if self.bytes.load(Ordering::Relaxed) + length > self.limit {
+            return Err(Overflow);
+        }
+        self.bytes.fetch_add(length, Ordering::Relaxed);
+        self.frames.try_send(frame).map_err(|_| Overflow)
+    }
+}
+
+/// Serves a link until it is closed; how it ended.
+async fn serve(
+    id: LinkId,
+    connection: &Connection,
+    control: Queued,
+    sync: Queued,
+    mut close: oneshot::Receiver<CloseCode>,
+    inputs: &mpsc::Sender<Input>,
+) -> LinkEnd {
+    let mut read = pin!(read(id, connection, inputs).fuse());
+    let mut write = pin!(write(connection, control, sync).fuse());
+    let code = loop {
+        tokio::select! {
+            error = connection.closed() => {
+                // What the peer sent before it closed still counts.
+                let _ = timeout(DRAIN, &mut read).await;
+                return classify(&error);
+            }
+            stop = &mut read => match stop {
+                Stop::Lost => return classify(&connection.closed().await),
+                Stop::Fault(code, reason) => {
+                    debug!(link = id.0, reason, "peer broke the framing");
+                    break code;
+                }
+            },
+            written = &mut write => if written.is_err() && connection.close_reason().is_none() {
+                debug!(link = id.0, reason = "it stopped a stream", "peer broke the framing");
+                break CloseCode::Protocol;
+            },
+            code = &mut close => {
+                let code = code.unwrap_or(CloseCode::Shutdown);
+                if in_good_standing(code) {
+                    let drained = async {
+                        loop {
+                            tokio::select! {
+                                _ = &mut write => return,
+                                _ = connection.closed() => return,
+                                _ = &mut read => {}
+                            }
+                        }
+                    };
+                    let _ = timeout(DRAIN, drained).await;
+                }
+                break code;
+            }
+        }
+    };
+    connection.close(VarInt::from_u32(code.into()), b"");
+    LinkEnd::Local(code)
+}
+
+/// Whether what is queued for the peer, and what it still says, matters.
+fn in_good_standing(code: CloseCode) -> bool {
+    !matches!(code, CloseCode::Overflow | CloseCode::Protocol)
+}
+
+fn classify(error: &ConnectionError) -> LinkEnd {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let code = u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX);
+            LinkEnd::Remote(code.into())
+        }
+        ConnectionError::LocallyClosed => LinkEnd::Local(CloseCode::Shutdown),
+        ConnectionError::TimedOut => LinkEnd::TimedOut,
+        _ => LinkEnd::Lost,
+    }
+}
+
+/// Writes both lanes until their queues end, and until the peer has acknowledged everything.
+async fn write(connection: &Connection, control: Queued, sync: Queued) -> Result<(), Stopped> {
+    let stream = connection.open_uni().await.map_err(|_| Stopped)?;
+    // Control comes first in the order of streams, whatever is written first.
+    let control = write_lane(stream, Lane::Control, control);
+    let sync = async {
+        let Some(queued) = sync.first().await else { return Ok(()) };
+        let stream = connection.open_uni().await.map_err(|_| Stopped)?;
+        write_lane(stream, Lane::Sync, queued).await
+    };
+    tokio::try_join!(control, sync).map(|((), ())| ())
+}
+
+/// The peer stopped a stream, or the connection is gone.
+#[derive(Debug)]
+struct Stopped;
+
+impl Queued {
+    /// Waits for a first frame without taking it; `None` if the queue ends before.
+    async fn first(mut self) -> Option<PeekedQueue> {
+        let first = self.frames.recv().await?;
+        Some(PeekedQueue { first: Some(first), queued: self })
+    }
+}
+
+/// A queue of which one frame may have been taken already.
+struct PeekedQueue {
+    first: Option<Bytes>,
+    queued: Queued,
+}
+
+impl From<Queued> for PeekedQueue {
+    fn from(queued: Queued) -> Self {
+        Self { first: None, queued }
+    }
+}
+
+async fn write_lane(
+    mut stream: iroh::endpoint::SendStream,
+    lane: Lane,
+    queue: impl Into<PeekedQueue>,
+) -> Result<(), Stopped> {
+    let PeekedQueue { mut first, mut queued } = queue.into();
+    let priority = match lane {
+        Lane::Control => 2,
+        Lane::Sync => 1,
+    };
+    stream.set_priority(priority).map_err(|_| Stopped)?;
+    let mut buffer = BytesMut::new();
+    buffer.put_u8(lane_byte(lane));
+    loop {
+        let next = match first.take() {
+            Some(frame) => Some(frame),
+            None => queued.frames.recv().await,
+        };
+        let Some(frame) = next else { break };
+        let mut taken = frame.len();
+        frame::put(&frame, &mut buffer);
+        while buffer.len() < WRITE {
+            let Ok(frame) = queued.frames.try_recv() else { break };
+            taken += frame.len();
+            frame::put(&frame, &mut buffer);
+        }
+        stream.write_all(&buffer).await.map_err(|_| Stopped)?;
+        buffer.clear();
+        queued.bytes.fetch_sub(taken, Ordering::Relaxed);
+    }
+    stream.finish().map_err(|_| Stopped)?;
+    stream.stopped().await.map(|_| ()).map_err(|_| Stopped)
+}
+
+/// Why reading ended.
+#[derive(Debug)]
+enum Stop {
+    /// The connection is gone.
+    Lost,
+    /// The peer broke a rule.
+    Fault(CloseCode, &'static str),
+}
+
+const fn fault(reason: &'static str) -> Stop {
+    Stop::Fault(CloseCode::Protocol, reason)
+}
+
+/// Reads until the link ends or the peer breaks a rule.
+async fn read(id: LinkId, connection: &Connection, inputs: &mpsc::Sender<Input>) -> Stop {
+    let result = async {
+        let hello = async {
+            let mut control = accept(connection).await?;
+            match lane(&mut control, connection).await? {
+                0 => {}
+                _ => return Err(fault("the first stream is not the control stream")),
+            }
+            let mut control = Reader {
+                id,
+                lane: Lane::Control,
+                connection,
+                inputs,
+                frames: FrameReader::new(control),
+            };
+            match control.step().await? {
+                true => Ok(control),
+                false => Err(fault("the control stream ends before the hello")),
+            }
+        };
+        let mut control =
+            timeout(FRAME_TIMEOUT, hello).await.map_err(|_| fault("no hello in time"))??;
+        // Only now, so that no frame precedes the hello.
+        let control = async {
+            while control.step().await? {}
+            match timeout(FRAME_TIMEOUT, connection.closed()).await {
+                Ok(_) => Err(Stop::Lost),
+                Err(_) => Err(fault("the control stream ended, the link did not")),
+            }
+        };
+        tokio::try_join!(control, read_others(id, connection, inputs)).map(|((), ())| ())
+    };
+    match result.await {
+        Ok(()) => Stop::Lost,
+        Err(stop) => stop,
+    }
+}
+
+/// Serves the sync streams, one at a time, and refuses streams of lanes that are not known.
+async fn read_others(
+    id: LinkId,
+    connection: &Connection,
+    inputs: &mpsc::Sender<Input>,
+) -> Result<(), Stop> {
+    let mut unknown = 0;
+    loop {
+        let mut stream = accept(connection).await?;
+        let byte = timeout(FRAME_TIMEOUT, lane(&mut stream, connection))
+            .await
+            .map_err(|_| fault("a stream without a lane"))??;
+        match byte {
+            0 => return Err(fault("a second control stream")),
+            1 => {
+                let frames = FrameReader::new(stream);
+                let mut reader = Reader { id, lane: Lane::Sync, connection, inputs, frames };
+                while reader.step().await? {}
+            }
+            _ if unknown < MAX_UNKNOWN => {
+                unknown += 1;
+                // The connection is gone: the next accept says so.
+                let _ = stream.stop(VarInt::from_u32(CloseCode::Refused.into()));
+            }
+            _ => return Err(fault("too many streams of unknown lanes")),
+        }
+    }
+}
+
+async fn accept(connection: &Connection) -> Result<RecvStream, Stop> {
+    connection.accept_uni().await.map_err(|_| Stop::Lost)
+}
+
+async fn lane(stream: &mut RecvStream, connection: &Connection) -> Result<u8, Stop> {
+    stream.read_u8().await.map_err(|_| lost_or(connection, "a stream ends before its lane"))
+}
+
+fn lost_or(connection: &Connection, reason: &'static str) -> Stop {
+    if connection.close_reason().is_some() { Stop::Lost } else { fault(reason) }
+}
+
+/// Forwards the frames of one stream.
+struct Reader<'a> {
+    id: LinkId,
+    lane: Lane,
+    connection: &'a Connection,
+    inputs: &'a mpsc::Sender<Input>,
+    frames: FrameReader<RecvStream>,
+}
+
+impl Reader<'_> {
+    /// Forwards one frame; false at the end of the stream. Waiting for room among the actor's inputs
+    /// is what holds a peer back that sends faster than the actor works.
+    async fn step(&mut self) -> Result<bool, Stop> {
+        match self.frames.next().await {
+            Ok(Some(frame)) => {
+                let input = Input::Frame(self.id, self.lane, frame);
+                self.inputs.send(input).await.map_err(|_| Stop::Lost)?;
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(FrameError::Broken(reason)) => Err(fault(reason)),
+            Err(FrameError::Io(error)) => {
+                debug!(link = self.id.0, %error, "stream failed");
+                Err(lost_or(self.connection, "a stream was reset"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_bounded_in_frames_and_in_bytes() {
+        let (queue, queued) = Queue::new(usize::MAX);
+        for _ in 0..QUEUE_FRAMES {
+            queue.push(Bytes::from_static(b"x")).unwrap();
+        }
+        queue.push(Bytes::from_static(b"x")).unwrap_err();
+        drop(queued);
+
+        let (queue, queued) = Queue::new(3 * MAX_FRAME);
+        let frame = Bytes::from(vec![0; MAX_FRAME]);
+        for _ in 0..3 {
+            queue.push(frame.clone()).unwrap();
+        }
+        queue.push(Bytes::from_static(b"x")).unwrap_err();
+        assert_eq!(queued.bytes.load(Ordering::Relaxed), 3 * MAX_FRAME);
+    }
+}

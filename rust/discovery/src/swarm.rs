@@ -1,0 +1,229 @@
+//! A joined topic: the handle that applications hold, and what the actor publishes to it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use iroh::TransportAddr;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    actor::Command,
+    book::Book,
+    bootstrap::Bootstrap,
+    error::Error,
+    events::Event,
+    metrics::{Counters, Metrics},
+    proto::{EndpointId, NodeRecord, Profile, TopicEvent},
+    subscription::{Queue, Subscription},
+    ticket::Ticket,
+    topic::Topic,
+};
+
+/// How a topic is joined.
+#[derive(Debug, Clone, Default)]
+pub struct JoinOptions {
+    /// What this node says of itself.
+    pub profile: Profile,
+    /// Whom to dial first; without any, the node waits to be found.
+    pub bootstrap: Vec<Bootstrap>,
+}
+
+/// One joined topic of an endpoint. Clones are handles of the same topic; dropping them does not
+/// leave it.
+#[derive(Debug, Clone)]
+pub struct Swarm {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Swarm {
+    pub(crate) fn new(shared: Arc<Shared>, commands: mpsc::Sender<Command>) -> Self {
+        Self { shared, commands }
+    }
+
+    /// This endpoint's id.
+    #[must_use]
+    pub fn id(&self) -> EndpointId {
+        self.shared.id
+    }
+
+    /// The topic.
+    #[must_use]
+    pub fn topic(&self) -> &Topic {
+        &self.shared.topic
+    }
+
+    /// How to reach this node now, as one string for others' bootstrap lists.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        let inner = self.shared.lock();
+        let addresses = inner.me.as_ref().map(|me| me.addresses.clone()).unwrap_or_default();
+        Ticket { id: self.shared.id, topic: self.shared.topic.id(), addresses }
+    }
+
+    /// The record that this node last announced.
+    ///
+    /// # Panics
+    /// Never: a swarm exists from its first announcement on.
+    #[must_use]
+    pub fn me(&self) -> Arc<NodeRecord> {
+        self.shared.lock().me.clone().expect("a joined topic has announced a record")
+    }
+
+    /// Where this node can be dialled, as announced.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<TransportAddr> {
+        self.me().addresses.clone()
+    }
+
+    /// A snapshot of the address book. O(1).
+    #[must_use]
+    pub fn book(&self) -> Book {
+        self.shared.lock().book.clone()
+    }
+
+    /// A snapshot of the address book together with every event after it. After the end of the
+    /// topic, the subscription is closed from the start.
+    #[must_use]
+    pub fn subscribe(&self) -> (Book, Subscription) {
+        let (subscription, queue) = Subscription::new(self.shared.event_buffer);
+        let mut inner = self.shared.lock();
+        if inner.closed {
+            queue.close();
+        } else {
+            inner.queues.push(queue);
+        }
+        (inner.book.clone(), subscription)
+    }
+
+    /// Replaces what this node says of itself. Returns once that is announced.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the field and its limit; [`Error::Closed`].
+    pub async fn set_profile(&self, profile: Profile) -> Result<(), Error> {
+        let topic = self.shared.topic.id();
+        self.request(|reply| Command::SetProfile { topic, profile, reply }).await?
+    }
+
+    /// Adds bootstrap peers, at any time. They are dialled whenever they are not in the book.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a ticket of another topic or more than 1,024 peers in all, and then
+    /// none is added; [`Error::Closed`].
+    pub async fn add_bootstrap(&self, peers: Vec<Bootstrap>) -> Result<(), Error> {
+        let topic = self.shared.topic.id();
+        self.request(|reply| Command::AddBootstrap { topic, peers, reply }).await?
+    }
+
+    /// Tells every peer that this node leaves, and ends the topic. Returns when the linked peers
+    /// have acknowledged or after [`crate::proto::Config::leave_timeout`]. May be called again.
+    pub async fn leave(&self) {
+        let topic = self.shared.topic.id();
+        // An error says that the topic is gone already.
+        let _ = self.request(|reply| Command::Leave { topic, reply }).await;
+    }
+
+    /// Whether the topic was left.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().closed
+    }
+
+    /// What the topic counts.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        Metrics { peers: self.book().len(), dropped: self.shared.counters.all() }
+    }
+
+    async fn request<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)
+    }
+}
+
+/// What the actor publishes of one topic.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) topic: Topic,
+    pub(crate) id: EndpointId,
+    event_buffer: usize,
+    counters: Arc<Counters>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    me: Option<Arc<NodeRecord>>,
+    book: Book,
+    queues: Vec<Arc<Queue>>,
+    closed: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        topic: Topic,
+        id: EndpointId,
+        event_buffer: usize,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { topic, id, event_buffer, counters, inner: Mutex::default() }
+    }
+
+    /// Applies an event to the book and hands it to every subscriber, both under one lock, so that a
+    /// snapshot and the events after it fit together.
+    pub(crate) fn apply(&self, event: &TopicEvent) {
+        let mut inner = self.lock();
+        let event = match event {
+            TopicEvent::Announced(record) => {
+                inner.me = Some(record.clone());
+                return;
+            }
+            TopicEvent::PeerRefreshed(record) => {
+                inner.book.insert(record.clone());
+                return;
+            }
+            TopicEvent::PeerJoined(record) => {
+                inner.book.insert(record.clone());
+                Event::PeerJoined(record.clone())
+            }
+            TopicEvent::PeerUpdated(record) => {
+                inner.book.insert(record.clone());
+                Event::PeerUpdated(record.clone())
+            }
+            TopicEvent::PeerLeft(record) => {
+                inner.book.remove(&record.id);
+                Event::PeerLeft(record.clone())
+            }
+            TopicEvent::PeerLost(record, reason) => {
+                inner.book.remove(&record.id);
+                Event::PeerLost(record.clone(), *reason)
+            }
+            TopicEvent::Isolated => Event::Isolated,
+            TopicEvent::Reconnected => Event::Reconnected,
+            _ => return,
+        };
+        inner.queues.retain(|queue| queue.push(event.clone()));
+    }
+
+    /// Ends every subscription. The last book stays readable.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        for queue in inner.queues.drain(..) {
+            queue.close();
+        }
+    }
+
+    /// The addresses of a peer in the book.
+    pub(crate) fn addresses_of(&self, id: &EndpointId) -> Option<Vec<TransportAddr>> {
+        self.lock().book.get(id).map(|record| record.addresses.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Each update leaves a whole book behind even if a later line panicked.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

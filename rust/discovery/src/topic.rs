@@ -1,0 +1,57 @@
+//! A topic: its name and the id that follows from it.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use crate::{error::Error, proto::TopicId};
+
+/// A topic: nodes find each other within one.
+///
+/// The id is SHA-256 over a label and the name, so that it tells no outsider the name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic {
+    name: Arc<str>,
+    id: TopicId,
+}
+
+impl Topic {
+    /// The topic called `name`: 1 to 256 bytes of UTF-8 without control characters.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the field `topic`.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, Error> {
+        let name = name.as_ref();
+        Ok(Self { id: TopicId::from_name(name)?, name: name.into() })
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> TopicId {
+        self.id
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Topic({:?}, {})", self.name, self.id.fmt_short())
+    }
+}
+
+impl FromStr for Topic {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::new(name)
+    }
+}

@@ -1,0 +1,148 @@
+//! What the actor keeps for each joined topic: who waits for what, bootstrap names, log lines.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use iroh::TransportAddr;
+use tokio::sync::oneshot;
+use tracing::{debug, info};
+
+use crate::{
+    bootstrap::Bootstrap,
+    dial::Host,
+    error::Error,
+    mdns::Mdns,
+    proto::{EndpointId, NodeRecord, Profile, TopicEvent},
+    swarm::Shared,
+};
+
+pub(crate) type Reply = oneshot::Sender<Result<(), Error>>;
+pub(crate) type JoinReply = oneshot::Sender<Result<Arc<Shared>, Error>>;
+
+/// Most bootstrap peers of a topic.
+const MAX_BOOTSTRAP: usize = 1024;
+
+/// A joined topic. (Replies to callers that are gone are dropped: nobody waits.)
+pub(crate) struct Joined {
+    pub(crate) shared: Arc<Shared>,
+    /// Answered at the first announcement.
+    joining: Option<JoinReply>,
+    /// Answered, in order, once their profile is announced.
+    pub(crate) announcing: VecDeque<(Profile, Reply)>,
+    /// Answered when the topic has closed.
+    pub(crate) leaving: Vec<oneshot::Sender<()>>,
+    announced: Option<Profile>,
+    bootstrap: BTreeSet<EndpointId>,
+    /// Names to resolve at each dial.
+    pub(crate) hosts: BTreeMap<EndpointId, BTreeSet<Host>>,
+    pub(crate) mdns: Option<Mdns>,
+}
+
+impl Joined {
+    pub(crate) fn new(shared: Arc<Shared>, joining: JoinReply) -> Self {
+        Self {
+            shared,
+            joining: Some(joining),
+            announcing: VecDeque::new(),
+            leaving: Vec::new(),
+            announced: None,
+            bootstrap: BTreeSet::new(),
+            hosts: BTreeMap::new(),
+            mdns: None,
+        }
+    }
+
+    /// Answers a join that failed.
+    pub(crate) fn refuse(self, error: Error) {
+        if let Some(reply) = self.joining {
+            let _ = reply.send(Err(error));
+        }
+    }
+
+    /// Keeps bootstrap peers; returns them with the addresses that are known without a lookup.
+    pub(crate) fn add_bootstrap(
+        &mut self,
+        peers: &[Bootstrap],
+        own: &EndpointId,
+    ) -> Result<Vec<(EndpointId, Vec<TransportAddr>)>, Error> {
+        Bootstrap::check_all(peers, &self.shared.topic.id())?;
+        let new: BTreeSet<_> = peers.iter().map(Bootstrap::id).filter(|id| id != own).collect();
+        let total = self.bootstrap.union(&new).count();
+        if total > MAX_BOOTSTRAP {
+            let reason = format!("has {total} peers in all, the limit is {MAX_BOOTSTRAP}");
+            return Err(Error::invalid("bootstrap", reason));
+        }
+        self.bootstrap.extend(&new);
+        let mut known = Vec::new();
+        for peer in peers.iter().filter(|peer| new.contains(&peer.id())) {
+            let addresses = match peer {
+                Bootstrap::Ticket(ticket) => ticket.addresses.clone(),
+                Bootstrap::Host { id, host, port } => {
+                    self.hosts.entry(*id).or_default().insert((host.clone(), *port));
+                    Vec::new()
+                }
+                Bootstrap::Id(_) => Vec::new(),
+            };
+            known.push((peer.id(), addresses));
+        }
+        Ok(known)
+    }
+
+    /// Answers those who waited for this announcement, and those who asked before them.
+    pub(crate) fn announced(&mut self, record: &NodeRecord) {
+        self.announced = Some(record.profile.clone());
+        if let Some(reply) = self.joining.take() {
+            let _ = reply.send(Ok(self.shared.clone()));
+        }
+        self.settle_unchanged();
+    }
+
+    /// Answers everyone up to the last one whose profile is the announced one.
+    pub(crate) fn settle_unchanged(&mut self) {
+        let current = self.announced.as_ref();
+        let done = self.announcing.iter().rposition(|(profile, _)| Some(profile) == current);
+        for (_, reply) in self.announcing.drain(..done.map_or(0, |last| last + 1)) {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    /// Ends the topic for everyone who holds or waits for it.
+    pub(crate) fn close(self) {
+        self.shared.close();
+        for reply in self.leaving {
+            let _ = reply.send(());
+        }
+        for (_, reply) in self.announcing {
+            let _ = reply.send(Err(Error::Closed));
+        }
+        if let Some(reply) = self.joining {
+            let _ = reply.send(Err(Error::Closed));
+        }
+    }
+
+    /// One line per change of membership.
+    pub(crate) fn log(&self, event: &TopicEvent) {
+        let topic = self.shared.topic.name();
+        let peer = |record: &NodeRecord| record.id.fmt_short();
+        match event {
+            TopicEvent::PeerJoined(r) => {
+                info!(topic, peer = peer(r), name = r.profile.name, "peer joined");
+            }
+            TopicEvent::PeerUpdated(r) => {
+                debug!(topic, peer = peer(r), name = r.profile.name, "peer updated");
+            }
+            TopicEvent::PeerLeft(r) => {
+                info!(topic, peer = peer(r), name = r.profile.name, "peer left");
+            }
+            TopicEvent::PeerLost(r, reason) => {
+                info!(topic, peer = peer(r), name = r.profile.name, ?reason, "peer lost");
+            }
+            TopicEvent::Isolated => info!(topic, "isolated: no link to any member"),
+            TopicEvent::Reconnected => info!(topic, "reconnected"),
+            TopicEvent::Announced(r) => debug!(topic, sequence = r.sequence, "announced"),
+            _ => {}
+        }
+    }
+}
