@@ -1,8 +1,8 @@
 //! Deterministic CBOR (RFC 8949 §4.2) on `serde_cbor`, which stays behind this module.
 //!
 //! Bytes from outside are walked before a decoder sees them: definite lengths, shortest forms,
-//! sorted unique keys, no tags, no floats, at most [`MAX_DEPTH`] levels and [`MAX_ITEMS`] items, no
-//! trailing bytes. What passes allocates in proportion to its length.
+//! sorted unique keys, no tags, no floats, at most [`MAX_DEPTH`] levels, no more items than a message
+//! of that length needs, no trailing bytes. What passes allocates in proportion to its length.
 
 use serde_cbor::Value as Raw;
 
@@ -10,8 +10,9 @@ use crate::error::Error;
 
 /// Deepest nesting of arrays and maps. Records travel as byte strings and are counted anew.
 pub(crate) const MAX_DEPTH: usize = 4;
-/// Most data items in one encoding; with it a decoded tree is bounded whatever the bytes say.
-pub(crate) const MAX_ITEMS: usize = 4096;
+/// Items that an encoding may have besides one for every two bytes: a tree of tiny items would take
+/// many times its encoding in memory. The densest honest message is metadata of one-letter keys.
+const SPARE_ITEMS: usize = 64;
 
 /// A CBOR data item of the subset that the protocol speaks.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +59,7 @@ impl Value {
 
     /// Decodes exactly one item in deterministic form.
     pub(crate) fn decode(what: &'static str, bytes: &[u8]) -> Result<Self, Error> {
-        let mut walk = Walk { rest: bytes, items: 0 };
+        let mut walk = Walk { rest: bytes, spare: SPARE_ITEMS + bytes.len() / 2 };
         walk.item(0).and_then(|()| {
             if walk.rest.is_empty() { Ok(()) } else { Err("trailing bytes") }
         })
@@ -123,6 +124,10 @@ impl Value {
         if self.0 == Raw::Null { None } else { Some(self) }
     }
 
+    pub(crate) fn is_bytes(&self) -> bool {
+        matches!(self.0, Raw::Bytes(_))
+    }
+
     pub(crate) fn as_int(&self) -> Option<i128> {
         match &self.0 {
             Raw::Integer(n) => Some(*n),
@@ -160,7 +165,7 @@ impl Fields {
 /// Walks an encoding without building anything.
 struct Walk<'a> {
     rest: &'a [u8],
-    items: usize,
+    spare: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -195,10 +200,7 @@ impl<'a> Walk<'a> {
     }
 
     fn item(&mut self, depth: usize) -> Result<(), &'static str> {
-        self.items += 1;
-        if self.items > MAX_ITEMS {
-            return Err("too many items");
-        }
+        self.spare = self.spare.checked_sub(1).ok_or("too many items for its length")?;
         let (major, argument) = self.head()?;
         match major {
             0 | 1 => Ok(()),

@@ -1,6 +1,6 @@
 //! What goes into the state machine and what comes out of it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use iroh_base::TransportAddr;
@@ -153,6 +153,13 @@ pub enum OutEvent {
     ReserveSequences(u64),
     /// Something happened in a topic.
     Topic(TopicId, TopicEvent),
+    /// A limit refused or dropped something: to be counted under `what`, and logged.
+    Dropped {
+        /// The name of the counter.
+        what: &'static str,
+        /// The peer at the other end of the link, where there is one.
+        peer: Option<EndpointId>,
+    },
 }
 
 /// Why a peer was lost.
@@ -184,16 +191,6 @@ pub enum TopicEvent {
     Isolated,
     /// A member is linked again after [`TopicEvent::Isolated`].
     Reconnected,
-    /// A limit refused or dropped something: what, for which peer if known, and how many in all.
-    Dropped {
-        /// The counter that rose.
-        what: &'static str,
-        /// The peer at the other end of the link.
-        peer: Option<EndpointId>,
-    },
     /// The leave is done; the topic is gone from this state.
     Closed,
 }
-
-/// The age that a record had when it was relayed.
-pub(crate) type Age = Duration;

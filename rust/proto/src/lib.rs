@@ -4,13 +4,20 @@
 //! follow, and [`State::next_timer`] says when to come back. No IO, no clock, no runtime and no
 //! randomness of its own: the same code runs behind real QUIC links and in a simulated network.
 
+mod book;
 mod cbor;
 mod config;
 mod error;
 mod event;
 mod id;
+mod links;
+mod overlay;
 mod record;
 mod state;
+mod sync;
+mod timers;
+mod topic;
+mod wire;
 
 pub use config::Config;
 pub use error::Error;
@@ -24,3 +31,4 @@ pub use record::{
     choose_addresses,
 };
 pub use state::{Identity, State};
+pub use wire::{MAX_FRAME, VERSIONS};

@@ -1,11 +1,23 @@
-//! The endpoint's state: identity, links and topics.
+//! The endpoint's state: identity, links and topics; hands each event to whom it concerns.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
+use iroh_base::TransportAddr;
+use rand::{SeedableRng, rngs::ChaCha12Rng};
 use tokio::time::Instant;
 
-use crate::{error::Error, event::{InEvent, OutEvent}};
+use crate::{
+    error::Error,
+    event::{CloseCode, InEvent, OutEvent, TopicEvent, TopicOptions},
+    id::{EndpointId, TopicId},
+    links::{Links, News},
+    record::{MAX_SEQUENCE, choose_addresses},
+    topic::Topic,
+};
+
+/// Sequence numbers are persisted ahead in blocks of this size.
+const SEQUENCE_BLOCK: u64 = 4096;
 
 /// Who this endpoint is, for one life of the process.
 #[derive(Debug, Clone)]
@@ -23,32 +35,203 @@ pub struct Identity {
 /// The protocol of one endpoint in all of its topics.
 #[derive(Debug)]
 pub struct State {
-    out: VecDeque<OutEvent>,
+    context: Context,
+    topics: BTreeMap<TopicId, Topic>,
+}
+
+/// What the topics of an endpoint share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) me: EndpointId,
+    pub(crate) identity: Identity,
+    asked: u64,
+    pub(crate) addresses: Vec<TransportAddr>,
+    pub(crate) links: Links,
+    pub(crate) rng: ChaCha12Rng,
+    pub(crate) now: Instant,
+}
+
+impl Context {
+    /// The next sequence number, if it is persisted as used.
+    pub(crate) fn next_sequence(&mut self) -> Option<u64> {
+        let next = self.identity.sequence;
+        let free = next < self.identity.reserved && next < MAX_SEQUENCE;
+        if free {
+            self.identity.sequence += 1;
+        }
+        let used = self.identity.sequence;
+        if used + SEQUENCE_BLOCK / 2 >= self.identity.reserved && self.asked <= used + SEQUENCE_BLOCK / 2 {
+            self.asked = used + SEQUENCE_BLOCK;
+            self.links.out.push_back(OutEvent::ReserveSequences(self.asked));
+        }
+        free.then_some(next)
+    }
+
+    /// From now on, sequence numbers are above this one.
+    pub(crate) fn jump_above(&mut self, sequence: u64) {
+        self.identity.sequence = self.identity.sequence.max(sequence.saturating_add(1));
+    }
+
+    pub(crate) fn emit(&mut self, topic: TopicId, event: TopicEvent) {
+        self.links.out.push_back(OutEvent::Topic(topic, event));
+    }
 }
 
 impl State {
-    /// The state of an endpoint without links and topics. Everything random follows from `seed`.
+    /// The state of an endpoint without links and topics, at time `now`. Everything random follows
+    /// from `seed`.
     #[must_use]
-    pub fn new(_identity: Identity, _seed: [u8; 32]) -> Self {
-        Self { out: VecDeque::new() }
+    pub fn new(identity: Identity, seed: [u8; 32], now: Instant) -> Self {
+        let me = EndpointId::from_bytes(identity.key.verifying_key().to_bytes());
+        let context = Context {
+            me,
+            links: Links::new(me, identity.boot_id),
+            asked: identity.reserved,
+            identity,
+            addresses: Vec::new(),
+            rng: ChaCha12Rng::from_seed(seed),
+            now,
+        };
+        Self { context, topics: BTreeMap::new() }
+    }
+
+    /// This endpoint's id.
+    #[must_use]
+    pub fn id(&self) -> EndpointId {
+        self.context.me
     }
 
     /// Handles one event. Time never goes back from call to call.
     ///
     /// # Errors
-    /// Only for what the application asks for (join, profile, topics); nothing changed then.
-    pub fn handle(&mut self, _event: InEvent, _now: Instant) -> Result<(), Error> {
+    /// Only for what the application asks for (join, leave, profile, bootstrap); nothing changed then.
+    pub fn handle(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
+        self.context.now = now.max(self.context.now);
+        let cx = &mut self.context;
+        match event {
+            InEvent::Join(topic, options) => self.join(topic, *options)?,
+            InEvent::Leave(topic) => topic_mut(&mut self.topics, topic)?.leave(cx),
+            InEvent::SetProfile(topic, profile) => {
+                topic_mut(&mut self.topics, topic)?.set_profile(profile, cx)?;
+            }
+            InEvent::AddBootstrap(topic, peers) => {
+                topic_mut(&mut self.topics, topic)?.add_bootstrap(peers, cx);
+            }
+            InEvent::Found(topic, peer, addresses) => {
+                topic_mut(&mut self.topics, topic)?.found(peer, addresses, cx);
+            }
+            InEvent::SetAddresses(addresses) => self.set_addresses(&addresses),
+            InEvent::LinkOpened { link, peer, dialled } => cx.links.opened(link, peer, dialled, now),
+            InEvent::LinkClosed(link, end) => cx.links.closed(link, end),
+            InEvent::DialFailed(peer) => cx.links.dial_failed(peer),
+            InEvent::Received(link, lane, frame) => cx.links.received(link, lane, &frame, now),
+            InEvent::SequencesReserved(below) => {
+                cx.identity.reserved = cx.identity.reserved.max(below);
+                for topic in self.topics.values_mut() {
+                    topic.announce_if_pending(cx);
+                }
+            }
+            InEvent::Timer => self.on_timer(),
+        }
+        self.settle();
         Ok(())
     }
 
     /// The next thing to be done, in order.
     pub fn poll(&mut self) -> Option<OutEvent> {
-        self.out.pop_front()
+        self.context.links.out.pop_front()
     }
 
     /// When [`InEvent::Timer`] is due.
     #[must_use]
     pub fn next_timer(&self) -> Option<Instant> {
-        None
+        let topics = self.topics.values().filter_map(Topic::next_timer);
+        topics.chain(self.context.links.next_timer()).min()
     }
+
+    fn join(&mut self, id: TopicId, options: TopicOptions) -> Result<(), Error> {
+        if self.topics.contains_key(&id) {
+            return Err(Error::AlreadyJoined(id));
+        }
+        let topic = Topic::join(id, options, &mut self.context)?;
+        self.topics.insert(id, topic);
+        Ok(())
+    }
+
+    fn set_addresses(&mut self, addresses: &[TransportAddr]) {
+        let (chosen, left_out) = choose_addresses(addresses);
+        if left_out > 0 {
+            self.context.links.dropped("addresses over the limit", None);
+        }
+        if chosen != self.context.addresses {
+            self.context.addresses = chosen;
+            for topic in self.topics.values_mut() {
+                topic.announce(&mut self.context);
+            }
+        }
+    }
+
+    fn on_timer(&mut self) {
+        for topic in self.topics.values_mut() {
+            topic.on_timer(&mut self.context);
+        }
+        let idle = self.topics.values().map(Topic::link_idle).max().unwrap_or_default();
+        let topics = &self.topics;
+        let in_use = |peer: &EndpointId| topics.values().filter_map(|topic| topic.needs(peer)).max();
+        self.context.links.on_timer(self.context.now, idle, in_use);
+    }
+
+    /// Tells the topics what the links have to say, until all is quiet.
+    fn settle(&mut self) {
+        loop {
+            while let Some(news) = self.context.links.news() {
+                self.on_news(news);
+            }
+            self.finish_leaves();
+            if self.context.links.is_quiet() {
+                return;
+            }
+        }
+    }
+
+    fn on_news(&mut self, news: News) {
+        let cx = &mut self.context;
+        match news {
+            News::Up(peer) => self.topics.values_mut().for_each(|topic| topic.link_up(peer, cx)),
+            News::Down(peer, end) => {
+                self.topics.values_mut().for_each(|topic| topic.link_down(peer, end, cx));
+            }
+            News::DialFailed(peer) => {
+                self.topics.values_mut().for_each(|topic| topic.dial_failed(peer, cx));
+            }
+            News::Opened(peer, link, topic) => match self.topics.get_mut(&topic) {
+                Some(topic) => topic.opened(peer, cx),
+                None => cx.links.refuse_topic(link, topic),
+            },
+            News::Frame(peer, link, topic, frame) => {
+                if let Some(topic) = self.topics.get_mut(&topic) {
+                    topic.receive(peer, link, frame, cx);
+                }
+            }
+        }
+    }
+
+    /// Removes the topics whose leave is done, and closes the links that nothing needs any more.
+    fn finish_leaves(&mut self) {
+        let done: Vec<_> =
+            self.topics.iter().filter(|(_, topic)| topic.is_done()).map(|(id, _)| *id).collect();
+        for id in done {
+            let topic = self.topics.remove(&id).expect("collected above");
+            for peer in topic.into_peers() {
+                if !self.topics.values().any(|topic| topic.speaks_with(&peer)) {
+                    self.context.links.close_peer(&peer, CloseCode::Leave);
+                }
+            }
+            self.context.emit(id, TopicEvent::Closed);
+        }
+    }
+}
+
+fn topic_mut(topics: &mut BTreeMap<TopicId, Topic>, id: TopicId) -> Result<&mut Topic, Error> {
+    topics.get_mut(&id).ok_or(Error::NotJoined(id))
 }

@@ -1,0 +1,304 @@
+//! The address book: who is there, by endpoint id, and who was (tombstones).
+//!
+//! Order comes from the sequence number alone: a higher one wins, an equal or lower one changes
+//! nothing. Freshness comes from the local clock (design D5, D6).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use crate::{
+    id::EndpointId,
+    record::{NodeRecord, SignedRecord, Status},
+};
+
+/// The memory of a departed or expired node's highest sequence lasts at least this long.
+const TOMBSTONE_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// A node that was not there is there.
+    Joined,
+    /// Something that an application sees changed.
+    Updated,
+    /// A higher sequence number, nothing else.
+    Refreshed,
+    /// The node left; its last record with content.
+    Left(Arc<NodeRecord>),
+    /// The leave of a node that was not there: remembered, so that it can't come back with less.
+    Buried,
+    /// These very bytes are held.
+    Same,
+    /// A sequence number that is not higher, or a record older than its expiration.
+    Stale,
+    /// The book is at its capacity.
+    Full,
+}
+
+impl Applied {
+    /// Whether the record was news, to be told to others.
+    pub(crate) fn is_news(&self) -> bool {
+        !matches!(self, Self::Same | Self::Stale | Self::Full)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) signed: SignedRecord,
+    /// When these bytes came here, and how old they were then.
+    pub(crate) received: Instant,
+    age: Duration,
+    digest: Digest,
+}
+
+impl Live {
+    /// Time since the owner was last heard, as far as known.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        self.age + now.saturating_duration_since(self.received)
+    }
+
+    fn expires(&self) -> Instant {
+        self.received + self.signed.record().expiration.saturating_sub(self.age)
+    }
+}
+
+/// A node that is not there any more.
+#[derive(Debug)]
+struct Gone {
+    sequence: u64,
+    since: Instant,
+    /// Its last record: the signed leave, or what expired (still worth a dial).
+    signed: SignedRecord,
+}
+
+#[derive(Debug)]
+pub(crate) struct Book {
+    me: EndpointId,
+    capacity: usize,
+    /// Own record included: it is part of what a sync compares.
+    live: BTreeMap<EndpointId, Live>,
+    gone: BTreeMap<EndpointId, Gone>,
+    gone_by_age: BTreeSet<(Instant, EndpointId)>,
+    expiry: BTreeSet<(Instant, EndpointId)>,
+    digest: Digest,
+}
+
+impl Book {
+    pub(crate) fn new(me: EndpointId, capacity: usize) -> Self {
+        Self {
+            me,
+            capacity,
+            live: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            gone_by_age: BTreeSet::new(),
+            expiry: BTreeSet::new(),
+            digest: Digest::default(),
+        }
+    }
+
+    /// Others that are there.
+    pub(crate) fn len(&self) -> usize {
+        self.live.len() - usize::from(self.live.contains_key(&self.me))
+    }
+
+    pub(crate) fn get(&self, id: &EndpointId) -> Option<&Live> {
+        self.live.get(id)
+    }
+
+    /// The ids of others that are there, in order.
+    pub(crate) fn others(&self) -> impl Iterator<Item = EndpointId> + '_ {
+        self.live.keys().copied().filter(|id| *id != self.me)
+    }
+
+    /// Expired nodes, still worth a dial.
+    pub(crate) fn expired(&self) -> impl Iterator<Item = &SignedRecord> {
+        let gone = self.gone.values().map(|gone| &gone.signed);
+        gone.filter(|signed| signed.record().status == Status::Alive)
+    }
+
+    /// The last record of a node that is gone.
+    pub(crate) fn last_record(&self, id: &EndpointId) -> Option<&SignedRecord> {
+        self.gone.get(id).map(|gone| &gone.signed)
+    }
+
+    /// When a node that is gone was buried.
+    pub(crate) fn buried(&self, id: &EndpointId) -> Option<Instant> {
+        self.gone.get(id).map(|gone| gone.since)
+    }
+
+    /// The record to show for an id: what is live, else what proves that it left.
+    pub(crate) fn evidence(&self, id: &EndpointId, now: Instant) -> Option<(&SignedRecord, Duration)> {
+        if let Some(live) = self.live.get(id) {
+            return Some((&live.signed, live.age(now)));
+        }
+        let gone = self.gone.get(id)?;
+        (gone.signed.record().status == Status::Left)
+            .then(|| (&gone.signed, now.saturating_duration_since(gone.since)))
+    }
+
+    /// Whether these very bytes are held for this id, live or as a leave.
+    pub(crate) fn holds(&self, id: &EndpointId, bytes: &[u8]) -> bool {
+        let live = self.live.get(id).map(|live| &live.signed);
+        let gone = self.gone.get(id).map(|gone| &gone.signed);
+        live.or(gone).is_some_and(|signed| signed.bytes() == bytes)
+    }
+
+    /// The highest sequence known of an id, there or gone.
+    pub(crate) fn sequence(&self, id: &EndpointId) -> Option<u64> {
+        let live = self.live.get(id).map(|live| live.signed.record().sequence);
+        live.or_else(|| self.gone.get(id).map(|gone| gone.sequence))
+    }
+
+    /// Applies a verified record that was `age` old when it came.
+    pub(crate) fn apply(&mut self, signed: SignedRecord, age: Duration, now: Instant) -> Applied {
+        let record = Arc::clone(signed.record());
+        let id = record.id;
+        if self.sequence(&id).is_some_and(|known| record.sequence <= known) {
+            return if self.holds(&id, signed.bytes()) { Applied::Same } else { Applied::Stale };
+        }
+        if record.status == Status::Left {
+            let was = self.remove_live(&id).map(|live| Arc::clone(live.signed.record()));
+            self.bury(signed, now);
+            return was.map_or(Applied::Buried, Applied::Left);
+        }
+        if age >= record.expiration {
+            return Applied::Stale;
+        }
+        let was = self.remove_live(&id);
+        if was.is_none() && id != self.me && self.len() >= self.capacity {
+            return Applied::Full;
+        }
+        if let Some(gone) = self.gone.remove(&id) {
+            self.gone_by_age.remove(&(gone.since, id));
+        }
+        self.insert_live(id, Live { digest: Digest::of(&id, record.sequence), signed, received: now, age });
+        match was {
+            None => Applied::Joined,
+            Some(was) if was.signed.record().same_content(&record) => Applied::Refreshed,
+            Some(_) => Applied::Updated,
+        }
+    }
+
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.expiry.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out who was not heard of for the expiration that it announced.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Arc<NodeRecord>> {
+        let mut expired = Vec::new();
+        while let Some((at, id)) = self.expiry.first().copied()
+            && at <= now
+        {
+            let live = self.remove_live(&id).expect("who expires is live");
+            expired.push(Arc::clone(live.signed.record()));
+            self.bury(live.signed, now);
+        }
+        expired
+    }
+
+    fn insert_live(&mut self, id: EndpointId, live: Live) {
+        self.digest.add(&live.digest);
+        if id != self.me {
+            self.expiry.insert((live.expires(), id));
+        }
+        self.live.insert(id, live);
+    }
+
+    fn remove_live(&mut self, id: &EndpointId) -> Option<Live> {
+        let live = self.live.remove(id)?;
+        self.digest.subtract(&live.digest);
+        self.expiry.remove(&(live.expires(), *id));
+        Some(live)
+    }
+
+    fn bury(&mut self, signed: SignedRecord, now: Instant) {
+        let id = signed.record().id;
+        let gone = Gone { sequence: signed.record().sequence, since: now, signed };
+        if let Some(older) = self.gone.insert(id, gone) {
+            self.gone_by_age.remove(&(older.since, id));
+        }
+        self.gone_by_age.insert((now, id));
+        while let Some((since, id)) = self.gone_by_age.first().copied()
+            && (self.gone.len() > self.capacity || now.saturating_duration_since(since) > TOMBSTONE_AGE)
+        {
+            self.gone_by_age.remove(&(since, id));
+            self.gone.remove(&id);
+        }
+    }
+
+    /// The fingerprint of the live records with ids in a range, and their number.
+    pub(crate) fn fingerprint(&self, range: (Bound<EndpointId>, Bound<EndpointId>)) -> ([u8; 16], u64) {
+        if range == (Bound::Unbounded, Bound::Unbounded) {
+            return (self.digest.fingerprint(self.live.len() as u64), self.live.len() as u64);
+        }
+        let mut sum = Digest::default();
+        let mut count = 0;
+        for live in self.live.range(range).map(|(_, live)| live) {
+            sum.add(&live.digest);
+            count += 1;
+        }
+        (sum.fingerprint(count), count)
+    }
+
+    /// Ids and sequences of the live records with ids in a range.
+    pub(crate) fn range(
+        &self,
+        range: (Bound<EndpointId>, Bound<EndpointId>),
+    ) -> impl Iterator<Item = (EndpointId, u64)> + '_ {
+        self.live.range(range).map(|(id, live)| (*id, live.signed.record().sequence))
+    }
+}
+
+/// A sum, modulo 2²⁵⁶, of hashes: order does not matter and terms can be taken out again (as in
+/// Negentropy; a plain XOR of hashes could be solved for collisions).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Digest([u64; 4]);
+
+impl Digest {
+    fn of(id: &EndpointId, sequence: u64) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(id.as_bytes());
+        hash.update(sequence.to_be_bytes());
+        let hash = hash.finalize();
+        let mut limbs = [0; 4];
+        for (limb, bytes) in limbs.iter_mut().zip(hash.chunks_exact(8)) {
+            *limb = bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+        }
+        Self(limbs)
+    }
+
+    fn add(&mut self, other: &Self) {
+        let mut carry = false;
+        for (limb, term) in self.0.iter_mut().zip(other.0) {
+            let (sum, first) = limb.overflowing_add(term);
+            let (sum, second) = sum.overflowing_add(u64::from(carry));
+            (*limb, carry) = (sum, first | second);
+        }
+    }
+
+    fn subtract(&mut self, other: &Self) {
+        let mut borrow = false;
+        for (limb, term) in self.0.iter_mut().zip(other.0) {
+            let (rest, first) = limb.overflowing_sub(term);
+            let (rest, second) = rest.overflowing_sub(u64::from(borrow));
+            (*limb, borrow) = (rest, first | second);
+        }
+    }
+
+    fn fingerprint(&self, count: u64) -> [u8; 16] {
+        let mut hash = Sha256::new();
+        for limb in self.0 {
+            hash.update(limb.to_le_bytes());
+        }
+        hash.update(count.to_be_bytes());
+        let hash = hash.finalize();
+        std::array::from_fn(|i| hash[i])
+    }
+}

@@ -1,0 +1,434 @@
+//! The endpoint's links: one per peer, opened by a hello, shared by all topics (design D9).
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use iroh_base::TransportAddr;
+use tokio::time::Instant;
+
+use crate::{
+    event::{CloseCode, Lane, LinkEnd, LinkId, OutEvent},
+    id::{EndpointId, TopicId},
+    wire::{Frame, Hello, MAX_TOPICS, TopicFrame, VERSIONS},
+};
+
+/// Two links whose openings lie within this of each other were dialled at the same time.
+const SIMULTANEOUS: Duration = Duration::from_secs(2);
+/// The loser of two links is read for so long before it is closed, so that nothing in flight is lost.
+const DRAIN: Duration = Duration::from_secs(2);
+/// A link without a hello is closed after this.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Dials to ids that never proved themselves: one per id in this time, and so many a minute in all.
+const STRANGER_INTERVAL: Duration = Duration::from_secs(30);
+const STRANGER_DIALS: u32 = 20;
+const STRANGER_WINDOW: Duration = Duration::from_secs(60);
+/// Most links at a time; most ids remembered as authenticated, or as dialled of late.
+const MAX_LINKS: usize = 2048;
+const MAX_REMEMBERED: usize = 20_000;
+
+/// What the topics have to know.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A usable link to a peer that had none.
+    Up(EndpointId),
+    /// The last usable link to a peer is gone, or the process behind it is another one.
+    Down(EndpointId, LinkEnd),
+    DialFailed(EndpointId),
+    /// The peer speaks of this topic on this link.
+    Opened(EndpointId, LinkId, TopicId),
+    Frame(EndpointId, LinkId, TopicId, TopicFrame),
+}
+
+#[derive(Debug)]
+struct Link {
+    peer: EndpointId,
+    dialled: bool,
+    opened: Instant,
+    /// The peer's boot id and when its hello came.
+    hello: Option<(u64, Instant)>,
+    /// What we number on each lane, and what the peer numbers.
+    sends: [BTreeMap<TopicId, u64>; 2],
+    receives: [BTreeMap<u64, TopicId>; 2],
+    last_used: Instant,
+    idle_check: Option<Instant>,
+    closing: Option<Closing>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// Another link took its place: read until then.
+    Replaced(Instant),
+    /// The driver was asked to close it.
+    Asked,
+}
+
+/// What came of asking for a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// There is one.
+    Linked,
+    /// It is being dialled: [`News::Up`] or [`News::DialFailed`] follows.
+    Dialling,
+    /// The budget for strangers is used up.
+    Refused,
+}
+
+#[derive(Debug)]
+pub(crate) struct Links {
+    me: EndpointId,
+    hello: Bytes,
+    links: BTreeMap<LinkId, Link>,
+    current: BTreeMap<EndpointId, LinkId>,
+    dialling: BTreeSet<EndpointId>,
+    authenticated: BTreeSet<EndpointId>,
+    strangers: BTreeMap<EndpointId, Instant>,
+    stranger_dials: VecDeque<Instant>,
+    pub(crate) out: VecDeque<OutEvent>,
+    news: VecDeque<News>,
+}
+
+impl Links {
+    pub(crate) fn new(me: EndpointId, boot_id: u64) -> Self {
+        let hello = Hello {
+            min_version: *VERSIONS.start(),
+            max_version: *VERSIONS.end(),
+            boot_id,
+            features: 0,
+        };
+        Self {
+            me,
+            hello: Frame::Hello(hello).encode(),
+            links: BTreeMap::new(),
+            current: BTreeMap::new(),
+            dialling: BTreeSet::new(),
+            authenticated: BTreeSet::new(),
+            strangers: BTreeMap::new(),
+            stranger_dials: VecDeque::new(),
+            out: VecDeque::new(),
+            news: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.news.is_empty()
+    }
+
+    /// The link in use with a peer.
+    pub(crate) fn current(&self, peer: &EndpointId) -> Option<LinkId> {
+        self.current.get(peer).copied()
+    }
+
+    pub(crate) fn dropped(&mut self, what: &'static str, peer: Option<EndpointId>) {
+        self.out.push_back(OutEvent::Dropped { what, peer });
+    }
+
+    /// Asks for a link. `trusted` peers (bootstrap peers, authenticated ones) are not counted.
+    pub(crate) fn ask(&mut self, peer: EndpointId, addresses: &[TransportAddr], trusted: bool, now: Instant) -> Asked {
+        if self.current.contains_key(&peer) {
+            return Asked::Linked;
+        }
+        if self.dialling.contains(&peer) || self.links.values().any(|link| link.peer == peer && link.hello.is_none()) {
+            return Asked::Dialling;
+        }
+        if !trusted && !self.authenticated.contains(&peer) && !self.may_dial_stranger(peer, now) {
+            self.dropped("dials to strangers", Some(peer));
+            return Asked::Refused;
+        }
+        self.dialling.insert(peer);
+        self.out.push_back(OutEvent::Dial(peer, addresses.to_vec()));
+        Asked::Dialling
+    }
+
+    fn may_dial_stranger(&mut self, peer: EndpointId, now: Instant) -> bool {
+        let past = |at: Instant, window| now.saturating_duration_since(at) >= window;
+        while self.stranger_dials.front().is_some_and(|at| past(*at, STRANGER_WINDOW)) {
+            self.stranger_dials.pop_front();
+        }
+        if self.strangers.get(&peer).is_some_and(|at| !past(*at, STRANGER_INTERVAL))
+            || self.stranger_dials.len() >= STRANGER_DIALS as usize
+        {
+            return false;
+        }
+        if self.strangers.len() >= MAX_REMEMBERED {
+            self.strangers.retain(|_, at| !past(*at, STRANGER_INTERVAL));
+        }
+        self.strangers.insert(peer, now);
+        self.stranger_dials.push_back(now);
+        true
+    }
+
+    /// Sends a frame to a peer, if there is a link: whether there is.
+    pub(crate) fn send(&mut self, peer: &EndpointId, topic: TopicId, frame: TopicFrame, now: Instant) -> bool {
+        let Some(id) = self.current(peer) else { return false };
+        self.send_on(id, topic, frame, now)
+    }
+
+    /// Sends a frame on a certain link, if it is there and not about to be closed.
+    pub(crate) fn send_on(&mut self, id: LinkId, topic: TopicId, frame: TopicFrame, now: Instant) -> bool {
+        let Some(link) = self.links.get_mut(&id).filter(|link| link.closing.is_none()) else {
+            return false;
+        };
+        link.last_used = now;
+        let lane = match frame {
+            TopicFrame::Sync(_) | TopicFrame::Busy(_) => Lane::Sync,
+            _ => Lane::Control,
+        };
+        let indexes = &mut link.sends[lane as usize];
+        let next = indexes.len() as u64;
+        let index = *indexes.entry(topic).or_insert(next);
+        if index == next {
+            let open = Frame::Topic(index, TopicFrame::Open(topic));
+            self.out.push_back(OutEvent::Send(id, lane, open.encode()));
+        }
+        self.out.push_back(OutEvent::Send(id, lane, Frame::Topic(index, frame).encode()));
+        true
+    }
+
+    pub(crate) fn opened(&mut self, id: LinkId, peer: EndpointId, dialled: bool, now: Instant) {
+        if dialled {
+            self.dialling.remove(&peer);
+        }
+        let unwelcome = if peer == self.me {
+            Some("links to oneself")
+        } else if self.links.len() >= MAX_LINKS {
+            Some("links over the limit")
+        } else {
+            None
+        };
+        let link = Link {
+            peer,
+            dialled,
+            opened: now,
+            hello: None,
+            sends: Default::default(),
+            receives: Default::default(),
+            last_used: now,
+            idle_check: None,
+            closing: None,
+        };
+        self.links.insert(id, link);
+        if let Some(what) = unwelcome {
+            self.dropped(what, Some(peer));
+            self.close(id, CloseCode::Refused);
+        } else {
+            self.out.push_back(OutEvent::Send(id, Lane::Control, self.hello.clone()));
+        }
+    }
+
+    pub(crate) fn dial_failed(&mut self, peer: EndpointId) {
+        if self.dialling.remove(&peer) && !self.current.contains_key(&peer) {
+            self.news.push_back(News::DialFailed(peer));
+        }
+    }
+
+    pub(crate) fn closed(&mut self, id: LinkId, end: LinkEnd) {
+        let Some(link) = self.links.remove(&id) else { return };
+        if self.current.get(&link.peer) == Some(&id) {
+            self.current.remove(&link.peer);
+            self.news.push_back(News::Down(link.peer, end));
+        } else if link.hello.is_none() && link.dialled && !self.current.contains_key(&link.peer) {
+            self.news.push_back(News::DialFailed(link.peer));
+        }
+    }
+
+    /// Closes a link; [`Links::closed`] follows from the driver.
+    fn close(&mut self, id: LinkId, code: CloseCode) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.closing == Some(Closing::Asked) {
+            return;
+        }
+        link.closing = Some(Closing::Asked);
+        self.out.push_back(OutEvent::Close(id, code));
+        if self.current.get(&link.peer) == Some(&id) {
+            self.current.remove(&link.peer);
+            self.news.push_back(News::Down(link.peer, LinkEnd::Local(code)));
+        }
+    }
+
+    /// Closes the link to a peer at once, where a peer broke the protocol or a leave is done.
+    pub(crate) fn close_peer(&mut self, peer: &EndpointId, code: CloseCode) {
+        if let Some(id) = self.current(peer) {
+            self.close(id, code);
+        }
+    }
+
+    /// Someone stopped needing the link: look whether it is idle, after a while.
+    pub(crate) fn touch(&mut self, peer: &EndpointId, idle: Duration, now: Instant) {
+        let id = self.current.get(peer);
+        if let Some(link) = id.and_then(|id| self.links.get_mut(id)) {
+            link.last_used = now;
+            link.idle_check = Some(now + idle);
+        }
+    }
+
+    pub(crate) fn received(&mut self, id: LinkId, lane: Lane, bytes: &[u8], now: Instant) {
+        let Some(link) = self.links.get(&id) else { return };
+        let peer = link.peer;
+        if link.closing == Some(Closing::Asked) {
+            return;
+        }
+        match Frame::decode(bytes) {
+            Err(error) => {
+                tracing::debug!(peer = %peer.fmt_short(), %error, "undecodable frame");
+                self.dropped("undecodable frames", Some(peer));
+                self.close(id, CloseCode::Protocol);
+            }
+            // A frame of a later version.
+            Ok(None) => self.dropped("frames of unknown type", Some(peer)),
+            Ok(Some(Frame::Hello(hello))) => self.on_hello(id, &hello, now),
+            Ok(Some(Frame::Topic(index, frame))) => self.on_topic_frame(id, lane, index, frame, now),
+        }
+    }
+
+    fn on_topic_frame(&mut self, id: LinkId, lane: Lane, index: u64, frame: TopicFrame, now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let peer = link.peer;
+        if link.hello.is_none() {
+            self.dropped("frames before the hello", Some(peer));
+            self.close(id, CloseCode::Protocol);
+            return;
+        }
+        link.last_used = now;
+        match frame {
+            TopicFrame::Open(topic) => {
+                let fresh = link.receives[lane as usize].insert(index, topic).is_none();
+                if fresh && link.receives[lane as usize].len() as u64 <= MAX_TOPICS {
+                    self.news.push_back(News::Opened(peer, id, topic));
+                } else {
+                    self.dropped("topics opened twice or over the limit", Some(peer));
+                    self.close(id, CloseCode::Protocol);
+                }
+            }
+            // It speaks of our own numbers.
+            TopicFrame::Closed => {
+                let sends = link.sends.iter().flat_map(|sends| sends.iter());
+                let topic = sends.filter(|(_, at)| **at == index).map(|(topic, _)| *topic).next();
+                if let Some(topic) = topic {
+                    self.news.push_back(News::Frame(peer, id, topic, TopicFrame::Closed));
+                }
+            }
+            frame => match link.receives[lane as usize].get(&index).copied() {
+                Some(topic) => self.news.push_back(News::Frame(peer, id, topic, frame)),
+                None => {
+                    self.dropped("frames of a topic that was not opened", Some(peer));
+                    self.close(id, CloseCode::Protocol);
+                }
+            },
+        }
+    }
+
+    /// Tells a peer that a topic which it spoke of is not served here.
+    pub(crate) fn refuse_topic(&mut self, id: LinkId, topic: TopicId) {
+        let Some(link) = self.links.get(&id).filter(|link| link.closing.is_none()) else { return };
+        let received = link.receives.iter().flat_map(|receives| receives.iter());
+        let index = received.filter(|(_, of)| **of == topic).map(|(index, _)| *index).next();
+        if let Some(index) = index {
+            let frame = Frame::Topic(index, TopicFrame::Closed).encode();
+            self.out.push_back(OutEvent::Send(id, Lane::Control, frame));
+        }
+    }
+
+    fn on_hello(&mut self, id: LinkId, hello: &Hello, now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let (peer, dialled) = (link.peer, link.dialled);
+        if hello.common_version().is_none() {
+            tracing::info!(
+                peer = %peer.fmt_short(),
+                min = hello.min_version,
+                max = hello.max_version,
+                "no protocol version in common"
+            );
+            self.dropped("links without a common version", Some(peer));
+            self.close(id, CloseCode::Refused);
+            return;
+        }
+        if link.hello.replace((hello.boot_id, now)).is_some() {
+            self.dropped("second hellos", Some(peer));
+            self.close(id, CloseCode::Protocol);
+            return;
+        }
+        link.idle_check = Some(now + HELLO_TIMEOUT);
+        if self.authenticated.len() < MAX_REMEMBERED {
+            self.authenticated.insert(peer);
+        }
+        let Some(old) = self.current.get(&peer).copied() else {
+            self.current.insert(peer, id);
+            self.news.push_back(News::Up(peer));
+            return;
+        };
+        let (boot_id, since) = self.links[&old].hello.expect("a current link has its hello");
+        let old_dialled = self.links[&old].dialled;
+        let another_life = boot_id != hello.boot_id || now.saturating_duration_since(since) > SIMULTANEOUS;
+        // Both ends must come to the same choice: the lower id's dial.
+        let lower_dialled = |dialled: bool| dialled == (self.me < peer);
+        if another_life || old_dialled == dialled || lower_dialled(dialled) {
+            self.replace(old, now);
+            self.current.insert(peer, id);
+            if another_life {
+                self.news.push_back(News::Down(peer, LinkEnd::Remote(CloseCode::Replaced)));
+                self.news.push_back(News::Up(peer));
+            }
+        } else {
+            self.replace(id, now);
+        }
+    }
+
+    fn replace(&mut self, loser: LinkId, now: Instant) {
+        if let Some(link) = self.links.get_mut(&loser) {
+            link.closing = Some(Closing::Replaced(now + DRAIN));
+        }
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        self.links.values().filter_map(Link::next_timer).min()
+    }
+
+    /// Closes what is due. `in_use` says whether a topic needs the link to a peer: `None` not at
+    /// all, `Some(true)` until it says so by [`Links::touch`], `Some(false)` look again.
+    pub(crate) fn on_timer(&mut self, now: Instant, idle: Duration, in_use: impl Fn(&EndpointId) -> Option<bool>) {
+        let due: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.next_timer().is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let link = self.links.get_mut(&id).expect("collected above");
+            if link.closing.is_some() {
+                self.close(id, CloseCode::Replaced);
+            } else if link.hello.is_none() {
+                let peer = link.peer;
+                self.dropped("links without a hello", Some(peer));
+                self.close(id, CloseCode::Protocol);
+            } else {
+                link.idle_check = match in_use(&link.peer) {
+                    Some(true) => None,
+                    Some(false) => Some(now + idle),
+                    None if link.last_used + idle > now => Some(link.last_used + idle),
+                    None => {
+                        self.close(id, CloseCode::Idle);
+                        continue;
+                    }
+                };
+            }
+        }
+    }
+}
+
+impl Link {
+    fn next_timer(&self) -> Option<Instant> {
+        match self.closing {
+            Some(Closing::Replaced(at)) => Some(at),
+            Some(Closing::Asked) => None,
+            None if self.hello.is_none() => Some(self.opened + HELLO_TIMEOUT),
+            None => self.idle_check,
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The overlay of one topic: iroh-gossip's `HyParView` and Plumtree state machines, driven by us.
+//!
+//! Their message types are private, so a message passes through [`Shape`], our mirror of them, by
+//! way of postcard in memory; nothing of it reaches the wire, where [`OverlayFrame`] speaks. What
+//! comes in has been judged before: this module trusts its caller (design D2, "the guard").
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use iroh_gossip::proto::{
+    Command, HyparviewConfig, PeerData, PlumtreeConfig, Scope,
+    topic::{self, InEvent, OutEvent},
+};
+use rand::{SeedableRng, rngs::ChaCha12Rng};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::{
+    id::EndpointId,
+    wire::{MAX_CONTENT, MAX_IHAVE, MAX_TTL, OverlayFrame},
+};
+
+/// A request to become neighbours that nobody answered is forgotten after this, so that it does not
+/// hold a place in the active view for ever.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the overlay wants of the topic.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Send(EndpointId, OverlayFrame),
+    Up(EndpointId),
+    Down(EndpointId),
+}
+
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    me: EndpointId,
+    inner: topic::State<EndpointId, ChaCha12Rng>,
+    timers: BTreeMap<(Instant, u64), topic::Timer<EndpointId>>,
+    timer_count: u64,
+    neighbours: BTreeSet<EndpointId>,
+    requests: BTreeMap<EndpointId, Instant>,
+    outputs: Vec<Output>,
+}
+
+impl Overlay {
+    /// An overlay without neighbours. It needs a record before it can ask anybody.
+    pub(crate) fn new(me: EndpointId, neighbours: usize, seed: [u8; 32]) -> Self {
+        let config = topic::Config {
+            membership: HyparviewConfig {
+                active_view_capacity: neighbours,
+                active_random_walk_length: MAX_TTL.into(),
+                // Never on the wire: the passive view is fed from the signed book.
+                shuffle_interval: Duration::from_secs(86_400),
+                ..HyparviewConfig::default()
+            },
+            broadcast: PlumtreeConfig {
+                message_cache_retention: Duration::from_secs(10),
+                // It wakes the whole node each time.
+                cache_evict_interval: Duration::from_secs(5),
+                ..PlumtreeConfig::default()
+            },
+            // Bounds what Plumtree chunks: announcements (35 bytes each, MAX_IHAVE to a frame).
+            max_message_size: MAX_CONTENT.min(MAX_IHAVE * 35),
+        };
+        Self {
+            me,
+            inner: topic::State::with_rng(me, None, config, ChaCha12Rng::from_seed(seed)),
+            timers: BTreeMap::new(),
+            timer_count: 0,
+            neighbours: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    pub(crate) fn neighbours(&self) -> &BTreeSet<EndpointId> {
+        &self.neighbours
+    }
+
+    /// Whether we asked this peer to become a neighbour and wait for its answer.
+    pub(crate) fn is_requested(&self, peer: &EndpointId) -> bool {
+        self.requests.contains_key(peer)
+    }
+
+    pub(crate) fn poll(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        let inner = self.timers.keys().next().map(|(at, _)| *at);
+        inner.into_iter().chain(self.requests.values().copied()).min()
+    }
+
+    pub(crate) fn on_timer(&mut self, now: Instant) {
+        while let Some(entry) = self.timers.first_entry()
+            && entry.key().0 <= now
+        {
+            let timer = entry.remove();
+            self.drive(InEvent::TimerExpired(timer), now);
+        }
+        let late: Vec<_> =
+            self.requests.iter().filter(|(_, at)| **at <= now).map(|(peer, _)| *peer).collect();
+        for peer in late {
+            self.requests.remove(&peer);
+            if !self.neighbours.contains(&peer) {
+                // HyParView forgets a request only at a disconnect. PeerDisconnected would also
+                // take the peer out of the passive view and stop the timer that refills the active
+                // one; a polite disconnect does not.
+                self.receive(peer, peer, OverlayFrame::Disconnect { alive: false }, now);
+            }
+        }
+    }
+
+    /// A judged frame from a peer. `about` is whose record it carries: the peer's own, but for a
+    /// `ForwardJoin`.
+    pub(crate) fn receive(
+        &mut self,
+        from: EndpointId,
+        about: EndpointId,
+        frame: OverlayFrame,
+        now: Instant,
+    ) {
+        let message = Shape::incoming(about, frame).into_message();
+        self.drive(InEvent::RecvMessage(from, message), now);
+    }
+
+    /// Ask a member to let us in.
+    pub(crate) fn join(&mut self, peer: EndpointId, now: Instant) {
+        self.drive(InEvent::Command(Command::Join(vec![peer])), now);
+    }
+
+    /// Send to all members. Lost where there is no neighbour.
+    pub(crate) fn broadcast(&mut self, content: Bytes, now: Instant) {
+        self.drive(InEvent::Command(Command::Broadcast(content, Scope::Swarm)), now);
+    }
+
+    /// Fill the passive view with members of the book; the active view is refilled from it.
+    pub(crate) fn suggest(&mut self, members: Vec<EndpointId>, now: Instant) {
+        let Some(first) = members.first().copied() else { return };
+        let nodes = members.into_iter().map(|id| PeerShape { id, data: None }).collect();
+        let message = Shape::Swarm(SwarmShape::ShuffleReply { nodes }).into_message();
+        // The sender of a shuffle reply does not matter to HyParView.
+        self.drive(InEvent::RecvMessage(first, message), now);
+    }
+
+    /// The link to a neighbour is gone. Not for failed dials, not for links that only synced.
+    pub(crate) fn link_lost(&mut self, peer: EndpointId, now: Instant) {
+        if self.neighbours.contains(&peer) || self.requests.remove(&peer).is_some() {
+            self.drive(InEvent::PeerDisconnected(peer), now);
+        }
+    }
+
+    pub(crate) fn set_record(&mut self, record: &Bytes, now: Instant) {
+        self.drive(InEvent::UpdatePeerData(PeerData::new(record.clone())), now);
+    }
+
+    /// Tell the neighbours that we are gone.
+    pub(crate) fn quit(&mut self, now: Instant) {
+        self.drive(InEvent::Command(Command::Quit), now);
+    }
+
+    fn drive(&mut self, event: InEvent<EndpointId>, now: Instant) {
+        let outputs: Vec<_> = self.inner.handle(event, now).collect();
+        for output in outputs {
+            match output {
+                OutEvent::SendMessage(to, message) => self.on_send(to, &message, now),
+                OutEvent::EmitEvent(topic::Event::NeighborUp(peer)) => {
+                    self.requests.remove(&peer);
+                    self.neighbours.insert(peer);
+                    self.outputs.push(Output::Up(peer));
+                }
+                OutEvent::EmitEvent(topic::Event::NeighborDown(peer)) => {
+                    self.neighbours.remove(&peer);
+                    self.outputs.push(Output::Down(peer));
+                }
+                OutEvent::ScheduleTimer(delay, timer) => {
+                    self.timer_count += 1;
+                    self.timers.insert((now + delay, self.timer_count), timer);
+                }
+                // Received: the topic has judged and applied the content before it came here.
+                // DisconnectPeer means "detach", and links are not the overlay's. PeerData: the
+                // record was judged before.
+                OutEvent::EmitEvent(topic::Event::Received(_))
+                | OutEvent::DisconnectPeer(_)
+                | OutEvent::PeerData(..) => {}
+            }
+        }
+    }
+
+    fn on_send(&mut self, to: EndpointId, message: &topic::Message<EndpointId>, now: Instant) {
+        if to == self.me {
+            return;
+        }
+        if let Some(frame) = Shape::of(message).outgoing() {
+            if matches!(frame, OverlayFrame::Neighbor { .. }) && !self.neighbours.contains(&to) {
+                self.requests.insert(to, now + REQUEST_TIMEOUT);
+            }
+            self.outputs.push(Output::Send(to, frame));
+        }
+    }
+}
+
+/// Our mirror of `topic::Message`: the same shape to serde, so the same bytes.
+#[derive(Debug, Serialize, Deserialize)]
+enum Shape {
+    Swarm(SwarmShape),
+    Gossip(GossipShape),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum SwarmShape {
+    Join(Option<Bytes>),
+    ForwardJoin { peer: PeerShape, ttl: u16 },
+    Shuffle { origin: EndpointId, nodes: Vec<PeerShape>, ttl: u16 },
+    ShuffleReply { nodes: Vec<PeerShape> },
+    Neighbor { priority: PriorityShape, data: Option<Bytes> },
+    Disconnect { alive: bool, respond: bool },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PeerShape {
+    id: EndpointId,
+    data: Option<Bytes>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum PriorityShape {
+    High,
+    Low,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum GossipShape {
+    Gossip { id: [u8; 32], content: Bytes, scope: ScopeShape },
+    Prune,
+    Graft { id: Option<[u8; 32]>, round: u16 },
+    IHave(Vec<([u8; 32], u16)>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum ScopeShape {
+    Swarm(u16),
+    Neighbors,
+}
+
+impl Shape {
+    fn of(message: &topic::Message<EndpointId>) -> Self {
+        let bytes = postcard::to_stdvec(message).expect("messages of the overlay serialize");
+        postcard::from_bytes(&bytes).expect("a test pins our mirror to the overlay's messages")
+    }
+
+    fn into_message(self) -> topic::Message<EndpointId> {
+        let bytes = postcard::to_stdvec(&self).expect("our mirror serializes");
+        postcard::from_bytes(&bytes).expect("a test pins our mirror to the overlay's messages")
+    }
+
+    /// `None` for what does not go out: shuffles.
+    fn outgoing(self) -> Option<OverlayFrame> {
+        Some(match self {
+            Self::Swarm(SwarmShape::Join(data)) => OverlayFrame::Join(data?),
+            Self::Swarm(SwarmShape::ForwardJoin { peer, ttl }) => {
+                OverlayFrame::ForwardJoin { ttl, record: peer.data? }
+            }
+            Self::Swarm(SwarmShape::Shuffle { .. } | SwarmShape::ShuffleReply { .. }) => {
+                return None;
+            }
+            Self::Swarm(SwarmShape::Neighbor { priority, data }) => OverlayFrame::Neighbor {
+                high: matches!(priority, PriorityShape::High),
+                record: data?,
+            },
+            Self::Swarm(SwarmShape::Disconnect { alive, .. }) => OverlayFrame::Disconnect { alive },
+            Self::Gossip(GossipShape::Gossip { content, scope, .. }) => OverlayFrame::Gossip {
+                round: match scope {
+                    ScopeShape::Swarm(round) => Some(round),
+                    ScopeShape::Neighbors => None,
+                },
+                content,
+            },
+            Self::Gossip(GossipShape::Prune) => OverlayFrame::Prune,
+            Self::Gossip(GossipShape::Graft { id, round }) => OverlayFrame::Graft { id, round },
+            Self::Gossip(GossipShape::IHave(list)) => OverlayFrame::IHave(list),
+        })
+    }
+
+    fn incoming(about: EndpointId, frame: OverlayFrame) -> Self {
+        match frame {
+            OverlayFrame::Join(record) => Self::Swarm(SwarmShape::Join(Some(record))),
+            OverlayFrame::ForwardJoin { ttl, record } => {
+                let peer = PeerShape { id: about, data: Some(record) };
+                Self::Swarm(SwarmShape::ForwardJoin { peer, ttl })
+            }
+            OverlayFrame::Neighbor { high, record } => {
+                let priority = if high { PriorityShape::High } else { PriorityShape::Low };
+                Self::Swarm(SwarmShape::Neighbor { priority, data: Some(record) })
+            }
+            OverlayFrame::Disconnect { alive } => {
+                Self::Swarm(SwarmShape::Disconnect { alive, respond: false })
+            }
+            OverlayFrame::Gossip { round, content } => Self::Gossip(GossipShape::Gossip {
+                id: *blake3::hash(&content).as_bytes(),
+                content,
+                scope: round.map_or(ScopeShape::Neighbors, ScopeShape::Swarm),
+            }),
+            OverlayFrame::Prune => Self::Gossip(GossipShape::Prune),
+            OverlayFrame::Graft { id, round } => Self::Gossip(GossipShape::Graft { id, round }),
+            OverlayFrame::IHave(list) => Self::Gossip(GossipShape::IHave(list)),
+        }
+    }
+}

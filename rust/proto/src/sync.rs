@@ -1,0 +1,232 @@
+//! Reconciliation of two books over ranges of ids (as Negentropy does): its cost follows the
+//! difference, not the size of the books.
+//!
+//! A session is a dialogue in turns over one link. A turn that would be long is cut into frames of
+//! bounded size and paused after [`TURN_FRAMES`], so that neither end has more in flight than that.
+
+use std::{collections::VecDeque, ops::Bound};
+
+use tokio::time::Instant;
+
+use crate::{
+    book::Book,
+    event::LinkId,
+    id::EndpointId,
+    wire::{Entry, MAX_AGE_MS, MAX_LISTED, MAX_RANGES, MAX_SYNC_BYTES, Range, RangeContent, SyncFrame, Turn},
+};
+
+/// Ranges with at most this many own records are listed instead of split.
+const LIST_UP_TO: u64 = 32;
+/// A range that differs is split into so many.
+const BRANCHES: u64 = 16;
+/// Frames of one turn before the other end is asked to confirm.
+const TURN_FRAMES: usize = 8;
+
+/// What may wait for its turn: ranges, and ids beyond those in the book.
+const MAX_PENDING: usize = 200_000;
+
+type Bounds = (Bound<EndpointId>, Bound<EndpointId>);
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) link: LinkId,
+    pub(crate) number: u64,
+    pub(crate) initiator: bool,
+    pub(crate) last_heard: Instant,
+    /// Records of this session that were news here.
+    pub(crate) news: usize,
+    ranges: VecDeque<(Bounds, RangeContent)>,
+    entries: VecDeque<EndpointId>,
+    wants: VecDeque<EndpointId>,
+}
+
+impl Session {
+    fn new(link: LinkId, number: u64, initiator: bool, now: Instant) -> Self {
+        Self {
+            link,
+            number,
+            initiator,
+            last_heard: now,
+            news: 0,
+            ranges: VecDeque::new(),
+            entries: VecDeque::new(),
+            wants: VecDeque::new(),
+        }
+    }
+
+    /// Starts a session: own record first where the partner may not know us yet, then what we have.
+    pub(crate) fn initiate(link: LinkId, number: u64, book: &Book, introduce: Option<EndpointId>, now: Instant) -> Self {
+        let mut session = Self::new(link, number, true, now);
+        session.entries.extend(introduce);
+        session.describe(book, (Bound::Unbounded, Bound::Unbounded), introduce.is_some());
+        session
+    }
+
+    pub(crate) fn respond(link: LinkId, number: u64, now: Instant) -> Self {
+        Self::new(link, number, false, now)
+    }
+
+    /// Takes in what a frame says of ranges and wants; its entries are the caller's to learn, before.
+    /// `false` where more is asked than a dialogue in turns can amount to.
+    pub(crate) fn receive(&mut self, frame: &SyncFrame, book: &Book, now: Instant) -> bool {
+        self.last_heard = now;
+        let mut start = Bound::Unbounded;
+        for range in &frame.ranges {
+            let end = range.end.map_or(Bound::Unbounded, Bound::Excluded);
+            self.compare(book, (start, end), &range.what);
+            start = range.end.map_or(Bound::Unbounded, Bound::Included);
+        }
+        self.entries.extend(&frame.wants);
+        // Honest ends ask for a record once, in answer to what was said.
+        self.ranges.len() <= MAX_PENDING
+            && self.wants.len() <= MAX_PENDING
+            && self.entries.len() <= MAX_PENDING + 2 * book.len()
+    }
+
+    fn compare(&mut self, book: &Book, bounds: Bounds, theirs: &RangeContent) {
+        match theirs {
+            RangeContent::Skip => {}
+            RangeContent::Fingerprint { hash, count } => {
+                let (mine, _) = book.fingerprint(bounds);
+                if mine == *hash {
+                } else if *count == 0 {
+                    self.entries.extend(book.range(bounds).map(|(id, _)| id));
+                } else {
+                    self.describe(book, bounds, true);
+                }
+            }
+            RangeContent::List(theirs) => self.resolve(book, bounds, theirs),
+        }
+    }
+
+    /// Says what we have in a range: a list where it is short, else fingerprints of its parts; the
+    /// fingerprint of the whole where it need not be split (a first question).
+    fn describe(&mut self, book: &Book, bounds: Bounds, split: bool) {
+        let (hash, count) = book.fingerprint(bounds);
+        if !split {
+            self.ranges.push_back((bounds, RangeContent::Fingerprint { hash, count }));
+        } else if count <= LIST_UP_TO {
+            self.ranges.push_back((bounds, RangeContent::List(book.range(bounds).collect())));
+        } else {
+            let ids: Vec<_> = book.range(bounds).map(|(id, _)| id).collect();
+            let mut start = bounds.0;
+            for branch in 1..=BRANCHES {
+                let at = usize::try_from(count * branch / BRANCHES).unwrap_or(ids.len());
+                let end = ids.get(at).map_or(bounds.1, |id| Bound::Excluded(*id));
+                let (hash, count) = book.fingerprint((start, end));
+                self.ranges.push_back(((start, end), RangeContent::Fingerprint { hash, count }));
+                start = match end {
+                    Bound::Excluded(id) => Bound::Included(id),
+                    other => other,
+                };
+            }
+        }
+    }
+
+    /// Their whole list of a range against ours: sends what they lack, wants what we lack.
+    fn resolve(&mut self, book: &Book, bounds: Bounds, theirs: &[(EndpointId, u64)]) {
+        let mut theirs = theirs.iter().copied().filter(|(id, _)| contains(bounds, id)).peekable();
+        for (id, sequence) in book.range(bounds) {
+            while let Some((other, their_sequence)) = theirs.next_if(|(other, _)| *other < id) {
+                self.resolve_absent(book, other, their_sequence);
+            }
+            match theirs.next_if(|(other, _)| *other == id) {
+                Some((_, their_sequence)) if their_sequence > sequence => self.wants.push_back(id),
+                Some((_, their_sequence)) if their_sequence == sequence => {}
+                _ => self.entries.push_back(id),
+            }
+        }
+        for (other, their_sequence) in theirs {
+            self.resolve_absent(book, other, their_sequence);
+        }
+    }
+
+    /// They have a node that is not live here: it is wanted, unless it left or expired here since.
+    fn resolve_absent(&mut self, book: &Book, id: EndpointId, sequence: u64) {
+        match book.sequence(&id) {
+            None => self.wants.push_back(id),
+            Some(known) if sequence > known => self.wants.push_back(id),
+            // Where it left, the signed leave says so; for who expired there is nothing to show.
+            Some(_) => self.entries.push_back(id),
+        }
+    }
+
+    /// The frames of one turn. `theirs` is the turn that the partner ended with.
+    pub(crate) fn take_turn(&mut self, book: &Book, attached: bool, theirs: Turn, now: Instant) -> Vec<SyncFrame> {
+        let mut frames = Vec::new();
+        let mut asks = false;
+        loop {
+            let mut frame = SyncFrame {
+                session: self.number,
+                from_initiator: self.initiator,
+                attached,
+                turn: Turn::More,
+                ranges: self.next_ranges(),
+                entries: self.next_entries(book, now),
+                wants: self.next_wants(),
+            };
+            asks |= !frame.ranges.is_empty() || !frame.wants.is_empty();
+            let pending =
+                !self.ranges.is_empty() || !self.entries.is_empty() || !self.wants.is_empty();
+            frame.turn = match (pending, frames.len() + 1 < TURN_FRAMES) {
+                (true, true) => Turn::More,
+                (true, false) => Turn::Paused,
+                (false, _) if asks || theirs == Turn::Paused => Turn::Yours,
+                (false, _) => Turn::Done,
+            };
+            let last = frame.turn != Turn::More;
+            frames.push(frame);
+            if last {
+                return frames;
+            }
+        }
+    }
+
+    fn next_ranges(&mut self) -> Vec<Range> {
+        let mut ranges: Vec<Range> = Vec::new();
+        let mut listed = 0;
+        while let Some((bounds, content)) = self.ranges.front() {
+            let adds = if let RangeContent::List(list) = content { list.len() } else { 0 };
+            // A range may need a skip before it.
+            if ranges.len() + 2 > MAX_RANGES.min(64) || (listed > 0 && listed + adds > MAX_LISTED / 4) {
+                break;
+            }
+            listed += adds;
+            let end_so_far = ranges.last().map(|range| range.end);
+            if let Bound::Included(start) = bounds.0
+                && end_so_far != Some(Some(start))
+            {
+                ranges.push(Range { end: Some(start), what: RangeContent::Skip });
+            }
+            let (bounds, what) = self.ranges.pop_front().expect("looked at above");
+            let end = if let Bound::Excluded(end) = bounds.1 { Some(end) } else { None };
+            ranges.push(Range { end, what });
+        }
+        ranges
+    }
+
+    fn next_entries(&mut self, book: &Book, now: Instant) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let mut size = 0;
+        while let Some(id) = self.entries.front()
+            && size < MAX_SYNC_BYTES
+        {
+            if let Some((signed, age)) = book.evidence(id, now) {
+                size += signed.bytes().len();
+                let age_ms = u64::try_from(age.as_millis()).unwrap_or(MAX_AGE_MS);
+                entries.push(Entry { record: signed.bytes().clone(), age_ms });
+            }
+            self.entries.pop_front();
+        }
+        entries
+    }
+
+    fn next_wants(&mut self) -> Vec<EndpointId> {
+        let count = self.wants.len().min(MAX_LISTED / 4);
+        self.wants.drain(..count).collect()
+    }
+}
+
+fn contains(bounds: Bounds, id: &EndpointId) -> bool {
+    std::ops::RangeBounds::contains(&bounds, id)
+}

@@ -1,0 +1,74 @@
+//! Named timers: each is set or not, and setting it again moves it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rand::{RngExt, rngs::ChaCha12Rng};
+use tokio::time::Instant;
+
+/// What a topic waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// Send the batch of records that are due to members and newcomers.
+    Flood,
+    /// Compare the book with a neighbour's (RFC 6206).
+    Trickle,
+    /// Announce the own record again, or for the first time.
+    Announce,
+    /// Look for someone to sync with.
+    Redial,
+    /// Enter the overlay through a random member.
+    OverlayJoin,
+    /// Look whether the active view is full.
+    View,
+    /// Sync with someone who is not a neighbour.
+    FarSync,
+    /// Give up on syncs that stand still.
+    Sessions,
+    /// Tell the application that no link is left.
+    Isolation,
+    /// Stop waiting for acknowledgements of the leave.
+    Leave,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Timers(BTreeMap<Timer, Instant>);
+
+impl Timers {
+    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
+        self.0.insert(timer, at);
+    }
+
+    /// Sets it, unless it is set for earlier.
+    pub(crate) fn set_by(&mut self, timer: Timer, at: Instant) {
+        let entry = self.0.entry(timer).or_insert(at);
+        *entry = at.min(*entry);
+    }
+
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        self.0.contains_key(&timer)
+    }
+
+    pub(crate) fn clear(&mut self, timer: Timer) {
+        self.0.remove(&timer);
+    }
+
+    pub(crate) fn clear_all(&mut self) {
+        self.0.clear();
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.0.values().min().copied()
+    }
+
+    /// Takes out one timer that is due.
+    pub(crate) fn due(&mut self, now: Instant) -> Option<Timer> {
+        let timer = *self.0.iter().find(|(_, at)| **at <= now)?.0;
+        self.0.remove(&timer);
+        Some(timer)
+    }
+}
+
+/// A duration times a random factor.
+pub(crate) fn jitter(rng: &mut ChaCha12Rng, duration: Duration, factor: std::ops::Range<f64>) -> Duration {
+    duration.mul_f64(rng.random_range(factor))
+}

@@ -1,0 +1,202 @@
+//! What this node says of itself: announcing, heartbeats, and leaving.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{Leaving, Topic};
+use crate::{
+    book::Applied,
+    error::Error,
+    event::TopicEvent,
+    id::EndpointId,
+    record::{NodeRecord, Profile, SignedRecord, Status},
+    state::Context,
+    timers::{Timer, jitter},
+    wire::{TopicFrame, encode_content},
+};
+
+/// Shortest and longest delay before jumping above somebody else who announces with our key.
+pub(super) const JUMP_MIN: Duration = Duration::from_millis(10);
+const JUMP_MAX: Duration = Duration::from_secs(60);
+
+/// Heartbeats are rare and fewer as the swarm grows, so that their sum does not (design D7).
+fn heartbeat_interval(members: usize) -> Duration {
+    let seconds = u64::try_from(members).unwrap_or(u64::MAX).saturating_mul(10);
+    Duration::from_secs(seconds.clamp(300, 6 * 3600))
+}
+
+impl Topic {
+    fn expiration(&self) -> Duration {
+        let derived = (heartbeat_interval(self.book.len() + 1) * 3).max(Duration::from_secs(15 * 60));
+        let expiration = self.config.expiration.unwrap_or(derived);
+        // Records say it in whole seconds; others must not expire us early.
+        Duration::from_secs(expiration.as_secs() + u64::from(expiration.subsec_nanos() > 0))
+    }
+
+    /// Signs a record with the next sequence number; `None` while none is persisted.
+    fn sign(&self, profile: Profile, status: Status, cx: &mut Context) -> Option<Result<SignedRecord, Error>> {
+        let mut record = NodeRecord {
+            id: self.me,
+            sequence: cx.next_sequence()?,
+            boot_id: cx.identity.boot_id,
+            profile,
+            addresses: cx.addresses.clone(),
+            status,
+            expiration: self.expiration(),
+        };
+        loop {
+            let signed = SignedRecord::sign(&cx.identity.key, &self.id, record.clone());
+            // All fields at their limits do not fit together: addresses are hints, and sorted.
+            if signed.is_err() && record.addresses.pop().is_some() {
+                cx.links.dropped("addresses that do not fit the record", None);
+                continue;
+            }
+            return Some(signed);
+        }
+    }
+
+    /// Announces what this node has to say now.
+    pub(crate) fn announce(&mut self, cx: &mut Context) {
+        if self.leaving.is_some() {
+            return;
+        }
+        match self.sign(self.profile.clone(), Status::Alive, cx) {
+            Some(Ok(signed)) => self.publish(signed, cx),
+            Some(Err(error)) => unreachable!("a validated profile fits a record: {error}"),
+            // The timer stays unset: the reservation will call again.
+            None => self.timers.clear(Timer::Announce),
+        }
+    }
+
+    pub(crate) fn announce_if_pending(&mut self, cx: &mut Context) {
+        if !self.timers.is_set(Timer::Announce) {
+            self.announce(cx);
+        }
+    }
+
+    fn publish(&mut self, signed: SignedRecord, cx: &mut Context) {
+        let record = Arc::clone(signed.record());
+        let applied = self.book.apply(signed.clone(), Duration::ZERO, cx.now);
+        debug_assert!(applied.is_news(), "own sequence numbers rise: {applied:?}");
+        self.overlay.set_record(signed.bytes(), cx.now);
+        self.own = Some(signed);
+        let third = record.expiration / 3;
+        self.timers.set(Timer::Announce, cx.now + jitter(&mut cx.rng, third, 0.7..1.0));
+        tracing::debug!(topic = %self.id.fmt_short(), sequence = record.sequence, "announced");
+        cx.emit(self.id, TopicEvent::Announced(record));
+        self.tell(self.me, Duration::ZERO, true, cx);
+        self.drive_overlay(cx);
+    }
+
+    pub(crate) fn set_profile(&mut self, profile: Profile, cx: &mut Context) -> Result<(), Error> {
+        profile.validate()?;
+        self.profile = profile;
+        self.announce(cx);
+        Ok(())
+    }
+
+    /// Somebody holds a record of ours that is not older than our own: an earlier life, or a clone.
+    pub(super) fn outrun(&mut self, sequence: u64, cx: &mut Context) {
+        cx.jump_above(sequence);
+        let at = cx.now + self.jump_delay;
+        tracing::info!(topic = %self.id.fmt_short(), sequence, "a higher sequence of our own is known: jumping above it");
+        self.jump_delay = (self.jump_delay * 4).min(JUMP_MAX);
+        self.timers.set_by(Timer::Announce, at);
+    }
+
+    /// Starts to leave: the signed leave goes to every linked peer and through the overlay.
+    pub(crate) fn leave(&mut self, cx: &mut Context) {
+        if self.leaving.is_some() {
+            return;
+        }
+        let signed = self.sign(self.profile.clone(), Status::Left, cx).and_then(Result::ok);
+        let peers: BTreeSet<EndpointId> =
+            self.linked.iter().filter(|peer| cx.links.current(peer).is_some()).copied().collect();
+        self.timers.clear_all();
+        let Some(signed) = signed else {
+            self.leaving = Some(Leaving { sequence: None, waiting: BTreeSet::new() });
+            return self.finish_leave(cx);
+        };
+        for peer in &peers {
+            cx.links.send(peer, self.id, TopicFrame::Leave(signed.bytes().clone()), cx.now);
+        }
+        self.overlay.broadcast(encode_content([signed.bytes()]), cx.now);
+        self.drive_overlay(cx);
+        let sequence = Some(signed.record().sequence);
+        let nobody = peers.is_empty();
+        self.leaving = Some(Leaving { sequence, waiting: peers });
+        if nobody {
+            self.finish_leave(cx);
+        } else {
+            self.timers.set(Timer::Leave, cx.now + self.config.leave_timeout);
+        }
+    }
+
+    /// A peer acknowledged the leave (`None`: it is gone).
+    pub(super) fn leave_acknowledged(&mut self, peer: EndpointId, sequence: Option<u64>, cx: &mut Context) {
+        let Some(leaving) = &mut self.leaving else { return };
+        if sequence.is_none() || sequence == leaving.sequence {
+            leaving.waiting.remove(&peer);
+            if leaving.waiting.is_empty() {
+                self.finish_leave(cx);
+            }
+        }
+    }
+
+    pub(super) fn finish_leave(&mut self, cx: &mut Context) {
+        if !self.done {
+            self.done = true;
+            self.overlay.quit(cx.now);
+            self.drive_overlay(cx);
+        }
+    }
+
+    /// A peer leaves: told on, and acknowledged whatever we knew.
+    pub(super) fn on_leave(&mut self, record: &Bytes, peer: EndpointId, cx: &mut Context) {
+        let Ok((id, applied)) = self.learn(record, Duration::ZERO, peer, cx) else { return };
+        if id == peer {
+            if applied.is_news() {
+                self.tell(id, Duration::ZERO, true, cx);
+            }
+            if let Some(sequence) = self.book.sequence(&id) {
+                cx.links.send(&peer, self.id, TopicFrame::LeaveAck(sequence), cx.now);
+            }
+        }
+    }
+
+    pub(super) fn expire(&mut self, cx: &mut Context) {
+        for record in self.book.expire(cx.now) {
+            tracing::info!(
+                topic = %self.id.fmt_short(),
+                peer = %record.id.fmt_short(),
+                name = record.profile.name,
+                reason = "expired",
+                "peer lost"
+            );
+            self.on_gone(record.id, cx);
+            cx.emit(self.id, TopicEvent::PeerLost(record, crate::LostReason::Expired));
+        }
+    }
+
+    pub(super) fn is_own(&self, bytes: &Bytes) -> bool {
+        self.own.as_ref().is_some_and(|own| own.bytes() == bytes)
+    }
+
+    pub(super) fn log_applied(&self, applied: &Applied, record: &NodeRecord) {
+        let what = match applied {
+            Applied::Joined => "peer joined",
+            Applied::Updated => "peer updated",
+            Applied::Left(_) => "peer left",
+            _ => return,
+        };
+        tracing::info!(
+            topic = %self.id.fmt_short(),
+            peer = %record.id.fmt_short(),
+            name = record.profile.name,
+            sequence = record.sequence,
+            "{what}"
+        );
+    }
+}
+

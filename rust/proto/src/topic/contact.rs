@@ -1,0 +1,362 @@
+//! Getting and staying in contact: bootstrap peers, redialling, and syncs of the book.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+use iroh_base::TransportAddr;
+use rand::seq::SliceRandom;
+
+use super::{Bootstrap, Topic};
+use crate::{
+    book::Applied,
+    event::LinkId,
+    id::EndpointId,
+    links::Asked,
+    state::Context,
+    sync::Session,
+    timers::{Timer, jitter},
+    wire::{SyncFrame, TopicFrame, Turn},
+};
+
+/// A bootstrap peer that is not in the book is dialled this often, then ever more rarely (D8).
+pub(super) const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(30);
+const BOOTSTRAP_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// Peers dialled at a time while nobody is linked: of the bootstrap peers, and of each other kind.
+const DIALS: usize = 3;
+/// A sync that stands still for this long is given up.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
+/// A newcomer that does not say that it is in the overlay is helped for so long.
+const NEWCOMER_HELP: Duration = Duration::from_secs(10);
+/// A record that its holder had for longer than this should have come by gossip.
+const GAP_AGE: Duration = Duration::from_secs(5);
+/// Found by a lookup and not in the book: most that are remembered, and how often they are tried.
+const MAX_FOUND: usize = 64;
+const FOUND_INTERVAL: Duration = Duration::from_secs(2);
+/// Members named in a busy answer.
+const BUSY_MEMBERS: usize = 8;
+
+impl Topic {
+    pub(crate) fn add_bootstrap(&mut self, peers: Vec<(EndpointId, Vec<TransportAddr>)>, cx: &mut Context) {
+        for (peer, addresses) in peers {
+            if peer == self.me {
+                continue;
+            }
+            let fresh = Bootstrap { addresses: Vec::new(), attempts: 0, next: cx.now };
+            let entry = self.bootstrap.entry(peer).or_insert(fresh);
+            if entry.addresses != addresses {
+                entry.addresses = addresses;
+                entry.next = cx.now;
+                self.timers.set_by(Timer::Redial, cx.now);
+            }
+        }
+        if !self.bootstrap.is_empty() && !self.synced {
+            self.timers.set_by(Timer::Redial, cx.now);
+        }
+    }
+
+    pub(crate) fn found(&mut self, peer: EndpointId, addresses: Vec<TransportAddr>, cx: &mut Context) {
+        if peer == self.me || self.book.get(&peer).is_some() {
+            return;
+        }
+        if self.found.len() >= MAX_FOUND && !self.found.contains_key(&peer) {
+            cx.links.dropped("peers found on the local network over the limit", Some(peer));
+            return;
+        }
+        self.found.insert(peer, addresses);
+        // All nodes of a network see each other at once: the lucky first few dials bring the rest.
+        let spread = if self.linked.is_empty() { Duration::from_millis(100) } else { FOUND_INTERVAL };
+        let at = cx.now + jitter(&mut cx.rng, spread, 0.0..1.0);
+        self.timers.set_by(Timer::Redial, at);
+    }
+
+    pub(super) fn redial_soon(&mut self, cx: &mut Context) {
+        let at = cx.now + jitter(&mut cx.rng, self.redial_delay, 0.1..0.5);
+        self.timers.set_by(Timer::Redial, at);
+    }
+
+    pub(super) fn on_redial(&mut self, cx: &mut Context) {
+        if self.linked.is_empty() || !self.synced {
+            self.redial_anyone(cx);
+        } else {
+            self.redial_missing(cx);
+        }
+    }
+
+    /// Nobody is linked, or nothing was synced yet.
+    fn redial_anyone(&mut self, cx: &mut Context) {
+        let mut bootstrap: Vec<_> = self.bootstrap.keys().copied().collect();
+        let mut found: Vec<_> = self.found.keys().copied().collect();
+        let mut expired: Vec<_> = self.book.expired().map(|signed| signed.record().id).collect();
+        for list in [&mut bootstrap, &mut found, &mut expired] {
+            list.shuffle(&mut cx.rng);
+            list.truncate(DIALS);
+        }
+        let members = self.random_members(DIALS, &BTreeSet::new(), cx);
+        let anyone = [bootstrap, found, members, expired].concat();
+        let nobody = anyone.is_empty();
+        for peer in anyone {
+            self.contact(peer, cx);
+        }
+        if nobody {
+            return;
+        }
+        let at = cx.now + jitter(&mut cx.rng, self.redial_delay, 0.8..1.2);
+        self.redial_delay = (self.redial_delay * 2).min(self.config.redial_max);
+        self.timers.set(Timer::Redial, at);
+    }
+
+    /// In contact: look for bootstrap peers and found ones that are not in the book.
+    fn redial_missing(&mut self, cx: &mut Context) {
+        let mut due = Vec::new();
+        let mut next = None;
+        for (peer, bootstrap) in &mut self.bootstrap {
+            if self.book.get(peer).is_some() {
+                continue;
+            }
+            if bootstrap.next <= cx.now {
+                due.push(*peer);
+                let delay = BOOTSTRAP_INTERVAL * 2_u32.saturating_pow(bootstrap.attempts.min(10));
+                bootstrap.attempts += 1;
+                bootstrap.next = cx.now + jitter(&mut cx.rng, delay.min(BOOTSTRAP_INTERVAL_MAX), 0.8..1.2);
+            }
+            next = next.into_iter().chain([bootstrap.next]).min();
+        }
+        let mut found: Vec<_> = self.found.keys().copied().collect();
+        found.shuffle(&mut cx.rng);
+        for peer in found.iter().take(DIALS) {
+            if self.book.get(peer).is_some() || self.avoid.contains_key(peer) {
+                self.found.remove(peer);
+            } else {
+                due.push(*peer);
+            }
+        }
+        if !self.found.is_empty() {
+            next = next.into_iter().chain([cx.now + FOUND_INTERVAL]).min();
+        }
+        for peer in due {
+            self.contact(peer, cx);
+        }
+        if let Some(at) = next {
+            self.timers.set(Timer::Redial, at);
+        }
+    }
+
+    /// Syncs with a peer, over a link that may have to be dialled first.
+    fn contact(&mut self, peer: EndpointId, cx: &mut Context) {
+        if self.sessions.contains_key(&(peer, true)) {
+            return;
+        }
+        let Some(addresses) = self.addresses(&peer) else { return };
+        let trusted = self.bootstrap.contains_key(&peer);
+        match cx.links.ask(peer, &addresses, trusted, cx.now) {
+            Asked::Linked => self.start_sync(peer, cx),
+            Asked::Dialling => {
+                self.sync_wanted.insert(peer);
+            }
+            Asked::Refused => {}
+        }
+    }
+
+    pub(super) fn start_sync(&mut self, peer: EndpointId, cx: &mut Context) {
+        if self.sessions.contains_key(&(peer, true)) {
+            return;
+        }
+        let Some(link) = cx.links.current(&peer) else { return };
+        self.session_count += 1;
+        let newcomer = self.overlay.neighbours().is_empty();
+        let introduce = newcomer.then_some(self.me);
+        let session = Session::initiate(link, self.session_count, &self.book, introduce, cx.now);
+        self.sessions.insert((peer, true), session);
+        self.timers.set_by(Timer::Sessions, cx.now + SYNC_TIMEOUT);
+        if newcomer {
+            self.helpers.insert(peer);
+        }
+        self.take_turn(peer, true, Turn::Yours, cx);
+    }
+
+    fn take_turn(&mut self, peer: EndpointId, initiator: bool, theirs: Turn, cx: &mut Context) {
+        let attached = !self.overlay.neighbours().is_empty();
+        let Some(session) = self.sessions.get_mut(&(peer, initiator)) else { return };
+        let frames = session.take_turn(&self.book, attached, theirs, cx.now);
+        let done = frames.last().is_some_and(|frame| frame.turn == Turn::Done);
+        let link = session.link;
+        let sent = frames
+            .into_iter()
+            .all(|frame| cx.links.send_on(link, self.id, TopicFrame::Sync(frame), cx.now));
+        if done || !sent {
+            self.end_session(peer, initiator, done, cx);
+        }
+    }
+
+    pub(super) fn on_sync(&mut self, peer: EndpointId, link: LinkId, frame: SyncFrame, cx: &mut Context) {
+        let initiator = !frame.from_initiator;
+        if initiator {
+            let known = self.sessions.get(&(peer, true));
+            if known.is_none_or(|session| session.number != frame.session) {
+                // It was given up, or its link was replaced.
+                return;
+            }
+        } else if !self.accept_session(peer, link, &frame, cx) {
+            return;
+        }
+        let mut news = 0;
+        for entry in &frame.entries {
+            let age = Duration::from_millis(entry.age_ms);
+            let Ok((id, applied)) = self.learn(&entry.record, age, peer, cx) else { return };
+            if applied.is_news() {
+                news += 1;
+                self.on_synced_news(id, &applied, age, peer, cx);
+            }
+        }
+        let Some(session) = self.sessions.get_mut(&(peer, initiator)) else { return };
+        session.news += news;
+        if !session.receive(&frame, &self.book, cx.now) {
+            cx.links.dropped("syncs over the limit", Some(peer));
+            return self.end_session(peer, initiator, false, cx);
+        }
+        match frame.turn {
+            Turn::More => {}
+            Turn::Paused | Turn::Yours => self.take_turn(peer, initiator, frame.turn, cx),
+            Turn::Done => self.end_session(peer, initiator, true, cx),
+        }
+    }
+
+    /// Makes room for a session that a peer began; `false` where it is sent elsewhere.
+    fn accept_session(&mut self, peer: EndpointId, link: LinkId, frame: &SyncFrame, cx: &mut Context) -> bool {
+        let known = self.sessions.get(&(peer, false));
+        if known.is_some_and(|session| session.number == frame.session && session.link == link) {
+            return true;
+        }
+        let busy = self.sessions.keys().filter(|(_, initiator)| !initiator).count();
+        if busy >= self.config.concurrent_syncs && known.is_none() {
+            let without = BTreeSet::from([peer]);
+            let members = self.random_members(BUSY_MEMBERS, &without, cx);
+            let records = members
+                .iter()
+                .filter_map(|id| Some(self.book.get(id)?.signed.bytes().clone()))
+                .collect();
+            cx.links.dropped("syncs passed on to other members", Some(peer));
+            cx.links.send_on(link, self.id, TopicFrame::Busy(records), cx.now);
+            return false;
+        }
+        let session = Session::respond(link, frame.session, cx.now);
+        self.sessions.insert((peer, false), session);
+        self.timers.set_by(Timer::Sessions, cx.now + SYNC_TIMEOUT);
+        if !frame.attached {
+            self.newcomers.insert(peer, cx.now + NEWCOMER_HELP);
+        }
+        true
+    }
+
+    /// A sync brought a record. Others may lack it too.
+    fn on_synced_news(&mut self, id: EndpointId, applied: &Applied, age: Duration, from: EndpointId, cx: &mut Context) {
+        let attached = !self.overlay.neighbours().is_empty();
+        if id == from || (attached && age > GAP_AGE) {
+            self.tell_soon(id, cx);
+        }
+        let settled = self
+            .attached_since
+            .is_some_and(|since| cx.now.saturating_duration_since(since) > 2 * GAP_AGE);
+        let missed = settled && age > GAP_AGE && !matches!(applied, Applied::Refreshed);
+        if missed && self.gap_sync_after.is_none_or(|after| after <= cx.now) {
+            // Gossip has a gap: look beyond the neighbours, at once.
+            self.gap_sync_after = Some(cx.now + 2 * GAP_AGE);
+            self.timers.set_by(Timer::FarSync, cx.now);
+        }
+    }
+
+    fn end_session(&mut self, peer: EndpointId, initiator: bool, complete: bool, cx: &mut Context) {
+        let Some(session) = self.sessions.remove(&(peer, initiator)) else { return };
+        if session.news > 0 {
+            self.reset_trickle(cx);
+        }
+        if !initiator || !complete {
+            return;
+        }
+        self.synced = true;
+        self.redial_delay = self.config.redial_min;
+        if self.overlay.neighbours().is_empty() && !self.timers.is_set(Timer::OverlayJoin) {
+            let at = cx.now + self.join_jitter(cx);
+            self.timers.set(Timer::OverlayJoin, at);
+        }
+    }
+
+    /// Newcomers of a storm enter the overlay one after another: up to 5 ms for each member.
+    fn join_jitter(&self, cx: &mut Context) -> Duration {
+        let members = u32::try_from(self.book.len()).unwrap_or(u32::MAX);
+        let most = Duration::from_millis(5).saturating_mul(members).min(Duration::from_secs(3));
+        jitter(&mut cx.rng, most, 0.0..1.0)
+    }
+
+    pub(super) fn on_busy(&mut self, records: &[Bytes], peer: EndpointId, cx: &mut Context) {
+        if self.sessions.remove(&(peer, true)).is_none() {
+            return;
+        }
+        self.helpers.remove(&peer);
+        self.learn_all(records, peer, cx);
+        let without = BTreeSet::from([peer]);
+        if let Some(other) = self.random_members(1, &without, cx).first() {
+            self.contact(*other, cx);
+        }
+        let at = cx.now + jitter(&mut cx.rng, Duration::from_secs(1), 0.5..1.5);
+        self.timers.set(Timer::Redial, at);
+    }
+
+    pub(super) fn on_sessions(&mut self, cx: &mut Context) {
+        let still = |session: &Session| session.last_heard + SYNC_TIMEOUT;
+        let late: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| still(session) <= cx.now)
+            .map(|(key, _)| *key)
+            .collect();
+        for (peer, initiator) in late {
+            cx.links.dropped("syncs that stood still", Some(peer));
+            self.end_session(peer, initiator, false, cx);
+            if initiator && !self.synced {
+                self.redial_soon(cx);
+            }
+        }
+        if let Some(next) = self.sessions.values().map(still).min() {
+            self.timers.set(Timer::Sessions, next);
+        }
+    }
+
+    /// Reconcile soon and often: something was found to differ, or the neighbours changed.
+    pub(super) fn reset_trickle(&mut self, cx: &mut Context) {
+        if self.trickle > self.config.sync_interval_min || !self.timers.is_set(Timer::Trickle) {
+            self.trickle = self.config.sync_interval_min;
+            self.schedule_trickle(cx);
+        }
+    }
+
+    fn schedule_trickle(&mut self, cx: &mut Context) {
+        let at = cx.now + jitter(&mut cx.rng, self.trickle, 0.5..1.0);
+        self.timers.set(Timer::Trickle, at);
+    }
+
+    pub(super) fn on_trickle(&mut self, cx: &mut Context) {
+        use std::ops::Bound;
+        let neighbours = self.overlay.neighbours();
+        let after = self.trickle_last.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = neighbours.range((after, Bound::Unbounded)).next().or(neighbours.first()).copied();
+        let Some(next) = next else { return };
+        self.trickle_last = Some(next);
+        self.start_sync(next, cx);
+        self.trickle = (self.trickle * 2).min(self.config.sync_interval_max);
+        self.schedule_trickle(cx);
+    }
+
+    pub(super) fn schedule_far_sync(&mut self, cx: &mut Context) {
+        let at = cx.now + jitter(&mut cx.rng, self.config.far_sync_interval, 0.8..1.2);
+        self.timers.set(Timer::FarSync, at);
+    }
+
+    pub(super) fn on_far_sync(&mut self, cx: &mut Context) {
+        let neighbours = self.overlay.neighbours().clone();
+        if let Some(peer) = self.random_members(1, &neighbours, cx).first() {
+            self.contact(*peer, cx);
+        }
+        self.schedule_far_sync(cx);
+    }
+}

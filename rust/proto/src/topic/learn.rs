@@ -1,0 +1,199 @@
+//! Records that come in, and telling them on: in a batch through the overlay to all members, and
+//! directly to newcomers who are not in the overlay yet.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::Topic;
+use crate::{
+    book::Applied,
+    error::Error,
+    event::{CloseCode, TopicEvent},
+    id::EndpointId,
+    record::Envelope,
+    state::Context,
+    timers::Timer,
+    wire::{MAX_CONTENT, MAX_RECORDS, TopicFrame, encode_content},
+};
+
+/// Records that come within this are told on together.
+const BATCH: Duration = Duration::from_millis(5);
+/// Room in a broadcast for the array and the heads of its items.
+const CONTENT_ROOM: usize = MAX_CONTENT - 16;
+const ITEM_OVERHEAD: usize = 5;
+
+impl Topic {
+    /// Takes in a record that `from` sent. A record that does not verify closes the link: honest
+    /// peers verify before they relay.
+    pub(super) fn learn(
+        &mut self,
+        bytes: &Bytes,
+        age: Duration,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Result<(EndpointId, Applied), Error> {
+        let outcome = self.take_in(bytes, age, from, cx);
+        if let Err(error) = &outcome {
+            tracing::info!(
+                topic = %self.id.fmt_short(),
+                peer = %from.fmt_short(),
+                reason = %error,
+                "a record was refused"
+            );
+            cx.links.dropped("records forged or malformed", Some(from));
+            cx.links.close_peer(&from, CloseCode::Protocol);
+        }
+        outcome
+    }
+
+    fn take_in(
+        &mut self,
+        bytes: &Bytes,
+        age: Duration,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Result<(EndpointId, Applied), Error> {
+        let envelope = Envelope::open(bytes)?;
+        let id = envelope.claimed;
+        if self.is_own(bytes) || self.book.holds(&id, bytes) {
+            return Ok((id, Applied::Same));
+        }
+        let signed = envelope.verify(&self.id)?;
+        let record = Arc::clone(signed.record());
+        if id == self.me {
+            let own = self.own.as_ref().map_or(0, |own| own.record().sequence);
+            if record.sequence >= own && !self.timers.is_set(Timer::Leave) {
+                self.outrun(record.sequence, cx);
+            }
+            return Ok((id, Applied::Stale));
+        }
+        let applied = self.book.apply(signed, age, cx.now);
+        self.log_applied(&applied, &record);
+        match &applied {
+            Applied::Joined => cx.emit(self.id, TopicEvent::PeerJoined(record)),
+            Applied::Updated => cx.emit(self.id, TopicEvent::PeerUpdated(record)),
+            Applied::Refreshed => cx.emit(self.id, TopicEvent::PeerRefreshed(record)),
+            Applied::Left(was) => {
+                self.on_gone(id, cx);
+                cx.emit(self.id, TopicEvent::PeerLeft(Arc::clone(was)));
+            }
+            Applied::Full => cx.links.dropped("newcomers beyond the capacity", Some(id)),
+            // The owner is behind its own past: show it, and it jumps above.
+            Applied::Stale if id == from => self.show_evidence(id, from, cx),
+            Applied::Buried | Applied::Same | Applied::Stale => {}
+        }
+        if matches!(applied, Applied::Joined) {
+            self.found.remove(&id);
+        }
+        if applied.is_news() {
+            self.push_on(id, cx);
+        }
+        Ok((id, applied))
+    }
+
+    fn show_evidence(&self, id: EndpointId, to: EndpointId, cx: &mut Context) {
+        if let Some((signed, _)) = self.book.evidence(&id, cx.now) {
+            let frame = TopicFrame::Push(vec![signed.bytes().clone()]);
+            cx.links.send(&to, self.id, frame, cx.now);
+        }
+    }
+
+    /// Takes in records of no known age; how many were news.
+    pub(super) fn learn_all(&mut self, records: &[Bytes], from: EndpointId, cx: &mut Context) -> usize {
+        let mut news = 0;
+        for record in records {
+            match self.learn(record, Duration::ZERO, from, cx) {
+                Ok((_, applied)) => news += usize::from(applied.is_news()),
+                Err(_) => break,
+            }
+        }
+        news
+    }
+
+    /// A node left or was lost.
+    pub(super) fn on_gone(&mut self, id: EndpointId, cx: &mut Context) {
+        self.newcomers.remove(&id);
+        if let Some(bootstrap) = self.bootstrap.get_mut(&id) {
+            bootstrap.attempts = 0;
+            bootstrap.next = cx.now + super::contact::BOOTSTRAP_INTERVAL;
+            self.timers.set_by(Timer::Redial, bootstrap.next);
+        }
+    }
+
+    /// Tells newcomers of a record, and all members if `flood`: at once, or with the next batch.
+    pub(super) fn tell(&mut self, id: EndpointId, delay: Duration, flood: bool, cx: &mut Context) {
+        self.push_on(id, cx);
+        if flood {
+            if !self.flood.contains(&id) {
+                self.flood.push_back(id);
+            }
+            self.timers.set_by(Timer::Flood, cx.now + delay);
+        }
+    }
+
+    /// As [`Topic::tell`], with the next batch.
+    pub(super) fn tell_soon(&mut self, id: EndpointId, cx: &mut Context) {
+        self.tell(id, BATCH, true, cx);
+    }
+
+    fn push_on(&mut self, id: EndpointId, cx: &mut Context) {
+        if !self.newcomers.is_empty() && !self.push.contains(&id) {
+            self.push.push_back(id);
+            self.timers.set_by(Timer::Flood, cx.now + BATCH);
+        }
+    }
+
+    pub(super) fn on_flood(&mut self, cx: &mut Context) {
+        self.push_to_newcomers(cx);
+        if self.overlay.neighbours().is_empty() {
+            // Kept until there is a neighbour. Bounded by the book, as ids are unique in it.
+            return;
+        }
+        while !self.flood.is_empty() {
+            let mut batch = Vec::new();
+            let mut size = 0;
+            while let Some(id) = self.flood.front() {
+                if let Some((signed, _)) = self.book.evidence(id, cx.now) {
+                    let bytes = signed.bytes().clone();
+                    if size + bytes.len() + ITEM_OVERHEAD > CONTENT_ROOM || batch.len() == MAX_RECORDS {
+                        break;
+                    }
+                    size += bytes.len() + ITEM_OVERHEAD;
+                    batch.push(bytes);
+                }
+                self.flood.pop_front();
+            }
+            if !batch.is_empty() {
+                self.overlay.broadcast(encode_content(&batch), cx.now);
+            }
+        }
+        self.drive_overlay(cx);
+    }
+
+    fn push_to_newcomers(&mut self, cx: &mut Context) {
+        self.newcomers.retain(|_, until| *until > cx.now);
+        let news: Vec<_> = self
+            .push
+            .drain(..)
+            .filter_map(|id| Some((id, self.book.evidence(&id, cx.now)?.0.bytes().clone())))
+            .collect();
+        for peer in self.newcomers.keys() {
+            let for_peer = news.iter().filter(|(id, _)| id != peer).map(|(_, bytes)| bytes);
+            let mut batch: Vec<Bytes> = Vec::new();
+            let mut size = 0;
+            for bytes in for_peer {
+                if size + bytes.len() > CONTENT_ROOM || batch.len() == MAX_RECORDS {
+                    let frame = TopicFrame::Push(std::mem::take(&mut batch));
+                    cx.links.send(peer, self.id, frame, cx.now);
+                    size = 0;
+                }
+                size += bytes.len();
+                batch.push(bytes.clone());
+            }
+            if !batch.is_empty() {
+                cx.links.send(peer, self.id, TopicFrame::Push(batch), cx.now);
+            }
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! One topic of this endpoint: its record, its book, its overlay, and when to do what.
+//!
+//! A newcomer first syncs with a bootstrap peer, then enters the overlay through one random member
+//! of the book that it got (design D3). What it announces is flooded through the overlay; what the
+//! overlay missed, reconciliation brings.
+
+mod announce;
+mod contact;
+mod learn;
+mod overlay;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use iroh_base::TransportAddr;
+use rand::RngExt;
+use tokio::time::Instant;
+
+use crate::{
+    book::Book,
+    config::Config,
+    error::Error,
+    event::{LinkEnd, LinkId, TopicEvent, TopicOptions},
+    id::{EndpointId, TopicId},
+    overlay::Overlay,
+    record::{Profile, SignedRecord},
+    state::Context,
+    sync::Session,
+    timers::{Timer, Timers},
+    wire::{OverlayFrame, TopicFrame},
+};
+
+/// A bootstrap peer: where it is, and when it is dialled next.
+#[derive(Debug)]
+struct Bootstrap {
+    addresses: Vec<TransportAddr>,
+    attempts: u32,
+    next: Instant,
+}
+
+/// Whether any member is linked, as the application was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Nobody was linked yet.
+    Never,
+    Linked,
+    Isolated,
+}
+
+#[derive(Debug)]
+struct Leaving {
+    sequence: Option<u64>,
+    waiting: BTreeSet<EndpointId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Topic {
+    id: TopicId,
+    me: EndpointId,
+    config: Config,
+    profile: Profile,
+    /// The own record, once announced.
+    own: Option<SignedRecord>,
+    /// Delay before the next jump above somebody else's use of our key.
+    jump_delay: Duration,
+    book: Book,
+    overlay: Overlay,
+    attached_since: Option<Instant>,
+    /// Frames of the overlay that wait for a link to be dialled.
+    overlay_waiting: BTreeMap<EndpointId, Vec<OverlayFrame>>,
+    overlay_budgets: BTreeMap<EndpointId, overlay::Budget>,
+    /// Peers that could not be dialled, or refused, of late.
+    avoid: BTreeMap<EndpointId, Instant>,
+    view_delay: Duration,
+    join_attempts: u32,
+    /// Peers with a link that speak of this topic.
+    linked: BTreeSet<EndpointId>,
+    reach: Reach,
+    bootstrap: BTreeMap<EndpointId, Bootstrap>,
+    /// Seen by a lookup on the local network and not in the book yet.
+    found: BTreeMap<EndpointId, Vec<TransportAddr>>,
+    redial_delay: Duration,
+    /// Whether a sync that this node began has come to its end.
+    synced: bool,
+    sync_wanted: BTreeSet<EndpointId>,
+    /// By partner, and whether this node began it.
+    sessions: BTreeMap<(EndpointId, bool), Session>,
+    session_count: u64,
+    trickle: Duration,
+    trickle_last: Option<EndpointId>,
+    gap_sync_after: Option<Instant>,
+    /// Peers that synced with us and are not in the overlay yet, until when they are helped.
+    newcomers: BTreeMap<EndpointId, Instant>,
+    /// Peers that help us in the same way.
+    helpers: BTreeSet<EndpointId>,
+    flood: VecDeque<EndpointId>,
+    push: VecDeque<EndpointId>,
+    leaving: Option<Leaving>,
+    done: bool,
+    timers: Timers,
+}
+
+impl Topic {
+    pub(crate) fn join(id: TopicId, options: TopicOptions, cx: &mut Context) -> Result<Self, Error> {
+        options.profile.validate()?;
+        options.config.validate()?;
+        let TopicOptions { profile, config } = options;
+        let mut topic = Self {
+            id,
+            me: cx.me,
+            own: None,
+            jump_delay: announce::JUMP_MIN,
+            book: Book::new(cx.me, config.capacity),
+            overlay: Overlay::new(cx.me, config.neighbours, cx.rng.random()),
+            attached_since: None,
+            overlay_waiting: BTreeMap::new(),
+            overlay_budgets: BTreeMap::new(),
+            avoid: BTreeMap::new(),
+            view_delay: overlay::VIEW_MIN,
+            join_attempts: 0,
+            linked: BTreeSet::new(),
+            reach: Reach::Never,
+            bootstrap: BTreeMap::new(),
+            found: BTreeMap::new(),
+            redial_delay: config.redial_min,
+            synced: false,
+            sync_wanted: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            session_count: 0,
+            trickle: config.sync_interval_min,
+            trickle_last: None,
+            gap_sync_after: None,
+            newcomers: BTreeMap::new(),
+            helpers: BTreeSet::new(),
+            flood: VecDeque::new(),
+            push: VecDeque::new(),
+            leaving: None,
+            done: false,
+            timers: Timers::default(),
+            profile,
+            config,
+        };
+        topic.announce(cx);
+        topic.schedule_far_sync(cx);
+        Ok(topic)
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        [self.timers.next(), self.overlay.next_timer(), self.book.next_expiry()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(crate) fn link_idle(&self) -> Duration {
+        self.config.link_idle
+    }
+
+    pub(crate) fn on_timer(&mut self, cx: &mut Context) {
+        while let Some(timer) = self.timers.due(cx.now) {
+            match timer {
+                Timer::Flood => self.on_flood(cx),
+                Timer::Trickle => self.on_trickle(cx),
+                Timer::Announce => self.announce(cx),
+                Timer::Redial => self.on_redial(cx),
+                Timer::OverlayJoin => self.on_overlay_join(cx),
+                Timer::View => self.on_view(cx),
+                Timer::FarSync => self.on_far_sync(cx),
+                Timer::Sessions => self.on_sessions(cx),
+                Timer::Isolation => self.on_isolation(cx),
+                Timer::Leave => self.finish_leave(cx),
+            }
+        }
+        self.expire(cx);
+        self.overlay.on_timer(cx.now);
+        self.drive_overlay(cx);
+    }
+
+    /// Whether the link to a peer is needed: `Some(true)` until further notice, `Some(false)` for
+    /// the moment, `None` not at all.
+    pub(crate) fn needs(&self, peer: &EndpointId) -> Option<bool> {
+        if self.overlay.neighbours().contains(peer) {
+            return Some(true);
+        }
+        let for_now = self.overlay.is_requested(peer)
+            || self.overlay_waiting.contains_key(peer)
+            || self.newcomers.contains_key(peer)
+            || self.helpers.contains(peer)
+            || self.sessions.keys().any(|(partner, _)| partner == peer)
+            || self.leaving.is_some();
+        for_now.then_some(false)
+    }
+
+    pub(crate) fn speaks_with(&self, peer: &EndpointId) -> bool {
+        self.linked.contains(peer) || self.needs(peer).is_some()
+    }
+
+    pub(crate) fn into_peers(self) -> BTreeSet<EndpointId> {
+        self.linked
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// There is a usable link to a peer.
+    pub(crate) fn link_up(&mut self, peer: EndpointId, cx: &mut Context) {
+        self.avoid.remove(&peer);
+        if self.sync_wanted.remove(&peer) {
+            self.start_sync(peer, cx);
+        }
+        for frame in self.overlay_waiting.remove(&peer).unwrap_or_default() {
+            cx.links.send(&peer, self.id, TopicFrame::Overlay(frame), cx.now);
+        }
+        if self.needs(&peer).is_some() {
+            cx.links.touch(&peer, self.config.link_idle, cx.now);
+        }
+    }
+
+    /// The last usable link to a peer is gone.
+    pub(crate) fn link_down(&mut self, peer: EndpointId, end: LinkEnd, cx: &mut Context) {
+        if self.linked.contains(&peer) {
+            tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), ?end, "link down");
+        }
+        self.forget_partner(peer, cx);
+    }
+
+    /// A peer does not speak of this topic any more.
+    fn forget_partner(&mut self, peer: EndpointId, cx: &mut Context) {
+        self.newcomers.remove(&peer);
+        self.helpers.remove(&peer);
+        self.overlay_waiting.remove(&peer);
+        self.overlay_budgets.remove(&peer);
+        self.sessions.remove(&(peer, false));
+        let was_syncing = self.sessions.remove(&(peer, true)).is_some();
+        self.overlay.link_lost(peer, cx.now);
+        self.drive_overlay(cx);
+        if self.linked.remove(&peer) && self.linked.is_empty() {
+            self.on_all_links_lost(cx);
+        } else if was_syncing && !self.synced {
+            self.redial_soon(cx);
+        }
+        self.leave_acknowledged(peer, None, cx);
+    }
+
+    /// A dial did not lead to a link.
+    pub(crate) fn dial_failed(&mut self, peer: EndpointId, cx: &mut Context) {
+        self.sync_wanted.remove(&peer);
+        // The overlay is not told: HyParView's own timer tries the next member.
+        self.overlay_waiting.remove(&peer);
+        self.avoid(peer, cx.now);
+    }
+
+    /// A peer opened this topic on a link.
+    pub(crate) fn opened(&mut self, peer: EndpointId, cx: &mut Context) {
+        if !self.linked.insert(peer) {
+            return;
+        }
+        cx.links.touch(&peer, self.config.link_idle, cx.now);
+        self.timers.clear(Timer::Isolation);
+        self.redial_delay = self.config.redial_min;
+        if self.reach == Reach::Isolated {
+            tracing::info!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "reconnected");
+            cx.emit(self.id, TopicEvent::Reconnected);
+        }
+        self.reach = Reach::Linked;
+    }
+
+    fn on_all_links_lost(&mut self, cx: &mut Context) {
+        if self.leaving.is_some() {
+            return;
+        }
+        self.timers.set(Timer::Isolation, cx.now + Duration::from_secs(1));
+        self.synced = false;
+        self.redial_delay = self.config.redial_min;
+        self.redial_soon(cx);
+    }
+
+    fn on_isolation(&mut self, cx: &mut Context) {
+        let anyone = self.book.len() > 0 || !self.bootstrap.is_empty();
+        if self.linked.is_empty() && self.reach == Reach::Linked && anyone {
+            self.reach = Reach::Isolated;
+            tracing::info!(topic = %self.id.fmt_short(), "isolated: no member is linked");
+            cx.emit(self.id, TopicEvent::Isolated);
+        }
+    }
+
+    /// A frame about this topic.
+    pub(crate) fn receive(&mut self, peer: EndpointId, link: LinkId, frame: TopicFrame, cx: &mut Context) {
+        match frame {
+            TopicFrame::Open(_) => {}
+            TopicFrame::Closed => {
+                tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "topic is not served there");
+                self.avoid(peer, cx.now);
+                self.forget_partner(peer, cx);
+            }
+            TopicFrame::LeaveAck(sequence) => self.leave_acknowledged(peer, Some(sequence), cx),
+            _ if self.leaving.is_some() => {}
+            TopicFrame::Overlay(frame) => self.on_overlay(peer, frame, cx),
+            TopicFrame::Push(records) => {
+                self.learn_all(&records, peer, cx);
+            }
+            TopicFrame::Attached => {
+                self.newcomers.remove(&peer);
+            }
+            TopicFrame::Leave(record) => self.on_leave(&record, peer, cx),
+            TopicFrame::Sync(frame) => self.on_sync(peer, link, frame, cx),
+            TopicFrame::Busy(records) => self.on_busy(&records, peer, cx),
+        }
+    }
+
+    fn avoid(&mut self, peer: EndpointId, now: Instant) {
+        const AVOID: Duration = Duration::from_secs(30);
+        self.avoid.retain(|_, until| *until > now);
+        self.avoid.insert(peer, now + AVOID);
+    }
+
+    /// Where a peer can be dialled, by what we know of it.
+    fn addresses(&self, peer: &EndpointId) -> Option<Vec<TransportAddr>> {
+        let book = self.book.get(peer).map(|live| live.signed.record().addresses.clone());
+        let bootstrap = self.bootstrap.get(peer).map(|peer| peer.addresses.clone());
+        let found = self.found.get(peer).cloned();
+        let expired = || {
+            self.book.last_record(peer).map(|signed| signed.record().addresses.clone())
+        };
+        let known: Vec<_> = [book, bootstrap, found].into_iter().flatten().collect();
+        if known.is_empty() {
+            return expired();
+        }
+        let mut all = Vec::new();
+        for address in known.into_iter().flatten() {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        Some(all)
+    }
+
+    /// Up to `count` random members, none of which is ourselves or to be avoided.
+    fn random_members(&self, count: usize, without: &BTreeSet<EndpointId>, cx: &mut Context) -> Vec<EndpointId> {
+        use rand::seq::IteratorRandom;
+        self.book
+            .others()
+            .filter(|id| !without.contains(id) && !self.avoid.contains_key(id))
+            .sample(&mut cx.rng, count)
+    }
+}

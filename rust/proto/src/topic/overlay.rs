@@ -1,0 +1,285 @@
+//! The guard between the network and the overlay (design D2), and the overlay's place in a topic.
+//!
+//! Nothing from the network reaches the overlay's state machines but through here: decoded into our
+//! own frames, its lists and hops clamped by `wire`, its records verified, within a budget.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Topic;
+use crate::{
+    book::Applied,
+    id::EndpointId,
+    links::Asked,
+    overlay::Output,
+    state::Context,
+    timers::{Timer, jitter},
+    wire::{OverlayFrame, TopicFrame, decode_content},
+};
+
+/// First and largest delay between two looks whether the active view is full.
+pub(super) const VIEW_MIN: Duration = Duration::from_millis(500);
+const VIEW_MAX: Duration = Duration::from_secs(300);
+/// With this many neighbours the overlay is sound: no hurry to find more.
+const VIEW_SOUND: usize = 3;
+/// Members suggested to the passive view at a time, as in a shuffle (`HyParView`: 3 + 4).
+const SUGGESTED: usize = 7;
+/// First and largest delay between two attempts to enter the overlay.
+const JOIN_MIN: Duration = Duration::from_secs(1);
+const JOIN_MAX: Duration = Duration::from_secs(10);
+/// Frames that wait for a link to one peer.
+const MAX_WAITING: usize = 4;
+/// A record that came this long ago may still be on its way through the overlay.
+const IN_FLIGHT: Duration = Duration::from_secs(30);
+
+/// What one peer may send to the overlay: a bucket of frames and one of bytes.
+#[derive(Debug)]
+pub(super) struct Budget {
+    frames: f64,
+    bytes: f64,
+    strangers_told: Option<Instant>,
+    filled: Instant,
+}
+
+impl Budget {
+    const FRAMES: (f64, f64) = (500.0, 4000.0);
+    const BYTES: (f64, f64) = (512.0 * 1024.0, 4.0 * 1024.0 * 1024.0);
+
+    fn new(now: Instant) -> Self {
+        Self { frames: Self::FRAMES.1, bytes: Self::BYTES.1, strangers_told: None, filled: now }
+    }
+
+    fn take(&mut self, bytes: usize, now: Instant) -> bool {
+        let seconds = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.filled = now;
+        self.frames = (self.frames + seconds * Self::FRAMES.0).min(Self::FRAMES.1);
+        self.bytes = (self.bytes + seconds * Self::BYTES.0).min(Self::BYTES.1);
+        // A frame is at most 64 KiB.
+        let bytes = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let enough = self.frames >= 1.0 && self.bytes >= bytes;
+        if enough {
+            self.frames -= 1.0;
+            self.bytes -= bytes;
+        }
+        enough
+    }
+
+    /// Whether to tell a stranger now that it is none of our neighbours.
+    fn tell_stranger(&mut self, now: Instant) -> bool {
+        let due = self.strangers_told.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1));
+        if due {
+            self.strangers_told = Some(now);
+        }
+        due
+    }
+}
+
+impl Topic {
+    pub(super) fn on_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
+        let size = match &frame {
+            OverlayFrame::Gossip { content, .. } => content.len(),
+            OverlayFrame::IHave(list) => list.len() * 35,
+            _ => 0,
+        };
+        let budget = self.overlay_budgets.entry(peer).or_insert_with(|| Budget::new(cx.now));
+        if !budget.take(size, cx.now) {
+            cx.links.dropped("overlay frames over the budget of a peer", Some(peer));
+            return;
+        }
+        if let Some((about, frame)) = self.judge(peer, frame, cx) {
+            self.overlay.receive(peer, about, frame, cx.now);
+            self.drive_overlay(cx);
+        }
+    }
+
+    /// What of a frame may reach the overlay, and whom its record is about.
+    fn judge(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) -> Option<(EndpointId, OverlayFrame)> {
+        let is_neighbour = self.overlay.neighbours().contains(&peer);
+        match frame {
+            OverlayFrame::Join(record) => {
+                let record = self.introduced(peer, &record, peer, cx)?;
+                Some((peer, OverlayFrame::Join(record)))
+            }
+            OverlayFrame::Neighbor { high, record } => {
+                let record = self.introduced(peer, &record, peer, cx)?;
+                Some((peer, OverlayFrame::Neighbor { high, record }))
+            }
+            OverlayFrame::Disconnect { .. } => Some((peer, frame)),
+            _ if !is_neighbour => {
+                self.reject_stranger(peer, cx);
+                None
+            }
+            OverlayFrame::ForwardJoin { ttl, record } => {
+                let about = crate::record::Envelope::open(&record).ok()?.claimed;
+                let record = self.introduced(about, &record, peer, cx)?;
+                (about != self.me).then_some((about, OverlayFrame::ForwardJoin { ttl, record }))
+            }
+            OverlayFrame::Gossip { round, content } => {
+                let fresh = self.judge_content(&content, peer, cx)?;
+                fresh.then_some((peer, OverlayFrame::Gossip { round, content }))
+            }
+            OverlayFrame::Prune | OverlayFrame::Graft { .. } | OverlayFrame::IHave(_) => Some((peer, frame)),
+        }
+    }
+
+    /// A peer that thinks it is our neighbour, and is not, is told so, but not for each frame.
+    fn reject_stranger(&mut self, peer: EndpointId, cx: &mut Context) {
+        let budget = self.overlay_budgets.entry(peer).or_insert_with(|| Budget::new(cx.now));
+        if budget.tell_stranger(cx.now) {
+            let frame = TopicFrame::Overlay(OverlayFrame::Disconnect { alive: true });
+            cx.links.send(&peer, self.id, frame, cx.now);
+        }
+    }
+
+    /// The record that introduces a node to the overlay: the best one held of it, once it is in the
+    /// book. `None` where it is refused, or gone.
+    fn introduced(&mut self, about: EndpointId, record: &Bytes, from: EndpointId, cx: &mut Context) -> Option<Bytes> {
+        let (id, _) = self.learn(record, Duration::ZERO, from, cx).ok()?;
+        if id != about {
+            cx.links.dropped("introductions with another's record", Some(from));
+            return None;
+        }
+        self.book.get(&about).map(|live| live.signed.bytes().clone())
+    }
+
+    /// Verifies and applies the content of a broadcast. `Some(false)`: nothing in it is new, or of
+    /// late, so it is a replay and goes no further.
+    fn judge_content(&mut self, content: &Bytes, from: EndpointId, cx: &mut Context) -> Option<bool> {
+        let records = match decode_content(content) {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::debug!(topic = %self.id.fmt_short(), peer = %from.fmt_short(), %error, "unjudgeable broadcast");
+                cx.links.dropped("broadcasts that cannot be judged", Some(from));
+                return None;
+            }
+        };
+        let mut fresh = false;
+        for record in &records {
+            let (id, applied) = self.learn(record, Duration::ZERO, from, cx).ok()?;
+            fresh |= match applied {
+                Applied::Same => id == self.me || self.is_recent(&id, cx.now),
+                other => other.is_news(),
+            };
+        }
+        if !fresh {
+            cx.links.dropped("broadcasts without anything new", Some(from));
+        }
+        Some(fresh)
+    }
+
+    fn is_recent(&self, id: &EndpointId, now: Instant) -> bool {
+        let received = self.book.get(id).map(|live| live.received).or(self.book.buried(id));
+        received.is_some_and(|at| now.saturating_duration_since(at) < IN_FLIGHT)
+    }
+
+    /// Carries out what the overlay wants.
+    pub(super) fn drive_overlay(&mut self, cx: &mut Context) {
+        loop {
+            let outputs = self.overlay.poll();
+            if outputs.is_empty() {
+                return;
+            }
+            for output in outputs {
+                match output {
+                    Output::Send(peer, frame) => self.send_overlay(peer, frame, cx),
+                    Output::Up(peer) => self.on_neighbour_up(peer, cx),
+                    Output::Down(peer) => self.on_neighbour_down(peer, cx),
+                }
+            }
+        }
+    }
+
+    /// Only a request to become neighbours may cause a dial, and only to who is in the book.
+    fn send_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
+        if cx.links.current(&peer).is_some() {
+            cx.links.send(&peer, self.id, TopicFrame::Overlay(frame), cx.now);
+            return;
+        }
+        let asks = matches!(frame, OverlayFrame::Join(_) | OverlayFrame::Neighbor { .. });
+        if !asks || self.leaving.is_some() || self.avoid.contains_key(&peer) {
+            return;
+        }
+        let Some(live) = self.book.get(&peer) else { return };
+        let addresses = live.signed.record().addresses.clone();
+        let trusted = self.bootstrap.contains_key(&peer);
+        if cx.links.ask(peer, &addresses, trusted, cx.now) == Asked::Dialling {
+            let waiting = self.overlay_waiting.entry(peer).or_default();
+            if waiting.len() < MAX_WAITING {
+                waiting.push(frame);
+            }
+        }
+    }
+
+    fn on_neighbour_up(&mut self, peer: EndpointId, cx: &mut Context) {
+        tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbour up");
+        cx.links.touch(&peer, self.config.link_idle, cx.now);
+        self.newcomers.remove(&peer);
+        self.join_attempts = 0;
+        self.timers.clear(Timer::OverlayJoin);
+        if self.attached_since.is_none() {
+            self.attached_since = Some(cx.now);
+            for helper in std::mem::take(&mut self.helpers) {
+                cx.links.send(&helper, self.id, TopicFrame::Attached, cx.now);
+            }
+        }
+        if !self.flood.is_empty() {
+            self.timers.set_by(Timer::Flood, cx.now);
+        }
+        self.reset_trickle(cx);
+        self.look_at_view(cx);
+    }
+
+    fn on_neighbour_down(&mut self, peer: EndpointId, cx: &mut Context) {
+        tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbour down");
+        cx.links.touch(&peer, self.config.link_idle, cx.now);
+        self.view_delay = VIEW_MIN;
+        if self.overlay.neighbours().is_empty() {
+            self.attached_since = None;
+            if self.leaving.is_none() {
+                let at = cx.now + jitter(&mut cx.rng, JOIN_MIN, 0.1..0.5);
+                self.timers.set_by(Timer::OverlayJoin, at);
+            }
+        }
+        self.look_at_view(cx);
+    }
+
+    /// Looks again whether the active view is full, later and later while it is not.
+    fn look_at_view(&mut self, cx: &mut Context) {
+        if self.leaving.is_none() {
+            let at = cx.now + jitter(&mut cx.rng, self.view_delay, 0.8..1.2);
+            self.timers.set(Timer::View, at);
+        }
+    }
+
+    pub(super) fn on_view(&mut self, cx: &mut Context) {
+        let neighbours = self.overlay.neighbours().clone();
+        if neighbours.is_empty() || neighbours.len() >= self.config.neighbours.min(self.book.len()) {
+            return;
+        }
+        let members = self.random_members(SUGGESTED, &neighbours, cx);
+        self.overlay.suggest(members, cx.now);
+        self.drive_overlay(cx);
+        let floor = if neighbours.len() >= VIEW_SOUND { VIEW_MAX / 5 } else { VIEW_MIN };
+        self.view_delay = (self.view_delay * 2).clamp(floor, VIEW_MAX);
+        self.look_at_view(cx);
+    }
+
+    /// Not in the overlay: enter it through one random member.
+    pub(super) fn on_overlay_join(&mut self, cx: &mut Context) {
+        if !self.overlay.neighbours().is_empty() {
+            return;
+        }
+        let Some(member) = self.random_members(1, &BTreeSet::new(), cx).first().copied() else {
+            // Nobody yet: whoever comes first will sync with us, and be our member.
+            return;
+        };
+        self.overlay.join(member, cx.now);
+        self.drive_overlay(cx);
+        let delay = JOIN_MIN * 2_u32.saturating_pow(self.join_attempts.min(8));
+        self.join_attempts += 1;
+        let at = cx.now + jitter(&mut cx.rng, delay.min(JOIN_MAX), 0.8..1.2);
+        self.timers.set(Timer::OverlayJoin, at);
+    }
+}
