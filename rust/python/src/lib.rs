@@ -1,1 +1,41 @@
+//! The extension module `iroh_gossip_discovery._core`: extract, call, convert; no policy.
+//!
+//! Everything that a Python user sees is in the package around it. Two rules hold here: Rust enters
+//! Python only through [`gate`], and only from the one thread that [`bridge`] runs.
 
+mod bootstrap;
+mod bridge;
+mod config;
+mod error;
+mod event;
+mod extract;
+mod fork;
+mod gate;
+mod node;
+mod peer;
+mod settings;
+mod subscription;
+
+use pyo3::prelude::*;
+
+/// The core of iroh-gossip-discovery, in Rust. Import `iroh_gossip_discovery` instead.
+#[pymodule(gil_used = false)]
+mod _core {
+    use super::{Bound, PyModule, PyModuleMethods, PyResult};
+    #[pymodule_export]
+    use super::{
+        bootstrap::Bootstrap,
+        config::{check_config, preset},
+        error::DiscoveryError,
+        event::{EventsLost, Isolated, PeerJoined, PeerLeft, PeerLost, PeerUpdated, Reconnected},
+        node::Node,
+        peer::Peer,
+        settings::{Settings, check_profile},
+        subscription::Subscription,
+    };
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

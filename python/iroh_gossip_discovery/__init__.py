@@ -1,0 +1,66 @@
+"""Every node of an application finds, authenticates and reaches every other node.
+
+Example:
+    ```python
+    async with GossipDiscovery("alice", topic="fleet") as discovery:
+        async for peer in discovery.peers():
+            print(peer.name, peer.id, peer.addresses)
+    ```
+"""
+
+from iroh_gossip_discovery._book import Book
+from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource, Lookup
+from iroh_gossip_discovery._callbacks import Registration
+from iroh_gossip_discovery._config import Config, ConfigFields
+from iroh_gossip_discovery._core import (
+    DiscoveryError,
+    EventsLost,
+    Isolated,
+    Peer,
+    PeerJoined,
+    PeerLeft,
+    PeerLost,
+    PeerUpdated,
+    Reconnected,
+    __version__,
+)
+from iroh_gossip_discovery._discovery import GossipDiscovery
+from iroh_gossip_discovery._errors import (
+    BindError,
+    ConfigurationError,
+    NotRunningError,
+    PeersTimeoutError,
+    StateDirError,
+)
+from iroh_gossip_discovery._events import Event, LostReason
+from iroh_gossip_discovery._streams import EventStream, PeerStream
+
+__all__ = [
+    "BindError",
+    "Book",
+    "BootstrapPeer",
+    "BootstrapSource",
+    "Config",
+    "ConfigFields",
+    "ConfigurationError",
+    "DiscoveryError",
+    "Event",
+    "EventStream",
+    "EventsLost",
+    "GossipDiscovery",
+    "Isolated",
+    "Lookup",
+    "LostReason",
+    "NotRunningError",
+    "Peer",
+    "PeerJoined",
+    "PeerLeft",
+    "PeerLost",
+    "PeerStream",
+    "PeerUpdated",
+    "PeersTimeoutError",
+    "Reconnected",
+    "Registration",
+    "StateDirError",
+    "__version__",
+]

@@ -1,0 +1,237 @@
+"""The core, in Rust. Import `iroh_gossip_discovery` instead: this module is private."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar, Final, Literal, Protocol, TypeAlias, TypeVar, final
+
+__version__: Final[str]
+
+_T = TypeVar("_T")
+
+class DiscoveryError(Exception):
+    """The root of every error that this package raises of its own."""
+
+@final
+class Peer:
+    """Another node of the topic, as it describes itself in the newest record that it signed."""
+
+    __match_args__: ClassVar[tuple[Literal["id"], Literal["name"]]] = ("id", "name")
+    def __new__(
+        cls,
+        id: str,
+        name: str,
+        *,
+        addresses: Sequence[str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        protocols: Sequence[str | bytes] | None = None,
+        sequence: int | None = None,
+        boot_id: int | None = None,
+        expiration: float | None = None,
+    ) -> Peer: ...
+    @property
+    def id(self) -> str:
+        """The endpoint id: the peer's public key, proven by its signature, as 64 hex digits."""
+    @property
+    def fingerprint(self) -> str:
+        """The first ten digits of the id, to show beside a name."""
+    @property
+    def name(self) -> str:
+        """A label that the peer chose; several peers may share one."""
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the peer says it can be dialled, best first: `ip:port`, or a relay's URL."""
+    @property
+    def metadata(self) -> MappingProxyType[str, str]:
+        """The text that the peer announces, by key; read-only."""
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        r"""The protocols (ALPNs) that the peer serves; bytes that are not UTF-8 as `\xff`."""
+    @property
+    def sequence(self) -> int:
+        """The record's sequence number: of two records of one peer, the higher one holds."""
+    @property
+    def boot_id(self) -> int:
+        """Random for each process of the peer: another boot id, another life."""
+    @property
+    def expiration(self) -> float:
+        """How long, in seconds, the record is kept without a newer one."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[str, str], dict[str, object]]: ...
+
+@final
+class PeerJoined:
+    """A peer entered the address book."""
+
+    __match_args__: ClassVar[tuple[Literal["peer"]]] = ("peer",)
+    def __new__(cls, peer: Peer) -> PeerJoined: ...
+    @property
+    def peer(self) -> Peer:
+        """The peer, as its newest record describes it."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[Peer]: ...
+
+@final
+class PeerUpdated:
+    """A peer in the book changed its name, addresses, metadata or protocols, or started anew."""
+
+    __match_args__: ClassVar[tuple[Literal["peer"]]] = ("peer",)
+    def __new__(cls, peer: Peer) -> PeerUpdated: ...
+    @property
+    def peer(self) -> Peer:
+        """The peer, as its newest record describes it."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[Peer]: ...
+
+@final
+class PeerLeft:
+    """A peer said goodbye and is out of the book."""
+
+    __match_args__: ClassVar[tuple[Literal["peer"]]] = ("peer",)
+    def __new__(cls, peer: Peer) -> PeerLeft: ...
+    @property
+    def peer(self) -> Peer:
+        """The peer, as its newest record describes it."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[Peer]: ...
+
+@final
+class PeerLost:
+    """A peer is out of the book without a goodbye."""
+
+    __match_args__: ClassVar[tuple[Literal["peer"], Literal["reason"]]] = ("peer", "reason")
+    def __new__(cls, peer: Peer, reason: Literal["expired"]) -> PeerLost: ...
+    @property
+    def peer(self) -> Peer:
+        """The peer, as its last record described it."""
+    @property
+    def reason(self) -> Literal["expired"]:
+        """Why: `"expired"`, its record was not refreshed for the expiration that it announced."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[Peer, str]: ...
+
+@final
+class Isolated:
+    """No authenticated link to any member of the topic is left."""
+
+    __match_args__: ClassVar[tuple[()]] = ()
+    def __new__(cls) -> Isolated: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[()]: ...
+
+@final
+class Reconnected:
+    """A member of the topic is linked again after `Isolated`."""
+
+    __match_args__: ClassVar[tuple[()]] = ()
+    def __new__(cls) -> Reconnected: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[()]: ...
+
+@final
+class EventsLost:
+    """This subscriber was too slow: its oldest events were dropped; the book tells what holds."""
+
+    __match_args__: ClassVar[tuple[Literal["count"]]] = ("count",)
+    def __new__(cls, count: int) -> EventsLost: ...
+    @property
+    def count(self) -> int:
+        """How many events were dropped here."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[int]: ...
+
+_Event: TypeAlias = (
+    PeerJoined | PeerUpdated | PeerLeft | PeerLost | Isolated | Reconnected | EventsLost
+)
+
+class _ConfigLike(Protocol):
+    @property
+    def bind(self) -> Sequence[str]: ...
+
+@final
+class Settings:
+    """What a node is started with."""
+
+    def __new__(
+        cls,
+        name: str,
+        topic: str,
+        metadata: Mapping[str, str] | None,
+        protocols: Iterable[str | bytes],
+        secret_key: bytes | None,
+        state_dir: Path | None,
+        config: _ConfigLike,
+    ) -> Settings: ...
+    @property
+    def metadata(self) -> dict[str, str]:
+        """A copy of the metadata."""
+    @property
+    def protocols(self) -> list[bytes]:
+        """A copy of the protocols."""
+    def start(self, bootstrap: list[Bootstrap]) -> asyncio.Future[Node]:
+        """Bind an endpoint and join the topic; wait for no peer."""
+
+@final
+class Bootstrap:
+    """A bootstrap peer: a ticket, `id@host:port`, an id, or a peer of another node's book."""
+
+    def __new__(cls, field: str, source: str | Peer, settings: Settings) -> Bootstrap: ...
+
+@final
+class Node:
+    """A running node: an endpoint, joined to one topic."""
+
+    @property
+    def id(self) -> str:
+        """The endpoint id: 64 lower-case hex digits."""
+    @property
+    def ticket(self) -> str:
+        """How to reach this node now, as one string."""
+    def __len__(self) -> int:
+        """How many other peers are in the book."""
+    def get(self, id: str) -> Peer | None:
+        """The peer of this id, if it is in the book."""
+    def peers(self) -> dict[str, Peer]:
+        """The other peers in the book, by id."""
+    def subscribe(self) -> tuple[list[Peer], Subscription]:
+        """The peers in the book, and every event after them."""
+    def set_profile(
+        self, name: str, metadata: Mapping[str, str], protocols: Iterable[str | bytes]
+    ) -> asyncio.Future[None]:
+        """Announce a new name, metadata and protocols."""
+    def add_bootstrap(self, peers: list[Bootstrap]) -> asyncio.Future[None]:
+        """Add peers to those that are dialled while none of them is in the book."""
+    def leave(self) -> asyncio.Future[None]:
+        """Say goodbye to the topic; subscriptions end."""
+    def close(self) -> asyncio.Future[None]:
+        """Leave the topic and close the endpoint."""
+
+@final
+class Subscription:
+    """The events of one subscriber, from the moment it subscribed."""
+
+    def drain(self, limit: int) -> list[_Event]:
+        """Take up to `limit` events, oldest first; never wait."""
+    @property
+    def ended(self) -> bool:
+        """Whether the subscription has ended and everything in it was taken."""
+    def arm(self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once, on the loop, when there is an event or the end."""
+
+def preset(class_: type[_T], name: Literal["local", "lan", "internet"]) -> _T:
+    """Build a preset: `class(**fields)` with the values of `local`, `lan` or `internet`."""
+
+def check_config(config: _ConfigLike) -> None:
+    """Check every field of a configuration."""
+
+def check_profile(name: str, metadata: Mapping[str, str], protocols: Iterable[str | bytes]) -> None:
+    """Check what a node would say of itself."""

@@ -1,0 +1,411 @@
+"""`GossipDiscovery`: the one object that an application holds."""
+
+import asyncio
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from os import PathLike, fsdecode
+from pathlib import Path
+from types import TracebackType, UnionType
+from typing import Self, TypeVar, overload
+
+from iroh_gossip_discovery._book import Book, NodeCell
+from iroh_gossip_discovery._bootstrap import BootstrapSource, keep_looking, sort_sources
+from iroh_gossip_discovery._callbacks import Callback, Registration, event_kinds
+from iroh_gossip_discovery._callbacks import start as start_callback
+from iroh_gossip_discovery._config import Config
+from iroh_gossip_discovery._core import (
+    Node,
+    Peer,
+    Settings,
+    check_profile,
+)
+from iroh_gossip_discovery._errors import NotRunningError, PeersTimeoutError
+from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._streams import EventStream, PeerStream
+
+E = TypeVar("E", bound=Event)
+
+# How long, in seconds, `close` lets callbacks finish what they are at.
+_CALLBACK_GRACE = 1.0
+
+
+class GossipDiscovery:
+    """A node that announces itself in a topic and finds the topic's other nodes.
+
+    Use it with `async with`: it is bound and announced on entry, which waits for no peer, and says
+    goodbye on exit. Without, `await start()` and `await close()` in a `finally`. It lives once:
+    for a second life, make another.
+
+    Args:
+        name: A label to show, not an identity: several nodes may share one. 1 to 64 bytes of UTF-8,
+            normalised (NFC), without control characters.
+        topic: Nodes of one topic find each other. 1 to 256 bytes of UTF-8, without control
+            characters.
+        bootstrap: Whom to ask first: tickets, `id@host:port` (the host is resolved again at every
+            retry), ids that a lookup such as mDNS can resolve, peers of another book, and async
+            callables that return more of these, called again at retries while isolated.
+        secret_key: The 32 bytes of the identity's Ed25519 secret key. By default the key in
+            `state_dir`, or a new one.
+        state_dir: A directory that keeps key and sequence numbers over a restart. It is created;
+            only one node at a time may use it.
+        metadata: Text by key that others see, at most 1 KiB encoded.
+        protocols: The protocols (ALPNs) that this endpoint serves, at most 8 of at most 32 bytes.
+        config: Timers, limits and networks; `Config.lan()` by default.
+
+    Raises:
+        ConfigurationError: A value is outside its limits, malformed, or a ticket is for another
+            topic; the message names the argument.
+        TypeError: An argument has the wrong type; the message names it.
+
+    Example:
+        ```python
+        async with GossipDiscovery("alice", topic="fleet") as discovery:
+            print(discovery.id, discovery.ticket)
+            async for peer in discovery.peers():
+                print(peer.name, peer.addresses)
+        ```
+    """
+
+    def __init__(  # noqa: PLR0913  # all but two have a default
+        self,
+        name: str,
+        topic: str,
+        *,
+        bootstrap: Iterable[BootstrapSource] = (),
+        secret_key: bytes | None = None,
+        state_dir: str | PathLike[str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        protocols: Iterable[str | bytes] = (),
+        config: Config | None = None,
+    ) -> None:
+        self._cell = NodeCell()
+        self._closed = False
+        self._config = Config.lan() if config is None else config
+        require("config", self._config, Config)
+        if state_dir is not None:
+            require("state_dir", state_dir, str, bytes, PathLike)
+            state_dir = Path(fsdecode(state_dir)).expanduser()
+        self._settings = Settings(
+            name, topic, metadata, protocols, secret_key, state_dir, self._config
+        )
+        self._name = name
+        self._topic = topic
+        self._metadata = self._settings.metadata
+        self._peers, self._lookups = sort_sources(bootstrap, self._settings)
+        self._book = Book(self._cell)
+        self._unstarted: list[Callable[[Node], None]] = []
+        self._callback_tasks: set[asyncio.Task[None]] = set()
+        self._lookup_task: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
+
+    # --- life ---------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bind an endpoint, join the topic and announce this node; wait for no peer.
+
+        Raises:
+            BindError: An address of `Config.bind` is taken, or not this machine's.
+            StateDirError: `state_dir` can't be used, or another node holds it.
+            NotRunningError: It was started before.
+            RuntimeError: This process was forked from one that had started a discovery.
+        """
+        async with self._changing:
+            if self._cell.node is not None or self._closed:
+                raise NotRunningError("a discovery starts once: make another GossipDiscovery")
+            node = self._cell.node = await self._settings.start(self._peers)
+            if self._lookups:
+                retry = max(self._config.redial_min, 0.1)
+                self._lookup_task = asyncio.create_task(
+                    keep_looking(node, self._settings, self._lookups, retry)
+                )
+            for begin in self._unstarted:
+                begin(node)
+            self._unstarted.clear()
+
+    async def close(self) -> None:
+        """Say goodbye, end all iterators, and close the endpoint; more calls do no harm.
+
+        Callbacks that are under way get a second to finish.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(asyncio.current_task()))
+        await asyncio.shield(self._closing)
+
+    async def leave(self) -> None:
+        """Say goodbye to the topic and end all iterators; `close` then closes the endpoint.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        await self._running().leave()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # --- who I am -----------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The endpoint id: this node's public key as 64 lower-case hex digits.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._running().id
+
+    @property
+    def ticket(self) -> str:
+        """How to reach this node, as one string for another node's `bootstrap`.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._running().ticket
+
+    @property
+    def name(self) -> str:
+        """The name that this node announces."""
+        return self._name
+
+    @property
+    def topic(self) -> str:
+        """The name of the topic."""
+        return self._topic
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """A copy of the metadata that this node announces."""
+        return dict(self._metadata)
+
+    async def update(
+        self, *, name: str | None = None, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Replace the name, the metadata or both, and announce the change.
+
+        Args:
+            name: The new name; the old one stays if it is `None`.
+            metadata: All of the new metadata; the old stays if it is `None`.
+
+        Raises:
+            ConfigurationError: A value is outside its limits; nothing was changed.
+            NotRunningError: It is not running.
+        """
+        async with self._changing:
+            await self._announce(
+                self._name if name is None else name,
+                self._metadata if metadata is None else metadata,
+            )
+
+    async def update_metadata(self, **changes: str | None) -> None:
+        """Merge changes into the metadata, and announce the result.
+
+        Args:
+            **changes: Values by key; `None` removes a key.
+
+        Raises:
+            ConfigurationError: The metadata would be over its limit; nothing was changed.
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            await discovery.update_metadata(role="draining", zone=None)
+            ```
+        """
+        async with self._changing:
+            merged: dict[str, str | None] = {**self._metadata, **changes}
+            metadata = {key: value for key, value in merged.items() if value is not None}
+            await self._announce(self._name, metadata)
+
+    # --- who else is there --------------------------------------------------------------------
+
+    @property
+    def book(self) -> Book:
+        """The other nodes that are there now, by endpoint id; reading it never blocks."""
+        return self._book
+
+    def peers(self) -> PeerStream:
+        """Iterate over the known peers, then over each new one, once for each of its lives.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return PeerStream(self._running())
+
+    def events(self) -> EventStream:
+        """Iterate over what happens from now on; each call is a subscription of its own.
+
+        Raises:
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            async for event in discovery.events():
+                match event:
+                    case PeerJoined(peer):
+                        print("hello", peer.name)
+                    case PeerLeft(peer) | PeerLost(peer):
+                        print("goodbye", peer.name)
+            ```
+        """
+        _, subscription = self._running().subscribe()
+        return EventStream(subscription)
+
+    async def wait_for_peers(
+        self,
+        n: int,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # its error says what was seen
+    ) -> dict[str, Peer]:
+        """Wait until the book holds at least `n` other nodes, and return a snapshot of it.
+
+        Args:
+            n: How many others, not counting this node.
+            timeout: Most seconds to wait; `None` for ever.
+
+        Raises:
+            PeersTimeoutError: Fewer were there in time; the message says how many. It is a
+                `TimeoutError`.
+            NotRunningError: It is not running, or ended while it waited.
+        """
+        require("n", n, int)
+        node = self._running()
+        _, subscription = node.subscribe()
+        most = len(node)
+        try:
+            async with asyncio.timeout(timeout), EventStream(subscription) as events:
+                while len(node) < n:
+                    try:
+                        await anext(events)
+                    except StopAsyncIteration:
+                        raise NotRunningError(
+                            f"the discovery ended with {most} of {n} peers"
+                        ) from None
+                    most = max(most, len(node))
+        except TimeoutError:
+            now = len(node)
+            if now >= n:
+                return self._book.snapshot()
+            seen = f"{now} of {n} peers" + (f" (at most {most} at a time)" if most > now else "")
+            raise PeersTimeoutError(f"saw {seen} within {timeout} s") from None
+        return self._book.snapshot()
+
+    @overload
+    def on(self, event: type[E], callback: Callback[E]) -> Registration[E]: ...
+    @overload
+    def on(self, event: type[E]) -> Callable[[Callback[E]], Registration[E]]: ...
+    @overload
+    def on(self, event: tuple[type[E], ...], callback: Callback[E]) -> Registration[E]: ...
+    @overload
+    def on(self, event: tuple[type[E], ...]) -> Callable[[Callback[E]], Registration[E]]: ...
+    @overload
+    def on(self, event: UnionType, callback: Callback[Event]) -> Registration[Event]: ...
+    @overload
+    def on(self, event: UnionType) -> Callable[[Callback[Event]], Registration[Event]]: ...
+    def on(
+        self,
+        event: type[E] | tuple[type[E], ...] | UnionType,
+        callback: Callback[E] | None = None,
+    ) -> Registration[E] | Callable[[Callback[E]], Registration[E]]:
+        """Have a callback called for events of some kinds; also a decorator.
+
+        It may be registered before the start. See `Registration` for what is promised.
+
+        Args:
+            event: An event's type, or a tuple or union of them.
+            callback: A function or coroutine function that takes the event.
+
+        Returns:
+            The registration, whose `cancel` unregisters the callback; without a callback, a
+            decorator that returns it.
+
+        Raises:
+            TypeError: `event` names something that is no event, or the callback can't be called.
+            NotRunningError: It has ended.
+
+        Example:
+            ```python
+            @discovery.on(PeerLost)
+            async def lost(event: PeerLost) -> None:
+                print("lost", event.peer.name, event.reason)
+            ```
+        """
+        kinds = event_kinds(event)
+        if callback is not None:
+            return self._register(kinds, callback)
+        return lambda callback: self._register(kinds, callback)
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _running(self) -> Node:
+        if self._closed:
+            raise NotRunningError("the discovery is closed")
+        if self._cell.node is None:
+            raise NotRunningError(
+                "the discovery is not started: use `async with`, or await start()"
+            )
+        return self._cell.node
+
+    async def _announce(self, name: str, metadata: Mapping[str, str]) -> None:
+        protocols = self._settings.protocols
+        check_profile(name, metadata, protocols)
+        metadata = dict(metadata)
+        await self._running().set_profile(name, metadata, protocols)
+        self._name, self._metadata = name, metadata
+
+    def _register(self, kinds: tuple[type[Event], ...], callback: Callback[E]) -> Registration[E]:
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {type(callback).__name__}")
+        registration = Registration[E](kinds, callback)
+        if self._cell.node is None and not self._closed:
+            self._unstarted.append(partial(self._start_callback, registration))
+        else:
+            self._start_callback(registration, self._running())
+        return registration
+
+    def _start_callback(self, registration: Registration[E], node: Node) -> None:
+        task = start_callback(registration, node)
+        if task is not None:
+            self._callback_tasks.add(task)
+            task.add_done_callback(self._callback_tasks.discard)
+
+    async def _close(self, caller: asyncio.Task[object] | None) -> None:
+        async with self._changing:  # a start that is under way comes to its end first
+            self._closed = True
+            node = self._cell.node
+            if node is None:
+                return
+            if self._lookup_task is not None:
+                self._lookup_task.cancel()
+            try:
+                await node.close()
+            finally:
+                self._cell.node = None
+            others = {task for task in self._callback_tasks if task is not caller}
+            if others:
+                _, late = await asyncio.wait(others, timeout=_CALLBACK_GRACE)
+                for task in late:
+                    task.cancel()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "not started"
+        if self._cell.node is not None and not self._closed:
+            state = f"id='{self._cell.node.id[:10]}…', peers={len(self._book)}"
+        return f"<GossipDiscovery {self._name!r} in {self._topic!r}: {state}>"
+
+    def __del__(self) -> None:
+        # An object whose construction failed early has no such attribute.
+        cell = getattr(self, "_cell", None)
+        if isinstance(cell, NodeCell) and cell.node is not None and not self._closed:
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)

@@ -1,0 +1,191 @@
+"""Async iterators over a subscription: a cancelled wait loses nothing."""
+
+import asyncio
+from abc import abstractmethod
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from iroh_gossip_discovery._core import (
+    EventsLost,
+    Node,
+    Peer,
+    PeerJoined,
+    PeerLeft,
+    PeerLost,
+    PeerUpdated,
+    Subscription,
+)
+from iroh_gossip_discovery._events import Event
+
+T = TypeVar("T")
+
+_BATCH = 256
+# Lives that `peers` remembers after the peer is gone, so that it is not shown twice if it returns.
+_DEPARTED = 10_000
+
+
+class _Waker:
+    """What Rust calls when there is something to take; it knows the waiter, not the stream."""
+
+    __slots__ = ("_waiter", "armed")
+
+    def __init__(self) -> None:
+        self.armed = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def waiting(self) -> bool:
+        return self._waiter is not None
+
+    def __call__(self) -> None:
+        self.armed = False
+        self.wake()
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waiter = loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+
+class _Stream(AsyncIterator[T], Generic[T]):
+    """Takes batches without waiting, and waits without taking.
+
+    An item that travels inside a future is lost when the future is cancelled; here `__anext__` has
+    nothing to wait for once it has taken an item.
+    """
+
+    __slots__ = ("__weakref__", "_items", "_subscription", "_waker")
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._items: deque[T] = deque()
+        self._subscription: Subscription | None = subscription
+        self._waker = _Waker()
+
+    async def __anext__(self) -> T:
+        if not self._items:
+            await self._fill()
+        return self._items.popleft()
+
+    def close(self) -> None:
+        """End the subscription; an iteration that waits for the next item ends too."""
+        self._items.clear()
+        self._subscription = None
+        self._waker.wake()
+
+    async def aclose(self) -> None:
+        """Do as `close`; by this name `contextlib.aclosing` finds it."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _take(self, events: list[Event]) -> None: ...
+
+    async def _fill(self) -> None:
+        if self._waker.waiting:
+            raise RuntimeError(
+                f"another task iterates over this {type(self).__name__}: "
+                "each call of events() or peers() is a subscription of its own"
+            )
+        loop = asyncio.get_running_loop()
+        while (subscription := self._subscription) is not None:
+            events = subscription.drain(_BATCH)
+            if events:
+                self._take(events)
+                if self._items:
+                    return
+                await asyncio.sleep(0)  # a flood of what isn't yielded must not hold the loop
+            elif subscription.ended:
+                break
+            else:
+                if not self._waker.armed:
+                    subscription.arm(loop, self._waker)
+                    self._waker.armed = True
+                await self._waker.wait(loop)
+        raise StopAsyncIteration
+
+
+class EventStream(_Stream[Event]):
+    """What happens in the topic from now on; ends when the topic is left or it is closed.
+
+    Each has a buffer of its own, of `Config.event_buffer` events. Whoever lags behind by more gets
+    an `EventsLost` in the place of the oldest, and finds what holds now in the book.
+    """
+
+    __slots__ = ()
+
+    def _take(self, events: list[Event]) -> None:
+        self._items.extend(events)
+
+
+class PeerStream(_Stream[Peer]):
+    """The peers known so far, then each new one; ends when the topic is left or it is closed.
+
+    A peer comes once for each of its lives: one that was restarted comes again, one that was only
+    out of reach for a while does not.
+    """
+
+    __slots__ = ("_departed", "_node", "_present")
+
+    def __init__(self, node: Node) -> None:
+        peers, subscription = node.subscribe()
+        super().__init__(subscription)
+        self._node: Node | None = node
+        # The boot id of each peer's last life that was met: no more of them than the book holds,
+        # and a bounded number of those who are gone.
+        self._present: dict[str, int] = {}
+        self._departed: OrderedDict[str, int] = OrderedDict()
+        for peer in peers:
+            self._meet(peer)
+
+    def _take(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case PeerJoined(peer) | PeerUpdated(peer):
+                    self._meet(peer)
+                case PeerLeft(peer) | PeerLost(peer):
+                    self._part(peer.id)
+                case EventsLost() if self._node is not None:
+                    book = self._node.peers()
+                    for peer_id in self._present.keys() - book.keys():
+                        self._part(peer_id)
+                    for peer in book.values():
+                        self._meet(peer)
+                case _:
+                    pass
+
+    def _meet(self, peer: Peer) -> None:
+        known = self._present.get(peer.id, self._departed.pop(peer.id, None))
+        self._present[peer.id] = peer.boot_id
+        if known != peer.boot_id:
+            self._items.append(peer)
+
+    def _part(self, peer_id: str) -> None:
+        boot_id = self._present.pop(peer_id, None)
+        if boot_id is not None:
+            self._departed[peer_id] = boot_id
+            self._departed.move_to_end(peer_id)
+            if len(self._departed) > _DEPARTED:
+                self._departed.popitem(last=False)
+
+    def close(self) -> None:
+        """End the subscription; an iteration that waits for the next peer ends too."""
+        super().close()
+        self._node = None

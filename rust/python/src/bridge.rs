@@ -1,0 +1,178 @@
+//! The bridge: our own runtime for the network, and the one thread that enters Python for it.
+//!
+//! A runtime's worker never attaches to the interpreter: it would stop for as long as Python holds
+//! it, and the protocol with it. Workers hand jobs to the bridge through a bounded channel.
+
+use std::sync::OnceLock;
+
+use iroh_gossip_discovery::Error;
+use pyo3::{IntoPyObjectExt, call::PyCallArgs, prelude::*, sync::PyOnceLock, types::PyCFunction};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::mpsc,
+};
+
+use crate::{error, fork, gate};
+
+type Job = Box<dyn FnOnce(Python<'_>) + Send>;
+
+const JOBS: usize = 1024;
+const BURST: usize = 64;
+const WORKERS: usize = 4;
+
+static BRIDGE: PyOnceLock<Bridge> = PyOnceLock::new();
+/// The runtime's handle, for whoever is not attached to the interpreter.
+static HANDLE: OnceLock<Handle> = OnceLock::new();
+
+/// The runtime and the way back into Python: one each for the process, started at first use.
+pub(crate) struct Bridge {
+    runtime: Runtime,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Bridge {
+    /// The bridge of this process.
+    ///
+    /// # Errors
+    /// `RuntimeError` in a forked child, `OSError` where no thread could be started.
+    pub(crate) fn get(py: Python<'_>) -> PyResult<&'static Self> {
+        fork::check()?;
+        BRIDGE.get_or_try_init(py, || Self::start(py))
+    }
+
+    fn start(py: Python<'_>) -> PyResult<Self> {
+        let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS));
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(workers)
+            .thread_name("iroh-gossip-discovery")
+            .enable_all()
+            .build()?;
+        let (jobs, receiver) = mpsc::channel(JOBS);
+        std::thread::Builder::new()
+            .name("iroh-gossip-discovery-bridge".into())
+            .spawn(move || cross(receiver))?;
+        let shut = PyCFunction::new_closure(py, None, None, |args, _| {
+            // In a forked child the lock may be held by a thread that exists no more.
+            if !fork::is_child() {
+                gate::shut(args.py());
+            }
+        })?;
+        py.import("atexit")?.call_method1("register", (shut,))?;
+        fork::settle();
+        HANDLE.get_or_init(|| runtime.handle().clone());
+        Ok(Self { runtime, jobs })
+    }
+
+    /// Runs a task that never enters Python.
+    pub(crate) fn spawn(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> tokio::task::AbortHandle {
+        self.runtime.spawn(task).abort_handle()
+    }
+
+    /// A way for tasks to have jobs done in Python.
+    pub(crate) fn jobs(&self) -> Jobs {
+        Jobs(self.jobs.clone())
+    }
+
+    /// Runs `work` and resolves an asyncio future of the running loop with its result. The work goes
+    /// on where the future is cancelled.
+    pub(crate) fn future<'py, T>(
+        &self,
+        py: Python<'py>,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> PyResult<Bound<'py, PyAny>>
+    where
+        T: for<'a> IntoPyObject<'a> + Send + 'static,
+    {
+        static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static RESOLVE: PyOnceLock<Py<PyCFunction>> = PyOnceLock::new();
+        let resolve = RESOLVE
+            .get_or_try_init(py, || wrap_pyfunction!(resolve, py).map(Bound::unbind))?
+            .clone_ref(py);
+        let event_loop = GET_RUNNING_LOOP.import(py, "asyncio", "get_running_loop")?.call0()?;
+        let future = event_loop.call_method0("create_future")?;
+        let (target, event_loop) = (future.clone().unbind(), event_loop.unbind());
+        let jobs = self.jobs();
+        self.spawn(async move {
+            let result = work.await;
+            jobs.run(move |py| {
+                let result = match result {
+                    Ok(value) => value.into_py_any(py),
+                    Err(error) => Err(error::raise(py, error)),
+                };
+                let (value, raised) = match result {
+                    Ok(value) => (value, py.None()),
+                    Err(error) => (py.None(), error.into_value(py).into_any()),
+                };
+                soon(event_loop.bind(py), (resolve, target, value, raised));
+            })
+            .await;
+        });
+        Ok(future)
+    }
+}
+
+/// Resolves a future on its loop, unless it was cancelled meanwhile.
+#[pyfunction]
+fn resolve(
+    future: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+    raised: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    if future.call_method0("done")?.is_truthy()? {
+        return Ok(());
+    }
+    if raised.is_none() {
+        future.call_method1("set_result", (value,))?;
+    } else {
+        future.call_method1("set_exception", (raised,))?;
+    }
+    Ok(())
+}
+
+/// Runs a task from a drop, wherever that happens, if the runtime was ever started.
+pub(crate) fn spawn_detached(task: impl Future<Output = ()> + Send + 'static) {
+    if let Some(handle) = HANDLE.get() {
+        handle.spawn(task);
+    }
+}
+
+/// Hands jobs to the bridge's thread.
+#[derive(Clone)]
+pub(crate) struct Jobs(mpsc::Sender<Job>);
+
+impl Jobs {
+    /// Has a job done in Python, or never, if the interpreter goes away first.
+    pub(crate) async fn run(&self, job: impl FnOnce(Python<'_>) + Send + 'static) {
+        // The thread ends only with the interpreter; then nobody waits for the job either.
+        let _ = self.0.send(Box::new(job)).await;
+    }
+}
+
+/// The bridge's thread: a burst of jobs per entry.
+fn cross(mut receiver: mpsc::Receiver<Job>) {
+    let mut jobs = Vec::with_capacity(BURST);
+    while receiver.blocking_recv_many(&mut jobs, BURST) > 0 {
+        let done = gate::enter(|py| {
+            for job in jobs.drain(..) {
+                job(py);
+            }
+        });
+        if done.is_none() {
+            return;
+        }
+    }
+}
+
+/// `loop.call_soon_threadsafe(callback, *args)`. Quiet if the loop is closed: then nobody is left to
+/// be told.
+pub(crate) fn soon<'py>(event_loop: &Bound<'py, PyAny>, call: impl PyCallArgs<'py>) {
+    if let Err(error) = event_loop.call_method1("call_soon_threadsafe", call) {
+        let closed = event_loop.call_method0("is_closed").and_then(|closed| closed.is_truthy());
+        if !matches!(closed, Ok(true)) {
+            error.write_unraisable(event_loop.py(), Some(event_loop));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The configuration: the presets' values, and a check of every field against its limits.
+
+use std::{net::SocketAddr, str::FromStr};
+
+use iroh::RelayUrl;
+use iroh_gossip_discovery::{Config, proto};
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyTuple},
+};
+
+use crate::{
+    error::{invalid, raise},
+    extract,
+};
+
+/// Builds a preset: `class(**fields)` with the values of `local`, `lan` or `internet`.
+#[pyfunction]
+pub(crate) fn preset<'py>(
+    py: Python<'py>,
+    class: &Bound<'py, PyAny>,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let config = match name {
+        "local" => Config::local(),
+        "lan" => Config::lan(),
+        "internet" => Config::internet(),
+        _ => return Err(invalid(py, "preset", &format!("{name:?} is not local, lan or internet"))),
+    };
+    let fields = PyDict::new(py);
+    let Config { protocol, .. } = &config;
+    fields.set_item("bind", PyTuple::new(py, config.bind.iter().map(ToString::to_string))?)?;
+    fields.set_item("mdns", config.mdns)?;
+    fields.set_item("relay", config.relay)?;
+    fields.set_item(
+        "relay_urls",
+        PyTuple::new(py, config.relay_urls.iter().map(ToString::to_string))?,
+    )?;
+    fields.set_item("dns", config.dns)?;
+    fields.set_item("event_buffer", config.event_buffer)?;
+    fields.set_item("idle_timeout", config.idle_timeout.as_secs_f64())?;
+    fields.set_item("keep_alive", config.keep_alive.as_secs_f64())?;
+    fields.set_item("connect_timeout", config.connect_timeout.as_secs_f64())?;
+    fields.set_item("capacity", protocol.capacity)?;
+    fields.set_item("expiration", protocol.expiration.map(|e| e.as_secs_f64()))?;
+    fields.set_item("neighbours", protocol.neighbours)?;
+    fields.set_item("sync_interval_min", protocol.sync_interval_min.as_secs_f64())?;
+    fields.set_item("sync_interval_max", protocol.sync_interval_max.as_secs_f64())?;
+    fields.set_item("far_sync_interval", protocol.far_sync_interval.as_secs_f64())?;
+    fields.set_item("link_idle", protocol.link_idle.as_secs_f64())?;
+    fields.set_item("redial_min", protocol.redial_min.as_secs_f64())?;
+    fields.set_item("redial_max", protocol.redial_max.as_secs_f64())?;
+    fields.set_item("leave_timeout", protocol.leave_timeout.as_secs_f64())?;
+    fields.set_item("concurrent_syncs", protocol.concurrent_syncs)?;
+    class.call((), Some(&fields))
+}
+
+/// Checks every field of a configuration.
+#[pyfunction]
+pub(crate) fn check_config(config: &Bound<'_, PyAny>) -> PyResult<()> {
+    extract(config).map(drop)
+}
+
+/// The configuration with the fields of a `Config` of Python.
+pub(crate) fn extract(config: &Bound<'_, PyAny>) -> PyResult<Config> {
+    let py = config.py();
+    let seconds = |field| extract::seconds(field, &config.getattr(field)?);
+    let count = |field| extract::count(field, &config.getattr(field)?);
+    let boolean = |field| extract::boolean(field, &config.getattr(field)?);
+    let expiration = config.getattr("expiration")?;
+    let config = Config {
+        protocol: proto::Config {
+            capacity: count("capacity")?,
+            expiration: if expiration.is_none() {
+                None
+            } else {
+                Some(extract::seconds("expiration", &expiration)?)
+            },
+            neighbours: count("neighbours")?,
+            sync_interval_min: seconds("sync_interval_min")?,
+            sync_interval_max: seconds("sync_interval_max")?,
+            far_sync_interval: seconds("far_sync_interval")?,
+            link_idle: seconds("link_idle")?,
+            redial_min: seconds("redial_min")?,
+            redial_max: seconds("redial_max")?,
+            leave_timeout: seconds("leave_timeout")?,
+            concurrent_syncs: count("concurrent_syncs")?,
+        },
+        bind: extract::list("bind", "str", &config.getattr("bind")?, |field, value| {
+            let text = extract::text(field, value)?;
+            SocketAddr::from_str(&text).map_err(|_| {
+                invalid(py, field, &format!("{text:?} is not ip:port, as 127.0.0.1:0 or [::]:4433"))
+            })
+        })?,
+        mdns: boolean("mdns")?,
+        relay: boolean("relay")?,
+        relay_urls: extract::list(
+            "relay_urls",
+            "str",
+            &config.getattr("relay_urls")?,
+            |field, value| {
+                let text = extract::text(field, value)?;
+                RelayUrl::from_str(&text)
+                    .map_err(|error| invalid(py, field, &format!("{text:?} is not a URL: {error}")))
+            },
+        )?,
+        dns: boolean("dns")?,
+        event_buffer: count("event_buffer")?,
+        idle_timeout: seconds("idle_timeout")?,
+        keep_alive: seconds("keep_alive")?,
+        connect_timeout: seconds("connect_timeout")?,
+    };
+    config.validate().map_err(|error| raise(py, error))?;
+    Ok(config)
+}

@@ -1,0 +1,52 @@
+//! Errors: the root is made here, the ones with a second base in Python, where that is possible.
+
+use iroh_gossip_discovery::Error;
+use pyo3::{
+    call::PyCallArgs, create_exception, exceptions::PyException, prelude::*, sync::PyOnceLock,
+};
+
+create_exception!(
+    iroh_gossip_discovery,
+    DiscoveryError,
+    PyException,
+    "The root of every error that this package raises of its own."
+);
+
+/// An error of a class in `iroh_gossip_discovery._errors`.
+fn make<'py>(py: Python<'py>, class: &str, args: impl PyCallArgs<'py>) -> PyErr {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let made = MODULE
+        .get_or_try_init(py, || py.import("iroh_gossip_discovery._errors").map(Bound::unbind))
+        .and_then(|module| module.bind(py).getattr(class)?.call1(args));
+    match made {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}
+
+/// A value outside its limits: the field, and what is wrong with it.
+pub(crate) fn invalid(py: Python<'_>, field: &str, reason: &str) -> PyErr {
+    make(py, "ConfigurationError", (field, reason))
+}
+
+/// The Python error for an error of the core.
+pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
+    let message = error.to_string();
+    match error {
+        Error::Invalid { field, reason } => invalid(py, field, &reason),
+        Error::Bind { source, .. } => make(py, "BindError", (source.raw_os_error(), message)),
+        Error::StateDirInUse { .. } | Error::StateDir { .. } => {
+            make(py, "StateDirError", (message,))
+        }
+        Error::Closed => make(py, "ClosedError", (message,)),
+        _ => DiscoveryError::new_err(message),
+    }
+}
+
+/// The same, where the user knows the field by another name.
+pub(crate) fn raise_for(py: Python<'_>, field: &str, error: Error) -> PyErr {
+    match error {
+        Error::Invalid { reason, .. } => invalid(py, field, &reason),
+        other => raise(py, other),
+    }
+}

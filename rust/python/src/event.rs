@@ -1,0 +1,198 @@
+//! What happens in a topic, as frozen Python values that match, pickle and compare.
+
+use iroh_gossip_discovery::{Event, LostReason};
+use pyo3::{IntoPyObjectExt, prelude::*};
+
+use crate::peer::Peer;
+
+macro_rules! peer_event {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
+        #[derive(PartialEq, Eq, Hash)]
+        pub(crate) struct $name {
+            peer: Peer,
+        }
+
+        #[pymethods]
+        impl $name {
+            #[classattr]
+            fn __match_args__() -> (&'static str,) {
+                ("peer",)
+            }
+
+            #[new]
+            fn new(peer: Bound<'_, Peer>) -> Self {
+                Self { peer: peer.get().clone() }
+            }
+
+            /// The peer, as its newest record describes it.
+            #[getter]
+            fn peer(&self) -> Peer {
+                self.peer.clone()
+            }
+
+            fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+                Ok(format!(concat!(stringify!($name), "({})"), repr(py, &self.peer)?))
+            }
+
+            fn __getnewargs__(&self) -> (Peer,) {
+                (self.peer.clone(),)
+            }
+        }
+    };
+}
+
+macro_rules! plain_event {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
+        #[derive(PartialEq, Eq, Hash)]
+        pub(crate) struct $name;
+
+        #[pymethods]
+        impl $name {
+            #[classattr]
+            fn __match_args__() -> () {}
+
+            #[new]
+            fn new() -> Self {
+                Self
+            }
+
+            #[allow(clippy::unused_self, reason = "a method in Python")]
+            fn __repr__(&self) -> &'static str {
+                concat!(stringify!($name), "()")
+            }
+
+            #[allow(clippy::unused_self, reason = "a method in Python")]
+            fn __getnewargs__(&self) -> () {}
+        }
+    };
+}
+
+peer_event! {
+    /// A peer entered the address book.
+    PeerJoined
+}
+peer_event! {
+    /// A peer in the book changed its name, addresses, metadata or protocols, or started anew.
+    PeerUpdated
+}
+peer_event! {
+    /// A peer said goodbye and is out of the book.
+    PeerLeft
+}
+plain_event! {
+    /// No authenticated link to any member of the topic is left.
+    Isolated
+}
+plain_event! {
+    /// A member of the topic is linked again after `Isolated`.
+    Reconnected
+}
+
+/// A peer is out of the book without a goodbye.
+#[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct PeerLost {
+    peer: Peer,
+    reason: String,
+}
+
+#[pymethods]
+impl PeerLost {
+    #[classattr]
+    fn __match_args__() -> (&'static str, &'static str) {
+        ("peer", "reason")
+    }
+
+    #[new]
+    fn new(peer: Bound<'_, Peer>, reason: String) -> Self {
+        Self { peer: peer.get().clone(), reason }
+    }
+
+    /// The peer, as its last record described it.
+    #[getter]
+    fn peer(&self) -> Peer {
+        self.peer.clone()
+    }
+
+    /// Why: `"expired"`, its record was not refreshed for the expiration that it announced.
+    #[getter]
+    fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let reason = self.reason().into_pyobject(py)?.repr()?;
+        Ok(format!("PeerLost({}, reason={reason})", repr(py, &self.peer)?))
+    }
+
+    fn __getnewargs__(&self) -> (Peer, &str) {
+        (self.peer.clone(), &self.reason)
+    }
+}
+
+/// This subscriber was too slow: its oldest events were dropped; the book tells what holds.
+#[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct EventsLost {
+    count: u64,
+}
+
+#[pymethods]
+impl EventsLost {
+    #[classattr]
+    fn __match_args__() -> (&'static str,) {
+        ("count",)
+    }
+
+    #[new]
+    fn new(count: u64) -> Self {
+        Self { count }
+    }
+
+    /// How many events were dropped here.
+    #[getter]
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn __repr__(&self) -> String {
+        format!("EventsLost({})", self.count)
+    }
+
+    fn __getnewargs__(&self) -> (u64,) {
+        (self.count,)
+    }
+}
+
+fn repr(py: Python<'_>, peer: &Peer) -> PyResult<String> {
+    Ok(peer.clone().into_pyobject(py)?.repr()?.to_string())
+}
+
+/// The Python value of an event, if there is one for its kind.
+pub(crate) fn convert(py: Python<'_>, event: Event) -> PyResult<Option<Py<PyAny>>> {
+    Some(match event {
+        Event::PeerJoined(record) => PeerJoined { peer: Peer(record) }.into_py_any(py),
+        Event::PeerUpdated(record) => PeerUpdated { peer: Peer(record) }.into_py_any(py),
+        Event::PeerLeft(record) => PeerLeft { peer: Peer(record) }.into_py_any(py),
+        Event::PeerLost(record, reason) => {
+            PeerLost { peer: Peer(record), reason: name(reason).to_owned() }.into_py_any(py)
+        }
+        Event::Isolated => Isolated.into_py_any(py),
+        Event::Reconnected => Reconnected.into_py_any(py),
+        Event::EventsLost(count) => EventsLost { count }.into_py_any(py),
+        // A kind that this version of the package has no name for yet.
+        _ => return Ok(None),
+    })
+    .transpose()
+}
+
+fn name(reason: LostReason) -> &'static str {
+    match reason {
+        LostReason::Expired => "expired",
+        _ => "unknown",
+    }
+}

@@ -1,0 +1,127 @@
+//! Values from Python, with errors that name the field they were given for.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use pyo3::{
+    exceptions::{PyTypeError, PyUnicodeError},
+    prelude::*,
+    types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMapping, PyString},
+};
+
+use crate::error::invalid;
+
+/// `TypeError` with the field's name: what it must be, and what it is.
+pub(crate) fn wrong_type(field: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    match value.get_type().name() {
+        Ok(name) => PyTypeError::new_err(format!("{field} must be {expected}, not {name}")),
+        Err(error) => error,
+    }
+}
+
+pub(crate) fn text(field: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let text = value.cast::<PyString>().map_err(|_| wrong_type(field, "str", value))?;
+    text.extract().map_err(|error: PyErr| {
+        if error.is_instance_of::<PyUnicodeError>(value.py()) {
+            invalid(value.py(), field, "has a lone surrogate in it, so it is not valid Unicode")
+        } else {
+            error
+        }
+    })
+}
+
+pub(crate) fn boolean(field: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(value.cast::<PyBool>().map_err(|_| wrong_type(field, "bool", value))?.is_true())
+}
+
+pub(crate) fn count(field: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    if !value.is_instance_of::<PyInt>() || value.is_instance_of::<PyBool>() {
+        return Err(wrong_type(field, "int", value));
+    }
+    value.extract().map_err(|_| {
+        let reason = format!("must be 0 to {}, is {value}", usize::MAX);
+        invalid(value.py(), field, &reason)
+    })
+}
+
+pub(crate) fn number(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    if !value.is_instance_of::<PyInt>() || value.is_instance_of::<PyBool>() {
+        return Err(wrong_type(field, "int", value));
+    }
+    value.extract().map_err(|_| {
+        let reason = format!("must be 0 to {}, is {value}", u64::MAX);
+        invalid(value.py(), field, &reason)
+    })
+}
+
+pub(crate) fn seconds(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let plain = value.is_instance_of::<PyFloat>() || value.is_instance_of::<PyInt>();
+    if !plain || value.is_instance_of::<PyBool>() {
+        return Err(wrong_type(field, "a number of seconds", value));
+    }
+    let py = value.py();
+    let seconds = value
+        .extract::<f64>()
+        .map_err(|_| invalid(py, field, &format!("is {value} seconds, which is too long")))?;
+    if seconds < 0.0 {
+        return Err(invalid(py, field, &format!("must not be negative, is {value} seconds")));
+    }
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| invalid(py, field, &format!("is {value} seconds, which is not a duration")))
+}
+
+/// A list of something, never a bare text: its characters are not meant.
+pub(crate) fn list<T>(
+    field: &str,
+    of: &str,
+    value: &Bound<'_, PyAny>,
+    item: impl Fn(&str, &Bound<'_, PyAny>) -> PyResult<T>,
+) -> PyResult<Vec<T>> {
+    let refused = || wrong_type(field, &format!("a sequence of {of}"), value);
+    if value.is_instance_of::<PyString>() || value.is_instance_of::<PyBytes>() {
+        return Err(refused());
+    }
+    let iterator = value.try_iter().map_err(|_| refused())?;
+    iterator.enumerate().map(|(index, value)| item(&format!("{field}[{index}]"), &value?)).collect()
+}
+
+pub(crate) fn metadata(value: &Bound<'_, PyAny>) -> PyResult<BTreeMap<String, String>> {
+    if value.is_none() {
+        return Ok(BTreeMap::new());
+    }
+    let map = value
+        .cast::<PyMapping>()
+        .map_err(|_| wrong_type("metadata", "a mapping of str to str", value))?;
+    map.items()?
+        .iter()
+        .map(|item| {
+            let (key, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            let name = text("metadata key", &key)?;
+            let value = text(&format!("metadata[{name:?}]"), &value)?;
+            Ok((name, value))
+        })
+        .collect()
+}
+
+/// Protocols (ALPNs): text stands for its UTF-8 bytes.
+pub(crate) fn protocols(value: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u8>>> {
+    list("protocols", "str or bytes", value, |field, value| match value.cast::<PyBytes>() {
+        Ok(bytes) => Ok(bytes.as_bytes().to_vec()),
+        Err(_) if value.is_instance_of::<PyString>() => text(field, value).map(String::into_bytes),
+        Err(_) => Err(wrong_type(field, "str or bytes", value)),
+    })
+}
+
+/// A secret key: its 32 bytes.
+pub(crate) fn secret_key(value: &Bound<'_, PyAny>) -> PyResult<[u8; 32]> {
+    let bytes = match value.cast::<PyBytes>() {
+        Ok(bytes) => bytes.as_bytes().to_vec(),
+        Err(_) => match value.cast::<PyByteArray>() {
+            Ok(bytes) => bytes.to_vec(),
+            Err(_) => return Err(wrong_type("secret_key", "bytes", value)),
+        },
+    };
+    let length = bytes.len();
+    bytes
+        .try_into()
+        .map_err(|_| invalid(value.py(), "secret_key", &format!("must be 32 bytes, is {length}")))
+}

@@ -1,0 +1,130 @@
+//! `Node`: a running node, from its start to its end.
+
+use std::{str::FromStr, sync::Arc};
+
+use iroh_gossip_discovery::{self as core, proto::EndpointId};
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyList},
+};
+
+use crate::{
+    bootstrap::Bootstrap,
+    bridge::{self, Bridge},
+    fork::AtHome,
+    peer::Peer,
+    settings,
+    subscription::Subscription,
+};
+
+/// A running node: an endpoint, joined to one topic.
+#[pyclass(frozen, module = "iroh_gossip_discovery._core")]
+pub(crate) struct Node(AtHome<Arc<core::Node>>);
+
+impl Node {
+    pub(crate) fn new(node: core::Node) -> Self {
+        Self(AtHome::new(Arc::new(node)))
+    }
+
+    fn swarm(&self) -> PyResult<&core::Swarm> {
+        Ok(&self.0.get()?.swarm)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Perhaps nobody closed it: a start that was cancelled, a forgotten close. Its links deserve an
+        // end all the same; and what is dropped here may count on being inside the runtime.
+        if let Some(node) = self.0.take() {
+            bridge::spawn_detached(async move { node.close().await });
+        }
+    }
+}
+
+#[pymethods]
+impl Node {
+    /// The endpoint id: 64 lower-case hex digits.
+    #[getter]
+    fn id(&self) -> PyResult<String> {
+        Ok(self.swarm()?.id().to_string())
+    }
+
+    /// How to reach this node now, as one string.
+    #[getter]
+    fn ticket(&self) -> PyResult<String> {
+        Ok(self.swarm()?.ticket().to_string())
+    }
+
+    /// How many other peers are in the book.
+    fn __len__(&self) -> PyResult<usize> {
+        Ok(self.swarm()?.book().len())
+    }
+
+    /// The peer of this id, if it is in the book.
+    fn get(&self, id: &str) -> PyResult<Option<Peer>> {
+        let swarm = self.swarm()?;
+        let Ok(id) = EndpointId::from_str(id) else { return Ok(None) };
+        Ok(swarm.book().get(&id).cloned().map(Peer))
+    }
+
+    /// The other peers in the book, by id.
+    fn peers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let peers = PyDict::new(py);
+        for record in self.swarm()?.book().iter() {
+            peers.set_item(record.id.to_string(), Peer(record.clone()))?;
+        }
+        Ok(peers)
+    }
+
+    /// The peers in the book, and every event after them.
+    fn subscribe<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, Subscription)> {
+        let (book, events) = self.swarm()?.subscribe();
+        let peers = PyList::empty(py);
+        for record in book.iter() {
+            peers.append(Peer(record.clone()))?;
+        }
+        Ok((peers, Subscription::new(events)))
+    }
+
+    /// Announces a new name, metadata and protocols.
+    fn set_profile<'py>(
+        &self,
+        py: Python<'py>,
+        name: &Bound<'py, PyAny>,
+        metadata: &Bound<'py, PyAny>,
+        protocols: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let profile = settings::profile(name, metadata, protocols)?;
+        let swarm = self.swarm()?.clone();
+        Bridge::get(py)?.future(py, async move { swarm.set_profile(profile).await })
+    }
+
+    /// Adds peers to those that are dialled while none of them is in the book.
+    fn add_bootstrap<'py>(
+        &self,
+        py: Python<'py>,
+        peers: Vec<Bound<'py, Bootstrap>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let peers = peers.iter().map(|peer| peer.get().0.clone()).collect();
+        let swarm = self.swarm()?.clone();
+        Bridge::get(py)?.future(py, async move { swarm.add_bootstrap(peers).await })
+    }
+
+    /// Says goodbye to the topic; subscriptions end.
+    fn leave<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let swarm = self.swarm()?.clone();
+        Bridge::get(py)?.future(py, async move {
+            swarm.leave().await;
+            Ok(())
+        })
+    }
+
+    /// Leaves the topic and closes the endpoint.
+    fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let node = self.0.get()?.clone();
+        Bridge::get(py)?.future(py, async move {
+            node.close().await;
+            Ok(())
+        })
+    }
+}

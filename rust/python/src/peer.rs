@@ -1,0 +1,196 @@
+//! `Peer`: a node record as a frozen Python value.
+
+use std::{
+    hash::{Hash, Hasher},
+    net::SocketAddr,
+    str::FromStr,
+    sync::Arc,
+};
+
+use iroh::{RelayUrl, TransportAddr};
+use iroh_gossip_discovery::{EndpointId, NodeRecord, Profile, Status};
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyDict, PyMappingProxy, PyTuple},
+};
+
+use crate::{error::invalid, extract};
+
+/// Another node of the topic, as it describes itself in the newest record that it signed.
+#[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Peer(pub(crate) Arc<NodeRecord>);
+
+impl Hash for Peer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0.id, self.0.sequence, self.0.boot_id).hash(state);
+    }
+}
+
+#[pymethods]
+impl Peer {
+    #[classattr]
+    fn __match_args__() -> (&'static str, &'static str) {
+        ("id", "name")
+    }
+
+    #[new]
+    #[pyo3(signature = (
+        id, name, *, addresses = None, metadata = None, protocols = None, sequence = None,
+        boot_id = None, expiration = None,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "one per field of the record")]
+    fn new(
+        py: Python<'_>,
+        id: &Bound<'_, PyAny>,
+        name: &Bound<'_, PyAny>,
+        addresses: Option<&Bound<'_, PyAny>>,
+        metadata: Option<&Bound<'_, PyAny>>,
+        protocols: Option<&Bound<'_, PyAny>>,
+        sequence: Option<&Bound<'_, PyAny>>,
+        boot_id: Option<&Bound<'_, PyAny>>,
+        expiration: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let id = extract::text("id", id)?;
+        let or_zero = |field, value: Option<_>| value.map_or(Ok(0), |v| extract::number(field, v));
+        Ok(Self(Arc::new(NodeRecord {
+            id: EndpointId::from_str(&id).map_err(|_| {
+                invalid(py, "id", &format!("{id:?} is not 64 lower-case hex digits"))
+            })?,
+            sequence: or_zero("sequence", sequence)?,
+            boot_id: or_zero("boot_id", boot_id)?,
+            profile: Profile {
+                name: extract::text("name", name)?,
+                metadata: metadata.map_or(Ok(Default::default()), extract::metadata)?,
+                protocols: protocols.map_or(Ok(Vec::new()), extract::protocols)?,
+            },
+            addresses: addresses.map_or(Ok(Vec::new()), |addresses| {
+                extract::list("addresses", "str", addresses, |field, value| {
+                    let text = extract::text(field, value)?;
+                    parse_address(&text).ok_or_else(|| {
+                        invalid(
+                            py,
+                            field,
+                            &format!("{text:?} is neither ip:port nor a relay's URL"),
+                        )
+                    })
+                })
+            })?,
+            status: Status::Alive,
+            expiration: expiration
+                .map_or(Ok(std::time::Duration::ZERO), |v| extract::seconds("expiration", v))?,
+        })))
+    }
+
+    /// The endpoint id: the peer's public key, proven by its signature, as 64 hex digits.
+    #[getter]
+    fn id(&self) -> String {
+        self.0.id.to_string()
+    }
+
+    /// The first ten digits of the id, to show beside a name.
+    #[getter]
+    fn fingerprint(&self) -> String {
+        self.0.id.fmt_short()
+    }
+
+    /// A label that the peer chose; several peers may share one.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.0.profile.name
+    }
+
+    /// Where the peer says it can be dialled, best first: `ip:port`, or a relay's URL.
+    #[getter]
+    fn addresses<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.0.addresses.iter().map(format_address))
+    }
+
+    /// The text that the peer announces, by key; read-only.
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMappingProxy>> {
+        Ok(PyMappingProxy::new(py, self.metadata_dict(py)?.as_mapping()))
+    }
+
+    /// The protocols (ALPNs) that the peer serves; bytes that are not UTF-8 as `\xff`.
+    #[getter]
+    fn protocols<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(
+            py,
+            self.0.profile.protocols.iter().map(|alpn| match std::str::from_utf8(alpn) {
+                Ok(text) => text.to_owned(),
+                Err(_) => alpn.escape_ascii().to_string(),
+            }),
+        )
+    }
+
+    /// The record's sequence number: of two records of one peer, the higher one holds.
+    #[getter]
+    fn sequence(&self) -> u64 {
+        self.0.sequence
+    }
+
+    /// Random for each process of the peer: another boot id, another life.
+    #[getter]
+    fn boot_id(&self) -> u64 {
+        self.0.boot_id
+    }
+
+    /// How long, in seconds, the record is kept without a newer one.
+    #[getter]
+    fn expiration(&self) -> f64 {
+        self.0.expiration.as_secs_f64()
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let mut text = format!(
+            "Peer(name={}, id='{}…', addresses={}",
+            self.name().into_pyobject(py)?.repr()?,
+            self.fingerprint(),
+            self.addresses(py)?.repr()?,
+        );
+        if !self.0.profile.metadata.is_empty() {
+            text += &format!(", metadata={}", self.metadata_dict(py)?.repr()?);
+        }
+        if !self.0.profile.protocols.is_empty() {
+            text += &format!(", protocols={}", self.protocols(py)?.repr()?);
+        }
+        Ok(text + ")")
+    }
+
+    fn __getnewargs_ex__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<((String, &str), Bound<'py, PyDict>)> {
+        let fields = PyDict::new(py);
+        fields.set_item("addresses", self.addresses(py)?)?;
+        fields.set_item("metadata", self.metadata_dict(py)?)?;
+        let protocols = self.0.profile.protocols.iter().map(|alpn| PyBytes::new(py, alpn));
+        fields.set_item("protocols", PyTuple::new(py, protocols)?)?;
+        fields.set_item("sequence", self.sequence())?;
+        fields.set_item("boot_id", self.boot_id())?;
+        fields.set_item("expiration", self.expiration())?;
+        Ok(((self.id(), self.name()), fields))
+    }
+}
+
+impl Peer {
+    fn metadata_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        (&self.0.profile.metadata).into_pyobject(py)
+    }
+}
+
+fn format_address(address: &TransportAddr) -> String {
+    match address {
+        TransportAddr::Ip(address) => address.to_string(),
+        TransportAddr::Relay(url) => url.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn parse_address(text: &str) -> Option<TransportAddr> {
+    if let Ok(address) = SocketAddr::from_str(text) {
+        return Some(TransportAddr::Ip(address));
+    }
+    RelayUrl::from_str(text).ok().map(TransportAddr::Relay)
+}

@@ -1,0 +1,106 @@
+//! `Settings`: all that a node is started with, checked before anything opens.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use iroh::SecretKey;
+use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder, Profile, Topic, TopicId};
+use pyo3::{prelude::*, types::PyBytes};
+
+use crate::{bootstrap::Bootstrap, bridge::Bridge, config, error::raise, extract, node::Node};
+
+/// What a node is started with.
+#[pyclass(frozen, module = "iroh_gossip_discovery._core")]
+pub(crate) struct Settings {
+    topic: Topic,
+    profile: Profile,
+    secret_key: Option<SecretKey>,
+    state_dir: Option<PathBuf>,
+    config: Config,
+}
+
+impl Settings {
+    pub(crate) fn topic_id(&self) -> TopicId {
+        self.topic.id()
+    }
+}
+
+#[pymethods]
+impl Settings {
+    #[new]
+    #[allow(clippy::too_many_arguments, reason = "one per argument of the Python class")]
+    fn new(
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        topic: &Bound<'_, PyAny>,
+        metadata: &Bound<'_, PyAny>,
+        protocols: &Bound<'_, PyAny>,
+        secret_key: &Bound<'_, PyAny>,
+        state_dir: Option<PathBuf>,
+        config: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let profile = profile(name, metadata, protocols)?;
+        let topic = Topic::new(&extract::text("topic", topic)?).map_err(|e| raise(py, e))?;
+        let secret_key = if secret_key.is_none() {
+            None
+        } else {
+            Some(SecretKey::from_bytes(&extract::secret_key(secret_key)?))
+        };
+        Ok(Self { topic, profile, secret_key, state_dir, config: config::extract(config)? })
+    }
+
+    /// A copy of the metadata.
+    #[getter]
+    fn metadata(&self) -> BTreeMap<String, String> {
+        self.profile.metadata.clone()
+    }
+
+    /// A copy of the protocols.
+    #[getter]
+    fn protocols<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        self.profile.protocols.iter().map(|alpn| PyBytes::new(py, alpn)).collect()
+    }
+
+    /// Binds an endpoint and joins the topic; waits for no peer.
+    fn start<'py>(
+        &self,
+        py: Python<'py>,
+        bootstrap: Vec<Bound<'py, Bootstrap>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut builder = GossipDiscoveryBuilder::new(&self.profile.name, self.topic.name())
+            .config(self.config.clone())
+            .metadata(self.profile.metadata.clone())
+            .protocols(self.profile.protocols.clone())
+            .bootstrap(bootstrap.iter().map(|peer| peer.get().0.clone()).collect());
+        if let Some(key) = &self.secret_key {
+            builder = builder.secret_key(key.clone());
+        }
+        if let Some(path) = &self.state_dir {
+            builder = builder.state_dir(path);
+        }
+        Bridge::get(py)?.future(py, async move { builder.build().await.map(Node::new) })
+    }
+}
+
+/// Checks what a node would say of itself.
+#[pyfunction]
+pub(crate) fn check_profile(
+    name: &Bound<'_, PyAny>,
+    metadata: &Bound<'_, PyAny>,
+    protocols: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    profile(name, metadata, protocols).map(drop)
+}
+
+pub(crate) fn profile(
+    name: &Bound<'_, PyAny>,
+    metadata: &Bound<'_, PyAny>,
+    protocols: &Bound<'_, PyAny>,
+) -> PyResult<Profile> {
+    let profile = Profile {
+        name: extract::text("name", name)?,
+        metadata: extract::metadata(metadata)?,
+        protocols: extract::protocols(protocols)?,
+    };
+    profile.validate().map_err(|error| raise(name.py(), error.into()))?;
+    Ok(profile)
+}
