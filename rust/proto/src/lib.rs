@@ -13,6 +13,8 @@ mod id;
 mod links;
 mod overlay;
 mod record;
+#[doc(hidden)]
+pub mod samples;
 mod state;
 mod sync;
 mod timers;

@@ -1,0 +1,112 @@
+//! One message of each kind from the real encoders, for the tests that validate them against
+//! `docs/wire.cddl` and with an independent implementation.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use iroh_base::TransportAddr;
+
+use crate::{
+    id::{EndpointId, TopicId},
+    record::{NodeRecord, Profile, SignedRecord, Status},
+    wire::{Entry, Frame, Hello, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn, encode_content},
+};
+
+/// The topic of all samples.
+///
+/// # Panics
+/// Never: the name is a good one.
+#[must_use]
+pub fn topic() -> TopicId {
+    TopicId::from_name("samples").expect("a good name")
+}
+
+/// A record with every field, signed by a key that `number` gives.
+///
+/// # Panics
+/// Never: the fields are within their limits.
+#[must_use]
+pub fn record(number: u8, status: Status) -> SignedRecord {
+    let key = SigningKey::from_bytes(&[number; 32]);
+    let addresses: [TransportAddr; 3] = [
+        TransportAddr::Relay("https://relay.example/".parse().expect("a URL")),
+        TransportAddr::Ip("192.0.2.7:4433".parse().expect("an address")),
+        TransportAddr::Ip("[2001:db8::7]:4433".parse().expect("an address")),
+    ];
+    let record = NodeRecord {
+        id: EndpointId::from_bytes(key.verifying_key().to_bytes()),
+        sequence: 1_800_000_000_000_000 + u64::from(number),
+        boot_id: u64::MAX - u64::from(number),
+        profile: Profile {
+            name: format!("räuber-{number}"),
+            metadata: BTreeMap::from([
+                ("role".into(), "cache".into()),
+                ("z".into(), String::new()),
+                ("zone".into(), "eu".into()),
+            ]),
+            protocols: vec![b"chat/1".to_vec()],
+        },
+        addresses: addresses.to_vec(),
+        status,
+        expiration: Duration::from_secs(900),
+    };
+    SignedRecord::sign(&key, &topic(), record).expect("a good record")
+}
+
+/// The name and the bytes of one frame of each type, of records and of a broadcast's content.
+#[must_use]
+pub fn all() -> Vec<(&'static str, Bytes)> {
+    let alive = record(1, Status::Alive).bytes().clone();
+    let left = record(2, Status::Left).bytes().clone();
+    let content = encode_content([&alive, &left]);
+    let hello = Hello { min_version: 1, max_version: 1, boot_id: 7, features: 0 };
+    let overlay = TopicFrame::Overlay;
+    let id = |byte| EndpointId::from_bytes([byte; 32]);
+    let sync = SyncFrame {
+        session: 3,
+        from_initiator: true,
+        attached: false,
+        turn: Turn::Yours,
+        ranges: vec![
+            Range { end: Some(id(1)), what: RangeContent::Skip },
+            Range { end: Some(id(2)), what: RangeContent::Fingerprint { hash: [9; 16], count: 40 } },
+            Range { end: None, what: RangeContent::List(vec![(id(3), 5), (id(4), 6)]) },
+        ],
+        entries: vec![Entry { record: alive.clone(), age_ms: 1500 }],
+        wants: vec![id(5)],
+    };
+    let frames = [
+        ("open", TopicFrame::Open(topic())),
+        ("closed", TopicFrame::Closed),
+        ("join", overlay(OverlayFrame::Join(alive.clone()))),
+        ("forward-join", overlay(OverlayFrame::ForwardJoin { ttl: 6, record: alive.clone() })),
+        ("neighbor", overlay(OverlayFrame::Neighbor { high: true, record: alive.clone() })),
+        ("disconnect", overlay(OverlayFrame::Disconnect { alive: true })),
+        ("gossip", overlay(OverlayFrame::Gossip { round: Some(2), content: content.clone() })),
+        ("gossip-neighbours", overlay(OverlayFrame::Gossip { round: None, content: content.clone() })),
+        ("prune", overlay(OverlayFrame::Prune)),
+        ("graft", overlay(OverlayFrame::Graft { id: Some([8; 32]), round: 1 })),
+        ("graft-link", overlay(OverlayFrame::Graft { id: None, round: 1 })),
+        ("ihave", overlay(OverlayFrame::IHave(vec![([8; 32], 1), ([9; 32], 2)]))),
+        ("push", TopicFrame::Push(vec![alive.clone(), left.clone()])),
+        ("attached", TopicFrame::Attached),
+        ("leave", TopicFrame::Leave(left.clone())),
+        ("leave-ack", TopicFrame::LeaveAck(1_800_000_000_000_002)),
+        ("sync", TopicFrame::Sync(sync)),
+        ("busy", TopicFrame::Busy(vec![alive.clone()])),
+    ];
+    let frames = frames.into_iter().map(|(name, frame)| (name, Frame::Topic(0, frame).encode()));
+    [("record-alive", alive), ("record-left", left), ("content", content), ("hello", Frame::Hello(hello).encode())]
+        .into_iter()
+        .chain(frames)
+        .collect()
+}
+
+/// Whether bytes decode as a frame of this version.
+///
+/// # Errors
+/// As a link would see them, before it closes.
+pub fn decode(bytes: &[u8]) -> Result<bool, crate::Error> {
+    Frame::decode(bytes).map(|frame| frame.is_some())
+}
