@@ -1,0 +1,294 @@
+//! How long until every node knows every other, and what an idle swarm sends: real nodes, real QUIC
+//! on loopback, each with its own endpoint, links and address book. Every node verifies every
+//! signature itself; the nodes of one process share nothing but the runtime's threads.
+//!
+//! ```text
+//! cargo run --release -p iroh-gossip-discovery --example convergence             # the tables
+//! cargo run --release -p iroh-gossip-discovery --example convergence -- --runs 5 --nodes 10,50
+//! cargo run --release -p iroh-gossip-discovery --example convergence -- --idle 100   # root: netns
+//! ```
+//!
+//! All nodes start at once with node 0 as bootstrap peer. Binding their endpoints is counted in.
+
+use std::{
+    error::Error,
+    future::Future,
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use iroh_gossip_discovery::{Bootstrap, Config, GossipDiscoveryBuilder, Node};
+use tokio::time::timeout;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// A run that takes longer is reported as incomplete.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What was asked for on the command line.
+struct Options {
+    runs: usize,
+    nodes: Vec<usize>,
+    processes: usize,
+    idle: Option<usize>,
+    settle: Duration,
+    window: Duration,
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "--child") {
+        return run(child(&arguments[1..]));
+    }
+    let options = parse(&arguments)?;
+    match options.idle {
+        Some(nodes) if std::env::var_os("IN_NETNS").is_some() => run(idle(nodes, &options)),
+        Some(_) => in_network_namespace(&arguments),
+        None => {
+            println!("| nodes | median s | worst s | complete |\n|---|---|---|---|");
+            for &nodes in &options.nodes {
+                report(&format!("{nodes} in one process"), options.runs, || {
+                    run(one_process(nodes))
+                })?;
+            }
+            if options.processes > 1 {
+                report(&format!("{} processes", options.processes), options.runs, || {
+                    processes(options.processes)
+                })?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn parse(arguments: &[String]) -> Result<Options> {
+    let mut options = Options {
+        runs: 20,
+        nodes: vec![10, 50, 100, 200],
+        processes: 10,
+        idle: None,
+        settle: Duration::from_secs(300),
+        window: Duration::from_secs(60),
+    };
+    let mut rest = arguments.iter();
+    while let Some(name) = rest.next() {
+        let value = rest.next().ok_or_else(|| format!("{name} needs a value"))?;
+        match name.as_str() {
+            "--runs" => options.runs = value.parse::<usize>()?.max(1),
+            "--nodes" => {
+                options.nodes = value
+                    .split(',')
+                    .filter(|n| !n.is_empty())
+                    .map(str::parse)
+                    .collect::<std::result::Result<_, _>>()?;
+            }
+            "--processes" => options.processes = value.parse()?,
+            "--idle" => options.idle = Some(value.parse()?),
+            "--settle" => options.settle = Duration::from_secs(value.parse()?),
+            "--window" => options.window = Duration::from_secs(value.parse()?),
+            _ => return Err(format!("{name} is not known; see the head of this file").into()),
+        }
+    }
+    Ok(options)
+}
+
+/// A runtime for each run: nothing is left over from the one before.
+fn run<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(task);
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    done
+}
+
+/// Prints one row of the table.
+fn report(
+    what: &str,
+    runs: usize,
+    mut one: impl FnMut() -> Result<Option<Duration>>,
+) -> Result<()> {
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        times.extend(one()?);
+    }
+    times.sort();
+    let seconds = |time: Option<&Duration>| {
+        time.map_or_else(|| "–".to_owned(), |time| format!("{:.3}", time.as_secs_f64()))
+    };
+    let (median, worst) = (seconds(times.get(times.len() / 2)), seconds(times.last()));
+    println!("| {what} | {median} | {worst} | {} of {runs} |", times.len());
+    std::io::stdout().flush()?;
+    Ok(())
+}
+
+/// From before the first bind until the last book is full; `None` if it never was.
+async fn one_process(nodes: usize) -> Result<Option<Duration>> {
+    let start = Instant::now();
+    let (nodes, full) = start_nodes(nodes, Config::local()).await?;
+    join_all(nodes.iter().map(|node| node.close())).await;
+    Ok(full.map(|full| full - start))
+}
+
+/// Starts nodes at once, and gives the moment when the last book was full.
+async fn start_nodes(count: usize, config: Config) -> Result<(Vec<Node>, Option<Instant>)> {
+    let builder = move |number: usize| {
+        GossipDiscoveryBuilder::new(format!("node-{number}"), "convergence").config(config.clone())
+    };
+    let seed = builder(0).build().await?;
+    let ticket = Bootstrap::from(seed.swarm.ticket());
+    let builder = Arc::new(builder);
+    let others = (1..count).map(|number| {
+        let (builder, ticket) = (builder.clone(), ticket.clone());
+        tokio::spawn(async move {
+            let node = builder(number).bootstrap(vec![ticket]).build().await?;
+            let full = full_book(&node, count - 1).await;
+            Ok::<_, iroh_gossip_discovery::Error>((node, full))
+        })
+    });
+    let others: Vec<_> = others.collect();
+    let mut last = full_book(&seed, count - 1).await;
+    let mut nodes = vec![seed];
+    for other in others {
+        let (node, full) = other.await??;
+        last = last.zip(full).map(|(a, b)| a.max(b));
+        nodes.push(node);
+    }
+    Ok((nodes, last))
+}
+
+/// Waits until a node's book holds so many others.
+async fn full_book(node: &Node, others: usize) -> Option<Instant> {
+    let (_, mut events) = node.swarm.subscribe();
+    timeout(PATIENCE, async {
+        loop {
+            events.drain(usize::MAX);
+            if node.swarm.book().len() >= others {
+                return Instant::now();
+            }
+            events.ready().await;
+        }
+    })
+    .await
+    .ok()
+}
+
+/// One node in a process of its own: prints its ticket, then a line once its book is full, and ends
+/// when its standard input does.
+async fn child(arguments: &[String]) -> Result<()> {
+    let [name, others, bootstrap @ ..] = arguments else {
+        return Err("--child needs a name and a number".into());
+    };
+    let peers = bootstrap.iter().map(|text| text.parse()).collect::<std::result::Result<_, _>>()?;
+    let node = GossipDiscoveryBuilder::new(name.as_str(), "convergence")
+        .config(Config::local())
+        .bootstrap(peers)
+        .build()
+        .await?;
+    println!("{}", node.swarm.ticket());
+    if full_book(&node, others.parse()?).await.is_some() {
+        println!("full");
+    }
+    tokio::task::spawn_blocking(|| std::io::stdin().lock().lines().count()).await?;
+    node.close().await;
+    Ok(())
+}
+
+/// From the last spawn until the last process says that its book is full.
+fn processes(count: usize) -> Result<Option<Duration>> {
+    let spawn = |number: usize, ticket: Option<&str>| -> Result<_> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--child", &format!("node-{number}"), &(count - 1).to_string()])
+            .args(ticket)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let lines = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();
+        Ok((child, lines))
+    };
+    let mut seed = spawn(0, None)?;
+    let ticket = seed.1.next().ok_or("the first process gave no ticket")??;
+    let mut children = Vec::from([seed]);
+    for number in 1..count {
+        children.push(spawn(number, Some(&ticket))?);
+    }
+    let spawned = Instant::now();
+    // Whoever is read late has been full for longer: the moment of the last one is what counts.
+    let waiting: Vec<_> = children
+        .into_iter()
+        .map(|(child, mut lines)| {
+            std::thread::spawn(move || -> (Child, Option<Instant>) {
+                let full = lines.any(|line| line.is_ok_and(|line| line == "full"));
+                (child, full.then(Instant::now))
+            })
+        })
+        .collect();
+    let mut last = Some(spawned);
+    for waiter in waiting {
+        let (mut child, full) = waiter.join().map_err(|_| "a reader panicked")?;
+        last = last.zip(full).map(|(a, b)| a.max(b));
+        drop(child.stdin.take());
+        child.wait()?;
+    }
+    Ok(last.map(|last| last - spawned))
+}
+
+/// What an idle swarm sends: all of loopback's bytes in a namespace where nobody else talks.
+async fn idle(nodes: usize, options: &Options) -> Result<()> {
+    let config = Config { mdns: false, bind: Config::local().bind, ..Config::lan() };
+    let (running, full) = start_nodes(nodes, config).await?;
+    println!("{nodes} nodes, lan timers, books full: {}", full.is_some());
+    tokio::time::sleep(options.settle).await;
+    let before = sent_bytes()?;
+    tokio::time::sleep(options.window).await;
+    let after = sent_bytes()?;
+    let divisor = options.window.as_secs_f64() * f64::from(u32::try_from(nodes)?);
+    println!(
+        "| idle after s | window s | sent B/s per node | packets/s per node |\n|---|---|---|---|"
+    );
+    println!(
+        "| {} | {} | {:.0} | {:.2} |",
+        options.settle.as_secs(),
+        options.window.as_secs(),
+        per(after.bytes - before.bytes, divisor),
+        per(after.packets - before.packets, divisor),
+    );
+    let full = running.iter().filter(|node| node.swarm.book().len() + 1 == nodes).count();
+    println!("books full at the end: {full} of {nodes}");
+    join_all(running.iter().map(|node| node.close())).await;
+    Ok(())
+}
+
+struct Sent {
+    bytes: u64,
+    packets: u64,
+}
+
+/// The transmit counters of the loopback interface.
+fn sent_bytes() -> Result<Sent> {
+    let text = std::fs::read_to_string("/proc/net/dev")?;
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("lo:"));
+    let fields: Vec<u64> = line
+        .ok_or("no loopback interface")?
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<std::result::Result<_, _>>()?;
+    Ok(Sent { bytes: fields[8], packets: fields[9] })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counters of minutes are far below 2^52")]
+fn per(count: u64, divisor: f64) -> f64 {
+    count as f64 / divisor
+}
+
+/// Runs this program again where loopback carries nobody else's bytes.
+fn in_network_namespace(arguments: &[String]) -> Result<()> {
+    let status = Command::new("unshare")
+        .args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe()?)
+        .args(arguments)
+        .env("IN_NETNS", "1")
+        .status()?;
+    if status.success() { Ok(()) } else { Err("the run in a network namespace failed".into()) }
+}
