@@ -225,10 +225,17 @@ fn processes(count: usize) -> Result<Option<Duration>> {
         })
         .collect();
     let mut last = Some(spawned);
+    let mut children = Vec::new();
     for waiter in waiting {
-        let (mut child, full) = waiter.join().map_err(|_| "a reader panicked")?;
+        let (child, full) = waiter.join().map_err(|_| "a reader panicked")?;
         last = last.zip(full).map(|(a, b)| a.max(b));
+        children.push(child);
+    }
+    // Only now may one leave.
+    for child in &mut children {
         drop(child.stdin.take());
+    }
+    for mut child in children {
         child.wait()?;
     }
     Ok(last.map(|last| last - spawned))
