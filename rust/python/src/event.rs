@@ -1,7 +1,7 @@
 //! What happens in a topic, as frozen Python values that match, pickle and compare.
 
 use iroh_gossip_discovery::{Event, LostReason};
-use pyo3::{IntoPyObjectExt, prelude::*};
+use pyo3::{IntoPyObjectExt, prelude::*, types::PyTuple};
 
 use crate::peer::Peer;
 
@@ -53,7 +53,9 @@ macro_rules! plain_event {
         #[pymethods]
         impl $name {
             #[classattr]
-            fn __match_args__() -> () {}
+            fn __match_args__(py: Python<'_>) -> Bound<'_, PyTuple> {
+                PyTuple::empty(py)
+            }
 
             #[new]
             fn new() -> Self {
@@ -66,7 +68,9 @@ macro_rules! plain_event {
             }
 
             #[allow(clippy::unused_self, reason = "a method in Python")]
-            fn __getnewargs__(&self) -> () {}
+            fn __getnewargs__<'py>(&self, py: Python<'py>) -> Bound<'py, PyTuple> {
+                PyTuple::empty(py)
+            }
         }
     };
 }

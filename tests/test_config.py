@@ -1,0 +1,121 @@
+"""A configuration is checked when it is made, and its errors name the field."""
+
+import dataclasses
+import pickle
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iroh_gossip_discovery import Config, ConfigFields, ConfigurationError
+
+DURATIONS = [
+    "idle_timeout",
+    "keep_alive",
+    "connect_timeout",
+    "expiration",
+    "sync_interval_min",
+    "sync_interval_max",
+    "far_sync_interval",
+    "link_idle",
+    "redial_min",
+    "redial_max",
+    "leave_timeout",
+]
+COUNTS = ["event_buffer", "capacity", "neighbours", "concurrent_syncs"]
+
+
+def overridden(**fields: object) -> Config:
+    return Config.local(**fields)  # type: ignore[arg-type]
+
+
+def test_every_field_can_be_overridden_in_a_preset() -> None:
+    assert set(ConfigFields.__annotations__) == {f.name for f in dataclasses.fields(Config)}
+
+
+def test_the_presets_differ_in_their_reach() -> None:
+    local, lan, internet = Config.local(), Config.lan(), Config.internet()
+    assert local.bind == ("127.0.0.1:0",)
+    assert (local.mdns, local.relay, local.dns) == (False, False, False)
+    assert (lan.mdns, lan.relay, lan.dns) == (True, False, False)
+    assert (internet.mdns, internet.relay, internet.dns) == (True, True, True)
+
+
+def test_a_configuration_is_a_value() -> None:
+    config = Config.local(expiration=10, bind=["127.0.0.1:4433"])
+    assert config.bind == ("127.0.0.1:4433",)
+    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301  # made here
+    assert hash(dataclasses.replace(config)) == hash(config)
+    assert dataclasses.replace(config, expiration=None).expiration is None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.expiration = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("field", DURATIONS)
+@pytest.mark.parametrize(
+    "value", [-1, -1e-9, float("nan"), float("inf"), -float("inf"), 1e300, 10**400]
+)
+def test_an_impossible_duration_is_refused_by_name(field: str, value: float) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{field} ") as caught:
+        overridden(**{field: value})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("field", COUNTS)
+@pytest.mark.parametrize("value", [-1, 0, 10**12, 2**64])
+def test_an_impossible_count_is_refused_by_name(field: str, value: int) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{field} "):
+        overridden(**{field: value})
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Config)])
+@pytest.mark.parametrize("value", ["text", b"bytes", object(), 3 + 4j])
+def test_a_wrong_type_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(TypeError, match=rf"^{field} must be "):
+        overridden(**{field: value})
+
+
+@pytest.mark.parametrize("field", [*DURATIONS, *COUNTS])
+def test_a_bool_is_no_number(field: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{field} must be "):
+        overridden(**{field: True})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"bind": []}, "bind must name at least one"),
+        ({"bind": ["127.0.0.1:0", "127.0.0.2:0"]}, "bind must name at most one IPv4"),
+        ({"bind": ["localhost:1"]}, r"bind\[0\] \"localhost:1\" is not ip:port"),
+        ({"bind": ["127.0.0.1:70000"]}, r"bind\[0\] "),
+        ({"relay_urls": ["https://relay.example"]}, "relay_urls are given, but relay is off"),
+        ({"relay": True, "relay_urls": ["no url"]}, r"relay_urls\[0\] \"no url\" is not a URL"),
+        ({"keep_alive": 2.0, "idle_timeout": 3.0}, "keep_alive must be"),
+        ({"redial_min": 5.0, "redial_max": 1.0}, "redial_max must be"),
+        ({"expiration": 0.5}, "expiration must be 1 s"),
+    ],
+)
+def test_a_contradiction_is_refused_by_name(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{message}"):
+        overridden(**fields)
+
+
+@pytest.mark.parametrize("preset", ["local", "lan", "internet"])
+def test_every_preset_checks_its_overrides(preset: Literal["local", "lan", "internet"]) -> None:
+    with pytest.raises(ConfigurationError, match="^capacity "):
+        getattr(Config, preset)(capacity=0)
+
+
+@given(
+    field=st.sampled_from(DURATIONS),
+    value=st.floats() | st.integers() | st.none() | st.text() | st.booleans(),
+)
+def test_any_value_is_taken_or_refused_by_name(field: str, value: object) -> None:
+    try:
+        config = overridden(**{field: value})
+    except (ConfigurationError, TypeError) as error:
+        # A limit may be that of a field that depends on this one.
+        assert str(error).split()[0] in {*DURATIONS}  # noqa: PT017  # refusal is one of two ends
+    else:
+        assert getattr(config, field) == value
