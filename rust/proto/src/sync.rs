@@ -165,7 +165,8 @@ impl Session {
                 entries: self.next_entries(book, now),
                 wants: self.next_wants(),
             };
-            asks |= !frame.ranges.is_empty() || !frame.wants.is_empty();
+            // Records are confirmed, so that a busy end knows which of its syncs are still going on.
+            asks |= !(frame.ranges.is_empty() && frame.wants.is_empty() && frame.entries.is_empty());
             let pending =
                 !self.ranges.is_empty() || !self.entries.is_empty() || !self.wants.is_empty();
             frame.turn = match (pending, frames.len() + 1 < TURN_FRAMES) {

@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use iroh_base::TransportAddr;
 use iroh_gossip_discovery_proto::{
-    CloseCode, Config, EndpointId, InEvent, Lane, LinkEnd, LinkId, OutEvent, Profile, TopicEvent,
-    TopicId, TopicOptions,
+    CloseCode, Config, EndpointId, InEvent, Lane, LinkEnd, LinkId, OutEvent, Profile, TopicId,
+    TopicOptions,
 };
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 use sha2::{Digest, Sha256};
@@ -71,6 +71,8 @@ pub struct Network {
     by_id: BTreeMap<EndpointId, usize>,
     cut: BTreeSet<(usize, usize)>,
     trace: Sha256,
+    /// Whether a node told its application something since it was last looked at.
+    told: bool,
 }
 
 impl Network {
@@ -95,6 +97,7 @@ impl Network {
             by_id: BTreeMap::new(),
             cut: BTreeSet::new(),
             trace: Sha256::new(),
+            told: false,
         }
     }
 
@@ -175,11 +178,13 @@ impl Network {
         }
     }
 
-    /// Runs until `done` says so, or `limit` of virtual time has passed: whether it was done.
+    /// Runs until `done` says so, or `limit` of virtual time has passed: whether it was done. It is
+    /// asked whenever an application would have seen something.
     pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
         let end = self.now + limit;
+        self.told = true;
         loop {
-            if done(self) {
+            if std::mem::take(&mut self.told) && done(self) {
                 return true;
             }
             match self.queue.first_key_value() {
@@ -210,6 +215,27 @@ impl Network {
             node.book.len() + 1 == up.len()
                 && node.book.iter().all(|(id, record)| up.get(id) == Some(&Some(record)))
         })
+    }
+
+    /// Open connections between two nodes.
+    #[must_use]
+    pub fn connections(&self, a: usize, b: usize) -> usize {
+        let joins = |wire: &&Wire| {
+            (wire.dialler, wire.acceptor) == (a, b) || (wire.dialler, wire.acceptor) == (b, a)
+        };
+        self.wires.values().filter(joins).filter(|wire| wire.open == (true, true)).count()
+    }
+
+    /// Breaks one of the open connections, chosen by the seed: both ends hear that it was lost.
+    pub fn break_a_connection(&mut self) {
+        let open: Vec<_> =
+            self.wires.iter().filter(|(_, wire)| wire.open == (true, true)).map(|(id, _)| *id).collect();
+        if !open.is_empty() {
+            let link = open[self.rng.random_range(0..open.len())];
+            for to_dialler in [true, false] {
+                self.push(self.now, Happening::Closed { link, to_dialler, end: LinkEnd::Lost });
+            }
+        }
     }
 
     fn push(&mut self, at: Instant, happening: Happening) {
@@ -360,10 +386,10 @@ impl Network {
             OutEvent::ReserveSequences(below) => {
                 self.feed(number, InEvent::SequencesReserved(below));
             }
-            OutEvent::Topic(_, TopicEvent::Closed) => {
-                self.nodes[number].on_event(TopicEvent::Closed, self.now);
+            OutEvent::Topic(_, event) => {
+                self.told = true;
+                self.nodes[number].on_event(event, self.now);
             }
-            OutEvent::Topic(_, event) => self.nodes[number].on_event(event, self.now),
             OutEvent::Dropped { what, .. } => {
                 *self.nodes[number].dropped.entry(what).or_default() += 1;
             }

@@ -41,7 +41,7 @@ impl Topic {
             if peer == self.me {
                 continue;
             }
-            let fresh = Bootstrap { addresses: Vec::new(), attempts: 0, next: cx.now };
+            let fresh = Bootstrap { addresses: Vec::new(), attempts: 0, next: cx.now, lost: false };
             let entry = self.bootstrap.entry(peer).or_insert(fresh);
             if entry.addresses != addresses {
                 entry.addresses = addresses;
@@ -110,7 +110,7 @@ impl Topic {
         let mut due = Vec::new();
         let mut next = None;
         for (peer, bootstrap) in &mut self.bootstrap {
-            if self.book.get(peer).is_some() {
+            if self.book.get(peer).is_some() && !bootstrap.lost {
                 continue;
             }
             if bootstrap.next <= cx.now {
@@ -227,8 +227,9 @@ impl Topic {
         if known.is_some_and(|session| session.number == frame.session && session.link == link) {
             return true;
         }
-        let busy = self.sessions.keys().filter(|(_, initiator)| !initiator).count();
-        if busy >= self.config.concurrent_syncs && known.is_none() {
+        let of_newcomer = |(peer, initiator): &&(EndpointId, bool)| !initiator && self.newcomers.contains_key(peer);
+        let busy = self.sessions.keys().filter(of_newcomer).count();
+        if !frame.attached && known.is_none() && busy >= self.config.concurrent_syncs {
             let without = BTreeSet::from([peer]);
             let members = self.random_members(BUSY_MEMBERS, &without, cx);
             let records = members

@@ -87,6 +87,9 @@ impl Topic {
             self.found.remove(&id);
         }
         if applied.is_news() {
+            if let Some(bootstrap) = self.bootstrap.get_mut(&id) {
+                bootstrap.lost = false;
+            }
             self.push_on(id, cx);
         }
         Ok((id, applied))

@@ -38,6 +38,8 @@ struct Bootstrap {
     addresses: Vec<TransportAddr>,
     attempts: u32,
     next: Instant,
+    /// Its link broke and nothing new was heard of it since: it may have started anew.
+    lost: bool,
 }
 
 /// Whether any member is linked, as the application was told.
@@ -225,6 +227,14 @@ impl Topic {
             tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), ?end, "link down");
         }
         self.forget_partner(peer, cx);
+        if let Some(bootstrap) = self.bootstrap.get_mut(&peer)
+            && matches!(end, LinkEnd::TimedOut | LinkEnd::Lost)
+        {
+            bootstrap.lost = true;
+            bootstrap.attempts = 0;
+            bootstrap.next = cx.now + Duration::from_secs(1);
+            self.timers.set_by(Timer::Redial, bootstrap.next);
+        }
     }
 
     /// A peer does not speak of this topic any more.
@@ -257,6 +267,9 @@ impl Topic {
     pub(crate) fn opened(&mut self, peer: EndpointId, cx: &mut Context) {
         if !self.linked.insert(peer) {
             return;
+        }
+        if let Some(bootstrap) = self.bootstrap.get_mut(&peer) {
+            bootstrap.lost = false;
         }
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.timers.clear(Timer::Isolation);
@@ -297,6 +310,11 @@ impl Topic {
                 self.forget_partner(peer, cx);
             }
             TopicFrame::LeaveAck(sequence) => self.leave_acknowledged(peer, Some(sequence), cx),
+            TopicFrame::Leave(record) => {
+                self.on_leave(&record, peer, cx);
+                // Who leaves at the same time need not hear of it.
+                self.leave_acknowledged(peer, None, cx);
+            }
             _ if self.leaving.is_some() => {}
             TopicFrame::Overlay(frame) => self.on_overlay(peer, frame, cx),
             TopicFrame::Push(records) => {
@@ -305,7 +323,6 @@ impl Topic {
             TopicFrame::Attached => {
                 self.newcomers.remove(&peer);
             }
-            TopicFrame::Leave(record) => self.on_leave(&record, peer, cx),
             TopicFrame::Sync(frame) => self.on_sync(peer, link, frame, cx),
             TopicFrame::Busy(records) => self.on_busy(&records, peer, cx),
         }
