@@ -149,13 +149,14 @@ impl Actor {
                 timer.as_mut().reset(due);
             }
             tokio::select! {
-                command = commands.recv(), if commands_open => match command {
-                    Some(command) => self.command(command),
-                    None => {
+                command = commands.recv(), if commands_open => {
+                    if let Some(command) = command {
+                        self.command(command);
+                    } else {
                         commands_open = false;
                         self.shutdown();
                     }
-                },
+                }
                 Some(input) = inputs.recv() => {
                     self.input(input);
                     let mut handled = 1;
@@ -169,7 +170,7 @@ impl Actor {
                 }
                 () = timer.as_mut(), if due.is_some() => self.timer(),
                 Ok(address) = addresses.updated() => self.set_addresses(&address),
-                _ = endpoint_closed.as_mut() => break,
+                () = endpoint_closed.as_mut() => break,
             }
         }
         drop(inputs);
@@ -216,7 +217,7 @@ impl Actor {
         match command {
             Command::Join { topic, options, reply } => self.join(topic, *options, reply),
             Command::SetProfile { topic, profile, reply } => {
-                self.set_profile(topic, profile, reply)
+                self.set_profile(topic, profile, reply);
             }
             Command::AddBootstrap { topic, peers, reply } => {
                 let _ = reply.send(self.add_bootstrap(topic, &peers));
@@ -375,6 +376,7 @@ impl Actor {
         self.next_link += 1;
         let (link, task) = Link::new(id, connection, self.inputs.clone());
         self.links.insert(id, link);
+        self.counters.link_opened();
         self.tasks.spawn(task);
         debug!(link = id.0, peer = %peer.fmt_short(), dialled, "link opened");
         self.handle_own(InEvent::LinkOpened { link: id, peer, dialled });
@@ -382,6 +384,7 @@ impl Actor {
 
     fn link_closed(&mut self, id: LinkId, end: LinkEnd) {
         if let Some(link) = self.links.remove(&id) {
+            self.counters.link_closed();
             debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
             self.handle_own(InEvent::LinkClosed(id, end));
         }
@@ -418,6 +421,7 @@ impl Actor {
                 if link.send(lane, frame).is_err() {
                     debug!(link = id.0, peer = %link.peer.fmt_short(), ?lane, "queue full");
                     link.close(CloseCode::Overflow);
+                    self.counters.dropped("links with a full queue", Some(link.peer));
                 }
             }
             OutEvent::Close(id, code) => {
@@ -500,7 +504,6 @@ impl Actor {
 
     fn topic_event(&mut self, topic: TopicId, event: TopicEvent) {
         let Some(joined) = self.topics.get_mut(&topic) else { return };
-        joined.log(&event);
         joined.shared.apply(&event);
         match event {
             TopicEvent::Announced(record) => joined.announced(&record),

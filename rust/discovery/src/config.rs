@@ -159,11 +159,12 @@ mod tests {
 
     #[test]
     fn an_error_names_the_field() {
-        let cases: [(&str, fn(&mut Config)); 9] = [
+        type Change = fn(&mut Config);
+        let cases: [(&str, Change); 9] = [
             ("capacity", |c| c.protocol.capacity = 0),
             ("bind", |c| c.bind.clear()),
             ("bind", |c| {
-                c.bind = vec!["10.0.0.1:0".parse().unwrap(), "10.0.0.2:0".parse().unwrap()]
+                c.bind = vec!["10.0.0.1:0".parse().unwrap(), "10.0.0.2:0".parse().unwrap()];
             }),
             ("relay_urls", |c| c.relay_urls = vec!["https://relay.example".parse().unwrap()]),
             ("event_buffer", |c| c.event_buffer = 0),

@@ -299,9 +299,10 @@ async fn read(id: LinkId, connection: &Connection, inputs: &mpsc::Sender<Input>)
                 inputs,
                 frames: FrameReader::new(control),
             };
-            match control.step().await? {
-                true => Ok(control),
-                false => Err(fault("the control stream ends before the hello")),
+            if control.step().await? {
+                Ok(control)
+            } else {
+                Err(fault("the control stream ends before the hello"))
             }
         };
         let mut control =
@@ -314,11 +315,20 @@ async fn read(id: LinkId, connection: &Connection, inputs: &mpsc::Sender<Input>)
                 Err(_) => Err(fault("the control stream ended, the link did not")),
             }
         };
-        tokio::try_join!(control, read_others(id, connection, inputs)).map(|((), ())| ())
+        // Each lane is read to its end, also when the other one has met the end of the connection.
+        let sync = read_others(id, connection, inputs);
+        tokio::try_join!(control.map(until_lost), sync.map(until_lost)).map(|((), ())| ())
     };
     match result.await {
         Ok(()) => Stop::Lost,
         Err(stop) => stop,
+    }
+}
+
+fn until_lost(result: Result<(), Stop>) -> Result<(), Stop> {
+    match result {
+        Err(Stop::Lost) => Ok(()),
+        other => other,
     }
 }
 
@@ -394,7 +404,10 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use iroh::{Endpoint, SecretKey};
+
     use super::*;
+    use crate::{ALPN, config::Config, endpoint};
 
     #[test]
     fn a_queue_is_bounded_in_frames_and_in_bytes() {
@@ -412,5 +425,93 @@ mod tests {
         }
         queue.push(Bytes::from_static(b"x")).unwrap_err();
         assert_eq!(queued.bytes.load(Ordering::Relaxed), 3 * MAX_FRAME);
+    }
+
+    /// Two endpoints and the connection between them, at both ends.
+    async fn connected() -> ([Endpoint; 2], [Connection; 2]) {
+        let config = Config::local();
+        let bind = || endpoint::bind(&config, SecretKey::generate());
+        let (a, b) = (bind().await.unwrap(), bind().await.unwrap());
+        b.set_alpns(vec![ALPN.to_vec()]);
+        let (dialled, accepted) =
+            tokio::join!(a.connect(b.addr(), ALPN), async { b.accept().await.unwrap().await });
+        ([a, b], [dialled.unwrap(), accepted.unwrap()])
+    }
+
+    fn link(id: u64, connection: Connection) -> (Link, mpsc::Receiver<Input>) {
+        let (inputs, rx) = mpsc::channel(4);
+        let (link, task) = Link::new(LinkId(id), connection, inputs);
+        tokio::spawn(task);
+        (link, rx)
+    }
+
+    async fn end(inputs: &mut mpsc::Receiver<Input>) -> LinkEnd {
+        loop {
+            if let Input::Closed(_, end) = inputs.recv().await.unwrap() {
+                return end;
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn frames_queued_before_a_close_arrive_before_it() {
+        let (endpoints, [a, b]) = connected().await;
+        let ((mut a, mut a_inputs), (_b, mut b_inputs)) = (link(0, a), link(1, b));
+        let frames: Vec<_> = (0..100_u8).map(|n| Bytes::from(vec![n; 1000])).collect();
+        for frame in &frames {
+            a.send(Lane::Control, frame.clone()).unwrap();
+            a.send(Lane::Sync, frame.clone()).unwrap();
+        }
+        a.close(CloseCode::Leave);
+        a.send(Lane::Control, Bytes::from_static(b"too late")).unwrap();
+        let mut seen = [Vec::new(), Vec::new()];
+        let closed = loop {
+            match b_inputs.recv().await.unwrap() {
+                Input::Frame(LinkId(1), lane, frame) => {
+                    assert!(
+                        lane == Lane::Control || !seen[0].is_empty(),
+                        "no frame before the hello"
+                    );
+                    seen[usize::from(lane_byte(lane))].push(frame);
+                }
+                Input::Closed(LinkId(1), end) => break end,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(seen.each_ref().map(Vec::len), [frames.len(); 2]);
+        assert!(seen.iter().all(|lane| *lane == frames), "in order and unharmed");
+        assert_eq!(closed, LinkEnd::Remote(CloseCode::Leave));
+        assert_eq!(end(&mut a_inputs).await, LinkEnd::Local(CloseCode::Leave));
+        for endpoint in endpoints {
+            endpoint.close().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_peer_that_does_not_read_fills_its_own_queue_and_loses_its_link() {
+        let (endpoints, [a, b]) = connected().await;
+        let (mut link, mut inputs) = link(0, a);
+        let frame = Bytes::from(vec![0; 1300]);
+        let mut accepted = 0;
+        while link.send(Lane::Control, frame.clone()).is_ok() {
+            accepted += frame.len();
+            if accepted % (64 * frame.len()) == 0 {
+                // The writer gets its turns, until it is stuck.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(accepted < 2 * 1024 * 1024, "nothing bounds what is held for the peer");
+        }
+        assert!(accepted > 1024 * 1024, "a short pause of the peer must not cost the link");
+        println!("{accepted} bytes accepted");
+        link.close(CloseCode::Overflow);
+        assert_eq!(end(&mut inputs).await, LinkEnd::Local(CloseCode::Overflow));
+        assert!(matches!(
+            b.closed().await,
+            ConnectionError::ApplicationClosed(close)
+                if close.error_code == VarInt::from_u32(CloseCode::Overflow.into())
+        ));
+        for endpoint in endpoints {
+            endpoint.close().await;
+        }
     }
 }

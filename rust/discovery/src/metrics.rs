@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use tracing::warn;
@@ -15,20 +15,24 @@ use crate::proto::EndpointId;
 pub struct Metrics {
     /// Peers in the book of the topic.
     pub peers: usize,
+    /// Open links, on the whole endpoint.
+    pub links: usize,
+    /// Links that were ever opened, on the whole endpoint.
+    pub links_opened: u64,
     /// What limits refused or dropped, by kind, on the whole endpoint.
     pub dropped: BTreeMap<&'static str, u64>,
 }
 
 /// The counters of an endpoint.
 #[derive(Debug, Default)]
-pub(crate) struct Counters(Mutex<BTreeMap<&'static str, u64>>);
+pub(crate) struct Counters(Mutex<Metrics>);
 
 impl Counters {
     /// Counts a drop. The log names the first of each kind, then each power of two.
     pub(crate) fn dropped(&self, what: &'static str, peer: Option<EndpointId>) {
         let count = {
-            let mut dropped = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = dropped.entry(what).or_default();
+            let mut metrics = self.lock();
+            let count = metrics.dropped.entry(what).or_default();
             *count += 1;
             *count
         };
@@ -38,7 +42,22 @@ impl Counters {
         }
     }
 
-    pub(crate) fn all(&self) -> BTreeMap<&'static str, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn link_opened(&self) {
+        let mut metrics = self.lock();
+        metrics.links += 1;
+        metrics.links_opened += 1;
+    }
+
+    pub(crate) fn link_closed(&self) {
+        self.lock().links -= 1;
+    }
+
+    /// The counts, for a topic with a book of `peers`.
+    pub(crate) fn read(&self, peers: usize) -> Metrics {
+        Metrics { peers, ..self.lock().clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Metrics> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -131,7 +131,7 @@ impl Swarm {
     /// What the topic counts.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        Metrics { peers: self.book().len(), dropped: self.shared.counters.all() }
+        self.shared.counters.read(self.book().len())
     }
 
     async fn request<T>(

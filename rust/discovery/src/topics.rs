@@ -1,4 +1,4 @@
-//! What the actor keeps for each joined topic: who waits for what, bootstrap names, log lines.
+//! What the actor keeps for each joined topic: who waits for what, and the bootstrap names.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -7,14 +7,13 @@ use std::{
 
 use iroh::TransportAddr;
 use tokio::sync::oneshot;
-use tracing::{debug, info};
 
 use crate::{
     bootstrap::Bootstrap,
     dial::Host,
     error::Error,
     mdns::Mdns,
-    proto::{EndpointId, NodeRecord, Profile, TopicEvent},
+    proto::{EndpointId, NodeRecord, Profile},
     swarm::Shared,
 };
 
@@ -119,30 +118,6 @@ impl Joined {
         }
         if let Some(reply) = self.joining {
             let _ = reply.send(Err(Error::Closed));
-        }
-    }
-
-    /// One line per change of membership.
-    pub(crate) fn log(&self, event: &TopicEvent) {
-        let topic = self.shared.topic.name();
-        let peer = |record: &NodeRecord| record.id.fmt_short();
-        match event {
-            TopicEvent::PeerJoined(r) => {
-                info!(topic, peer = peer(r), name = r.profile.name, "peer joined");
-            }
-            TopicEvent::PeerUpdated(r) => {
-                debug!(topic, peer = peer(r), name = r.profile.name, "peer updated");
-            }
-            TopicEvent::PeerLeft(r) => {
-                info!(topic, peer = peer(r), name = r.profile.name, "peer left");
-            }
-            TopicEvent::PeerLost(r, reason) => {
-                info!(topic, peer = peer(r), name = r.profile.name, ?reason, "peer lost");
-            }
-            TopicEvent::Isolated => info!(topic, "isolated: no link to any member"),
-            TopicEvent::Reconnected => info!(topic, "reconnected"),
-            TopicEvent::Announced(r) => debug!(topic, sequence = r.sequence, "announced"),
-            _ => {}
         }
     }
 }

@@ -1,0 +1,80 @@
+//! What the tests share: nodes that are closed at the end, and waiting for a condition.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use iroh_gossip_discovery::{Bootstrap, Config, GossipDiscoveryBuilder, Node};
+
+/// A condition must hold within this time; a healthy run takes a small part of it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for a condition; panics with its name when [`PATIENCE`] is over.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    start.elapsed()
+}
+
+pub fn metadata(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+    entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+/// Shows the log with `RUST_LOG`.
+pub fn log() {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
+}
+
+/// The nodes of a test, in the topic "test".
+#[derive(Default)]
+pub struct Nodes(Vec<Arc<Node>>);
+
+impl Nodes {
+    pub async fn start(&mut self, name: &str, bootstrap: &[Bootstrap]) -> Arc<Node> {
+        self.build(node(name).bootstrap(bootstrap.to_vec())).await
+    }
+
+    pub async fn build(&mut self, builder: GossipDiscoveryBuilder) -> Arc<Node> {
+        log();
+        let node = Arc::new(builder.build().await.unwrap());
+        self.0.push(node.clone());
+        node
+    }
+
+    pub async fn close(self) {
+        let closing: Vec<_> = self
+            .0
+            .into_iter()
+            .map(|node| tokio::spawn(async move { node.close().await }))
+            .collect();
+        for node in closing {
+            node.await.unwrap();
+        }
+    }
+}
+
+/// A node of the topic "test" on loopback.
+pub fn node(name: &str) -> GossipDiscoveryBuilder {
+    GossipDiscoveryBuilder::new(name, "test").config(Config::local())
+}
+
+/// Whether each node's book holds exactly all the others.
+pub fn full(nodes: &[Arc<Node>]) -> bool {
+    nodes.iter().all(|node| {
+        let book = node.swarm.book();
+        book.len() == nodes.len() - 1
+            && nodes.iter().all(|other| {
+                other.swarm.id() == node.swarm.id() || book.contains(&other.swarm.id())
+            })
+    })
+}

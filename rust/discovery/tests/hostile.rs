@@ -1,0 +1,264 @@
+//! Peers that break the rules, on raw iroh connections: only their own link suffers.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Nodes, PATIENCE, eventually, full, metadata, node};
+use futures_util::StreamExt;
+use iroh::{
+    Endpoint, NetReportConfig, RelayMode,
+    endpoint::{Connection, ConnectionError, PortmapperConfig, SendStream, presets},
+};
+use iroh_gossip_discovery::{
+    ALPN, Config, EndpointId, Event, GossipDiscoveryBuilder, Node, Profile, Subscription,
+};
+
+/// The code of a broken rule (`CloseCode::Protocol`).
+const PROTOCOL: u64 = 6;
+
+async fn stranger() -> Endpoint {
+    Endpoint::builder(presets::Minimal)
+        .relay_mode(RelayMode::Disabled)
+        .portmapper_config(PortmapperConfig::Disabled)
+        .net_report_config(NetReportConfig::minimal())
+        .alpns(vec![ALPN.to_vec()])
+        .clear_ip_transports()
+        .bind_addr("127.0.0.1:0")
+        .unwrap()
+        .bind()
+        .await
+        .unwrap()
+}
+
+async fn dial(endpoint: &Endpoint, node: &Node) -> (Connection, SendStream) {
+    let connection = endpoint.connect(node.endpoint.addr(), ALPN).await.unwrap();
+    let stream = connection.open_uni().await.unwrap();
+    (connection, stream)
+}
+
+async fn code(connection: &Connection) -> u64 {
+    match tokio::time::timeout(PATIENCE, connection.closed()).await.unwrap() {
+        ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
+        other => panic!("{other}"),
+    }
+}
+
+/// The hello that a node sends first, as it came.
+async fn hello_of(endpoint: &Endpoint, node: &Node) -> Vec<u8> {
+    let (connection, _stream) = dial(endpoint, node).await;
+    let mut control = connection.accept_uni().await.unwrap();
+    let mut head = [0; 5];
+    control.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[0], 0, "the first stream is the control lane");
+    let length = u32::from_be_bytes(head[1..].try_into().unwrap());
+    let mut hello = vec![0; usize::try_from(length).unwrap()];
+    control.read_exact(&mut hello).await.unwrap();
+    connection.close(0_u32.into(), b"");
+    hello
+}
+
+fn frame(content: &[u8]) -> Vec<u8> {
+    let mut out = u32::try_from(content.len()).unwrap().to_be_bytes().to_vec();
+    out.extend_from_slice(content);
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_rule_closes_only_the_link_of_who_broke_it() {
+    let mut nodes = Nodes::default();
+    let alice = nodes.start("alice", &[]).await;
+    let bob = nodes.start("bob", &[alice.swarm.ticket().into()]).await;
+    let both = [alice.clone(), bob.clone()];
+    eventually("books are full", || full(&both)).await;
+    let (_, mut events) = alice.swarm.subscribe();
+
+    let endpoint = stranger().await;
+    let hello = hello_of(&endpoint, &alice).await;
+    let lane = |lane: u8, rest: &[u8]| [&[lane], rest].concat();
+    let after_hello = |rest: &[u8]| [&[0], frame(&hello).as_slice(), rest].concat();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("an unknown first lane", lane(9, &frame(&hello))),
+        ("a sync stream first", lane(1, &frame(&hello))),
+        ("an empty frame", lane(0, &[0, 0, 0, 0])),
+        ("an oversized first frame", lane(0, &[0xff; 4])),
+        ("garbage for a hello", lane(0, &frame(&[0x5a; 300]))),
+        ("garbage after the hello", after_hello(&frame(&[0xff; 300]))),
+        ("an oversized frame after the hello", after_hello(&65_537_u32.to_be_bytes())),
+        ("a second hello", after_hello(&frame(&hello))),
+    ];
+    for (what, bytes) in cases {
+        let (connection, mut stream) = dial(&endpoint, &alice).await;
+        let start = Instant::now();
+        stream.write_all(&bytes).await.unwrap();
+        assert_eq!(code(&connection).await, PROTOCOL, "{what}");
+        println!("{what}: closed after {:?}", start.elapsed());
+    }
+
+    // The end of a stream in the middle of a frame, and a stream that is reset.
+    let (connection, mut stream) = dial(&endpoint, &alice).await;
+    stream.write_all(&[0, 0, 0, 0, 9, 1, 2]).await.unwrap();
+    stream.finish().unwrap();
+    assert_eq!(code(&connection).await, PROTOCOL);
+    let (connection, mut stream) = dial(&endpoint, &alice).await;
+    stream.write_all(&after_hello(&[])).await.unwrap();
+    let _ = connection.accept_uni().await.unwrap();
+    stream.reset(0_u32.into()).unwrap();
+    assert_eq!(code(&connection).await, PROTOCOL);
+
+    // Nothing of it concerned the members.
+    assert!(full(&both));
+    let heard = events.drain(100);
+    assert!(heard.is_empty(), "{heard:?}");
+    let profile = Profile { name: "bob 2".into(), ..Profile::default() };
+    bob.swarm.set_profile(profile).await.unwrap();
+    eventually("alice still hears bob", || {
+        alice.swarm.book().get(&bob.swarm.id()).is_some_and(|seen| seen.profile.name == "bob 2")
+    })
+    .await;
+    endpoint.close().await;
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_frame_and_silence_close_the_link_in_time() {
+    let mut nodes = Nodes::default();
+    let mut config = Config::local();
+    // Longer than the framing's own limit, which is what is tested.
+    config.protocol.link_idle = Duration::from_mins(1);
+    let alice = nodes.build(node("alice").config(config)).await;
+    let endpoint = stranger().await;
+    let hello = hello_of(&endpoint, &alice).await;
+    let (half, mut half_stream) = dial(&endpoint, &alice).await;
+    half_stream
+        .write_all(&[&[0], frame(&hello).as_slice(), &[0, 0, 1, 0, 7]].concat())
+        .await
+        .unwrap();
+    let (silent, _unused) = dial(&endpoint, &alice).await;
+    let start = Instant::now();
+    assert_eq!(code(&half).await, PROTOCOL);
+    assert_eq!(code(&silent).await, PROTOCOL);
+    println!("closed after {:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(8));
+    endpoint.close().await;
+    nodes.close().await;
+}
+
+/// How soon a link closes that no neighbour needs, where neighbours are to be told from others.
+const SHORT_IDLE: Duration = Duration::from_millis(500);
+
+/// A node in a runtime of its own that stops dead: no frame is read and no packet is acknowledged.
+struct Frozen {
+    id: EndpointId,
+    thaw: std::sync::mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// Starts a node; it freezes once it has `peers` peers and neighbours among them: links that stay
+/// when those of the first syncs have closed.
+async fn frozen(builder: GossipDiscoveryBuilder, peers: usize) -> Frozen {
+    let (ready, frozen) = tokio::sync::oneshot::channel();
+    let (thaw, thawed) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let node = builder.build().await.unwrap();
+            let mut settled = (0, Instant::now());
+            eventually("the node has its neighbours", || {
+                let links = node.swarm.metrics().links;
+                if links != settled.0 {
+                    settled = (links, Instant::now());
+                }
+                node.swarm.book().len() == peers
+                    && links >= 2
+                    && settled.1.elapsed() > 4 * SHORT_IDLE
+            })
+            .await;
+            ready.send(node.swarm.id()).unwrap();
+            // Blocks the only thread of the runtime: that is the point.
+            thawed.recv().unwrap();
+            node.close().await;
+        });
+    });
+    Frozen { id: frozen.await.unwrap(), thaw, thread }
+}
+
+/// Threat 14: one of five neighbours stops dead; the other four must not notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_peer_delays_nobody() {
+    const HEALTHY: usize = 4;
+    const RATE: u32 = 100;
+    const SECONDS: u32 = 5;
+    // Longer than the test: the frozen peer stays a neighbour all the time.
+    let mut config = Config { idle_timeout: Duration::from_mins(1), ..Config::local() };
+    config.protocol.link_idle = SHORT_IDLE;
+    let mut nodes = Nodes::default();
+    let source = nodes.build(node("source").config(config.clone())).await;
+    let seed = || vec![source.swarm.ticket().into()];
+    let mut all = vec![source.clone()];
+    for n in 0..HEALTHY {
+        let builder = node(&format!("healthy {n}")).config(config.clone());
+        all.push(nodes.build(builder.bootstrap(seed())).await);
+    }
+    eventually("books are full", || full(&all)).await;
+    let frozen = frozen(node("frozen").config(config).bootstrap(seed()), all.len()).await;
+    eventually("all know the frozen one", || {
+        all.iter().all(|node| node.swarm.book().contains(&frozen.id))
+    })
+    .await;
+    let linked = source.swarm.metrics().links;
+
+    let watchers: Vec<_> = all[1..]
+        .iter()
+        .map(|node| {
+            let (_, events) = node.swarm.subscribe();
+            tokio::spawn(watch(events, source.swarm.id(), RATE * SECONDS))
+        })
+        .collect();
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / RATE);
+    let filler = "x".repeat(1000);
+    let mut slowest = Duration::ZERO;
+    for n in 1..=RATE * SECONDS {
+        tick.tick().await;
+        let profile = Profile {
+            name: "source".into(),
+            metadata: metadata(&[("n", &n.to_string()), ("x", &filler)]),
+            ..Profile::default()
+        };
+        let start = Instant::now();
+        source.swarm.set_profile(profile).await.unwrap();
+        slowest = slowest.max(start.elapsed());
+    }
+    for watcher in watchers {
+        let (updates, gap) = watcher.await.unwrap();
+        println!("{updates} of {} updates seen, largest gap {gap:?}", RATE * SECONDS);
+        assert!(gap < Duration::from_secs(1), "{gap:?}");
+        assert!(updates > RATE * SECONDS * 9 / 10, "{updates}");
+    }
+    println!("slowest announcement {slowest:?}; dropped: {:?}", source.swarm.metrics().dropped);
+    println!("links of the source: {linked} before, {} after", source.swarm.metrics().links);
+    frozen.thaw.send(()).unwrap();
+    tokio::task::spawn_blocking(|| frozen.thread.join().unwrap()).await.unwrap();
+    nodes.close().await;
+}
+
+/// Follows the updates of `source` up to the last; how many came, and the largest gap.
+async fn watch(mut events: Subscription, source: EndpointId, last: u32) -> (u32, Duration) {
+    let (mut seen, mut gap, mut before) = (0, Duration::ZERO, None);
+    loop {
+        let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap();
+        let Event::PeerUpdated(record) = event else { continue };
+        if record.id != source {
+            continue;
+        }
+        let now = Instant::now();
+        gap = gap.max(before.map_or(Duration::ZERO, |before| now - before));
+        before = Some(now);
+        seen += 1;
+        if record.profile.metadata["n"].parse::<u32>().unwrap() >= last {
+            return (seen, gap);
+        }
+    }
+}

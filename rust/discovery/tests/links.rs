@@ -1,0 +1,68 @@
+//! One link for each pair of nodes, however they came to dial each other.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{eventually, full, node};
+use iroh::SecretKey;
+use iroh_gossip_discovery::{Bootstrap, Config, EndpointId, Node};
+
+fn free_port() -> u16 {
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn open(node: &Node) -> usize {
+    node.swarm.metrics().links
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn simultaneous_dials_end_in_one_link_on_both_sides() {
+    const PAIRS: usize = 8;
+    common::log();
+    let pairs: Vec<_> = (0..PAIRS).map(|_| tokio::spawn(dial_each_other())).collect();
+    let mut double = 0;
+    for pair in pairs {
+        double += u32::from(pair.await.unwrap() > 1);
+    }
+    println!("{double} of {PAIRS} pairs were truly double");
+    assert!(double > 0, "the test must meet the case");
+}
+
+/// How many links the pair opened.
+async fn dial_each_other() -> u64 {
+    let keys = [SecretKey::generate(), SecretKey::generate()];
+    let ports = [free_port(), free_port()];
+    let seed = |n: usize| Bootstrap::Host {
+        id: EndpointId::from(keys[n].public()),
+        host: "127.0.0.1".into(),
+        port: ports[n],
+    };
+    let start = |n: usize| {
+        let config = Config { bind: vec![([127, 0, 0, 1], ports[n]).into()], ..Config::local() };
+        node("x").secret_key(keys[n].clone()).config(config).bootstrap(vec![seed(1 - n)]).build()
+    };
+    let (a, b) = tokio::join!(tokio::spawn(start(0)), tokio::spawn(start(1)));
+    let pair = [Arc::new(a.unwrap().unwrap()), Arc::new(b.unwrap().unwrap())];
+    eventually("both know each other", || full(&pair)).await;
+    let opened = pair[0].swarm.metrics().links_opened;
+    eventually("one link is left on both sides", || pair.iter().all(|node| open(node) == 1)).await;
+    // It stays so, and it carries changes both ways.
+    for (n, node) in pair.iter().enumerate() {
+        let mut profile = node.swarm.me().profile.clone();
+        profile.name = format!("node {n}");
+        node.swarm.set_profile(profile.clone()).await.unwrap();
+        eventually("the change arrives", || {
+            let book = pair[1 - n].swarm.book();
+            book.get(&node.swarm.id()).is_some_and(|seen| seen.profile == profile)
+        })
+        .await;
+    }
+    assert!(pair.iter().all(|node| open(node) == 1));
+    for node in pair {
+        node.close().await;
+    }
+    opened
+}
