@@ -1,0 +1,16 @@
+"""Find the other nodes of a topic: `find_peers.py NAME [TICKET …]`."""
+
+import asyncio
+import sys
+
+from iroh_gossip_discovery import GossipDiscovery
+
+
+async def main(name: str, *bootstrap: str) -> None:
+    async with GossipDiscovery(name, topic="fleet", bootstrap=bootstrap) as discovery:
+        print(f"{name} is {discovery.id[:10]}, its ticket {discovery.ticket}")
+        async for peer in discovery.peers():
+            print(f"{name} found {peer.name}, {peer.fingerprint}, at {', '.join(peer.addresses)}")
+
+
+asyncio.run(main(*sys.argv[1:]))
