@@ -26,6 +26,7 @@ use crate::{
     bootstrap::Bootstrap,
     config::Config,
     dial,
+    discovery::blocking,
     error::Error,
     link::Link,
     lookup::Lookup,
@@ -204,6 +205,8 @@ impl Actor {
         if timeout(SHUTDOWN, self.tasks.wait()).await.is_err() {
             warn!(tasks = self.tasks.len(), "tasks outlive the shutdown");
         }
+        // Before the replies: whoever waits may open the state directory again.
+        drop(self.store);
         for reply in self.shutdown_replies {
             let _ = reply.send(());
         }
@@ -489,8 +492,7 @@ impl Actor {
         self.tasks.spawn(async move {
             loop {
                 let store = store.clone();
-                let written = tokio::task::spawn_blocking(move || store.reserve(end)).await;
-                match written.map_err(std::io::Error::other).flatten() {
+                match blocking(move || store.reserve(end)).await {
                     Ok(()) => break,
                     Err(reason) => error!(%reason, "sequence numbers can't be kept on disk"),
                 }

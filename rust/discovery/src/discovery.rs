@@ -108,10 +108,7 @@ impl Discovery {
                 store.check_key(&check)?;
                 let sequence = sequence.max(store.sequence);
                 let reserved = sequence + FIRST_BLOCK;
-                store.reserve(reserved).map_err(|error| Error::StateDir {
-                    path: "sequence".into(),
-                    reason: error.to_string(),
-                })?;
+                store.reserve(reserved)?;
                 Ok((Some(store), sequence, reserved))
             })
             .await?;

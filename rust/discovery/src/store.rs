@@ -69,8 +69,10 @@ impl Store {
     }
 
     /// Keeps that every sequence number below `end` may be used.
-    pub(crate) fn reserve(&self, end: u64) -> io::Result<()> {
-        write_atomically(&self.dir.join(SEQUENCE), format!("{end}\n").as_bytes())
+    pub(crate) fn reserve(&self, end: u64) -> Result<(), Error> {
+        let path = self.dir.join(SEQUENCE);
+        write_atomically(&path, format!("{end}\n").as_bytes())
+            .map_err(|error| failed(&path, &error))
     }
 
     fn stored_key(&self) -> Result<Option<SecretKey>, Error> {
