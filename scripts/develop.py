@@ -86,17 +86,10 @@ def install() -> None:
     """Install a wheel that holds the metadata and a path to the sources."""
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
-        maturin = Path(sys.executable).with_name("maturin")
-        command = [
-            maturin,
-            "pep517",
-            "write-dist-info",
-            "--metadata-directory",
-            work,
-            "--interpreter",
-            sys.executable,
-        ]
-        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        maturin = str(Path(sys.executable).with_name("maturin"))
+        write = [maturin, "pep517", "write-dist-info", "--metadata-directory", directory]
+        for_this = ["--interpreter", sys.executable]
+        subprocess.run([*write, *for_this], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
         info = next(work.glob("*.dist-info"))
         (info / "develop").write_text(metadata_key())
         (work / "iroh_gossip_discovery.pth").write_text(f"{SOURCE}\n")
@@ -113,26 +106,15 @@ def install() -> None:
         with zipfile.ZipFile(wheel, "w") as archive:
             for path in [*files, info / "RECORD"]:
                 archive.write(path, path.relative_to(work))
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--force-reinstall",
-            "--no-deps",
-            wheel,
-        ]
-        subprocess.run(pip, check=True)
-        # What it depends on, without reinstalling what is there already.
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", wheel], check=True)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", str(wheel)]
+        subprocess.run([*pip, "--force-reinstall", "--no-deps"], check=True)
+        subprocess.run(pip, check=True)  # what it depends on, if that is not there already
 
 
 def digest(path: Path) -> str:
     """Hash a file as the RECORD of a wheel wants it."""
-    return (
-        base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
-    )
+    hashed = hashlib.sha256(path.read_bytes()).digest()
+    return base64.urlsafe_b64encode(hashed).rstrip(b"=").decode()
 
 
 def main() -> None:
