@@ -58,6 +58,7 @@ format: $(VENV)/.group-lint ## put everything into the house's format
 
 bench: $(VENV)/.extension-release ## measure convergence, median and worst of 20 (release; takes minutes)
 	cargo run $(LOCKED) --release --package iroh-gossip-discovery --example convergence -- $(ARGS)
+	$(if $(ARGS),,$(BIN)/python benchmarks/processes.py)
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) target python/iroh_gossip_discovery/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
