@@ -58,8 +58,10 @@ def one_run(processes: int) -> Run:
         seed = children.enter_context(spawn("node-0", others))
         ticket, _ = read(seed[1])
         pipes = [seed]
-        for number in range(1, processes):
-            pipes.append(children.enter_context(spawn(f"node-{number}", others, ticket)))
+        pipes += [
+            children.enter_context(spawn(f"node-{number}", others, ticket))
+            for number in range(1, processes)
+        ]
         spawned = time.perf_counter()
         up = [at for _, at in pool.map(read, [out for _, out in pipes[1:]])]
         said = list(pool.map(read, [out for _, out in pipes]))
