@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The memory of a departed or expired node's highest sequence lasts at least this long.
-const TOMBSTONE_AGE: Duration = Duration::from_secs(24 * 3600);
+const TOMBSTONE_AGE: Duration = Duration::from_hours(24);
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,20 +134,27 @@ impl Book {
     }
 
     /// The record to show for an id: what is live, else what proves that it left.
-    pub(crate) fn evidence(&self, id: &EndpointId, now: Instant) -> Option<(&SignedRecord, Duration)> {
+    pub(crate) fn evidence(
+        &self,
+        id: &EndpointId,
+        now: Instant,
+    ) -> Option<(&SignedRecord, Duration)> {
         if let Some(live) = self.live.get(id) {
             return Some((&live.signed, live.age(now)));
         }
-        let gone = self.gone.get(id)?;
-        (gone.signed.record().status == Status::Left)
-            .then(|| (&gone.signed, now.saturating_duration_since(gone.since)))
+        let since = self.gone.get(id)?.since;
+        Some((self.leave_of(id)?, now.saturating_duration_since(since)))
     }
 
     /// Whether these very bytes are held for this id, live or as a leave.
     pub(crate) fn holds(&self, id: &EndpointId, bytes: &[u8]) -> bool {
         let live = self.live.get(id).map(|live| &live.signed);
+        live.or_else(|| self.leave_of(id)).is_some_and(|signed| signed.bytes() == bytes)
+    }
+
+    fn leave_of(&self, id: &EndpointId) -> Option<&SignedRecord> {
         let gone = self.gone.get(id).map(|gone| &gone.signed);
-        live.or(gone).is_some_and(|signed| signed.bytes() == bytes)
+        gone.filter(|signed| signed.record().status == Status::Left)
     }
 
     /// The highest sequence known of an id, there or gone.
@@ -178,7 +185,10 @@ impl Book {
         if let Some(gone) = self.gone.remove(&id) {
             self.gone_by_age.remove(&(gone.since, id));
         }
-        self.insert_live(id, Live { digest: Digest::of(&id, record.sequence), signed, received: now, age });
+        self.insert_live(
+            id,
+            Live { digest: Digest::of(&id, record.sequence), signed, received: now, age },
+        );
         match was {
             None => Applied::Joined,
             Some(was) if was.signed.record().same_content(&record) => Applied::Refreshed,
@@ -226,7 +236,8 @@ impl Book {
         }
         self.gone_by_age.insert((now, id));
         while let Some((since, id)) = self.gone_by_age.first().copied()
-            && (self.gone.len() > self.capacity || now.saturating_duration_since(since) > TOMBSTONE_AGE)
+            && (self.gone.len() > self.capacity
+                || now.saturating_duration_since(since) > TOMBSTONE_AGE)
         {
             self.gone_by_age.remove(&(since, id));
             self.gone.remove(&id);
@@ -234,7 +245,10 @@ impl Book {
     }
 
     /// The fingerprint of the live records with ids in a range, and their number.
-    pub(crate) fn fingerprint(&self, range: (Bound<EndpointId>, Bound<EndpointId>)) -> ([u8; 16], u64) {
+    pub(crate) fn fingerprint(
+        &self,
+        range: (Bound<EndpointId>, Bound<EndpointId>),
+    ) -> ([u8; 16], u64) {
         if range == (Bound::Unbounded, Bound::Unbounded) {
             return (self.digest.fingerprint(self.live.len() as u64), self.live.len() as u64);
         }

@@ -60,10 +60,8 @@ impl Value {
     /// Decodes exactly one item in deterministic form.
     pub(crate) fn decode(what: &'static str, bytes: &[u8]) -> Result<Self, Error> {
         let mut walk = Walk { rest: bytes, spare: SPARE_ITEMS + bytes.len() / 2 };
-        walk.item(0).and_then(|()| {
-            if walk.rest.is_empty() { Ok(()) } else { Err("trailing bytes") }
-        })
-        .map_err(|reason| Error::malformed(what, reason))?;
+        let end = |walk: &Walk| if walk.rest.is_empty() { Ok(()) } else { Err("trailing bytes") };
+        walk.item(0).and_then(|()| end(&walk)).map_err(|reason| Error::malformed(what, reason))?;
         serde_cbor::from_slice(bytes)
             .map(Self)
             .map_err(|error| Error::malformed(what, error.to_string()))
@@ -144,10 +142,7 @@ pub(crate) struct Fields {
 
 impl Fields {
     pub(crate) fn take(&mut self) -> Result<Value, Error> {
-        self.items
-            .next()
-            .map(Value)
-            .ok_or_else(|| Error::malformed(self.what, "too few items"))
+        self.items.next().map(Value).ok_or_else(|| Error::malformed(self.what, "too few items"))
     }
 
     /// All remaining items, at most `limit`.
@@ -205,7 +200,9 @@ impl<'a> Walk<'a> {
         match major {
             0 | 1 => Ok(()),
             2 => self.take(argument).map(drop),
-            3 => std::str::from_utf8(self.take(argument)?).map(drop).map_err(|_| "text that is not UTF-8"),
+            3 => std::str::from_utf8(self.take(argument)?)
+                .map(drop)
+                .map_err(|_| "text that is not UTF-8"),
             4 | 5 if depth == MAX_DEPTH => Err("nested too deeply"),
             4 => (0..argument).try_for_each(|_| self.item(depth + 1)),
             5 => {

@@ -13,7 +13,7 @@ pub struct Config {
     /// How long others keep this node without hearing of it. 1 s to 30 days; `None` derives it from
     /// the size of the book: three heartbeats, at least 15 min. The node heartbeats within a third.
     pub expiration: Option<Duration>,
-    /// Neighbours in the overlay (HyParView's active view). Default 5, as in the paper.
+    /// Neighbours in the overlay (`HyParView`'s active view). Default 5, as in the paper.
     pub neighbours: usize,
     /// Trickle's smallest interval between two reconciliations (RFC 6206, Imin). Default 100 ms.
     pub sync_interval_min: Duration,
@@ -40,8 +40,8 @@ impl Default for Config {
             expiration: None,
             neighbours: 5,
             sync_interval_min: Duration::from_millis(100),
-            sync_interval_max: Duration::from_secs(60),
-            far_sync_interval: Duration::from_secs(15 * 60),
+            sync_interval_max: Duration::from_mins(1),
+            far_sync_interval: Duration::from_mins(15),
             link_idle: Duration::from_secs(5),
             redial_min: Duration::from_millis(500),
             redial_max: Duration::from_secs(5),
@@ -58,11 +58,7 @@ impl Config {
     /// [`Error::Invalid`] that names the first field outside its limits.
     pub fn validate(&self) -> Result<(), Error> {
         let check = |field, ok: bool, reason: &str| {
-            if ok {
-                Ok(())
-            } else {
-                Err(Error::Invalid { field, reason: reason.to_owned() })
-            }
+            if ok { Ok(()) } else { Err(Error::Invalid { field, reason: reason.to_owned() }) }
         };
         let within = |d: Duration, min: Duration, max: Duration| (min..=max).contains(&d);
         let (ms, s) = (Duration::from_millis, Duration::from_secs);
@@ -96,10 +92,6 @@ impl Config {
             "must be redial_min to 1 h",
         )?;
         check("leave_timeout", within(self.leave_timeout, ms(0), s(60)), "must be 0 to 60 s")?;
-        check(
-            "concurrent_syncs",
-            (1..=1024).contains(&self.concurrent_syncs),
-            "must be 1 to 1,024",
-        )
+        check("concurrent_syncs", (1..=1024).contains(&self.concurrent_syncs), "must be 1 to 1,024")
     }
 }

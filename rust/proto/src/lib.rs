@@ -17,6 +17,9 @@ mod record;
 pub mod samples;
 mod state;
 mod sync;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on fails.
+mod tests;
 mod timers;
 mod topic;
 mod wire;

@@ -24,7 +24,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Dials to ids that never proved themselves: one per id in this time, and so many a minute in all.
 const STRANGER_INTERVAL: Duration = Duration::from_secs(30);
 const STRANGER_DIALS: u32 = 20;
-const STRANGER_WINDOW: Duration = Duration::from_secs(60);
+const STRANGER_WINDOW: Duration = Duration::from_mins(1);
 /// Most links at a time; most ids remembered as authenticated, or as dialled of late.
 const MAX_LINKS: usize = 2048;
 const MAX_REMEMBERED: usize = 20_000;
@@ -80,7 +80,7 @@ pub(crate) enum Asked {
 pub(crate) struct Links {
     me: EndpointId,
     hello: Bytes,
-    links: BTreeMap<LinkId, Link>,
+    open: BTreeMap<LinkId, Link>,
     current: BTreeMap<EndpointId, LinkId>,
     dialling: BTreeSet<EndpointId>,
     authenticated: BTreeSet<EndpointId>,
@@ -101,7 +101,7 @@ impl Links {
         Self {
             me,
             hello: Frame::Hello(hello).encode(),
-            links: BTreeMap::new(),
+            open: BTreeMap::new(),
             current: BTreeMap::new(),
             dialling: BTreeSet::new(),
             authenticated: BTreeSet::new(),
@@ -130,11 +130,19 @@ impl Links {
     }
 
     /// Asks for a link. `trusted` peers (bootstrap peers, authenticated ones) are not counted.
-    pub(crate) fn ask(&mut self, peer: EndpointId, addresses: &[TransportAddr], trusted: bool, now: Instant) -> Asked {
+    pub(crate) fn ask(
+        &mut self,
+        peer: EndpointId,
+        addresses: &[TransportAddr],
+        trusted: bool,
+        now: Instant,
+    ) -> Asked {
         if self.current.contains_key(&peer) {
             return Asked::Linked;
         }
-        if self.dialling.contains(&peer) || self.links.values().any(|link| link.peer == peer && link.hello.is_none()) {
+        if self.dialling.contains(&peer)
+            || self.open.values().any(|link| link.peer == peer && link.hello.is_none())
+        {
             return Asked::Dialling;
         }
         if !trusted && !self.authenticated.contains(&peer) && !self.may_dial_stranger(peer, now) {
@@ -165,14 +173,26 @@ impl Links {
     }
 
     /// Sends a frame to a peer, if there is a link: whether there is.
-    pub(crate) fn send(&mut self, peer: &EndpointId, topic: TopicId, frame: TopicFrame, now: Instant) -> bool {
+    pub(crate) fn send(
+        &mut self,
+        peer: &EndpointId,
+        topic: TopicId,
+        frame: TopicFrame,
+        now: Instant,
+    ) -> bool {
         let Some(id) = self.current(peer) else { return false };
         self.send_on(id, topic, frame, now)
     }
 
     /// Sends a frame on a certain link, if it is there and not about to be closed.
-    pub(crate) fn send_on(&mut self, id: LinkId, topic: TopicId, frame: TopicFrame, now: Instant) -> bool {
-        let Some(link) = self.links.get_mut(&id).filter(|link| link.closing.is_none()) else {
+    pub(crate) fn send_on(
+        &mut self,
+        id: LinkId,
+        topic: TopicId,
+        frame: TopicFrame,
+        now: Instant,
+    ) -> bool {
+        let Some(link) = self.open.get_mut(&id).filter(|link| link.closing.is_none()) else {
             return false;
         };
         link.last_used = now;
@@ -197,7 +217,7 @@ impl Links {
         }
         let unwelcome = if peer == self.me {
             Some("links to oneself")
-        } else if self.links.len() >= MAX_LINKS {
+        } else if self.open.len() >= MAX_LINKS {
             Some("links over the limit")
         } else {
             None
@@ -213,7 +233,7 @@ impl Links {
             idle_check: None,
             closing: None,
         };
-        self.links.insert(id, link);
+        self.open.insert(id, link);
         if let Some(what) = unwelcome {
             self.dropped(what, Some(peer));
             self.close(id, CloseCode::Refused);
@@ -229,7 +249,7 @@ impl Links {
     }
 
     pub(crate) fn closed(&mut self, id: LinkId, end: LinkEnd) {
-        let Some(link) = self.links.remove(&id) else { return };
+        let Some(link) = self.open.remove(&id) else { return };
         if self.current.get(&link.peer) == Some(&id) {
             self.current.remove(&link.peer);
             self.news.push_back(News::Down(link.peer, end));
@@ -240,7 +260,7 @@ impl Links {
 
     /// Closes a link; [`Links::closed`] follows from the driver.
     fn close(&mut self, id: LinkId, code: CloseCode) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.open.get_mut(&id) else { return };
         if link.closing == Some(Closing::Asked) {
             return;
         }
@@ -262,14 +282,14 @@ impl Links {
     /// Someone stopped needing the link: look whether it is idle, after a while.
     pub(crate) fn touch(&mut self, peer: &EndpointId, idle: Duration, now: Instant) {
         let id = self.current.get(peer);
-        if let Some(link) = id.and_then(|id| self.links.get_mut(id)) {
+        if let Some(link) = id.and_then(|id| self.open.get_mut(id)) {
             link.last_used = now;
             link.idle_check = Some(now + idle);
         }
     }
 
     pub(crate) fn received(&mut self, id: LinkId, lane: Lane, bytes: &[u8], now: Instant) {
-        let Some(link) = self.links.get(&id) else { return };
+        let Some(link) = self.open.get(&id) else { return };
         let peer = link.peer;
         if link.closing == Some(Closing::Asked) {
             return;
@@ -283,12 +303,21 @@ impl Links {
             // A frame of a later version.
             Ok(None) => self.dropped("frames of unknown type", Some(peer)),
             Ok(Some(Frame::Hello(hello))) => self.on_hello(id, &hello, now),
-            Ok(Some(Frame::Topic(index, frame))) => self.on_topic_frame(id, lane, index, frame, now),
+            Ok(Some(Frame::Topic(index, frame))) => {
+                self.on_topic_frame(id, lane, index, frame, now)
+            }
         }
     }
 
-    fn on_topic_frame(&mut self, id: LinkId, lane: Lane, index: u64, frame: TopicFrame, now: Instant) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+    fn on_topic_frame(
+        &mut self,
+        id: LinkId,
+        lane: Lane,
+        index: u64,
+        frame: TopicFrame,
+        now: Instant,
+    ) {
+        let Some(link) = self.open.get_mut(&id) else { return };
         let peer = link.peer;
         if link.hello.is_none() {
             self.dropped("frames before the hello", Some(peer));
@@ -314,19 +343,20 @@ impl Links {
                     self.news.push_back(News::Frame(peer, id, topic, TopicFrame::Closed));
                 }
             }
-            frame => match link.receives[lane as usize].get(&index).copied() {
-                Some(topic) => self.news.push_back(News::Frame(peer, id, topic, frame)),
-                None => {
+            frame => {
+                if let Some(topic) = link.receives[lane as usize].get(&index).copied() {
+                    self.news.push_back(News::Frame(peer, id, topic, frame))
+                } else {
                     self.dropped("frames of a topic that was not opened", Some(peer));
                     self.close(id, CloseCode::Protocol);
                 }
-            },
+            }
         }
     }
 
     /// Tells a peer that a topic which it spoke of is not served here.
     pub(crate) fn refuse_topic(&mut self, id: LinkId, topic: TopicId) {
-        let Some(link) = self.links.get(&id).filter(|link| link.closing.is_none()) else { return };
+        let Some(link) = self.open.get(&id).filter(|link| link.closing.is_none()) else { return };
         let received = link.receives.iter().flat_map(|receives| receives.iter());
         let index = received.filter(|(_, of)| **of == topic).map(|(index, _)| *index).next();
         if let Some(index) = index {
@@ -336,7 +366,7 @@ impl Links {
     }
 
     fn on_hello(&mut self, id: LinkId, hello: &Hello, now: Instant) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.open.get_mut(&id) else { return };
         let (peer, dialled) = (link.peer, link.dialled);
         if hello.common_version().is_none() {
             tracing::info!(
@@ -363,9 +393,10 @@ impl Links {
             self.news.push_back(News::Up(peer));
             return;
         };
-        let (boot_id, since) = self.links[&old].hello.expect("a current link has its hello");
-        let old_dialled = self.links[&old].dialled;
-        let another_life = boot_id != hello.boot_id || now.saturating_duration_since(since) > SIMULTANEOUS;
+        let (boot_id, since) = self.open[&old].hello.expect("a current link has its hello");
+        let old_dialled = self.open[&old].dialled;
+        let another_life =
+            boot_id != hello.boot_id || now.saturating_duration_since(since) > SIMULTANEOUS;
         // Both ends must come to the same choice: the lower id's dial.
         let lower_dialled = |dialled: bool| dialled == (self.me < peer);
         if another_life || old_dialled == dialled || lower_dialled(dialled) {
@@ -381,26 +412,31 @@ impl Links {
     }
 
     fn replace(&mut self, loser: LinkId, now: Instant) {
-        if let Some(link) = self.links.get_mut(&loser) {
+        if let Some(link) = self.open.get_mut(&loser) {
             link.closing = Some(Closing::Replaced(now + DRAIN));
         }
     }
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        self.links.values().filter_map(Link::next_timer).min()
+        self.open.values().filter_map(Link::next_timer).min()
     }
 
     /// Closes what is due. `in_use` says whether a topic needs the link to a peer: `None` not at
     /// all, `Some(true)` until it says so by [`Links::touch`], `Some(false)` look again.
-    pub(crate) fn on_timer(&mut self, now: Instant, idle: Duration, in_use: impl Fn(&EndpointId) -> Option<bool>) {
+    pub(crate) fn on_timer(
+        &mut self,
+        now: Instant,
+        idle: Duration,
+        in_use: impl Fn(&EndpointId) -> Option<bool>,
+    ) {
         let due: Vec<_> = self
-            .links
+            .open
             .iter()
             .filter(|(_, link)| link.next_timer().is_some_and(|at| at <= now))
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            let link = self.links.get_mut(&id).expect("collected above");
+            let link = self.open.get_mut(&id).expect("collected above");
             if link.closing.is_some() {
                 self.close(id, CloseCode::Replaced);
             } else if link.hello.is_none() {

@@ -54,7 +54,7 @@ impl Overlay {
                 active_view_capacity: neighbours,
                 active_random_walk_length: MAX_TTL.into(),
                 // Never on the wire: the passive view is fed from the signed book.
-                shuffle_interval: Duration::from_secs(86_400),
+                shuffle_interval: Duration::from_hours(24),
                 ..HyparviewConfig::default()
             },
             broadcast: PlumtreeConfig {
@@ -206,13 +206,13 @@ impl Overlay {
 
 /// Our mirror of `topic::Message`: the same shape to serde, so the same bytes.
 #[derive(Debug, Serialize, Deserialize)]
-enum Shape {
+pub(crate) enum Shape {
     Swarm(SwarmShape),
     Gossip(GossipShape),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum SwarmShape {
+pub(crate) enum SwarmShape {
     Join(Option<Bytes>),
     ForwardJoin { peer: PeerShape, ttl: u16 },
     Shuffle { origin: EndpointId, nodes: Vec<PeerShape>, ttl: u16 },
@@ -222,19 +222,19 @@ enum SwarmShape {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct PeerShape {
+pub(crate) struct PeerShape {
     id: EndpointId,
     data: Option<Bytes>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum PriorityShape {
+pub(crate) enum PriorityShape {
     High,
     Low,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum GossipShape {
+pub(crate) enum GossipShape {
     Gossip { id: [u8; 32], content: Bytes, scope: ScopeShape },
     Prune,
     Graft { id: Option<[u8; 32]>, round: u16 },
@@ -242,7 +242,7 @@ enum GossipShape {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum ScopeShape {
+pub(crate) enum ScopeShape {
     Swarm(u16),
     Neighbors,
 }
@@ -253,7 +253,7 @@ impl Shape {
         postcard::from_bytes(&bytes).expect("a test pins our mirror to the overlay's messages")
     }
 
-    fn into_message(self) -> topic::Message<EndpointId> {
+    pub(crate) fn into_message(self) -> topic::Message<EndpointId> {
         let bytes = postcard::to_stdvec(&self).expect("our mirror serializes");
         postcard::from_bytes(&bytes).expect("a test pins our mirror to the overlay's messages")
     }

@@ -242,7 +242,9 @@ impl Envelope {
         }
         let mut kid = None;
         let mut algorithm = None;
-        for (key, value) in Value::decode("protected header", &protected)?.into_map("protected header")? {
+        for (key, value) in
+            Value::decode("protected header", &protected)?.into_map("protected header")?
+        {
             match key.as_int() {
                 Some(k) if k == i128::from(COSE_ALG) => algorithm = value.as_int(),
                 Some(k) if k == i128::from(COSE_KID) => {
@@ -289,7 +291,10 @@ impl NodeRecord {
                 TransportAddr::Relay(url) => {
                     return invalid(
                         "addresses",
-                        format!("has a relay URL of {} bytes, the limit is {MAX_RELAY_URL}", url.as_str().len()),
+                        format!(
+                            "has a relay URL of {} bytes, the limit is {MAX_RELAY_URL}",
+                            url.as_str().len()
+                        ),
                     );
                 }
                 other => return invalid("addresses", format!("has {other}, of an unknown kind")),
@@ -319,11 +324,19 @@ impl NodeRecord {
 pub fn choose_addresses(addresses: &[TransportAddr]) -> (Vec<TransportAddr>, usize) {
     let rank = |address: &TransportAddr| match address {
         TransportAddr::Relay(url) if url.as_str().len() <= MAX_RELAY_URL => Some(0),
-        TransportAddr::Ip(socket) if socket.port() == 0 || socket.ip().is_unspecified() || socket.ip().is_multicast() => None,
+        TransportAddr::Ip(socket)
+            if socket.port() == 0 || socket.ip().is_unspecified() || socket.ip().is_multicast() =>
+        {
+            None
+        }
         TransportAddr::Ip(SocketAddr::V4(v4)) if v4.ip().is_loopback() => Some(4),
         TransportAddr::Ip(SocketAddr::V6(v6)) if v6.ip().is_loopback() => Some(4),
         TransportAddr::Ip(SocketAddr::V4(v4)) if v4.ip().is_private() => Some(2),
-        TransportAddr::Ip(SocketAddr::V6(v6)) if v6.ip().is_unique_local() || v6.ip().is_unicast_link_local() => Some(3),
+        TransportAddr::Ip(SocketAddr::V6(v6))
+            if v6.ip().is_unique_local() || v6.ip().is_unicast_link_local() =>
+        {
+            Some(3)
+        }
         TransportAddr::Ip(_) => Some(1),
         _ => None,
     };

@@ -10,7 +10,10 @@ use iroh_base::TransportAddr;
 use crate::{
     id::{EndpointId, TopicId},
     record::{NodeRecord, Profile, SignedRecord, Status},
-    wire::{Entry, Frame, Hello, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn, encode_content},
+    wire::{
+        Entry, Frame, Hello, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn,
+        encode_content,
+    },
 };
 
 /// The topic of all samples.
@@ -49,7 +52,7 @@ pub fn record(number: u8, status: Status) -> SignedRecord {
         },
         addresses: addresses.to_vec(),
         status,
-        expiration: Duration::from_secs(900),
+        expiration: Duration::from_mins(15),
     };
     SignedRecord::sign(&key, &topic(), record).expect("a good record")
 }
@@ -70,7 +73,10 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         turn: Turn::Yours,
         ranges: vec![
             Range { end: Some(id(1)), what: RangeContent::Skip },
-            Range { end: Some(id(2)), what: RangeContent::Fingerprint { hash: [9; 16], count: 40 } },
+            Range {
+                end: Some(id(2)),
+                what: RangeContent::Fingerprint { hash: [9; 16], count: 40 },
+            },
             Range { end: None, what: RangeContent::List(vec![(id(3), 5), (id(4), 6)]) },
         ],
         entries: vec![Entry { record: alive.clone(), age_ms: 1500 }],
@@ -84,7 +90,10 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         ("neighbor", overlay(OverlayFrame::Neighbor { high: true, record: alive.clone() })),
         ("disconnect", overlay(OverlayFrame::Disconnect { alive: true })),
         ("gossip", overlay(OverlayFrame::Gossip { round: Some(2), content: content.clone() })),
-        ("gossip-neighbours", overlay(OverlayFrame::Gossip { round: None, content: content.clone() })),
+        (
+            "gossip-neighbours",
+            overlay(OverlayFrame::Gossip { round: None, content: content.clone() }),
+        ),
         ("prune", overlay(OverlayFrame::Prune)),
         ("graft", overlay(OverlayFrame::Graft { id: Some([8; 32]), round: 1 })),
         ("graft-link", overlay(OverlayFrame::Graft { id: None, round: 1 })),
@@ -97,10 +106,15 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         ("busy", TopicFrame::Busy(vec![alive.clone()])),
     ];
     let frames = frames.into_iter().map(|(name, frame)| (name, Frame::Topic(0, frame).encode()));
-    [("record-alive", alive), ("record-left", left), ("content", content), ("hello", Frame::Hello(hello).encode())]
-        .into_iter()
-        .chain(frames)
-        .collect()
+    [
+        ("record-alive", alive),
+        ("record-left", left),
+        ("content", content),
+        ("hello", Frame::Hello(hello).encode()),
+    ]
+    .into_iter()
+    .chain(frames)
+    .collect()
 }
 
 /// Whether bytes decode as a frame of this version.

@@ -60,7 +60,9 @@ impl Context {
             self.identity.sequence += 1;
         }
         let used = self.identity.sequence;
-        if used + SEQUENCE_BLOCK / 2 >= self.identity.reserved && self.asked <= used + SEQUENCE_BLOCK / 2 {
+        if used + SEQUENCE_BLOCK / 2 >= self.identity.reserved
+            && self.asked <= used + SEQUENCE_BLOCK / 2
+        {
             self.asked = used + SEQUENCE_BLOCK;
             self.links.out.push_back(OutEvent::ReserveSequences(self.asked));
         }
@@ -121,7 +123,9 @@ impl State {
                 topic_mut(&mut self.topics, topic)?.found(peer, addresses, cx);
             }
             InEvent::SetAddresses(addresses) => self.set_addresses(&addresses),
-            InEvent::LinkOpened { link, peer, dialled } => cx.links.opened(link, peer, dialled, now),
+            InEvent::LinkOpened { link, peer, dialled } => {
+                cx.links.opened(link, peer, dialled, now)
+            }
             InEvent::LinkClosed(link, end) => cx.links.closed(link, end),
             InEvent::DialFailed(peer) => cx.links.dial_failed(peer),
             InEvent::Received(link, lane, frame) => cx.links.received(link, lane, &frame, now),
@@ -177,7 +181,8 @@ impl State {
         }
         let idle = self.topics.values().map(Topic::link_idle).max().unwrap_or_default();
         let topics = &self.topics;
-        let in_use = |peer: &EndpointId| topics.values().filter_map(|topic| topic.needs(peer)).max();
+        let in_use =
+            |peer: &EndpointId| topics.values().filter_map(|topic| topic.needs(peer)).max();
         self.context.links.on_timer(self.context.now, idle, in_use);
     }
 

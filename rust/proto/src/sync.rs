@@ -12,7 +12,10 @@ use crate::{
     book::Book,
     event::LinkId,
     id::EndpointId,
-    wire::{Entry, MAX_AGE_MS, MAX_LISTED, MAX_RANGES, MAX_SYNC_BYTES, Range, RangeContent, SyncFrame, Turn},
+    wire::{
+        Entry, MAX_AGE_MS, MAX_LISTED, MAX_RANGES, MAX_SYNC_BYTES, Range, RangeContent, SyncFrame,
+        Turn,
+    },
 };
 
 /// Ranges with at most this many own records are listed instead of split.
@@ -55,7 +58,13 @@ impl Session {
     }
 
     /// Starts a session: own record first where the partner may not know us yet, then what we have.
-    pub(crate) fn initiate(link: LinkId, number: u64, book: &Book, introduce: Option<EndpointId>, now: Instant) -> Self {
+    pub(crate) fn initiate(
+        link: LinkId,
+        number: u64,
+        book: &Book,
+        introduce: Option<EndpointId>,
+        now: Instant,
+    ) -> Self {
         let mut session = Self::new(link, number, true, now);
         session.entries.extend(introduce);
         session.describe(book, (Bound::Unbounded, Bound::Unbounded), introduce.is_some());
@@ -81,6 +90,11 @@ impl Session {
         self.ranges.len() <= MAX_PENDING
             && self.wants.len() <= MAX_PENDING
             && self.entries.len() <= MAX_PENDING + 2 * book.len()
+    }
+
+    /// The partner showed a record of a node that left, as we know: the leave is shown in return.
+    pub(crate) fn offer(&mut self, id: EndpointId) {
+        self.entries.push_back(id);
     }
 
     fn compare(&mut self, book: &Book, bounds: Bounds, theirs: &RangeContent) {
@@ -152,7 +166,13 @@ impl Session {
     }
 
     /// The frames of one turn. `theirs` is the turn that the partner ended with.
-    pub(crate) fn take_turn(&mut self, book: &Book, attached: bool, theirs: Turn, now: Instant) -> Vec<SyncFrame> {
+    pub(crate) fn take_turn(
+        &mut self,
+        book: &Book,
+        attached: bool,
+        theirs: Turn,
+        now: Instant,
+    ) -> Vec<SyncFrame> {
         let mut frames = Vec::new();
         let mut asks = false;
         loop {
@@ -166,7 +186,8 @@ impl Session {
                 wants: self.next_wants(),
             };
             // Records are confirmed, so that a busy end knows which of its syncs are still going on.
-            asks |= !(frame.ranges.is_empty() && frame.wants.is_empty() && frame.entries.is_empty());
+            asks |=
+                !(frame.ranges.is_empty() && frame.wants.is_empty() && frame.entries.is_empty());
             let pending =
                 !self.ranges.is_empty() || !self.entries.is_empty() || !self.wants.is_empty();
             frame.turn = match (pending, frames.len() + 1 < TURN_FRAMES) {
@@ -189,7 +210,9 @@ impl Session {
         while let Some((bounds, content)) = self.ranges.front() {
             let adds = if let RangeContent::List(list) = content { list.len() } else { 0 };
             // A range may need a skip before it.
-            if ranges.len() + 2 > MAX_RANGES.min(64) || (listed > 0 && listed + adds > MAX_LISTED / 4) {
+            if ranges.len() + 2 > MAX_RANGES.min(64)
+                || (listed > 0 && listed + adds > MAX_LISTED / 4)
+            {
                 break;
             }
             listed += adds;

@@ -69,6 +69,10 @@ impl Timers {
 }
 
 /// A duration times a random factor.
-pub(crate) fn jitter(rng: &mut ChaCha12Rng, duration: Duration, factor: std::ops::Range<f64>) -> Duration {
+pub(crate) fn jitter(
+    rng: &mut ChaCha12Rng,
+    duration: Duration,
+    factor: std::ops::Range<f64>,
+) -> Duration {
     duration.mul_f64(rng.random_range(factor))
 }

@@ -88,13 +88,27 @@ pub(crate) enum TopicFrame {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OverlayFrame {
     Join(Bytes),
-    ForwardJoin { ttl: u16, record: Bytes },
-    Neighbor { high: bool, record: Bytes },
-    Disconnect { alive: bool },
+    ForwardJoin {
+        ttl: u16,
+        record: Bytes,
+    },
+    Neighbor {
+        high: bool,
+        record: Bytes,
+    },
+    Disconnect {
+        alive: bool,
+    },
     /// `round` is `None` for a broadcast to neighbours only. The message id is the content's hash.
-    Gossip { round: Option<u16>, content: Bytes },
+    Gossip {
+        round: Option<u16>,
+        content: Bytes,
+    },
     Prune,
-    Graft { id: Option<[u8; 32]>, round: u16 },
+    Graft {
+        id: Option<[u8; 32]>,
+        round: u16,
+    },
     IHave(Vec<([u8; 32], u16)>),
 }
 
@@ -136,7 +150,10 @@ pub(crate) struct Range {
 pub(crate) enum RangeContent {
     /// In agreement, or spoken of elsewhere.
     Skip,
-    Fingerprint { hash: [u8; 16], count: u64 },
+    Fingerprint {
+        hash: [u8; 16],
+        count: u64,
+    },
     /// All that the sender has there: id and sequence.
     List(Vec<(EndpointId, u64)>),
 }
@@ -201,7 +218,9 @@ impl Frame {
             return Err(Error::malformed("topic index", format!("the limit is {MAX_TOPICS}")));
         }
         let frame = match tag {
-            tag::OPEN => TopicFrame::Open(TopicId::from_bytes(fields.take()?.into_fixed("topic id")?)),
+            tag::OPEN => {
+                TopicFrame::Open(TopicId::from_bytes(fields.take()?.into_fixed("topic id")?))
+            }
             tag::CLOSED => TopicFrame::Closed,
             tag::JOIN => TopicFrame::Overlay(OverlayFrame::Join(record(fields.take()?)?)),
             tag::FORWARD_JOIN => TopicFrame::Overlay(OverlayFrame::ForwardJoin {
@@ -224,12 +243,15 @@ impl Frame {
                 id: fields.take()?.optional().map(|v| v.into_fixed("message id")).transpose()?,
                 round: round(fields.take()?)?,
             }),
-            tag::IHAVE => TopicFrame::Overlay(OverlayFrame::IHave(
-                list("ihave", fields.take()?, MAX_IHAVE, |item| {
+            tag::IHAVE => TopicFrame::Overlay(OverlayFrame::IHave(list(
+                "ihave",
+                fields.take()?,
+                MAX_IHAVE,
+                |item| {
                     let mut pair = item.into_array("ihave")?;
                     Ok((pair.take()?.into_fixed("message id")?, round(pair.take()?)?))
-                })?,
-            )),
+                },
+            )?)),
             tag::PUSH => TopicFrame::Push(list("push", fields.take()?, MAX_RECORDS, record)?),
             tag::ATTACHED => TopicFrame::Attached,
             tag::LEAVE => TopicFrame::Leave(record(fields.take()?)?),
@@ -330,16 +352,17 @@ fn encode_overlay(frame: &OverlayFrame) -> (u64, Vec<Value>) {
 }
 
 fn encode_sync(frame: &SyncFrame) -> Vec<Value> {
-    let end = |end: Option<EndpointId>| end.map_or_else(Value::null, |id| Value::bytes(id.as_bytes()));
+    let end =
+        |end: Option<EndpointId>| end.map_or_else(Value::null, |id| Value::bytes(id.as_bytes()));
     let range = |range: &Range| match &range.what {
         RangeContent::Skip => Value::array([end(range.end)]),
         RangeContent::Fingerprint { hash, count } => {
             Value::array([end(range.end), Value::bytes(hash), Value::uint(*count)])
         }
         RangeContent::List(list) => {
-            let listed = list.iter().map(|(id, sequence)| {
-                (Value::bytes(id.as_bytes()), Value::uint(*sequence))
-            });
+            let listed = list
+                .iter()
+                .map(|(id, sequence)| (Value::bytes(id.as_bytes()), Value::uint(*sequence)));
             Value::array([end(range.end), Value::map(listed)])
         }
     };

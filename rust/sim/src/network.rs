@@ -228,8 +228,12 @@ impl Network {
 
     /// Breaks one of the open connections, chosen by the seed: both ends hear that it was lost.
     pub fn break_a_connection(&mut self) {
-        let open: Vec<_> =
-            self.wires.iter().filter(|(_, wire)| wire.open == (true, true)).map(|(id, _)| *id).collect();
+        let open: Vec<_> = self
+            .wires
+            .iter()
+            .filter(|(_, wire)| wire.open == (true, true))
+            .map(|(id, _)| *id)
+            .collect();
         if !open.is_empty() {
             let link = open[self.rng.random_range(0..open.len())];
             for to_dialler in [true, false] {
@@ -245,7 +249,7 @@ impl Network {
 
     fn delay(&mut self) -> Duration {
         let (min, max) = (self.latency.min, self.latency.max);
-        min + (max - min).mul_f64(self.rng.random_range(0.0..1.0))
+        min + max.saturating_sub(min).mul_f64(self.rng.random_range(0.0..1.0))
     }
 
     fn is_cut(&self, a: usize, b: usize) -> bool {
@@ -420,9 +424,15 @@ impl Network {
         let last = wire.last.iter().filter(|((from_dialler, _), _)| *from_dialler == is_dialler);
         let last = last.map(|(_, at)| *at).max().unwrap_or(self.now);
         let at = last.max(self.now + self.delay()) + Duration::from_nanos(1);
-        self.push(at, Happening::Closed { link, to_dialler: !is_dialler, end: LinkEnd::Remote(code) });
+        self.push(
+            at,
+            Happening::Closed { link, to_dialler: !is_dialler, end: LinkEnd::Remote(code) },
+        );
         let at = self.now;
-        self.push(at, Happening::Closed { link, to_dialler: is_dialler, end: LinkEnd::Local(code) });
+        self.push(
+            at,
+            Happening::Closed { link, to_dialler: is_dialler, end: LinkEnd::Local(code) },
+        );
     }
 }
 

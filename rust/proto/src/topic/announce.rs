@@ -18,7 +18,7 @@ use crate::{
 
 /// Shortest and longest delay before jumping above somebody else who announces with our key.
 pub(super) const JUMP_MIN: Duration = Duration::from_millis(10);
-const JUMP_MAX: Duration = Duration::from_secs(60);
+const JUMP_MAX: Duration = Duration::from_mins(1);
 
 /// Heartbeats are rare and fewer as the swarm grows, so that their sum does not (design D7).
 fn heartbeat_interval(members: usize) -> Duration {
@@ -28,14 +28,19 @@ fn heartbeat_interval(members: usize) -> Duration {
 
 impl Topic {
     fn expiration(&self) -> Duration {
-        let derived = (heartbeat_interval(self.book.len() + 1) * 3).max(Duration::from_secs(15 * 60));
+        let derived = (heartbeat_interval(self.book.len() + 1) * 3).max(Duration::from_mins(15));
         let expiration = self.config.expiration.unwrap_or(derived);
         // Records say it in whole seconds; others must not expire us early.
         Duration::from_secs(expiration.as_secs() + u64::from(expiration.subsec_nanos() > 0))
     }
 
     /// Signs a record with the next sequence number; `None` while none is persisted.
-    fn sign(&self, profile: Profile, status: Status, cx: &mut Context) -> Option<Result<SignedRecord, Error>> {
+    fn sign(
+        &self,
+        profile: Profile,
+        status: Status,
+        cx: &mut Context,
+    ) -> Option<Result<SignedRecord, Error>> {
         let mut record = NodeRecord {
             id: self.me,
             sequence: cx.next_sequence()?,
@@ -134,7 +139,12 @@ impl Topic {
     }
 
     /// A peer acknowledged the leave (`None`: it is gone).
-    pub(super) fn leave_acknowledged(&mut self, peer: EndpointId, sequence: Option<u64>, cx: &mut Context) {
+    pub(super) fn leave_acknowledged(
+        &mut self,
+        peer: EndpointId,
+        sequence: Option<u64>,
+        cx: &mut Context,
+    ) {
         let Some(leaving) = &mut self.leaving else { return };
         if sequence.is_none() || sequence == leaving.sequence {
             leaving.waiting.remove(&peer);
@@ -199,4 +209,3 @@ impl Topic {
         );
     }
 }
-

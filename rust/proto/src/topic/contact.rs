@@ -20,7 +20,7 @@ use crate::{
 
 /// A bootstrap peer that is not in the book is dialled this often, then ever more rarely (D8).
 pub(super) const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(30);
-const BOOTSTRAP_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+const BOOTSTRAP_INTERVAL_MAX: Duration = Duration::from_hours(1);
 /// Peers dialled at a time while nobody is linked: of the bootstrap peers, and of each other kind.
 const DIALS: usize = 3;
 /// A sync that stands still for this long is given up.
@@ -36,7 +36,11 @@ const FOUND_INTERVAL: Duration = Duration::from_secs(2);
 const BUSY_MEMBERS: usize = 8;
 
 impl Topic {
-    pub(crate) fn add_bootstrap(&mut self, peers: Vec<(EndpointId, Vec<TransportAddr>)>, cx: &mut Context) {
+    pub(crate) fn add_bootstrap(
+        &mut self,
+        peers: Vec<(EndpointId, Vec<TransportAddr>)>,
+        cx: &mut Context,
+    ) {
         for (peer, addresses) in peers {
             if peer == self.me {
                 continue;
@@ -54,7 +58,12 @@ impl Topic {
         }
     }
 
-    pub(crate) fn found(&mut self, peer: EndpointId, addresses: Vec<TransportAddr>, cx: &mut Context) {
+    pub(crate) fn found(
+        &mut self,
+        peer: EndpointId,
+        addresses: Vec<TransportAddr>,
+        cx: &mut Context,
+    ) {
         if peer == self.me || self.book.get(&peer).is_some() {
             return;
         }
@@ -64,7 +73,8 @@ impl Topic {
         }
         self.found.insert(peer, addresses);
         // All nodes of a network see each other at once: the lucky first few dials bring the rest.
-        let spread = if self.linked.is_empty() { Duration::from_millis(100) } else { FOUND_INTERVAL };
+        let spread =
+            if self.linked.is_empty() { Duration::from_millis(100) } else { FOUND_INTERVAL };
         let at = cx.now + jitter(&mut cx.rng, spread, 0.0..1.0);
         self.timers.set_by(Timer::Redial, at);
     }
@@ -117,7 +127,8 @@ impl Topic {
                 due.push(*peer);
                 let delay = BOOTSTRAP_INTERVAL * 2_u32.saturating_pow(bootstrap.attempts.min(10));
                 bootstrap.attempts += 1;
-                bootstrap.next = cx.now + jitter(&mut cx.rng, delay.min(BOOTSTRAP_INTERVAL_MAX), 0.8..1.2);
+                bootstrap.next =
+                    cx.now + jitter(&mut cx.rng, delay.min(BOOTSTRAP_INTERVAL_MAX), 0.8..1.2);
             }
             next = next.into_iter().chain([bootstrap.next]).min();
         }
@@ -188,7 +199,13 @@ impl Topic {
         }
     }
 
-    pub(super) fn on_sync(&mut self, peer: EndpointId, link: LinkId, frame: SyncFrame, cx: &mut Context) {
+    pub(super) fn on_sync(
+        &mut self,
+        peer: EndpointId,
+        link: LinkId,
+        frame: SyncFrame,
+        cx: &mut Context,
+    ) {
         let initiator = !frame.from_initiator;
         if initiator {
             let known = self.sessions.get(&(peer, true));
@@ -200,16 +217,20 @@ impl Topic {
             return;
         }
         let mut news = 0;
+        let mut outdated = Vec::new();
         for entry in &frame.entries {
             let age = Duration::from_millis(entry.age_ms);
             let Ok((id, applied)) = self.learn(&entry.record, age, peer, cx) else { return };
             if applied.is_news() {
                 news += 1;
                 self.on_synced_news(id, &applied, age, peer, cx);
+            } else if applied == Applied::Stale && self.book.get(&id).is_none() {
+                outdated.push(id);
             }
         }
         let Some(session) = self.sessions.get_mut(&(peer, initiator)) else { return };
         session.news += news;
+        outdated.into_iter().for_each(|id| session.offer(id));
         if !session.receive(&frame, &self.book, cx.now) {
             cx.links.dropped("syncs over the limit", Some(peer));
             return self.end_session(peer, initiator, false, cx);
@@ -222,12 +243,20 @@ impl Topic {
     }
 
     /// Makes room for a session that a peer began; `false` where it is sent elsewhere.
-    fn accept_session(&mut self, peer: EndpointId, link: LinkId, frame: &SyncFrame, cx: &mut Context) -> bool {
+    fn accept_session(
+        &mut self,
+        peer: EndpointId,
+        link: LinkId,
+        frame: &SyncFrame,
+        cx: &mut Context,
+    ) -> bool {
         let known = self.sessions.get(&(peer, false));
         if known.is_some_and(|session| session.number == frame.session && session.link == link) {
             return true;
         }
-        let of_newcomer = |(peer, initiator): &&(EndpointId, bool)| !initiator && self.newcomers.contains_key(peer);
+        let of_newcomer = |(peer, initiator): &&(EndpointId, bool)| {
+            !initiator && self.newcomers.contains_key(peer)
+        };
         let busy = self.sessions.keys().filter(of_newcomer).count();
         if !frame.attached && known.is_none() && busy >= self.config.concurrent_syncs {
             let without = BTreeSet::from([peer]);
@@ -250,7 +279,14 @@ impl Topic {
     }
 
     /// A sync brought a record. Others may lack it too.
-    fn on_synced_news(&mut self, id: EndpointId, applied: &Applied, age: Duration, from: EndpointId, cx: &mut Context) {
+    fn on_synced_news(
+        &mut self,
+        id: EndpointId,
+        applied: &Applied,
+        age: Duration,
+        from: EndpointId,
+        cx: &mut Context,
+    ) {
         let attached = !self.overlay.neighbours().is_empty();
         if id == from || (attached && age > GAP_AGE) {
             self.tell_soon(id, cx);
@@ -340,7 +376,8 @@ impl Topic {
         use std::ops::Bound;
         let neighbours = self.overlay.neighbours();
         let after = self.trickle_last.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = neighbours.range((after, Bound::Unbounded)).next().or(neighbours.first()).copied();
+        let next =
+            neighbours.range((after, Bound::Unbounded)).next().or(neighbours.first()).copied();
         let Some(next) = next else { return };
         self.trickle_last = Some(next);
         self.start_sync(next, cx);

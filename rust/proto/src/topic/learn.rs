@@ -103,7 +103,12 @@ impl Topic {
     }
 
     /// Takes in records of no known age; how many were news.
-    pub(super) fn learn_all(&mut self, records: &[Bytes], from: EndpointId, cx: &mut Context) -> usize {
+    pub(super) fn learn_all(
+        &mut self,
+        records: &[Bytes],
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> usize {
         let mut news = 0;
         for record in records {
             match self.learn(record, Duration::ZERO, from, cx) {
@@ -159,7 +164,9 @@ impl Topic {
             while let Some(id) = self.flood.front() {
                 if let Some((signed, _)) = self.book.evidence(id, cx.now) {
                     let bytes = signed.bytes().clone();
-                    if size + bytes.len() + ITEM_OVERHEAD > CONTENT_ROOM || batch.len() == MAX_RECORDS {
+                    if size + bytes.len() + ITEM_OVERHEAD > CONTENT_ROOM
+                        || batch.len() == MAX_RECORDS
+                    {
                         break;
                     }
                     size += bytes.len() + ITEM_OVERHEAD;

@@ -105,7 +105,11 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
-    pub(crate) fn join(id: TopicId, options: TopicOptions, cx: &mut Context) -> Result<Self, Error> {
+    pub(crate) fn join(
+        id: TopicId,
+        options: TopicOptions,
+        cx: &mut Context,
+    ) -> Result<Self, Error> {
         options.profile.validate()?;
         options.config.validate()?;
         let TopicOptions { profile, config } = options;
@@ -301,7 +305,13 @@ impl Topic {
     }
 
     /// A frame about this topic.
-    pub(crate) fn receive(&mut self, peer: EndpointId, link: LinkId, frame: TopicFrame, cx: &mut Context) {
+    pub(crate) fn receive(
+        &mut self,
+        peer: EndpointId,
+        link: LinkId,
+        frame: TopicFrame,
+        cx: &mut Context,
+    ) {
         match frame {
             TopicFrame::Open(_) => {}
             TopicFrame::Closed => {
@@ -339,9 +349,8 @@ impl Topic {
         let book = self.book.get(peer).map(|live| live.signed.record().addresses.clone());
         let bootstrap = self.bootstrap.get(peer).map(|peer| peer.addresses.clone());
         let found = self.found.get(peer).cloned();
-        let expired = || {
-            self.book.last_record(peer).map(|signed| signed.record().addresses.clone())
-        };
+        let expired =
+            || self.book.last_record(peer).map(|signed| signed.record().addresses.clone());
         let known: Vec<_> = [book, bootstrap, found].into_iter().flatten().collect();
         if known.is_empty() {
             return expired();
@@ -356,7 +365,12 @@ impl Topic {
     }
 
     /// Up to `count` random members, none of which is ourselves or to be avoided.
-    fn random_members(&self, count: usize, without: &BTreeSet<EndpointId>, cx: &mut Context) -> Vec<EndpointId> {
+    fn random_members(
+        &self,
+        count: usize,
+        without: &BTreeSet<EndpointId>,
+        cx: &mut Context,
+    ) -> Vec<EndpointId> {
         use rand::seq::IteratorRandom;
         self.book
             .others()

@@ -21,7 +21,7 @@ use crate::{
 
 /// First and largest delay between two looks whether the active view is full.
 pub(super) const VIEW_MIN: Duration = Duration::from_millis(500);
-const VIEW_MAX: Duration = Duration::from_secs(300);
+const VIEW_MAX: Duration = Duration::from_mins(5);
 /// With this many neighbours the overlay is sound: no hurry to find more.
 const VIEW_SOUND: usize = 3;
 /// Members suggested to the passive view at a time, as in a shuffle (`HyParView`: 3 + 4).
@@ -68,7 +68,9 @@ impl Budget {
 
     /// Whether to tell a stranger now that it is none of our neighbours.
     fn tell_stranger(&mut self, now: Instant) -> bool {
-        let due = self.strangers_told.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1));
+        let due = self
+            .strangers_told
+            .is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1));
         if due {
             self.strangers_told = Some(now);
         }
@@ -95,7 +97,12 @@ impl Topic {
     }
 
     /// What of a frame may reach the overlay, and whom its record is about.
-    fn judge(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) -> Option<(EndpointId, OverlayFrame)> {
+    fn judge(
+        &mut self,
+        peer: EndpointId,
+        frame: OverlayFrame,
+        cx: &mut Context,
+    ) -> Option<(EndpointId, OverlayFrame)> {
         let is_neighbour = self.overlay.neighbours().contains(&peer);
         match frame {
             OverlayFrame::Join(record) => {
@@ -120,7 +127,9 @@ impl Topic {
                 let fresh = self.judge_content(&content, peer, cx)?;
                 fresh.then_some((peer, OverlayFrame::Gossip { round, content }))
             }
-            OverlayFrame::Prune | OverlayFrame::Graft { .. } | OverlayFrame::IHave(_) => Some((peer, frame)),
+            OverlayFrame::Prune | OverlayFrame::Graft { .. } | OverlayFrame::IHave(_) => {
+                Some((peer, frame))
+            }
         }
     }
 
@@ -135,7 +144,13 @@ impl Topic {
 
     /// The record that introduces a node to the overlay: the best one held of it, once it is in the
     /// book. `None` where it is refused, or gone.
-    fn introduced(&mut self, about: EndpointId, record: &Bytes, from: EndpointId, cx: &mut Context) -> Option<Bytes> {
+    fn introduced(
+        &mut self,
+        about: EndpointId,
+        record: &Bytes,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Option<Bytes> {
         let (id, _) = self.learn(record, Duration::ZERO, from, cx).ok()?;
         if id != about {
             cx.links.dropped("introductions with another's record", Some(from));
@@ -146,7 +161,12 @@ impl Topic {
 
     /// Verifies and applies the content of a broadcast. `Some(false)`: nothing in it is new, or of
     /// late, so it is a replay and goes no further.
-    fn judge_content(&mut self, content: &Bytes, from: EndpointId, cx: &mut Context) -> Option<bool> {
+    fn judge_content(
+        &mut self,
+        content: &Bytes,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Option<bool> {
         let records = match decode_content(content) {
             Ok(records) => records,
             Err(error) => {
@@ -255,7 +275,8 @@ impl Topic {
 
     pub(super) fn on_view(&mut self, cx: &mut Context) {
         let neighbours = self.overlay.neighbours().clone();
-        if neighbours.is_empty() || neighbours.len() >= self.config.neighbours.min(self.book.len()) {
+        if neighbours.is_empty() || neighbours.len() >= self.config.neighbours.min(self.book.len())
+        {
             return;
         }
         let members = self.random_members(SUGGESTED, &neighbours, cx);

@@ -1,0 +1,146 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::book::{Applied, Book};
+
+const ZERO: Duration = Duration::ZERO;
+
+fn left(number: u8, sequence: u64) -> SignedRecord {
+    sign(NodeRecord { status: Status::Left, ..node(number, sequence) })
+}
+
+fn expiring(number: u8, sequence: u64, seconds: u64) -> SignedRecord {
+    sign(NodeRecord { expiration: Duration::from_secs(seconds), ..node(number, sequence) })
+}
+
+#[test]
+fn only_a_higher_sequence_changes_anything() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 10);
+    assert_eq!(book.apply(signed(2, 5), ZERO, now), Applied::Joined);
+    assert_eq!(book.apply(signed(2, 5), ZERO, now), Applied::Same);
+    assert_eq!(book.apply(signed(2, 4), ZERO, now), Applied::Stale);
+    let mut other = node(2, 5);
+    other.profile.name = "another".into();
+    assert_eq!(book.apply(sign(other), ZERO, now), Applied::Stale, "equal is not higher");
+    assert_eq!(book.apply(signed(2, 6), ZERO, now), Applied::Refreshed);
+    let mut other = node(2, 7);
+    other.profile.name = "another".into();
+    assert_eq!(book.apply(sign(other), ZERO, now), Applied::Updated);
+}
+
+#[test]
+fn equal_sequences_bring_no_freshness() {
+    let start = Instant::now();
+    let mut book = Book::new(id(ME), 10);
+    book.apply(expiring(2, 5, 60), ZERO, start);
+    for second in 1..59 {
+        book.apply(expiring(2, 5, 60), ZERO, start + Duration::from_secs(second));
+    }
+    assert_eq!(book.expire(start + Duration::from_secs(60)).len(), 1);
+}
+
+#[test]
+fn who_left_or_expired_comes_back_only_with_a_higher_sequence() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 10);
+    book.apply(signed(2, 5), ZERO, now);
+    assert!(matches!(book.apply(left(2, 6), ZERO, now), Applied::Left(_)));
+    assert_eq!(book.apply(signed(2, 6), ZERO, now), Applied::Stale);
+    assert_eq!(book.apply(signed(2, 5), ZERO, now), Applied::Stale);
+    assert_eq!(book.apply(signed(2, 7), ZERO, now), Applied::Joined);
+    // A leave that comes before any other record counts as well.
+    assert_eq!(book.apply(left(3, 9), ZERO, now), Applied::Buried);
+    assert_eq!(book.apply(signed(3, 9), ZERO, now), Applied::Stale);
+    let later = now + Duration::from_hours(1);
+    assert_eq!(book.expire(later).len(), 1);
+    assert_eq!(book.apply(signed(2, 7), ZERO, later), Applied::Stale);
+    assert_eq!(book.apply(signed(2, 8), ZERO, later), Applied::Joined);
+}
+
+#[test]
+fn tombstones_last_a_day_and_have_a_budget() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 3);
+    book.apply(left(2, 5), ZERO, now);
+    let almost = now + Duration::from_hours(24);
+    book.apply(left(3, 5), ZERO, almost);
+    assert_eq!(book.apply(signed(2, 5), ZERO, almost), Applied::Stale, "still remembered");
+    for number in 4..7 {
+        book.apply(left(number, 5), ZERO, almost);
+    }
+    assert_eq!(book.sequence(&id(2)), None, "the oldest goes when there are too many");
+    assert_eq!((3..7).filter(|number| book.sequence(&id(*number)).is_some()).count(), 3);
+}
+
+#[test]
+fn a_relayed_record_expires_by_the_age_that_it_had() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 10);
+    book.apply(expiring(2, 5, 60), Duration::from_secs(50), now);
+    assert!(book.expire(now + Duration::from_secs(9)).is_empty());
+    assert_eq!(book.expire(now + Duration::from_secs(10)).len(), 1);
+    // And one that is over is not taken at all.
+    assert_eq!(book.apply(expiring(3, 5, 60), Duration::from_secs(60), now), Applied::Stale);
+}
+
+#[test]
+fn a_full_book_displaces_nobody() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 2);
+    book.apply(signed(ME, 1), ZERO, now);
+    book.apply(signed(2, 1), ZERO, now);
+    book.apply(signed(3, 1), ZERO, now);
+    assert_eq!(book.apply(signed(4, 1), ZERO, now), Applied::Full);
+    assert_eq!(book.apply(signed(2, 2), ZERO, now), Applied::Refreshed);
+    assert_eq!(book.len(), 2);
+    book.apply(left(3, 2), ZERO, now);
+    assert_eq!(book.apply(signed(4, 1), ZERO, now), Applied::Joined);
+}
+
+#[test]
+fn names_may_repeat() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 10);
+    for number in 2..5 {
+        let mut record = node(number, 1);
+        record.profile.name = "robot".into();
+        assert_eq!(book.apply(sign(record), ZERO, now), Applied::Joined);
+    }
+    assert_eq!(book.len(), 3);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Any order of the same records gives the same book, and the same fingerprint.
+    #[test]
+    fn the_order_of_arrival_does_not_matter(
+        records in prop::collection::vec((2_u8..6, 1_u64..6, any::<bool>()), 1..12),
+        seed: u64,
+    ) {
+        use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
+        let now = Instant::now();
+        // One status for each id and sequence, as an honest owner signs each sequence once.
+        let signed: Vec<_> = records
+            .iter()
+            .map(|(number, sequence, _)| {
+                let gone = records.iter().find(|r| (r.0, r.1) == (*number, *sequence)).unwrap().2;
+                if gone { left(*number, *sequence) } else { super::signed(*number, *sequence) }
+            })
+            .collect();
+        let book_of = |records: &[SignedRecord]| {
+            let mut book = Book::new(id(ME), 10);
+            for record in records {
+                book.apply(record.clone(), ZERO, now);
+            }
+            book
+        };
+        let mut shuffled = signed.clone();
+        shuffled.shuffle(&mut ChaCha12Rng::seed_from_u64(seed));
+        let (a, b) = (book_of(&signed), book_of(&shuffled));
+        let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+        prop_assert_eq!(a.range(all).collect::<Vec<_>>(), b.range(all).collect::<Vec<_>>());
+        prop_assert_eq!(a.fingerprint(all), b.fingerprint(all));
+    }
+}

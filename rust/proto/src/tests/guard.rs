@@ -1,0 +1,206 @@
+//! The guard: what a stranger or a hostile neighbour sends does not reach the overlay.
+
+use super::*;
+use crate::{
+    CloseCode, TopicEvent,
+    wire::{OverlayFrame, encode_content},
+};
+
+fn overlay(frame: OverlayFrame) -> TopicFrame {
+    TopicFrame::Overlay(frame)
+}
+
+/// [`PEER`] is a neighbour.
+fn with_neighbour() -> Bench {
+    let mut bench = Bench::linked();
+    bench.frame(LINK, overlay(OverlayFrame::Join(signed(PEER, 1).bytes().clone())));
+    let answered = bench
+        .sent()
+        .into_iter()
+        .any(|(_, frame)| matches!(frame, TopicFrame::Overlay(OverlayFrame::Neighbor { .. })));
+    assert!(answered, "a join is answered");
+    bench
+}
+
+/// A second neighbour, to see what is forwarded.
+fn with_two() -> Bench {
+    let mut bench = with_neighbour();
+    bench.open_link(LinkId(2), 3, false);
+    bench.hello(LinkId(2), 9);
+    bench.frame(LinkId(2), TopicFrame::Open(topic()));
+    bench.frame(LinkId(2), overlay(OverlayFrame::Join(signed(3, 1).bytes().clone())));
+    bench.pass(Duration::from_secs(1));
+    bench.out.clear();
+    bench
+}
+
+fn gossip(records: &[SignedRecord]) -> TopicFrame {
+    let content = encode_content(records.iter().map(SignedRecord::bytes));
+    overlay(OverlayFrame::Gossip { round: Some(0), content })
+}
+
+fn forwards(bench: &mut Bench) -> usize {
+    let sent = bench.sent();
+    sent.iter()
+        .filter(|(link, frame)| {
+            *link == LinkId(2) && matches!(frame, TopicFrame::Overlay(OverlayFrame::Gossip { .. }))
+        })
+        .count()
+}
+
+#[test]
+fn news_is_forwarded_and_a_replay_is_not() {
+    let mut bench = with_two();
+    bench.frame(LINK, gossip(&[signed(5, 1)]));
+    assert_eq!(forwards(&mut bench), 1);
+    // The same record in a broadcast of another shape, long after.
+    bench.pass(Duration::from_mins(2));
+    bench.out.clear();
+    bench.frame(LINK, gossip(&[signed(5, 1), signed(5, 1)]));
+    assert!(bench.dropped().contains(&"broadcasts without anything new"));
+    assert_eq!(forwards(&mut bench), 0);
+}
+
+#[test]
+fn a_forged_record_is_not_forwarded_and_its_sender_is_cut_off() {
+    let mut bench = with_two();
+    let mut bytes = signed(5, 1).bytes().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    let content = encode_content([&Bytes::from(bytes)]);
+    bench.frame(LINK, overlay(OverlayFrame::Gossip { round: Some(0), content }));
+    assert_eq!(bench.closed(), [(LINK, CloseCode::Protocol)]);
+    assert_eq!(forwards(&mut bench), 0);
+}
+
+#[test]
+fn records_are_relayed_byte_for_byte() {
+    let mut bench = with_two();
+    let record = signed(5, 1);
+    bench.frame(LINK, gossip(std::slice::from_ref(&record)));
+    let content = bench.sent().into_iter().find_map(|(link, frame)| match frame {
+        TopicFrame::Overlay(OverlayFrame::Gossip { content, .. }) if link == LinkId(2) => {
+            Some(content)
+        }
+        _ => None,
+    });
+    assert_eq!(crate::wire::decode_content(&content.unwrap()).unwrap(), [record.bytes().clone()]);
+}
+
+#[test]
+fn plumtree_frames_of_strangers_are_answered_with_a_disconnect() {
+    for frame in [
+        OverlayFrame::Prune,
+        OverlayFrame::Graft { id: None, round: 0 },
+        OverlayFrame::IHave(vec![([1; 32], 0)]),
+        OverlayFrame::Gossip { round: Some(0), content: encode_content([signed(5, 1).bytes()]) },
+        OverlayFrame::ForwardJoin { ttl: 6, record: signed(5, 1).bytes().clone() },
+    ] {
+        let mut bench = Bench::linked();
+        bench.out.clear();
+        for _ in 0..10 {
+            bench.frame(LINK, overlay(frame.clone()));
+        }
+        let alive = overlay(OverlayFrame::Disconnect { alive: true });
+        let opened = TopicFrame::Open(topic());
+        assert_eq!(bench.sent(), [(LINK, opened), (LINK, alive)], "{frame:?}");
+    }
+}
+
+#[test]
+fn nobody_is_introduced_with_another_ones_record() {
+    let mut bench = Bench::linked();
+    bench.frame(
+        LINK,
+        overlay(OverlayFrame::Neighbor { high: true, record: signed(5, 1).bytes().clone() }),
+    );
+    assert!(bench.dropped().contains(&"introductions with another's record"));
+    let up = bench
+        .sent()
+        .iter()
+        .any(|(_, frame)| matches!(frame, TopicFrame::Overlay(OverlayFrame::Neighbor { .. })));
+    assert!(!up);
+}
+
+#[test]
+fn a_flood_of_frames_runs_into_the_budget() {
+    let mut bench = with_neighbour();
+    for round in 0..5000_u16 {
+        bench.frame(LINK, overlay(OverlayFrame::IHave(vec![([1; 32], round)])));
+    }
+    let over = bench.dropped().into_iter().filter(|what| what.contains("over the budget")).count();
+    assert!((900..=1100).contains(&over), "{over} of 5000, in no time");
+}
+
+#[test]
+fn a_thousand_replays_of_old_records_change_nothing() {
+    let mut bench = with_neighbour();
+    bench.frame(LINK, TopicFrame::Push(vec![signed(5, 10).bytes().clone()]));
+    bench.out.clear();
+    for sequence in (1..10).cycle().take(1000) {
+        bench.frame(LINK, TopicFrame::Push(vec![signed(5, sequence).bytes().clone()]));
+    }
+    let events = bench.out.iter().filter(|out| matches!(out, OutEvent::Topic(_, event) if !matches!(event, TopicEvent::Announced(_))));
+    assert_eq!(events.count(), 0);
+}
+
+#[test]
+fn a_higher_record_of_our_own_key_is_outrun() {
+    let mut bench = with_neighbour();
+    bench.frame(LINK, TopicFrame::Push(vec![signed(ME, 5_000).bytes().clone()]));
+    bench.out.clear();
+    bench.pass(Duration::from_secs(1));
+    let announced = bench.out.iter().find_map(|out| match out {
+        OutEvent::Topic(_, TopicEvent::Announced(record)) => Some(record.sequence),
+        _ => None,
+    });
+    assert_eq!(announced, Some(5_001));
+}
+
+#[test]
+fn a_clone_of_our_key_causes_no_flood_war() {
+    let mut bench = with_neighbour();
+    bench.out.clear();
+    let mut announcements = 0;
+    let mut sequence = 5_000;
+    for _ in 0..600 {
+        sequence += 10;
+        bench.frame(LINK, TopicFrame::Push(vec![signed(ME, sequence).bytes().clone()]));
+        bench.pass(Duration::from_millis(100));
+        announcements += bench
+            .out
+            .drain(..)
+            .filter(|out| matches!(out, OutEvent::Topic(_, TopicEvent::Announced(_))))
+            .count();
+    }
+    assert!(announcements <= 10, "{announcements} in a minute");
+}
+
+#[test]
+fn a_peer_behind_its_own_past_is_shown_it() {
+    let mut bench = with_neighbour();
+    bench.frame(LINK, TopicFrame::Push(vec![signed(PEER, 50).bytes().clone()]));
+    bench.out.clear();
+    bench.frame(LINK, TopicFrame::Push(vec![signed(PEER, 7).bytes().clone()]));
+    let shown = TopicFrame::Push(vec![signed(PEER, 50).bytes().clone()]);
+    assert!(bench.sent().contains(&(LINK, shown)));
+}
+
+#[test]
+fn sequence_numbers_wait_until_they_are_persisted() {
+    let identity = Identity { key: key(ME), boot_id: 1, sequence: 100, reserved: 100 };
+    let now = Instant::now();
+    let mut bench = Bench { state: State::new(identity, [7; 32], now), now, out: vec![] };
+    let profile = Profile { name: "me".into(), ..Profile::default() };
+    let options = TopicOptions { profile, config: Config::default() };
+    bench.feed(InEvent::Join(topic(), Box::new(options)));
+    let announced = |bench: &Bench| {
+        bench.out.iter().any(|out| matches!(out, OutEvent::Topic(_, TopicEvent::Announced(_))))
+    };
+    assert!(!announced(&bench), "nothing is announced that is not on disk");
+    let below = bench.out.iter().find_map(|out| match out {
+        OutEvent::ReserveSequences(below) => Some(*below),
+        _ => None,
+    });
+    bench.feed(InEvent::SequencesReserved(below.unwrap()));
+    assert!(announced(&bench));
+}

@@ -1,0 +1,150 @@
+//! Tests of what the crate keeps to itself. Whole networks are in `rust/sim`.
+
+mod book;
+mod cbor;
+mod guard;
+mod link;
+mod record;
+mod shapes;
+mod sync;
+mod wire;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use iroh_base::TransportAddr;
+use tokio::time::Instant;
+
+use crate::{
+    Config, EndpointId, Identity, InEvent, Lane, LinkId, NodeRecord, OutEvent, Profile,
+    SignedRecord, State, Status, TopicId, TopicOptions,
+    wire::{Frame, Hello, TopicFrame},
+};
+
+pub(crate) fn key(number: u8) -> SigningKey {
+    SigningKey::from_bytes(&[number; 32])
+}
+
+pub(crate) fn id(number: u8) -> EndpointId {
+    EndpointId::from_bytes(key(number).verifying_key().to_bytes())
+}
+
+pub(crate) fn topic() -> TopicId {
+    TopicId::from_name("tests").unwrap()
+}
+
+pub(crate) fn node(number: u8, sequence: u64) -> NodeRecord {
+    NodeRecord {
+        id: id(number),
+        sequence,
+        boot_id: 1,
+        profile: Profile { name: format!("node-{number}"), ..Profile::default() },
+        addresses: vec![TransportAddr::Ip("192.0.2.1:7".parse().unwrap())],
+        status: Status::Alive,
+        expiration: Duration::from_mins(15),
+    }
+}
+
+pub(crate) fn sign(record: NodeRecord) -> SignedRecord {
+    let number = (0..=u8::MAX).find(|number| id(*number) == record.id).unwrap();
+    SignedRecord::sign(&key(number), &topic(), record).unwrap()
+}
+
+pub(crate) fn signed(number: u8, sequence: u64) -> SignedRecord {
+    sign(node(number, sequence))
+}
+
+/// A state in a topic with one link to a stranger whose frames the test writes by hand.
+pub(crate) struct Bench {
+    pub(crate) state: State,
+    pub(crate) now: Instant,
+    pub(crate) out: Vec<OutEvent>,
+}
+
+pub(crate) const LINK: LinkId = LinkId(1);
+pub(crate) const ME: u8 = 1;
+pub(crate) const PEER: u8 = 2;
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let identity = Identity { key: key(ME), boot_id: 1, sequence: 100, reserved: 1 << 40 };
+        let now = Instant::now();
+        let mut bench = Self { state: State::new(identity, [7; 32], now), now, out: Vec::new() };
+        let profile = Profile { name: "me".into(), ..Profile::default() };
+        let options = TopicOptions { profile, config: Config::default() };
+        bench.feed(InEvent::Join(topic(), Box::new(options)));
+        bench
+    }
+
+    /// With a link to [`PEER`], which said hello and opened the topic as its number 0.
+    pub(crate) fn linked() -> Self {
+        let mut bench = Self::new();
+        bench.open_link(LINK, PEER, false);
+        bench.hello(LINK, 9);
+        bench.frame(LINK, TopicFrame::Open(topic()));
+        bench
+    }
+
+    pub(crate) fn feed(&mut self, event: InEvent) {
+        self.state.handle(event, self.now).unwrap();
+        self.out.extend(std::iter::from_fn(|| self.state.poll()));
+    }
+
+    pub(crate) fn open_link(&mut self, link: LinkId, peer: u8, dialled: bool) {
+        self.feed(InEvent::LinkOpened { link, peer: id(peer), dialled });
+    }
+
+    pub(crate) fn hello(&mut self, link: LinkId, boot_id: u64) {
+        let hello = Hello { min_version: 1, max_version: 1, boot_id, features: 0 };
+        self.bytes(link, Frame::Hello(hello).encode());
+    }
+
+    pub(crate) fn frame(&mut self, link: LinkId, frame: TopicFrame) {
+        self.bytes(link, Frame::Topic(0, frame).encode());
+    }
+
+    pub(crate) fn bytes(&mut self, link: LinkId, bytes: Bytes) {
+        self.feed(InEvent::Received(link, Lane::Control, bytes));
+    }
+
+    /// Lets time pass, serving every timer on its way.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.state.next_timer().filter(|at| *at <= end) {
+            self.now = at.max(self.now);
+            self.feed(InEvent::Timer);
+        }
+        self.now = end;
+    }
+
+    /// Frames sent since the last look, of the topic.
+    pub(crate) fn sent(&mut self) -> Vec<(LinkId, TopicFrame)> {
+        let out = std::mem::take(&mut self.out);
+        out.into_iter()
+            .filter_map(|event| match event {
+                OutEvent::Send(link, _, bytes) => match Frame::decode(&bytes).unwrap().unwrap() {
+                    Frame::Topic(_, frame) => Some((link, frame)),
+                    Frame::Hello(_) => None,
+                },
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn dropped(&self) -> Vec<&'static str> {
+        let what = |event: &OutEvent| match event {
+            OutEvent::Dropped { what, .. } => Some(*what),
+            _ => None,
+        };
+        self.out.iter().filter_map(what).collect()
+    }
+
+    pub(crate) fn closed(&self) -> Vec<(LinkId, crate::CloseCode)> {
+        let closed = |event: &OutEvent| match event {
+            OutEvent::Close(link, code) => Some((*link, *code)),
+            _ => None,
+        };
+        self.out.iter().filter_map(closed).collect()
+    }
+}
