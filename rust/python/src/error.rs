@@ -38,7 +38,7 @@ pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
         Error::StateDirInUse { .. } | Error::StateDir { .. } => {
             make(py, "StateDirError", (message,))
         }
-        Error::Closed => make(py, "ClosedError", (message,)),
+        Error::Closed => make(py, "NotRunningError", (message,)),
         _ => DiscoveryError::new_err(message),
     }
 }

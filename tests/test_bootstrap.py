@@ -1,0 +1,162 @@
+"""Every kind of bootstrap peer leads to the others, and lookups are asked again while alone."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from iroh_gossip_discovery import (
+    BootstrapSource,
+    Config,
+    GossipDiscovery,
+    Isolated,
+    Peer,
+    Reconnected,
+)
+from iroh_gossip_discovery._cli._processes import NodeGroup
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest_asyncio.fixture
+async def seed() -> AsyncIterator[GossipDiscovery]:
+    async with GossipDiscovery("seed", "fleet", config=Config.local()) as discovery:
+        yield discovery
+
+
+def node(name: str, *sources: BootstrapSource) -> GossipDiscovery:
+    return GossipDiscovery(name, "fleet", bootstrap=sources, config=Config.local())
+
+
+async def as_seen(seed: GossipDiscovery) -> Peer:
+    """Return the seed as it stands in another node's book."""
+    async with node("witness", seed.ticket) as witness:
+        return (await witness.wait_for_peers(1, timeout=30))[seed.id]
+
+
+@pytest.mark.parametrize("kind", ["ticket", "host", "peer", "lookup", "several"])
+async def test_a_node_finds_the_others_by_any_kind(seed: GossipDiscovery, kind: str) -> None:
+    peer = await as_seen(seed)
+    host = f"{seed.id}@{peer.addresses[0].replace('127.0.0.1', 'localhost')}"
+
+    async def lookup() -> list[str | Peer]:
+        await asyncio.sleep(0)
+        return [seed.ticket]
+
+    sources: dict[str, list[BootstrapSource]] = {
+        "ticket": [seed.ticket],
+        "host": [host],
+        "peer": [peer],
+        "lookup": [lookup],
+        "several": [f"{'07' * 32}@127.0.0.1:1", lookup, peer, host],
+    }
+    async with node("bob", *sources[kind]) as bob:
+        assert (await bob.wait_for_peers(1, timeout=30)).keys() == {seed.id}
+
+
+async def test_a_lookup_is_asked_until_somebody_is_found() -> None:
+    asked = 0
+    found: list[str | Peer] = []
+
+    async def lookup() -> list[str | Peer]:
+        nonlocal asked
+        await asyncio.sleep(0)
+        asked += 1
+        return found
+
+    async with node("bob", lookup) as bob:
+        async with asyncio.timeout(30):
+            while asked < 3:
+                await asyncio.sleep(0.01)
+        async with node("seed") as seed:
+            found.append(seed.ticket)
+            await bob.wait_for_peers(1, timeout=30)
+
+
+async def test_a_lookup_is_asked_again_when_the_node_is_isolated() -> None:
+    asked = 0
+    found: list[str | Peer] = []
+
+    async def lookup() -> list[str | Peer]:
+        nonlocal asked
+        await asyncio.sleep(0)
+        asked += 1
+        return found
+
+    config = Config.local(idle_timeout=1.0, keep_alive=0.2)
+    async with NodeGroup() as group:
+        first = await group.start({"name": "first", "topic": "fleet"})
+        found[:] = [first.ticket]
+        async with (
+            GossipDiscovery("bob", "fleet", bootstrap=[lookup], config=config) as bob,
+            bob.events() as events,
+        ):
+            await bob.wait_for_peers(1, timeout=30)
+            asked_while_linked = asked
+            second = await group.start({"name": "second", "topic": "fleet"})
+            found[:] = [second.ticket]
+            first.kill()
+            async with asyncio.timeout(30):
+                while await anext(events) != Isolated():
+                    pass
+                assert asked == asked_while_linked
+                while await anext(events) != Reconnected():
+                    pass
+            await bob.wait_for_peers(1, timeout=30)
+            assert second.id in bob.book
+            assert asked > asked_while_linked
+
+
+@pytest.mark.filterwarnings("default::RuntimeWarning")
+async def test_a_failing_lookup_is_logged_and_harms_no_other(
+    seed: GossipDiscovery, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> list[str | Peer]:
+        await asyncio.sleep(0)
+        raise ValueError("no such table")
+
+    async def malformed() -> list[str | Peer]:
+        await asyncio.sleep(0)
+        return ["nonsense"]
+
+    def not_async() -> list[str]:
+        return [seed.ticket]
+
+    async def good() -> list[str | Peer]:
+        await asyncio.sleep(0)
+        return [seed.ticket]
+
+    caplog.set_level(logging.WARNING, "iroh_gossip_discovery")
+    sources: list[BootstrapSource] = [broken, malformed, not_async, good]  # type: ignore[list-item]
+    async with node("bob", *sources) as bob:
+        await bob.wait_for_peers(1, timeout=30)
+    text = caplog.text
+    assert "no such table" in text
+    assert "nonsense" in text
+    assert "not_async" in text
+
+
+async def test_a_bootstrap_peer_that_starts_late_is_found() -> None:
+    async with NodeGroup() as group:
+        early = await group.start({"name": "early", "topic": "fleet"})
+        ticket = early.ticket
+        address = (await as_peer(ticket)).addresses[0]
+        early.kill()
+        await early.stop()
+        async with node("bob", ticket) as bob:
+            # It is away for longer than the first redials take.
+            await asyncio.sleep(1.5)
+            again = await group.start(
+                {"name": "late", "topic": "fleet", "config": {"bind": [address]}}
+            )
+            assert again.id != early.id
+            async with node("carol", again.ticket, bob.ticket) as carol:
+                await carol.wait_for_peers(2, timeout=30)
+
+
+async def as_peer(ticket: str) -> Peer:
+    async with node("witness", ticket) as witness:
+        (peer,) = (await witness.wait_for_peers(1, timeout=30)).values()
+        return peer
