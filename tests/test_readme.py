@@ -112,6 +112,13 @@ def shape(name: str, other: str) -> re.Pattern[str]:
     return re.compile(rf"{own}{name} found {other}, {ID}, at {addresses}\n")
 
 
+def test_rust_blocks_are_those_that_the_crate_documentation_compiles() -> None:
+    documented = (ROOT / "rust" / "discovery" / "src" / "lib.rs").read_text()
+    for block in blocks("rust"):
+        lines = "".join(f"//! {line}".rstrip() + "\n" for line in block.text.splitlines())
+        assert lines in documented, block
+
+
 def test_relative_links_lead_somewhere() -> None:
     pages = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
     broken = [
