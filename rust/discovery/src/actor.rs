@@ -43,8 +43,9 @@ use crate::{
 
 /// Inputs that wait for the actor; readers of links wait for room.
 const INPUTS: usize = 256;
-/// Events that are handled before other tasks get their turn.
+/// Events that are handled, and the time that this may take, before other tasks get their turn.
 const BATCH: usize = 64;
+const TURN: Duration = Duration::from_millis(5);
 /// Most links, and most of one peer.
 const MAX_LINKS: usize = 4096;
 const MAX_LINKS_PER_PEER: usize = 4;
@@ -160,14 +161,7 @@ impl Actor {
                 }
                 Some(input) = inputs.recv() => {
                     self.input(input);
-                    let mut handled = 1;
-                    while handled < BATCH && let Ok(input) = inputs.try_recv() {
-                        self.input(input);
-                        handled += 1;
-                    }
-                    if handled == BATCH {
-                        tokio::task::yield_now().await;
-                    }
+                    self.more_inputs(&mut inputs).await;
                 }
                 () = timer.as_mut(), if due.is_some() => self.timer(),
                 Ok(address) = addresses.updated() => self.set_addresses(&address),
@@ -176,6 +170,19 @@ impl Actor {
         }
         drop(inputs);
         self.finish().await;
+    }
+
+    /// Handles what else is there, for one turn.
+    async fn more_inputs(&mut self, inputs: &mut mpsc::Receiver<Input>) {
+        let end = Instant::now() + TURN;
+        for _ in 1..BATCH {
+            let Ok(input) = inputs.try_recv() else { return };
+            self.input(input);
+            if Instant::now() >= end {
+                break;
+            }
+        }
+        tokio::task::yield_now().await;
     }
 
     fn is_done(&self) -> bool {
@@ -458,13 +465,14 @@ impl Actor {
             .flatten()
             .cloned()
             .collect();
+        let limit = self.config.connect_timeout;
         let dial = dial::dial(
             self.endpoint.clone(),
             EndpointAddr::from_parts(id, addresses),
             hosts,
+            limit / 2,
             self.transport.clone(),
         );
-        let limit = self.config.connect_timeout;
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
             let connection = match timeout(limit, dial).await {
