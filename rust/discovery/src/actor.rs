@@ -92,6 +92,8 @@ pub(crate) struct Actor {
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
     dialling: BTreeSet<EndpointId>,
+    /// Whether an own address is of the loopback interface.
+    on_loopback: bool,
     topics: BTreeMap<TopicId, Joined>,
     /// Answers to the state that need no task.
     echo: VecDeque<InEvent>,
@@ -124,6 +126,7 @@ impl Actor {
             links: BTreeMap::new(),
             next_link: 0,
             dialling: BTreeSet::new(),
+            on_loopback: false,
             topics: BTreeMap::new(),
             echo: VecDeque::new(),
             inputs,
@@ -220,6 +223,7 @@ impl Actor {
     }
 
     fn set_addresses(&mut self, address: &EndpointAddr) {
+        self.on_loopback = address.ip_addrs().any(|socket| socket.ip().is_loopback());
         self.handle_own(InEvent::SetAddresses(address.addrs.iter().cloned().collect()));
     }
 
@@ -445,7 +449,7 @@ impl Actor {
         }
     }
 
-    fn dial(&mut self, peer: EndpointId, addresses: Vec<TransportAddr>) {
+    fn dial(&mut self, peer: EndpointId, mut addresses: Vec<TransportAddr>) {
         if self.dialling.contains(&peer) {
             return;
         }
@@ -456,6 +460,10 @@ impl Actor {
         if self.deadline.is_some() || self.dialling.len() >= MAX_DIALS {
             self.echo.push_back(InEvent::DialFailed(peer));
             return;
+        }
+        // The user may name any address; others may not.
+        if !self.topics.values().any(|topic| topic.is_bootstrap(&peer)) {
+            addresses.retain(|address| dial::is_plausible(address, self.on_loopback));
         }
         self.dialling.insert(peer);
         let hosts: BTreeSet<_> = self

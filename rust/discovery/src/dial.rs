@@ -1,6 +1,10 @@
 //! One dial: names are resolved anew each time, then all addresses are tried together.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use iroh::{
@@ -14,6 +18,20 @@ use crate::ALPN;
 
 /// A host name and a port.
 pub(crate) type Host = (String, u16);
+
+/// Whether an address that others announced is worth a packet: announced addresses are hints, and must
+/// not make this node send to what is no peer's. `loopback`: whether this node's own addresses are of
+/// this machine only, so that its peers' are too.
+pub(crate) fn is_plausible(address: &TransportAddr, loopback: bool) -> bool {
+    let TransportAddr::Ip(socket) = address else { return true };
+    let ip = socket.ip().to_canonical();
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    socket.port() != 0
+        && !ip.is_unspecified()
+        && !ip.is_multicast()
+        && !broadcast
+        && (loopback || !ip.is_loopback())
+}
 
 /// Dials a peer; the error says why it failed. Names that are not resolved within `patience` are left
 /// out; the caller limits the time of it all.
@@ -41,6 +59,38 @@ async fn resolve((host, port): &Host, patience: Duration) -> Vec<SocketAddr> {
         Err(reason) => {
             debug!(host, %reason, "bootstrap name not resolved");
             Vec::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announced_addresses_that_can_be_no_peers_are_not_dialled() {
+        let plausible = |text: &str, loopback| {
+            is_plausible(&TransportAddr::Ip(text.parse().unwrap()), loopback)
+        };
+        for never in [
+            "10.0.0.1:0",
+            "0.0.0.0:1",
+            "[::]:1",
+            "224.0.0.251:5353",
+            "255.255.255.255:9",
+            "[ff02::fb]:5353",
+            "[::ffff:224.0.0.1]:1",
+        ] {
+            assert!(!plausible(never, true), "{never}");
+        }
+        for own_machine in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(
+                plausible(own_machine, true) && !plausible(own_machine, false),
+                "{own_machine}"
+            );
+        }
+        for address in ["10.0.0.1:1", "[fe80::1]:1", "8.8.8.8:1"] {
+            assert!(plausible(address, false), "{address}");
         }
     }
 }

@@ -89,6 +89,10 @@ impl Joined {
         Ok(known)
     }
 
+    pub(crate) fn is_bootstrap(&self, peer: &EndpointId) -> bool {
+        self.bootstrap.contains(peer)
+    }
+
     /// Answers those who waited for this announcement, and those who asked before them.
     pub(crate) fn announced(&mut self, record: &NodeRecord) {
         self.announced = Some(record.profile.clone());
