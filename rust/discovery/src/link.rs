@@ -4,6 +4,9 @@
 //! first byte of a stream names its lane; frames follow. The actor only ever queues: a queue that is
 //! full closes the link, and a slow peer delays nobody but itself.
 
+mod read;
+mod write;
+
 use std::{
     pin::pin,
     sync::{
@@ -13,19 +16,22 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
-use iroh::endpoint::{Connection, ConnectionError, RecvStream, VarInt};
+use iroh::endpoint::{Connection, ConnectionError, VarInt};
 use tokio::{
-    io::AsyncReadExt,
     sync::{mpsc, oneshot},
     time::timeout,
 };
 use tracing::debug;
 
+use self::{
+    read::{Stop, read},
+    write::write,
+};
 use crate::{
     actor::Input,
-    frame::{self, FRAME_TIMEOUT, FrameError, FrameReader, MAX_FRAME},
+    frame::MAX_FRAME,
     proto::{CloseCode, EndpointId, Lane, LinkEnd, LinkId},
 };
 
@@ -35,12 +41,8 @@ const QUEUE_FRAMES: usize = 256;
 const CONTROL_BYTES: usize = 1024 * 1024;
 /// Most bytes in the queue of the sync lane.
 const SYNC_BYTES: usize = 8 * 1024 * 1024;
-/// Bytes that a writer puts together for one write.
-const WRITE: usize = 64 * 1024;
 /// How long a link that closes waits until the peer has acknowledged what was sent on it.
 const DRAIN: Duration = Duration::from_secs(2);
-/// Most streams of unknown lanes that a peer may open.
-const MAX_UNKNOWN: usize = 8;
 
 const fn lane_byte(lane: Lane) -> u8 {
     match lane {
@@ -196,209 +198,6 @@ fn classify(error: &ConnectionError) -> LinkEnd {
         ConnectionError::LocallyClosed => LinkEnd::Local(CloseCode::Shutdown),
         ConnectionError::TimedOut => LinkEnd::TimedOut,
         _ => LinkEnd::Lost,
-    }
-}
-
-/// Writes both lanes until their queues end, and until the peer has acknowledged everything.
-async fn write(connection: &Connection, control: Queued, sync: Queued) -> Result<(), Stopped> {
-    let stream = connection.open_uni().await.map_err(|_| Stopped)?;
-    // Control comes first in the order of streams, whatever is written first.
-    let control = write_lane(stream, Lane::Control, control);
-    let sync = async {
-        let Some(queued) = sync.first().await else { return Ok(()) };
-        let stream = connection.open_uni().await.map_err(|_| Stopped)?;
-        write_lane(stream, Lane::Sync, queued).await
-    };
-    tokio::try_join!(control, sync).map(|((), ())| ())
-}
-
-/// The peer stopped a stream, or the connection is gone.
-#[derive(Debug)]
-struct Stopped;
-
-impl Queued {
-    /// Waits for a first frame without taking it; `None` if the queue ends before.
-    async fn first(mut self) -> Option<PeekedQueue> {
-        let first = self.frames.recv().await?;
-        Some(PeekedQueue { first: Some(first), queued: self })
-    }
-}
-
-/// A queue of which one frame may have been taken already.
-struct PeekedQueue {
-    first: Option<Bytes>,
-    queued: Queued,
-}
-
-impl From<Queued> for PeekedQueue {
-    fn from(queued: Queued) -> Self {
-        Self { first: None, queued }
-    }
-}
-
-async fn write_lane(
-    mut stream: iroh::endpoint::SendStream,
-    lane: Lane,
-    queue: impl Into<PeekedQueue>,
-) -> Result<(), Stopped> {
-    let PeekedQueue { mut first, mut queued } = queue.into();
-    let priority = match lane {
-        Lane::Control => 2,
-        Lane::Sync => 1,
-    };
-    stream.set_priority(priority).map_err(|_| Stopped)?;
-    let mut buffer = BytesMut::new();
-    buffer.put_u8(lane_byte(lane));
-    loop {
-        let next = match first.take() {
-            Some(frame) => Some(frame),
-            None => queued.frames.recv().await,
-        };
-        let Some(frame) = next else { break };
-        let mut taken = frame.len();
-        frame::put(&frame, &mut buffer);
-        while buffer.len() < WRITE {
-            let Ok(frame) = queued.frames.try_recv() else { break };
-            taken += frame.len();
-            frame::put(&frame, &mut buffer);
-        }
-        stream.write_all(&buffer).await.map_err(|_| Stopped)?;
-        buffer.clear();
-        queued.bytes.fetch_sub(taken, Ordering::Relaxed);
-    }
-    stream.finish().map_err(|_| Stopped)?;
-    stream.stopped().await.map(|_| ()).map_err(|_| Stopped)
-}
-
-/// Why reading ended.
-#[derive(Debug)]
-enum Stop {
-    /// The connection is gone.
-    Lost,
-    /// The peer broke a rule.
-    Fault(CloseCode, &'static str),
-}
-
-const fn fault(reason: &'static str) -> Stop {
-    Stop::Fault(CloseCode::Protocol, reason)
-}
-
-/// Reads until the link ends or the peer breaks a rule.
-async fn read(id: LinkId, connection: &Connection, inputs: &mpsc::Sender<Input>) -> Stop {
-    let result = async {
-        let hello = async {
-            let mut control = accept(connection).await?;
-            match lane(&mut control, connection).await? {
-                0 => {}
-                _ => return Err(fault("the first stream is not the control stream")),
-            }
-            let mut control = Reader {
-                id,
-                lane: Lane::Control,
-                connection,
-                inputs,
-                frames: FrameReader::new(control),
-            };
-            if control.step().await? {
-                Ok(control)
-            } else {
-                Err(fault("the control stream ends before the hello"))
-            }
-        };
-        let mut control =
-            timeout(FRAME_TIMEOUT, hello).await.map_err(|_| fault("no hello in time"))??;
-        // Only now, so that no frame precedes the hello.
-        let control = async {
-            while control.step().await? {}
-            match timeout(FRAME_TIMEOUT, connection.closed()).await {
-                Ok(_) => Err(Stop::Lost),
-                Err(_) => Err(fault("the control stream ended, the link did not")),
-            }
-        };
-        // Each lane is read to its end, also when the other one has met the end of the connection.
-        let sync = read_others(id, connection, inputs);
-        tokio::try_join!(control.map(until_lost), sync.map(until_lost)).map(|((), ())| ())
-    };
-    match result.await {
-        Ok(()) => Stop::Lost,
-        Err(stop) => stop,
-    }
-}
-
-fn until_lost(result: Result<(), Stop>) -> Result<(), Stop> {
-    match result {
-        Err(Stop::Lost) => Ok(()),
-        other => other,
-    }
-}
-
-/// Serves the sync streams, one at a time, and refuses streams of lanes that are not known.
-async fn read_others(
-    id: LinkId,
-    connection: &Connection,
-    inputs: &mpsc::Sender<Input>,
-) -> Result<(), Stop> {
-    let mut unknown = 0;
-    loop {
-        let mut stream = accept(connection).await?;
-        let byte = timeout(FRAME_TIMEOUT, lane(&mut stream, connection))
-            .await
-            .map_err(|_| fault("a stream without a lane"))??;
-        match byte {
-            0 => return Err(fault("a second control stream")),
-            1 => {
-                let frames = FrameReader::new(stream);
-                let mut reader = Reader { id, lane: Lane::Sync, connection, inputs, frames };
-                while reader.step().await? {}
-            }
-            _ if unknown < MAX_UNKNOWN => {
-                unknown += 1;
-                // The connection is gone: the next accept says so.
-                let _ = stream.stop(VarInt::from_u32(CloseCode::Refused.into()));
-            }
-            _ => return Err(fault("too many streams of unknown lanes")),
-        }
-    }
-}
-
-async fn accept(connection: &Connection) -> Result<RecvStream, Stop> {
-    connection.accept_uni().await.map_err(|_| Stop::Lost)
-}
-
-async fn lane(stream: &mut RecvStream, connection: &Connection) -> Result<u8, Stop> {
-    stream.read_u8().await.map_err(|_| lost_or(connection, "a stream ends before its lane"))
-}
-
-fn lost_or(connection: &Connection, reason: &'static str) -> Stop {
-    if connection.close_reason().is_some() { Stop::Lost } else { fault(reason) }
-}
-
-/// Forwards the frames of one stream.
-struct Reader<'a> {
-    id: LinkId,
-    lane: Lane,
-    connection: &'a Connection,
-    inputs: &'a mpsc::Sender<Input>,
-    frames: FrameReader<RecvStream>,
-}
-
-impl Reader<'_> {
-    /// Forwards one frame; false at the end of the stream. Waiting for room among the actor's inputs
-    /// is what holds a peer back that sends faster than the actor works.
-    async fn step(&mut self) -> Result<bool, Stop> {
-        match self.frames.next().await {
-            Ok(Some(frame)) => {
-                let input = Input::Frame(self.id, self.lane, frame);
-                self.inputs.send(input).await.map_err(|_| Stop::Lost)?;
-                Ok(true)
-            }
-            Ok(None) => Ok(false),
-            Err(FrameError::Broken(reason)) => Err(fault(reason)),
-            Err(FrameError::Io(error)) => {
-                debug!(link = self.id.0, %error, "stream failed");
-                Err(lost_or(self.connection, "a stream was reset"))
-            }
-        }
     }
 }
 

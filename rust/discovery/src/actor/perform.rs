@@ -1,0 +1,189 @@
+//! Carrying out what the state wants: links, dials, writes to disk, events.
+
+use std::collections::BTreeSet;
+
+use iroh::{
+    EndpointAddr, TransportAddr,
+    endpoint::{Connection, VarInt},
+};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, error};
+
+use super::{Actor, Input, MAX_DIALS, MAX_LINKS, MAX_LINKS_PER_PEER, RETRY};
+use crate::{
+    dial,
+    discovery::blocking,
+    link::Link,
+    proto::{
+        CloseCode, EndpointId, Error, InEvent, LinkEnd, LinkId, OutEvent, TopicEvent, TopicId,
+    },
+};
+
+impl Actor {
+    pub(super) fn open_link(&mut self, connection: Connection, dialled: bool) {
+        let peer = connection.remote_id().into();
+        let refuse = if self.deadline.is_some() {
+            Some(CloseCode::Shutdown)
+        } else if self.links.len() >= MAX_LINKS
+            || self.links.values().filter(|link| link.peer == peer).count() >= MAX_LINKS_PER_PEER
+        {
+            Some(CloseCode::Refused)
+        } else {
+            None
+        };
+        if let Some(code) = refuse {
+            connection.close(VarInt::from_u32(code.into()), b"");
+            if dialled {
+                self.handle_own(InEvent::DialFailed(peer));
+            }
+            return;
+        }
+        let id = LinkId(self.next_link);
+        self.next_link += 1;
+        let (link, task) = Link::new(id, connection, self.inputs.clone());
+        self.links.insert(id, link);
+        self.counters.link_opened();
+        self.tasks.spawn(task);
+        debug!(link = id.0, peer = %peer.fmt_short(), dialled, "link opened");
+        self.handle_own(InEvent::LinkOpened { link: id, peer, dialled });
+    }
+
+    pub(super) fn link_closed(&mut self, id: LinkId, end: LinkEnd) {
+        if let Some(link) = self.links.remove(&id) {
+            self.counters.link_closed();
+            debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
+            self.handle_own(InEvent::LinkClosed(id, end));
+        }
+    }
+
+    /// Handles an event that no application asked for: the state refuses none of these.
+    pub(super) fn handle_own(&mut self, event: InEvent) {
+        if let Err(error) = self.handle(event) {
+            debug!(reason = %error, "the state refused an event");
+        }
+    }
+
+    pub(super) fn handle(&mut self, event: InEvent) -> Result<(), Error> {
+        let now = Instant::now();
+        let result = self.state.handle(event, now);
+        loop {
+            while let Some(out) = self.state.poll() {
+                self.perform(out);
+            }
+            let Some(event) = self.echo.pop_front() else { break };
+            if let Err(error) = self.state.handle(event, now) {
+                debug!(reason = %error, "the state refused an answer");
+            }
+        }
+        self.close_links_at_the_end();
+        result
+    }
+
+    fn perform(&mut self, out: OutEvent) {
+        match out {
+            OutEvent::Dial(peer, addresses) => self.dial(peer, addresses),
+            OutEvent::Send(id, lane, frame) => {
+                let Some(link) = self.links.get_mut(&id) else { return };
+                if link.send(lane, frame).is_err() {
+                    debug!(link = id.0, peer = %link.peer.fmt_short(), ?lane, "queue full");
+                    link.close(CloseCode::Overflow);
+                    self.counters.dropped("links with a full queue", Some(link.peer));
+                }
+            }
+            OutEvent::Close(id, code) => {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.close(code);
+                }
+            }
+            OutEvent::ReserveSequences(end) => self.reserve(end),
+            OutEvent::Dropped { what, peer } => self.counters.dropped(what, peer),
+            OutEvent::Topic(topic, event) => self.topic_event(topic, event),
+        }
+    }
+
+    fn dial(&mut self, peer: EndpointId, mut addresses: Vec<TransportAddr>) {
+        if self.dialling.contains(&peer) {
+            return;
+        }
+        let Ok(id) = iroh::EndpointId::try_from(peer) else {
+            self.echo.push_back(InEvent::DialFailed(peer));
+            return;
+        };
+        if self.deadline.is_some() || self.dialling.len() >= MAX_DIALS {
+            self.echo.push_back(InEvent::DialFailed(peer));
+            return;
+        }
+        // The user may name any address; others may not.
+        if !self.topics.values().any(|topic| topic.is_bootstrap(&peer)) {
+            addresses.retain(|address| dial::is_plausible(address, self.on_loopback));
+        }
+        self.dialling.insert(peer);
+        let hosts: BTreeSet<_> = self
+            .topics
+            .values()
+            .filter_map(|topic| topic.hosts.get(&peer))
+            .flatten()
+            .cloned()
+            .collect();
+        let limit = self.config.connect_timeout;
+        let dial = dial::dial(
+            self.endpoint.clone(),
+            EndpointAddr::from_parts(id, addresses),
+            hosts,
+            limit / 2,
+            self.transport.clone(),
+        );
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            let connection = match timeout(limit, dial).await {
+                Ok(Ok(connection)) => Some(connection),
+                Ok(Err(reason)) => {
+                    debug!(peer = %peer.fmt_short(), reason, "dial failed");
+                    None
+                }
+                Err(_) => {
+                    debug!(peer = %peer.fmt_short(), reason = "timed out", "dial failed");
+                    None
+                }
+            };
+            // The receiver is gone only when the actor is; the connection closes with the drop.
+            let _ = inputs.send(Input::Dialled(peer, connection)).await;
+        });
+    }
+
+    fn reserve(&mut self, end: u64) {
+        let Some(store) = self.store.clone() else {
+            self.echo.push_back(InEvent::SequencesReserved(end));
+            return;
+        };
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            loop {
+                let store = store.clone();
+                match blocking(move || store.reserve(end)).await {
+                    Ok(()) => break,
+                    Err(reason) => error!(%reason, "sequence numbers can't be kept on disk"),
+                }
+                if timeout(RETRY, inputs.closed()).await.is_ok() {
+                    return;
+                }
+            }
+            let _ = inputs.send(Input::Reserved(end)).await;
+        });
+    }
+
+    fn topic_event(&mut self, topic: TopicId, event: TopicEvent) {
+        let Some(joined) = self.topics.get_mut(&topic) else { return };
+        joined.shared.apply(&event);
+        match event {
+            TopicEvent::Announced(record) => joined.announced(&record),
+            TopicEvent::Closed => {
+                self.lookup.remove(&topic);
+                if let Some(joined) = self.topics.remove(&topic) {
+                    joined.close();
+                }
+            }
+            _ => {}
+        }
+    }
+}

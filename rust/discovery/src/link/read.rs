@@ -1,0 +1,151 @@
+//! The reading half of a link: the hello first, then both lanes, each to its end.
+
+use futures_util::FutureExt;
+use iroh::endpoint::{Connection, RecvStream, VarInt};
+use tokio::{io::AsyncReadExt, sync::mpsc, time::timeout};
+use tracing::debug;
+
+use crate::{
+    actor::Input,
+    frame::{FRAME_TIMEOUT, FrameError, FrameReader},
+    proto::{CloseCode, Lane, LinkId},
+};
+
+/// Most streams of unknown lanes that a peer may open.
+const MAX_UNKNOWN: usize = 8;
+
+/// Why reading ended.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The connection is gone.
+    Lost,
+    /// The peer broke a rule.
+    Fault(CloseCode, &'static str),
+}
+
+const fn fault(reason: &'static str) -> Stop {
+    Stop::Fault(CloseCode::Protocol, reason)
+}
+
+/// Reads until the link ends or the peer breaks a rule.
+pub(super) async fn read(
+    id: LinkId,
+    connection: &Connection,
+    inputs: &mpsc::Sender<Input>,
+) -> Stop {
+    let result = async {
+        let hello = async {
+            let mut control = accept(connection).await?;
+            match lane(&mut control, connection).await? {
+                0 => {}
+                _ => return Err(fault("the first stream is not the control stream")),
+            }
+            let mut control = Reader {
+                id,
+                lane: Lane::Control,
+                connection,
+                inputs,
+                frames: FrameReader::new(control),
+            };
+            if control.step().await? {
+                Ok(control)
+            } else {
+                Err(fault("the control stream ends before the hello"))
+            }
+        };
+        let mut control =
+            timeout(FRAME_TIMEOUT, hello).await.map_err(|_| fault("no hello in time"))??;
+        // Only now, so that no frame precedes the hello.
+        let control = async {
+            while control.step().await? {}
+            match timeout(FRAME_TIMEOUT, connection.closed()).await {
+                Ok(_) => Err(Stop::Lost),
+                Err(_) => Err(fault("the control stream ended, the link did not")),
+            }
+        };
+        // Each lane is read to its end, also when the other one has met the end of the connection.
+        let sync = read_others(id, connection, inputs);
+        tokio::try_join!(control.map(until_lost), sync.map(until_lost)).map(|((), ())| ())
+    };
+    match result.await {
+        Ok(()) => Stop::Lost,
+        Err(stop) => stop,
+    }
+}
+
+fn until_lost(result: Result<(), Stop>) -> Result<(), Stop> {
+    match result {
+        Err(Stop::Lost) => Ok(()),
+        other => other,
+    }
+}
+
+/// Serves the sync streams, one at a time, and refuses streams of lanes that are not known.
+async fn read_others(
+    id: LinkId,
+    connection: &Connection,
+    inputs: &mpsc::Sender<Input>,
+) -> Result<(), Stop> {
+    let mut unknown = 0;
+    loop {
+        let mut stream = accept(connection).await?;
+        let byte = timeout(FRAME_TIMEOUT, lane(&mut stream, connection))
+            .await
+            .map_err(|_| fault("a stream without a lane"))??;
+        match byte {
+            0 => return Err(fault("a second control stream")),
+            1 => {
+                let frames = FrameReader::new(stream);
+                let mut reader = Reader { id, lane: Lane::Sync, connection, inputs, frames };
+                while reader.step().await? {}
+            }
+            _ if unknown < MAX_UNKNOWN => {
+                unknown += 1;
+                // The connection is gone: the next accept says so.
+                let _ = stream.stop(VarInt::from_u32(CloseCode::Refused.into()));
+            }
+            _ => return Err(fault("too many streams of unknown lanes")),
+        }
+    }
+}
+
+async fn accept(connection: &Connection) -> Result<RecvStream, Stop> {
+    connection.accept_uni().await.map_err(|_| Stop::Lost)
+}
+
+async fn lane(stream: &mut RecvStream, connection: &Connection) -> Result<u8, Stop> {
+    stream.read_u8().await.map_err(|_| lost_or(connection, "a stream ends before its lane"))
+}
+
+fn lost_or(connection: &Connection, reason: &'static str) -> Stop {
+    if connection.close_reason().is_some() { Stop::Lost } else { fault(reason) }
+}
+
+/// Forwards the frames of one stream.
+struct Reader<'a> {
+    id: LinkId,
+    lane: Lane,
+    connection: &'a Connection,
+    inputs: &'a mpsc::Sender<Input>,
+    frames: FrameReader<RecvStream>,
+}
+
+impl Reader<'_> {
+    /// Forwards one frame; false at the end of the stream. Waiting for room among the actor's inputs
+    /// is what holds a peer back that sends faster than the actor works.
+    async fn step(&mut self) -> Result<bool, Stop> {
+        match self.frames.next().await {
+            Ok(Some(frame)) => {
+                let input = Input::Frame(self.id, self.lane, frame);
+                self.inputs.send(input).await.map_err(|_| Stop::Lost)?;
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(FrameError::Broken(reason)) => Err(fault(reason)),
+            Err(FrameError::Io(error)) => {
+                debug!(link = self.id.0, %error, "stream failed");
+                Err(lost_or(self.connection, "a stream was reset"))
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The writing half of a link: one stream for each lane, opened when there is something to say.
+
+use std::sync::atomic::Ordering;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use iroh::endpoint::{Connection, SendStream};
+
+use super::{Queued, lane_byte};
+use crate::{frame, proto::Lane};
+
+/// Bytes that are put together for one write.
+const WRITE: usize = 64 * 1024;
+
+/// Writes both lanes until their queues end, and until the peer has acknowledged everything.
+pub(super) async fn write(
+    connection: &Connection,
+    control: Queued,
+    sync: Queued,
+) -> Result<(), Stopped> {
+    let stream = connection.open_uni().await.map_err(|_| Stopped)?;
+    // Control comes first in the order of streams, whatever is written first.
+    let control = write_lane(stream, Lane::Control, control);
+    let sync = async {
+        let Some(queued) = sync.first().await else { return Ok(()) };
+        let stream = connection.open_uni().await.map_err(|_| Stopped)?;
+        write_lane(stream, Lane::Sync, queued).await
+    };
+    tokio::try_join!(control, sync).map(|((), ())| ())
+}
+
+/// The peer stopped a stream, or the connection is gone.
+#[derive(Debug)]
+pub(super) struct Stopped;
+
+impl Queued {
+    /// Waits for a first frame without taking it; `None` if the queue ends before.
+    async fn first(mut self) -> Option<PeekedQueue> {
+        let first = self.frames.recv().await?;
+        Some(PeekedQueue { first: Some(first), queued: self })
+    }
+}
+
+/// A queue of which one frame may have been taken already.
+struct PeekedQueue {
+    first: Option<Bytes>,
+    queued: Queued,
+}
+
+impl From<Queued> for PeekedQueue {
+    fn from(queued: Queued) -> Self {
+        Self { first: None, queued }
+    }
+}
+
+async fn write_lane(
+    mut stream: SendStream,
+    lane: Lane,
+    queue: impl Into<PeekedQueue>,
+) -> Result<(), Stopped> {
+    let PeekedQueue { mut first, mut queued } = queue.into();
+    let priority = match lane {
+        Lane::Control => 2,
+        Lane::Sync => 1,
+    };
+    stream.set_priority(priority).map_err(|_| Stopped)?;
+    let mut buffer = BytesMut::new();
+    buffer.put_u8(lane_byte(lane));
+    loop {
+        let next = match first.take() {
+            Some(frame) => Some(frame),
+            None => queued.frames.recv().await,
+        };
+        let Some(frame) = next else { break };
+        let mut taken = frame.len();
+        frame::put(&frame, &mut buffer);
+        while buffer.len() < WRITE {
+            let Ok(frame) = queued.frames.try_recv() else { break };
+            taken += frame.len();
+            frame::put(&frame, &mut buffer);
+        }
+        stream.write_all(&buffer).await.map_err(|_| Stopped)?;
+        buffer.clear();
+        queued.bytes.fetch_sub(taken, Ordering::Relaxed);
+    }
+    stream.finish().map_err(|_| Stopped)?;
+    stream.stopped().await.map(|_| ()).map_err(|_| Stopped)
+}
