@@ -190,7 +190,8 @@ async fn frozen(builder: GossipDiscoveryBuilder, peers: usize) -> Frozen {
 async fn a_frozen_peer_delays_nobody() {
     const HEALTHY: usize = 4;
     const RATE: u32 = 100;
-    const SECONDS: u32 = 5;
+    /// Until the frozen peer's window and queue are full (1.6 MB), and some more.
+    const SECONDS: u32 = 16;
     // Longer than the test: the frozen peer stays a neighbour all the time.
     let mut config = Config { idle_timeout: Duration::from_mins(1), ..Config::local() };
     config.protocol.link_idle = SHORT_IDLE;
@@ -239,6 +240,12 @@ async fn a_frozen_peer_delays_nobody() {
     }
     println!("slowest announcement {slowest:?}; dropped: {:?}", source.swarm.metrics().dropped);
     println!("links of the source: {linked} before, {} after", source.swarm.metrics().links);
+    let full: u64 = all
+        .iter()
+        .filter_map(|node| node.swarm.metrics().dropped.get("links with a full queue").copied())
+        .sum();
+    println!("{full} links closed with a full queue");
+    assert!(full > 0, "the frozen peer must have been sent more than is held for it");
     frozen.thaw.send(()).unwrap();
     tokio::task::spawn_blocking(|| frozen.thread.join().unwrap()).await.unwrap();
     nodes.close().await;
