@@ -10,6 +10,8 @@ use tokio::time::Instant;
 pub(crate) enum Timer {
     /// Send the batch of records that are due to members and newcomers.
     Flood,
+    /// Tell on what a sync brought and the overlay did not.
+    Relay,
     /// Compare the book with a neighbour's (RFC 6206).
     Trickle,
     /// Announce the own record again, or for the first time.

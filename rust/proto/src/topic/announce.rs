@@ -196,8 +196,13 @@ impl Topic {
     pub(super) fn log_applied(&self, applied: &Applied, record: &NodeRecord) {
         let what = match applied {
             Applied::Joined => "peer joined",
-            Applied::Updated => "peer updated",
             Applied::Left(_) => "peer left",
+            // An application may update as often as it likes.
+            Applied::Updated => {
+                let (topic, peer) = (self.id.fmt_short(), record.id.fmt_short());
+                tracing::debug!(%topic, %peer, sequence = record.sequence, "peer updated");
+                return;
+            }
             _ => return,
         };
         tracing::info!(

@@ -179,14 +179,14 @@ impl Topic {
         let session = Session::initiate(link, self.session_count, &self.book, introduce, cx.now);
         self.sessions.insert((peer, true), session);
         self.timers.set_by(Timer::Sessions, cx.now + SYNC_TIMEOUT);
-        if newcomer {
-            self.helpers.insert(peer);
-        }
         self.take_turn(peer, true, Turn::Yours, cx);
     }
 
     fn take_turn(&mut self, peer: EndpointId, initiator: bool, theirs: Turn, cx: &mut Context) {
         let attached = !self.overlay.neighbours().is_empty();
+        if !attached {
+            self.helpers.insert(peer);
+        }
         let Some(session) = self.sessions.get_mut(&(peer, initiator)) else { return };
         let frames = session.take_turn(&self.book, attached, theirs, cx.now);
         let done = frames.last().is_some_and(|frame| frame.turn == Turn::Done);
@@ -215,6 +215,9 @@ impl Topic {
             }
         } else if !self.accept_session(peer, link, &frame, cx) {
             return;
+        }
+        if !frame.attached {
+            self.newcomers.insert(peer, cx.now + NEWCOMER_HELP);
         }
         let mut news = 0;
         let mut outdated = Vec::new();
@@ -272,9 +275,6 @@ impl Topic {
         let session = Session::respond(link, frame.session, cx.now);
         self.sessions.insert((peer, false), session);
         self.timers.set_by(Timer::Sessions, cx.now + SYNC_TIMEOUT);
-        if !frame.attached {
-            self.newcomers.insert(peer, cx.now + NEWCOMER_HELP);
-        }
         true
     }
 
@@ -287,9 +287,10 @@ impl Topic {
         from: EndpointId,
         cx: &mut Context,
     ) {
-        let attached = !self.overlay.neighbours().is_empty();
-        if id == from || (attached && age > GAP_AGE) {
+        if id == from {
             self.tell_soon(id, cx);
+        } else if !self.overlay.neighbours().is_empty() {
+            self.relay_later(id, cx);
         }
         let settled = self
             .attached_since
@@ -312,9 +313,9 @@ impl Topic {
         }
         self.synced = true;
         self.redial_delay = self.config.redial_min;
-        if self.overlay.neighbours().is_empty() && !self.timers.is_set(Timer::OverlayJoin) {
+        if self.overlay.neighbours().is_empty() && self.join_attempts == 0 {
             let at = cx.now + self.join_jitter(cx);
-            self.timers.set(Timer::OverlayJoin, at);
+            self.timers.set_by(Timer::OverlayJoin, at);
         }
     }
 

@@ -13,12 +13,14 @@ use crate::{
     id::EndpointId,
     record::Envelope,
     state::Context,
-    timers::Timer,
+    timers::{Timer, jitter},
     wire::{MAX_CONTENT, MAX_RECORDS, TopicFrame, encode_content},
 };
 
 /// Records that come within this are told on together.
 const BATCH: Duration = Duration::from_millis(5);
+/// How long gossip has to bring what a sync brought, before it is told on.
+const RELAY: Duration = Duration::from_millis(100);
 /// Room in a broadcast for the array and the heads of its items.
 const CONTENT_ROOM: usize = MAX_CONTENT - 16;
 const ITEM_OVERHEAD: usize = 5;
@@ -90,7 +92,8 @@ impl Topic {
             if let Some(bootstrap) = self.bootstrap.get_mut(&id) {
                 bootstrap.lost = false;
             }
-            self.push_on(id, cx);
+            self.push_on(id, from, cx);
+            self.enter_overlay_soon(cx);
         }
         Ok((id, applied))
     }
@@ -131,7 +134,7 @@ impl Topic {
 
     /// Tells newcomers of a record, and all members if `flood`: at once, or with the next batch.
     pub(super) fn tell(&mut self, id: EndpointId, delay: Duration, flood: bool, cx: &mut Context) {
-        self.push_on(id, cx);
+        self.push_on(id, self.me, cx);
         if flood {
             if !self.flood.contains(&id) {
                 self.flood.push_back(id);
@@ -145,10 +148,31 @@ impl Topic {
         self.tell(id, BATCH, true, cx);
     }
 
-    fn push_on(&mut self, id: EndpointId, cx: &mut Context) {
-        if !self.newcomers.is_empty() && !self.push.contains(&id) {
-            self.push.push_back(id);
+    /// Pushes go along the links of first syncs, in both directions where neither end is in the
+    /// overlay: while a swarm forms, they connect who the overlay does not connect yet.
+    fn push_on(&mut self, id: EndpointId, from: EndpointId, cx: &mut Context) {
+        if !self.newcomers.is_empty() && !self.push.iter().any(|(pushed, _)| *pushed == id) {
+            self.push.push((id, from));
             self.timers.set_by(Timer::Flood, cx.now + BATCH);
+        }
+    }
+
+    /// A sync brought news that others may lack; gossip may be under way with it.
+    pub(super) fn relay_later(&mut self, id: EndpointId, cx: &mut Context) {
+        let at = cx.now + jitter(&mut cx.rng, RELAY, 0.5..1.5);
+        self.relay.entry(id).or_insert(at);
+        self.timers.set_by(Timer::Relay, at);
+    }
+
+    pub(super) fn on_relay(&mut self, cx: &mut Context) {
+        let due: Vec<_> =
+            self.relay.iter().filter(|(_, at)| **at <= cx.now).map(|(id, _)| *id).collect();
+        for id in due {
+            self.relay.remove(&id);
+            self.tell_soon(id, cx);
+        }
+        if let Some(next) = self.relay.values().min() {
+            self.timers.set(Timer::Relay, *next);
         }
     }
 
@@ -183,13 +207,16 @@ impl Topic {
 
     fn push_to_newcomers(&mut self, cx: &mut Context) {
         self.newcomers.retain(|_, until| *until > cx.now);
-        let news: Vec<_> = self
-            .push
-            .drain(..)
-            .filter_map(|id| Some((id, self.book.evidence(&id, cx.now)?.0.bytes().clone())))
+        let news: Vec<_> = std::mem::take(&mut self.push)
+            .into_iter()
+            .filter_map(|(id, from)| {
+                let bytes = self.book.evidence(&id, cx.now)?.0.bytes().clone();
+                Some((id, from, bytes))
+            })
             .collect();
         for peer in self.newcomers.keys() {
-            let for_peer = news.iter().filter(|(id, _)| id != peer).map(|(_, bytes)| bytes);
+            let for_peer = news.iter().filter(|(id, from, _)| id != peer && from != peer);
+            let for_peer = for_peer.map(|(_, _, bytes)| bytes);
             let mut batch: Vec<Bytes> = Vec::new();
             let mut size = 0;
             for bytes in for_peer {

@@ -93,12 +93,15 @@ pub(crate) struct Topic {
     trickle: Duration,
     trickle_last: Option<EndpointId>,
     gap_sync_after: Option<Instant>,
-    /// Peers that synced with us and are not in the overlay yet, until when they are helped.
+    /// Peers that synced with us and are not in the overlay yet, until when news is pushed to them.
     newcomers: BTreeMap<EndpointId, Instant>,
-    /// Peers that help us in the same way.
+    /// Peers that push to us in the same way.
     helpers: BTreeSet<EndpointId>,
     flood: VecDeque<EndpointId>,
-    push: VecDeque<EndpointId>,
+    /// What to push, and from whom it came.
+    push: Vec<(EndpointId, EndpointId)>,
+    /// News of a sync that the overlay may be bringing as well: told on when it does not.
+    relay: BTreeMap<EndpointId, Instant>,
     leaving: Option<Leaving>,
     done: bool,
     timers: Timers,
@@ -141,7 +144,8 @@ impl Topic {
             newcomers: BTreeMap::new(),
             helpers: BTreeSet::new(),
             flood: VecDeque::new(),
-            push: VecDeque::new(),
+            push: Vec::new(),
+            relay: BTreeMap::new(),
             leaving: None,
             done: false,
             timers: Timers::default(),
@@ -168,6 +172,7 @@ impl Topic {
         while let Some(timer) = self.timers.due(cx.now) {
             match timer {
                 Timer::Flood => self.on_flood(cx),
+                Timer::Relay => self.on_relay(cx),
                 Timer::Trickle => self.on_trickle(cx),
                 Timer::Announce => self.announce(cx),
                 Timer::Redial => self.on_redial(cx),

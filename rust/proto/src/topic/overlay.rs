@@ -20,13 +20,14 @@ use crate::{
 };
 
 /// First and largest delay between two looks whether the active view is full.
-pub(super) const VIEW_MIN: Duration = Duration::from_millis(500);
+pub(super) const VIEW_MIN: Duration = Duration::from_millis(100);
 const VIEW_MAX: Duration = Duration::from_mins(5);
 /// With this many neighbours the overlay is sound: no hurry to find more.
 const VIEW_SOUND: usize = 3;
 /// Members suggested to the passive view at a time, as in a shuffle (`HyParView`: 3 + 4).
 const SUGGESTED: usize = 7;
 /// First and largest delay between two attempts to enter the overlay.
+const JOIN_WAIT: Duration = Duration::from_millis(300);
 const JOIN_MIN: Duration = Duration::from_secs(1);
 const JOIN_MAX: Duration = Duration::from_secs(10);
 /// Frames that wait for a link to one peer.
@@ -178,6 +179,8 @@ impl Topic {
         let mut fresh = false;
         for record in &records {
             let (id, applied) = self.learn(record, Duration::ZERO, from, cx).ok()?;
+            // Everybody hears of it from somebody else.
+            self.relay.remove(&id);
             fresh |= match applied {
                 Applied::Same => id == self.me || self.is_recent(&id, cx.now),
                 other => other.is_news(),
@@ -285,6 +288,18 @@ impl Topic {
         let floor = if neighbours.len() >= VIEW_SOUND { VIEW_MAX / 5 } else { VIEW_MIN };
         self.view_delay = (self.view_delay * 2).clamp(floor, VIEW_MAX);
         self.look_at_view(cx);
+    }
+
+    /// There are members, and nobody has made us a neighbour yet: a first node waits to be joined,
+    /// but not for ever.
+    pub(super) fn enter_overlay_soon(&mut self, cx: &mut Context) {
+        if self.overlay.neighbours().is_empty()
+            && !self.timers.is_set(Timer::OverlayJoin)
+            && self.leaving.is_none()
+        {
+            let at = cx.now + jitter(&mut cx.rng, JOIN_WAIT, 0.5..1.5);
+            self.timers.set(Timer::OverlayJoin, at);
+        }
     }
 
     /// Not in the overlay: enter it through one random member.
