@@ -216,8 +216,8 @@ impl Actor {
             warn!(tasks = self.tasks.len(), "tasks outlive the shutdown");
         }
         // Before the replies: whoever waits may open the state directory again.
-        drop(self.store);
-        for reply in self.shutdown_replies {
+        drop(self.store.take());
+        for reply in std::mem::take(&mut self.shutdown_replies) {
             let _ = reply.send(());
         }
     }
@@ -365,6 +365,16 @@ impl Actor {
             for link in self.links.values_mut() {
                 link.close(CloseCode::Shutdown);
             }
+        }
+    }
+}
+
+/// However the actor ends, also by a panic: nobody waits for ever for what it would have said.
+impl Drop for Actor {
+    fn drop(&mut self) {
+        for (id, topic) in &self.topics {
+            self.lookup.remove(id);
+            topic.shared.close();
         }
     }
 }
