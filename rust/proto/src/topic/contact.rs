@@ -207,13 +207,9 @@ impl Topic {
         cx: &mut Context,
     ) {
         let initiator = !frame.from_initiator;
-        if initiator {
-            let known = self.sessions.get(&(peer, true));
-            if known.is_none_or(|session| session.number != frame.session) {
-                // It was given up, or its link was replaced.
-                return;
-            }
-        } else if !self.accept_session(peer, link, &frame, cx) {
+        let known = self.sessions.get(&(peer, true));
+        if initiator && known.is_none_or(|session| session.number != frame.session) {
+            // It was given up, or its link was replaced.
             return;
         }
         if !frame.attached {
@@ -231,6 +227,9 @@ impl Topic {
                 outdated.push(id);
             }
         }
+        if !initiator && !self.accept_session(peer, link, &frame, cx) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&(peer, initiator)) else { return };
         session.news += news;
         outdated.into_iter().for_each(|id| session.offer(id));
@@ -245,7 +244,8 @@ impl Topic {
         }
     }
 
-    /// Makes room for a session that a peer began; `false` where it is sent elsewhere.
+    /// Makes room for a session that a peer began; `false` where it is sent elsewhere for the book.
+    /// It is told of newcomers all the same.
     fn accept_session(
         &mut self,
         peer: EndpointId,
@@ -314,13 +314,13 @@ impl Topic {
         self.synced = true;
         self.redial_delay = self.config.redial_min;
         if self.overlay.neighbours().is_empty() && self.join_attempts == 0 {
-            let at = cx.now + self.join_jitter(cx);
+            let at = cx.now + self.spread(cx);
             self.timers.set_by(Timer::OverlayJoin, at);
         }
     }
 
-    /// Newcomers of a storm enter the overlay one after another: up to 5 ms for each member.
-    fn join_jitter(&self, cx: &mut Context) -> Duration {
+    /// A random delay for what all may do but should not do at once: up to 5 ms for each member.
+    pub(super) fn spread(&self, cx: &mut Context) -> Duration {
         let members = u32::try_from(self.book.len()).unwrap_or(u32::MAX);
         let most = Duration::from_millis(5).saturating_mul(members).min(Duration::from_secs(3));
         jitter(&mut cx.rng, most, 0.0..1.0)
@@ -330,7 +330,6 @@ impl Topic {
         if self.sessions.remove(&(peer, true)).is_none() {
             return;
         }
-        self.helpers.remove(&peer);
         self.learn_all(records, peer, cx);
         let without = BTreeSet::from([peer]);
         if let Some(other) = self.random_members(1, &without, cx).first() {

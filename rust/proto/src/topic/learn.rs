@@ -13,14 +13,14 @@ use crate::{
     id::EndpointId,
     record::Envelope,
     state::Context,
-    timers::{Timer, jitter},
+    timers::Timer,
     wire::{MAX_CONTENT, MAX_RECORDS, TopicFrame, encode_content},
 };
 
 /// Records that come within this are told on together.
 const BATCH: Duration = Duration::from_millis(5);
-/// How long gossip has to bring what a sync brought, before it is told on.
-const RELAY: Duration = Duration::from_millis(100);
+/// How long gossip has, at the least, to bring what a sync brought before it is told on.
+const RELAY: Duration = Duration::from_millis(50);
 /// Room in a broadcast for the array and the heads of its items.
 const CONTENT_ROOM: usize = MAX_CONTENT - 16;
 const ITEM_OVERHEAD: usize = 5;
@@ -157,9 +157,10 @@ impl Topic {
         }
     }
 
-    /// A sync brought news that others may lack; gossip may be under way with it.
+    /// A sync brought news that others may lack; gossip may be under way with it, and others may
+    /// have learnt it in the same way: the first who tells it spares the rest.
     pub(super) fn relay_later(&mut self, id: EndpointId, cx: &mut Context) {
-        let at = cx.now + jitter(&mut cx.rng, RELAY, 0.5..1.5);
+        let at = cx.now + RELAY + self.spread(cx);
         self.relay.entry(id).or_insert(at);
         self.timers.set_by(Timer::Relay, at);
     }
