@@ -3,8 +3,8 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +17,9 @@ from iroh_gossip_discovery import (
     PeerJoined,
     StateDirError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ID = "07" * 32
 

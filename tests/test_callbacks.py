@@ -83,8 +83,7 @@ async def test_on_is_a_decorator_whose_handle_unregisters(alice: GossipDiscovery
         seen.append(event.peer.name)
 
     assert isinstance(joined, Registration)
-    assert joined.active
-    assert "PeerJoined" in repr(joined)
+    assert (joined.active, "PeerJoined" in repr(joined)) == (True, True)
     await visit(alice, "bob")
     await eventually(lambda: seen)
     joined.cancel()

@@ -103,7 +103,7 @@ def test_a_contradiction_is_refused_by_name(fields: dict[str, object], message: 
 
 @pytest.mark.parametrize("preset", ["local", "lan", "internet"])
 def test_every_preset_checks_its_overrides(preset: Literal["local", "lan", "internet"]) -> None:
-    with pytest.raises(ConfigurationError, match="^capacity "):
+    with pytest.raises(ConfigurationError, match=r"^capacity "):
         getattr(Config, preset)(capacity=0)
 
 

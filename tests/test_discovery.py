@@ -291,6 +291,12 @@ async def test_close_goes_on_when_its_waiter_is_cancelled(alice: GossipDiscovery
         assert isinstance(await until(events, PeerLeft), PeerLeft)
 
 
+async def address_once_used() -> str:
+    async with GossipDiscovery("bob", "fleet", config=Config.local()) as bob, beside(bob):
+        (peer,) = (await bob.wait_for_peers(1, timeout=30)).values()
+        return peer.addresses[0]
+
+
 async def test_a_cancelled_start_leaves_nothing_open() -> None:
     # The port is free again: what the start had bound was closed.
     address = None
@@ -304,16 +310,13 @@ async def test_a_cancelled_start_leaves_nothing_open() -> None:
             await starting
         await discovery.close()
         if address is None:
-            async with GossipDiscovery("bob", "fleet", config=Config.local()) as bob:
-                async with beside(bob, "carol"):
-                    (peer,) = (await bob.wait_for_peers(1, timeout=30)).values()
-                    address = peer.addresses[0]
+            address = await address_once_used()
     async with asyncio.timeout(10):
         while True:
             discovery = GossipDiscovery("a", "fleet", config=Config.local(bind=[str(address)]))
             try:
                 await discovery.start()
-            except OSError:  # noqa: PERF203  # closing goes on in the background
+            except OSError:  # closing goes on in the background
                 await asyncio.sleep(0.05)
             else:
                 break
@@ -326,7 +329,7 @@ async def test_a_forgotten_discovery_warns_and_says_goodbye(alice: GossipDiscove
     await alice.wait_for_peers(1, timeout=30)
     events = alice.events()
     gone = weakref.ref(bob)
-    with pytest.warns(ResourceWarning, match="never closed"):
+    with pytest.warns(ResourceWarning, match="never closed"):  # noqa: PT031  # both belong to it
         del bob
         gc.collect()
     assert gone() is None

@@ -1,4 +1,4 @@
-"""The async iterators: nothing is lost by cancelling, one consumer each, one wake-up for a burst."""
+"""The async iterators: cancelling loses nothing, one consumer each, one wake-up for a burst."""
 
 import asyncio
 import gc

@@ -26,6 +26,8 @@ from iroh_gossip_discovery._require import require
 from iroh_gossip_discovery._streams import EventStream, PeerStream
 
 E = TypeVar("E", bound=Event)
+E2 = TypeVar("E2", bound=Event)
+E3 = TypeVar("E3", bound=Event)
 
 # How long, in seconds, `close` lets callbacks finish what they are at.
 _CALLBACK_GRACE = 1.0
@@ -306,16 +308,36 @@ class GossipDiscovery:
     @overload
     def on(self, event: type[E]) -> Callable[[Callback[E]], Registration[E]]: ...
     @overload
-    def on(self, event: tuple[type[E], ...], callback: Callback[E]) -> Registration[E]: ...
+    def on(
+        self, event: tuple[type[E], type[E2]], callback: Callback[E | E2]
+    ) -> Registration[E | E2]: ...
     @overload
-    def on(self, event: tuple[type[E], ...]) -> Callable[[Callback[E]], Registration[E]]: ...
+    def on(
+        self, event: tuple[type[E], type[E2]]
+    ) -> Callable[[Callback[E | E2]], Registration[E | E2]]: ...
+    @overload
+    def on(
+        self, event: tuple[type[E], type[E2], type[E3]], callback: Callback[E | E2 | E3]
+    ) -> Registration[E | E2 | E3]: ...
+    @overload
+    def on(
+        self, event: tuple[type[E], type[E2], type[E3]]
+    ) -> Callable[[Callback[E | E2 | E3]], Registration[E | E2 | E3]]: ...
+    @overload
+    def on(
+        self, event: tuple[type[Event], ...], callback: Callback[Event]
+    ) -> Registration[Event]: ...
+    @overload
+    def on(
+        self, event: tuple[type[Event], ...]
+    ) -> Callable[[Callback[Event]], Registration[Event]]: ...
     @overload
     def on(self, event: UnionType, callback: Callback[Event]) -> Registration[Event]: ...
     @overload
     def on(self, event: UnionType) -> Callable[[Callback[Event]], Registration[Event]]: ...
     def on(
         self,
-        event: type[E] | tuple[type[E], ...] | UnionType,
+        event: object,
         callback: Callback[E] | None = None,
     ) -> Registration[E] | Callable[[Callback[E]], Registration[E]]:
         """Have a callback called for events of some kinds; also a decorator.
@@ -401,11 +423,19 @@ class GossipDiscovery:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not started"
         if self._cell.node is not None and not self._closed:
-            state = f"id='{self._cell.node.id[:10]}…', peers={len(self._book)}"
+            try:
+                state = f"id='{self._cell.node.id[:10]}…', peers={len(self._book)}"
+            except RuntimeError:
+                state = "in the process that this one was forked from"
         return f"<GossipDiscovery {self._name!r} in {self._topic!r}: {state}>"
 
     def __del__(self) -> None:
         # An object whose construction failed early has no such attribute.
         cell = getattr(self, "_cell", None)
         if isinstance(cell, NodeCell) and cell.node is not None and not self._closed:
-            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(
+                f"GossipDiscovery {self._name!r} was never closed",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )

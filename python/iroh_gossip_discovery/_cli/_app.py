@@ -55,7 +55,7 @@ def demo(
 
     try:
         converged = asyncio.run(run_demo(timeout))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM
         sys.stderr.write("interrupted; every node was stopped\n")
         raise typer.Exit(_INTERRUPTED) from None
     except (DiscoveryError, NodeFailedError, OSError) as error:

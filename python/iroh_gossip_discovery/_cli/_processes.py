@@ -5,16 +5,16 @@ import contextlib
 import json
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypeAlias, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-
-    from iroh_gossip_discovery._cli._node import Message, NodeSpec, PeerEntry, Request
+from iroh_gossip_discovery._cli._node import Message, NodeSpec, PeerEntry, Request
 
 T = TypeVar("T")
-Listener: TypeAlias = "Callable[[NodeProcess, Message], None]"
+
+Listener: TypeAlias = Callable[["NodeProcess", Message], None]
+"""Is told each message of a node."""
 
 _LINE = 16 * 1024 * 1024
 _STDERR_LINES = 30
@@ -33,7 +33,7 @@ class NodeProcess:
         listener: Called with each message of the node, after `book` was brought up to date.
     """
 
-    def __init__(self, spec: "NodeSpec", listener: "Listener | None" = None) -> None:
+    def __init__(self, spec: NodeSpec, listener: Listener | None = None) -> None:
         self.spec = spec
         self.id = ""
         self.ticket = ""
@@ -84,7 +84,7 @@ class NodeProcess:
         self._write(self.spec)
         await asyncio.shield(self._ready)
 
-    async def ask_book(self) -> "list[PeerEntry]":
+    async def ask_book(self) -> list[PeerEntry]:
         """Ask the node for its book, which does not go by what its events told."""
         return (await self._request({"number": 0, "op": "book"}))["book"]
 
@@ -121,12 +121,12 @@ class NodeProcess:
             raise NodeFailedError(f"{self.name}: not started")
         return self._process
 
-    def _write(self, message: "NodeSpec | Request") -> None:
+    def _write(self, message: NodeSpec | Request) -> None:
         stdin = self._running().stdin
         if stdin is not None and not stdin.is_closing():
             stdin.write(json.dumps(message).encode() + b"\n")
 
-    async def _request(self, request: "Request") -> "Message":
+    async def _request(self, request: Request) -> Message:
         if not self.alive:
             raise NodeFailedError(self._failure or f"{self.name}: not running")
         self._numbers += 1
@@ -163,7 +163,7 @@ class NodeProcess:
             while line := await process.stderr.readline():
                 self._stderr.append(line.decode(errors="replace").rstrip())
 
-    def _handle(self, message: "Message") -> None:
+    def _handle(self, message: Message) -> None:
         self._note(message)
         match message["kind"]:
             case "ready":
@@ -181,7 +181,7 @@ class NodeProcess:
         if self._listener is not None:
             self._listener(self, message)
 
-    def _note(self, message: "Message") -> None:
+    def _note(self, message: Message) -> None:
         if "book" in message:
             self.book = {peer["id"]: peer for peer in message["book"]}
         elif "peer" in message:
@@ -195,11 +195,11 @@ class NodeProcess:
 class NodeGroup:
     """Node processes that all end when the block does, however that comes about."""
 
-    def __init__(self, listener: "Listener | None" = None) -> None:
+    def __init__(self, listener: Listener | None = None) -> None:
         self.nodes: list[NodeProcess] = []
         self._listener = listener
 
-    async def start(self, spec: "NodeSpec") -> NodeProcess:
+    async def start(self, spec: NodeSpec) -> NodeProcess:
         """Start a node of the group.
 
         Raises:
@@ -217,7 +217,7 @@ class NodeGroup:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: "TracebackType | None",
+        trace: TracebackType | None,
     ) -> None:
         alive = [node for node in self.nodes if node.alive]
         try:
