@@ -1,6 +1,7 @@
 //! `Peer`: a node record as a frozen Python value.
 
 use std::{
+    collections::BTreeMap,
     hash::{Hash, Hasher},
     net::SocketAddr,
     str::FromStr,
@@ -61,7 +62,7 @@ impl Peer {
             boot_id: or_zero("boot_id", boot_id)?,
             profile: Profile {
                 name: extract::text("name", name)?,
-                metadata: metadata.map_or(Ok(Default::default()), extract::metadata)?,
+                metadata: metadata.map_or(Ok(BTreeMap::new()), extract::metadata)?,
                 protocols: protocols.map_or(Ok(Vec::new()), extract::protocols)?,
             },
             addresses: addresses.map_or(Ok(Vec::new()), |addresses| {
@@ -150,10 +151,12 @@ impl Peer {
             self.addresses(py)?.repr()?,
         );
         if !self.0.profile.metadata.is_empty() {
-            text += &format!(", metadata={}", self.metadata_dict(py)?.repr()?);
+            text.push_str(", metadata=");
+            text.push_str(&self.metadata_dict(py)?.repr()?.extract::<String>()?);
         }
         if !self.0.profile.protocols.is_empty() {
-            text += &format!(", protocols={}", self.protocols(py)?.repr()?);
+            text.push_str(", protocols=");
+            text.push_str(&self.protocols(py)?.repr()?.extract::<String>()?);
         }
         Ok(text + ")")
     }
