@@ -362,6 +362,28 @@ async def test_a_crash_is_noticed_by_expiration_and_the_return_too(
         assert joined.peer.id == again.id == bob.id
 
 
+async def test_a_peer_that_was_killed_and_restarted_at_once_comes_again(
+    alice: GossipDiscovery, tmp_path: Path
+) -> None:
+    spec = {
+        "name": "bob",
+        "topic": "fleet",
+        "bootstrap": [alice.ticket],
+        "state_dir": str(tmp_path),
+    }
+    peers = alice.peers()
+    async with NodeGroup() as group, asyncio.timeout(60):
+        bob = await group.start(spec)  # type: ignore[arg-type]
+        first = await anext(peers)
+        bob.kill()
+        await bob.stop()
+        await group.start(spec)  # type: ignore[arg-type]
+        second = await anext(peers)
+        assert first.id == second.id == bob.id
+        assert first.boot_id != second.boot_id
+        assert first.sequence < second.sequence
+
+
 async def test_isolation_and_its_end_are_told() -> None:
     config = {"idle_timeout": 1.0, "keep_alive": 0.2}
     async with NodeGroup() as group:
