@@ -110,8 +110,11 @@ fn report(
     mut one: impl FnMut() -> Result<Option<Duration>>,
 ) -> Result<()> {
     let mut times = Vec::new();
-    for _ in 0..runs {
-        times.extend(one()?);
+    for number in 1..=runs {
+        let time = one()?;
+        let shown = time.map_or("incomplete".into(), |time| format!("{:.3} s", time.as_secs_f64()));
+        eprintln!("{what}, run {number} of {runs}: {shown}");
+        times.extend(time);
     }
     times.sort();
     let seconds = |time: Option<&Duration>| {
@@ -127,6 +130,10 @@ fn report(
 async fn one_process(nodes: usize) -> Result<Option<Duration>> {
     let start = Instant::now();
     let (nodes, full) = start_nodes(nodes, Config::local()).await?;
+    if full.is_none() {
+        let books: Vec<_> = nodes.iter().map(|node| node.swarm.book().len()).collect();
+        eprintln!("books after {} s: {books:?}", PATIENCE.as_secs());
+    }
     join_all(nodes.iter().map(|node| node.close())).await;
     Ok(full.map(|full| full - start))
 }
