@@ -125,6 +125,14 @@ impl Links {
         self.current.get(peer).copied()
     }
 
+    /// Peers with whom a topic was spoken of from here, on the link in use.
+    pub(crate) fn told_of(&self, topic: TopicId) -> impl Iterator<Item = EndpointId> + '_ {
+        let told = move |id: &LinkId| {
+            self.open[id].sends.iter().any(|indexes| indexes.contains_key(&topic))
+        };
+        self.current.iter().filter(move |(_, id)| told(id)).map(|(peer, _)| *peer)
+    }
+
     pub(crate) fn dropped(&mut self, what: &'static str, peer: Option<EndpointId>) {
         self.out.push_back(OutEvent::Dropped { what, peer });
     }

@@ -25,7 +25,7 @@ use crate::{
 
 /// A request to become neighbours that nobody answered is forgotten after this, so that it does not
 /// hold a place in the active view for ever.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the overlay wants of the topic.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ impl Overlay {
             membership: HyparviewConfig {
                 active_view_capacity: neighbours,
                 active_random_walk_length: MAX_TTL.into(),
+                // A dial on a busy machine takes longer than the default of 0.5 s.
+                neighbor_request_timeout: Duration::from_secs(2),
                 // Never on the wire: the passive view is fed from the signed book.
                 shuffle_interval: Duration::from_hours(24),
                 ..HyparviewConfig::default()

@@ -116,8 +116,9 @@ impl Topic {
             return;
         }
         let signed = self.sign(self.profile.clone(), Status::Left, cx).and_then(Result::ok);
-        let peers: BTreeSet<EndpointId> =
-            self.linked.iter().filter(|peer| cx.links.current(peer).is_some()).copied().collect();
+        // Also who has our record and did not answer yet.
+        let linked = self.linked.iter().filter(|peer| cx.links.current(peer).is_some()).copied();
+        let peers: BTreeSet<EndpointId> = linked.chain(cx.links.told_of(self.id)).collect();
         self.timers.clear_all();
         let Some(signed) = signed else {
             self.leaving = Some(Leaving { sequence: None, waiting: BTreeSet::new() });

@@ -101,8 +101,11 @@ impl Topic {
             list.shuffle(&mut cx.rng);
             list.truncate(DIALS);
         }
-        let members = self.random_members(DIALS, &BTreeSet::new(), cx);
-        let anyone = [bootstrap, found, members, expired].concat();
+        let mut anyone = [bootstrap, found].concat();
+        if self.linked.is_empty() {
+            anyone.extend(self.random_members(DIALS, &BTreeSet::new(), cx));
+            anyone.extend(expired);
+        }
         let nobody = anyone.is_empty();
         for peer in anyone {
             self.contact(peer, cx);
@@ -314,16 +317,15 @@ impl Topic {
         self.synced = true;
         self.redial_delay = self.config.redial_min;
         if self.overlay.neighbours().is_empty() && self.join_attempts == 0 {
-            let at = cx.now + self.spread(cx);
+            let at = cx.now + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
             self.timers.set_by(Timer::OverlayJoin, at);
         }
     }
 
-    /// A random delay for what all may do but should not do at once: up to 5 ms for each member.
-    pub(super) fn spread(&self, cx: &mut Context) -> Duration {
+    /// How long what all may do should be spread: 5 ms for each member.
+    pub(super) fn spread(&self) -> Duration {
         let members = u32::try_from(self.book.len()).unwrap_or(u32::MAX);
-        let most = Duration::from_millis(5).saturating_mul(members).min(Duration::from_secs(3));
-        jitter(&mut cx.rng, most, 0.0..1.0)
+        Duration::from_millis(5).saturating_mul(members).min(Duration::from_secs(3))
     }
 
     pub(super) fn on_busy(&mut self, records: &[Bytes], peer: EndpointId, cx: &mut Context) {

@@ -13,12 +13,15 @@ use crate::{
     id::EndpointId,
     record::Envelope,
     state::Context,
-    timers::Timer,
+    timers::{Timer, jitter},
     wire::{MAX_CONTENT, MAX_RECORDS, TopicFrame, encode_content},
 };
 
-/// Records that come within this are told on together.
+/// Records that come within this are told on together; in a storm, within 0.5 ms for each member.
 const BATCH: Duration = Duration::from_millis(5);
+const BATCH_MAX: Duration = Duration::from_millis(50);
+/// Two batches within this make a storm.
+const STORM: Duration = Duration::from_millis(100);
 /// How long gossip has, at the least, to bring what a sync brought before it is told on.
 const RELAY: Duration = Duration::from_millis(50);
 /// Room in a broadcast for the array and the heads of its items.
@@ -143,9 +146,14 @@ impl Topic {
         }
     }
 
+    fn batch_delay(&self, cx: &Context) -> Duration {
+        let storm = self.flooded.is_some_and(|at| cx.now.saturating_duration_since(at) < STORM);
+        if storm { (self.spread() / 10).clamp(BATCH, BATCH_MAX) } else { BATCH }
+    }
+
     /// As [`Topic::tell`], with the next batch.
     pub(super) fn tell_soon(&mut self, id: EndpointId, cx: &mut Context) {
-        self.tell(id, BATCH, true, cx);
+        self.tell(id, self.batch_delay(cx), true, cx);
     }
 
     /// Pushes go along the links of first syncs, in both directions where neither end is in the
@@ -153,14 +161,15 @@ impl Topic {
     fn push_on(&mut self, id: EndpointId, from: EndpointId, cx: &mut Context) {
         if !self.newcomers.is_empty() && !self.push.iter().any(|(pushed, _)| *pushed == id) {
             self.push.push((id, from));
-            self.timers.set_by(Timer::Flood, cx.now + BATCH);
+            let delay = self.batch_delay(cx);
+            self.timers.set_by(Timer::Flood, cx.now + delay);
         }
     }
 
     /// A sync brought news that others may lack; gossip may be under way with it, and others may
     /// have learnt it in the same way: the first who tells it spares the rest.
     pub(super) fn relay_later(&mut self, id: EndpointId, cx: &mut Context) {
-        let at = cx.now + RELAY + self.spread(cx);
+        let at = cx.now + RELAY + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
         self.relay.entry(id).or_insert(at);
         self.timers.set_by(Timer::Relay, at);
     }
@@ -178,6 +187,7 @@ impl Topic {
     }
 
     pub(super) fn on_flood(&mut self, cx: &mut Context) {
+        self.flooded = Some(cx.now);
         self.push_to_newcomers(cx);
         if self.overlay.neighbours().is_empty() {
             // Kept until there is a neighbour. Bounded by the book, as ids are unique in it.
@@ -200,7 +210,9 @@ impl Topic {
                 self.flood.pop_front();
             }
             if !batch.is_empty() {
-                self.overlay.broadcast(encode_content(&batch), cx.now);
+                let content = encode_content(&batch);
+                self.seen.insert(&content, cx.now);
+                self.overlay.broadcast(content, cx.now);
             }
         }
         self.drive_overlay(cx);

@@ -72,6 +72,7 @@ pub(crate) struct Topic {
     attached_since: Option<Instant>,
     /// Frames of the overlay that wait for a link to be dialled.
     overlay_waiting: BTreeMap<EndpointId, Vec<OverlayFrame>>,
+    seen: overlay::Seen,
     overlay_budgets: BTreeMap<EndpointId, overlay::Budget>,
     /// Peers that could not be dialled, or refused, of late.
     avoid: BTreeMap<EndpointId, Instant>,
@@ -98,6 +99,7 @@ pub(crate) struct Topic {
     /// Peers that push to us in the same way.
     helpers: BTreeSet<EndpointId>,
     flood: VecDeque<EndpointId>,
+    flooded: Option<Instant>,
     /// What to push, and from whom it came.
     push: Vec<(EndpointId, EndpointId)>,
     /// News of a sync that the overlay may be bringing as well: told on when it does not.
@@ -125,6 +127,7 @@ impl Topic {
             overlay: Overlay::new(cx.me, config.neighbours, cx.rng.random()),
             attached_since: None,
             overlay_waiting: BTreeMap::new(),
+            seen: overlay::Seen::default(),
             overlay_budgets: BTreeMap::new(),
             avoid: BTreeMap::new(),
             view_delay: overlay::VIEW_MIN,
@@ -144,6 +147,7 @@ impl Topic {
             newcomers: BTreeMap::new(),
             helpers: BTreeSet::new(),
             flood: VecDeque::new(),
+            flooded: None,
             push: Vec::new(),
             relay: BTreeMap::new(),
             leaving: None,

@@ -3,7 +3,10 @@
 //! Nothing from the network reaches the overlay's state machines but through here: decoded into our
 //! own frames, its lists and hops clamped by `wire`, its records verified, within a budget.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -79,6 +82,34 @@ impl Budget {
     }
 }
 
+/// Contents of broadcasts that passed of late, by their hash.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    hashes: BTreeSet<[u8; 32]>,
+    by_age: VecDeque<(Instant, [u8; 32])>,
+}
+
+impl Seen {
+    const MOST: usize = 4096;
+
+    fn contains(&mut self, content: &[u8], now: Instant) -> bool {
+        while let Some((at, hash)) = self.by_age.front()
+            && (now.saturating_duration_since(*at) >= IN_FLIGHT || self.by_age.len() > Self::MOST)
+        {
+            self.hashes.remove(hash);
+            self.by_age.pop_front();
+        }
+        self.hashes.contains(blake3::hash(content).as_bytes())
+    }
+
+    pub(super) fn insert(&mut self, content: &[u8], now: Instant) {
+        let hash = *blake3::hash(content).as_bytes();
+        if self.hashes.insert(hash) {
+            self.by_age.push_back((now, hash));
+        }
+    }
+}
+
 impl Topic {
     pub(super) fn on_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
         let size = match &frame {
@@ -123,6 +154,12 @@ impl Topic {
                 let about = crate::record::Envelope::open(&record).ok()?.claimed;
                 let record = self.introduced(about, &record, peer, cx)?;
                 (about != self.me).then_some((about, OverlayFrame::ForwardJoin { ttl, record }))
+            }
+            OverlayFrame::Gossip { content, .. } if self.seen.contains(&content, cx.now) => {
+                // What Plumtree does with a duplicate, without a look at its content.
+                let prune = TopicFrame::Overlay(OverlayFrame::Prune);
+                cx.links.send(&peer, self.id, prune, cx.now);
+                Some((peer, OverlayFrame::Prune))
             }
             OverlayFrame::Gossip { round, content } => {
                 let fresh = self.judge_content(&content, peer, cx)?;
@@ -186,7 +223,9 @@ impl Topic {
                 other => other.is_news(),
             };
         }
-        if !fresh {
+        if fresh {
+            self.seen.insert(content, cx.now);
+        } else {
             cx.links.dropped("broadcasts without anything new", Some(from));
         }
         Some(fresh)
@@ -271,7 +310,9 @@ impl Topic {
     /// Looks again whether the active view is full, later and later while it is not.
     fn look_at_view(&mut self, cx: &mut Context) {
         if self.leaving.is_none() {
-            let at = cx.now + jitter(&mut cx.rng, self.view_delay, 0.8..1.2);
+            // In a storm, requests of others come meanwhile.
+            let delay = self.view_delay.max(self.spread());
+            let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
             self.timers.set(Timer::View, at);
         }
     }
