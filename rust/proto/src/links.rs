@@ -36,6 +36,8 @@ pub(crate) enum News {
     Up(EndpointId),
     /// The last usable link to a peer is gone, or the process behind it is another one.
     Down(EndpointId, LinkEnd),
+    /// A link that was not in use any more is gone.
+    Gone(EndpointId, LinkId),
     DialFailed(EndpointId),
     /// The peer speaks of this topic on this link.
     Opened(EndpointId, LinkId, TopicId),
@@ -192,7 +194,7 @@ impl Links {
         self.send_on(id, topic, frame, now)
     }
 
-    /// Sends a frame on a certain link, if it is there and not about to be closed.
+    /// Sends a frame on a certain link, if it is there and not being closed.
     pub(crate) fn send_on(
         &mut self,
         id: LinkId,
@@ -200,9 +202,9 @@ impl Links {
         frame: TopicFrame,
         now: Instant,
     ) -> bool {
-        let Some(link) = self.open.get_mut(&id).filter(|link| link.closing.is_none()) else {
-            return false;
-        };
+        // One that was replaced still serves the syncs that began on it.
+        let usable = |link: &&mut Link| link.closing != Some(Closing::Asked);
+        let Some(link) = self.open.get_mut(&id).filter(usable) else { return false };
         link.last_used = now;
         let lane = match frame {
             TopicFrame::Sync(_) | TopicFrame::Busy(_) => Lane::Sync,
@@ -263,6 +265,8 @@ impl Links {
             self.news.push_back(News::Down(link.peer, end));
         } else if link.hello.is_none() && link.dialled && !self.current.contains_key(&link.peer) {
             self.news.push_back(News::DialFailed(link.peer));
+        } else {
+            self.news.push_back(News::Gone(link.peer, id));
         }
     }
 
@@ -277,6 +281,8 @@ impl Links {
         if self.current.get(&link.peer) == Some(&id) {
             self.current.remove(&link.peer);
             self.news.push_back(News::Down(link.peer, LinkEnd::Local(code)));
+        } else {
+            self.news.push_back(News::Gone(link.peer, id));
         }
     }
 

@@ -206,6 +206,9 @@ impl State {
             News::Down(peer, end) => {
                 self.topics.values_mut().for_each(|topic| topic.link_down(peer, end, cx));
             }
+            News::Gone(peer, link) => {
+                self.topics.values_mut().for_each(|topic| topic.link_gone(peer, link, cx));
+            }
             News::DialFailed(peer) => {
                 self.topics.values_mut().for_each(|topic| topic.dial_failed(peer, cx));
             }

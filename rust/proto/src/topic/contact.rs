@@ -177,7 +177,7 @@ impl Topic {
         }
         let Some(link) = cx.links.current(&peer) else { return };
         self.session_count += 1;
-        let newcomer = self.overlay.neighbours().is_empty();
+        let newcomer = self.attached_since.is_none();
         let introduce = newcomer.then_some(self.me);
         let session = Session::initiate(link, self.session_count, &self.book, introduce, cx.now);
         self.sessions.insert((peer, true), session);
@@ -186,7 +186,7 @@ impl Topic {
     }
 
     fn take_turn(&mut self, peer: EndpointId, initiator: bool, theirs: Turn, cx: &mut Context) {
-        let attached = !self.overlay.neighbours().is_empty();
+        let attached = self.attached_since.is_some();
         if !attached {
             self.helpers.insert(peer);
         }
@@ -316,7 +316,8 @@ impl Topic {
         }
         self.synced = true;
         self.redial_delay = self.config.redial_min;
-        if self.overlay.neighbours().is_empty() && self.join_attempts == 0 {
+        if self.attached_since.is_none() && self.join_attempts == 0 {
+            self.join_through = self.random_members(1, &BTreeSet::new(), cx).first().copied();
             let at = cx.now + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
             self.timers.set_by(Timer::OverlayJoin, at);
         }
@@ -339,6 +340,19 @@ impl Topic {
         }
         let at = cx.now + jitter(&mut cx.rng, Duration::from_secs(1), 0.5..1.5);
         self.timers.set(Timer::Redial, at);
+    }
+
+    /// A link is gone that another one took the place of: syncs on it end.
+    pub(crate) fn link_gone(&mut self, peer: EndpointId, link: LinkId, cx: &mut Context) {
+        for initiator in [true, false] {
+            let ended = self.sessions.get(&(peer, initiator));
+            if ended.is_some_and(|session| session.link == link) {
+                self.end_session(peer, initiator, false, cx);
+                if initiator && !self.synced {
+                    self.redial_soon(cx);
+                }
+            }
+        }
     }
 
     pub(super) fn on_sessions(&mut self, cx: &mut Context) {

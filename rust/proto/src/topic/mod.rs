@@ -69,7 +69,11 @@ pub(crate) struct Topic {
     jump_delay: Duration,
     book: Book,
     overlay: Overlay,
+    /// Since when this node is in the overlay. A newcomer is, once it became somebody's neighbour
+    /// of its own accord: who was joined by other newcomers only may be cut off with them.
     attached_since: Option<Instant>,
+    /// A member that was there before us: joins that lead back in time make one tree.
+    join_through: Option<EndpointId>,
     /// Frames of the overlay that wait for a link to be dialled.
     overlay_waiting: BTreeMap<EndpointId, Vec<OverlayFrame>>,
     seen: overlay::Seen,
@@ -126,6 +130,7 @@ impl Topic {
             book: Book::new(cx.me, config.capacity),
             overlay: Overlay::new(cx.me, config.neighbours, cx.rng.random()),
             attached_since: None,
+            join_through: None,
             overlay_waiting: BTreeMap::new(),
             seen: overlay::Seen::default(),
             overlay_budgets: BTreeMap::new(),

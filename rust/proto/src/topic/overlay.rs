@@ -278,13 +278,9 @@ impl Topic {
         tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbour up");
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.newcomers.remove(&peer);
-        self.join_attempts = 0;
-        self.timers.clear(Timer::OverlayJoin);
-        if self.attached_since.is_none() {
-            self.attached_since = Some(cx.now);
-            for helper in std::mem::take(&mut self.helpers) {
-                cx.links.send(&helper, self.id, TopicFrame::Attached, cx.now);
-            }
+        // A first node has nobody to join.
+        if self.join_attempts > 0 || self.session_count == 0 {
+            self.on_attached(cx);
         }
         if !self.flood.is_empty() {
             self.timers.set_by(Timer::Flood, cx.now);
@@ -293,12 +289,23 @@ impl Topic {
         self.look_at_view(cx);
     }
 
+    fn on_attached(&mut self, cx: &mut Context) {
+        if self.attached_since.is_none() {
+            self.attached_since = Some(cx.now);
+            self.timers.clear(Timer::OverlayJoin);
+            for helper in std::mem::take(&mut self.helpers) {
+                cx.links.send(&helper, self.id, TopicFrame::Attached, cx.now);
+            }
+        }
+    }
+
     fn on_neighbour_down(&mut self, peer: EndpointId, cx: &mut Context) {
         tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbour down");
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.view_delay = VIEW_MIN;
         if self.overlay.neighbours().is_empty() {
             self.attached_since = None;
+            self.join_attempts = 0;
             if self.leaving.is_none() {
                 let at = cx.now + jitter(&mut cx.rng, JOIN_MIN, 0.1..0.5);
                 self.timers.set_by(Timer::OverlayJoin, at);
@@ -334,7 +341,7 @@ impl Topic {
     /// There are members, and nobody has made us a neighbour yet: a first node waits to be joined,
     /// but not for ever.
     pub(super) fn enter_overlay_soon(&mut self, cx: &mut Context) {
-        if self.overlay.neighbours().is_empty()
+        if self.attached_since.is_none()
             && !self.timers.is_set(Timer::OverlayJoin)
             && self.leaving.is_none()
         {
@@ -345,13 +352,18 @@ impl Topic {
 
     /// Not in the overlay: enter it through one random member.
     pub(super) fn on_overlay_join(&mut self, cx: &mut Context) {
-        if !self.overlay.neighbours().is_empty() {
+        if self.attached_since.is_some() {
             return;
         }
-        let Some(member) = self.random_members(1, &BTreeSet::new(), cx).first().copied() else {
+        let earlier = self.join_through.take().filter(|id| self.book.get(id).is_some());
+        let anyone = self.random_members(1, &BTreeSet::new(), cx).first().copied();
+        let Some(member) = earlier.or(anyone) else {
             // Nobody yet: whoever comes first will sync with us, and be our member.
             return;
         };
+        if self.overlay.neighbours().contains(&member) {
+            return self.on_attached(cx);
+        }
         self.overlay.join(member, cx.now);
         self.drive_overlay(cx);
         let delay = JOIN_MIN * 2_u32.saturating_pow(self.join_attempts.min(8));
