@@ -134,7 +134,7 @@ async fn one_process(nodes: usize) -> Result<Option<Duration>> {
         let books: Vec<_> = nodes.iter().map(|node| node.swarm.book().len()).collect();
         eprintln!("books after {} s: {books:?}", PATIENCE.as_secs());
     }
-    join_all(nodes.iter().map(|node| node.close())).await;
+    close(&nodes).await;
     Ok(full.map(|full| full - start))
 }
 
@@ -149,9 +149,10 @@ async fn start_nodes(count: usize, config: Config) -> Result<(Vec<Node>, Option<
     let others = (1..count).map(|number| {
         let (builder, ticket) = (builder.clone(), ticket.clone());
         tokio::spawn(async move {
-            let node = builder(number).bootstrap(vec![ticket]).build().await?;
+            let building = timeout(PATIENCE, builder(number).bootstrap(vec![ticket]).build());
+            let node = building.await.map_err(|_| format!("node {number} does not start"))??;
             let full = full_book(&node, count - 1).await;
-            Ok::<_, iroh_gossip_discovery::Error>((node, full))
+            Ok::<_, Box<dyn Error + Send + Sync>>((node, full))
         })
     });
     let others: Vec<_> = others.collect();
@@ -270,8 +271,17 @@ async fn idle(nodes: usize, options: &Options) -> Result<()> {
     );
     let full = running.iter().filter(|node| node.swarm.book().len() + 1 == nodes).count();
     println!("books full at the end: {full} of {nodes}");
-    join_all(running.iter().map(|node| node.close())).await;
+    close(&running).await;
     Ok(())
+}
+
+/// Closes all at once, and tells of those that do not come to an end.
+async fn close(nodes: &[Node]) {
+    let closed = join_all(nodes.iter().map(|node| timeout(PATIENCE / 4, node.close()))).await;
+    let stuck = closed.iter().filter(|closed| closed.is_err()).count();
+    if stuck > 0 {
+        eprintln!("{stuck} of {} nodes did not close in {} s", nodes.len(), PATIENCE.as_secs() / 4);
+    }
 }
 
 struct Sent {
