@@ -318,7 +318,7 @@ impl Links {
             Ok(None) => self.dropped("frames of unknown type", Some(peer)),
             Ok(Some(Frame::Hello(hello))) => self.on_hello(id, &hello, now),
             Ok(Some(Frame::Topic(index, frame))) => {
-                self.on_topic_frame(id, lane, index, frame, now)
+                self.on_topic_frame(id, lane, index, frame, now);
             }
         }
     }
@@ -359,7 +359,7 @@ impl Links {
             }
             frame => {
                 if let Some(topic) = link.receives[lane as usize].get(&index).copied() {
-                    self.news.push_back(News::Frame(peer, id, topic, frame))
+                    self.news.push_back(News::Frame(peer, id, topic, frame));
                 } else {
                     self.dropped("frames of a topic that was not opened", Some(peer));
                     self.close(id, CloseCode::Protocol);

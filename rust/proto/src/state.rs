@@ -124,7 +124,7 @@ impl State {
             }
             InEvent::SetAddresses(addresses) => self.set_addresses(&addresses),
             InEvent::LinkOpened { link, peer, dialled } => {
-                cx.links.opened(link, peer, dialled, now)
+                cx.links.opened(link, peer, dialled, now);
             }
             InEvent::LinkClosed(link, end) => cx.links.closed(link, end),
             InEvent::DialFailed(peer) => cx.links.dial_failed(peer),

@@ -44,13 +44,18 @@ fn another_key_cannot_sign_for_an_id() {
     assert_eq!(SignedRecord::verify(&topic(), &forged), Err(Error::Forged));
 }
 
-#[test]
-fn unknown_keys_are_accepted_and_kept_byte_for_byte() {
-    let (protected, payload) = parts(&signed(3, 5));
+/// A record with keys that this version does not know.
+pub(super) fn of_a_later_version(number: u8, sequence: u64) -> Bytes {
+    let (protected, payload) = parts(&signed(number, sequence));
     let mut entries = Value::decode("payload", &payload).unwrap().into_map("payload").unwrap();
     entries.push((Value::uint(99_u64), Value::text("of a later version")));
     entries.push((Value::text("x"), Value::array([Value::uint(1_u64)])));
-    let bytes = seal(&key(3), &protected, &Value::map(entries).encode());
+    seal(&key(number), &protected, &Value::map(entries).encode())
+}
+
+#[test]
+fn unknown_keys_are_accepted_and_kept_byte_for_byte() {
+    let bytes = of_a_later_version(3, 5);
     let signed = SignedRecord::verify(&topic(), &bytes).unwrap();
     assert_eq!(signed.bytes(), &bytes);
     assert_eq!(signed.record().sequence, 5);

@@ -56,9 +56,9 @@ fn reconcile(a: &mut Book, b: &mut Book) -> Cost {
         let frames: Vec<SyncFrame> = sessions[side].take_turn(books[side], true, theirs, now);
         let other = 1 - side;
         for frame in frames {
-            let size = Frame::Topic(0, TopicFrame::Sync(frame.clone())).encode().len();
-            cost.bytes += size;
-            cost.largest = cost.largest.max(size);
+            let bytes = Frame::Topic(0, TopicFrame::Sync(frame.clone())).encode().len();
+            cost.bytes += bytes;
+            cost.largest = cost.largest.max(bytes);
             cost.records += frame.entries.len();
             let book = if other == 0 { &mut *a } else { &mut *b };
             for entry in &frame.entries {

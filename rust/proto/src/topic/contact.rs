@@ -235,7 +235,9 @@ impl Topic {
         }
         let Some(session) = self.sessions.get_mut(&(peer, initiator)) else { return };
         session.news += news;
-        outdated.into_iter().for_each(|id| session.offer(id));
+        for id in outdated {
+            session.offer(id);
+        }
         if !session.receive(&frame, &self.book, cx.now) {
             cx.links.dropped("syncs over the limit", Some(peer));
             return self.end_session(peer, initiator, false, cx);
