@@ -263,7 +263,11 @@ impl Links {
         if self.current.get(&link.peer) == Some(&id) {
             self.current.remove(&link.peer);
             self.news.push_back(News::Down(link.peer, end));
-        } else if link.hello.is_none() && link.dialled && !self.current.contains_key(&link.peer) {
+        } else if link.hello.is_none()
+            && !self.current.contains_key(&link.peer)
+            && !self.dialling.contains(&link.peer)
+        {
+            // Whoever opened it: who asked for a link in the meantime was told to wait for it.
             self.news.push_back(News::DialFailed(link.peer));
         } else {
             self.news.push_back(News::Gone(link.peer, id));

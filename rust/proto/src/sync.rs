@@ -26,7 +26,7 @@ const BRANCHES: u64 = 16;
 const TURN_FRAMES: usize = 8;
 
 /// What may wait for its turn: ranges, and ids beyond those in the book.
-const MAX_PENDING: usize = 200_000;
+const MAX_PENDING: usize = 20_000;
 
 type Bounds = (Bound<EndpointId>, Bound<EndpointId>);
 
