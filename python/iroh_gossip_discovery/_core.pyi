@@ -196,12 +196,16 @@ class Node:
     @property
     def ticket(self) -> str:
         """How to reach this node now, as one string."""
+    def me(self) -> Peer:
+        """This node as it announces itself."""
     def __len__(self) -> int:
         """How many other peers are in the book."""
     def get(self, id: str) -> Peer | None:
         """The peer of this id, if it is in the book."""
     def peers(self) -> dict[str, Peer]:
         """The other peers in the book, by id."""
+    def metrics(self) -> dict[str, int]:
+        """What the node counts, by name."""
     def subscribe(self) -> tuple[list[Peer], Subscription]:
         """The peers in the book, and every event after them."""
     def set_profile(

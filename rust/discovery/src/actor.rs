@@ -248,6 +248,7 @@ impl Actor {
     fn input(&mut self, input: Input) {
         match input {
             Input::Frame(link, lane, frame) => {
+                self.counters.frame_received();
                 self.handle_own(InEvent::Received(link, lane, frame));
             }
             Input::Closed(link, end) => self.link_closed(link, end),

@@ -1,6 +1,6 @@
 //! `Node`: a running node, from its start to its end.
 
-use std::{str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use iroh_gossip_discovery::{self as core, proto::EndpointId};
 use pyo3::{
@@ -55,6 +55,11 @@ impl Node {
         Ok(self.swarm()?.ticket().to_string())
     }
 
+    /// This node as it announces itself.
+    fn me(&self) -> PyResult<Peer> {
+        Ok(Peer(self.swarm()?.me()))
+    }
+
     /// How many other peers are in the book.
     fn __len__(&self) -> PyResult<usize> {
         Ok(self.swarm()?.book().len())
@@ -74,6 +79,21 @@ impl Node {
             peers.set_item(record.id.to_string(), Peer(record.clone()))?;
         }
         Ok(peers)
+    }
+
+    /// What the node counts, by name.
+    fn metrics(&self) -> PyResult<BTreeMap<&'static str, u64>> {
+        let metrics = self.swarm()?.metrics();
+        Ok(BTreeMap::from([
+            ("peers", metrics.peers as u64),
+            ("links", metrics.links as u64),
+            ("links_opened", metrics.links_opened),
+            ("frames_sent", metrics.frames_sent),
+            ("frames_received", metrics.frames_received),
+            ("bytes_sent", metrics.bytes_sent),
+            ("bytes_received", metrics.bytes_received),
+            ("dropped", metrics.dropped.values().sum()),
+        ]))
     }
 
     /// The peers in the book, and every event after them.

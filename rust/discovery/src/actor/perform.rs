@@ -40,9 +40,9 @@ impl Actor {
         }
         let id = LinkId(self.next_link);
         self.next_link += 1;
+        self.counters.link_opened(id, connection.clone());
         let (link, task) = Link::new(id, connection, self.inputs.clone());
         self.links.insert(id, link);
-        self.counters.link_opened();
         self.tasks.spawn(task);
         debug!(link = id.0, peer = %peer.fmt_short(), dialled, "link opened");
         self.handle_own(InEvent::LinkOpened { link: id, peer, dialled });
@@ -50,7 +50,7 @@ impl Actor {
 
     pub(super) fn link_closed(&mut self, id: LinkId, end: LinkEnd) {
         if let Some(link) = self.links.remove(&id) {
-            self.counters.link_closed();
+            self.counters.link_closed(id);
             debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
             self.handle_own(InEvent::LinkClosed(id, end));
         }
@@ -84,7 +84,9 @@ impl Actor {
             OutEvent::Dial(peer, addresses) => self.dial(peer, addresses),
             OutEvent::Send(id, lane, frame) => {
                 let Some(link) = self.links.get_mut(&id) else { return };
-                if link.send(lane, frame).is_err() {
+                if link.send(lane, frame).is_ok() {
+                    self.counters.frame_sent();
+                } else {
                     debug!(link = id.0, peer = %link.peer.fmt_short(), ?lane, "queue full");
                     link.close(CloseCode::Overflow);
                     self.counters.dropped("links with a full queue", Some(link.peer));
