@@ -42,7 +42,7 @@ class Request(TypedDict):
     """What the parent asks; each request is answered by one message with its number."""
 
     number: int
-    op: Literal["book", "update", "leave"]
+    op: Literal["book", "state", "update", "leave"]
     metadata: NotRequired[dict[str, str | None]]
 
 
@@ -52,6 +52,7 @@ class PeerEntry(TypedDict):
     id: str
     name: str
     sequence: int
+    boot_id: int
     metadata: dict[str, str]
 
 
@@ -66,6 +67,9 @@ class Message(TypedDict):
     event: NotRequired[str]
     reason: NotRequired[str]
     peer: NotRequired[PeerEntry]
+    me: NotRequired[PeerEntry]
+    addresses: NotRequired[list[str]]
+    metrics: NotRequired[dict[str, int]]
     book: NotRequired[list[PeerEntry]]
     text: NotRequired[str]
 
@@ -76,6 +80,7 @@ def entry(peer: Peer) -> PeerEntry:
         "id": peer.id,
         "name": peer.name,
         "sequence": peer.sequence,
+        "boot_id": peer.boot_id,
         "metadata": dict(peer.metadata),
     }
 
@@ -107,6 +112,7 @@ async def _tell_events(discovery: GossipDiscovery) -> None:
                 "at": time.monotonic(),
                 "id": discovery.id,
                 "ticket": discovery.ticket,
+                "me": entry(discovery._running().me()),  # noqa: SLF001  # no public name yet
                 "book": [entry(peer) for peer in discovery.book.values()],
             }
         )
@@ -118,6 +124,12 @@ async def _answer(discovery: GossipDiscovery, request: Request) -> None:
     reply: Message = {"kind": "reply", "number": request["number"], "at": 0.0}
     match request["op"]:
         case "book":
+            reply["book"] = [entry(peer) for peer in discovery.book.values()]
+        case "state":
+            node = discovery._running()  # noqa: SLF001  # counts have no public name yet
+            me = node.me()
+            reply["me"], reply["addresses"] = entry(me), list(me.addresses)
+            reply["metrics"] = node.metrics()
             reply["book"] = [entry(peer) for peer in discovery.book.values()]
         case "update":
             await discovery.update_metadata(**request.get("metadata", {}))

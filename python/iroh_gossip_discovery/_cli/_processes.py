@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeAlias, TypeVar
+from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 from iroh_gossip_discovery._cli._node import Message, NodeSpec, PeerEntry, Request
 
@@ -25,6 +25,15 @@ class NodeFailedError(Exception):
     """A node process ended, or never became ready; the text says what it told last."""
 
 
+class NodeState(NamedTuple):
+    """What a node says of itself: its own record, its book, and what it counts."""
+
+    me: PeerEntry
+    addresses: list[str]
+    book: list[PeerEntry]
+    metrics: dict[str, int]
+
+
 class NodeProcess:
     """A node in a process of its own, with the book that its events add up to.
 
@@ -36,6 +45,9 @@ class NodeProcess:
     def __init__(self, spec: NodeSpec, listener: Listener | None = None) -> None:
         self.spec = spec
         self.id = ""
+        self.boot_id = 0
+        self.ready_at = 0.0
+        self.heard_at = 0.0
         self.ticket = ""
         self.book: dict[str, PeerEntry] = {}
         self._listener = listener
@@ -62,6 +74,11 @@ class NodeProcess:
         """Whether the process runs."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def failure(self) -> str:
+        """What the process told last, if it has ended."""
+        return self._failure
+
     async def start(self) -> None:
         """Start the process, and wait until its node is bound and announced.
 
@@ -87,6 +104,11 @@ class NodeProcess:
     async def ask_book(self) -> list[PeerEntry]:
         """Ask the node for its book, which does not go by what its events told."""
         return (await self._request({"number": 0, "op": "book"}))["book"]
+
+    async def ask_state(self) -> NodeState:
+        """Ask the node for its own record, its book and what it counts, all as of one moment."""
+        reply = await self._request({"number": 0, "op": "state"})
+        return NodeState(reply["me"], reply["addresses"], reply["book"], reply["metrics"])
 
     async def update_metadata(self, **changes: str | None) -> float:
         """Have the node change its metadata; return when it had announced that."""
@@ -164,10 +186,12 @@ class NodeProcess:
                 self._stderr.append(line.decode(errors="replace").rstrip())
 
     def _handle(self, message: Message) -> None:
+        self.heard_at = message["at"]
         self._note(message)
         match message["kind"]:
             case "ready":
                 self.id, self.ticket = message["id"], message["ticket"]
+                self.boot_id, self.ready_at = message["me"]["boot_id"], message["at"]
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(None)
             case "reply":
