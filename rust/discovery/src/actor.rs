@@ -21,7 +21,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
@@ -51,8 +51,10 @@ const MAX_LINKS: usize = 4096;
 const MAX_LINKS_PER_PEER: usize = 4;
 /// Most dials at a time.
 const MAX_DIALS: usize = 128;
-/// A shutdown takes at most this long after the topics' leave timeouts.
-const SHUTDOWN: Duration = Duration::from_secs(3);
+/// In a shutdown, links have this long after the topics' leave timeout to drain, and are cut then.
+const DRAIN: Duration = Duration::from_millis(400);
+/// Tasks that were told to end are waited for this long.
+const CUT: Duration = Duration::from_millis(200);
 /// A failed write of the reserved sequence numbers is tried again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -100,6 +102,10 @@ pub(crate) struct Actor {
     inputs: mpsc::Sender<Input>,
     inputs_rx: Option<mpsc::Receiver<Input>>,
     tasks: TaskTracker,
+    /// Ends dials: nobody is to be met any more.
+    stop_dials: CancellationToken,
+    /// Ends links that drain.
+    cut_links: CancellationToken,
     counters: Arc<Counters>,
     /// Set once a shutdown was asked for: when it must be over.
     deadline: Option<Instant>,
@@ -132,6 +138,8 @@ impl Actor {
             inputs,
             inputs_rx: Some(inputs_rx),
             tasks: TaskTracker::new(),
+            stop_dials: CancellationToken::new(),
+            cut_links: CancellationToken::new(),
             counters: Arc::default(),
             deadline: None,
             shutdown_replies: Vec::new(),
@@ -210,9 +218,11 @@ impl Actor {
             self.lookup.remove(&topic.shared.topic.id());
             topic.close();
         }
+        self.stop_dials.cancel();
+        self.cut_links.cancel();
         self.links.clear();
         self.tasks.close();
-        if timeout(SHUTDOWN, self.tasks.wait()).await.is_err() {
+        if timeout(CUT, self.tasks.wait()).await.is_err() {
             warn!(tasks = self.tasks.len(), "tasks outlive the shutdown");
         }
         // Before the replies: whoever waits may open the state directory again.
@@ -351,7 +361,8 @@ impl Actor {
         if self.deadline.is_some() {
             return;
         }
-        self.deadline = Some(Instant::now() + self.config.protocol.leave_timeout + SHUTDOWN);
+        self.deadline = Some(Instant::now() + self.config.protocol.leave_timeout + DRAIN);
+        self.stop_dials.cancel();
         for topic in self.topics.keys().copied().collect::<Vec<_>>() {
             if self.topics.get(&topic).is_some_and(|joined| joined.leaving.is_empty()) {
                 self.handle_own(InEvent::Leave(topic));

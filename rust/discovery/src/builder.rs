@@ -1,11 +1,12 @@
 //! A whole node in one call: endpoint, router, discovery and one topic.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use iroh::{
     Endpoint, SecretKey,
     protocol::{DynProtocolHandler, Router},
 };
+use tokio::time::timeout;
 
 use crate::{
     ALPN,
@@ -159,6 +160,9 @@ impl GossipDiscoveryBuilder {
     }
 }
 
+/// How long a close waits until every connection's end is acknowledged.
+const ENDPOINT_CLOSE: Duration = Duration::from_millis(400);
+
 /// A running node. Close it: a dropped one is noticed by its peers only when its links time out.
 #[derive(Debug)]
 pub struct Node {
@@ -173,9 +177,24 @@ pub struct Node {
 
 impl Node {
     /// Leaves every topic, then closes the endpoint. May be called again.
+    ///
+    /// Takes at most [`crate::proto::Config::leave_timeout`] and about 1 s, besides what the handlers
+    /// given to [`GossipDiscoveryBuilder::accept`] take for their own shutdown. QUIC says goodbye to
+    /// a peer that does not answer, such as one that was just being dialled, for 3 s: the rest of that
+    /// goes on in the background, and until then the UDP port is not free.
     pub async fn close(&self) {
         self.discovery.shutdown().await;
-        shutdown(&self.router).await;
+        let router = self.router.clone();
+        // A task: a shutdown of the router that is dropped half-way would abort it.
+        let mut closing = tokio::spawn(async move { shutdown(&router).await });
+        tokio::select! {
+            _ = &mut closing => return,
+            // The handlers are through; what is left is the endpoint itself.
+            () = self.endpoint.closed() => {}
+        }
+        if timeout(ENDPOINT_CLOSE, closing).await.is_err() {
+            tracing::debug!("the endpoint goes on closing in the background");
+        }
     }
 }
 

@@ -12,14 +12,12 @@ use iroh::{
     endpoint::{Connection, VarInt},
     protocol::{AcceptError, ProtocolHandler},
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
 use crate::{
     actor::{Actor, Command},
+    commands::Commands,
     config::Config,
     endpoint,
     error::Error,
@@ -30,8 +28,6 @@ use crate::{
     topic::Topic,
 };
 
-/// Commands that wait for the actor.
-const COMMANDS: usize = 64;
 /// Sequence numbers that are reserved at the start, so that the first announcement waits for no disk.
 const FIRST_BLOCK: u64 = 8192;
 
@@ -73,7 +69,7 @@ pub struct SpawnOptions {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Discovery {
-    commands: mpsc::Sender<Command>,
+    commands: Commands,
     lookup: Lookup,
 }
 
@@ -122,7 +118,7 @@ impl Discovery {
         let state = State::new(identity, random_seed()?, Instant::now());
         let lookup = Lookup::default();
         endpoint.address_lookup().map_err(|_| Error::Closed)?.add(lookup.clone());
-        let (commands, commands_rx) = mpsc::channel(COMMANDS);
+        let (commands, commands_rx) = Commands::new();
         let span = info_span!("discovery", me = %EndpointId::from(endpoint.id()).fmt_short());
         let transport = endpoint::transport(&config)?;
         let actor = Actor::new(endpoint, state, config, transport, lookup.clone(), kept);
@@ -136,28 +132,26 @@ impl Discovery {
     /// [`Error::Invalid`] that names the field and its limit; [`Error::AlreadyJoined`];
     /// [`Error::Closed`] after a shutdown.
     pub async fn join(&self, topic: Topic, options: JoinOptions) -> Result<Swarm, Error> {
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Join { topic, options: Box::new(options), reply };
-        self.commands.send(command).await.map_err(|_| Error::Closed)?;
-        let shared = answer.await.map_err(|_| Error::Closed)??;
+        let options = Box::new(options);
+        let join = |reply| Command::Join { topic, options, reply };
+        let shared = self.commands.request(join).await??;
         Ok(Swarm::new(shared, self.commands.clone()))
     }
 
     /// Leaves every topic and closes every link. The endpoint stays open. May be called again.
+    ///
+    /// Takes at most [`crate::proto::Config::leave_timeout`] and 0.6 s: dials are abandoned, and a peer
+    /// that acknowledges nothing is not waited for any longer.
     pub async fn shutdown(&self) {
-        let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Shutdown { reply }).await.is_ok() {
-            // The reply is dropped where the actor ended for another reason.
-            let _ = answer.await;
-        }
+        // An error says that the actor has ended.
+        let _ = self.commands.request(|reply| Command::Shutdown { reply }).await;
     }
 }
 
 impl ProtocolHandler for Discovery {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        if let Err(refused) = self.commands.send(Command::Accepted(connection)).await
-            && let Command::Accepted(connection) = refused.0
-        {
+        let _ = self.commands.send(Command::Accepted(connection.clone())).await;
+        if self.commands.is_closed() {
             connection.close(VarInt::from_u32(CloseCode::Shutdown.into()), b"");
         }
         Ok(())

@@ -27,6 +27,7 @@ mod actor;
 mod book;
 mod bootstrap;
 mod builder;
+mod commands;
 mod config;
 mod dial;
 mod discovery;

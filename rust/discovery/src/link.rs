@@ -23,6 +23,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::{
@@ -66,18 +67,20 @@ pub(crate) struct Overflow;
 
 impl Link {
     /// A link and the future that serves it, to be spawned. The future's last act is to send
-    /// [`Input::Closed`].
+    /// [`Input::Closed`]. With `cut`, the link waits for its peer no longer when it ends.
     pub(crate) fn new(
         id: LinkId,
         connection: Connection,
         inputs: mpsc::Sender<Input>,
+        cut: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (control, control_rx) = Queue::new(CONTROL_BYTES);
         let (sync, sync_rx) = Queue::new(SYNC_BYTES);
         let (close, close_rx) = oneshot::channel();
         let peer = connection.remote_id().into();
         let task = async move {
-            let end = serve(id, &connection, control_rx, sync_rx, close_rx, &inputs).await;
+            let serving = serve(id, &connection, control_rx, sync_rx, close_rx, &inputs, &cut);
+            let end = serving.await;
             // The receiver is gone only when the actor is: nobody is left to tell.
             let _ = inputs.send(Input::Closed(id, end)).await;
         };
@@ -141,6 +144,7 @@ async fn serve(
     sync: Queued,
     mut close: oneshot::Receiver<CloseCode>,
     inputs: &mpsc::Sender<Input>,
+    cut: &CancellationToken,
 ) -> LinkEnd {
     let mut read = pin!(read(id, connection, inputs).fuse());
     let mut write = pin!(write(connection, control, sync).fuse());
@@ -148,7 +152,7 @@ async fn serve(
         tokio::select! {
             error = connection.closed() => {
                 // What the peer sent before it closed still counts.
-                let _ = timeout(DRAIN, &mut read).await;
+                let _ = timeout(DRAIN, cut.run_until_cancelled(&mut read)).await;
                 return classify(&error);
             }
             stop = &mut read => match stop {
@@ -174,7 +178,7 @@ async fn serve(
                             }
                         }
                     };
-                    let _ = timeout(DRAIN, drained).await;
+                    let _ = timeout(DRAIN, cut.run_until_cancelled(drained)).await;
                 }
                 break code;
             }
@@ -239,7 +243,7 @@ mod tests {
 
     fn link(id: u64, connection: Connection) -> (Link, mpsc::Receiver<Input>) {
         let (inputs, rx) = mpsc::channel(4);
-        let (link, task) = Link::new(LinkId(id), connection, inputs);
+        let (link, task) = Link::new(LinkId(id), connection, inputs, CancellationToken::new());
         tokio::spawn(task);
         (link, rx)
     }

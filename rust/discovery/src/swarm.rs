@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iroh::TransportAddr;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     actor::Command,
     book::Book,
     bootstrap::Bootstrap,
+    commands::Commands,
     error::Error,
     events::Event,
     metrics::{Counters, Metrics},
@@ -32,11 +33,11 @@ pub struct JoinOptions {
 #[derive(Debug, Clone)]
 pub struct Swarm {
     shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    commands: Commands,
 }
 
 impl Swarm {
-    pub(crate) fn new(shared: Arc<Shared>, commands: mpsc::Sender<Command>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, commands: Commands) -> Self {
         Self { shared, commands }
     }
 
@@ -138,9 +139,7 @@ impl Swarm {
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| Error::Closed)?;
-        answer.await.map_err(|_| Error::Closed)
+        self.commands.request(command).await
     }
 }
 

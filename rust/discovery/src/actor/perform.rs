@@ -41,7 +41,7 @@ impl Actor {
         let id = LinkId(self.next_link);
         self.next_link += 1;
         self.counters.link_opened(id, connection.clone());
-        let (link, task) = Link::new(id, connection, self.inputs.clone());
+        let (link, task) = Link::new(id, connection, self.inputs.clone(), self.cut_links.clone());
         self.links.insert(id, link);
         self.tasks.spawn(task);
         debug!(link = id.0, peer = %peer.fmt_short(), dialled, "link opened");
@@ -136,18 +136,16 @@ impl Actor {
             self.transport.clone(),
         );
         let inputs = self.inputs.clone();
+        let stop = self.stop_dials.clone();
         self.tasks.spawn(async move {
-            let connection = match timeout(limit, dial).await {
-                Ok(Ok(connection)) => Some(connection),
-                Ok(Err(reason)) => {
-                    debug!(peer = %peer.fmt_short(), reason, "dial failed");
-                    None
-                }
-                Err(_) => {
-                    debug!(peer = %peer.fmt_short(), reason = "timed out", "dial failed");
-                    None
-                }
+            let dialled = match stop.run_until_cancelled(timeout(limit, dial)).await {
+                Some(Ok(dialled)) => dialled,
+                Some(Err(_)) => Err("timed out".to_owned()),
+                None => Err("shutting down".to_owned()),
             };
+            let connection = dialled
+                .inspect_err(|reason| debug!(peer = %peer.fmt_short(), reason, "dial failed"))
+                .ok();
             // The receiver is gone only when the actor is; the connection closes with the drop.
             let _ = inputs.send(Input::Dialled(peer, connection)).await;
         });

@@ -1,0 +1,84 @@
+//! Asking the actor for something, and its answer.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{actor::Command, error::Error};
+
+/// Commands that wait for the actor.
+const COMMANDS: usize = 64;
+
+/// Where handles put what they ask of the actor.
+#[derive(Debug, Clone)]
+pub(crate) struct Commands(mpsc::Sender<Command>);
+
+impl Commands {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        (Self(commands), receiver)
+    }
+
+    /// Asks, and waits for the answer. [`Error::Closed`] once the actor has ended.
+    pub(crate) async fn request<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await.map_err(|_| Error::Closed)?;
+        self.answer(answer).await
+    }
+
+    /// What is sent while the actor drops its end may stay in the channel, unread, for as long as there
+    /// are handles: then nobody drops the reply, and only the channel says that none will come.
+    async fn answer<T>(&self, mut answer: oneshot::Receiver<T>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer.map_err(|_| Error::Closed),
+            () = self.0.closed() => answer.try_recv().map_err(|_| Error::Closed),
+        }
+    }
+
+    /// Gives the actor something that it answers not. The command comes back once the actor has ended;
+    /// see [`Self::is_closed`] for one that was sent at that very moment.
+    pub(crate) async fn send(&self, command: Command) -> Result<(), Command> {
+        self.0.send(command).await.map_err(|refused| refused.0)
+    }
+
+    /// Whether the actor has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_at_the_very_end_of_the_actor_is_answered() {
+        let (commands, receiver) = Commands::new();
+        // A send has two steps; the actor ends between them.
+        let permit = commands.0.reserve().await.unwrap();
+        drop(receiver);
+        let (reply, answer) = oneshot::channel();
+        permit.send(Command::Shutdown { reply });
+        let answer = timeout(Duration::from_secs(5), commands.answer(answer)).await;
+        assert!(matches!(answer, Ok(Err(Error::Closed))), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_given_before_the_end_counts() {
+        let (commands, mut receiver) = Commands::new();
+        let actor = tokio::spawn(async move {
+            if let Some(Command::Shutdown { reply }) = receiver.recv().await {
+                reply.send(()).unwrap();
+            }
+        });
+        commands.request(|reply| Command::Shutdown { reply }).await.unwrap();
+        actor.await.unwrap();
+        assert!(commands.is_closed());
+    }
+}

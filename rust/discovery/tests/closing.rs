@@ -1,0 +1,60 @@
+//! How long a close takes, whatever the peers do.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::{
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
+
+use common::{Nodes, eventually, full, node};
+use iroh_gossip_discovery::{Bootstrap, Config, EndpointId};
+
+/// What `Node::close` promises, and some for a machine that is busy: a dial or a dead connection
+/// takes 2 s and 3 s more.
+fn promised() -> Duration {
+    Config::local().protocol.leave_timeout + Duration::from_millis(1400)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_abandons_dials() {
+    // Bound, and mute.
+    let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
+    mute.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    let nobody = Bootstrap::Host {
+        id: EndpointId::from(iroh::SecretKey::generate().public()),
+        host: "127.0.0.1".into(),
+        port: mute.local_addr().unwrap().port(),
+    };
+    let node = node("alone").bootstrap(vec![nobody]).build().await.unwrap();
+    let dialled = tokio::task::spawn_blocking(move || {
+        mute.recv(&mut [0; 2000]).unwrap();
+        mute
+    });
+    let _mute = dialled.await.unwrap();
+    let start = Instant::now();
+    node.close().await;
+    assert!(start.elapsed() < promised(), "{:?}", start.elapsed());
+    node.close().await;
+    assert!(start.elapsed() < 2 * promised(), "{:?}", start.elapsed());
+}
+
+/// Each close meets dials between those that still stand, and some to those that just went.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_close_one_after_another_take_no_longer() {
+    for _ in 0..8 {
+        let mut nodes = Nodes::default();
+        let seed = nodes.start("0", &[]).await;
+        let mut all = vec![seed.clone()];
+        for n in 1..10 {
+            all.push(nodes.start(&n.to_string(), &[seed.swarm.ticket().into()]).await);
+        }
+        eventually("all know each other", || full(&all)).await;
+        for node in all.iter().rev() {
+            let close = tokio::time::timeout(promised(), node.close());
+            assert!(close.await.is_ok(), "{} does not close", node.swarm.me().profile.name);
+        }
+    }
+}
