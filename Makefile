@@ -45,7 +45,7 @@ lint-python: $(VENV)/.extension-dev $(VENV)/.group-lint ## ruff, mypy (strict), 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/stubtest iroh_gossip_discovery._core --mypy-config-file pyproject.toml --allowlist tests/stubtest-allowlist.txt
+	$(BIN)/stubtest iroh_gossip_discovery --mypy-config-file pyproject.toml --allowlist tests/stubtest-allowlist.txt
 	$(BIN)/tombi lint --offline --quiet .
 	$(BIN)/tombi format --offline --check --quiet .
 	$(BIN)/typos

@@ -29,10 +29,15 @@ def _without_fork() -> str | None:
     return None if hasattr(os, "fork") else "no fork on this platform"
 
 
+def _without_proc() -> str | None:
+    return None if Path("/proc/self/stat").exists() else "no /proc on this system"
+
+
 # For each thing that a test may need: why this machine lacks it, or None.
 REASONS: dict[str, Callable[[], str | None]] = {
     "fork": functools.cache(_without_fork),
     "netns": functools.cache(_without_netns),
+    "proc": functools.cache(_without_proc),
 }
 _left_out = pytest.StashKey[list[tuple[str, str]]]()
 

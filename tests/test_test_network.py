@@ -1,0 +1,298 @@
+"""The command `test-network`: what it finds is so; whatever happens, it reports and cleans up."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeAlias
+
+import jsonschema
+import pytest
+
+from iroh_gossip_discovery._cli._faults import FAULTS
+from iroh_gossip_discovery._cli._network import Member, Network
+from iroh_gossip_discovery._cli._report import Report
+from iroh_gossip_discovery._cli._usage import usage_of
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = [str(Path(sys.executable).with_name("iroh-gossip-discovery")), "test-network"]
+ENVIRONMENT = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}
+Running: TypeAlias = subprocess.Popen[str]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        env=ENVIRONMENT,
+    )
+
+
+def report_of(stdout: str) -> Report:
+    """Read the report, which must be what the documentation says."""
+    page = (ROOT / "docs" / "test-network.md").read_text()
+    block = re.search(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    schema = json.loads(block[1])
+    jsonschema.Draft202012Validator.check_schema(schema)
+    told = json.loads(stdout)
+    jsonschema.validate(told, schema, cls=jsonschema.Draft202012Validator)
+    report: Report = told
+    return report
+
+
+def pids_in(progress: str) -> list[int]:
+    return [int(pid) for pid in re.findall(r"runs as process (\d+)", progress)]
+
+
+def alive(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+@contextmanager
+def under_way(*arguments: str, until: str) -> Iterator[tuple[Running, list[int]]]:
+    """Run a test until a line of its progress matches; give it with its nodes' process ids."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*COMMAND, *arguments, "--json"], stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT
+    ) as test:
+        try:
+            assert test.stderr is not None
+            progress = ""
+            for line in test.stderr:
+                progress += line
+                if re.search(until, line):
+                    break
+            assert re.search(until, progress), progress
+            yield test, pids_in(progress)
+        finally:
+            test.kill()
+
+
+def test_a_network_that_converges_is_reported_as_documented() -> None:
+    done = run("3", "2", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = report_of(done.stdout)
+    assert (report["ok"], report["interrupted"], report["nodes"]) == (True, False, 3)
+    assert report["verdict"].startswith("OK: all 3 nodes held the same book ")
+    assert report["convergence"]["converged"]
+    assert report["hold"]["stayed"]
+    assert report["hold"]["seconds"] > 1
+    assert report["hold"]["checks"] > 1
+    assert len({node["id"] for node in report["per_node"]}) == 3
+    for node in report["per_node"]:
+        assert (node["book"], node["missing"], node["extra"], node["stale"]) == (2, [], [], [])
+        assert node["converged_s"] is not None
+        assert min(node["messages_sent"], node["messages_received"], node["links"]) > 0
+        assert min(node["bytes_sent"], node["bytes_received"]) > 1000
+    pids = pids_in(done.stderr)
+    assert pids == [node["pid"] for node in report["per_node"]]
+    assert not any(map(alive, pids))
+
+
+def test_the_text_tells_each_node_and_ends_with_the_verdict() -> None:
+    done = run("2", "1", "--at-once")
+    assert (done.returncode, done.stderr) == (0, "")
+    for expected in (
+        r"^ +\d+\.\d\d s  starting 2 processes, at once",
+        r"^ +\d+\.\d\d s  converged \d+\.\d{3} s after the last process ran",
+        r"^node-1 +[0-9a-f]{10} +running +1 of 1 +- +- +- +\d+\.\d{3} +\d+/\d+ ",
+        r"^convergence  p50 \d+\.\d{3} s, p99 \d+\.\d{3} s, max \d+\.\d{3} s ",
+        r"^OK: all 2 nodes held the same book .* and stayed so for \d+\.\d s\.\Z",
+    ):
+        assert re.search(expected, done.stdout.rstrip("\n"), re.MULTILINE), done.stdout
+    assert "wrong" not in done.stdout
+
+
+def test_every_book_is_right_again_after_each_fault() -> None:
+    done = run("4", "1", "--json", "--faults", ",".join(FAULTS))
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = report_of(done.stdout)
+    assert [fault["fault"] for fault in report["faults"]] == [*FAULTS]
+    assert all(fault["seconds"] is not None for fault in report["faults"])
+    names = {node["name"] for node in report["per_node"]}
+    assert names == {"node-1", "node-2", "late-seed", "early-joiner"}
+    assert not any(map(alive, pids_in(done.stderr)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("until", "phase"),
+    [
+        (r"node-1 runs as process", "starting"),
+        (r"was killed; waiting until", "in the fault phase kill"),
+    ],
+    ids=["starting", "in a fault"],
+)
+def test_an_interrupted_test_ends_its_nodes_and_reports(
+    until: str, phase: str, number: signal.Signals
+) -> None:
+    with under_way("3", "60", "--faults", "kill", until=until) as (test, pids):
+        test.send_signal(number)
+        stdout, stderr = test.communicate(timeout=30)
+        assert test.returncode == 1
+        report = report_of(stdout)
+        assert (report["ok"], report["interrupted"]) == (False, True)
+        assert report["verdict"].startswith(f"FAILED: interrupted while {phase}")
+        assert "Traceback" not in stderr
+        assert not any(map(alive, [*pids, *pids_in(stderr)]))
+
+
+def test_a_test_that_is_interrupted_while_it_holds_tells_what_it_found() -> None:
+    with under_way("3", "60", until="holding for") as (test, pids):
+        test.send_signal(signal.SIGINT)
+        stdout, _ = test.communicate(timeout=30)
+        report = report_of(stdout)
+        assert (test.returncode, report["ok"]) == (1, False)
+        assert report["convergence"]["converged"]
+        assert [node["book"] for node in report["per_node"]] == [2, 2, 2]
+        assert not any(map(alive, pids))
+
+
+def test_a_killed_test_leaves_no_process_behind() -> None:
+    with under_way("3", "60", until="holding for") as (test, pids):
+        assert all(map(alive, pids))
+        test.kill()
+        test.wait()
+        deadline = time.monotonic() + 20
+        while any(map(alive, pids)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("number", "condition", "says"),
+    [
+        (signal.SIGSTOP, "frozen", "node-3 does not answer"),
+        (signal.SIGKILL, "ended", "node-3 has ended: exit code -9"),
+    ],
+    ids=["frozen", "ended"],
+)
+def test_a_node_that_stops_while_nothing_may_change_fails_the_test(
+    number: signal.Signals, condition: str, says: str
+) -> None:
+    with under_way("3", "60", until="holding for") as (test, pids):
+        os.kill(pids[2], number)
+        stdout, _ = test.communicate(timeout=60)
+        report = report_of(stdout)
+        assert test.returncode == 1
+        assert report["verdict"].startswith("FAILED: did not stay converged: ")
+        assert says in report["verdict"]
+        assert report["per_node"][2]["condition"] == condition
+        assert not any(map(alive, pids))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["0"],
+        ["1"],
+        ["-5"],
+        ["501"],
+        ["abc"],
+        ["2.5"],
+        ["5", "0"],
+        ["5", "-1"],
+        ["5", "nan"],
+        ["5", "inf"],
+        ["5", "soon"],
+        ["5", "5", "5"],
+        ["--faults", "flood"],
+        ["--faults", "kill,kill"],
+        ["--faults", "kill,"],
+        ["2", "--faults", "kill"],
+        ["--no-such-option"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_is_explained(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Usage" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def enter_two(network: Network, *, apart: bool = False) -> tuple[Member, Member]:
+    one = await network.enter(network.spec("one", []))
+    bootstrap = [] if apart else [one.process.ticket]
+    return one, await network.enter(network.spec("two", bootstrap))
+
+
+@pytest.mark.asyncio
+async def test_a_book_that_misses_a_member_is_wrong(tmp_path: Path) -> None:
+    network = Network(tmp_path, 10.0, print)
+    async with network.group:
+        one, two = await enter_two(network, apart=True)
+        assert not await network.until_right(0.5)
+        assert not await network.verify(0.1)
+        assert [one.says(), two.says()] == ["one misses two", "two misses one"]
+
+
+@pytest.mark.asyncio
+async def test_a_book_that_holds_who_is_no_member_is_wrong(tmp_path: Path) -> None:
+    network = Network(tmp_path, 10.0, print)
+    async with network.group:
+        one, two = await enter_two(network)
+        assert await network.until_right(30)
+        assert await network.verify()
+        network.drop(two)
+        assert network.right() == 0
+        assert not await network.verify(0.1)
+        assert one.says() == "one still holds two"
+
+
+@pytest.mark.asyncio
+async def test_an_old_record_is_wrong(tmp_path: Path) -> None:
+    network = Network(tmp_path, 10.0, print)
+    async with network.group:
+        one, two = await enter_two(network)
+        assert await network.until_right(30)
+        assert await network.verify()
+        assert one.state is not None
+        assert two.state is not None
+        (entry,) = one.state.book
+        own = {member.process.id: network._own(member) for member in (one, two)}
+        for changed in ({"sequence": own[entry["id"]]["sequence"] - 1}, {"name": "another"}):
+            old = one.state._replace(book=[{**entry, **changed}])  # type: ignore[typeddict-item]  # of two types
+            one.state = old
+            assert not network._compare(own)
+            assert one.says() == "one has an old record of two"
+
+
+@pytest.mark.asyncio
+async def test_a_node_that_is_in_its_next_life_is_not_right_before_others_know(
+    tmp_path: Path,
+) -> None:
+    network = Network(tmp_path, 10.0, print)
+    async with network.group:
+        _, two = await enter_two(network)
+        assert await network.until_right(30)
+        first = two.process.boot_id
+        fault = await FAULTS["restart"](network)
+        assert fault.node == "two"
+        assert network.members[1].process.boot_id != first
+        assert await network.until_right(30)
+        assert await network.verify()
+
+
+@pytest.mark.needs("proc")
+def test_usage_is_that_of_the_process() -> None:
+    own = usage_of(os.getpid())
+    assert own is not None
+    assert own.memory_bytes > 1_000_000
+    assert abs(own.cpu_s - time.process_time()) < 1
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert usage_of(child.pid) is None
