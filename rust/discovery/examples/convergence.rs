@@ -26,7 +26,7 @@ use tokio::time::timeout;
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// A run that takes longer is reported as incomplete.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What was asked for on the command line.
 struct Options {
@@ -70,8 +70,8 @@ fn parse(arguments: &[String]) -> Result<Options> {
         nodes: vec![10, 50, 100, 200],
         processes: 10,
         idle: None,
-        settle: Duration::from_secs(300),
-        window: Duration::from_secs(60),
+        settle: Duration::from_mins(5),
+        window: Duration::from_mins(1),
     };
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
