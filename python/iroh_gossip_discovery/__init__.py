@@ -10,6 +10,11 @@ Example:
 
 from iroh_gossip_discovery._book import Book
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource, Lookup
+from iroh_gossip_discovery._builder import (
+    GossipDiscoveryBuilder,
+    GossipDiscoveryReceiver,
+    GossipDiscoverySender,
+)
 from iroh_gossip_discovery._callbacks import Registration
 from iroh_gossip_discovery._config import Config, ConfigFields
 from iroh_gossip_discovery._core import (
@@ -48,6 +53,9 @@ __all__ = [
     "EventStream",
     "EventsLost",
     "GossipDiscovery",
+    "GossipDiscoveryBuilder",
+    "GossipDiscoveryReceiver",
+    "GossipDiscoverySender",
     "Isolated",
     "Lookup",
     "LostReason",

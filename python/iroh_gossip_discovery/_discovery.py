@@ -10,7 +10,12 @@ from types import TracebackType, UnionType
 from typing import Self, TypeVar, overload
 
 from iroh_gossip_discovery._book import Book, NodeCell
-from iroh_gossip_discovery._bootstrap import BootstrapSource, keep_looking, sort_sources
+from iroh_gossip_discovery._bootstrap import (
+    BootstrapPeer,
+    BootstrapSource,
+    keep_looking,
+    sort_sources,
+)
 from iroh_gossip_discovery._callbacks import Callback, Registration, event_kinds
 from iroh_gossip_discovery._callbacks import start as start_callback
 from iroh_gossip_discovery._config import Config
@@ -187,6 +192,11 @@ class GossipDiscovery:
         return self._topic
 
     @property
+    def config(self) -> Config:
+        """The configuration that it was made with."""
+        return self._config
+
+    @property
     def metadata(self) -> dict[str, str]:
         """A copy of the metadata that this node announces."""
         return dict(self._metadata)
@@ -229,6 +239,22 @@ class GossipDiscovery:
             merged: dict[str, str | None] = {**self._metadata, **changes}
             metadata = {key: value for key, value in merged.items() if value is not None}
             await self._announce(self._name, metadata)
+
+    async def add_bootstrap(self, peers: Iterable[BootstrapPeer]) -> None:
+        """Add peers to those that are dialled while none of them is in the book.
+
+        Args:
+            peers: As the `bootstrap` of the constructor, but for callables.
+
+        Raises:
+            ConfigurationError: One is malformed, or a ticket is for another topic; none was added.
+            TypeError: One is of no kind that is known.
+            NotRunningError: It is not running.
+        """
+        found, lookups = sort_sources(peers, self._settings)
+        if lookups:
+            raise TypeError("bootstrap must not be callables once the discovery is running")
+        await self._running().add_bootstrap(found)
 
     # --- who else is there --------------------------------------------------------------------
 

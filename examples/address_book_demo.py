@@ -1,0 +1,59 @@
+"""Watch an address book change: `address_book_demo.py NAME [TICKET or ID …]`.
+
+Start `alice` in one terminal, `bob` and `charlie` in two others with the ticket that alice prints.
+Ctrl-C says goodbye; a node that comes back is found again.
+"""
+
+import asyncio
+import contextlib
+import sys
+import time
+
+from iroh_gossip_discovery import (
+    GossipDiscovery,
+    Isolated,
+    PeerJoined,
+    PeerLeft,
+    PeerLost,
+    PeerUpdated,
+    Reconnected,
+)
+
+
+async def main(name: str, *bootstrap: str) -> None:
+    async with GossipDiscovery(name, topic="address-book", bootstrap=bootstrap) as discovery:
+        print(f"{name} is {discovery.id}")
+        print(f"to join, in other terminals: address_book_demo.py bob {discovery.ticket}")
+        async with discovery.events() as events:
+            show(discovery, "started")
+            async for event in events:
+                match event:
+                    case PeerJoined(peer):
+                        show(discovery, f"+ {peer.name} joined")
+                    case PeerUpdated(peer):
+                        show(discovery, f"~ {peer.name} changed")
+                    case PeerLeft(peer):
+                        show(discovery, f"- {peer.name} left")
+                    case PeerLost(peer, reason):
+                        show(discovery, f"- {peer.name} was lost: {reason}")
+                    case Isolated():
+                        show(discovery, "! nobody is linked any more")
+                    case Reconnected():
+                        show(discovery, "! linked again")
+                    case _:
+                        show(discovery, "some events were lost, the book has all that holds")
+
+
+def show(discovery: GossipDiscovery, change: str) -> None:
+    """Print what changed, and the book as it is now."""
+    peers = sorted(discovery.book.values(), key=lambda peer: (peer.name, peer.id))
+    print(f"{time.strftime('%H:%M:%S')} {change}; {discovery.name} knows {len(peers)}")
+    for peer in peers:
+        print(f"    {peer.name:<12} {peer.fingerprint}  {', '.join(peer.addresses)}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        sys.exit(__doc__)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main(*sys.argv[1:]))
