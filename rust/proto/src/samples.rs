@@ -6,10 +6,14 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use iroh_base::TransportAddr;
+use tokio::time::Instant;
 
 use crate::{
+    book::{Applied, Book},
+    event::LinkId,
     id::{EndpointId, TopicId},
     record::{NodeRecord, Profile, SignedRecord, Status},
+    sync::Session,
     wire::{
         Entry, Frame, Hello, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn,
         encode_content,
@@ -123,4 +127,86 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
 /// As a link would see them, before it closes.
 pub fn decode(bytes: &[u8]) -> Result<bool, crate::Error> {
     Frame::decode(bytes).map(|frame| frame.is_some())
+}
+
+/// A record of its own key, for each number.
+///
+/// # Panics
+/// Never: the fields are within their limits.
+#[must_use]
+pub fn numbered(number: u32) -> SignedRecord {
+    let mut secret = [1; 32];
+    secret[..4].copy_from_slice(&number.to_le_bytes());
+    let key = SigningKey::from_bytes(&secret);
+    let id = EndpointId::from_bytes(key.verifying_key().to_bytes());
+    let record = NodeRecord { id, ..NodeRecord::clone(record(1, Status::Alive).record()) };
+    SignedRecord::sign(&key, &topic(), record).expect("a good record")
+}
+
+/// The frame that spreads records through the overlay.
+#[must_use]
+pub fn gossip(records: &[&SignedRecord]) -> Bytes {
+    let content = encode_content(records.iter().map(|record| record.bytes()));
+    Frame::Topic(0, TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(1), content })).encode()
+}
+
+/// A book, to measure what it costs.
+#[derive(Debug)]
+pub struct SampleBook(Book);
+
+impl SampleBook {
+    /// A book of these records.
+    #[must_use]
+    pub fn new<'a>(records: impl IntoIterator<Item = &'a SignedRecord>, now: Instant) -> Self {
+        let mut book = Self(Book::new(EndpointId::from_bytes([0; 32]), 100_000));
+        for record in records {
+            book.apply(record.clone(), now);
+        }
+        book
+    }
+
+    /// Applies a record that was verified.
+    pub fn apply(&mut self, record: SignedRecord, now: Instant) {
+        self.0.apply(record, Duration::ZERO, now);
+    }
+
+    /// Makes two books equal as two ends of a link do, every record verified by who receives it. How
+    /// many records were sent, and how many bytes in all.
+    ///
+    /// # Panics
+    /// When an end breaks the protocol.
+    pub fn reconcile(&mut self, other: &mut Self, now: Instant) -> (usize, usize) {
+        let link = LinkId(1);
+        let books = [&mut self.0, &mut other.0];
+        let mut sessions =
+            [Session::initiate(link, 1, books[0], None, now), Session::respond(link, 1, now)];
+        let (mut side, mut theirs) = (0, Turn::Yours);
+        let (mut records, mut bytes) = (0, 0);
+        while theirs != Turn::Done {
+            let frames = sessions[side].take_turn(books[side], true, theirs, now);
+            side = 1 - side;
+            for frame in frames {
+                records += frame.entries.len();
+                theirs = frame.turn;
+                let encoded = Frame::Topic(0, TopicFrame::Sync(frame)).encode();
+                bytes += encoded.len();
+                let decoded = Frame::decode(&encoded).expect("a frame of ours").expect("known");
+                let Frame::Topic(_, TopicFrame::Sync(frame)) = decoded else {
+                    unreachable!("what was encoded is a sync frame")
+                };
+                for entry in &frame.entries {
+                    let signed =
+                        SignedRecord::verify(&topic(), &entry.record).expect("a record of ours");
+                    let id = signed.record().id;
+                    let age = Duration::from_millis(entry.age_ms);
+                    let applied = books[side].apply(signed, age, now);
+                    if applied == Applied::Stale && books[side].get(&id).is_none() {
+                        sessions[side].offer(id);
+                    }
+                }
+                assert!(sessions[side].receive(&frame, books[side], now), "a frame out of turn");
+            }
+        }
+        (records, bytes)
+    }
 }

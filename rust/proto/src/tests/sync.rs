@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     book::{Applied, Book},
     sync::Session,
-    wire::{MAX_SYNC_BYTES, SyncFrame, Turn},
+    wire::{Entry, MAX_SYNC_BYTES, SyncFrame, Turn},
 };
 
 const ALL: (Bound<EndpointId>, Bound<EndpointId>) = (Bound::Unbounded, Bound::Unbounded);
@@ -155,4 +155,27 @@ proptest! {
         reconcile(&mut a, &mut b);
         assert_equal(&a, &b);
     }
+}
+
+#[test]
+fn who_shows_a_node_that_left_is_shown_its_leave_on_the_link() {
+    let mut bench = Bench::linked();
+    let left = sign(NodeRecord { status: Status::Left, ..node(5, 6) });
+    bench.frame(LINK, TopicFrame::Push(vec![left.bytes().clone()]));
+    bench.out.clear();
+    let frame = SyncFrame {
+        session: 1,
+        from_initiator: true,
+        attached: true,
+        turn: Turn::Yours,
+        ranges: vec![],
+        entries: vec![Entry { record: signed(5, 5).bytes().clone(), age_ms: 0 }],
+        wants: vec![],
+    };
+    bench.frame(LINK, TopicFrame::Sync(frame));
+    let shown = bench.sent().into_iter().any(|(_, frame)| match frame {
+        TopicFrame::Sync(frame) => frame.entries.iter().any(|e| e.record == *left.bytes()),
+        _ => false,
+    });
+    assert!(shown);
 }
