@@ -20,7 +20,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use iroh_gossip_discovery::{Bootstrap, Config, GossipDiscoveryBuilder, Node};
+use iroh_gossip_discovery::{Bootstrap, Config, GossipDiscoveryBuilder, RunningNode};
 use tokio::time::timeout;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -139,7 +139,7 @@ async fn one_process(nodes: usize) -> Result<Option<Duration>> {
 }
 
 /// Starts nodes at once, and gives the moment when the last book was full.
-async fn start_nodes(count: usize, config: Config) -> Result<(Vec<Node>, Option<Instant>)> {
+async fn start_nodes(count: usize, config: Config) -> Result<(Vec<RunningNode>, Option<Instant>)> {
     let builder = move |number: usize| {
         GossipDiscoveryBuilder::new(format!("node-{number}"), "convergence").config(config.clone())
     };
@@ -167,7 +167,7 @@ async fn start_nodes(count: usize, config: Config) -> Result<(Vec<Node>, Option<
 }
 
 /// Waits until a node's book holds so many others.
-async fn full_book(node: &Node, others: usize) -> Option<Instant> {
+async fn full_book(node: &RunningNode, others: usize) -> Option<Instant> {
     let (_, mut events) = node.swarm.subscribe();
     timeout(PATIENCE, async {
         loop {
@@ -276,7 +276,7 @@ async fn idle(nodes: usize, options: &Options) -> Result<()> {
 }
 
 /// Closes all at once, and tells of those that do not come to an end.
-async fn close(nodes: &[Node]) {
+async fn close(nodes: &[RunningNode]) {
     let closed = join_all(nodes.iter().map(|node| timeout(PATIENCE / 4, node.close()))).await;
     let stuck = closed.iter().filter(|closed| closed.is_err()).count();
     if stuck > 0 {

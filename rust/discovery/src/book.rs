@@ -3,20 +3,42 @@
 use std::{fmt, sync::Arc};
 
 use rpds::RedBlackTreeMapSync;
+use tokio::time::Instant;
 
 use crate::proto::{EndpointId, NodeRecord};
 
 /// A snapshot of the address book, ordered by id, without this node itself.
 ///
-/// Taking and cloning one is O(1) and never blocks the protocol; it never changes.
+/// Taking and cloning one is O(1) and never blocks the protocol; it never changes. Two are equal when
+/// they hold the same records.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Book(RedBlackTreeMapSync<EndpointId, Arc<NodeRecord>>);
+pub struct Book(RedBlackTreeMapSync<EndpointId, Entry>);
+
+#[derive(Clone)]
+struct Entry {
+    record: Arc<NodeRecord>,
+    heard: Instant,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.record == other.record
+    }
+}
+
+impl Eq for Entry {}
 
 impl Book {
     /// The record of a peer. O(log n).
     #[must_use]
     pub fn get(&self, id: &EndpointId) -> Option<&Arc<NodeRecord>> {
-        self.0.get(id)
+        self.0.get(id).map(|entry| &entry.record)
+    }
+
+    /// When the latest record of a peer arrived here, from itself or passed on by others. O(log n).
+    #[must_use]
+    pub fn last_seen(&self, id: &EndpointId) -> Option<Instant> {
+        self.0.get(id).map(|entry| entry.heard)
     }
 
     /// Whether a peer is in the book. O(log n).
@@ -39,7 +61,7 @@ impl Book {
 
     /// The records, ordered by id.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<NodeRecord>> {
-        self.0.values()
+        self.0.values().map(|entry| &entry.record)
     }
 
     /// The ids, in order.
@@ -48,11 +70,29 @@ impl Book {
     }
 
     pub(crate) fn insert(&mut self, record: Arc<NodeRecord>) {
-        self.0.insert_mut(record.id, record);
+        self.0.insert_mut(record.id, Entry { record, heard: Instant::now() });
     }
 
     pub(crate) fn remove(&mut self, id: &EndpointId) {
         self.0.remove_mut(id);
+    }
+}
+
+/// Records that were heard now, later ones in place of earlier ones of the same id: how an application
+/// replays events over its own copy of a book.
+impl Extend<Arc<NodeRecord>> for Book {
+    fn extend<T: IntoIterator<Item = Arc<NodeRecord>>>(&mut self, records: T) {
+        for record in records {
+            self.insert(record);
+        }
+    }
+}
+
+impl FromIterator<Arc<NodeRecord>> for Book {
+    fn from_iter<T: IntoIterator<Item = Arc<NodeRecord>>>(records: T) -> Self {
+        let mut book = Self::default();
+        book.extend(records);
+        book
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     topic::Topic,
 };
 
-/// Builds a [`Node`].
+/// Builds a [`RunningNode`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct GossipDiscoveryBuilder {
@@ -31,6 +31,7 @@ pub struct GossipDiscoveryBuilder {
     config: Config,
     secret_key: Option<SecretKey>,
     state_dir: Option<PathBuf>,
+    expiration: Option<Duration>,
     handlers: Vec<(Vec<u8>, Box<dyn DynProtocolHandler>)>,
 }
 
@@ -44,6 +45,7 @@ impl GossipDiscoveryBuilder {
             config: Config::default(),
             secret_key: None,
             state_dir: None,
+            expiration: None,
             handlers: Vec::new(),
         }
     }
@@ -51,6 +53,12 @@ impl GossipDiscoveryBuilder {
     /// Settings; default [`Config::lan`].
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// How long others keep this node without hearing of it; in place of what the settings say.
+    pub fn with_expiration_timeout(mut self, expiration: Duration) -> Self {
+        self.expiration = Some(expiration);
         self
     }
 
@@ -103,11 +111,14 @@ impl GossipDiscoveryBuilder {
     /// [`Error::Invalid`] that names the field and its limit and [`Error::Bind`], both before
     /// anything opens; [`Error::StateDir`], [`Error::StateDirInUse`], [`Error::Endpoint`]. Whatever
     /// was opened is closed again.
-    pub async fn build(mut self) -> Result<Node, Error> {
+    pub async fn build(mut self) -> Result<RunningNode, Error> {
         for (alpn, _) in &self.handlers {
             if !self.profile.protocols.contains(alpn) {
                 self.profile.protocols.push(alpn.clone());
             }
+        }
+        if self.expiration.is_some() {
+            self.config.protocol.expiration = self.expiration;
         }
         let topic = Topic::new(&self.topic)?;
         self.profile.validate()?;
@@ -141,7 +152,7 @@ impl GossipDiscoveryBuilder {
         endpoint: Endpoint,
         store: Option<Store>,
         topic: Topic,
-    ) -> Result<Node, Error> {
+    ) -> Result<RunningNode, Error> {
         let discovery = Discovery::spawn_with(endpoint.clone(), self.config, store).await?;
         let mut router = Router::builder(endpoint.clone()).accept(ALPN, discovery.clone());
         for (alpn, handler) in self.handlers {
@@ -156,7 +167,7 @@ impl GossipDiscoveryBuilder {
                 return Err(error);
             }
         };
-        Ok(Node { swarm, endpoint, discovery, router })
+        Ok(RunningNode { swarm, endpoint, discovery, router })
     }
 }
 
@@ -165,7 +176,7 @@ const ENDPOINT_CLOSE: Duration = Duration::from_millis(400);
 
 /// A running node. Close it: a dropped one is noticed by its peers only when its links time out.
 #[derive(Debug)]
-pub struct Node {
+pub struct RunningNode {
     /// The joined topic.
     pub swarm: Swarm,
     /// The endpoint, for the application's own connections.
@@ -175,7 +186,7 @@ pub struct Node {
     router: Router,
 }
 
-impl Node {
+impl RunningNode {
     /// Leaves every topic, then closes the endpoint. May be called again.
     ///
     /// Takes at most [`crate::proto::Config::leave_timeout`] and about 1 s, besides what the handlers

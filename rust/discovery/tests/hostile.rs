@@ -13,7 +13,7 @@ use iroh::{
     endpoint::{Connection, ConnectionError, PortmapperConfig, SendStream, presets},
 };
 use iroh_gossip_discovery::{
-    ALPN, Config, EndpointId, Event, GossipDiscoveryBuilder, Node, Profile, Subscription,
+    ALPN, Config, EndpointId, Event, GossipDiscoveryBuilder, Profile, RunningNode, Subscription,
 };
 
 /// The code of a broken rule (`CloseCode::Protocol`).
@@ -33,7 +33,7 @@ async fn stranger() -> Endpoint {
         .unwrap()
 }
 
-async fn dial(endpoint: &Endpoint, node: &Node) -> (Connection, SendStream) {
+async fn dial(endpoint: &Endpoint, node: &RunningNode) -> (Connection, SendStream) {
     let connection = endpoint.connect(node.endpoint.addr(), ALPN).await.unwrap();
     let stream = connection.open_uni().await.unwrap();
     (connection, stream)
@@ -47,7 +47,7 @@ async fn code(connection: &Connection) -> u64 {
 }
 
 /// The hello that a node sends first, as it came.
-async fn hello_of(endpoint: &Endpoint, node: &Node) -> Vec<u8> {
+async fn hello_of(endpoint: &Endpoint, node: &RunningNode) -> Vec<u8> {
     let (connection, _stream) = dial(endpoint, node).await;
     let mut control = connection.accept_uni().await.unwrap();
     let mut head = [0; 5];

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use common::{eventually, full, node};
 use iroh::SecretKey;
-use iroh_gossip_discovery::{Bootstrap, Config, EndpointId, Node};
+use iroh_gossip_discovery::{Bootstrap, Config, EndpointId, RunningNode};
 
 fn free_port() -> u16 {
     std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn open(node: &Node) -> usize {
+fn open(node: &RunningNode) -> usize {
     node.swarm.metrics().links
 }
 

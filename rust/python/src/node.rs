@@ -19,10 +19,10 @@ use crate::{
 
 /// A running node: an endpoint, joined to one topic.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
-pub(crate) struct Node(AtHome<Arc<core::Node>>);
+pub(crate) struct Node(AtHome<Arc<core::RunningNode>>);
 
 impl Node {
-    pub(crate) fn new(node: core::Node) -> Self {
+    pub(crate) fn new(node: core::RunningNode) -> Self {
         Self(AtHome::new(Arc::new(node)))
     }
 

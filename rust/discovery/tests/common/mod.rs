@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iroh_gossip_discovery::{Bootstrap, Config, GossipDiscoveryBuilder, Node};
+use iroh_gossip_discovery::{Bootstrap, Config, GossipDiscoveryBuilder, RunningNode};
 
 /// A condition must hold within this time; a healthy run takes a small part of it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,14 +37,14 @@ pub fn log() {
 
 /// The nodes of a test, in the topic "test".
 #[derive(Default)]
-pub struct Nodes(Vec<Arc<Node>>);
+pub struct Nodes(Vec<Arc<RunningNode>>);
 
 impl Nodes {
-    pub async fn start(&mut self, name: &str, bootstrap: &[Bootstrap]) -> Arc<Node> {
+    pub async fn start(&mut self, name: &str, bootstrap: &[Bootstrap]) -> Arc<RunningNode> {
         self.build(node(name).bootstrap(bootstrap.to_vec())).await
     }
 
-    pub async fn build(&mut self, builder: GossipDiscoveryBuilder) -> Arc<Node> {
+    pub async fn build(&mut self, builder: GossipDiscoveryBuilder) -> Arc<RunningNode> {
         log();
         let node = Arc::new(builder.build().await.unwrap());
         self.0.push(node.clone());
@@ -69,7 +69,7 @@ pub fn node(name: &str) -> GossipDiscoveryBuilder {
 }
 
 /// Whether each node's book holds exactly all the others.
-pub fn full(nodes: &[Arc<Node>]) -> bool {
+pub fn full(nodes: &[Arc<RunningNode>]) -> bool {
     nodes.iter().all(|node| {
         let book = node.swarm.book();
         book.len() == nodes.len() - 1
