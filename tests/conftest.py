@@ -25,6 +25,10 @@ def _without_netns() -> str | None:
     return None if done.returncode == 0 else f"no network namespace: {done.stderr.strip()}"
 
 
+def _without_nix() -> str | None:
+    return None if shutil.which("nix") else "no nix on PATH"
+
+
 def _without_fork() -> str | None:
     return None if hasattr(os, "fork") else "no fork on this platform"
 
@@ -37,6 +41,7 @@ def _without_proc() -> str | None:
 REASONS: dict[str, Callable[[], str | None]] = {
     "fork": functools.cache(_without_fork),
     "netns": functools.cache(_without_netns),
+    "nix": functools.cache(_without_nix),
     "proc": functools.cache(_without_proc),
 }
 _left_out = pytest.StashKey[list[tuple[str, str]]]()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-# The loopback interface serves as the local network, once multicast is routed to it. Both nodes live in
-# one network namespace; bob is told alice's id and nothing else.
+# The loopback interface serves as the local network, once multicast is routed to it. Both nodes
+# live in one network namespace; bob is told alice's id and nothing else.
 SCRIPT = """
 set -eu
 ip link set lo up
