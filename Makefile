@@ -56,9 +56,10 @@ format: $(VENV)/.group-lint ## put everything into the house's format
 	$(BIN)/ruff format --quiet .
 	$(BIN)/tombi format --offline --quiet .
 
-bench: $(VENV)/.extension-release ## measure convergence, median and worst of 20 (release; takes minutes)
+bench: $(VENV)/.extension-release $(VENV)/.group-bench ## measure convergence, median and worst of 20 (release; takes minutes)
 	cargo run $(LOCKED) --release --package iroh-gossip-discovery --example convergence -- $(ARGS)
 	$(if $(ARGS),,$(BIN)/python benchmarks/processes.py)
+	$(if $(ARGS),,$(BIN)/python -m pytest benchmarks/bench_python.py)
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) target python/iroh_gossip_discovery/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis

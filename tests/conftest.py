@@ -8,6 +8,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -37,8 +38,30 @@ def _without_proc() -> str | None:
     return None if Path("/proc/self/stat").exists() else "no /proc on this system"
 
 
+@functools.cache
+def find_another_python() -> Path | None:
+    """Find a Python of another version than this one, 3.12 or newer: on PATH, or among pyenv's."""
+    names = [f"python3.{minor}" for minor in range(12, 20)]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = [Path(on_path) for name in names if (on_path := shutil.which(name))]
+    found += [path for name in names for path in sorted(pyenv.glob(f"versions/*/bin/{name}"))]
+    ask = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
+    for path in found:  # pyenv's names on PATH may stand for nothing
+        command = [str(path), "-c", ask]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        version = tuple(map(int, done.stdout.split()))
+        if done.returncode == 0 and version != sys.version_info[:2]:
+            return path
+    return None
+
+
+def _without_another_python() -> str | None:
+    return None if find_another_python() else "no other Python of version 3.12 or newer"
+
+
 # For each thing that a test may need: why this machine lacks it, or None.
 REASONS: dict[str, Callable[[], str | None]] = {
+    "another_python": _without_another_python,
     "fork": functools.cache(_without_fork),
     "netns": functools.cache(_without_netns),
     "nix": functools.cache(_without_nix),
@@ -106,3 +129,9 @@ def rust_example() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def another_python() -> Path | None:
+    """Give a Python of another version than this one, 3.12 or newer."""
+    return find_another_python()

@@ -1,0 +1,116 @@
+"""The wheel: one for every Python from 3.11 on, which brings the command line along."""
+
+import email
+import faulthandler
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# What isn't shared with the tests' own build is compiled first, where nothing was built before.
+pytestmark = pytest.mark.timeout(900)
+# No source tree may stand in for what is installed.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel, in the profile of the tests: what they have compiled is used again."""
+    faulthandler.cancel_dump_traceback_later()  # it takes longer than a test that has stopped
+    directory = tmp_path_factory.mktemp("wheel")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run(
+        [*pip, "--wheel-dir", str(directory), "."],
+        cwd=ROOT,
+        env=ENVIRONMENT | {"PATH": path, "MATURIN_PEP517_ARGS": "--profile dev"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    (built,) = directory.iterdir()
+    return built
+
+
+def test_it_is_one_wheel_for_all_versions_with_the_command_line(wheel: Path) -> None:
+    assert re.fullmatch(r"iroh_gossip_discovery-[\d.]+-cp311-abi3-\w+\.whl", wheel.name)
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (info,) = {name.split("/")[0] for name in names if ".dist-info/" in name}
+        entries = archive.read(f"{info}/entry_points.txt").decode()
+        metadata = email.message_from_bytes(archive.read(f"{info}/METADATA"))
+    assert "iroh-gossip-discovery=iroh_gossip_discovery._cli:main" in entries.replace(" ", "")
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert [name for name in names if name.endswith((".so", ".pyd", ".dylib"))] == [
+        "iroh_gossip_discovery/_core.abi3.so"
+    ]
+    assert {name.split("/")[0] for name in names} == {"iroh_gossip_discovery", info}
+    assert "iroh_gossip_discovery/py.typed" in names
+
+
+@pytest.mark.parametrize(
+    "which",
+    ["this", pytest.param("another", marks=pytest.mark.needs("another_python"))],
+)
+def test_it_works_in_a_new_environment(
+    which: str, wheel: Path, another_python: Path | None, tmp_path: Path
+) -> None:
+    interpreter = another_python if which == "another" else Path(sys.executable)
+    assert interpreter is not None
+    run(interpreter, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    binaries = tmp_path / "venv" / "bin"
+    python, command = binaries / "python", binaries / "iroh-gossip-discovery"
+    run(python, "-m", "pip", "install", "--quiet", str(wheel), cwd=tmp_path)
+    where = run(python, "-c", "import iroh_gossip_discovery as p; print(p.__file__)", cwd=tmp_path)
+    assert Path(where.strip()).is_relative_to(tmp_path / "venv")
+    assert "OK: all 3 nodes" in run(command, "test-network", "3", "5", cwd=tmp_path)
+    assert_two_find_each_other(python, tmp_path)
+
+
+def assert_two_find_each_other(python: Path, cwd: Path) -> None:
+    """Run the example of the async iterator, twice at a time."""
+    with ExitStack() as nodes:
+
+        def start(*arguments: str) -> subprocess.Popen[str]:
+            node = nodes.enter_context(
+                subprocess.Popen(
+                    [python, "-u", str(ROOT / "examples" / "find_peers.py"), *arguments],
+                    cwd=cwd,
+                    env=ENVIRONMENT,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            nodes.callback(node.kill)
+            return node
+
+        alice = start("alice")
+        assert alice.stdout is not None
+        ticket = alice.stdout.readline().split()[-1]
+        bob = start("bob", ticket)
+        assert bob.stdout is not None
+        assert bob.stdout.readline().startswith("bob is ")
+        assert bob.stdout.readline().startswith("bob found alice, ")
+        assert alice.stdout.readline().startswith("alice found bob, ")
