@@ -1,15 +1,15 @@
 """Watch an address book change: `address_book_demo.py NAME [TICKET or ID …]`.
 
 Start `alice` in one terminal, `bob` and `charlie` in two others with the ticket that alice prints.
-Ctrl-C says goodbye; a node that comes back is found again.
+Ctrl-C says goodbye. The Rust example of this name speaks the same topic: mix them as you like.
 """
 
 import asyncio
-import contextlib
 import sys
 import time
 
 from iroh_gossip_discovery import (
+    DiscoveryError,
     GossipDiscovery,
     Isolated,
     PeerJoined,
@@ -21,7 +21,7 @@ from iroh_gossip_discovery import (
 
 
 async def main(name: str, *bootstrap: str) -> None:
-    async with GossipDiscovery(name, topic="address-book", bootstrap=bootstrap) as discovery:
+    async with GossipDiscovery(name, topic="address-book-demo", bootstrap=bootstrap) as discovery:
         print(f"{name} is {discovery.id}")
         print(f"to join, in other terminals: address_book_demo.py bob {discovery.ticket}")
         async with discovery.events() as events:
@@ -55,5 +55,9 @@ def show(discovery: GossipDiscovery, change: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) == 1:
         sys.exit(__doc__)
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(*sys.argv[1:]))
+    except KeyboardInterrupt:
+        pass
+    except DiscoveryError as error:
+        sys.exit(f"error: {error}")

@@ -80,7 +80,11 @@ async def test_an_announcement_has_a_higher_sequence() -> None:
         await bob.wait_for_peers(1)
         before = bob.book[sender.discovery.id].sequence
         await sender.announce()
-        while bob.book[sender.discovery.id].sequence <= before:
+        while (peer := bob.book[sender.discovery.id]).sequence <= before:
+            await asyncio.sleep(0.01)
+        assert peer.metadata == {}
+        await sender.announce({"role": "cache"})
+        while bob.book[sender.discovery.id].metadata != {"role": "cache"}:
             await asyncio.sleep(0.01)
 
 

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -23,6 +23,15 @@ def address_book(*arguments: str) -> Iterator[Node]:
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     ) as node:
+        try:
+            yield node
+        finally:
+            node.kill()
+
+
+@contextmanager
+def running(*command: str | Path) -> Iterator[Node]:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as node:
         try:
             yield node
         finally:
@@ -61,3 +70,19 @@ def test_the_address_book_demo_without_a_name_says_how_it_is_called() -> None:
         _, error = node.communicate(timeout=30)
         assert node.returncode == 1
         assert "address_book_demo.py NAME" in error
+
+
+def test_the_address_book_demo_refuses_what_is_no_ticket() -> None:
+    with address_book("bob", "no-ticket") as node:
+        _, error = node.communicate(timeout=30)
+        assert node.returncode == 1
+        assert error.startswith("error: bootstrap[0]")
+        assert "Traceback" not in error
+
+
+def test_the_demos_of_both_languages_meet(rust_example: Callable[[str], Path]) -> None:
+    with running(rust_example("address_book_demo"), "alice") as alice:
+        ticket = until(alice, "^ticket: ").split()[-1]
+        with address_book("bob", ticket) as bob:
+            until(bob, r"^\d\d:\d\d:\d\d \+ alice joined; bob knows 1$")
+            until(alice, r"^\+ bob joined$")

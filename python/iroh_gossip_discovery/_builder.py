@@ -104,9 +104,15 @@ class GossipDiscoverySender:
         """Add several; see `GossipDiscovery.add_bootstrap`."""
         await self.discovery.add_bootstrap(peers)
 
-    async def announce(self) -> None:
-        """Announce this node anew, now; it does so by itself as often as it is needed."""
-        await self.discovery.update()
+    async def announce(self, metadata: Mapping[str, str] | None = None) -> None:
+        """Announce this node anew, now, with other metadata if they are given.
+
+        It announces itself without being asked as often as that is needed.
+
+        Raises:
+            ConfigurationError: The metadata are over their limit.
+        """
+        await self.discovery.update(metadata=metadata)
 
     async def close(self) -> None:
         """Say goodbye and close the endpoint; the receiver's iteration ends."""
