@@ -57,6 +57,8 @@ format: $(VENV)/.group-lint ## put everything into the house's format
 	$(BIN)/tombi format --offline --quiet .
 
 bench: $(VENV)/.extension-release $(VENV)/.group-bench ## measure convergence, median and worst of 20 (release; takes minutes)
+	$(if $(ARGS),,cargo bench $(LOCKED) --package iroh-gossip-discovery-proto --bench protocol)
+	$(if $(ARGS),,cargo bench $(LOCKED) --package iroh-gossip-discovery --bench book)
 	cargo run $(LOCKED) --release --package iroh-gossip-discovery --example convergence -- $(ARGS)
 	$(if $(ARGS),,$(BIN)/python benchmarks/processes.py)
 	$(if $(ARGS),,$(BIN)/python -m pytest benchmarks/bench_python.py)

@@ -1,8 +1,8 @@
 {
   description = "Every node of an application finds, authenticates and reaches every other node: signed peer discovery on iroh";
 
-  # One input. Any branch with Rust 1.91 or newer does; the first run writes flake.lock.
-  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+  # One input. Any branch with Rust 1.91 or newer does, and this one surely has it; the first run writes flake.lock.
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
 
   outputs =
     { self, nixpkgs }:

@@ -12,10 +12,10 @@ use std::{
 use common::{Nodes, eventually, full, node};
 use iroh_gossip_discovery::{Bootstrap, Config, EndpointId};
 
-/// What `Node::close` promises, and some for a machine that is busy: a dial or a dead connection
-/// takes 2 s and 3 s more.
+/// What `RunningNode::close` promises, and a second more for a machine that is busy. Without the
+/// bounds it is 3.1 s for a peer that does not answer, and 5 s for one that is being dialled.
 fn promised() -> Duration {
-    Config::local().protocol.leave_timeout + Duration::from_millis(1400)
+    Config::local().protocol.leave_timeout + Duration::from_secs(2)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
