@@ -17,7 +17,7 @@ import pytest
 
 from iroh_gossip_discovery._cli._faults import FAULTS
 from iroh_gossip_discovery._cli._network import Member, Network
-from iroh_gossip_discovery._cli._report import Report
+from iroh_gossip_discovery._cli._report import Report, as_text, node_report
 from iroh_gossip_discovery._cli._usage import usage_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -191,6 +191,8 @@ def test_a_node_that_stops_while_nothing_may_change_fails_the_test(
         assert report["verdict"].startswith("FAILED: did not stay converged: ")
         assert says in report["verdict"]
         assert report["per_node"][2]["condition"] == condition
+        assert report["per_node"][2]["stale"] == []
+        assert f"wrong        node-3: {condition}" in as_text(report)
         assert not any(map(alive, pids))
 
 
@@ -238,6 +240,7 @@ async def test_a_book_that_misses_a_member_is_wrong(tmp_path: Path) -> None:
         assert not await network.until_right(0.5)
         assert not await network.verify(0.1)
         assert [one.says(), two.says()] == ["one misses two", "two misses one"]
+        assert node_report(one, None)["missing"] == ["two"]
 
 
 @pytest.mark.asyncio

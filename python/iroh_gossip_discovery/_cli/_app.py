@@ -143,6 +143,9 @@ def check_network(
     options = Options(nodes=nodes, seconds=seconds, at_once=at_once, faults=names, as_json=as_json)
     try:
         ok = run_test_network(options)
+    except KeyboardInterrupt:  # before there was anything to report
+        sys.stderr.write("interrupted\n")
+        raise typer.Exit(1) from None
     except (DiscoveryError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         raise typer.Exit(1) from None

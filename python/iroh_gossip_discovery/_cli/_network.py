@@ -233,6 +233,9 @@ class Network:
 
     def _compare(self, announced: Mapping[str, PeerEntry]) -> bool:
         for member in self.members:
+            if member.condition != "running":  # what it told before is no answer
+                member.missing, member.extra, member.stale = [], [], []
+                continue
             book = {} if member.state is None else {peer["id"]: peer for peer in member.state.book}
             others = {id_: own for id_, own in announced.items() if id_ != member.process.id}
             member.missing = [own["name"] for id_, own in others.items() if id_ not in book]

@@ -3,9 +3,9 @@
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
-from iroh_gossip_discovery._cli._network import Condition, Member
+from iroh_gossip_discovery._cli._network import Condition, Member, listed
 
 SCHEMA = 1
 
@@ -120,6 +120,7 @@ def node_report(member: Member, converged_s: float | None) -> NodeReport:
     }
 
 
+_WRONG: Sequence[Literal["missing", "extra", "stale"]] = ("missing", "extra", "stale")
 _COLUMNS = (
     "node",
     "id",
@@ -219,5 +220,11 @@ def wrong_lines(report: Report) -> Iterator[str]:
     for fault in report["faults"]:
         for line in fault["wrong"]:
             yield f"wrong        after {fault['fault']}: {line}"
+    for node in report["per_node"]:
+        parts = [f"{what} {listed(node[what])}" for what in _WRONG if node[what]]
+        if node["condition"] != "running":
+            parts = [node["condition"], *parts]
+        if parts:
+            yield f"wrong        {node['name']}: {'; '.join(parts)}"
     for change in report["hold"]["changes"]:
         yield f"wrong        while nothing should change: {change}"
