@@ -39,7 +39,7 @@ fn frames(c: &mut Criterion) {
     let frame = samples::gossip(&ten);
     println!("a gossip frame of ten records has {} bytes", frame.len());
     c.bench_function("frame of 10 records: encode", |b| {
-        b.iter(|| samples::gossip(black_box(&ten)))
+        b.iter(|| samples::gossip(black_box(&ten)));
     });
     c.bench_function("frame of 10 records: decode", |b| {
         b.iter(|| samples::decode(black_box(&frame)));
