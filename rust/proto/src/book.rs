@@ -171,6 +171,11 @@ impl Book {
             return if self.holds(&id, signed.bytes()) { Applied::Same } else { Applied::Stale };
         }
         if record.status == Status::Left {
+            let stranger = !self.live.contains_key(&id) && !self.gone.contains_key(&id);
+            if stranger && self.gone.len() >= self.capacity {
+                // Made-up leaves must not push out what keeps the departed from coming back.
+                return Applied::Full;
+            }
             let was = self.remove_live(&id).map(|live| Arc::clone(live.signed.record()));
             self.bury(signed, now);
             return was.map_or(Applied::Buried, Applied::Left);

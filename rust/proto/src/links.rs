@@ -212,6 +212,11 @@ impl Links {
         };
         let indexes = &mut link.sends[lane as usize];
         let next = indexes.len() as u64;
+        if next >= MAX_TOPICS && !indexes.contains_key(&topic) {
+            let peer = link.peer;
+            self.dropped("topics over the limit of a link", Some(peer));
+            return false;
+        }
         let index = *indexes.entry(topic).or_insert(next);
         if index == next {
             let open = Frame::Topic(index, TopicFrame::Open(topic));
@@ -227,7 +232,7 @@ impl Links {
         }
         let unwelcome = if peer == self.me {
             Some("links to oneself")
-        } else if self.open.len() >= MAX_LINKS {
+        } else if !dialled && self.open.len() >= MAX_LINKS {
             Some("links over the limit")
         } else {
             None
@@ -355,8 +360,8 @@ impl Links {
             }
             // It speaks of our own numbers.
             TopicFrame::Closed => {
-                let sends = link.sends.iter().flat_map(|sends| sends.iter());
-                let topic = sends.filter(|(_, at)| **at == index).map(|(topic, _)| *topic).next();
+                let mut sends = link.sends[lane as usize].iter();
+                let topic = sends.find(|(_, at)| **at == index).map(|(topic, _)| *topic);
                 if let Some(topic) = topic {
                     self.news.push_back(News::Frame(peer, id, topic, TopicFrame::Closed));
                 }
@@ -375,11 +380,12 @@ impl Links {
     /// Tells a peer that a topic which it spoke of is not served here.
     pub(crate) fn refuse_topic(&mut self, id: LinkId, topic: TopicId) {
         let Some(link) = self.open.get(&id).filter(|link| link.closing.is_none()) else { return };
-        let received = link.receives.iter().flat_map(|receives| receives.iter());
-        let index = received.filter(|(_, of)| **of == topic).map(|(index, _)| *index).next();
-        if let Some(index) = index {
-            let frame = Frame::Topic(index, TopicFrame::Closed).encode();
-            self.out.push_back(OutEvent::Send(id, Lane::Control, frame));
+        for lane in [Lane::Control, Lane::Sync] {
+            let mut received = link.receives[lane as usize].iter();
+            if let Some((index, _)) = received.find(|(_, of)| **of == topic) {
+                let frame = Frame::Topic(*index, TopicFrame::Closed).encode();
+                self.out.push_back(OutEvent::Send(id, lane, frame));
+            }
         }
     }
 

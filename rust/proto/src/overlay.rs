@@ -27,6 +27,9 @@ use crate::{
 /// hold a place in the active view for ever.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How often ids of broadcasts that never came are forgotten.
+const SWEEP: Duration = Duration::from_secs(5);
+
 /// What the overlay wants of the topic.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Output {
@@ -43,6 +46,7 @@ pub(crate) struct Overlay {
     timer_count: u64,
     neighbours: BTreeSet<EndpointId>,
     requests: BTreeMap<EndpointId, Instant>,
+    swept: Option<Instant>,
     outputs: Vec<Output>,
 }
 
@@ -75,6 +79,7 @@ impl Overlay {
             timer_count: 0,
             neighbours: BTreeSet::new(),
             requests: BTreeMap::new(),
+            swept: None,
             outputs: Vec::new(),
         }
     }
@@ -104,11 +109,22 @@ impl Overlay {
             let timer = entry.remove();
             self.drive(InEvent::TimerExpired(timer), now);
         }
+        if self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP) {
+            // Plumtree forgets ids that were announced and never came only when a neighbour goes.
+            // We are none: HyParView does nothing.
+            self.swept = Some(now);
+            self.drive(InEvent::PeerDisconnected(self.me), now);
+        }
         let late: Vec<_> =
             self.requests.iter().filter(|(_, at)| **at <= now).map(|(peer, _)| *peer).collect();
         for peer in late {
             self.requests.remove(&peer);
-            if !self.neighbours.contains(&peer) {
+            if self.neighbours.contains(&peer) {
+                // It asked, and our answer counts as a request that has no answer: this is one.
+                let priority = PriorityShape::Low;
+                let answer = Shape::Swarm(SwarmShape::Neighbor { priority, data: None });
+                self.drive(InEvent::RecvMessage(peer, answer.into_message()), now);
+            } else {
                 // HyParView forgets a request only at a disconnect. PeerDisconnected would also
                 // take the peer out of the passive view and stop the timer that refills the active
                 // one; a polite disconnect does not.
@@ -198,7 +214,7 @@ impl Overlay {
             return;
         }
         if let Some(frame) = Shape::of(message).outgoing() {
-            if matches!(frame, OverlayFrame::Neighbor { .. }) && !self.neighbours.contains(&to) {
+            if matches!(frame, OverlayFrame::Neighbor { .. }) {
                 self.requests.insert(to, now + REQUEST_TIMEOUT);
             }
             self.outputs.push(Output::Send(to, frame));

@@ -14,6 +14,7 @@ use crate::{
     links::{Links, News},
     record::{MAX_SEQUENCE, choose_addresses},
     topic::Topic,
+    wire::TopicFrame,
 };
 
 /// Sequence numbers are persisted ahead in blocks of this size.
@@ -217,8 +218,11 @@ impl State {
                 None => cx.links.refuse_topic(link, topic),
             },
             News::Frame(peer, link, topic, frame) => {
-                if let Some(topic) = self.topics.get_mut(&topic) {
-                    topic.receive(peer, link, frame, cx);
+                match (self.topics.get_mut(&topic), &frame) {
+                    (Some(topic), _) => topic.receive(peer, link, frame, cx),
+                    // Never in answer to one, or to a goodbye: two ends would not stop.
+                    (_, TopicFrame::Closed | TopicFrame::Leave(_) | TopicFrame::LeaveAck(_)) => {}
+                    (None, _) => cx.links.refuse_topic(link, topic),
                 }
             }
         }

@@ -215,8 +215,17 @@ impl Session {
             {
                 break;
             }
-            listed += adds;
             let end_so_far = ranges.last().map(|range| range.end);
+            let rises = match (end_so_far, bounds.0) {
+                (None, _) => true,
+                (Some(Some(end)), Bound::Included(start)) => start >= end,
+                _ => false,
+            };
+            if !rises {
+                // An answer about lower ids, behind what was left of the turn before: its own frame.
+                break;
+            }
+            listed += adds;
             if let Bound::Included(start) = bounds.0
                 && end_so_far != Some(Some(start))
             {

@@ -178,6 +178,25 @@ impl Network {
         }
     }
 
+    /// Cuts all nodes off from each other, or restores all: links time out 9 s after a cut.
+    pub fn set_all_cut(&mut self, cut: bool) {
+        for a in 0..self.nodes.len() {
+            for b in 0..a {
+                self.set_cut(a, b, cut);
+            }
+        }
+        if cut {
+            let at = self.now + Duration::from_secs(9);
+            let links: Vec<_> = self.wires.keys().copied().collect();
+            for link in links {
+                for to_dialler in [true, false] {
+                    let end = LinkEnd::TimedOut;
+                    self.push(at, Happening::Closed { link, to_dialler, end });
+                }
+            }
+        }
+    }
+
     /// Runs until `done` says so, or `limit` of virtual time has passed: whether it was done. It is
     /// asked whenever an application would have seen something.
     pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {

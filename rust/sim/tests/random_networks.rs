@@ -284,3 +284,43 @@ fn the_same_seed_gives_the_same_trace() {
     assert_eq!(hash(1), hash(1));
     assert_ne!(hash(1), hash(2));
 }
+
+#[test]
+fn an_outage_of_everything_is_survived_without_bootstrap_peers() {
+    for seed in 0..10 {
+        // Found by each other on the local network, as by mDNS.
+        let mut network = lan(seed);
+        for _ in 0..4 {
+            network.add();
+        }
+        for number in 0..4 {
+            network.start(number, SEQUENCE, Config::default(), &[]);
+        }
+        for (a, b) in [(0, 1), (1, 2), (2, 3), (3, 0)] {
+            let found = network.nodes[b].id;
+            network.command(a, |topic| InEvent::Found(topic, found, vec![]));
+        }
+        expect(&mut network, seed, S * 10, "to converge", Network::converged);
+        network.set_all_cut(true);
+        network.run_for(S * 120);
+        network.set_all_cut(false);
+        set_metadata(&mut network, 2, "after the outage");
+        expect(&mut network, seed, S * 45, "to know what changed", Network::converged);
+        let reconnected = |event: &TopicEvent| matches!(event, TopicEvent::Reconnected);
+        for node in &network.nodes {
+            assert!(node.events.iter().any(|(_, event)| reconnected(event)), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_lost_its_sequence_is_seen_again_after_it_expired() {
+    let config = Config { expiration: Some(S * 10), ..Config::default() };
+    for seed in 0..10 {
+        let mut network = converged(seed, 10, &config);
+        network.crash(5, S * 9);
+        network.run_for(S * 30);
+        network.start(5, SEQUENCE - 900_000, config.clone(), &[0]);
+        expect(&mut network, seed, S * 5, "to know the one without state", Network::converged);
+    }
+}

@@ -66,7 +66,12 @@ fn tombstones_last_a_day_and_have_a_budget() {
     let almost = now + Duration::from_hours(24);
     book.apply(left(3, 5), ZERO, almost);
     assert_eq!(book.apply(signed(2, 5), ZERO, almost), Applied::Stale, "still remembered");
-    for number in 4..7 {
+    book.apply(left(4, 5), ZERO, almost);
+    // The leave of a stranger displaces nothing.
+    assert_eq!(book.apply(left(7, 5), ZERO, almost), Applied::Full);
+    assert_eq!(book.sequence(&id(2)), Some(5));
+    for number in 5..7 {
+        book.apply(signed(number, 4), ZERO, almost);
         book.apply(left(number, 5), ZERO, almost);
     }
     assert_eq!(book.sequence(&id(2)), None, "the oldest goes when there are too many");

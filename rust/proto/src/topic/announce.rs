@@ -103,6 +103,15 @@ impl Topic {
 
     /// Somebody holds a record of ours that is not older than our own: an earlier life, or a clone.
     pub(super) fn outrun(&mut self, sequence: u64, cx: &mut Context) {
+        if sequence < cx.identity.sequence {
+            // Jumped above it already: another copy of the same.
+            return;
+        }
+        let calm = self.jumped.is_none_or(|at| cx.now.saturating_duration_since(at) > 2 * JUMP_MAX);
+        if calm {
+            self.jump_delay = JUMP_MIN;
+        }
+        self.jumped = Some(cx.now);
         cx.jump_above(sequence);
         let at = cx.now + self.jump_delay;
         tracing::info!(topic = %self.id.fmt_short(), sequence, "a higher sequence of our own is known: jumping above it");

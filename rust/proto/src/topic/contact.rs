@@ -45,11 +45,16 @@ impl Topic {
             if peer == self.me {
                 continue;
             }
+            let known = self.bootstrap.contains_key(&peer);
             let fresh = Bootstrap { addresses: Vec::new(), attempts: 0, next: cx.now, lost: false };
             let entry = self.bootstrap.entry(peer).or_insert(fresh);
-            if entry.addresses != addresses {
+            // A bare id, or a name that the driver resolves, takes no address back.
+            let moved = !addresses.is_empty() && entry.addresses != addresses;
+            if moved {
                 entry.addresses = addresses;
                 entry.next = cx.now;
+            }
+            if moved || !known {
                 self.timers.set_by(Timer::Redial, cx.now);
             }
         }
@@ -106,7 +111,8 @@ impl Topic {
             anyone.extend(self.random_members(DIALS, &BTreeSet::new(), cx));
             anyone.extend(expired);
         }
-        let nobody = anyone.is_empty();
+        let nobody =
+            anyone.is_empty() && self.book.len() == 0 && self.book.expired().next().is_none();
         for peer in anyone {
             self.contact(peer, cx);
         }
@@ -138,7 +144,7 @@ impl Topic {
         let mut found: Vec<_> = self.found.keys().copied().collect();
         found.shuffle(&mut cx.rng);
         for peer in found.iter().take(DIALS) {
-            if self.book.get(peer).is_some() || self.avoid.contains_key(peer) {
+            if self.book.get(peer).is_some() || self.is_avoided(peer, cx.now) {
                 self.found.remove(peer);
             } else {
                 due.push(*peer);
@@ -294,7 +300,7 @@ impl Topic {
     ) {
         if id == from {
             self.tell_soon(id, cx);
-        } else if !self.overlay.neighbours().is_empty() {
+        } else if !self.overlay.neighbours().is_empty() && self.is_young(&id, age) {
             self.relay_later(id, cx);
         }
         let settled = self
@@ -308,6 +314,11 @@ impl Topic {
         }
     }
 
+    /// What is told on carries no age: a record near its end would live on.
+    fn is_young(&self, id: &EndpointId, age: Duration) -> bool {
+        self.book.get(id).is_none_or(|live| age < live.signed.record().expiration / 2)
+    }
+
     fn end_session(&mut self, peer: EndpointId, initiator: bool, complete: bool, cx: &mut Context) {
         let Some(session) = self.sessions.remove(&(peer, initiator)) else { return };
         if session.news > 0 {
@@ -318,6 +329,9 @@ impl Topic {
         }
         self.synced = true;
         self.redial_delay = self.config.redial_min;
+        if self.attached_since.is_none() && !self.timers.is_set(Timer::OverlayJoin) {
+            self.join_attempts = 0;
+        }
         if self.attached_since.is_none() && self.join_attempts == 0 {
             self.join_through = self.random_members(1, &BTreeSet::new(), cx).first().copied();
             let at = cx.now + jitter(&mut cx.rng, self.spread(), 0.0..1.0);

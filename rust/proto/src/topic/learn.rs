@@ -90,6 +90,7 @@ impl Topic {
         }
         if matches!(applied, Applied::Joined) {
             self.found.remove(&id);
+            self.view_grows(cx);
         }
         if applied.is_news() {
             if let Some(bootstrap) = self.bootstrap.get_mut(&id) {
@@ -102,7 +103,8 @@ impl Topic {
     }
 
     fn show_evidence(&self, id: EndpointId, to: EndpointId, cx: &mut Context) {
-        if let Some((signed, _)) = self.book.evidence(&id, cx.now) {
+        let live = self.book.evidence(&id, cx.now).map(|(signed, _)| signed);
+        if let Some(signed) = live.or_else(|| self.book.last_record(&id)) {
             let frame = TopicFrame::Push(vec![signed.bytes().clone()]);
             cx.links.send(&to, self.id, frame, cx.now);
         }

@@ -67,6 +67,7 @@ pub(crate) struct Topic {
     own: Option<SignedRecord>,
     /// Delay before the next jump above somebody else's use of our key.
     jump_delay: Duration,
+    jumped: Option<Instant>,
     book: Book,
     overlay: Overlay,
     /// Since when this node is in the overlay. A newcomer is, once it became somebody's neighbour
@@ -127,6 +128,7 @@ impl Topic {
             me: cx.me,
             own: None,
             jump_delay: announce::JUMP_MIN,
+            jumped: None,
             book: Book::new(cx.me, config.capacity),
             overlay: Overlay::new(cx.me, config.neighbours, cx.rng.random()),
             attached_since: None,
@@ -326,6 +328,10 @@ impl Topic {
         frame: TopicFrame,
         cx: &mut Context,
     ) {
+        if !matches!(frame, TopicFrame::Closed | TopicFrame::Leave(_) | TopicFrame::LeaveAck(_)) {
+            // It may have opened the topic before we joined it.
+            self.opened(peer, cx);
+        }
         match frame {
             TopicFrame::Open(_) => {}
             TopicFrame::Closed => {
@@ -358,6 +364,10 @@ impl Topic {
         self.avoid.insert(peer, now + AVOID);
     }
 
+    fn is_avoided(&self, peer: &EndpointId, now: Instant) -> bool {
+        self.avoid.get(peer).is_some_and(|until| *until > now)
+    }
+
     /// Where a peer can be dialled, by what we know of it.
     fn addresses(&self, peer: &EndpointId) -> Option<Vec<TransportAddr>> {
         let book = self.book.get(peer).map(|live| live.signed.record().addresses.clone());
@@ -388,7 +398,7 @@ impl Topic {
         use rand::seq::IteratorRandom;
         self.book
             .others()
-            .filter(|id| !without.contains(id) && !self.avoid.contains_key(id))
+            .filter(|id| !without.contains(id) && !self.is_avoided(id, cx.now))
             .sample(&mut cx.rng, count)
     }
 }

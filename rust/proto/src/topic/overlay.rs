@@ -19,7 +19,7 @@ use crate::{
     overlay::Output,
     state::Context,
     timers::{Timer, jitter},
-    wire::{OverlayFrame, TopicFrame, decode_content},
+    wire::{MAX_CONTENT, OverlayFrame, TopicFrame, decode_content},
 };
 
 /// First and largest delay between two looks whether the active view is full.
@@ -112,10 +112,15 @@ impl Seen {
 
 impl Topic {
     pub(super) fn on_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
+        // What a frame costs us and others, in bytes: joins walk through the overlay and cause
+        // dials, a graft asks for a whole broadcast, an announced id is kept and asked for.
         let size = match &frame {
             OverlayFrame::Gossip { content, .. } => content.len(),
-            OverlayFrame::IHave(list) => list.len() * 35,
-            _ => 0,
+            OverlayFrame::IHave(list) => list.len() * 256,
+            OverlayFrame::Join(_) | OverlayFrame::Neighbor { .. } => 64 * 1024,
+            OverlayFrame::ForwardJoin { .. } => 4 * 1024,
+            OverlayFrame::Graft { id: Some(_), .. } => MAX_CONTENT,
+            OverlayFrame::Graft { .. } | OverlayFrame::Prune | OverlayFrame::Disconnect { .. } => 0,
         };
         let budget = self.overlay_budgets.entry(peer).or_insert_with(|| Budget::new(cx.now));
         if !budget.take(size, cx.now) {
@@ -154,6 +159,11 @@ impl Topic {
                 let about = crate::record::Envelope::open(&record).ok()?.claimed;
                 let record = self.introduced(about, &record, peer, cx)?;
                 (about != self.me).then_some((about, OverlayFrame::ForwardJoin { ttl, record }))
+            }
+            OverlayFrame::Gossip { round: None, .. } => {
+                // Nobody says it in version 1, and the overlay would not pass it on.
+                cx.links.dropped("broadcasts to neighbours only", Some(peer));
+                None
             }
             OverlayFrame::Gossip { content, .. } if self.seen.contains(&content, cx.now) => {
                 // What Plumtree does with a duplicate, without a look at its content.
@@ -260,7 +270,7 @@ impl Topic {
             return;
         }
         let asks = matches!(frame, OverlayFrame::Join(_) | OverlayFrame::Neighbor { .. });
-        if !asks || self.leaving.is_some() || self.avoid.contains_key(&peer) {
+        if !asks || self.leaving.is_some() || self.is_avoided(&peer, cx.now) {
             return;
         }
         let Some(live) = self.book.get(&peer) else { return };
@@ -324,6 +334,15 @@ impl Topic {
         }
     }
 
+    /// A member joined: there may be room for it in the active view.
+    pub(super) fn view_grows(&mut self, cx: &mut Context) {
+        let neighbours = self.overlay.neighbours().len();
+        if (1..self.config.neighbours).contains(&neighbours) && !self.timers.is_set(Timer::View) {
+            self.view_delay = VIEW_MIN;
+            self.look_at_view(cx);
+        }
+    }
+
     pub(super) fn on_view(&mut self, cx: &mut Context) {
         let neighbours = self.overlay.neighbours().clone();
         if neighbours.is_empty() || neighbours.len() >= self.config.neighbours.min(self.book.len())
@@ -358,7 +377,12 @@ impl Topic {
         let earlier = self.join_through.take().filter(|id| self.book.get(id).is_some());
         let anyone = self.random_members(1, &BTreeSet::new(), cx).first().copied();
         let Some(member) = earlier.or(anyone) else {
-            // Nobody yet: whoever comes first will sync with us, and be our member.
+            // Nobody yet: whoever comes first will sync with us, and be our member. Where all are
+            // to be avoided for a while, again after it.
+            if self.book.len() > 0 {
+                let at = cx.now + jitter(&mut cx.rng, JOIN_MAX, 0.8..1.2);
+                self.timers.set(Timer::OverlayJoin, at);
+            }
             return;
         };
         if self.overlay.neighbours().contains(&member) {
