@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -106,6 +107,25 @@ async def test_a_callback_may_be_registered_before_the_start() -> None:
         async with alice:
             await eventually(lambda: seen)
     assert seen == ["bob"]
+
+
+async def test_a_callback_registered_before_the_start_misses_no_peer(
+    alice: GossipDiscovery,
+) -> None:
+    seen: list[str] = []
+    async with beside(alice, "bob") as bob:
+        await bob.wait_for_peers(1, timeout=30)
+        carol = beside(alice, "carol")
+        carol.on(PeerJoined, lambda event: seen.append(event.peer.name))
+        starting = asyncio.create_task(carol.start())
+        await asyncio.sleep(0)
+        # The node runs; the loop doesn't.
+        time.sleep(0.5)  # noqa: ASYNC251  # a loop that is busy for so long is the case
+        await starting
+        try:
+            await eventually(lambda: sorted(seen) == ["alice", "bob"])
+        finally:
+            await carol.close()
 
 
 async def test_calls_of_one_callback_never_overlap(alice: GossipDiscovery) -> None:

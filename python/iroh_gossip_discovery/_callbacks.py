@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from types import UnionType
 from typing import Generic, TypeAlias, TypeVar, get_args
 
-from iroh_gossip_discovery._core import Node
+from iroh_gossip_discovery._core import Node, PeerJoined
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._streams import EventStream
 
@@ -82,12 +82,21 @@ class Registration(Generic[E_contra]):
         )
 
 
-def start(registration: Registration[E], node: Node) -> asyncio.Task[None] | None:
-    """Call a registration's callback from now on, in a task of its own, unless it was cancelled."""
+def start(
+    registration: Registration[E], node: Node, *, known: bool = False
+) -> asyncio.Task[None] | None:
+    """Call a registration's callback from now on, in a task of its own, unless it was cancelled.
+
+    With `known`, peers that are in the book already join first: whoever registered before the start
+    misses none that came while the node started.
+    """
     # The parts of a registration that its holder has no use for.
     if not registration.active:
         return None
-    stream = EventStream(node.subscribe()[1])
+    peers, subscription = node.subscribe()
+    stream = EventStream(subscription)
+    if known:
+        stream._take([PeerJoined(peer) for peer in peers])  # noqa: SLF001
     registration._stream = stream  # noqa: SLF001
     run = registration._run(stream)  # noqa: SLF001
     return asyncio.get_running_loop().create_task(run, context=registration._context)  # noqa: SLF001

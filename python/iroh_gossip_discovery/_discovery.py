@@ -105,7 +105,8 @@ class GossipDiscovery:
         self._unstarted: list[Callable[[Node], None]] = []
         self._callback_tasks: set[asyncio.Task[None]] = set()
         self._lookup_task: asyncio.Task[None] | None = None
-        self._changing = asyncio.Lock()
+        self._starting = asyncio.Lock()
+        self._updating = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
 
     # --- life ---------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ class GossipDiscovery:
             NotRunningError: It was started before.
             RuntimeError: This process was forked from one that had started a discovery.
         """
-        async with self._changing:
+        async with self._starting:
             if self._cell.node is not None or self._closed:
                 raise NotRunningError("a discovery starts once: make another GossipDiscovery")
             node = self._cell.node = await self._settings.start(self._peers)
@@ -214,7 +215,7 @@ class GossipDiscovery:
             ConfigurationError: A value is outside its limits; nothing was changed.
             NotRunningError: It is not running.
         """
-        async with self._changing:
+        async with self._updating:
             await self._announce(
                 self._name if name is None else name,
                 self._metadata if metadata is None else metadata,
@@ -235,7 +236,7 @@ class GossipDiscovery:
             await discovery.update_metadata(role="draining", zone=None)
             ```
         """
-        async with self._changing:
+        async with self._updating:
             merged: dict[str, str | None] = {**self._metadata, **changes}
             metadata = {key: value for key, value in merged.items() if value is not None}
             await self._announce(self._name, metadata)
@@ -417,19 +418,21 @@ class GossipDiscovery:
             raise TypeError(f"callback must be callable, not {type(callback).__name__}")
         registration = Registration[E](kinds, callback)
         if self._cell.node is None and not self._closed:
-            self._unstarted.append(partial(self._start_callback, registration))
+            self._unstarted.append(partial(self._start_callback, registration, known=True))
         else:
             self._start_callback(registration, self._running())
         return registration
 
-    def _start_callback(self, registration: Registration[E], node: Node) -> None:
-        task = start_callback(registration, node)
+    def _start_callback(
+        self, registration: Registration[E], node: Node, *, known: bool = False
+    ) -> None:
+        task = start_callback(registration, node, known=known)
         if task is not None:
             self._callback_tasks.add(task)
             task.add_done_callback(self._callback_tasks.discard)
 
     async def _close(self, caller: asyncio.Task[object] | None) -> None:
-        async with self._changing:  # a start that is under way comes to its end first
+        async with self._starting:  # a start that is under way comes to its end first
             self._closed = True
             node = self._cell.node
             if node is None:

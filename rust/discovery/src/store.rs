@@ -7,6 +7,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use data_encoding::HEXLOWER;
@@ -23,7 +24,9 @@ const SEQUENCE: &str = "sequence";
 #[derive(Debug)]
 pub(crate) struct Store {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
+    /// What is on disk: a reservation that was overtaken must not lower it.
+    reserved: Mutex<u64>,
     /// Every sequence number below this one may have been used.
     pub(crate) sequence: u64,
 }
@@ -38,7 +41,7 @@ impl Store {
         make_dir(dir).map_err(|error| failed(dir, &error))?;
         let lock = lock(dir)?;
         let sequence = read_sequence(dir)?;
-        Ok(Self { dir: dir.to_owned(), _lock: lock, sequence })
+        Ok(Self { dir: dir.to_owned(), lock, reserved: Mutex::new(sequence), sequence })
     }
 
     /// The key that is kept here; the first time, a new one.
@@ -71,8 +74,14 @@ impl Store {
     /// Keeps that every sequence number below `end` may be used.
     pub(crate) fn reserve(&self, end: u64) -> Result<(), Error> {
         let path = self.dir.join(SEQUENCE);
-        write_atomically(&path, format!("{end}\n").as_bytes())
-            .map_err(|error| failed(&path, &error))
+        // Requests overtake each other, and share the temporary file.
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        if end > *reserved {
+            write_atomically(&path, format!("{end}\n").as_bytes())
+                .map_err(|error| failed(&path, &error))?;
+            *reserved = end;
+        }
+        Ok(())
     }
 
     fn stored_key(&self) -> Result<Option<SecretKey>, Error> {
@@ -195,6 +204,13 @@ fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        // A forked child shares the lock, and would keep it. What fails here ends with the process.
+        let _ = self.lock.unlock();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +228,7 @@ mod tests {
         assert!(error.to_string().contains(&key.public().to_string()), "{error}");
         store.reserve(77).unwrap();
         store.reserve(78).unwrap();
+        store.reserve(5).unwrap();
         drop(store);
         let store = Store::open(&path).unwrap();
         assert_eq!(store.sequence, 78);

@@ -107,6 +107,11 @@ impl Queue {
         true
     }
 
+    /// Whether the subscriber is gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.lock().abandoned
+    }
+
     /// Ends the stream after what is queued.
     pub(crate) fn close(&self) {
         let mut inner = self.lock();

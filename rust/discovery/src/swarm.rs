@@ -91,6 +91,8 @@ impl Swarm {
         if inner.closed {
             queue.close();
         } else {
+            // In a quiet topic nothing else would let go of those that nobody reads any more.
+            inner.queues.retain(|queue| !queue.is_abandoned());
             inner.queues.push(queue);
         }
         (inner.book.clone(), subscription)
