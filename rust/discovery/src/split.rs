@@ -1,7 +1,7 @@
 //! A joined topic in two halves, under the names of release 0.6.0: one that says, one that hears.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -101,6 +101,12 @@ impl GossipDiscoveryReceiver {
     #[must_use]
     pub fn book(&self) -> Book {
         self.swarm.book()
+    }
+
+    /// The members that this node is linked to in the overlay now.
+    #[must_use]
+    pub fn neighbours(&self) -> BTreeSet<EndpointId> {
+        self.swarm.neighbours()
     }
 
     /// Everyone in the address book now, ordered by id.

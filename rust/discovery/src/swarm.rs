@@ -1,6 +1,9 @@
 //! A joined topic: the handle that applications hold, and what the actor publishes to it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use iroh::TransportAddr;
 use tokio::sync::oneshot;
@@ -82,6 +85,13 @@ impl Swarm {
         self.shared.lock().book.clone()
     }
 
+    /// The members that this node is linked to in the overlay now, about five of them: who is asked
+    /// and told first, not who is there.
+    #[must_use]
+    pub fn neighbours(&self) -> BTreeSet<EndpointId> {
+        self.shared.lock().neighbours.clone()
+    }
+
     /// A snapshot of the address book together with every event after it. After the end of the
     /// topic, the subscription is closed from the start.
     #[must_use]
@@ -159,6 +169,7 @@ pub(crate) struct Shared {
 struct Inner {
     me: Option<Arc<NodeRecord>>,
     book: Book,
+    neighbours: BTreeSet<EndpointId>,
     queues: Vec<Arc<Queue>>,
     closed: bool,
 }
@@ -201,6 +212,14 @@ impl Shared {
             TopicEvent::PeerLost(record, reason) => {
                 inner.book.remove(&record.id);
                 Event::PeerLost(record.clone(), *reason)
+            }
+            TopicEvent::NeighbourUp(peer) => {
+                inner.neighbours.insert(*peer);
+                return;
+            }
+            TopicEvent::NeighbourDown(peer) => {
+                inner.neighbours.remove(peer);
+                return;
             }
             TopicEvent::Isolated => Event::Isolated,
             TopicEvent::Reconnected => Event::Reconnected,

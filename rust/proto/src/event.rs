@@ -191,6 +191,10 @@ pub enum TopicEvent {
     Isolated,
     /// A member is linked again after [`TopicEvent::Isolated`].
     Reconnected,
+    /// A member became a neighbour in the overlay. Not for applications.
+    NeighbourUp(EndpointId),
+    /// A member is a neighbour no longer. Not for applications.
+    NeighbourDown(EndpointId),
     /// The leave is done; the topic is gone from this state.
     Closed,
 }

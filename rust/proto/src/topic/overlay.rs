@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Topic;
 use crate::{
     book::Applied,
+    event::TopicEvent,
     id::EndpointId,
     links::Asked,
     overlay::Output,
@@ -286,6 +287,7 @@ impl Topic {
 
     fn on_neighbour_up(&mut self, peer: EndpointId, cx: &mut Context) {
         tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbour up");
+        cx.emit(self.id, TopicEvent::NeighbourUp(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.newcomers.remove(&peer);
         // A first node has nobody to join.
@@ -311,6 +313,7 @@ impl Topic {
 
     fn on_neighbour_down(&mut self, peer: EndpointId, cx: &mut Context) {
         tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbour down");
+        cx.emit(self.id, TopicEvent::NeighbourDown(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.view_delay = VIEW_MIN;
         if self.overlay.neighbours().is_empty() {
