@@ -20,6 +20,31 @@
 //!
 //! An application with an endpoint of its own spawns a [`Discovery`] on it and gives that to its
 //! router; every peer in a book can then be dialled by id, on any ALPN.
+//!
+//! Under the names of release 0.6.0 (`docs/migration.md` has all of them):
+//!
+//! ```no_run
+//! # async fn example(ticket: &str, other_ticket: &str) -> Result<(), iroh_gossip_discovery::Error> {
+//! use std::time::Duration;
+//!
+//! use futures_util::StreamExt;
+//! use iroh_gossip_discovery::{Bootstrap, Event, GossipDiscoveryBuilder};
+//!
+//! let node = GossipDiscoveryBuilder::new("alice", "fleet")
+//!     .with_expiration_timeout(Duration::from_secs(60))
+//!     .bootstrap(vec![ticket.parse::<Bootstrap>()?])
+//!     .build()
+//!     .await?;
+//! let (sender, mut receiver) = node.swarm.clone().split();
+//! sender.add_peer(other_ticket.parse::<Bootstrap>()?).await?;
+//! while let Some(event) = receiver.next().await {
+//!     if let Event::PeerJoined(peer) = event {
+//!         println!("{} at {:?}", peer.profile.name, peer.addresses);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
