@@ -71,7 +71,7 @@ def test_the_demo_shows_every_step_in_plain_lines() -> None:
             rf"^ +\d+\.\d\d s  {name} runs as process \d+ with id ", done.stdout, re.MULTILINE
         )
         assert re.search(rf"^ +\d+\.\d\d s  {name} found ", done.stdout, re.MULTILINE)
-    assert re.search("^ +[0-9.]+ s  .* saw leaving dave", done.stdout, re.MULTILINE)
+    assert re.search("^ +[0-9.]+ s  .* heard goodbye from dave", done.stdout, re.MULTILINE)
     summary = re.findall(r"^ +(\d+\.\d{3}) s  (.*)$", done.stdout, re.MULTILINE)
     assert [what for _, what in summary] == [
         "five processes run",

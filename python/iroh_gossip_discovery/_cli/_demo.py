@@ -43,9 +43,11 @@ class _Stage:
         """Take note of what a node tells."""
         if self.present.get(node.name) is node and "peer" in message and "event" in message:
             known = ", ".join(sorted(peer["name"] for peer in node.book.values())) or "nobody"
-            verb = {"PeerJoined": "found", "PeerLeft": "saw leaving", "PeerLost": "lost"}.get(
-                message["event"], "heard from"
-            )
+            verb = {
+                "PeerJoined": "found",
+                "PeerLeft": "heard goodbye from",
+                "PeerLost": "lost",
+            }.get(message["event"], "heard from")
             self.say(f"{node.name} {verb} {message['peer']['name']} and knows {known}")
         self.changed.set()
         if self.live is not None:
