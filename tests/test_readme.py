@@ -1,16 +1,30 @@
-"""What README.md and docs/ show is true: code runs, output has its shape, links lead somewhere."""
+"""What README.md and docs/ show is true: code runs, output has its shape, links lead somewhere.
+
+Every Python block is run, in one of three ways. One that has every name that it uses is a whole
+program: it runs in a process of its own, where a warning is an error, and must come to an end with
+exit code 0. One that uses names of `stage` is a fragment: it runs with them at hand, among two
+nodes that know each other, and is stopped after a moment if it goes on. One that defines tests is
+run by pytest.
+"""
 
 import ast
+import asyncio
+import builtins
+import contextlib
+import inspect
 import os
 import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+import iroh_gossip_discovery as package
+from iroh_gossip_discovery import Config, GossipDiscovery
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,8 +59,77 @@ def ten_lines() -> str:
     return blocks("python")[0].text
 
 
-def is_script(block: Block) -> bool:
-    return "asyncio.run(main())" in block.text
+# How long, in seconds, a fragment that does not end by itself may go on: an iteration, a server.
+MOMENT = 1.0
+
+
+@contextlib.asynccontextmanager
+async def stage() -> AsyncIterator[dict[str, object]]:
+    """Give what a fragment may use: `discovery`, a running node that knows `peer`, and the like."""
+    config = Config.local()
+    other = GossipDiscovery(
+        "bob", "fleet", metadata={"role": "cache"}, protocols=["chat/1"], config=config
+    )
+    async with other:
+        bootstrap = [other.ticket]
+        discovery = GossipDiscovery("alice", "fleet", bootstrap=bootstrap, config=config)
+        async with discovery:
+            peers = await discovery.wait_for_peers(1, timeout=30)
+            await other.wait_for_peers(1, timeout=30)
+            yield {
+                **{name: getattr(package, name) for name in package.__all__},
+                "asyncio": asyncio,
+                "config": config,
+                "discovery": discovery,
+                "other": other,
+                "other_ticket": discovery.ticket,
+                "peer": peers[other.id],
+                "some_id": other.id,
+                "ticket": other.ticket,
+            }
+
+
+STAGE = {
+    *package.__all__,
+    *("asyncio", "config", "discovery", "other", "other_ticket", "peer", "some_id", "ticket"),
+}
+
+
+def missing_names(block: Block) -> set[str]:
+    """Return the names that a block uses and neither defines nor imports."""
+    tree = ast.parse(block.text)
+    used: set[str] = set()
+    bound = set(dir(builtins)) | {"__name__", "__file__"}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                used.add(name)
+            case ast.Name(id=name):
+                bound.add(name)
+            case ast.arg(arg=name) | ast.ExceptHandler(name=str(name)):
+                bound.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                bound.add(name)
+            case ast.ClassDef(name=name) | ast.MatchAs(name=str(name)):
+                bound.add(name)
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                bound |= {(alias.asname or alias.name).partition(".")[0] for alias in aliases}
+            case _:
+                pass
+    return used - bound
+
+
+def defines_tests(block: Block) -> bool:
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    body = ast.parse(block.text).body
+    return any(isinstance(n, functions) and n.name.startswith("test_") for n in body)
+
+
+# The README's first block takes its arguments from the command line and runs for ever: it has a
+# test of its own.
+PYTHON = blocks("python")[1:]
+PROGRAMS = [block for block in PYTHON if defines_tests(block) or not missing_names(block)]
+FRAGMENTS = [block for block in PYTHON if block not in PROGRAMS]
 
 
 def test_the_first_example_has_ten_lines_and_is_the_file_that_it_names() -> None:
@@ -58,17 +141,44 @@ def test_the_first_example_has_ten_lines_and_is_the_file_that_it_names() -> None
     assert ast.dump(ast.parse(ten_lines())) == ast.dump(ast.Module(without_docstring, []))
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=str)
-def test_python_blocks_compile(block: Block) -> None:
+@pytest.mark.parametrize("block", PROGRAMS, ids=str)
+def test_whole_programs_run(block: Block, tmp_path: Path) -> None:
+    script = tmp_path / "test_block.py"
+    script.write_text(block.text)
+    under_pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if defines_tests(block) else []
+    command = [sys.executable, "-X", "dev", "-W", "error", *under_pytest, str(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=90, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("block", FRAGMENTS, ids=str)
+async def test_fragments_run(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert missing_names(block) <= STAGE, "a fragment uses what `stage` has"
+    monkeypatch.chdir(tmp_path)
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    compile(block.text, str(block), "exec", flags=flags, dont_inherit=True)
+    code = compile(block.text, str(block), "exec", flags=flags, dont_inherit=True)
+    async with stage() as names:
+        assert names.keys() == STAGE
+        limit = asyncio.timeout(MOMENT)
+        try:
+            async with limit:
+                result = eval(code, names)  # noqa: S307  # the code is our own
+                if inspect.isawaitable(result):
+                    await result
+        except TimeoutError:
+            assert limit.expired(), "the fragment's own time ran out"
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("python") if is_script(b)], ids=str)
-def test_whole_programs_run(block: Block) -> None:
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", block.text]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_a_block_that_uses_an_unknown_name_is_no_whole_program() -> None:
+    def block(text: str) -> Block:
+        return Block(ROOT / "README.md", 1, "python", text)
+
+    assert missing_names(block("import a.b as c\nfor x in c: print(x, discovery)")) == {"discovery"}
+    assert missing_names(block("def f(y):\n try: y()\n except E as e: e")) == {"E"}
+    assert missing_names(block("match x:\n case A(b): b")) == {"x", "A"}
 
 
 def test_the_first_example_prints_what_the_readme_shows(tmp_path: Path) -> None:
