@@ -119,6 +119,20 @@ fn a_leave_is_known_to_all_at_once() {
 }
 
 #[test]
+fn a_leave_is_known_even_where_no_link_was_left() {
+    for seed in 0..20 {
+        let mut network = converged(seed, 2, &Config::default());
+        network.run_for(S);
+        network.break_a_connection();
+        network.run_for(Duration::ZERO);
+        network.command(1, InEvent::Leave);
+        expect(&mut network, seed, MS * 500, "to know the leave", |network| {
+            network.nodes[0].book.is_empty()
+        });
+    }
+}
+
+#[test]
 fn all_may_leave_at_the_same_time_without_waiting_for_each_other() {
     for seed in 0..20 {
         let mut network = converged(seed, 8, &Config::default());

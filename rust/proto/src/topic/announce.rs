@@ -19,6 +19,8 @@ use crate::{
 /// Shortest and longest delay before jumping above somebody else who announces with our key.
 pub(super) const JUMP_MIN: Duration = Duration::from_millis(10);
 const JUMP_MAX: Duration = Duration::from_mins(1);
+/// Members that are dialled to be told of a leave while nobody is linked.
+const LEAVE_DIALS: usize = 3;
 
 /// Heartbeats are rare and fewer as the swarm grows, so that their sum does not (design D7).
 fn heartbeat_interval(members: usize) -> Duration {
@@ -119,32 +121,45 @@ impl Topic {
         self.timers.set_by(Timer::Announce, at);
     }
 
-    /// Starts to leave: the signed leave goes to every linked peer and through the overlay.
+    /// Starts to leave: the signed leave goes to every linked peer and through the overlay. Who is
+    /// linked to nobody dials a few members to tell them.
     pub(crate) fn leave(&mut self, cx: &mut Context) {
         if self.leaving.is_some() {
             return;
         }
-        let signed = self.sign(self.profile.clone(), Status::Left, cx).and_then(Result::ok);
+        let record = self.sign(self.profile.clone(), Status::Left, cx).and_then(Result::ok);
+        self.timers.clear_all();
+        self.sync_wanted.clear();
         // Also who has our record and did not answer yet.
         let linked = self.linked.iter().filter(|peer| cx.links.current(peer).is_some()).copied();
-        let peers: BTreeSet<EndpointId> = linked.chain(cx.links.told_of(self.id)).collect();
-        self.timers.clear_all();
-        let Some(signed) = signed else {
-            self.leaving = Some(Leaving { sequence: None, waiting: BTreeSet::new() });
-            return self.finish_leave(cx);
-        };
-        for peer in &peers {
-            cx.links.send(peer, self.id, TopicFrame::Leave(signed.bytes().clone()), cx.now);
+        let mut told: BTreeSet<EndpointId> = linked.chain(cx.links.told_of(self.id)).collect();
+        if let Some(signed) = &record {
+            for peer in &told {
+                cx.links.send(peer, self.id, TopicFrame::Leave(signed.bytes().clone()), cx.now);
+            }
+            self.overlay.broadcast(encode_content([signed.bytes()]), cx.now);
+            self.drive_overlay(cx);
+            if told.is_empty() {
+                told.extend(self.dial_members(LEAVE_DIALS, cx));
+            }
+        } else {
+            told.clear();
         }
-        self.overlay.broadcast(encode_content([signed.bytes()]), cx.now);
-        self.drive_overlay(cx);
-        let sequence = Some(signed.record().sequence);
-        let nobody = peers.is_empty();
-        self.leaving = Some(Leaving { sequence, waiting: peers });
+        let nobody = told.is_empty();
+        self.leaving = Some(Leaving { record, waiting: told.clone(), told });
         if nobody {
             self.finish_leave(cx);
         } else {
             self.timers.set(Timer::Leave, cx.now + self.config.leave_timeout);
+        }
+    }
+
+    /// A link is up that was dialled to tell a member of the leave.
+    pub(super) fn tell_leave(&mut self, peer: EndpointId, cx: &mut Context) {
+        if let Some(Leaving { record: Some(signed), waiting, .. }) = &self.leaving
+            && waiting.contains(&peer)
+        {
+            cx.links.send(&peer, self.id, TopicFrame::Leave(signed.bytes().clone()), cx.now);
         }
     }
 
@@ -156,7 +171,8 @@ impl Topic {
         cx: &mut Context,
     ) {
         let Some(leaving) = &mut self.leaving else { return };
-        if sequence.is_none() || sequence == leaving.sequence {
+        let ours = leaving.record.as_ref().map(|signed| signed.record().sequence);
+        if sequence.is_none() || sequence == ours {
             leaving.waiting.remove(&peer);
             if leaving.waiting.is_empty() {
                 self.finish_leave(cx);

@@ -177,6 +177,17 @@ impl Topic {
         }
     }
 
+    /// Dials up to `count` random members; those that are being dialled now.
+    pub(super) fn dial_members(&mut self, count: usize, cx: &mut Context) -> Vec<EndpointId> {
+        let mut members = self.random_members(count, &BTreeSet::new(), cx);
+        members.retain(|peer| {
+            let trusted = self.bootstrap.contains_key(peer);
+            let addresses = self.addresses(peer).unwrap_or_default();
+            cx.links.ask(*peer, &addresses, trusted, cx.now) == Asked::Dialling
+        });
+        members
+    }
+
     pub(super) fn start_sync(&mut self, peer: EndpointId, cx: &mut Context) {
         if self.sessions.contains_key(&(peer, true)) {
             return;

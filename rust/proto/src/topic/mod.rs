@@ -53,7 +53,11 @@ enum Reach {
 
 #[derive(Debug)]
 struct Leaving {
-    sequence: Option<u64>,
+    /// The signed leave; `None` where no sequence number was free for it.
+    record: Option<SignedRecord>,
+    /// Who was told, or is being dialled to be told.
+    told: BTreeSet<EndpointId>,
+    /// Whose acknowledgement is waited for.
     waiting: BTreeSet<EndpointId>,
 }
 
@@ -220,7 +224,8 @@ impl Topic {
     }
 
     pub(crate) fn into_peers(self) -> BTreeSet<EndpointId> {
-        self.linked
+        let told = self.leaving.map(|leaving| leaving.told).unwrap_or_default();
+        self.linked.into_iter().chain(told).collect()
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -230,6 +235,7 @@ impl Topic {
     /// There is a usable link to a peer.
     pub(crate) fn link_up(&mut self, peer: EndpointId, cx: &mut Context) {
         self.avoid.remove(&peer);
+        self.tell_leave(peer, cx);
         if self.sync_wanted.remove(&peer) {
             self.start_sync(peer, cx);
         }
@@ -281,6 +287,7 @@ impl Topic {
         // The overlay is not told: HyParView's own timer tries the next member.
         self.overlay_waiting.remove(&peer);
         self.avoid(peer, cx.now);
+        self.leave_acknowledged(peer, None, cx);
     }
 
     /// A peer opened this topic on a link.
