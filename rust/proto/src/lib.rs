@@ -7,6 +7,7 @@
 mod book;
 mod cbor;
 mod config;
+mod cose;
 mod error;
 mod event;
 mod id;

@@ -8,12 +8,13 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::SigningKey;
 use iroh_base::{RelayUrl, TransportAddr};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::{
     cbor::Value,
+    cose,
     error::Error,
     id::{EndpointId, TopicId},
 };
@@ -38,9 +39,6 @@ pub const MAX_SEQUENCE: u64 = 1 << 62;
 pub const EXPIRATION_SECONDS: std::ops::RangeInclusive<u32> = 1..=30 * 86_400;
 
 const KIND_NODE: &str = "iroh-gossip-discovery/node/1";
-const COSE_ALG: i64 = 1;
-const COSE_KID: i64 = 4;
-const COSE_EDDSA: i64 = -8;
 
 mod key {
     pub(super) const SEQUENCE: i64 = 0;
@@ -170,23 +168,14 @@ impl SignedRecord {
     pub fn sign(key: &SigningKey, topic: &TopicId, record: NodeRecord) -> Result<Self, Error> {
         debug_assert_eq!(record.id.as_bytes(), key.verifying_key().as_bytes());
         record.validate()?;
-        let protected = protected_header(&record.id);
-        let payload = encode_payload(&record);
-        let signature = key.sign(&to_be_signed(&protected, topic, &payload));
-        let bytes = Value::array([
-            Value::bytes(&protected),
-            Value::map([]),
-            Value::bytes(&payload),
-            Value::bytes(&signature.to_bytes()),
-        ])
-        .encode();
+        let bytes = cose::sign(key, KIND_NODE, topic, &encode_payload(&record));
         if bytes.len() > MAX_RECORD {
             return Err(Error::Invalid {
                 field: "record",
                 reason: format!("is {} bytes, the limit is {MAX_RECORD}", bytes.len()),
             });
         }
-        Ok(Self { bytes: bytes.into(), record: record.into() })
+        Ok(Self { bytes, record: record.into() })
     }
 
     /// Verifies and decodes a record: the signature first, strictly (no malleable signatures, no
@@ -214,60 +203,20 @@ impl SignedRecord {
 /// A record whose signature has not been looked at: only the id that it claims is known.
 #[derive(Debug)]
 pub(crate) struct Envelope {
-    bytes: Bytes,
+    signed: cose::Envelope,
     pub(crate) claimed: EndpointId,
-    protected: Vec<u8>,
-    payload: Vec<u8>,
-    signature: [u8; 64],
 }
 
 impl Envelope {
     pub(crate) fn open(bytes: &Bytes) -> Result<Self, Error> {
-        const WHAT: &str = "record";
-        if bytes.len() > MAX_RECORD {
-            return Err(Error::malformed(
-                WHAT,
-                format!("{} bytes, the limit is {MAX_RECORD}", bytes.len()),
-            ));
-        }
-        let mut fields = Value::decode(WHAT, bytes)?.into_array(WHAT)?;
-        let protected = fields.take()?.into_bytes("protected header")?;
-        if !fields.take()?.into_map("unprotected header")?.is_empty() {
-            return Err(Error::malformed(WHAT, "an unprotected header"));
-        }
-        let payload = fields.take()?.into_bytes("payload")?;
-        let signature = fields.take()?.into_fixed("signature")?;
-        if fields.list(0).is_err() {
-            return Err(Error::malformed(WHAT, "more than four items"));
-        }
-        let mut kid = None;
-        let mut algorithm = None;
-        for (key, value) in
-            Value::decode("protected header", &protected)?.into_map("protected header")?
-        {
-            match key.as_int() {
-                Some(k) if k == i128::from(COSE_ALG) => algorithm = value.as_int(),
-                Some(k) if k == i128::from(COSE_KID) => {
-                    kid = Some(EndpointId::from_bytes(value.into_fixed("kid")?));
-                }
-                // RFC 9052 §3.1: what a verifier does not know must not be needed; "crit" is one.
-                _ => return Err(Error::malformed("protected header", "an unknown parameter")),
-            }
-        }
-        if algorithm != Some(i128::from(COSE_EDDSA)) {
-            return Err(Error::malformed("protected header", "not EdDSA"));
-        }
-        let claimed = kid.ok_or_else(|| Error::malformed("protected header", "no kid"))?;
-        Ok(Self { bytes: bytes.clone(), claimed, protected, payload, signature })
+        let signed = cose::Envelope::open("record", MAX_RECORD, bytes)?;
+        Ok(Self { claimed: signed.claimed, signed })
     }
 
     pub(crate) fn verify(self, topic: &TopicId) -> Result<SignedRecord, Error> {
-        let key = VerifyingKey::from_bytes(self.claimed.as_bytes()).map_err(|_| Error::Forged)?;
-        let signature = Signature::from_bytes(&self.signature);
-        key.verify_strict(&to_be_signed(&self.protected, topic, &self.payload), &signature)
-            .map_err(|_| Error::Forged)?;
-        let record = decode_payload(self.claimed, &self.payload)?;
-        Ok(SignedRecord { bytes: self.bytes, record: record.into() })
+        let payload = self.signed.verify(KIND_NODE, topic)?;
+        let record = decode_payload(self.claimed, payload)?;
+        Ok(SignedRecord { bytes: self.signed.bytes, record: record.into() })
     }
 }
 
@@ -348,27 +297,6 @@ pub fn choose_addresses(addresses: &[TransportAddr]) -> (Vec<TransportAddr>, usi
         ranked.iter().take(MAX_ADDRESSES).map(|(_, address)| (*address).clone()).collect();
     let left_out = addresses.len() - chosen.len();
     (chosen, left_out)
-}
-
-fn protected_header(id: &EndpointId) -> Vec<u8> {
-    Value::map([
-        (Value::int(COSE_ALG), Value::int(COSE_EDDSA)),
-        (Value::int(COSE_KID), Value::bytes(id.as_bytes())),
-    ])
-    .encode()
-}
-
-/// The `Sig_structure` of RFC 9052 §4.4.
-fn to_be_signed(protected: &[u8], topic: &TopicId, payload: &[u8]) -> Vec<u8> {
-    let mut external = KIND_NODE.as_bytes().to_vec();
-    external.extend_from_slice(topic.as_bytes());
-    Value::array([
-        Value::text("Signature1"),
-        Value::bytes(protected),
-        Value::bytes(&external),
-        Value::bytes(payload),
-    ])
-    .encode()
 }
 
 fn encode_metadata(metadata: &BTreeMap<String, String>) -> Value {

@@ -1,0 +1,107 @@
+//! What a member signs: a `COSE_Sign1` (RFC 9052) in deterministic CBOR, bound to a topic and a kind.
+//!
+//! Protected header `{1: -8 (EdDSA), 4: kid}`, where the kid is the endpoint id, which is the Ed25519
+//! public key; external data: the kind, as in `"iroh-gossip-discovery/node/1"`, ‖ the topic id.
+
+use bytes::Bytes;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+
+use crate::{
+    cbor::Value,
+    error::Error,
+    id::{EndpointId, TopicId},
+};
+
+const ALG: i64 = 1;
+const KID: i64 = 4;
+const EDDSA: i64 = -8;
+
+/// Signs a payload as something of this kind, for this topic.
+pub(crate) fn sign(key: &SigningKey, kind: &str, topic: &TopicId, payload: &[u8]) -> Bytes {
+    let protected = Value::map([
+        (Value::int(ALG), Value::int(EDDSA)),
+        (Value::int(KID), Value::bytes(key.verifying_key().as_bytes())),
+    ])
+    .encode();
+    let signature = key.sign(&to_be_signed(&protected, kind, topic, payload));
+    Value::array([
+        Value::bytes(&protected),
+        Value::map([]),
+        Value::bytes(payload),
+        Value::bytes(&signature.to_bytes()),
+    ])
+    .encode()
+    .into()
+}
+
+/// Something signed whose signature has not been looked at: only the id that it claims is known.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    pub(crate) bytes: Bytes,
+    pub(crate) claimed: EndpointId,
+    protected: Vec<u8>,
+    payload: Vec<u8>,
+    signature: [u8; 64],
+}
+
+impl Envelope {
+    /// Takes the bytes of `what` apart, of which there are at most `limit`.
+    pub(crate) fn open(what: &'static str, limit: usize, bytes: &Bytes) -> Result<Self, Error> {
+        if bytes.len() > limit {
+            let reason = format!("{} bytes, the limit is {limit}", bytes.len());
+            return Err(Error::malformed(what, reason));
+        }
+        let mut fields = Value::decode(what, bytes)?.into_array(what)?;
+        let protected = fields.take()?.into_bytes("protected header")?;
+        if !fields.take()?.into_map("unprotected header")?.is_empty() {
+            return Err(Error::malformed(what, "an unprotected header"));
+        }
+        let payload = fields.take()?.into_bytes("payload")?;
+        let signature = fields.take()?.into_fixed("signature")?;
+        if fields.list(0).is_err() {
+            return Err(Error::malformed(what, "more than four items"));
+        }
+        let mut kid = None;
+        let mut algorithm = None;
+        for (key, value) in
+            Value::decode("protected header", &protected)?.into_map("protected header")?
+        {
+            match key.as_int() {
+                Some(k) if k == i128::from(ALG) => algorithm = value.as_int(),
+                Some(k) if k == i128::from(KID) => {
+                    kid = Some(EndpointId::from_bytes(value.into_fixed("kid")?));
+                }
+                // RFC 9052 §3.1: what a verifier does not know must not be needed; "crit" is one.
+                _ => return Err(Error::malformed("protected header", "an unknown parameter")),
+            }
+        }
+        if algorithm != Some(i128::from(EDDSA)) {
+            return Err(Error::malformed("protected header", "not EdDSA"));
+        }
+        let claimed = kid.ok_or_else(|| Error::malformed("protected header", "no kid"))?;
+        Ok(Self { bytes: bytes.clone(), claimed, protected, payload, signature })
+    }
+
+    /// Verifies the signature, strictly (no malleable signatures, no small-order keys); only then
+    /// there is a payload.
+    pub(crate) fn verify(&self, kind: &str, topic: &TopicId) -> Result<&[u8], Error> {
+        let key = VerifyingKey::from_bytes(self.claimed.as_bytes()).map_err(|_| Error::Forged)?;
+        let signature = Signature::from_bytes(&self.signature);
+        let signed = to_be_signed(&self.protected, kind, topic, &self.payload);
+        key.verify_strict(&signed, &signature).map_err(|_| Error::Forged)?;
+        Ok(&self.payload)
+    }
+}
+
+/// The `Sig_structure` of RFC 9052 §4.4.
+fn to_be_signed(protected: &[u8], kind: &str, topic: &TopicId, payload: &[u8]) -> Vec<u8> {
+    let mut external = kind.as_bytes().to_vec();
+    external.extend_from_slice(topic.as_bytes());
+    Value::array([
+        Value::text("Signature1"),
+        Value::bytes(protected),
+        Value::bytes(&external),
+        Value::bytes(payload),
+    ])
+    .encode()
+}
