@@ -108,6 +108,11 @@ impl Book {
         self.live.len() - usize::from(self.live.contains_key(&self.me))
     }
 
+    /// Tombstones.
+    pub(crate) fn gone(&self) -> usize {
+        self.gone.len()
+    }
+
     pub(crate) fn get(&self, id: &EndpointId) -> Option<&Live> {
         self.live.get(id)
     }

@@ -14,6 +14,7 @@ mod id;
 mod links;
 mod overlay;
 mod record;
+mod record_cache;
 #[doc(hidden)]
 pub mod samples;
 mod state;
@@ -36,5 +37,9 @@ pub use record::{
     MAX_RECORD, MAX_RELAY_URL, MAX_SEQUENCE, NodeRecord, Profile, SignedRecord, Status,
     choose_addresses,
 };
+#[doc(hidden)]
+pub use record_cache::RecordCache;
 pub use state::{Identity, State};
+#[doc(hidden)]
+pub use topic::Inspect;
 pub use wire::{MAX_FRAME, VERSIONS};

@@ -118,6 +118,16 @@ impl Links {
         self.news.pop_front()
     }
 
+    /// What could grow, for a simulation to look at.
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 4] {
+        [
+            ("links", self.open.len()),
+            ("dials", self.dialling.len()),
+            ("authenticated", self.authenticated.len()),
+            ("strangers", self.strangers.len()),
+        ]
+    }
+
     pub(crate) fn is_quiet(&self) -> bool {
         self.news.is_empty()
     }

@@ -193,6 +193,12 @@ impl SignedRecord {
         &self.bytes
     }
 
+    /// The same record in another copy of the same bytes.
+    pub(crate) fn with_bytes(&self, bytes: Bytes) -> Self {
+        debug_assert_eq!(bytes, self.bytes);
+        Self { bytes, record: self.record.clone() }
+    }
+
     /// The decoded content.
     #[must_use]
     pub fn record(&self) -> &std::sync::Arc<NodeRecord> {

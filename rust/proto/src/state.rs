@@ -1,7 +1,8 @@
 //! The endpoint's state: identity, links and topics; hands each event to whom it concerns.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use iroh_base::TransportAddr;
 use rand::{SeedableRng, rngs::ChaCha12Rng};
@@ -12,8 +13,9 @@ use crate::{
     event::{CloseCode, InEvent, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
     links::{Links, News},
-    record::{MAX_SEQUENCE, choose_addresses},
-    topic::Topic,
+    record::{Envelope, MAX_SEQUENCE, SignedRecord, choose_addresses},
+    record_cache::{Opened, RecordCache},
+    topic::{Inspect, Topic},
     wire::TopicFrame,
 };
 
@@ -50,9 +52,32 @@ pub(crate) struct Context {
     pub(crate) links: Links,
     pub(crate) rng: ChaCha12Rng,
     pub(crate) now: Instant,
+    records: Option<Arc<RecordCache>>,
 }
 
 impl Context {
+    /// Opens a record: its owner is claimed, not proven.
+    pub(crate) fn open_record(&self, topic: &TopicId, bytes: &Bytes) -> Result<Opened, Error> {
+        match &self.records {
+            Some(cache) => cache.open(topic, bytes),
+            None => Envelope::open(bytes).map(Opened::Unverified),
+        }
+    }
+
+    /// Verifies an opened record.
+    pub(crate) fn verify_record(
+        &self,
+        topic: &TopicId,
+        opened: Opened,
+    ) -> Result<SignedRecord, Error> {
+        let envelope = match opened {
+            Opened::Verified(signed) => return Ok(signed),
+            Opened::Unverified(envelope) => envelope,
+        };
+        let signed = envelope.verify(topic)?;
+        Ok(self.records.as_ref().map(|cache| cache.keep(topic, &signed)).unwrap_or(signed))
+    }
+
     /// The next sequence number, if it is persisted as used.
     pub(crate) fn next_sequence(&mut self) -> Option<u64> {
         let next = self.identity.sequence;
@@ -94,8 +119,24 @@ impl State {
             addresses: Vec::new(),
             rng: ChaCha12Rng::from_seed(seed),
             now,
+            records: None,
         };
         Self { context, topics: BTreeMap::new() }
+    }
+
+    /// Shares verified records with other states, in a simulation.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_record_cache(mut self, cache: Arc<RecordCache>) -> Self {
+        self.context.records = Some(cache);
+        self
+    }
+
+    /// What a simulation checks in a topic.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn inspect(&self, topic: &TopicId) -> Option<Inspect> {
+        Some(self.topics.get(topic)?.inspect(self.context.links.sizes()))
     }
 
     /// This endpoint's id.

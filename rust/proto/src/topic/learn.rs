@@ -11,7 +11,6 @@ use crate::{
     error::Error,
     event::{CloseCode, TopicEvent},
     id::EndpointId,
-    record::Envelope,
     state::Context,
     timers::{Timer, jitter},
     wire::{MAX_CONTENT, MAX_RECORDS, TopicFrame, encode_content},
@@ -59,12 +58,12 @@ impl Topic {
         from: EndpointId,
         cx: &mut Context,
     ) -> Result<(EndpointId, Applied), Error> {
-        let envelope = Envelope::open(bytes)?;
-        let id = envelope.claimed;
+        let opened = cx.open_record(&self.id, bytes)?;
+        let id = opened.claimed();
         if self.is_own(bytes) || self.book.holds(&id, bytes) {
             return Ok((id, Applied::Same));
         }
-        let signed = envelope.verify(&self.id)?;
+        let signed = cx.verify_record(&self.id, opened)?;
         let record = Arc::clone(signed.record());
         if id == self.me {
             let own = self.own.as_ref().map_or(0, |own| own.record().sequence);

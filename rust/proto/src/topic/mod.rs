@@ -6,8 +6,11 @@
 
 mod announce;
 mod contact;
+mod inspect;
 mod learn;
 mod overlay;
+
+pub use inspect::Inspect;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -157,7 +157,7 @@ impl Topic {
                 None
             }
             OverlayFrame::ForwardJoin { ttl, record } => {
-                let about = crate::record::Envelope::open(&record).ok()?.claimed;
+                let about = cx.open_record(&self.id, &record).ok()?.claimed();
                 let record = self.introduced(about, &record, peer, cx)?;
                 (about != self.me).then_some((about, OverlayFrame::ForwardJoin { ttl, record }))
             }

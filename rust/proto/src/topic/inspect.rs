@@ -1,0 +1,42 @@
+//! What a simulation looks at: the book as the protocol holds it, and the size of all that could grow.
+
+use super::Topic;
+use crate::id::EndpointId;
+
+/// One topic of one endpoint, from inside.
+#[doc(hidden)]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Inspect {
+    /// Others that are there for the application, with their sequence numbers: what replaying the
+    /// events gives.
+    pub live: Vec<(EndpointId, u64)>,
+    /// The most that [`Inspect::live`] may hold, and tombstones as well.
+    pub capacity: usize,
+    /// Sizes of collections, by name.
+    pub sizes: Vec<(&'static str, usize)>,
+}
+
+impl Topic {
+    pub(crate) fn inspect(&self, links: [(&'static str, usize); 4]) -> Inspect {
+        let live = self.book.others().filter_map(|id| Some((id, self.book.sequence(&id)?)));
+        let mut sizes = vec![
+            ("tombstones", self.book.gone()),
+            ("neighbours", self.overlay.neighbours().len()),
+            ("linked", self.linked.len()),
+            ("frames waiting for a dial", self.overlay_waiting.values().map(Vec::len).sum()),
+            ("overlay budgets", self.overlay_budgets.len()),
+            ("avoided", self.avoid.len()),
+            ("found", self.found.len()),
+            ("syncs wanted", self.sync_wanted.len()),
+            ("sessions", self.sessions.len()),
+            ("newcomers", self.newcomers.len()),
+            ("helpers", self.helpers.len()),
+            ("flood", self.flood.len()),
+            ("push", self.push.len()),
+            ("relay", self.relay.len()),
+        ];
+        sizes.extend(links);
+        Inspect { live: live.collect(), capacity: self.config.capacity, sizes }
+    }
+}
