@@ -239,3 +239,9 @@ def check_config(config: _ConfigLike) -> None:
 
 def check_profile(name: str, metadata: Mapping[str, str], protocols: Iterable[str | bytes]) -> None:
     """Check what a node would say of itself."""
+
+def start_logs() -> bool:
+    """Begin to log to Python, unless logs are received already; whether it does from now on."""
+
+def logs_dropped() -> int:
+    """Count the lines of the log that were dropped in this process, as the queue was full."""

@@ -12,7 +12,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{error, fork, gate};
+use crate::{error, fork, gate, logs};
 
 type Job = Box<dyn FnOnce(Python<'_>) + Send>;
 
@@ -41,6 +41,7 @@ impl Bridge {
     }
 
     fn start(py: Python<'_>) -> PyResult<Self> {
+        logs::start_logs(py)?;
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS));
         let runtime = Builder::new_multi_thread()
             .worker_threads(workers)
@@ -54,6 +55,7 @@ impl Bridge {
         let shut = PyCFunction::new_closure(py, None, None, |args, _| {
             // In a forked child the lock may be held by a thread that exists no more.
             if !fork::is_child() {
+                args.py().detach(logs::flush);
                 gate::shut(args.py());
             }
         })?;

@@ -1,7 +1,8 @@
 //! The extension module `iroh_gossip_discovery._core`: extract, call, convert; no policy.
 //!
 //! Everything that a Python user sees is in the package around it. Two rules hold here: Rust enters
-//! Python only through [`gate`], and only from the one thread that [`bridge`] runs.
+//! Python only through [`gate`], and only from the one thread that [`bridge`] runs, or with lines of
+//! the log from the one that [`logs`] runs.
 
 mod bootstrap;
 mod bridge;
@@ -11,6 +12,7 @@ mod event;
 mod extract;
 mod fork;
 mod gate;
+mod logs;
 mod node;
 mod peer;
 mod settings;
@@ -28,6 +30,7 @@ mod _core {
         config::{check_config, preset},
         error::DiscoveryError,
         event::{EventsLost, Isolated, PeerJoined, PeerLeft, PeerLost, PeerUpdated, Reconnected},
+        logs::{logs_dropped, start_logs},
         node::Node,
         peer::Peer,
         settings::{Settings, check_profile},

@@ -6,7 +6,9 @@ use iroh::SecretKey;
 use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder, Profile, Topic, TopicId};
 use pyo3::{prelude::*, types::PyBytes};
 
-use crate::{bootstrap::Bootstrap, bridge::Bridge, config, error::raise, extract, node::Node};
+use crate::{
+    bootstrap::Bootstrap, bridge::Bridge, config, error::raise, extract, logs, node::Node,
+};
 
 /// What a node is started with.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
@@ -77,6 +79,7 @@ impl Settings {
         if let Some(path) = &self.state_dir {
             builder = builder.state_dir(path);
         }
+        logs::look(py);
         Bridge::get(py)?.future(py, async move { builder.build().await.map(Node::new) })
     }
 }

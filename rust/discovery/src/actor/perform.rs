@@ -7,7 +7,7 @@ use iroh::{
     endpoint::{Connection, VarInt},
 };
 use tokio::time::{Instant, timeout};
-use tracing::{debug, error};
+use tracing::{Instrument, debug, error};
 
 use super::{Actor, Input, MAX_DIALS, MAX_LINKS, MAX_LINKS_PER_PEER, RETRY};
 use crate::{
@@ -43,7 +43,7 @@ impl Actor {
         self.counters.link_opened(id, connection.clone());
         let (link, task) = Link::new(id, connection, self.inputs.clone(), self.cut_links.clone());
         self.links.insert(id, link);
-        self.tasks.spawn(task);
+        self.tasks.spawn(task.in_current_span());
         debug!(link = id.0, peer = %peer.fmt_short(), dialled, "link opened");
         self.handle_own(InEvent::LinkOpened { link: id, peer, dialled });
     }
@@ -137,7 +137,7 @@ impl Actor {
         );
         let inputs = self.inputs.clone();
         let stop = self.stop_dials.clone();
-        self.tasks.spawn(async move {
+        let dialling = async move {
             let dialled = match stop.run_until_cancelled(timeout(limit, dial)).await {
                 Some(Ok(dialled)) => dialled,
                 Some(Err(_)) => Err("timed out".to_owned()),
@@ -148,7 +148,8 @@ impl Actor {
                 .ok();
             // The receiver is gone only when the actor is; the connection closes with the drop.
             let _ = inputs.send(Input::Dialled(peer, connection)).await;
-        });
+        };
+        self.tasks.spawn(dialling.in_current_span());
     }
 
     fn reserve(&mut self, end: u64) {
@@ -157,7 +158,7 @@ impl Actor {
             return;
         };
         let inputs = self.inputs.clone();
-        self.tasks.spawn(async move {
+        let reserving = async move {
             loop {
                 let store = store.clone();
                 match blocking(move || store.reserve(end)).await {
@@ -169,7 +170,8 @@ impl Actor {
                 }
             }
             let _ = inputs.send(Input::Reserved(end)).await;
-        });
+        };
+        self.tasks.spawn(reserving.in_current_span());
     }
 
     fn topic_event(&mut self, topic: TopicId, event: TopicEvent) {

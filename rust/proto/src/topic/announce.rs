@@ -90,7 +90,12 @@ impl Topic {
         self.own = Some(signed);
         let third = record.expiration / 3;
         self.timers.set(Timer::Announce, cx.now + jitter(&mut cx.rng, third, 0.7..1.0));
-        tracing::debug!(topic = %self.id.fmt_short(), sequence = record.sequence, "announced");
+        let (topic, sequence) = (self.id.fmt_short(), record.sequence);
+        if applied == Applied::Refreshed {
+            tracing::trace!(%topic, sequence, "heartbeat");
+        } else {
+            tracing::debug!(%topic, sequence, "announced");
+        }
         cx.emit(self.id, TopicEvent::Announced(record));
         self.tell(self.me, Duration::ZERO, true, cx);
         self.drive_overlay(cx);

@@ -1,0 +1,72 @@
+"""What the extension logs, told to `logging`; called from the extension's own thread."""
+
+import logging
+
+ROOT = "iroh_gossip_discovery"
+PREFIX = "igd_"
+"""Before the name of each field in `extra`, so that none collides with a record's own."""
+
+TRACE = 5
+"""Below `logging.DEBUG`: each frame, each heartbeat."""
+
+_LEVELS = (TRACE, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+_NOTHING = 255
+
+# By their numbers in the extension.
+LOGGERS = tuple(logging.getLogger(f"{ROOT}.{name}") for name in ("driver", "proto", "iroh"))
+
+# Whoever sets up no logging hears nothing, not even on stderr: this is a library.
+logging.getLogger(ROOT).addHandler(logging.NullHandler())
+# The layers below write pages at a level at which this library writes lines.
+if LOGGERS[2].level == logging.NOTSET:
+    LOGGERS[2].setLevel(logging.WARNING)
+
+Value = bool | int | float | str
+
+
+def thresholds() -> list[int]:
+    """Return, for each logger, the lowest level that it wants; above all levels for none."""
+    return [
+        next((level for level in _LEVELS if logger.isEnabledFor(level)), _NOTHING)
+        for logger in LOGGERS
+    ]
+
+
+def deliver(  # noqa: PLR0913, PLR0917  # as the extension knows them
+    source: int,
+    level: int,
+    created: float,
+    place: tuple[str, str | None, int | None],
+    message: str,
+    fields: dict[str, Value],
+) -> None:
+    """Give a line to its logger, as a record of the moment at which it was said."""
+    logger = LOGGERS[source]
+    if not logger.isEnabledFor(level):
+        return
+    target, file, line = place
+    extra: dict[str, object] = {
+        PREFIX + "".join(c if c.isalnum() else "_" for c in name): value
+        for name, value in fields.items()
+    }
+    extra[f"{PREFIX}target"] = target
+    if fields:
+        pairs = ", ".join(f"{name}={value}" for name, value in fields.items())
+        message = f"{message} ({pairs})" if message else pairs
+    record = logger.makeRecord(
+        logger.name, level, file or "(unknown file)", line or 0, message, (), None, target, extra
+    )
+    record.relativeCreated += (created - record.created) * 1000
+    record.created = created
+    record.msecs = float(int((created - int(created)) * 1000))
+    record.threadName = "iroh-gossip-discovery"
+    logger.handle(record)
+
+
+def report_dropped(count: int) -> None:
+    """Say that so many lines never came."""
+    logging.getLogger(ROOT).warning(
+        "%d log records were dropped: handlers are slower than what is logged",
+        count,
+        extra={f"{PREFIX}count": count},
+    )

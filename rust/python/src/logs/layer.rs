@@ -1,0 +1,90 @@
+//! The subscriber's layer: what is wanted, and putting it into the queue.
+
+use std::{
+    sync::atomic::{AtomicU8, Ordering},
+    time::SystemTime,
+};
+
+use tracing::{
+    Event, Metadata, Subscriber, callsite,
+    level_filters::LevelFilter,
+    span::{Attributes, Id},
+    subscriber::Interest,
+};
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
+
+use super::{
+    line::{self, Line, SOURCES, Said},
+    put,
+};
+
+/// For each logger the lowest level that it wants, as Python numbers them.
+static THRESHOLDS: [AtomicU8; SOURCES] = [const { AtomicU8::new(u8::MAX) }; SOURCES];
+
+/// Sets what is wanted, and has every place that logs look anew if that is a change.
+pub(super) fn set_thresholds(thresholds: [u8; SOURCES]) {
+    let mut changed = false;
+    for (threshold, wanted) in THRESHOLDS.iter().zip(thresholds) {
+        changed |= threshold.swap(wanted, Ordering::Relaxed) != wanted;
+    }
+    if changed {
+        callsite::rebuild_interest_cache();
+    }
+}
+
+/// Puts what Python wants to hear into the queue.
+pub(super) struct PythonLayer;
+
+fn is_wanted(metadata: &Metadata<'_>) -> bool {
+    let source = line::source(metadata.target());
+    if metadata.is_span() {
+        // Ours say which node speaks: they must be there already when a level is lowered.
+        return source < SOURCES - 1;
+    }
+    line::level(*metadata.level()) >= THRESHOLDS[source].load(Ordering::Relaxed)
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for PythonLayer {
+    // What is not wanted costs a look at one flag: the answer is kept at the place that logs.
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if is_wanted(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        is_wanted(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        let lowest = THRESHOLDS.iter().map(|threshold| threshold.load(Ordering::Relaxed)).min();
+        Some(match lowest {
+            Some(..=5) => LevelFilter::TRACE,
+            Some(..=10) => LevelFilter::DEBUG,
+            // Not less: our spans are of this level.
+            _ => LevelFilter::INFO,
+        })
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            let mut said = Said::default();
+            attributes.record(&mut said);
+            span.extensions_mut().insert(said);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut said = Said::default();
+        event.record(&mut said);
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(outer) = span.extensions().get::<Said>() {
+                let new = |name: &str, said: &Said| said.fields.iter().all(|(n, _)| *n != name);
+                for (name, value) in &outer.fields {
+                    if new(name, &said) {
+                        said.fields.push((name, value.clone()));
+                    }
+                }
+            }
+        }
+        put(Line { metadata: event.metadata(), at: SystemTime::now(), said });
+    }
+}
