@@ -33,12 +33,15 @@ from iroh_gossip_discovery._discovery import GossipDiscovery
 from iroh_gossip_discovery._errors import (
     BindError,
     ConfigurationError,
+    NobodyError,
     NotRunningError,
     PeersTimeoutError,
     StateDirError,
 )
 from iroh_gossip_discovery._events import Event, LostReason
+from iroh_gossip_discovery._ownership import OwnershipChange, OwnershipStream
 from iroh_gossip_discovery._streams import EventStream, PeerStream
+from iroh_gossip_discovery._views import View
 
 __all__ = [
     "BindError",
@@ -59,7 +62,10 @@ __all__ = [
     "Isolated",
     "Lookup",
     "LostReason",
+    "NobodyError",
     "NotRunningError",
+    "OwnershipChange",
+    "OwnershipStream",
     "Peer",
     "PeerJoined",
     "PeerLeft",
@@ -70,5 +76,6 @@ __all__ = [
     "Reconnected",
     "Registration",
     "StateDirError",
+    "View",
     "__version__",
 ]

@@ -187,6 +187,18 @@ class Bootstrap:
     def __new__(cls, field: str, source: str | Peer, settings: Settings) -> Bootstrap: ...
 
 @final
+class Selection:
+    """Conditions on nodes that all have to hold; without any, every node of the book."""
+
+    def __new__(cls, *, with_self: bool = False) -> Selection: ...
+    def named(self, name: str) -> Selection:
+        """Nodes of this name, too."""
+    def where_(self, key: str, value: str | None) -> Selection:
+        """Nodes whose metadata has this value under this key, too; `None`: that lack the key."""
+    def serving(self, protocol: str | bytes) -> Selection:
+        """Nodes that announce this protocol, too."""
+
+@final
 class Node:
     """A running node: an endpoint, joined to one topic."""
 
@@ -204,6 +216,16 @@ class Node:
         """The peer of this id, if it is in the book."""
     def peers(self) -> dict[str, Peer]:
         """The other peers in the book, by id."""
+    def count(self, selection: Selection) -> int:
+        """How many nodes are in a selection."""
+    def find(self, selection: Selection, id: str) -> Peer | None:
+        """The node of this id, if it is in the selection."""
+    def select(self, selection: Selection) -> dict[str, Peer]:
+        """The nodes in a selection, by id and in its order."""
+    def owners(self, selection: Selection, key: bytes, n: int) -> list[Peer]:
+        """The first `n` owners of a key among a selection."""
+    def owner_of_each(self, selection: Selection, keys: list[bytes]) -> list[Peer | None]:
+        """The owner of each key among a selection."""
     def metrics(self) -> dict[str, int]:
         """What the node counts, by name."""
     def subscribe(self) -> tuple[list[Peer], Subscription]:
@@ -230,6 +252,12 @@ class Subscription:
         """Whether the subscription has ended and everything in it was taken."""
     def arm(self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, on the loop, when there is an event or the end."""
+
+def endpoint_id(secret_key: bytes) -> str:
+    """The endpoint id of a secret key."""
+
+def make_ticket(id: str, topic: str, addresses: Sequence[str]) -> str:
+    """A ticket for a node that need not run: its id, its topic, and where it can be dialled."""
 
 def preset(class_: type[_T], name: Literal["local", "lan", "internet"]) -> _T:
     """Build a preset: `class(**fields)` with the values of `local`, `lan` or `internet`."""

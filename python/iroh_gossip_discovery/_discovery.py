@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType, UnionType
 from typing import Self, TypeVar, overload
 
-from iroh_gossip_discovery._book import Book, NodeCell
+from iroh_gossip_discovery._book import Book
 from iroh_gossip_discovery._bootstrap import (
     BootstrapPeer,
     BootstrapSource,
@@ -18,10 +18,12 @@ from iroh_gossip_discovery._bootstrap import (
 )
 from iroh_gossip_discovery._callbacks import Callback, Registration, event_kinds
 from iroh_gossip_discovery._callbacks import start as start_callback
+from iroh_gossip_discovery._cell import NodeCell
 from iroh_gossip_discovery._config import Config
 from iroh_gossip_discovery._core import (
     Node,
     Peer,
+    Selection,
     Settings,
     check_profile,
 )
@@ -29,6 +31,7 @@ from iroh_gossip_discovery._errors import NotRunningError, PeersTimeoutError
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._require import require
 from iroh_gossip_discovery._streams import EventStream, PeerStream
+from iroh_gossip_discovery._views import View
 
 E = TypeVar("E", bound=Event)
 E2 = TypeVar("E2", bound=Event)
@@ -102,6 +105,7 @@ class GossipDiscovery:
         self._metadata = self._settings.metadata
         self._peers, self._lookups = sort_sources(bootstrap, self._settings)
         self._book = Book(self._cell)
+        self._members = View(self._cell, Selection(with_self=True))
         self._unstarted: list[Callable[[Node], None]] = []
         self._callback_tasks: set[asyncio.Task[None]] = set()
         self._lookup_task: asyncio.Task[None] | None = None
@@ -181,6 +185,15 @@ class GossipDiscovery:
             NotRunningError: It is not running.
         """
         return self._running().ticket
+
+    @property
+    def me(self) -> Peer:
+        """This node, as the others see it: what it announced last.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._running().me()
 
     @property
     def name(self) -> str:
@@ -263,6 +276,15 @@ class GossipDiscovery:
     def book(self) -> Book:
         """The other nodes that are there now, by endpoint id; reading it never blocks."""
         return self._book
+
+    @property
+    def members(self) -> View:
+        """Every node that is there now, this one too, by endpoint id; reading it never blocks.
+
+        `book` is the same without this node: ask it for others to talk to, and `members` for who
+        shares the work.
+        """
+        return self._members
 
     def peers(self) -> PeerStream:
         """Iterate over the known peers, then over each new one, once for each of its lives.
@@ -412,6 +434,7 @@ class GossipDiscovery:
         metadata = dict(metadata)
         await self._running().set_profile(name, metadata, protocols)
         self._name, self._metadata = name, metadata
+        self._cell.self_changed()
 
     def _register(self, kinds: tuple[type[Event], ...], callback: Callback[E]) -> Registration[E]:
         if not callable(callback):

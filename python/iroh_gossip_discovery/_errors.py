@@ -37,3 +37,7 @@ class NotRunningError(DiscoveryError, RuntimeError):
 
 class PeersTimeoutError(DiscoveryError, TimeoutError):
     """Not enough peers were seen in time."""
+
+
+class NobodyError(DiscoveryError, LookupError):
+    """Nobody is there that could own a key."""

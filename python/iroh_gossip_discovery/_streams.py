@@ -21,7 +21,8 @@ from iroh_gossip_discovery._events import Event
 
 T = TypeVar("T")
 
-_BATCH = 256
+# Most events that are taken at a time, so that a flood does not hold the loop.
+BATCH = 256
 # Lives that `peers` remembers after the peer is gone, so that it is not shown twice if it returns.
 _DEPARTED = 10_000
 
@@ -55,7 +56,7 @@ class _Waker:
             self._waiter = None
 
 
-class _Stream(AsyncIterator[T], Generic[T]):
+class Stream(AsyncIterator[T], Generic[T]):
     """Takes batches without waiting, and waits without taking.
 
     An item that travels inside a future is lost when the future is cancelled; here `__anext__` has
@@ -106,12 +107,13 @@ class _Stream(AsyncIterator[T], Generic[T]):
             )
         loop = asyncio.get_running_loop()
         while (subscription := self._subscription) is not None:
-            events = subscription.drain(_BATCH)
+            if self._items:  # what woke it brought something itself
+                return
+            events = subscription.drain(BATCH)
             if events:
                 self._take(events)
-                if self._items:
-                    return
-                await asyncio.sleep(0)  # a flood of what isn't yielded must not hold the loop
+                if not self._items:
+                    await asyncio.sleep(0)  # a flood of what isn't yielded must not hold the loop
             elif subscription.ended:
                 break
             else:
@@ -122,7 +124,7 @@ class _Stream(AsyncIterator[T], Generic[T]):
         raise StopAsyncIteration
 
 
-class EventStream(_Stream[Event]):
+class EventStream(Stream[Event]):
     """What happens in the topic from now on; ends when the topic is left or it is closed.
 
     Each has a buffer of its own, of `Config.event_buffer` events. Whoever lags behind by more gets
@@ -135,7 +137,7 @@ class EventStream(_Stream[Event]):
         self._items.extend(events)
 
 
-class PeerStream(_Stream[Peer]):
+class PeerStream(Stream[Peer]):
     """The peers known so far, then each new one; ends when the topic is left or it is closed.
 
     A peer comes once for each of its lives: one that was restarted comes again, one that was only

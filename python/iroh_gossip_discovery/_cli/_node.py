@@ -112,7 +112,7 @@ async def _tell_events(discovery: GossipDiscovery) -> None:
                 "at": time.monotonic(),
                 "id": discovery.id,
                 "ticket": discovery.ticket,
-                "me": entry(discovery._running().me()),  # noqa: SLF001  # no public name yet
+                "me": entry(discovery.me),
                 "book": [entry(peer) for peer in discovery.book.values()],
             }
         )

@@ -64,6 +64,7 @@ mod link;
 mod lookup;
 mod mdns;
 mod metrics;
+pub mod ownership;
 mod split;
 mod store;
 mod subscription;

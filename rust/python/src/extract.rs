@@ -104,11 +104,16 @@ pub(crate) fn metadata(value: &Bound<'_, PyAny>) -> PyResult<BTreeMap<String, St
 
 /// Protocols (ALPNs): text stands for its UTF-8 bytes.
 pub(crate) fn protocols(value: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u8>>> {
-    list("protocols", "str or bytes", value, |field, value| match value.cast::<PyBytes>() {
+    list("protocols", "str or bytes", value, bytes_or_text)
+}
+
+/// Bytes as they are, or text for its UTF-8 bytes.
+pub(crate) fn bytes_or_text(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    match value.cast::<PyBytes>() {
         Ok(bytes) => Ok(bytes.as_bytes().to_vec()),
         Err(_) if value.is_instance_of::<PyString>() => text(field, value).map(String::into_bytes),
         Err(_) => Err(wrong_type(field, "str or bytes", value)),
-    })
+    }
 }
 
 /// A secret key: its 32 bytes.

@@ -15,6 +15,7 @@ mod gate;
 mod logs;
 mod node;
 mod peer;
+mod selection;
 mod settings;
 mod subscription;
 
@@ -33,6 +34,7 @@ mod _core {
         logs::{logs_dropped, start_logs},
         node::Node,
         peer::Peer,
+        selection::{Selection, endpoint_id, make_ticket},
         settings::{Settings, check_profile},
         subscription::Subscription,
     };

@@ -13,6 +13,7 @@ use crate::{
     bridge::{self, Bridge},
     fork::AtHome,
     peer::Peer,
+    selection::Selection,
     settings,
     subscription::Subscription,
 };
@@ -79,6 +80,37 @@ impl Node {
             peers.set_item(record.id.to_string(), Peer(record.clone()))?;
         }
         Ok(peers)
+    }
+
+    /// How many nodes are in a selection.
+    fn count(&self, selection: &Selection) -> PyResult<usize> {
+        Ok(selection.len(self.swarm()?))
+    }
+
+    /// The node of this id, if it is in the selection.
+    fn find(&self, selection: &Selection, id: &str) -> PyResult<Option<Peer>> {
+        let swarm = self.swarm()?;
+        Ok(EndpointId::from_str(id).ok().and_then(|id| selection.find(swarm, &id)))
+    }
+
+    /// The nodes in a selection, by id and in its order.
+    fn select<'py>(&self, py: Python<'py>, selection: &Selection) -> PyResult<Bound<'py, PyDict>> {
+        selection.peers(py, self.swarm()?)
+    }
+
+    /// The first `n` owners of a key among a selection.
+    fn owners(&self, selection: &Selection, key: &[u8], n: usize) -> PyResult<Vec<Peer>> {
+        Ok(selection.owners(self.swarm()?, key, n))
+    }
+
+    /// The owner of each key among a selection.
+    fn owner_of_each(
+        &self,
+        py: Python<'_>,
+        selection: &Selection,
+        keys: Vec<Vec<u8>>,
+    ) -> PyResult<Vec<Option<Peer>>> {
+        Ok(selection.owner_of_each(py, self.swarm()?, &keys))
     }
 
     /// What the node counts, by name.

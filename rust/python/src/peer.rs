@@ -65,18 +65,7 @@ impl Peer {
                 metadata: metadata.map_or(Ok(BTreeMap::new()), extract::metadata)?,
                 protocols: protocols.map_or(Ok(Vec::new()), extract::protocols)?,
             },
-            addresses: addresses.map_or(Ok(Vec::new()), |addresses| {
-                extract::list("addresses", "str", addresses, |field, value| {
-                    let text = extract::text(field, value)?;
-                    parse_address(&text).ok_or_else(|| {
-                        invalid(
-                            py,
-                            field,
-                            &format!("{text:?} is neither ip:port nor a relay's URL"),
-                        )
-                    })
-                })
-            })?,
+            addresses: addresses.map_or(Ok(Vec::new()), self::addresses)?,
             status: Status::Alive,
             expiration: expiration
                 .map_or(Ok(std::time::Duration::ZERO), |v| extract::seconds("expiration", v))?,
@@ -189,6 +178,17 @@ fn format_address(address: &TransportAddr) -> String {
         TransportAddr::Relay(url) => url.to_string(),
         other => other.to_string(),
     }
+}
+
+/// Addresses as users write them.
+pub(crate) fn addresses(addresses: &Bound<'_, PyAny>) -> PyResult<Vec<TransportAddr>> {
+    extract::list("addresses", "str", addresses, |field, value| {
+        let text = extract::text(field, value)?;
+        parse_address(&text).ok_or_else(|| {
+            let reason = format!("{text:?} is neither ip:port nor a relay's URL");
+            invalid(value.py(), field, &reason)
+        })
+    })
 }
 
 fn parse_address(text: &str) -> Option<TransportAddr> {

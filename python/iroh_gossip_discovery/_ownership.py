@@ -1,0 +1,150 @@
+"""Who owns a key, followed over time: changes come as they are seen, and stale ones never."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from iroh_gossip_discovery._cell import NodeCell
+from iroh_gossip_discovery._core import (
+    EventsLost,
+    Node,
+    Peer,
+    PeerJoined,
+    PeerLeft,
+    PeerLost,
+    PeerUpdated,
+    Selection,
+)
+from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._streams import BATCH, Stream
+
+K = TypeVar("K", bound=str | bytes)
+
+_MEMBERSHIP = (PeerJoined, PeerUpdated, PeerLeft, PeerLost, EventsLost)
+
+
+def key_bytes(key: str | bytes) -> bytes:
+    """Return a key as it is hashed.
+
+    Raises:
+        TypeError: It is neither text nor bytes.
+        UnicodeEncodeError: It has a lone surrogate in it, so it is not valid Unicode.
+    """
+    if isinstance(key, str):
+        return key.encode()
+    if isinstance(key, bytes):
+        return key
+    raise TypeError(f"key must be str or bytes, not {type(key).__name__}")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnershipChange(Generic[K]):
+    """A key belongs to another node than before.
+
+    Args:
+        key: The key.
+        previous: Whom it belonged to; `None` where it is new, or nobody was there.
+        owner: Whom it belongs to now; `None` where nobody is there.
+        gained: Whether it belongs to this node now and did not before.
+        lost: Whether it belonged to this node before and does not now.
+    """
+
+    key: K
+    previous: Peer | None
+    owner: Peer | None
+    gained: bool
+    lost: bool
+
+
+class OwnershipStream(Stream[OwnershipChange[K]], Generic[K]):
+    """Who owns each key, then every change of that; ends when the topic is left or it is closed.
+
+    A change is told against what was told last, when it is taken: whoever is slow gets what holds
+    by then, and nothing of what was true only meanwhile. So there is at most one change per key to
+    be taken. It costs one hash per key and node, 0.1 to 0.2 µs, when nodes of the topic change.
+    """
+
+    __slots__ = ("_cell", "_id", "_keys", "_node", "_selection", "_told")
+
+    def __init__(self, cell: NodeCell, node: Node, selection: Selection, keys: Iterable[K]) -> None:
+        _, subscription = node.subscribe()
+        super().__init__(subscription)
+        self._cell = cell
+        self._node: Node | None = node
+        self._id = node.id
+        self._selection = selection
+        self._keys: dict[K, bytes] = {}
+        self._told: dict[K, Peer] = {}
+        cell.watchers.add(self)
+        self.add(keys)
+
+    def add(self, keys: Iterable[K]) -> None:
+        """Follow more keys; each comes with its present owner. Keys that are followed stay so.
+
+        Raises:
+            TypeError: A key is neither text nor bytes, or `keys` is a single text or bytes.
+        """
+        if isinstance(keys, str | bytes):
+            raise TypeError(f"keys must be a sequence of keys, not one {type(keys).__name__}")
+        self._keys |= {key: key_bytes(key) for key in keys}
+        self._look()
+
+    def discard(self, keys: Iterable[K]) -> None:
+        """Follow some keys no more; those that are not followed do no harm.
+
+        Raises:
+            TypeError: `keys` is a single text or bytes.
+        """
+        if isinstance(keys, str | bytes):
+            raise TypeError(f"keys must be a sequence of keys, not one {type(keys).__name__}")
+        for key in keys:
+            self._keys.pop(key, None)
+            self._told.pop(key, None)
+        self._look()
+
+    def close(self) -> None:
+        """End the subscription; an iteration that waits for the next change ends too."""
+        super().close()
+        self._cell.watchers.discard(self)
+        self._node = None
+
+    async def __anext__(self) -> OwnershipChange[K]:
+        """Wait for the next change, unless there is one; a cancelled wait loses nothing."""
+        self._catch_up()
+        change = await super().__anext__()
+        if change.owner is None:
+            self._told.pop(change.key, None)
+        else:
+            self._told[change.key] = change.owner
+        return change
+
+    def self_changed(self) -> None:
+        """Look again: this node's own record has changed, which is no event."""
+        self._look()
+
+    def _catch_up(self) -> None:
+        """Take what has happened, so that no change is told that holds no longer."""
+        stale = False
+        while self._subscription is not None and (events := self._subscription.drain(BATCH)):
+            stale = stale or any(isinstance(event, _MEMBERSHIP) for event in events)
+        if stale:
+            self._look()
+
+    def _take(self, events: list[Event]) -> None:
+        if any(isinstance(event, _MEMBERSHIP) for event in events):
+            self._look()
+
+    def _look(self) -> None:
+        """Find what differs now from what was told, in place of what was found before."""
+        self._items.clear()
+        if self._node is None or not self._keys:
+            return
+        owners = self._node.owner_of_each(self._selection, list(self._keys.values()))
+        for key, owner in zip(self._keys, owners, strict=True):
+            previous = self._told.get(key)
+            before, now = previous and previous.id, owner and owner.id
+            if before != now:
+                gained, lost = now == self._id, before == self._id
+                self._items.append(OwnershipChange(key, previous, owner, gained, lost))
+        if self._items:
+            self._waker.wake()

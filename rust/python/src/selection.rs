@@ -1,0 +1,193 @@
+//! `Selection`: which nodes of a topic a view shows, judged here so that no record that it leaves out
+//! becomes a Python object.
+
+use std::sync::Arc;
+
+use iroh_gossip_discovery::{EndpointId, NodeRecord, Swarm, ownership};
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyString},
+};
+
+use crate::{error::invalid, extract, peer::Peer};
+
+/// Conditions that all have to hold; without any, every node of the book.
+#[pyclass(frozen, module = "iroh_gossip_discovery._core")]
+#[derive(Clone, Default)]
+pub(crate) struct Selection {
+    with_self: bool,
+    names: Vec<String>,
+    metadata: Vec<(String, Option<String>)>,
+    protocols: Vec<Vec<u8>>,
+}
+
+#[pymethods]
+impl Selection {
+    #[new]
+    #[pyo3(signature = (*, with_self = false))]
+    fn new(with_self: bool) -> Self {
+        Self { with_self, ..Self::default() }
+    }
+
+    /// Nodes of this name, too.
+    fn named(&self, name: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut narrowed = self.clone();
+        narrowed.names.push(extract::text("name", name)?);
+        Ok(narrowed)
+    }
+
+    /// Nodes whose metadata has this value under this key, too; `None`: that lack the key.
+    #[pyo3(name = "where_")]
+    fn having(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut narrowed = self.clone();
+        let key = extract::text("metadata key", key)?;
+        let value = if value.is_none() {
+            None
+        } else if value.is_instance_of::<PyString>() {
+            Some(extract::text(&format!("metadata[{key:?}]"), value)?)
+        } else {
+            let field = format!("metadata[{key:?}]");
+            return Err(extract::wrong_type(&field, "str or None", value));
+        };
+        narrowed.metadata.push((key, value));
+        Ok(narrowed)
+    }
+
+    /// Nodes that announce this protocol, too.
+    fn serving(&self, protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut narrowed = self.clone();
+        narrowed.protocols.push(extract::bytes_or_text("protocol", protocol)?);
+        Ok(narrowed)
+    }
+
+    fn __repr__(&self) -> String {
+        let names = self.names.iter().map(|name| format!(".named({name:?})"));
+        let metadata = self.metadata.iter().map(|(key, value)| match value {
+            Some(value) => format!(".where({key}={value:?})"),
+            None => format!(".where({key}=None)"),
+        });
+        let protocols =
+            self.protocols.iter().map(|alpn| format!(".serving(\"{}\")", alpn.escape_ascii()));
+        let root = String::from(if self.with_self { "members" } else { "book" });
+        [root].into_iter().chain(names).chain(metadata).chain(protocols).collect()
+    }
+}
+
+impl Selection {
+    fn holds_all(&self) -> bool {
+        self.names.is_empty() && self.metadata.is_empty() && self.protocols.is_empty()
+    }
+
+    fn admits(&self, record: &NodeRecord) -> bool {
+        let profile = &record.profile;
+        self.names.iter().all(|name| *name == profile.name)
+            && self.metadata.iter().all(|(key, value)| profile.metadata.get(key) == value.as_ref())
+            && self.protocols.iter().all(|protocol| profile.protocols.contains(protocol))
+    }
+
+    /// This node, if it is in the selection: who has left is in none.
+    fn me(&self, swarm: &Swarm) -> Option<Arc<NodeRecord>> {
+        (self.with_self && !swarm.is_closed()).then(|| swarm.me()).filter(|me| self.admits(me))
+    }
+
+    /// The records, ordered by id.
+    fn records(&self, swarm: &Swarm) -> Vec<Arc<NodeRecord>> {
+        let book = swarm.book();
+        let all = self.holds_all();
+        let mut records: Vec<_> =
+            book.iter().filter(|record| all || self.admits(record)).cloned().collect();
+        if let Some(me) = self.me(swarm) {
+            let at = records.partition_point(|record| record.id < me.id);
+            records.insert(at, me);
+        }
+        records
+    }
+
+    pub(crate) fn len(&self, swarm: &Swarm) -> usize {
+        let book = swarm.book();
+        let others = if self.holds_all() {
+            book.len()
+        } else {
+            book.iter().filter(|record| self.admits(record)).count()
+        };
+        others + usize::from(self.me(swarm).is_some())
+    }
+
+    pub(crate) fn find(&self, swarm: &Swarm, id: &EndpointId) -> Option<Peer> {
+        if *id == swarm.id() {
+            return self.me(swarm).map(Peer);
+        }
+        swarm.book().get(id).filter(|record| self.admits(record)).cloned().map(Peer)
+    }
+
+    pub(crate) fn peers<'py>(
+        &self,
+        py: Python<'py>,
+        swarm: &Swarm,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let peers = PyDict::new(py);
+        for record in self.records(swarm) {
+            peers.set_item(record.id.to_string(), Peer(record))?;
+        }
+        Ok(peers)
+    }
+
+    /// The `n` owners of a key.
+    pub(crate) fn owners(&self, swarm: &Swarm, key: &[u8], n: usize) -> Vec<Peer> {
+        let records = self.records(swarm);
+        ownership::owners(key, records.iter().map(|record| &record.id), n)
+            .into_iter()
+            .filter_map(|id| find(&records, id))
+            .collect()
+    }
+
+    /// The owner of each key.
+    pub(crate) fn owner_of_each(
+        &self,
+        py: Python<'_>,
+        swarm: &Swarm,
+        keys: &[Vec<u8>],
+    ) -> Vec<Option<Peer>> {
+        // Many keys among many nodes take a while: other threads of Python may run meanwhile.
+        py.detach(|| {
+            let records = self.records(swarm);
+            keys.iter()
+                .map(|key| {
+                    let owner = ownership::owner(key, records.iter().map(|record| &record.id));
+                    owner.and_then(|id| find(&records, id))
+                })
+                .collect()
+        })
+    }
+}
+
+fn find(records: &[Arc<NodeRecord>], id: &EndpointId) -> Option<Peer> {
+    let at = records.binary_search_by_key(id, |record| record.id).ok()?;
+    Some(Peer(records[at].clone()))
+}
+
+/// The endpoint id of a secret key.
+#[pyfunction]
+pub(crate) fn endpoint_id(secret_key: &Bound<'_, PyAny>) -> PyResult<String> {
+    let key = iroh::SecretKey::from_bytes(&extract::secret_key(secret_key)?);
+    Ok(EndpointId::from(key.public()).to_string())
+}
+
+/// A ticket for a node that need not run: its id, its topic, and where it can be dialled.
+#[pyfunction]
+pub(crate) fn make_ticket(
+    id: &Bound<'_, PyAny>,
+    topic: &Bound<'_, PyAny>,
+    addresses: &Bound<'_, PyAny>,
+) -> PyResult<String> {
+    use std::str::FromStr;
+
+    let py = id.py();
+    let id = extract::text("id", id)?;
+    let id = EndpointId::from_str(&id)
+        .map_err(|_| invalid(py, "id", &format!("{id:?} is not 64 lower-case hex digits")))?;
+    let topic = iroh_gossip_discovery::Topic::new(&extract::text("topic", topic)?)
+        .map_err(|error| crate::error::raise(py, error))?;
+    let addresses = crate::peer::addresses(addresses)?;
+    Ok(iroh_gossip_discovery::Ticket { id, topic: topic.id(), addresses }.to_string())
+}
