@@ -10,11 +10,16 @@ import time
 
 from iroh_gossip_discovery import (
     DiscoveryError,
+    Event,
+    EventsLost,
     GossipDiscovery,
+    IdentityConflict,
     Isolated,
     PeerJoined,
     PeerLeft,
     PeerLost,
+    PeerRecovered,
+    PeerSuspected,
     PeerUpdated,
     Reconnected,
 )
@@ -27,21 +32,32 @@ async def main(name: str, *bootstrap: str) -> None:
         async with discovery.events() as events:
             show(discovery, "started")
             async for event in events:
-                match event:
-                    case PeerJoined(peer):
-                        show(discovery, f"+ {peer.name} joined")
-                    case PeerUpdated(peer):
-                        show(discovery, f"~ {peer.name} changed")
-                    case PeerLeft(peer):
-                        show(discovery, f"- {peer.name} left")
-                    case PeerLost(peer, reason):
-                        show(discovery, f"- {peer.name} was lost: {reason}")
-                    case Isolated():
-                        show(discovery, "! nobody is linked any more")
-                    case Reconnected():
-                        show(discovery, "! linked again")
-                    case _:
-                        show(discovery, "some events were lost, the book has all that holds")
+                show(discovery, describe(event))
+
+
+def describe(event: Event) -> str:  # noqa: C901, PLR0911  # one line for each kind
+    """Say in a line what happened."""
+    match event:
+        case PeerJoined(peer):
+            return f"+ {peer.name} joined"
+        case PeerUpdated(peer):
+            return f"~ {peer.name} changed"
+        case PeerLeft(peer):
+            return f"- {peer.name} left"
+        case PeerSuspected(peer):
+            return f"? {peer.name} does not answer"
+        case PeerRecovered(peer):
+            return f"! {peer.name} answers again"
+        case PeerLost(peer, reason):
+            return f"- {peer.name} was lost: {reason}"
+        case Isolated():
+            return "! nobody is linked any more"
+        case Reconnected():
+            return "! linked again"
+        case IdentityConflict():
+            return "! another process has this node's key"
+        case EventsLost(count):
+            return f"{count} events were lost, the book has all that holds"
 
 
 def show(discovery: GossipDiscovery, change: str) -> None:

@@ -21,6 +21,12 @@ DURATIONS = [
     "link_idle",
     "redial_min",
     "redial_max",
+    "probe_interval",
+    "probe_timeout",
+    "suspicion",
+    "suspicion_max",
+    "heal_interval",
+    "heal_interval_max",
     "leave_timeout",
 ]
 COUNTS = ["event_buffer", "capacity", "neighbours", "concurrent_syncs"]

@@ -78,13 +78,15 @@ def topic_id(name: str) -> bytes:
     return hashlib.sha256(b"iroh-gossip-discovery/topic/1\0" + name.encode()).digest()
 
 
-def verify_with_cryptography(topic: bytes, record: bytes) -> dict[Cbor, Cbor]:
+def verify_with_cryptography(
+    topic: bytes, record: bytes, kind: bytes = b"node/1"
+) -> dict[Cbor, Cbor]:
     """Verify a record as docs/wire.cddl says, and return its payload."""
     header, unprotected, payload, signature = cbor2.loads(record)
     assert unprotected == {}
     algorithm_and_key = cbor2.loads(header)
     assert algorithm_and_key[1] == -8
-    external = b"iroh-gossip-discovery/node/1" + topic
+    external = b"iroh-gossip-discovery/" + kind + topic
     signed = encode(["Signature1", header, external, payload])
     Ed25519PublicKey.from_public_bytes(algorithm_and_key[4]).verify(signature, signed)
     node: dict[Cbor, Cbor] = cbor2.loads(payload)
@@ -132,12 +134,17 @@ def samples(rust_example: Callable[[str], Path]) -> list[Sample]:
 
 @pytest.fixture(scope="session")
 def frames(samples: list[Sample]) -> list[Sample]:
-    others = {"topic-id", "content", "record-alive", "record-left"}
+    others = {"topic-id", "content", "record-alive", "record-left", "accusation"}
     return [sample for sample in samples if sample.name not in others]
 
 
 @pytest.fixture(scope="session")
-def records(frames: list[Sample]) -> list[bytes]:
+def accusation(samples: list[Sample]) -> bytes:
+    return dict(samples)["accusation"]
+
+
+@pytest.fixture(scope="session")
+def records(frames: list[Sample], accusation: bytes) -> list[bytes]:
     """All records that travel in the frames."""
 
     def find(value: Cbor) -> Iterable[bytes]:
@@ -147,9 +154,9 @@ def records(frames: list[Sample]) -> list[bytes]:
         elif isinstance(value, bytes) and value.startswith(b"\x84\x58"):
             yield value
 
-    found = [record for frame in frames for record in find(cbor2.loads(frame.data))]
-    assert found
-    return found
+    found = [signed for frame in frames for signed in find(cbor2.loads(frame.data))]
+    assert accusation in found
+    return [signed for signed in found if signed != accusation]
 
 
 @pytest.fixture
@@ -230,7 +237,7 @@ def test_the_cddl_refuses_what_is_not_a_frame(
     for name, data in frames:
         kind, *fields = cbor2.loads(data)
         assert not valid("frame", encode([99, *fields])), name
-        assert not valid("frame", encode([kind, *fields[:-1]])), name
+        assert not fields or not valid("frame", encode([kind, *fields[:-1]])), name
         for place, field in enumerate(fields):
             wrong: list[Cbor] = [*fields]
             wrong[place] = "text" if not isinstance(field, dict) else {}
@@ -256,6 +263,19 @@ def test_independent_implementations_verify_our_records(
         node = verify_with_cryptography(topic, record)
         assert isinstance(node[2], str)
         assert verify_with_pycose(topic, record)
+
+
+def test_an_accusation_is_what_the_cddl_says_and_is_signed_as_such(
+    samples: list[Sample], accusation: bytes, valid: Callable[[str, bytes], bool]
+) -> None:
+    topic = dict(samples)["topic-id"]
+    assert valid("accusation", accusation)
+    accused = verify_with_cryptography(topic, accusation, b"accusation/1")
+    assert valid("accused", encode(accused))
+    assert accused[1] == 5
+    for kind, of in [(b"node/1", topic), (b"accusation/1", topic_id("another"))]:
+        with pytest.raises(InvalidSignature):
+            verify_with_cryptography(of, accusation, kind)
 
 
 def test_independent_implementations_refuse_our_records_in_another_topic(

@@ -28,6 +28,12 @@ class ConfigFields(TypedDict, total=False):
     link_idle: float
     redial_min: float
     redial_max: float
+    probe_interval: float
+    probe_timeout: float
+    suspicion: float
+    suspicion_max: float
+    heal_interval: float
+    heal_interval_max: float
     leave_timeout: float
     concurrent_syncs: int
 
@@ -60,6 +66,15 @@ class Config:
         link_idle: Seconds until a link that served one reconciliation is closed, 0.1 to 3,600.
         redial_min: Seconds until the first redial while isolated, 0.01 to 3,600.
         redial_max: Most seconds between two redials while isolated, up to 3,600.
+        probe_interval: Seconds after which a neighbour that was not heard is probed, 0.05 to
+            3,600.
+        probe_timeout: Seconds until a probe is tried by way of others, and until that fails too,
+            0.01 to `probe_interval`.
+        suspicion: Seconds that a suspected peer has to refute at the least, 0.05 to 3,600.
+        suspicion_max: Seconds that it has where nobody confirms the accusation, up to 3,600.
+        heal_interval: Seconds between dials to lost peers at first, twice as many each time, 0.1 to
+            3,600.
+        heal_interval_max: Most seconds between dials to lost peers, `heal_interval` to 86,400.
         leave_timeout: Most seconds that a leave waits for its acknowledgement, 0 to 60.
         concurrent_syncs: Newcomers that are served at a time, 1 to 1,024; others are passed on.
 
@@ -91,6 +106,12 @@ class Config:
     link_idle: float
     redial_min: float
     redial_max: float
+    probe_interval: float
+    probe_timeout: float
+    suspicion: float
+    suspicion_max: float
+    heal_interval: float
+    heal_interval_max: float
     leave_timeout: float
     concurrent_syncs: int
 

@@ -88,6 +88,32 @@ class PeerUpdated:
     def __getnewargs__(self) -> tuple[Peer]: ...
 
 @final
+class PeerSuspected:
+    """A peer did not answer a probe, or is accused by a member; it has a few seconds to refute."""
+
+    __match_args__: ClassVar[tuple[Literal["peer"]]] = ("peer",)
+    def __new__(cls, peer: Peer) -> PeerSuspected: ...
+    @property
+    def peer(self) -> Peer:
+        """The peer, as its newest record describes it."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[Peer]: ...
+
+@final
+class PeerRecovered:
+    """A suspected peer refuted the suspicion, or was heard."""
+
+    __match_args__: ClassVar[tuple[Literal["peer"]]] = ("peer",)
+    def __new__(cls, peer: Peer) -> PeerRecovered: ...
+    @property
+    def peer(self) -> Peer:
+        """The peer, as its newest record describes it."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[Peer]: ...
+
+@final
 class PeerLeft:
     """A peer said goodbye and is out of the book."""
 
@@ -105,13 +131,17 @@ class PeerLost:
     """A peer is out of the book without a goodbye."""
 
     __match_args__: ClassVar[tuple[Literal["peer"], Literal["reason"]]] = ("peer", "reason")
-    def __new__(cls, peer: Peer, reason: Literal["expired"]) -> PeerLost: ...
+    def __new__(cls, peer: Peer, reason: Literal["unreachable", "expired"]) -> PeerLost: ...
     @property
     def peer(self) -> Peer:
         """The peer, as its last record described it."""
     @property
-    def reason(self) -> Literal["expired"]:
-        """Why: `"expired"`, its record was not refreshed for the expiration that it announced."""
+    def reason(self) -> Literal["unreachable", "expired"]:
+        """Why: `"unreachable"`, it answered no probe in time; `"expired"`, it was silent too long.
+
+        `"unreachable"`: it answered neither this node nor others, and did not refute the suspicion.
+        `"expired"`: its record was not refreshed for the expiration that it announced.
+        """
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(self) -> tuple[Peer, str]: ...
@@ -137,6 +167,19 @@ class Reconnected:
     def __getnewargs__(self) -> tuple[()]: ...
 
 @final
+class IdentityConflict:
+    """Another process announces with this node's key, again and again: a copied key or image."""
+
+    __match_args__: ClassVar[tuple[Literal["boot_id"]]] = ("boot_id",)
+    def __new__(cls, boot_id: int) -> IdentityConflict: ...
+    @property
+    def boot_id(self) -> int:
+        """The boot id of the other process: random for each process."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[int]: ...
+
+@final
 class EventsLost:
     """This subscriber was too slow: its oldest events were dropped; the book tells what holds."""
 
@@ -150,7 +193,16 @@ class EventsLost:
     def __getnewargs__(self) -> tuple[int]: ...
 
 _Event: TypeAlias = (
-    PeerJoined | PeerUpdated | PeerLeft | PeerLost | Isolated | Reconnected | EventsLost
+    PeerJoined
+    | PeerUpdated
+    | PeerSuspected
+    | PeerRecovered
+    | PeerLeft
+    | PeerLost
+    | Isolated
+    | Reconnected
+    | IdentityConflict
+    | EventsLost
 )
 
 class _ConfigLike(Protocol):

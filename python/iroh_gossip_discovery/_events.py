@@ -4,18 +4,31 @@ from typing import Literal, TypeAlias
 
 from iroh_gossip_discovery._core import (
     EventsLost,
+    IdentityConflict,
     Isolated,
     PeerJoined,
     PeerLeft,
     PeerLost,
+    PeerRecovered,
+    PeerSuspected,
     PeerUpdated,
     Reconnected,
 )
 
 Event: TypeAlias = (
-    PeerJoined | PeerUpdated | PeerLeft | PeerLost | Isolated | Reconnected | EventsLost
+    PeerJoined
+    | PeerUpdated
+    | PeerSuspected
+    | PeerRecovered
+    | PeerLeft
+    | PeerLost
+    | Isolated
+    | Reconnected
+    | IdentityConflict
+    | EventsLost
 )
 """Anything that `GossipDiscovery.events` yields."""
 
-LostReason: TypeAlias = Literal["expired"]
-"""Why a peer was lost: `"expired"`, its record was not refreshed for as long as it announced."""
+LostReason: TypeAlias = Literal["unreachable", "expired"]
+"""Why a peer was lost: `"unreachable"`, it answered no probe and did not refute the suspicion in
+time; `"expired"`, its record was not refreshed for as long as it announced."""

@@ -46,6 +46,8 @@ class _Stage:
             verb = {
                 "PeerJoined": "found",
                 "PeerLeft": "heard goodbye from",
+                "PeerSuspected": "suspects",
+                "PeerRecovered": "trusts again",
                 "PeerLost": "lost",
             }.get(message["event"], "heard from")
             self.say(f"{node.name} {verb} {message['peer']['name']} and knows {known}")

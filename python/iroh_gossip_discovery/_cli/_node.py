@@ -17,6 +17,7 @@ from iroh_gossip_discovery import (
     Event,
     EventsLost,
     GossipDiscovery,
+    IdentityConflict,
     Isolated,
     Peer,
     PeerLost,
@@ -52,7 +53,7 @@ class PeerEntry(TypedDict):
     id: str
     name: str
     sequence: int
-    boot_id: int
+    boot_id: NotRequired[int]
     metadata: dict[str, str]
 
 
@@ -66,6 +67,7 @@ class Message(TypedDict):
     ticket: NotRequired[str]
     event: NotRequired[str]
     reason: NotRequired[str]
+    boot_id: NotRequired[int]
     peer: NotRequired[PeerEntry]
     me: NotRequired[PeerEntry]
     addresses: NotRequired[list[str]]
@@ -97,6 +99,8 @@ def _event_message(event: Event, discovery: GossipDiscovery) -> Message:
             message["book"] = [entry(peer) for peer in discovery.book.values()]
         case Isolated() | Reconnected():
             pass
+        case IdentityConflict(boot_id):
+            message["boot_id"] = boot_id
         case PeerLost(peer, reason):
             message["peer"], message["reason"] = entry(peer), reason
         case _:

@@ -68,6 +68,8 @@ fn describe(change: &Event) -> String {
         Event::PeerJoined(peer) => format!("+ {} joined", peer.profile.name),
         Event::PeerUpdated(peer) => format!("~ {} changed", peer.profile.name),
         Event::PeerLeft(peer) => format!("- {} left", peer.profile.name),
+        Event::PeerSuspected(peer) => format!("? {} does not answer", peer.profile.name),
+        Event::PeerRecovered(peer) => format!("! {} answers again", peer.profile.name),
         Event::PeerLost(peer, reason) => format!("- {} is lost ({reason:?})", peer.profile.name),
         Event::Isolated => "! no link to anyone is left".into(),
         Event::Reconnected => "! linked again".into(),

@@ -54,6 +54,11 @@ impl Config {
             protocol: proto::Config {
                 redial_min: Duration::from_millis(100),
                 redial_max: Duration::from_secs(1),
+                probe_interval: Duration::from_millis(400),
+                probe_timeout: Duration::from_millis(200),
+                suspicion: Duration::from_millis(500),
+                suspicion_max: Duration::from_secs(1),
+                heal_interval: Duration::from_secs(5),
                 ..proto::Config::default()
             },
             bind: vec![(Ipv4Addr::LOCALHOST, 0).into()],
@@ -86,7 +91,14 @@ impl Config {
     /// Anywhere: as `lan`, with relays, DNS lookup and hole punching as iroh offers them.
     #[must_use]
     pub fn internet() -> Self {
-        Self { relay: true, dns: true, connect_timeout: Duration::from_secs(10), ..Self::lan() }
+        let protocol = proto::Config {
+            probe_timeout: Duration::from_secs(1),
+            suspicion: Duration::from_secs(4),
+            suspicion_max: Duration::from_secs(8),
+            ..proto::Config::default()
+        };
+        let connect_timeout = Duration::from_secs(10);
+        Self { protocol, relay: true, dns: true, connect_timeout, ..Self::lan() }
     }
 
     /// Checks every field against its limits, those of `protocol` included.

@@ -15,12 +15,23 @@ pub enum Event {
     PeerUpdated(Arc<NodeRecord>),
     /// A peer left; the record is its last with content.
     PeerLeft(Arc<NodeRecord>),
+    /// A peer did not answer a probe, or is accused by a member whom it did not answer. It stays in
+    /// the book for the seconds that it has to refute.
+    PeerSuspected(Arc<NodeRecord>),
+    /// A suspected peer refuted the suspicion, or was heard.
+    PeerRecovered(Arc<NodeRecord>),
     /// A peer is gone without a leave.
     PeerLost(Arc<NodeRecord>, LostReason),
     /// No link to any member is left.
     Isolated,
     /// A member is linked again after [`Event::Isolated`].
     Reconnected,
+    /// Another process announces with this node's key, again and again: a copied key or machine image.
+    /// This node announces once a minute until that ends.
+    IdentityConflict {
+        /// The boot id of the other process.
+        boot_id: u64,
+    },
     /// This many events were dropped here, because the subscriber lagged behind by more than
     /// [`crate::Config::event_buffer`]. The book is the recovery.
     EventsLost(u64),

@@ -209,6 +209,11 @@ impl Shared {
                 inner.book.remove(&record.id);
                 Event::PeerLeft(record.clone())
             }
+            TopicEvent::PeerSuspected(record) => Event::PeerSuspected(record.clone()),
+            TopicEvent::PeerRecovered(record) => Event::PeerRecovered(record.clone()),
+            TopicEvent::IdentityConflict { boot_id } => {
+                Event::IdentityConflict { boot_id: *boot_id }
+            }
             TopicEvent::PeerLost(record, reason) => {
                 inner.book.remove(&record.id);
                 Event::PeerLost(record.clone(), *reason)

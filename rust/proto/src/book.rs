@@ -10,12 +10,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::{
     id::EndpointId,
     record::{NodeRecord, SignedRecord, Status},
+    rule::Rule,
 };
 
 /// The memory of a departed or expired node's highest sequence lasts at least this long.
@@ -55,6 +57,8 @@ pub(crate) struct Live {
     /// When these bytes came here, and how old they were then.
     pub(crate) received: Instant,
     age: Duration,
+    /// Why it is suspected, if it is.
+    pub(crate) accusation: Option<Bytes>,
     digest: Digest,
 }
 
@@ -74,8 +78,12 @@ impl Live {
 struct Gone {
     sequence: u64,
     since: Instant,
-    /// Its last record: the signed leave, or what expired (still worth a dial).
+    /// Its last record: the signed leave, or what was lost (still worth a dial).
     signed: SignedRecord,
+    /// Why it is held to be dead, if it is.
+    accusation: Option<Bytes>,
+    /// How often it was dialled since, and when it may be next.
+    dials: (u32, Instant),
 }
 
 #[derive(Debug)]
@@ -88,6 +96,9 @@ pub(crate) struct Book {
     gone_by_age: BTreeSet<(Instant, EndpointId)>,
     expiry: BTreeSet<(Instant, EndpointId)>,
     digest: Digest,
+    /// Two rules that only the simulator's controls switch off.
+    forgetful: bool,
+    equal_wins: bool,
 }
 
 impl Book {
@@ -100,7 +111,16 @@ impl Book {
             gone_by_age: BTreeSet::new(),
             expiry: BTreeSet::new(),
             digest: Digest::default(),
+            forgetful: false,
+            equal_wins: false,
         }
+    }
+
+    /// Without one rule.
+    pub(crate) fn without(mut self, off: Option<Rule>) -> Self {
+        self.forgetful = off == Some(Rule::Tombstones);
+        self.equal_wins = off == Some(Rule::EqualSequences);
+        self
     }
 
     /// Others that are there.
@@ -122,10 +142,54 @@ impl Book {
         self.live.keys().copied().filter(|id| *id != self.me)
     }
 
-    /// Expired nodes, still worth a dial.
-    pub(crate) fn expired(&self) -> impl Iterator<Item = &SignedRecord> {
-        let gone = self.gone.values().map(|gone| &gone.signed);
-        gone.filter(|signed| signed.record().status == Status::Alive)
+    /// Who was lost without a leave, since when, and when it may be dialled next.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = (EndpointId, Instant, Instant)> + '_ {
+        let lost = |gone: &&Gone| gone.signed.record().status == Status::Alive;
+        let gone = self.gone.values().filter(lost);
+        gone.map(|gone| (gone.signed.record().id, gone.since, gone.dials.1))
+    }
+
+    /// A lost node is dialled: not again before `interval`, then twice that, and so on.
+    pub(crate) fn dialled(
+        &mut self,
+        id: &EndpointId,
+        interval: Duration,
+        max: Duration,
+        now: Instant,
+    ) {
+        if let Some(gone) = self.gone.get_mut(id) {
+            let delay =
+                interval.saturating_mul(2_u32.saturating_pow(gone.dials.0.min(16))).min(max);
+            gone.dials = (gone.dials.0 + 1, now + delay);
+        }
+    }
+
+    /// Suspects a live node.
+    pub(crate) fn accuse(&mut self, id: &EndpointId, accusation: Option<Bytes>) {
+        if let Some(live) = self.live.get_mut(id) {
+            live.accusation = accusation;
+        }
+    }
+
+    /// Takes out a node that is held to be dead.
+    pub(crate) fn kill(
+        &mut self,
+        id: &EndpointId,
+        accusation: Bytes,
+        now: Instant,
+    ) -> Option<Arc<NodeRecord>> {
+        let live = self.remove_live(id)?;
+        let record = Arc::clone(live.signed.record());
+        self.bury(live.signed, Some(accusation), now);
+        Some(record)
+    }
+
+    /// Remembers a node that was never in the book as dead.
+    pub(crate) fn bury_unseen(&mut self, signed: SignedRecord, accusation: Bytes, now: Instant) {
+        let id = signed.record().id;
+        if self.sequence(&id).is_none() && self.gone.len() < self.capacity {
+            self.bury(signed, Some(accusation), now);
+        }
     }
 
     /// The last record of a node that is gone.
@@ -151,6 +215,27 @@ impl Book {
         Some((self.leave_of(id)?, now.saturating_duration_since(since)))
     }
 
+    /// What to show to whom holds another opinion: the record to show, its age, and the accusation
+    /// where the node is suspected or held to be dead.
+    pub(crate) fn testimony(
+        &self,
+        id: &EndpointId,
+        now: Instant,
+    ) -> Option<(&SignedRecord, Duration, Option<&Bytes>)> {
+        if let Some((signed, age)) = self.evidence(id, now) {
+            let live = self.live.get(id);
+            return Some((signed, age, live.and_then(|live| live.accusation.as_ref())));
+        }
+        let gone = self.gone.get(id)?;
+        let accusation = gone.accusation.as_ref()?;
+        Some((&gone.signed, now.saturating_duration_since(gone.since), Some(accusation)))
+    }
+
+    /// Whether these very bytes are the last of who is gone.
+    pub(crate) fn is_buried(&self, id: &EndpointId, bytes: &[u8]) -> bool {
+        self.gone.get(id).is_some_and(|gone| gone.signed.bytes() == bytes)
+    }
+
     /// Whether these very bytes are held for this id, live or as a leave.
     pub(crate) fn holds(&self, id: &EndpointId, bytes: &[u8]) -> bool {
         let live = self.live.get(id).map(|live| &live.signed);
@@ -172,7 +257,8 @@ impl Book {
     pub(crate) fn apply(&mut self, signed: SignedRecord, age: Duration, now: Instant) -> Applied {
         let record = Arc::clone(signed.record());
         let id = record.id;
-        if self.sequence(&id).is_some_and(|known| record.sequence <= known) {
+        let old = |known| record.sequence < known || (record.sequence == known && !self.equal_wins);
+        if self.sequence(&id).is_some_and(old) {
             return if self.holds(&id, signed.bytes()) { Applied::Same } else { Applied::Stale };
         }
         if record.status == Status::Left {
@@ -182,7 +268,7 @@ impl Book {
                 return Applied::Full;
             }
             let was = self.remove_live(&id).map(|live| Arc::clone(live.signed.record()));
-            self.bury(signed, now);
+            self.bury(signed, None, now);
             return was.map_or(Applied::Buried, Applied::Left);
         }
         if age >= record.expiration {
@@ -197,7 +283,13 @@ impl Book {
         }
         self.insert_live(
             id,
-            Live { digest: Digest::of(&id, record.sequence), signed, received: now, age },
+            Live {
+                digest: Digest::of(&id, record.sequence),
+                signed,
+                received: now,
+                age,
+                accusation: None,
+            },
         );
         match was {
             None => Applied::Joined,
@@ -218,7 +310,7 @@ impl Book {
         {
             let live = self.remove_live(&id).expect("who expires is live");
             expired.push(Arc::clone(live.signed.record()));
-            self.bury(live.signed, now);
+            self.bury(live.signed, None, now);
         }
         expired
     }
@@ -238,9 +330,13 @@ impl Book {
         Some(live)
     }
 
-    fn bury(&mut self, signed: SignedRecord, now: Instant) {
+    fn bury(&mut self, signed: SignedRecord, accusation: Option<Bytes>, now: Instant) {
+        if self.forgetful {
+            return;
+        }
         let id = signed.record().id;
-        let gone = Gone { sequence: signed.record().sequence, since: now, signed };
+        let sequence = signed.record().sequence;
+        let gone = Gone { sequence, since: now, signed, accusation, dials: (0, now) };
         if let Some(older) = self.gone.insert(id, gone) {
             self.gone_by_age.remove(&(older.since, id));
         }

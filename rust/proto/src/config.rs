@@ -27,6 +27,20 @@ pub struct Config {
     pub redial_min: Duration,
     /// Largest delay of a redial while isolated. Default 5 s.
     pub redial_max: Duration,
+    /// A neighbour that was not heard for this long is probed. Default 2 s.
+    pub probe_interval: Duration,
+    /// How long a probe waits for an answer, and again for the answer by way of others. Default 0.5 s.
+    pub probe_timeout: Duration,
+    /// How long a suspected peer has to refute at the least, however many accuse it: the floor under
+    /// every verdict. Default 3 s.
+    pub suspicion: Duration,
+    /// How long it has where nobody confirms the accusation. Default 6 s.
+    pub suspicion_max: Duration,
+    /// How often lost peers, and bootstrap peers that are not there, are dialled at first; twice as
+    /// rarely each time, up to `heal_max`. Default 30 s, jittered by a fifth.
+    pub heal_interval: Duration,
+    /// How rarely at last. Default 1 h.
+    pub heal_interval_max: Duration,
     /// How long a leave waits for the acknowledgement of every linked peer. Default 500 ms.
     pub leave_timeout: Duration,
     /// Newcomers that are synced at a time; others are passed on to other members. Default 32.
@@ -45,6 +59,12 @@ impl Default for Config {
             link_idle: Duration::from_secs(5),
             redial_min: Duration::from_millis(500),
             redial_max: Duration::from_secs(5),
+            probe_interval: Duration::from_secs(2),
+            probe_timeout: Duration::from_millis(500),
+            suspicion: Duration::from_secs(3),
+            suspicion_max: Duration::from_secs(6),
+            heal_interval: Duration::from_secs(30),
+            heal_interval_max: Duration::from_hours(1),
             leave_timeout: Duration::from_millis(500),
             concurrent_syncs: 32,
         }
@@ -90,6 +110,32 @@ impl Config {
             "redial_max",
             within(self.redial_max, self.redial_min, s(3600)),
             "must be redial_min to 1 h",
+        )?;
+        check(
+            "probe_interval",
+            within(self.probe_interval, ms(50), s(3600)),
+            "must be 50 ms to 1 h",
+        )?;
+        check(
+            "probe_timeout",
+            within(self.probe_timeout, ms(10), self.probe_interval),
+            "must be 10 ms to probe_interval",
+        )?;
+        check("suspicion", within(self.suspicion, ms(50), s(3600)), "must be 50 ms to 1 h")?;
+        check(
+            "suspicion_max",
+            within(self.suspicion_max, self.suspicion, s(3600)),
+            "must be suspicion to 1 h",
+        )?;
+        check(
+            "heal_interval",
+            within(self.heal_interval, ms(100), s(3600)),
+            "must be 100 ms to 1 h",
+        )?;
+        check(
+            "heal_interval_max",
+            within(self.heal_interval_max, self.heal_interval, s(86_400)),
+            "must be heal_interval to 1 day",
         )?;
         check("leave_timeout", within(self.leave_timeout, ms(0), s(60)), "must be 0 to 60 s")?;
         check("concurrent_syncs", (1..=1024).contains(&self.concurrent_syncs), "must be 1 to 1,024")

@@ -44,6 +44,8 @@ pub enum CloseCode {
     Overflow,
     /// A frame that does not decode or breaks a limit.
     Protocol,
+    /// The peer answers nobody on this link, or is held to be dead.
+    Unresponsive,
     /// A code that this version does not know.
     Unknown(u32),
 }
@@ -58,6 +60,7 @@ impl From<CloseCode> for u32 {
             CloseCode::Refused => 4,
             CloseCode::Overflow => 5,
             CloseCode::Protocol => 6,
+            CloseCode::Unresponsive => 7,
             CloseCode::Unknown(code) => code,
         }
     }
@@ -73,6 +76,7 @@ impl From<u32> for CloseCode {
             4 => Self::Refused,
             5 => Self::Overflow,
             6 => Self::Protocol,
+            7 => Self::Unresponsive,
             code => Self::Unknown(code),
         }
     }
@@ -168,6 +172,8 @@ pub enum OutEvent {
 pub enum LostReason {
     /// Its record was not refreshed for the expiration that it announced.
     Expired,
+    /// It did not answer probes, its own or others', nor refute the accusation in time.
+    Unreachable,
 }
 
 /// What happened in a topic. Replaying them, in order, gives the address book.
@@ -185,8 +191,19 @@ pub enum TopicEvent {
     PeerRefreshed(Arc<NodeRecord>),
     /// A peer left; the record is its last with content.
     PeerLeft(Arc<NodeRecord>),
+    /// A peer did not answer a probe, or is accused by a member whom it did not answer. It stays in
+    /// the book for the time that it has to refute.
+    PeerSuspected(Arc<NodeRecord>),
+    /// A suspected peer refuted the suspicion, by this record, or was heard.
+    PeerRecovered(Arc<NodeRecord>),
     /// A peer is gone without a leave.
     PeerLost(Arc<NodeRecord>, LostReason),
+    /// Another process announces with this node's key and outruns it again and again: a copied key
+    /// or machine image. This node announces once a minute until that ends.
+    IdentityConflict {
+        /// The boot id of the other process.
+        boot_id: u64,
+    },
     /// No link to any member is left.
     Isolated,
     /// A member is linked again after [`TopicEvent::Isolated`].

@@ -4,6 +4,7 @@
 //! follow, and [`State::next_timer`] says when to come back. No IO, no clock, no runtime and no
 //! randomness of its own: the same code runs behind real QUIC links and in a simulated network.
 
+mod accusation;
 mod book;
 mod cbor;
 mod config;
@@ -15,6 +16,7 @@ mod links;
 mod overlay;
 mod record;
 mod record_cache;
+mod rule;
 #[doc(hidden)]
 pub mod samples;
 mod state;
@@ -39,6 +41,8 @@ pub use record::{
 };
 #[doc(hidden)]
 pub use record_cache::RecordCache;
+#[doc(hidden)]
+pub use rule::Rule;
 pub use state::{Identity, State};
 #[doc(hidden)]
 pub use topic::Inspect;

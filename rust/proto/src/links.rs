@@ -34,6 +34,8 @@ const MAX_REMEMBERED: usize = 20_000;
 pub(crate) enum News {
     /// A usable link to a peer that had none.
     Up(EndpointId),
+    /// A peer answered a ping.
+    Heard(EndpointId),
     /// The last usable link to a peer is gone, or the process behind it is another one.
     Down(EndpointId, LinkEnd),
     /// A link that was not in use any more is gone.
@@ -55,6 +57,8 @@ struct Link {
     sends: [BTreeMap<TopicId, u64>; 2],
     receives: [BTreeMap<u64, TopicId>; 2],
     last_used: Instant,
+    /// When any frame came in.
+    last_heard: Instant,
     idle_check: Option<Instant>,
     closing: Option<Closing>,
 }
@@ -88,6 +92,8 @@ pub(crate) struct Links {
     authenticated: BTreeSet<EndpointId>,
     strangers: BTreeMap<EndpointId, Instant>,
     stranger_dials: VecDeque<Instant>,
+    /// Both ends keep the same of two links; only the simulator's control switches it off.
+    pub(crate) tie_break: bool,
     pub(crate) out: VecDeque<OutEvent>,
     news: VecDeque<News>,
 }
@@ -109,6 +115,7 @@ impl Links {
             authenticated: BTreeSet::new(),
             strangers: BTreeMap::new(),
             stranger_dials: VecDeque::new(),
+            tie_break: true,
             out: VecDeque::new(),
             news: VecDeque::new(),
         }
@@ -135,6 +142,28 @@ impl Links {
     /// The link in use with a peer.
     pub(crate) fn current(&self, peer: &EndpointId) -> Option<LinkId> {
         self.current.get(peer).copied()
+    }
+
+    /// When the last frame came in on the link in use with a peer.
+    pub(crate) fn heard(&self, peer: &EndpointId) -> Option<Instant> {
+        Some(self.open.get(self.current.get(peer)?)?.last_heard)
+    }
+
+    /// Whether a frame came in since then on the link in use with a peer.
+    pub(crate) fn was_heard(&self, peer: &EndpointId, since: Instant) -> bool {
+        self.heard(peer).is_some_and(|at| at > since)
+    }
+
+    /// The boot id of the process at the other end of the link in use with a peer.
+    pub(crate) fn boot_id(&self, peer: &EndpointId) -> Option<u64> {
+        self.open.get(self.current.get(peer)?)?.hello.map(|(boot_id, _)| boot_id)
+    }
+
+    /// Asks a peer whether it is there, if there is a link: whether there is.
+    pub(crate) fn ping(&mut self, peer: &EndpointId) -> bool {
+        let Some(id) = self.current(peer) else { return false };
+        self.out.push_back(OutEvent::Send(id, Lane::Control, Frame::Ping.encode()));
+        true
     }
 
     /// Peers with whom a topic was spoken of from here, on the link in use.
@@ -255,6 +284,7 @@ impl Links {
             sends: Default::default(),
             receives: Default::default(),
             last_used: now,
+            last_heard: now,
             idle_check: None,
             closing: None,
         };
@@ -322,11 +352,12 @@ impl Links {
     }
 
     pub(crate) fn received(&mut self, id: LinkId, lane: Lane, bytes: &[u8], now: Instant) {
-        let Some(link) = self.open.get(&id) else { return };
+        let Some(link) = self.open.get_mut(&id) else { return };
         let peer = link.peer;
         if link.closing == Some(Closing::Asked) {
             return;
         }
+        link.last_heard = now;
         match Frame::decode(bytes) {
             Err(error) => {
                 tracing::debug!(peer = %peer.fmt_short(), %error, "undecodable frame");
@@ -335,6 +366,14 @@ impl Links {
             }
             // A frame of a later version.
             Ok(None) => self.dropped("frames of unknown type", Some(peer)),
+            Ok(Some(Frame::Ping | Frame::Ack)) if self.open[&id].hello.is_none() => {
+                self.dropped("frames before the hello", Some(peer));
+                self.close(id, CloseCode::Protocol);
+            }
+            Ok(Some(Frame::Ping)) => {
+                self.out.push_back(OutEvent::Send(id, Lane::Control, Frame::Ack.encode()));
+            }
+            Ok(Some(Frame::Ack)) => self.news.push_back(News::Heard(peer)),
             Ok(Some(Frame::Hello(hello))) => self.on_hello(id, &hello, now),
             Ok(Some(Frame::Topic(index, frame))) => {
                 self.on_topic_frame(id, lane, index, frame, now);
@@ -429,8 +468,9 @@ impl Links {
         };
         let (boot_id, since) = self.open[&old].hello.expect("a current link has its hello");
         let old_dialled = self.open[&old].dialled;
-        let another_life =
-            boot_id != hello.boot_id || now.saturating_duration_since(since) > SIMULTANEOUS;
+        let another_life = !self.tie_break
+            || boot_id != hello.boot_id
+            || now.saturating_duration_since(since) > SIMULTANEOUS;
         // Both ends must come to the same choice: the lower id's dial.
         let lower_dialled = |dialled: bool| dialled == (self.me < peer);
         if another_life || old_dialled == dialled || lower_dialled(dialled) {

@@ -9,13 +9,14 @@ use iroh_base::TransportAddr;
 use tokio::time::Instant;
 
 use crate::{
+    accusation::Accusation,
     book::{Applied, Book},
     event::LinkId,
     id::{EndpointId, TopicId},
     record::{NodeRecord, Profile, SignedRecord, Status},
     sync::Session,
     wire::{
-        Entry, Frame, Hello, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn,
+        Entry, Frame, Hello, Item, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn,
         encode_content,
     },
 };
@@ -66,7 +67,14 @@ pub fn record(number: u8, status: Status) -> SignedRecord {
 pub fn all() -> Vec<(&'static str, Bytes)> {
     let alive = record(1, Status::Alive).bytes().clone();
     let left = record(2, Status::Left).bytes().clone();
-    let content = encode_content([&alive, &left]);
+    let accused = record(1, Status::Alive).record().id;
+    let accusation =
+        Accusation::sign(&SigningKey::from_bytes(&[3; 32]), &topic(), accused, 5).bytes;
+    let content = encode_content(&[
+        Item::Record(alive.clone()),
+        Item::Record(left.clone()),
+        Item::Accusation(accusation.clone()),
+    ]);
     let hello = Hello { min_version: 1, max_version: 1, boot_id: 7, features: 0 };
     let overlay = TopicFrame::Overlay;
     let id = |byte| EndpointId::from_bytes([byte; 32]);
@@ -83,7 +91,10 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
             },
             Range { end: None, what: RangeContent::List(vec![(id(3), 5), (id(4), 6)]) },
         ],
-        entries: vec![Entry { record: alive.clone(), age_ms: 1500 }],
+        entries: vec![
+            Entry { record: alive.clone(), age_ms: 1500, accusation: None },
+            Entry { record: alive.clone(), age_ms: 0, accusation: Some(accusation.clone()) },
+        ],
         wants: vec![id(5)],
     };
     let frames = [
@@ -108,13 +119,19 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         ("leave-ack", TopicFrame::LeaveAck(1_800_000_000_000_002)),
         ("sync", TopicFrame::Sync(sync)),
         ("busy", TopicFrame::Busy(vec![alive.clone()])),
+        ("probe-request", TopicFrame::ProbeRequest(id(6))),
+        ("probe-ack", TopicFrame::ProbeAck(id(6))),
+        ("accuse", TopicFrame::Accuse(vec![accusation.clone()])),
     ];
     let frames = frames.into_iter().map(|(name, frame)| (name, Frame::Topic(0, frame).encode()));
     [
         ("record-alive", alive),
         ("record-left", left),
         ("content", content),
+        ("accusation", accusation),
         ("hello", Frame::Hello(hello).encode()),
+        ("ping", Frame::Ping.encode()),
+        ("ack", Frame::Ack.encode()),
     ]
     .into_iter()
     .chain(frames)
@@ -146,7 +163,9 @@ pub fn numbered(number: u32) -> SignedRecord {
 /// The frame that spreads records through the overlay.
 #[must_use]
 pub fn gossip(records: &[&SignedRecord]) -> Bytes {
-    let content = encode_content(records.iter().map(|record| record.bytes()));
+    let content =
+        records.iter().map(|record| Item::Record(record.bytes().clone())).collect::<Vec<_>>();
+    let content = encode_content(&content);
     Frame::Topic(0, TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(1), content })).encode()
 }
 

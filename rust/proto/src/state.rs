@@ -1,6 +1,6 @@
 //! The endpoint's state: identity, links and topics; hands each event to whom it concerns.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -15,12 +15,16 @@ use crate::{
     links::{Links, News},
     record::{Envelope, MAX_SEQUENCE, SignedRecord, choose_addresses},
     record_cache::{Opened, RecordCache},
+    rule::Rule,
     topic::{Inspect, Topic},
     wire::TopicFrame,
 };
 
 /// Sequence numbers are persisted ahead in blocks of this size.
 const SEQUENCE_BLOCK: u64 = 4096;
+/// A timer that is served this much too late shows that this node was paused: the process was
+/// stopped, or the machine is too busy.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Who this endpoint is, for one life of the process.
 #[derive(Debug, Clone)]
@@ -53,9 +57,15 @@ pub(crate) struct Context {
     pub(crate) rng: ChaCha12Rng,
     pub(crate) now: Instant,
     records: Option<Arc<RecordCache>>,
+    pub(crate) off: Option<Rule>,
 }
 
 impl Context {
+    /// Whether a rule is on, as all are outside the simulator.
+    pub(crate) fn is_on(&self, rule: Rule) -> bool {
+        self.off != Some(rule)
+    }
+
     /// Opens a record: its owner is claimed, not proven.
     pub(crate) fn open_record(&self, topic: &TopicId, bytes: &Bytes) -> Result<Opened, Error> {
         match &self.records {
@@ -120,6 +130,7 @@ impl State {
             rng: ChaCha12Rng::from_seed(seed),
             now,
             records: None,
+            off: None,
         };
         Self { context, topics: BTreeMap::new() }
     }
@@ -139,6 +150,15 @@ impl State {
         Some(self.topics.get(topic)?.inspect(self.context.links.sizes()))
     }
 
+    /// Without one rule. Only for a state without topics.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without(mut self, rule: Rule) -> Self {
+        self.context.off = Some(rule);
+        self.context.links.tie_break = rule != Rule::LinkTieBreak;
+        self
+    }
+
     /// This endpoint's id.
     #[must_use]
     pub fn id(&self) -> EndpointId {
@@ -150,8 +170,15 @@ impl State {
     /// # Errors
     /// Only for what the application asks for (join, leave, profile, bootstrap); nothing changed then.
     pub fn handle(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
+        let due = self.next_timer();
         self.context.now = now.max(self.context.now);
         let cx = &mut self.context;
+        if let Some(late) = due.map(|due| now.saturating_duration_since(due))
+            && late >= PAUSE
+            && cx.is_on(Rule::ReprobeAfterPause)
+        {
+            self.topics.values_mut().for_each(|topic| topic.on_pause(late, cx));
+        }
         match event {
             InEvent::Join(topic, options) => self.join(topic, *options)?,
             InEvent::Leave(topic) => topic_mut(&mut self.topics, topic)?.leave(cx),
@@ -247,6 +274,9 @@ impl State {
             News::Up(peer) => self.topics.values_mut().for_each(|topic| topic.link_up(peer, cx)),
             News::Down(peer, end) => {
                 self.topics.values_mut().for_each(|topic| topic.link_down(peer, end, cx));
+            }
+            News::Heard(peer) => {
+                self.topics.values_mut().for_each(|topic| topic.heard(peer, cx));
             }
             News::Gone(peer, link) => {
                 self.topics.values_mut().for_each(|topic| topic.link_gone(peer, link, cx));

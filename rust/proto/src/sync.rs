@@ -6,6 +6,7 @@
 
 use std::{collections::VecDeque, ops::Bound};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
@@ -160,7 +161,8 @@ impl Session {
         match book.sequence(&id) {
             None => self.wants.push_back(id),
             Some(known) if sequence > known => self.wants.push_back(id),
-            // Where it left, the signed leave says so; for who expired there is nothing to show.
+            // Where it left, the signed leave says so, where it is dead, an accusation; for who
+            // expired there is nothing to show.
             Some(_) => self.entries.push_back(id),
         }
     }
@@ -244,10 +246,11 @@ impl Session {
         while let Some(id) = self.entries.front()
             && size < MAX_SYNC_BYTES
         {
-            if let Some((signed, age)) = book.evidence(id, now) {
-                size += signed.bytes().len();
+            if let Some((signed, age, accusation)) = book.testimony(id, now) {
+                size += signed.bytes().len() + accusation.map_or(0, Bytes::len);
                 let age_ms = u64::try_from(age.as_millis()).unwrap_or(MAX_AGE_MS);
-                entries.push(Entry { record: signed.bytes().clone(), age_ms });
+                let record = signed.bytes().clone();
+                entries.push(Entry { record, age_ms, accusation: accusation.cloned() });
             }
             self.entries.pop_front();
         }

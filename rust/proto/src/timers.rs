@@ -28,6 +28,16 @@ pub(crate) enum Timer {
     Sessions,
     /// Tell the application that no link is left.
     Isolation,
+    /// Look after neighbours, and take the next step of probes.
+    Probe,
+    /// Tell of suspicions, and pass verdicts.
+    Suspicion,
+    /// Probe anybody, as many died.
+    Survey,
+    /// Dial who was lost.
+    Heal,
+    /// Join the overlay behind a gap.
+    HealJoin,
     /// Stop waiting for acknowledgements of the leave.
     Leave,
 }

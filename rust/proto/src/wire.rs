@@ -7,6 +7,7 @@
 use bytes::Bytes;
 
 use crate::{
+    accusation::MAX_ACCUSATION,
     cbor::Value,
     error::Error,
     id::{EndpointId, TopicId},
@@ -60,6 +61,9 @@ impl Hello {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame {
     Hello(Hello),
+    /// Are you there? Answered at once by an [`Frame::Ack`]; any other frame says as much.
+    Ping,
+    Ack,
     Topic(u64, TopicFrame),
 }
 
@@ -81,6 +85,12 @@ pub(crate) enum TopicFrame {
     Sync(SyncFrame),
     /// Too many newcomers at once: try one of these.
     Busy(Vec<Bytes>),
+    /// Probe this member for me.
+    ProbeRequest(EndpointId),
+    /// It was heard.
+    ProbeAck(EndpointId),
+    /// Accusations that concern the receiver.
+    Accuse(Vec<Bytes>),
 }
 
 /// What the overlay's state machines (`HyParView`, Plumtree) say to each other. No shuffles: the
@@ -158,11 +168,27 @@ pub(crate) enum RangeContent {
     List(Vec<(EndpointId, u64)>),
 }
 
-/// A record and the time since its holder last heard it from its owner.
+/// A record and the time since its holder last heard it from its owner; with the accusation, where
+/// the holder suspects the owner or holds it to be dead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) record: Bytes,
     pub(crate) age_ms: u64,
+    pub(crate) accusation: Option<Bytes>,
+}
+
+/// One item of a broadcast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    Record(Bytes),
+    Accusation(Bytes),
+}
+
+impl Item {
+    pub(crate) fn bytes(&self) -> &Bytes {
+        let (Self::Record(bytes) | Self::Accusation(bytes)) = self;
+        bytes
+    }
 }
 
 mod tag {
@@ -183,12 +209,19 @@ mod tag {
     pub(super) const LEAVE_ACK: u64 = 14;
     pub(super) const SYNC: u64 = 15;
     pub(super) const BUSY: u64 = 16;
+    pub(super) const PING: u64 = 17;
+    pub(super) const ACK: u64 = 18;
+    pub(super) const PROBE_REQUEST: u64 = 19;
+    pub(super) const PROBE_ACK: u64 = 20;
+    pub(super) const ACCUSE: u64 = 21;
 }
 
 impl Frame {
     pub(crate) fn encode(&self) -> Bytes {
         let items = match self {
             Self::Hello(hello) => vec![Value::uint(tag::HELLO), encode_hello(hello)],
+            Self::Ping => vec![Value::uint(tag::PING)],
+            Self::Ack => vec![Value::uint(tag::ACK)],
             Self::Topic(index, frame) => {
                 let (tag, fields) = encode_topic_frame(frame);
                 let mut items = vec![Value::uint(tag), Value::uint(*index)];
@@ -212,6 +245,9 @@ impl Frame {
         let tag = fields.take()?.into_uint("frame type")?;
         if tag == tag::HELLO {
             return decode_hello(fields.take()?).map(|hello| Some(Self::Hello(hello)));
+        }
+        if let tag::PING | tag::ACK = tag {
+            return Ok(Some(if tag == tag::PING { Self::Ping } else { Self::Ack }));
         }
         let index = fields.take()?.into_uint("topic index")?;
         if index >= MAX_TOPICS {
@@ -258,24 +294,36 @@ impl Frame {
             tag::LEAVE_ACK => TopicFrame::LeaveAck(sequence(fields.take()?)?),
             tag::SYNC => TopicFrame::Sync(decode_sync(fields)?),
             tag::BUSY => TopicFrame::Busy(list("busy", fields.take()?, MAX_RECORDS, record)?),
+            tag::PROBE_REQUEST => TopicFrame::ProbeRequest(endpoint_id(fields.take()?)?),
+            tag::PROBE_ACK => TopicFrame::ProbeAck(endpoint_id(fields.take()?)?),
+            tag::ACCUSE => {
+                TopicFrame::Accuse(list("accuse", fields.take()?, MAX_RECORDS, accusation)?)
+            }
             _ => return Ok(None),
         };
         Ok(Some(Self::Topic(index, frame)))
     }
 }
 
-/// Encodes the content of a broadcast: a list of `[kind, bytes]`; kind 0 is a record.
-pub(crate) fn encode_content<'a>(records: impl IntoIterator<Item = &'a Bytes>) -> Bytes {
-    let item = |bytes: &Bytes| Value::array([Value::uint(0_u64), Value::bytes(bytes)]);
-    Value::array(records.into_iter().map(item)).encode().into()
+/// Encodes the content of a broadcast: a list of `[kind, bytes]`.
+pub(crate) fn encode_content<'a>(items: impl IntoIterator<Item = &'a Item>) -> Bytes {
+    let item = |item: &Item| {
+        let (kind, bytes) = match item {
+            Item::Record(bytes) => (0_u64, bytes),
+            Item::Accusation(bytes) => (1, bytes),
+        };
+        Value::array([Value::uint(kind), Value::bytes(bytes)])
+    };
+    Value::array(items.into_iter().map(item)).encode().into()
 }
 
 /// Decodes the content of a broadcast. A kind that can't be judged can't be forwarded: an error.
-pub(crate) fn decode_content(content: &[u8]) -> Result<Vec<Bytes>, Error> {
+pub(crate) fn decode_content(content: &[u8]) -> Result<Vec<Item>, Error> {
     list("content", Value::decode("content", content)?, MAX_RECORDS, |item| {
         let mut pair = item.into_array("content")?;
         match pair.take()?.into_uint::<u64>("content kind")? {
-            0 => record(pair.take()?),
+            0 => record(pair.take()?).map(Item::Record),
+            1 => accusation(pair.take()?).map(Item::Accusation),
             kind => Err(Error::malformed("content", format!("kind {kind} is not known"))),
         }
     })
@@ -321,6 +369,9 @@ fn encode_topic_frame(frame: &TopicFrame) -> (u64, Vec<Value>) {
         TopicFrame::LeaveAck(sequence) => (tag::LEAVE_ACK, vec![Value::uint(*sequence)]),
         TopicFrame::Sync(frame) => (tag::SYNC, encode_sync(frame)),
         TopicFrame::Busy(records) => (tag::BUSY, vec![bytes_list(records)]),
+        TopicFrame::ProbeRequest(id) => (tag::PROBE_REQUEST, vec![Value::bytes(id.as_bytes())]),
+        TopicFrame::ProbeAck(id) => (tag::PROBE_ACK, vec![Value::bytes(id.as_bytes())]),
+        TopicFrame::Accuse(list) => (tag::ACCUSE, vec![bytes_list(list)]),
     }
 }
 
@@ -366,8 +417,11 @@ fn encode_sync(frame: &SyncFrame) -> Vec<Value> {
             Value::array([end(range.end), Value::map(listed)])
         }
     };
-    let entry =
-        |entry: &Entry| Value::array([Value::bytes(&entry.record), Value::uint(entry.age_ms)]);
+    let entry = |entry: &Entry| {
+        let accusation = entry.accusation.as_ref().map(|bytes| Value::bytes(bytes));
+        let known = [Value::bytes(&entry.record), Value::uint(entry.age_ms)];
+        Value::array(known.into_iter().chain(accusation))
+    };
     vec![
         Value::uint(frame.session),
         Value::bool(frame.from_initiator),
@@ -417,11 +471,10 @@ fn decode_sync(mut fields: crate::cbor::Fields) -> Result<SyncFrame, Error> {
         let mut pair = item.into_array("sync entry")?;
         let record = record(pair.take()?)?;
         let age_ms = pair.take()?.into_uint::<u64>("age")?.min(MAX_AGE_MS);
-        Ok(Entry { record, age_ms })
+        let accusation = pair.take().ok().map(accusation).transpose()?;
+        Ok(Entry { record, age_ms, accusation })
     })?;
-    let wants = list("sync wants", fields.take()?, MAX_LISTED, |item| {
-        item.into_fixed("endpoint id").map(EndpointId::from_bytes)
-    })?;
+    let wants = list("sync wants", fields.take()?, MAX_LISTED, endpoint_id)?;
     Ok(SyncFrame { session, from_initiator, attached, turn, ranges, entries, wants })
 }
 
@@ -455,6 +508,14 @@ fn list<T>(
     value.into_array(what)?.list(limit)?.map(item).collect()
 }
 
+fn endpoint_id(value: Value) -> Result<EndpointId, Error> {
+    value.into_fixed("endpoint id").map(EndpointId::from_bytes)
+}
+
+fn accusation(value: Value) -> Result<Bytes, Error> {
+    bounded_bytes("accusation", value, MAX_ACCUSATION)
+}
+
 fn record(value: Value) -> Result<Bytes, Error> {
     bounded_bytes("record", value, MAX_RECORD)
 }
@@ -467,7 +528,7 @@ fn bounded_bytes(what: &'static str, value: Value, limit: usize) -> Result<Bytes
     Ok(bytes.into())
 }
 
-fn sequence(value: Value) -> Result<u64, Error> {
+pub(crate) fn sequence(value: Value) -> Result<u64, Error> {
     let sequence = value.into_uint("sequence")?;
     if sequence >= MAX_SEQUENCE {
         return Err(Error::malformed("sequence", "not below 2^62"));

@@ -50,6 +50,12 @@ pub(crate) fn preset<'py>(
     fields.set_item("link_idle", protocol.link_idle.as_secs_f64())?;
     fields.set_item("redial_min", protocol.redial_min.as_secs_f64())?;
     fields.set_item("redial_max", protocol.redial_max.as_secs_f64())?;
+    fields.set_item("probe_interval", protocol.probe_interval.as_secs_f64())?;
+    fields.set_item("probe_timeout", protocol.probe_timeout.as_secs_f64())?;
+    fields.set_item("suspicion", protocol.suspicion.as_secs_f64())?;
+    fields.set_item("suspicion_max", protocol.suspicion_max.as_secs_f64())?;
+    fields.set_item("heal_interval", protocol.heal_interval.as_secs_f64())?;
+    fields.set_item("heal_interval_max", protocol.heal_interval_max.as_secs_f64())?;
     fields.set_item("leave_timeout", protocol.leave_timeout.as_secs_f64())?;
     fields.set_item("concurrent_syncs", protocol.concurrent_syncs)?;
     class.call((), Some(&fields))
@@ -83,6 +89,12 @@ pub(crate) fn extract(config: &Bound<'_, PyAny>) -> PyResult<Config> {
             link_idle: seconds("link_idle")?,
             redial_min: seconds("redial_min")?,
             redial_max: seconds("redial_max")?,
+            probe_interval: seconds("probe_interval")?,
+            probe_timeout: seconds("probe_timeout")?,
+            suspicion: seconds("suspicion")?,
+            suspicion_max: seconds("suspicion_max")?,
+            heal_interval: seconds("heal_interval")?,
+            heal_interval_max: seconds("heal_interval_max")?,
             leave_timeout: seconds("leave_timeout")?,
             concurrent_syncs: count("concurrent_syncs")?,
         },

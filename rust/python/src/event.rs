@@ -84,6 +84,14 @@ peer_event! {
     PeerUpdated
 }
 peer_event! {
+    /// A peer did not answer a probe, or is accused by a member; it has a few seconds to refute.
+    PeerSuspected
+}
+peer_event! {
+    /// A suspected peer refuted the suspicion, or was heard.
+    PeerRecovered
+}
+peer_event! {
     /// A peer said goodbye and is out of the book.
     PeerLeft
 }
@@ -122,7 +130,10 @@ impl PeerLost {
         self.peer.clone()
     }
 
-    /// Why: `"expired"`, its record was not refreshed for the expiration that it announced.
+    /// Why: `"unreachable"`, it answered no probe in time; `"expired"`, it was silent too long.
+    ///
+    /// `"unreachable"`: it answered neither this node nor others, and did not refute the suspicion.
+    /// `"expired"`: its record was not refreshed for the expiration that it announced.
     #[getter]
     fn reason(&self) -> &str {
         &self.reason
@@ -135,6 +146,40 @@ impl PeerLost {
 
     fn __getnewargs__(&self) -> (Peer, &str) {
         (self.peer.clone(), &self.reason)
+    }
+}
+
+/// Another process announces with this node's key, again and again: a copied key or machine image.
+#[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct IdentityConflict {
+    boot_id: u64,
+}
+
+#[pymethods]
+impl IdentityConflict {
+    #[classattr]
+    fn __match_args__() -> (&'static str,) {
+        ("boot_id",)
+    }
+
+    #[new]
+    fn new(boot_id: u64) -> Self {
+        Self { boot_id }
+    }
+
+    /// The boot id of the other process: random for each process.
+    #[getter]
+    fn boot_id(&self) -> u64 {
+        self.boot_id
+    }
+
+    fn __repr__(&self) -> String {
+        format!("IdentityConflict({})", self.boot_id)
+    }
+
+    fn __getnewargs__(&self) -> (u64,) {
+        (self.boot_id,)
     }
 }
 
@@ -181,6 +226,9 @@ pub(crate) fn convert(py: Python<'_>, event: Event) -> PyResult<Option<Py<PyAny>
     Some(match event {
         Event::PeerJoined(record) => PeerJoined { peer: Peer(record) }.into_py_any(py),
         Event::PeerUpdated(record) => PeerUpdated { peer: Peer(record) }.into_py_any(py),
+        Event::PeerSuspected(record) => PeerSuspected { peer: Peer(record) }.into_py_any(py),
+        Event::PeerRecovered(record) => PeerRecovered { peer: Peer(record) }.into_py_any(py),
+        Event::IdentityConflict { boot_id } => IdentityConflict { boot_id }.into_py_any(py),
         Event::PeerLeft(record) => PeerLeft { peer: Peer(record) }.into_py_any(py),
         Event::PeerLost(record, reason) => {
             PeerLost { peer: Peer(record), reason: name(reason).to_owned() }.into_py_any(py)
@@ -197,6 +245,7 @@ pub(crate) fn convert(py: Python<'_>, event: Event) -> PyResult<Option<Py<PyAny>
 fn name(reason: LostReason) -> &'static str {
     match reason {
         LostReason::Expired => "expired",
+        LostReason::Unreachable => "unreachable",
         _ => "unknown",
     }
 }

@@ -30,7 +30,10 @@ mod _core {
         bootstrap::Bootstrap,
         config::{check_config, preset},
         error::DiscoveryError,
-        event::{EventsLost, Isolated, PeerJoined, PeerLeft, PeerLost, PeerUpdated, Reconnected},
+        event::{
+            EventsLost, IdentityConflict, Isolated, PeerJoined, PeerLeft, PeerLost, PeerRecovered,
+            PeerSuspected, PeerUpdated, Reconnected,
+        },
         logs::{logs_dropped, start_logs},
         node::Node,
         peer::Peer,

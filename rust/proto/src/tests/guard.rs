@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     CloseCode, TopicEvent,
-    wire::{OverlayFrame, encode_content},
+    wire::{Item, OverlayFrame, encode_content},
 };
 
 fn overlay(frame: OverlayFrame) -> TopicFrame {
@@ -35,7 +35,9 @@ fn with_two() -> Bench {
 }
 
 fn gossip(records: &[SignedRecord]) -> TopicFrame {
-    let content = encode_content(records.iter().map(SignedRecord::bytes));
+    let content = encode_content(
+        &records.iter().map(|r| Item::Record(r.bytes().clone())).collect::<Vec<_>>(),
+    );
     overlay(OverlayFrame::Gossip { round: Some(0), content })
 }
 
@@ -66,7 +68,7 @@ fn a_forged_record_is_not_forwarded_and_its_sender_is_cut_off() {
     let mut bench = with_two();
     let mut bytes = signed(5, 1).bytes().to_vec();
     *bytes.last_mut().unwrap() ^= 1;
-    let content = encode_content([&Bytes::from(bytes)]);
+    let content = encode_content(&[Item::Record(bytes.into())]);
     bench.frame(LINK, overlay(OverlayFrame::Gossip { round: Some(0), content }));
     assert_eq!(bench.closed(), [(LINK, CloseCode::Protocol)]);
     assert_eq!(forwards(&mut bench), 0);
@@ -76,7 +78,7 @@ fn a_forged_record_is_not_forwarded_and_its_sender_is_cut_off() {
 fn unknown_keys_survive_a_relay_byte_for_byte() {
     let mut bench = with_two();
     let record = super::record::of_a_later_version(5, 1);
-    let content = encode_content([&record]);
+    let content = encode_content(&[Item::Record(record.clone())]);
     bench.frame(LINK, overlay(OverlayFrame::Gossip { round: Some(0), content }));
     let relayed = bench.sent().into_iter().find_map(|(link, frame)| match frame {
         TopicFrame::Overlay(OverlayFrame::Gossip { content, .. }) if link == LinkId(2) => {
@@ -84,7 +86,7 @@ fn unknown_keys_survive_a_relay_byte_for_byte() {
         }
         _ => None,
     });
-    assert_eq!(crate::wire::decode_content(&relayed.unwrap()).unwrap(), [record]);
+    assert_eq!(crate::wire::decode_content(&relayed.unwrap()).unwrap(), [Item::Record(record)]);
 }
 
 #[test]
@@ -93,7 +95,10 @@ fn plumtree_frames_of_strangers_are_answered_with_a_disconnect() {
         OverlayFrame::Prune,
         OverlayFrame::Graft { id: None, round: 0 },
         OverlayFrame::IHave(vec![([1; 32], 0)]),
-        OverlayFrame::Gossip { round: Some(0), content: encode_content([signed(5, 1).bytes()]) },
+        OverlayFrame::Gossip {
+            round: Some(0),
+            content: encode_content(&[Item::Record(signed(5, 1).bytes().clone())]),
+        },
         OverlayFrame::ForwardJoin { ttl: 6, record: signed(5, 1).bytes().clone() },
     ] {
         let mut bench = Bench::linked();
@@ -190,7 +195,8 @@ fn a_peer_behind_its_own_past_is_shown_it() {
 fn sequence_numbers_wait_until_they_are_persisted() {
     let identity = Identity { key: key(ME), boot_id: 1, sequence: 100, reserved: 100 };
     let now = Instant::now();
-    let mut bench = Bench { state: State::new(identity, [7; 32], now), now, out: vec![] };
+    let mut bench =
+        Bench { state: State::new(identity, [7; 32], now), now, out: vec![], silent: false };
     let profile = Profile { name: "me".into(), ..Profile::default() };
     let options = TopicOptions { profile, config: Config::default() };
     bench.feed(InEvent::Join(topic(), Box::new(options)));

@@ -126,8 +126,8 @@ fn strangers_are_dialled_at_a_bounded_rate() {
 fn the_loss_of_the_last_link_is_told_and_so_is_its_return() {
     let mut bench = Bench::linked();
     bench.frame(LINK, TopicFrame::Push(vec![signed(PEER, 1).bytes().clone()]));
-    bench.feed(InEvent::LinkClosed(LINK, LinkEnd::TimedOut));
     bench.out.clear();
+    bench.feed(InEvent::LinkClosed(LINK, LinkEnd::TimedOut));
     bench.pass(Duration::from_secs(2));
     let told = |bench: &Bench, wanted: &crate::TopicEvent| {
         bench.out.iter().any(|out| matches!(out, OutEvent::Topic(_, event) if event == wanted))

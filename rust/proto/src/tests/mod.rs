@@ -60,6 +60,8 @@ pub(crate) struct Bench {
     pub(crate) state: State,
     pub(crate) now: Instant,
     pub(crate) out: Vec<OutEvent>,
+    /// Whether pings stay without an answer.
+    pub(crate) silent: bool,
 }
 
 pub(crate) const LINK: LinkId = LinkId(1);
@@ -70,7 +72,8 @@ impl Bench {
     pub(crate) fn new() -> Self {
         let identity = Identity { key: key(ME), boot_id: 1, sequence: 100, reserved: 1 << 40 };
         let now = Instant::now();
-        let mut bench = Self { state: State::new(identity, [7; 32], now), now, out: Vec::new() };
+        let mut bench =
+            Self { state: State::new(identity, [7; 32], now), now, out: Vec::new(), silent: false };
         let profile = Profile { name: "me".into(), ..Profile::default() };
         let options = TopicOptions { profile, config: Config::default() };
         bench.feed(InEvent::Join(topic(), Box::new(options)));
@@ -88,7 +91,18 @@ impl Bench {
 
     pub(crate) fn feed(&mut self, event: InEvent) {
         self.state.handle(event, self.now).unwrap();
+        let begin = self.out.len();
         self.out.extend(std::iter::from_fn(|| self.state.poll()));
+        let ping = |out: &OutEvent| match out {
+            OutEvent::Send(link, _, bytes) if *bytes == Frame::Ping.encode() => Some(*link),
+            _ => None,
+        };
+        let pinged: Vec<_> = self.out[begin..].iter().filter_map(ping).collect();
+        if !self.silent {
+            for link in pinged {
+                self.bytes(link, Frame::Ack.encode());
+            }
+        }
     }
 
     pub(crate) fn open_link(&mut self, link: LinkId, peer: u8, dialled: bool) {
@@ -125,7 +139,7 @@ impl Bench {
             .filter_map(|event| match event {
                 OutEvent::Send(link, _, bytes) => match Frame::decode(&bytes).unwrap().unwrap() {
                     Frame::Topic(_, frame) => Some((link, frame)),
-                    Frame::Hello(_) => None,
+                    Frame::Hello(_) | Frame::Ping | Frame::Ack => None,
                 },
                 _ => None,
             })

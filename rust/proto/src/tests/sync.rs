@@ -169,7 +169,7 @@ fn who_shows_a_node_that_left_is_shown_its_leave_on_the_link() {
         attached: true,
         turn: Turn::Yours,
         ranges: vec![],
-        entries: vec![Entry { record: signed(5, 5).bytes().clone(), age_ms: 0 }],
+        entries: vec![Entry { record: signed(5, 5).bytes().clone(), age_ms: 0, accusation: None }],
         wants: vec![],
     };
     bench.frame(LINK, TopicFrame::Sync(frame));

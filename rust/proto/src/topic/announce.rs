@@ -1,19 +1,24 @@
 //! What this node says of itself: announcing, heartbeats, and leaving.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{Leaving, Topic};
 use crate::{
     book::Applied,
     error::Error,
-    event::TopicEvent,
+    event::{LostReason, TopicEvent},
     id::EndpointId,
     record::{NodeRecord, Profile, SignedRecord, Status},
     state::Context,
     timers::{Timer, jitter},
-    wire::{TopicFrame, encode_content},
+    wire::{Item, TopicFrame, encode_content},
 };
 
 /// Shortest and longest delay before jumping above somebody else who announces with our key.
@@ -26,6 +31,45 @@ const LEAVE_DIALS: usize = 3;
 fn heartbeat_interval(members: usize) -> Duration {
     let seconds = u64::try_from(members).unwrap_or(u64::MAX).saturating_mul(10);
     Duration::from_secs(seconds.clamp(300, 6 * 3600))
+}
+
+/// Other processes that announce with our key.
+#[derive(Debug, Default)]
+pub(super) struct Rivals {
+    /// By boot id: when the last time of such trouble began, and how often it outran us since.
+    rises: BTreeMap<u64, (Instant, u32)>,
+}
+
+impl Rivals {
+    /// Most that are told apart.
+    const MOST: usize = 16;
+    const WINDOW: Duration = Duration::from_mins(1);
+
+    /// A process with this boot id outran us: whether it did so again, twice within a minute after we
+    /// had jumped above it. An earlier life of ours does so once.
+    fn rose(&mut self, boot_id: u64, now: Instant) -> bool {
+        self.rises.retain(|_, rise| Self::lasts(*rise, now));
+        if self.rises.len() >= Self::MOST && !self.rises.contains_key(&boot_id) {
+            return false;
+        }
+        let (began, count) = self.rises.entry(boot_id).or_insert((now, 0));
+        *count += 1;
+        let conflict = *count > 2;
+        if conflict {
+            (*began, *count) = (now, 3);
+        }
+        conflict
+    }
+
+    /// Whether a conflict goes on.
+    fn is_conflict(&self, now: Instant) -> bool {
+        self.rises.values().any(|rise| rise.1 > 2 && Self::lasts(*rise, now))
+    }
+
+    fn lasts((began, count): (Instant, u32), now: Instant) -> bool {
+        let window = if count > 2 { 2 * Self::WINDOW } else { Self::WINDOW };
+        now.saturating_duration_since(began) <= window
+    }
 }
 
 impl Topic {
@@ -104,13 +148,18 @@ impl Topic {
     pub(crate) fn set_profile(&mut self, profile: Profile, cx: &mut Context) -> Result<(), Error> {
         profile.validate()?;
         self.profile = profile;
+        if self.rivals.is_conflict(cx.now) {
+            // With the next announcement, within a minute.
+            return Ok(());
+        }
         self.announce(cx);
         Ok(())
     }
 
-    /// Somebody holds a record of ours that is not older than our own: an earlier life, or a clone.
-    pub(super) fn outrun(&mut self, sequence: u64, cx: &mut Context) {
-        if sequence < cx.identity.sequence {
+    /// Somebody holds a record of ours that is not older than our own: of an earlier life, or of
+    /// another process with our key.
+    pub(super) fn outrun(&mut self, record: &NodeRecord, cx: &mut Context) {
+        if record.sequence < cx.identity.sequence {
             // Jumped above it already: another copy of the same.
             return;
         }
@@ -119,11 +168,23 @@ impl Topic {
             self.jump_delay = JUMP_MIN;
         }
         self.jumped = Some(cx.now);
-        cx.jump_above(sequence);
+        cx.jump_above(record.sequence);
+        let (topic, sequence) = (self.id.fmt_short(), record.sequence);
+        let foreign = record.boot_id != cx.identity.boot_id;
+        if foreign && self.rivals.rose(record.boot_id, cx.now) {
+            self.jump_delay = JUMP_MAX;
+            tracing::warn!(%topic, boot_id = record.boot_id, "another process announces with this node's key");
+            cx.emit(self.id, TopicEvent::IdentityConflict { boot_id: record.boot_id });
+        } else {
+            tracing::info!(%topic, sequence, "a higher sequence of our own is known: jumping above it");
+        }
         let at = cx.now + self.jump_delay;
-        tracing::info!(topic = %self.id.fmt_short(), sequence, "a higher sequence of our own is known: jumping above it");
         self.jump_delay = (self.jump_delay * 4).min(JUMP_MAX);
-        self.timers.set_by(Timer::Announce, at);
+        if self.jump_delay == JUMP_MAX {
+            self.timers.set(Timer::Announce, at);
+        } else {
+            self.timers.set_by(Timer::Announce, at);
+        }
     }
 
     /// Starts to leave: the signed leave goes to every linked peer and through the overlay. Who is
@@ -135,6 +196,8 @@ impl Topic {
         let record = self.sign(self.profile.clone(), Status::Left, cx).and_then(Result::ok);
         self.timers.clear_all();
         self.sync_wanted.clear();
+        self.probes.clear();
+        self.suspicions.clear();
         // Also who has our record and did not answer yet.
         let linked = self.linked.iter().filter(|peer| cx.links.current(peer).is_some()).copied();
         let mut told: BTreeSet<EndpointId> = linked.chain(cx.links.told_of(self.id)).collect();
@@ -142,7 +205,8 @@ impl Topic {
             for peer in &told {
                 cx.links.send(peer, self.id, TopicFrame::Leave(signed.bytes().clone()), cx.now);
             }
-            self.overlay.broadcast(encode_content([signed.bytes()]), cx.now);
+            let item = Item::Record(signed.bytes().clone());
+            self.overlay.broadcast(encode_content(&[item]), cx.now);
             self.drive_overlay(cx);
             if told.is_empty() {
                 told.extend(self.dial_members(LEAVE_DIALS, cx));
@@ -208,15 +272,10 @@ impl Topic {
 
     pub(super) fn expire(&mut self, cx: &mut Context) {
         for record in self.book.expire(cx.now) {
-            tracing::info!(
-                topic = %self.id.fmt_short(),
-                peer = %record.id.fmt_short(),
-                name = record.profile.name,
-                reason = "expired",
-                "peer lost"
-            );
+            self.log(&record, "peer lost: expired");
             self.on_gone(record.id, cx);
-            cx.emit(self.id, TopicEvent::PeerLost(record, crate::LostReason::Expired));
+            cx.emit(self.id, TopicEvent::PeerLost(record, LostReason::Expired));
+            self.heal_soon(cx);
         }
     }
 
@@ -236,6 +295,10 @@ impl Topic {
             }
             _ => return,
         };
+        self.log(record, what);
+    }
+
+    pub(super) fn log(&self, record: &NodeRecord, what: &str) {
         tracing::info!(
             topic = %self.id.fmt_short(),
             peer = %record.id.fmt_short(),

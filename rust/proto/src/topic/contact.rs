@@ -12,15 +12,13 @@ use crate::{
     event::LinkId,
     id::EndpointId,
     links::Asked,
+    rule::Rule,
     state::Context,
     sync::Session,
     timers::{Timer, jitter},
     wire::{SyncFrame, TopicFrame, Turn},
 };
 
-/// A bootstrap peer that is not in the book is dialled this often, then ever more rarely (D8).
-pub(super) const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(30);
-const BOOTSTRAP_INTERVAL_MAX: Duration = Duration::from_hours(1);
 /// Peers dialled at a time while nobody is linked: of the bootstrap peers, and of each other kind.
 const DIALS: usize = 3;
 /// A sync that stands still for this long is given up.
@@ -101,18 +99,20 @@ impl Topic {
     fn redial_anyone(&mut self, cx: &mut Context) {
         let mut bootstrap: Vec<_> = self.bootstrap.keys().copied().collect();
         let mut found: Vec<_> = self.found.keys().copied().collect();
-        let mut expired: Vec<_> = self.book.expired().map(|signed| signed.record().id).collect();
-        for list in [&mut bootstrap, &mut found, &mut expired] {
+        let mut lost: Vec<_> = self.book.lost().map(|(id, ..)| id).collect();
+        if !cx.is_on(Rule::Healing) {
+            lost.clear();
+        }
+        for list in [&mut bootstrap, &mut found, &mut lost] {
             list.shuffle(&mut cx.rng);
             list.truncate(DIALS);
         }
         let mut anyone = [bootstrap, found].concat();
         if self.linked.is_empty() {
             anyone.extend(self.random_members(DIALS, &BTreeSet::new(), cx));
-            anyone.extend(expired);
+            anyone.extend(lost);
         }
-        let nobody =
-            anyone.is_empty() && self.book.len() == 0 && self.book.expired().next().is_none();
+        let nobody = anyone.is_empty() && self.book.len() == 0 && self.book.lost().next().is_none();
         for peer in anyone {
             self.contact(peer, cx);
         }
@@ -129,15 +129,19 @@ impl Topic {
         let mut due = Vec::new();
         let mut next = None;
         for (peer, bootstrap) in &mut self.bootstrap {
+            if !cx.is_on(Rule::BootstrapMemory) {
+                break;
+            }
             if self.book.get(peer).is_some() && !bootstrap.lost {
                 continue;
             }
             if bootstrap.next <= cx.now {
                 due.push(*peer);
-                let delay = BOOTSTRAP_INTERVAL * 2_u32.saturating_pow(bootstrap.attempts.min(10));
+                let doubled = 2_u32.saturating_pow(bootstrap.attempts.min(16));
+                let delay = self.config.heal_interval.saturating_mul(doubled);
                 bootstrap.attempts += 1;
-                bootstrap.next =
-                    cx.now + jitter(&mut cx.rng, delay.min(BOOTSTRAP_INTERVAL_MAX), 0.8..1.2);
+                bootstrap.next = cx.now
+                    + jitter(&mut cx.rng, delay.min(self.config.heal_interval_max), 0.8..1.2);
             }
             next = next.into_iter().chain([bootstrap.next]).min();
         }
@@ -162,7 +166,7 @@ impl Topic {
     }
 
     /// Syncs with a peer, over a link that may have to be dialled first.
-    fn contact(&mut self, peer: EndpointId, cx: &mut Context) {
+    pub(super) fn contact(&mut self, peer: EndpointId, cx: &mut Context) {
         if self.sessions.contains_key(&(peer, true)) {
             return;
         }
@@ -239,11 +243,18 @@ impl Topic {
         let mut outdated = Vec::new();
         for entry in &frame.entries {
             let age = Duration::from_millis(entry.age_ms);
-            let Ok((id, applied)) = self.learn(&entry.record, age, peer, cx) else { return };
+            let learnt = match &entry.accusation {
+                None => self.learn(&entry.record, age, peer, cx),
+                Some(accusation) => self.learn_accused(&entry.record, age, accusation, peer, cx),
+            };
+            let Ok((id, applied)) = learnt else { return };
             if applied.is_news() {
                 news += 1;
                 self.on_synced_news(id, &applied, age, peer, cx);
-            } else if applied == Applied::Stale && self.book.get(&id).is_none() {
+            } else if applied == Applied::Stale
+                && self.book.get(&id).is_none()
+                && entry.accusation.is_none()
+            {
                 outdated.push(id);
             }
         }
@@ -338,6 +349,7 @@ impl Topic {
         if !initiator || !complete {
             return;
         }
+        self.look_for_gap(peer, session.news, cx);
         self.synced = true;
         self.redial_delay = self.config.redial_min;
         if self.attached_since.is_none() && !self.timers.is_set(Timer::OverlayJoin) {
@@ -417,6 +429,9 @@ impl Topic {
 
     pub(super) fn on_trickle(&mut self, cx: &mut Context) {
         use std::ops::Bound;
+        if !cx.is_on(Rule::Reconciliation) {
+            return;
+        }
         let neighbours = self.overlay.neighbours();
         let after = self.trickle_last.map_or(Bound::Unbounded, Bound::Excluded);
         let next =
@@ -435,8 +450,9 @@ impl Topic {
 
     pub(super) fn on_far_sync(&mut self, cx: &mut Context) {
         let neighbours = self.overlay.neighbours().clone();
-        if let Some(peer) = self.random_members(1, &neighbours, cx).first() {
-            self.contact(*peer, cx);
+        let far = self.random_members(1, &neighbours, cx).first().copied();
+        if let Some(peer) = far.filter(|_| cx.is_on(Rule::Reconciliation)) {
+            self.contact(peer, cx);
         }
         self.schedule_far_sync(cx);
     }

@@ -36,6 +36,8 @@ impl Topic {
             ("push", self.push.len()),
             ("relay", self.relay.len()),
         ];
+        sizes.extend(self.probes.sizes());
+        sizes.extend(self.suspicions.sizes());
         sizes.extend(links);
         Inspect { live: live.collect(), capacity: self.config.capacity, sizes }
     }

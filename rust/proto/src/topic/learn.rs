@@ -11,9 +11,10 @@ use crate::{
     error::Error,
     event::{CloseCode, TopicEvent},
     id::EndpointId,
+    rule::Rule,
     state::Context,
     timers::{Timer, jitter},
-    wire::{MAX_CONTENT, MAX_RECORDS, TopicFrame, encode_content},
+    wire::{Item, MAX_CONTENT, MAX_RECORDS, TopicFrame, encode_content},
 };
 
 /// Records that come within this are told on together; in a storm, within 0.5 ms for each member.
@@ -25,7 +26,7 @@ const STORM: Duration = Duration::from_millis(100);
 const RELAY: Duration = Duration::from_millis(50);
 /// Room in a broadcast for the array and the heads of its items.
 const CONTENT_ROOM: usize = MAX_CONTENT - 16;
-const ITEM_OVERHEAD: usize = 5;
+pub(super) const ITEM_OVERHEAD: usize = 5;
 
 impl Topic {
     /// Takes in a record that `from` sent. A record that does not verify closes the link: honest
@@ -39,16 +40,21 @@ impl Topic {
     ) -> Result<(EndpointId, Applied), Error> {
         let outcome = self.take_in(bytes, age, from, cx);
         if let Err(error) = &outcome {
-            tracing::info!(
-                topic = %self.id.fmt_short(),
-                peer = %from.fmt_short(),
-                reason = %error,
-                "a record was refused"
-            );
-            cx.links.dropped("records forged or malformed", Some(from));
-            cx.links.close_peer(&from, CloseCode::Protocol);
+            self.refuse(error, from, cx);
         }
         outcome
+    }
+
+    /// Something signed does not verify: honest peers do not send it.
+    pub(super) fn refuse(&self, error: &Error, from: EndpointId, cx: &mut Context) {
+        tracing::info!(
+            topic = %self.id.fmt_short(),
+            peer = %from.fmt_short(),
+            reason = %error,
+            "a record or an accusation was refused"
+        );
+        cx.links.dropped("records forged or malformed", Some(from));
+        cx.links.close_peer(&from, CloseCode::Protocol);
     }
 
     fn take_in(
@@ -63,21 +69,25 @@ impl Topic {
         if self.is_own(bytes) || self.book.holds(&id, bytes) {
             return Ok((id, Applied::Same));
         }
+        if id != from && self.book.is_buried(&id, bytes) && cx.is_on(Rule::EqualSequences) {
+            return Ok((id, Applied::Stale));
+        }
         let signed = cx.verify_record(&self.id, opened)?;
         let record = Arc::clone(signed.record());
         if id == self.me {
             let own = self.own.as_ref().map_or(0, |own| own.record().sequence);
             if record.sequence >= own && !self.timers.is_set(Timer::Leave) {
-                self.outrun(record.sequence, cx);
+                self.outrun(&record, cx);
             }
             return Ok((id, Applied::Stale));
         }
         let applied = self.book.apply(signed, age, cx.now);
         self.log_applied(&applied, &record);
+        let link_boot_id = cx.links.boot_id(&id);
         match &applied {
-            Applied::Joined => cx.emit(self.id, TopicEvent::PeerJoined(record)),
-            Applied::Updated => cx.emit(self.id, TopicEvent::PeerUpdated(record)),
-            Applied::Refreshed => cx.emit(self.id, TopicEvent::PeerRefreshed(record)),
+            Applied::Joined => cx.emit(self.id, TopicEvent::PeerJoined(Arc::clone(&record))),
+            Applied::Updated => cx.emit(self.id, TopicEvent::PeerUpdated(Arc::clone(&record))),
+            Applied::Refreshed => cx.emit(self.id, TopicEvent::PeerRefreshed(Arc::clone(&record))),
             Applied::Left(was) => {
                 self.on_gone(id, cx);
                 cx.emit(self.id, TopicEvent::PeerLeft(Arc::clone(was)));
@@ -92,10 +102,16 @@ impl Topic {
             self.view_grows(cx);
         }
         if applied.is_news() {
+            self.on_newer_record(&record, cx);
             if let Some(bootstrap) = self.bootstrap.get_mut(&id) {
                 bootstrap.lost = false;
             }
             self.push_on(id, from, cx);
+            // A member started anew, and its old process still has a link, as far as we know: it has none.
+            let earlier_life = link_boot_id.is_some_and(|boot_id| boot_id != record.boot_id);
+            if applied == Applied::Updated && earlier_life && from != id {
+                cx.links.close_peer(&id, CloseCode::Replaced);
+            }
             self.enter_overlay_soon(cx);
         }
         Ok((id, applied))
@@ -129,9 +145,10 @@ impl Topic {
     /// A node left or was lost.
     pub(super) fn on_gone(&mut self, id: EndpointId, cx: &mut Context) {
         self.newcomers.remove(&id);
+        self.drop_suspicion(&id);
         if let Some(bootstrap) = self.bootstrap.get_mut(&id) {
             bootstrap.attempts = 0;
-            bootstrap.next = cx.now + super::contact::BOOTSTRAP_INTERVAL;
+            bootstrap.next = cx.now + self.config.heal_interval;
             self.timers.set_by(Timer::Redial, bootstrap.next);
         }
     }
@@ -150,6 +167,12 @@ impl Topic {
     fn batch_delay(&self, cx: &Context) -> Duration {
         let storm = self.flooded.is_some_and(|at| cx.now.saturating_duration_since(at) < STORM);
         if storm { (self.spread() / 10).clamp(BATCH, BATCH_MAX) } else { BATCH }
+    }
+
+    /// There is something to tell on with the next batch.
+    pub(super) fn flood_soon(&mut self, cx: &Context) {
+        let delay = self.batch_delay(cx);
+        self.timers.set_by(Timer::Flood, cx.now + delay);
     }
 
     /// As [`Topic::tell`], with the next batch.
@@ -194,9 +217,9 @@ impl Topic {
             // Kept until there is a neighbour. Bounded by the book, as ids are unique in it.
             return;
         }
-        while !self.flood.is_empty() {
-            let mut batch = Vec::new();
-            let mut size = 0;
+        loop {
+            let mut batch = self.accusations_to_tell(CONTENT_ROOM);
+            let mut size: usize = batch.iter().map(|item| item.bytes().len() + ITEM_OVERHEAD).sum();
             while let Some(id) = self.flood.front() {
                 if let Some((signed, _)) = self.book.evidence(id, cx.now) {
                     let bytes = signed.bytes().clone();
@@ -206,15 +229,16 @@ impl Topic {
                         break;
                     }
                     size += bytes.len() + ITEM_OVERHEAD;
-                    batch.push(bytes);
+                    batch.push(Item::Record(bytes));
                 }
                 self.flood.pop_front();
             }
-            if !batch.is_empty() {
-                let content = encode_content(&batch);
-                self.seen.insert(&content, cx.now);
-                self.overlay.broadcast(content, cx.now);
+            if batch.is_empty() {
+                break;
             }
+            let content = encode_content(&batch);
+            self.seen.insert(&content, cx.now);
+            self.overlay.broadcast(content, cx.now);
         }
         self.drive_overlay(cx);
     }

@@ -6,9 +6,12 @@
 
 mod announce;
 mod contact;
+mod heal;
 mod inspect;
 mod learn;
 mod overlay;
+mod probe;
+mod suspect;
 
 pub use inspect::Inspect;
 
@@ -25,7 +28,7 @@ use crate::{
     book::Book,
     config::Config,
     error::Error,
-    event::{LinkEnd, LinkId, TopicEvent, TopicOptions},
+    event::{CloseCode, LinkEnd, LinkId, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
     overlay::Overlay,
     record::{Profile, SignedRecord},
@@ -116,6 +119,10 @@ pub(crate) struct Topic {
     push: Vec<(EndpointId, EndpointId)>,
     /// News of a sync that the overlay may be bringing as well: told on when it does not.
     relay: BTreeMap<EndpointId, Instant>,
+    probes: probe::Probes,
+    suspicions: suspect::Suspicions,
+    healing: heal::Healing,
+    rivals: announce::Rivals,
     leaving: Option<Leaving>,
     done: bool,
     timers: Timers,
@@ -136,7 +143,7 @@ impl Topic {
             own: None,
             jump_delay: announce::JUMP_MIN,
             jumped: None,
-            book: Book::new(cx.me, config.capacity),
+            book: Book::new(cx.me, config.capacity).without(cx.off),
             overlay: Overlay::new(cx.me, config.neighbours, cx.rng.random()),
             attached_since: None,
             join_through: None,
@@ -164,6 +171,10 @@ impl Topic {
             flooded: None,
             push: Vec::new(),
             relay: BTreeMap::new(),
+            probes: probe::Probes::default(),
+            suspicions: suspect::Suspicions::default(),
+            healing: heal::Healing::default(),
+            rivals: announce::Rivals::default(),
             leaving: None,
             done: false,
             timers: Timers::default(),
@@ -199,6 +210,11 @@ impl Topic {
                 Timer::FarSync => self.on_far_sync(cx),
                 Timer::Sessions => self.on_sessions(cx),
                 Timer::Isolation => self.on_isolation(cx),
+                Timer::Probe => self.on_probe(cx),
+                Timer::Suspicion => self.on_suspicion(cx),
+                Timer::Survey => self.on_survey(cx),
+                Timer::Heal => self.on_heal(cx),
+                Timer::HealJoin => self.on_heal_join(cx),
                 Timer::Leave => self.finish_leave(cx),
             }
         }
@@ -218,6 +234,7 @@ impl Topic {
             || self.newcomers.contains_key(peer)
             || self.helpers.contains(peer)
             || self.sessions.keys().any(|(partner, _)| partner == peer)
+            || self.probes.is_probing(peer)
             || self.leaving.is_some();
         for_now.then_some(false)
     }
@@ -238,8 +255,10 @@ impl Topic {
     /// There is a usable link to a peer.
     pub(crate) fn link_up(&mut self, peer: EndpointId, cx: &mut Context) {
         self.avoid.remove(&peer);
+        self.heard(peer, cx);
         self.tell_leave(peer, cx);
-        if self.sync_wanted.remove(&peer) {
+        let wanted = self.sync_wanted.remove(&peer);
+        if wanted || self.is_another_life(&peer, cx) {
             self.start_sync(peer, cx);
         }
         for frame in self.overlay_waiting.remove(&peer).unwrap_or_default() {
@@ -250,12 +269,24 @@ impl Topic {
         }
     }
 
+    /// Whether the process behind the link is not the one that announced the record in the book.
+    fn is_another_life(&self, peer: &EndpointId, cx: &Context) -> bool {
+        let known = self.book.get(peer).map(|live| live.signed.record().boot_id);
+        self.leaving.is_none() && known.is_some() && known != cx.links.boot_id(peer)
+    }
+
     /// The last usable link to a peer is gone.
     pub(crate) fn link_down(&mut self, peer: EndpointId, end: LinkEnd, cx: &mut Context) {
         if self.linked.contains(&peer) {
             tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), ?end, "link down");
         }
         self.forget_partner(peer, cx);
+        // A leave, a refusal or a better link say nothing of whether it is there.
+        let broken =
+            matches!(end, LinkEnd::TimedOut | LinkEnd::Lost | LinkEnd::Remote(CloseCode::Shutdown));
+        if broken && self.book.get(&peer).is_some() && !self.is_suspected(&peer) {
+            self.probe(peer, true, None, cx);
+        }
         if let Some(bootstrap) = self.bootstrap.get_mut(&peer)
             && matches!(end, LinkEnd::TimedOut | LinkEnd::Lost)
         {
@@ -290,6 +321,8 @@ impl Topic {
         // The overlay is not told: HyParView's own timer tries the next member.
         self.overlay_waiting.remove(&peer);
         self.avoid(peer, cx.now);
+        self.heal_failed(&peer);
+        self.probe_unreached(peer, cx);
         self.leave_acknowledged(peer, None, cx);
     }
 
@@ -322,7 +355,8 @@ impl Topic {
     }
 
     fn on_isolation(&mut self, cx: &mut Context) {
-        let anyone = self.book.len() > 0 || !self.bootstrap.is_empty();
+        let anyone =
+            self.book.len() > 0 || self.book.lost().next().is_some() || !self.bootstrap.is_empty();
         if self.linked.is_empty() && self.reach == Reach::Linked && anyone {
             self.reach = Reach::Isolated;
             tracing::info!(topic = %self.id.fmt_short(), "isolated: no member is linked");
@@ -365,6 +399,15 @@ impl Topic {
             }
             TopicFrame::Sync(frame) => self.on_sync(peer, link, frame, cx),
             TopicFrame::Busy(records) => self.on_busy(&records, peer, cx),
+            TopicFrame::ProbeRequest(about) => self.on_probe_request(about, peer, cx),
+            TopicFrame::ProbeAck(about) => self.on_probe_ack(about, peer, cx),
+            TopicFrame::Accuse(accusations) => {
+                for accusation in &accusations {
+                    if self.judge_accusation(accusation, peer, cx).is_err() {
+                        break;
+                    }
+                }
+            }
         }
     }
 
@@ -387,7 +430,7 @@ impl Topic {
             || self.book.last_record(peer).map(|signed| signed.record().addresses.clone());
         let known: Vec<_> = [book, bootstrap, found].into_iter().flatten().collect();
         if known.is_empty() {
-            return expired();
+            return expired().or_else(|| self.unconfirmed_addresses(peer));
         }
         let mut all = Vec::new();
         for address in known.into_iter().flatten() {
@@ -408,7 +451,9 @@ impl Topic {
         use rand::seq::IteratorRandom;
         self.book
             .others()
-            .filter(|id| !without.contains(id) && !self.is_avoided(id, cx.now))
+            .filter(|id| {
+                !without.contains(id) && !self.is_avoided(id, cx.now) && !self.is_suspected(id)
+            })
             .sample(&mut cx.rng, count)
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     overlay::Output,
     state::Context,
     timers::{Timer, jitter},
-    wire::{MAX_CONTENT, OverlayFrame, TopicFrame, decode_content},
+    wire::{Item, MAX_CONTENT, OverlayFrame, TopicFrame, decode_content},
 };
 
 /// First and largest delay between two looks whether the active view is full.
@@ -93,7 +93,7 @@ pub(super) struct Seen {
 impl Seen {
     const MOST: usize = 4096;
 
-    fn contains(&mut self, content: &[u8], now: Instant) -> bool {
+    pub(super) fn contains(&mut self, content: &[u8], now: Instant) -> bool {
         while let Some((at, hash)) = self.by_age.front()
             && (now.saturating_duration_since(*at) >= IN_FLIGHT || self.by_age.len() > Self::MOST)
         {
@@ -216,8 +216,8 @@ impl Topic {
         from: EndpointId,
         cx: &mut Context,
     ) -> Option<bool> {
-        let records = match decode_content(content) {
-            Ok(records) => records,
+        let items = match decode_content(content) {
+            Ok(items) => items,
             Err(error) => {
                 tracing::debug!(topic = %self.id.fmt_short(), peer = %from.fmt_short(), %error, "unjudgeable broadcast");
                 cx.links.dropped("broadcasts that cannot be judged", Some(from));
@@ -225,7 +225,14 @@ impl Topic {
             }
         };
         let mut fresh = false;
-        for record in &records {
+        for item in &items {
+            let record = match item {
+                Item::Record(record) => record,
+                Item::Accusation(bytes) => {
+                    fresh |= self.judge_accusation(bytes, from, cx).ok()?;
+                    continue;
+                }
+            };
             let (id, applied) = self.learn(record, Duration::ZERO, from, cx).ok()?;
             // Everybody hears of it from somebody else.
             self.relay.remove(&id);
@@ -290,11 +297,12 @@ impl Topic {
         cx.emit(self.id, TopicEvent::NeighbourUp(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.newcomers.remove(&peer);
+        self.watch(peer, cx);
         // A first node has nobody to join.
         if self.join_attempts > 0 || self.session_count == 0 {
             self.on_attached(cx);
         }
-        if !self.flood.is_empty() {
+        if !self.flood.is_empty() || !self.suspicions.flood.is_empty() {
             self.timers.set_by(Timer::Flood, cx.now);
         }
         self.reset_trickle(cx);
@@ -315,6 +323,7 @@ impl Topic {
         tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbour down");
         cx.emit(self.id, TopicEvent::NeighbourDown(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
+        self.unwatch(&peer);
         self.view_delay = VIEW_MIN;
         if self.overlay.neighbours().is_empty() {
             self.attached_since = None;

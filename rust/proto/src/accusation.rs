@@ -1,0 +1,77 @@
+//! The signed accusation: a member says that another one did not answer it (design D7).
+//!
+//! It names the sequence number of the accused that the accuser knew, so that one refutation, a
+//! record with a higher one, answers all of them, and an old accusation says nothing of a new life.
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+
+use crate::{
+    cbor::Value,
+    cose::{self, Envelope},
+    error::Error,
+    id::{EndpointId, TopicId},
+    wire::sequence,
+};
+
+/// Longest accusation, in bytes on the wire; ours are 167.
+pub(crate) const MAX_ACCUSATION: usize = 512;
+
+const KIND: &str = "iroh-gossip-discovery/accusation/1";
+const ACCUSED: i64 = 0;
+const SEQUENCE: i64 = 1;
+
+/// An accusation whose signature holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Accusation {
+    /// As signed, to be relayed unchanged.
+    pub(crate) bytes: Bytes,
+    pub(crate) accuser: EndpointId,
+    pub(crate) accused: EndpointId,
+    /// The accuser knew the accused by a record of this sequence number.
+    pub(crate) sequence: u64,
+}
+
+impl Accusation {
+    pub(crate) fn sign(
+        key: &SigningKey,
+        topic: &TopicId,
+        accused: EndpointId,
+        sequence: u64,
+    ) -> Self {
+        let payload = Value::map([
+            (Value::int(ACCUSED), Value::bytes(accused.as_bytes())),
+            (Value::int(SEQUENCE), Value::uint(sequence)),
+        ]);
+        let bytes = cose::sign(key, KIND, topic, &payload.encode());
+        let id = EndpointId::from_bytes(key.verifying_key().to_bytes());
+        Self { bytes, accuser: id, accused, sequence }
+    }
+
+    /// Opens an accusation without a look at its signature.
+    pub(crate) fn open(bytes: &Bytes) -> Result<Envelope, Error> {
+        Envelope::open("accusation", MAX_ACCUSATION, bytes)
+    }
+
+    /// Verifies, then decodes. Keys of a later version are ignored.
+    pub(crate) fn verify(envelope: Envelope, topic: &TopicId) -> Result<Self, Error> {
+        const WHAT: &str = "accusation";
+        let (mut accused, mut known) = (None, None);
+        let payload = envelope.verify(KIND, topic)?;
+        for (key, value) in Value::decode(WHAT, payload)?.into_map(WHAT)? {
+            match key.as_int() {
+                Some(k) if k == i128::from(ACCUSED) => {
+                    accused = Some(EndpointId::from_bytes(value.into_fixed("accused")?));
+                }
+                Some(k) if k == i128::from(SEQUENCE) => known = Some(sequence(value)?),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            accuser: envelope.claimed,
+            accused: accused.ok_or_else(|| Error::malformed(WHAT, "no accused"))?,
+            sequence: known.ok_or_else(|| Error::malformed(WHAT, "no sequence"))?,
+            bytes: envelope.bytes,
+        })
+    }
+}

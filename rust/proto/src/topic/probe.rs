@@ -1,0 +1,457 @@
+//! Probes: is this member there? Asked of a neighbour that was not heard for a while, of it by way
+//! of others where it does not answer, and of anybody where many died at once.
+//!
+//! SWIM (Das et al., DSN 2002) with the local health of Lifeguard (Dadgar et al., DSN-W 2018), over
+//! the links that exist: any authenticated frame from a neighbour spares its probe.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use rand::seq::IteratorRandom;
+use tokio::time::Instant;
+
+use super::Topic;
+use crate::{
+    event::CloseCode,
+    id::EndpointId,
+    links::Asked,
+    state::Context,
+    timers::{Timer, jitter},
+    wire::TopicFrame,
+};
+
+/// Neighbours that are asked to try what did not answer us (SWIM's k).
+const HELPERS: usize = 3;
+/// Probes at a time, and of them on behalf of others.
+const MAX_PROBES: usize = 256;
+const MAX_HELPING: usize = 32;
+/// Each accusation of ours that was refuted makes our probes wait longer, up to this factor less one
+/// (Lifeguard's local health multiplier, S = 8 there).
+const MAX_PATIENCE: u32 = 3;
+/// A probe on behalf of others that failed counts as a confirmation for so long.
+const DOUBT: Duration = Duration::from_secs(5);
+/// A neighbour that only others reach, so many times in a row, has a broken link with us.
+const SILENT: u32 = 2;
+/// While a twentieth of the book died within a minute, anybody is probed, one in this time.
+const SURVEY: Duration = Duration::from_secs(4);
+const MASS_WINDOW: Duration = Duration::from_mins(1);
+const MASS_SHARE: usize = 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Asked once, or dialled; is asked again in the middle of its time, should a packet be lost.
+    Asked,
+    Repeated,
+    /// Others were asked to try.
+    Indirect,
+}
+
+#[derive(Debug)]
+struct Probe {
+    phase: Phase,
+    /// What is heard after this is a sign of life.
+    since: Instant,
+    deadline: Instant,
+    /// For ourselves: a failure leads to an accusation.
+    own: bool,
+    /// Probed a second time, as many failed together.
+    second: bool,
+    asked_by: BTreeSet<EndpointId>,
+    helpers: BTreeSet<EndpointId>,
+}
+
+/// When a neighbour is looked at next.
+#[derive(Debug)]
+struct Watch {
+    next: Instant,
+    silent: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    watches: BTreeMap<EndpointId, Watch>,
+    open: BTreeMap<EndpointId, Probe>,
+    patience: u32,
+    /// Neighbours that did not answer, of late.
+    missed: VecDeque<(Instant, EndpointId)>,
+    doubts: BTreeMap<EndpointId, Instant>,
+    /// When members were held to be dead, of late.
+    deaths: VecDeque<Instant>,
+}
+
+impl Probes {
+    pub(super) fn is_probing(&self, peer: &EndpointId) -> bool {
+        self.open.contains_key(peer)
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 5] {
+        [
+            ("watches", self.watches.len()),
+            ("probes", self.open.len()),
+            ("missed", self.missed.len()),
+            ("doubts", self.doubts.len()),
+            ("deaths", self.deaths.len()),
+        ]
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let watches = self.watches.values().map(|watch| watch.next);
+        watches.chain(self.open.values().map(|probe| probe.deadline)).min()
+    }
+
+    /// An accusation of ours was refuted.
+    pub(super) fn was_wrong(&mut self) {
+        self.patience = (self.patience + 1).min(MAX_PATIENCE);
+    }
+}
+
+impl Topic {
+    fn probe_timeout(&self) -> Duration {
+        self.config.probe_timeout * (self.probes.patience + 1)
+    }
+
+    fn schedule_probes(&mut self) {
+        match self.probes.next() {
+            Some(next) => self.timers.set(Timer::Probe, next),
+            None => self.timers.clear(Timer::Probe),
+        }
+    }
+
+    pub(super) fn watch(&mut self, peer: EndpointId, cx: &mut Context) {
+        let next = cx.now + jitter(&mut cx.rng, self.config.probe_interval, 0.5..1.0);
+        self.probes.watches.insert(peer, Watch { next, silent: 0 });
+        self.schedule_probes();
+    }
+
+    pub(super) fn unwatch(&mut self, peer: &EndpointId) {
+        self.probes.watches.remove(peer);
+        self.schedule_probes();
+    }
+
+    pub(super) fn on_probe(&mut self, cx: &mut Context) {
+        self.look_at_neighbours(cx);
+        let due: Vec<_> = self
+            .probes
+            .open
+            .iter()
+            .filter(|(_, probe)| probe.deadline <= cx.now)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in due {
+            self.advance(peer, cx);
+        }
+        self.schedule_probes();
+    }
+
+    fn look_at_neighbours(&mut self, cx: &mut Context) {
+        let interval = self.config.probe_interval;
+        let mut silent = Vec::new();
+        for (peer, watch) in &mut self.probes.watches {
+            if watch.next > cx.now {
+                continue;
+            }
+            let heard = cx.links.heard(peer).unwrap_or(cx.now);
+            let quiet = cx.now.saturating_duration_since(heard);
+            // Both ends look; who comes first spares the other its probe.
+            if quiet < interval.mul_f64(0.9) {
+                watch.next = heard + jitter(&mut cx.rng, interval, 0.9..1.1);
+            } else {
+                watch.next = cx.now + jitter(&mut cx.rng, interval, 0.9..1.1);
+                silent.push(*peer);
+            }
+        }
+        for peer in silent {
+            self.probe(peer, true, None, cx);
+        }
+    }
+
+    /// Starts a probe, or joins the one that is under way.
+    pub(super) fn probe(
+        &mut self,
+        peer: EndpointId,
+        own: bool,
+        asked_by: Option<EndpointId>,
+        cx: &mut Context,
+    ) {
+        if let Some(probe) = self.probes.open.get_mut(&peer) {
+            probe.own |= own;
+            probe.asked_by.extend(asked_by);
+            return;
+        }
+        if self.leaving.is_some() {
+            return;
+        }
+        if self.probes.open.len() >= MAX_PROBES {
+            cx.links.dropped("probes over the limit", Some(peer));
+            return;
+        }
+        let half = self.probe_timeout() / 2;
+        let probe = Probe {
+            phase: Phase::Asked,
+            since: cx.now,
+            deadline: cx.now + half,
+            own,
+            second: false,
+            asked_by: asked_by.into_iter().collect(),
+            helpers: BTreeSet::new(),
+        };
+        self.probes.open.insert(peer, probe);
+        if !cx.links.ping(&peer) && self.dial_to_probe(peer, cx) == Asked::Refused {
+            // Others may reach it.
+            self.set_phase(peer, Phase::Repeated, Duration::ZERO, cx);
+        }
+        self.schedule_probes();
+    }
+
+    fn dial_to_probe(&mut self, peer: EndpointId, cx: &mut Context) -> Asked {
+        let addresses = self.addresses(&peer).unwrap_or_default();
+        cx.links.ask(peer, &addresses, self.bootstrap.contains_key(&peer), cx.now)
+    }
+
+    fn set_phase(&mut self, peer: EndpointId, phase: Phase, time: Duration, cx: &Context) {
+        if let Some(probe) = self.probes.open.get_mut(&peer) {
+            probe.phase = phase;
+            probe.deadline = cx.now + time;
+        }
+    }
+
+    /// The next step of a probe whose time is up.
+    fn advance(&mut self, peer: EndpointId, cx: &mut Context) {
+        let Some(probe) = self.probes.open.get(&peer) else { return };
+        if cx.links.was_heard(&peer, probe.since) {
+            return self.answered(peer, cx);
+        }
+        let timeout = self.probe_timeout();
+        match (probe.phase, probe.own) {
+            (Phase::Asked, _) => {
+                cx.links.ping(&peer);
+                self.set_phase(peer, Phase::Repeated, timeout / 2, cx);
+            }
+            // Others say so too: no need to ask them.
+            (Phase::Repeated, true) if self.is_suspected(&peer) => self.failed(peer, cx),
+            (Phase::Repeated, true) => {
+                let since = probe.since;
+                if self.probes.watches.contains_key(&peer) {
+                    self.probes.missed.push_back((since, peer));
+                }
+                self.ask_helpers(peer, cx);
+                self.set_phase(peer, Phase::Indirect, timeout, cx);
+            }
+            (Phase::Repeated, false) => {
+                self.probes.open.remove(&peer);
+                self.doubt(peer, cx);
+            }
+            (Phase::Indirect, _) => self.failed(peer, cx),
+        }
+    }
+
+    fn ask_helpers(&mut self, peer: EndpointId, cx: &mut Context) {
+        let others = self.overlay.neighbours().iter().copied();
+        let able = others.filter(|id| *id != peer && !self.probes.is_probing(id));
+        let helpers = able.sample(&mut cx.rng, HELPERS);
+        for helper in &helpers {
+            cx.links.send(helper, self.id, TopicFrame::ProbeRequest(peer), cx.now);
+        }
+        if let Some(probe) = self.probes.open.get_mut(&peer) {
+            probe.helpers.extend(helpers);
+        }
+    }
+
+    /// On behalf of another it failed: a confirmation, should somebody accuse.
+    fn doubt(&mut self, peer: EndpointId, cx: &mut Context) {
+        if self.is_suspected(&peer) {
+            self.accuse(peer, cx);
+        } else {
+            self.probes.doubts.retain(|_, until| *until > cx.now);
+            self.probes.doubts.insert(peer, cx.now + DOUBT);
+        }
+    }
+
+    /// Somebody is accused: whether our own probe of it failed of late. If not, and it is a
+    /// neighbour, it is probed at once.
+    pub(super) fn second_opinion(&mut self, peer: EndpointId, cx: &mut Context) -> bool {
+        if self.probes.doubts.remove(&peer).is_some_and(|until| until > cx.now) {
+            return true;
+        }
+        if self.probes.watches.contains_key(&peer) {
+            self.probe(peer, true, None, cx);
+        }
+        false
+    }
+
+    /// Neither it nor anybody who was asked to try it answered.
+    fn failed(&mut self, peer: EndpointId, cx: &mut Context) {
+        let Some(probe) = self.probes.open.remove(&peer) else { return };
+        if !probe.second && self.half_is_missing(cx) {
+            // More likely it is we who are cut off or overloaded: look again before accusing.
+            self.probe(peer, true, None, cx);
+            if let Some(probe) = self.probes.open.get_mut(&peer) {
+                probe.second = true;
+            }
+            return;
+        }
+        self.accuse(peer, cx);
+    }
+
+    /// Whether half of the neighbours, and more than one, did not answer within one round.
+    fn half_is_missing(&mut self, cx: &Context) -> bool {
+        let round = self.config.probe_interval + 3 * self.probe_timeout();
+        let missed = &mut self.probes.missed;
+        while missed.front().is_some_and(|(at, _)| cx.now.saturating_duration_since(*at) > round) {
+            missed.pop_front();
+        }
+        let peers: BTreeSet<_> = missed.iter().map(|(_, peer)| *peer).collect();
+        peers.len() >= 2 && peers.len() * 2 >= self.probes.watches.len()
+    }
+
+    /// A sign of life of whoever is being probed.
+    pub(crate) fn heard(&mut self, peer: EndpointId, cx: &mut Context) {
+        if self.probes.is_probing(&peer) {
+            self.answered(peer, cx);
+            self.schedule_probes();
+        }
+    }
+
+    fn answered(&mut self, peer: EndpointId, cx: &mut Context) {
+        let Some(probe) = self.probes.open.remove(&peer) else { return };
+        for asker in probe.asked_by {
+            cx.links.send(&asker, self.id, TopicFrame::ProbeAck(peer), cx.now);
+        }
+        if probe.own && probe.phase == Phase::Asked {
+            self.probes.patience = self.probes.patience.saturating_sub(1);
+        }
+        if let Some(watch) = self.probes.watches.get_mut(&peer) {
+            watch.silent = 0;
+        }
+        self.probes.missed.retain(|(_, missed)| *missed != peer);
+        self.probes.doubts.remove(&peer);
+        self.confirm(peer, cx);
+    }
+
+    /// A dial did not lead to a link.
+    pub(super) fn probe_unreached(&mut self, peer: EndpointId, cx: &mut Context) {
+        if self.probes.is_probing(&peer) {
+            self.set_phase(peer, Phase::Repeated, Duration::ZERO, cx);
+            self.schedule_probes();
+        } else if self.book.get(&peer).is_some() && !self.is_suspected(&peer) {
+            self.probe_by_others(peer, cx);
+        }
+    }
+
+    /// We do not reach it: do others?
+    fn probe_by_others(&mut self, peer: EndpointId, cx: &mut Context) {
+        if self.probes.open.len() < MAX_PROBES && self.leaving.is_none() {
+            let probe = Probe {
+                phase: Phase::Repeated,
+                since: cx.now,
+                deadline: cx.now,
+                own: true,
+                second: false,
+                asked_by: BTreeSet::new(),
+                helpers: BTreeSet::new(),
+            };
+            self.probes.open.insert(peer, probe);
+            self.schedule_probes();
+        }
+    }
+
+    pub(super) fn on_probe_request(
+        &mut self,
+        peer: EndpointId,
+        from: EndpointId,
+        cx: &mut Context,
+    ) {
+        let helping = self.probes.open.values().filter(|probe| !probe.own).count();
+        if peer == self.me {
+            cx.links.send(&from, self.id, TopicFrame::ProbeAck(peer), cx.now);
+        } else if self.book.get(&peer).is_none() || peer == from {
+            // Unknown, or gone here: it is not for us to say.
+        } else if helping >= MAX_HELPING {
+            cx.links.dropped("probes for others over the limit", Some(from));
+        } else {
+            self.probe(peer, false, Some(from), cx);
+        }
+    }
+
+    pub(super) fn on_probe_ack(&mut self, peer: EndpointId, from: EndpointId, cx: &mut Context) {
+        let Some(probe) = self.probes.open.get(&peer) else { return };
+        if !probe.helpers.contains(&from) {
+            return;
+        }
+        let asked_by = probe.asked_by.clone();
+        self.probes.open.remove(&peer);
+        for asker in asked_by {
+            cx.links.send(&asker, self.id, TopicFrame::ProbeAck(peer), cx.now);
+        }
+        if let Some(watch) = self.probes.watches.get_mut(&peer) {
+            watch.silent += 1;
+            if watch.silent >= SILENT {
+                self.drop_silent_link(peer, cx);
+            }
+        }
+        self.schedule_probes();
+    }
+
+    /// It lives, and answers nothing on our link: another link may do better.
+    pub(super) fn drop_silent_link(&mut self, peer: EndpointId, cx: &mut Context) {
+        tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "closing a silent link");
+        cx.links.dropped("links to peers that only others reach", Some(peer));
+        cx.links.close_peer(&peer, CloseCode::Unresponsive);
+    }
+
+    /// This node was paused: what it did not hear in that time says nothing about others.
+    pub(crate) fn on_pause(&mut self, late: Duration, cx: &mut Context) {
+        tracing::debug!(topic = %self.id.fmt_short(), ?late, "this node was paused");
+        self.probes.missed.clear();
+        let half = self.probe_timeout() / 2;
+        for (peer, probe) in &mut self.probes.open {
+            probe.phase = Phase::Asked;
+            probe.since = cx.now;
+            probe.deadline = cx.now + half;
+            cx.links.ping(peer);
+        }
+        for watch in self.probes.watches.values_mut() {
+            watch.next = cx.now + jitter(&mut cx.rng, self.config.probe_interval, 0.1..1.0);
+        }
+        self.schedule_probes();
+        self.extend_suspicions(late, cx);
+    }
+
+    /// A member is held to be dead: with many of them, more may have died than neighbours tell of.
+    pub(super) fn count_death(&mut self, cx: &mut Context) {
+        self.probes.deaths.push_back(cx.now);
+        if self.many_died(cx) && !self.timers.is_set(Timer::Survey) {
+            let at = cx.now + jitter(&mut cx.rng, SURVEY, 0.0..1.0);
+            self.timers.set(Timer::Survey, at);
+        }
+    }
+
+    fn many_died(&mut self, cx: &Context) -> bool {
+        let deaths = &mut self.probes.deaths;
+        let most = self.config.capacity / MASS_SHARE + 2;
+        while deaths.front().is_some_and(|at| cx.now.saturating_duration_since(*at) > MASS_WINDOW)
+            || deaths.len() > most
+        {
+            deaths.pop_front();
+        }
+        deaths.len() >= 2 && deaths.len() * MASS_SHARE >= self.book.len() + deaths.len()
+    }
+
+    pub(super) fn on_survey(&mut self, cx: &mut Context) {
+        if !self.many_died(cx) {
+            return;
+        }
+        let neighbours = self.overlay.neighbours().clone();
+        if let Some(peer) = self.random_members(1, &neighbours, cx).first().copied() {
+            self.probe(peer, true, None, cx);
+        }
+        let at = cx.now + jitter(&mut cx.rng, SURVEY, 0.8..1.2);
+        self.timers.set(Timer::Survey, at);
+    }
+}

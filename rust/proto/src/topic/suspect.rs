@@ -1,0 +1,496 @@
+//! Suspicion, accusation, refutation and the verdict (design D7).
+//!
+//! Nobody declares another dead for everyone: an accusation says "it did not answer me", signed, and
+//! each node comes to its own verdict when the time that the accused has to refute is over. The more
+//! members confirm, the shorter that time, down to a floor (Lifeguard's dynamic suspicion timeout).
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Topic, overlay::Seen};
+use crate::{
+    accusation::Accusation,
+    book::Applied,
+    error::Error,
+    event::{CloseCode, LostReason, TopicEvent},
+    id::EndpointId,
+    record::{NodeRecord, SignedRecord},
+    rule::Rule,
+    state::Context,
+    timers::Timer,
+    wire::{Item, TopicFrame},
+};
+
+/// Accusers beyond the first that shorten the time to refute, and most that are kept and told on.
+const CONFIRMATIONS: u32 = 2;
+const MAX_ACCUSERS: usize = 4;
+/// One refutation answers all accusations; another one not before this.
+const REFUTE_INTERVAL: Duration = Duration::from_secs(1);
+/// Accusations of one accuser: a bucket of so many, refilled by one in each time.
+const ACCUSER_BURST: f64 = 32.0;
+const ACCUSER_REFILL: Duration = Duration::from_secs(2);
+/// Most members that are unconfirmed, and accusations that wait to be told on.
+const MAX_UNCONFIRMED: usize = 1024;
+const MAX_WAITING: usize = 4096;
+
+#[derive(Debug)]
+struct Suspicion {
+    /// The highest sequence that an accusation names.
+    sequence: u64,
+    since: Instant,
+    deadline: Instant,
+    accusers: BTreeSet<EndpointId>,
+    /// When the application hears of it; `None` once it did.
+    tell: Option<Instant>,
+}
+
+/// A member that a partner of a sync suspects, and that was not in the book.
+#[derive(Debug)]
+struct Unconfirmed {
+    signed: SignedRecord,
+    age: Duration,
+    received: Instant,
+    accusation: Bytes,
+    deadline: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Suspicions {
+    open: BTreeMap<EndpointId, Suspicion>,
+    unconfirmed: BTreeMap<EndpointId, Unconfirmed>,
+    /// To be told on with the next batch.
+    pub(super) flood: VecDeque<Accusation>,
+    seen: Seen,
+    budgets: BTreeMap<EndpointId, (f64, Instant)>,
+    refuted: Option<Instant>,
+}
+
+impl Suspicions {
+    pub(super) fn clear(&mut self) {
+        self.open.clear();
+        self.unconfirmed.clear();
+        self.flood.clear();
+    }
+
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 4] {
+        [
+            ("suspicions", self.open.len()),
+            ("unconfirmed", self.unconfirmed.len()),
+            ("accusations", self.flood.len()),
+            ("accusers' budgets", self.budgets.len()),
+        ]
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let suspicions = self.open.values();
+        let suspicions = suspicions.map(|s| s.tell.map_or(s.deadline, |at| at.min(s.deadline)));
+        suspicions.chain(self.unconfirmed.values().map(|u| u.deadline)).min()
+    }
+
+    fn take_budget(&mut self, accuser: EndpointId, now: Instant) -> bool {
+        let (left, filled) = self.budgets.entry(accuser).or_insert((ACCUSER_BURST, now));
+        let refill = now.saturating_duration_since(*filled).as_secs_f64();
+        *left = (*left + refill / ACCUSER_REFILL.as_secs_f64()).min(ACCUSER_BURST);
+        *filled = now;
+        let enough = *left >= 1.0;
+        if enough {
+            *left -= 1.0;
+        }
+        if self.budgets.len() > MAX_WAITING {
+            self.budgets.retain(|_, (left, _)| *left < ACCUSER_BURST - 1.0);
+        }
+        enough
+    }
+}
+
+impl Topic {
+    fn schedule_suspicions(&mut self) {
+        match self.suspicions.next() {
+            Some(next) => self.timers.set(Timer::Suspicion, next),
+            None => self.timers.clear(Timer::Suspicion),
+        }
+    }
+
+    pub(super) fn is_suspected(&self, peer: &EndpointId) -> bool {
+        self.suspicions.open.contains_key(peer)
+    }
+
+    /// How long the accused has from the first accusation on, with so many accusers.
+    fn time_to_refute(&self, accusers: usize, cx: &Context) -> Duration {
+        if !cx.is_on(Rule::SuspicionFloor) {
+            return Duration::ZERO;
+        }
+        let (min, max) = (self.config.suspicion, self.config.suspicion_max);
+        // In a small swarm there may be nobody else who could confirm.
+        let able = u32::try_from(self.book.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let needed = able.min(CONFIRMATIONS);
+        if needed == 0 {
+            return min;
+        }
+        let confirmed = u32::try_from(accusers.saturating_sub(1)).unwrap_or(u32::MAX).min(needed);
+        let share = f64::from(confirmed + 1).ln() / f64::from(needed + 1).ln();
+        max.saturating_sub(max.saturating_sub(min).mul_f64(share.min(1.0)))
+    }
+
+    /// Accuses a member that answered neither us nor others.
+    pub(super) fn accuse(&mut self, peer: EndpointId, cx: &mut Context) {
+        let Some(live) = self.book.get(&peer) else { return };
+        let known = self.suspicions.open.get(&peer);
+        if self.leaving.is_some() || known.is_some_and(|s| s.accusers.contains(&self.me)) {
+            return;
+        }
+        let sequence = live.signed.record().sequence;
+        let accusation = Accusation::sign(&cx.identity.key, &self.id, peer, sequence);
+        self.suspicions.seen.insert(&accusation.bytes, cx.now);
+        self.suspect(accusation, Some(cx.now), cx);
+        self.schedule_suspicions();
+    }
+
+    /// Takes in an accusation that `from` sent: whether it is news, to be told on. One that does not
+    /// verify is an error, and closes the link.
+    pub(super) fn judge_accusation(
+        &mut self,
+        bytes: &Bytes,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Result<bool, Error> {
+        let accusation = match self.verify_accusation(bytes, cx) {
+            Ok(None) => return Ok(false),
+            Ok(Some(accusation)) => accusation,
+            Err(error) => {
+                self.refuse(&error, from, cx);
+                return Err(error);
+            }
+        };
+        Ok(self.hear_accusation(accusation, from, cx))
+    }
+
+    fn verify_accusation(
+        &mut self,
+        bytes: &Bytes,
+        cx: &mut Context,
+    ) -> Result<Option<Accusation>, Error> {
+        if self.suspicions.seen.contains(bytes, cx.now) {
+            return Ok(None);
+        }
+        let envelope = Accusation::open(bytes)?;
+        if !self.suspicions.take_budget(envelope.claimed, cx.now) {
+            cx.links.dropped("accusations over the budget of an accuser", Some(envelope.claimed));
+            return Ok(None);
+        }
+        let accusation = Accusation::verify(envelope, &self.id)?;
+        self.suspicions.seen.insert(bytes, cx.now);
+        Ok(Some(accusation))
+    }
+
+    /// A verified accusation: whether it is news.
+    fn hear_accusation(
+        &mut self,
+        accusation: Accusation,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> bool {
+        let Accusation { accuser, accused, sequence, .. } = accusation;
+        if accused == self.me {
+            self.refute(sequence, from, cx);
+            return false;
+        }
+        if accuser != from && self.book.sequence(&accuser).is_none() {
+            cx.links.dropped("accusations by unknown members", Some(accuser));
+            return false;
+        }
+        // Not there any more, or refuted already.
+        if self.book.get(&accused).is_none_or(|live| live.signed.record().sequence > sequence) {
+            return false;
+        }
+        let known = self.suspicions.open.get(&accused);
+        if accuser == accused
+            || known
+                .is_some_and(|s| s.accusers.len() >= MAX_ACCUSERS || s.accusers.contains(&accuser))
+        {
+            return false;
+        }
+        // A refutation that is under way spares the application two events.
+        self.suspect(accusation, Some(cx.now + self.config.probe_timeout), cx);
+        if self.second_opinion(accused, cx) {
+            self.accuse(accused, cx);
+        }
+        self.schedule_suspicions();
+        true
+    }
+
+    fn suspect(&mut self, accusation: Accusation, tell: Option<Instant>, cx: &mut Context) {
+        let Accusation { accuser, accused, sequence, .. } = accusation;
+        let own = accuser == self.me;
+        let fresh = !self.is_suspected(&accused);
+        let suspicion = self.suspicions.open.entry(accused).or_insert_with(|| Suspicion {
+            sequence,
+            since: cx.now,
+            deadline: cx.now,
+            accusers: BTreeSet::new(),
+            tell,
+        });
+        suspicion.sequence = suspicion.sequence.max(sequence);
+        suspicion.accusers.insert(accuser);
+        if own && let Some(at) = &mut suspicion.tell {
+            *at = cx.now;
+        }
+        let accusers = suspicion.accusers.len();
+        let time = self.time_to_refute(accusers, cx);
+        if let Some(suspicion) = self.suspicions.open.get_mut(&accused) {
+            suspicion.deadline = suspicion.since + time;
+        }
+        if fresh || own {
+            // Whoever vouches for an opinion is known to the one who asks for it.
+            self.book.accuse(&accused, Some(accusation.bytes.clone()));
+        }
+        if fresh {
+            tracing::debug!(
+                topic = %self.id.fmt_short(),
+                peer = %accused.fmt_short(),
+                accuser = %accuser.fmt_short(),
+                "suspected"
+            );
+            // Should it be there after all, it hears of it at once.
+            let frame = TopicFrame::Accuse(vec![accusation.bytes.clone()]);
+            cx.links.send(&accused, self.id, frame, cx.now);
+        }
+        if self.suspicions.flood.len() < MAX_WAITING {
+            self.suspicions.flood.push_back(accusation);
+            self.flood_soon(cx);
+        } else {
+            cx.links.dropped("accusations that could not be told on", Some(accused));
+        }
+    }
+
+    /// Accusations that are still worth telling on, up to `count`.
+    pub(super) fn accusations_to_tell(&mut self, room: usize) -> Vec<Item> {
+        let mut items = Vec::new();
+        let mut size = 0;
+        while let Some(accusation) = self.suspicions.flood.front() {
+            let known = self.book.sequence(&accusation.accused);
+            if known.is_some_and(|known| known <= accusation.sequence) {
+                let length = accusation.bytes.len() + super::learn::ITEM_OVERHEAD;
+                if size + length > room {
+                    break;
+                }
+                size += length;
+                items.push(Item::Accusation(accusation.bytes.clone()));
+            }
+            self.suspicions.flood.pop_front();
+        }
+        items
+    }
+
+    /// We are accused. One higher sequence number answers all who know a lower one.
+    fn refute(&mut self, sequence: u64, from: EndpointId, cx: &mut Context) {
+        if self.leaving.is_some() || !cx.is_on(Rule::Refutation) {
+            return;
+        }
+        let own = self.own.as_ref().map_or(0, |own| own.record().sequence);
+        if sequence >= own {
+            cx.jump_above(sequence);
+            let next = self.suspicions.refuted.map_or(cx.now, |at| at + REFUTE_INTERVAL);
+            if next > cx.now {
+                return self.timers.set_by(Timer::Announce, next);
+            }
+            self.suspicions.refuted = Some(cx.now);
+            tracing::info!(topic = %self.id.fmt_short(), by = %from.fmt_short(), "accused: refuting");
+            self.announce(cx);
+        }
+        if let Some(own) = &self.own {
+            let frame = TopicFrame::Push(vec![own.bytes().clone()]);
+            cx.links.send(&from, self.id, frame, cx.now);
+        }
+    }
+
+    pub(super) fn on_suspicion(&mut self, cx: &mut Context) {
+        let mut told = Vec::new();
+        let mut due = Vec::new();
+        for (peer, suspicion) in &mut self.suspicions.open {
+            if suspicion.deadline <= cx.now {
+                due.push(*peer);
+            } else if suspicion.tell.is_some_and(|at| at <= cx.now) {
+                suspicion.tell = None;
+                told.push(*peer);
+            }
+        }
+        for peer in told {
+            if let Some(live) = self.book.get(&peer) {
+                let record = Arc::clone(live.signed.record());
+                self.log(&record, "peer suspected");
+                cx.emit(self.id, TopicEvent::PeerSuspected(record));
+            }
+        }
+        for peer in due {
+            self.pass_verdict(peer, cx);
+        }
+        let late: Vec<_> = self
+            .suspicions
+            .unconfirmed
+            .iter()
+            .filter(|(_, unconfirmed)| unconfirmed.deadline <= cx.now)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in late {
+            if let Some(gone) = self.suspicions.unconfirmed.remove(&peer) {
+                self.book.bury_unseen(gone.signed, gone.accusation, cx.now);
+            }
+        }
+        self.schedule_suspicions();
+    }
+
+    /// The time to refute is over.
+    fn pass_verdict(&mut self, peer: EndpointId, cx: &mut Context) {
+        let Some(suspicion) = self.suspicions.open.remove(&peer) else { return };
+        let Some(live) = self.book.get(&peer) else { return };
+        let (record, accusation) = (Arc::clone(live.signed.record()), live.accusation.clone());
+        if cx.links.was_heard(&peer, suspicion.since) {
+            // Whatever others say, it speaks with us. It goes on hearing of what they say.
+            self.book.accuse(&peer, None);
+            self.emit_recovery(&suspicion, record, cx);
+            return;
+        }
+        // The verdict is our own, and vouched for by us: partners may not know the accuser.
+        let own = suspicion.accusers.contains(&self.me).then_some(accusation).flatten();
+        let accusation = own.unwrap_or_else(|| {
+            Accusation::sign(&cx.identity.key, &self.id, peer, suspicion.sequence).bytes
+        });
+        if self.book.kill(&peer, accusation, cx.now).is_some() {
+            self.log(&record, "peer lost: unreachable");
+            self.on_gone(peer, cx);
+            cx.emit(self.id, TopicEvent::PeerLost(record, LostReason::Unreachable));
+            cx.links.close_peer(&peer, CloseCode::Unresponsive);
+            self.count_death(cx);
+            self.heal_soon(cx);
+        }
+    }
+
+    fn emit_recovery(&mut self, suspicion: &Suspicion, record: Arc<NodeRecord>, cx: &mut Context) {
+        if suspicion.tell.is_none() {
+            self.log(&record, "peer recovered");
+            cx.emit(self.id, TopicEvent::PeerRecovered(record));
+        }
+    }
+
+    /// A newer record of a member was applied: it answers what its sequence number is above.
+    pub(super) fn on_newer_record(&mut self, record: &Arc<NodeRecord>, cx: &mut Context) {
+        let id = record.id;
+        self.suspicions.unconfirmed.remove(&id);
+        let Some(suspicion) = self.suspicions.open.get(&id) else { return };
+        let gone = self.book.get(&id).is_none();
+        if !gone && suspicion.sequence >= record.sequence {
+            return;
+        }
+        let suspicion = self.suspicions.open.remove(&id).expect("looked at above");
+        if !gone {
+            self.emit_recovery(&suspicion, Arc::clone(record), cx);
+            if suspicion.accusers.contains(&self.me) {
+                self.probes.was_wrong();
+                // It lives, and we did not hear it: the link is at fault, unless it speaks now.
+                if cx.links.heard(&id).is_some_and(|at| at <= suspicion.since) {
+                    self.drop_silent_link(id, cx);
+                }
+            }
+        }
+        self.schedule_suspicions();
+    }
+
+    /// A member is gone: nothing is to be said of it any more.
+    pub(super) fn drop_suspicion(&mut self, id: &EndpointId) {
+        self.suspicions.open.remove(id);
+        self.suspicions.unconfirmed.remove(id);
+        self.schedule_suspicions();
+    }
+
+    pub(super) fn extend_suspicions(&mut self, late: Duration, cx: &Context) {
+        let more = late.min(self.config.suspicion_max) + 2 * self.config.probe_timeout;
+        for suspicion in self.suspicions.open.values_mut() {
+            suspicion.deadline = suspicion.deadline.max(cx.now) + more;
+        }
+        for unconfirmed in self.suspicions.unconfirmed.values_mut() {
+            unconfirmed.deadline = unconfirmed.deadline.max(cx.now) + more;
+        }
+        self.schedule_suspicions();
+    }
+
+    /// A sync brought a record together with an accusation of its owner.
+    pub(super) fn learn_accused(
+        &mut self,
+        record: &Bytes,
+        age: Duration,
+        accusation: &Bytes,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Result<(EndpointId, Applied), Error> {
+        let opened = cx.open_record(&self.id, record)?;
+        let id = opened.claimed();
+        if id != self.me && self.book.sequence(&id).is_none() && cx.is_on(Rule::Unconfirmed) {
+            if !self.suspicions.unconfirmed.contains_key(&id) {
+                let signed = cx.verify_record(&self.id, opened)?;
+                self.keep_unconfirmed(signed, age, accusation, from, cx)?;
+            }
+            return Ok((id, Applied::Stale));
+        }
+        let learnt = self.learn(record, age, from, cx)?;
+        if cx.is_on(Rule::Unconfirmed) {
+            self.judge_accusation(accusation, from, cx)?;
+        }
+        Ok(learnt)
+    }
+
+    fn keep_unconfirmed(
+        &mut self,
+        signed: SignedRecord,
+        age: Duration,
+        bytes: &Bytes,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Result<(), Error> {
+        let id = signed.record().id;
+        let accusation = Accusation::verify(Accusation::open(bytes)?, &self.id)?;
+        if accusation.accused != id || accusation.sequence < signed.record().sequence {
+            // Refuted, or about somebody else: it says nothing.
+            return self.learn(signed.bytes(), age, from, cx).map(drop);
+        }
+        if self.suspicions.unconfirmed.len() >= MAX_UNCONFIRMED {
+            cx.links.dropped("unconfirmed members over the limit", Some(id));
+            return Ok(());
+        }
+        let unconfirmed = Unconfirmed {
+            signed,
+            age,
+            received: cx.now,
+            accusation: accusation.bytes,
+            deadline: cx.now + self.config.suspicion_max,
+        };
+        self.suspicions.unconfirmed.insert(id, unconfirmed);
+        self.schedule_suspicions();
+        self.probe(id, false, None, cx);
+        Ok(())
+    }
+
+    /// Where an unconfirmed member can be dialled.
+    pub(super) fn unconfirmed_addresses(
+        &self,
+        peer: &EndpointId,
+    ) -> Option<Vec<iroh_base::TransportAddr>> {
+        let unconfirmed = self.suspicions.unconfirmed.get(peer)?;
+        Some(unconfirmed.signed.record().addresses.clone())
+    }
+
+    /// A sign of life: who was unconfirmed joins.
+    pub(super) fn confirm(&mut self, peer: EndpointId, cx: &mut Context) {
+        if let Some(known) = self.suspicions.unconfirmed.remove(&peer) {
+            let age = known.age + cx.now.saturating_duration_since(known.received);
+            let _ = self.learn(known.signed.bytes(), age, peer, cx);
+            self.schedule_suspicions();
+        }
+    }
+}
