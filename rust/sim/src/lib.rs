@@ -1,11 +1,25 @@
-//! A network of many complete [`State`]s in one loop, on a virtual clock: the same code that runs in
-//! production, without sockets, deterministic by its seed.
+//! A network of many complete [`State`](iroh_gossip_discovery_proto::State)s in one loop, on a virtual
+//! clock: the same code that runs in production, without sockets, deterministic by its seed.
 //!
-//! It models what QUIC gives the protocol: links that open after a handshake, frames that arrive in
-//! order within a lane, an end that both sides hear of. Failures are the test's to make.
+//! [`Network`] is the engine: nodes, links as QUIC shows them, faults, and checks at every step that
+//! record a [`Failure`] and never panic.
 
+mod book;
+mod checks;
+mod clock;
+mod conditions;
+mod faults;
+mod hostile;
+mod link;
 mod network;
 mod node;
+mod queue;
+mod roster;
+mod trace;
+mod transport;
 
-pub use network::{Latency, Network};
+pub use book::Book;
+pub use conditions::{Conditions, Latency};
+pub use hostile::{Hostile, Mirror, Mute};
+pub use network::{Failure, Memory, Network};
 pub use node::Node;

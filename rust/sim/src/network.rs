@@ -1,57 +1,73 @@
-//! The virtual network: links between nodes, a queue of what happens when, and the clock.
+//! Many nodes and the network between them: a queue of what happens when, and the clock.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::BTreeSet,
+    fmt,
     net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
+use ed25519_dalek::SigningKey;
 use iroh_base::TransportAddr;
 use iroh_gossip_discovery_proto::{
-    CloseCode, Config, EndpointId, InEvent, Lane, LinkEnd, LinkId, OutEvent, Profile, TopicId,
-    TopicOptions,
+    Config, EndpointId, Identity, InEvent, NodeRecord, OutEvent, Profile, RecordCache, State,
+    TopicEvent, TopicId, TopicOptions,
 };
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
-use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
-use crate::node::Node;
+use crate::{
+    clock::{Clock, Nanos},
+    conditions::Conditions,
+    hostile::Hostile,
+    link::Link,
+    node::{Mind, Node},
+    queue::{Happening, Queue},
+    roster::Roster,
+    trace::Trace,
+};
 
-/// How long a frame takes one way, drawn anew for each frame; lanes stay in order.
-#[derive(Debug, Clone, Copy)]
-pub struct Latency {
-    /// The shortest.
-    pub min: Duration,
-    /// The longest.
-    pub max: Duration,
+/// Most failures that are kept: the first one says what went wrong.
+const MAX_FAILURES: usize = 100;
+/// Sequence numbers that are on disk ahead of their use.
+const RESERVED: u64 = 4096;
+/// What the wall clocks say at the start, in microseconds since 1970.
+const EPOCH_MICROS: u64 = 1_767_225_600_000_000;
+
+/// A check that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The seed of the network.
+    pub seed: u64,
+    /// Virtual time since the start.
+    pub at: Duration,
+    /// The node at which it was seen, if at one.
+    pub node: Option<usize>,
+    /// The check.
+    pub check: &'static str,
+    /// What was seen.
+    pub text: String,
 }
 
-/// How long a dial to a node that does not answer takes to fail.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
-
-#[derive(Debug)]
-enum Happening {
-    Wake(usize),
-    Dialled { from: usize, to: EndpointId },
-    Opened { link: u64 },
-    DialFailed { from: usize, to: EndpointId },
-    Frame { link: u64, to_dialler: bool, lane: Lane, bytes: Bytes },
-    Closed { link: u64, to_dialler: bool, end: LinkEnd },
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {}, at {:.6} s, ", self.seed, self.at.as_secs_f64())?;
+        if let Some(node) = self.node {
+            write!(f, "node {node}, ")?;
+        }
+        write!(f, "{}: {}", self.check, self.text)
+    }
 }
 
-/// One connection; both ends call it by the same number.
-#[derive(Debug)]
-struct Wire {
-    dialler: usize,
-    acceptor: usize,
-    lives: (u64, u64),
-    /// When the last frame of each direction and lane arrives: order is kept.
-    last: BTreeMap<(bool, Lane), Instant>,
-    /// When the first frame of each direction arrives.
-    first: BTreeMap<bool, Instant>,
-    /// Ends that still know the link: dialler, acceptor.
-    open: (bool, bool),
+impl std::error::Error for Failure {}
+
+/// What a node that starts again still has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Memory {
+    /// Its sequence numbers, and the addresses that it knew.
+    Kept,
+    /// Its key alone: the sequence starts from the wall clock.
+    Lost,
 }
 
 /// Many nodes and the network between them.
@@ -59,20 +75,29 @@ struct Wire {
 pub struct Network {
     /// All nodes, by number.
     pub nodes: Vec<Node>,
-    topic: TopicId,
-    seed: u64,
-    latency: Latency,
-    now: Instant,
-    start: Instant,
-    rng: ChaCha12Rng,
-    queue: BTreeMap<(Instant, u64), Happening>,
-    count: u64,
-    wires: BTreeMap<u64, Wire>,
-    by_id: BTreeMap<EndpointId, usize>,
-    cut: BTreeSet<(usize, usize)>,
-    trace: Sha256,
+    /// What the network is like; may be changed at any time.
+    pub conditions: Conditions,
+    /// What was found wrong: checks at every step, and those that a caller asked for.
+    pub failures: Vec<Failure>,
+    /// Whether the events of all nodes are kept: costs memory.
+    pub keep_events: bool,
+    /// How many happenings were handled.
+    pub steps: u64,
+    pub(crate) topic: TopicId,
+    pub(crate) seed: u64,
+    pub(crate) clock: Clock,
+    pub(crate) rng: ChaCha12Rng,
+    pub(crate) queue: Queue,
+    pub(crate) links: Vec<Option<Box<Link>>>,
+    pub(crate) roster: Roster,
+    /// Parts between which frames go one way only: from, to, which is blocked.
+    pub(crate) one_way: BTreeSet<(u32, u32)>,
+    pub(crate) trace: Trace,
+    records: Arc<RecordCache>,
     /// Whether a node told its application something since it was last looked at.
     told: bool,
+    /// A node whose book was not right when last looked at.
+    doubtful: std::cell::Cell<usize>,
 }
 
 impl Network {
@@ -81,135 +106,185 @@ impl Network {
     /// # Panics
     /// Never: the topic's name is a good one.
     #[must_use]
-    pub fn new(seed: u64, latency: Latency) -> Self {
-        let now = Instant::now();
+    pub fn new(seed: u64, conditions: Conditions) -> Self {
         Self {
             nodes: Vec::new(),
+            conditions,
+            failures: Vec::new(),
+            keep_events: true,
+            steps: 0,
             topic: TopicId::from_name("simulated").expect("a good name"),
             seed,
-            latency,
-            now,
-            start: now,
+            clock: Clock::new(),
             rng: ChaCha12Rng::seed_from_u64(seed),
-            queue: BTreeMap::new(),
-            count: 0,
-            wires: BTreeMap::new(),
-            by_id: BTreeMap::new(),
-            cut: BTreeSet::new(),
-            trace: Sha256::new(),
+            queue: Queue::default(),
+            links: Vec::new(),
+            roster: Roster::default(),
+            one_way: BTreeSet::new(),
+            trace: Trace::default(),
+            records: Arc::default(),
             told: false,
+            doubtful: std::cell::Cell::new(0),
         }
     }
 
     /// Virtual time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        self.now - self.start
+        Duration::from_nanos(self.clock.now)
     }
 
-    /// The virtual clock.
+    /// The topic that all nodes join.
     #[must_use]
-    pub fn now(&self) -> Instant {
-        self.now
+    pub fn topic(&self) -> TopicId {
+        self.topic
     }
 
     /// A hash over all frames and their times: the same seed gives the same.
     #[must_use]
     pub fn trace_hash(&self) -> [u8; 32] {
-        self.trace.clone().finalize().into()
+        self.trace.whole()
+    }
+
+    /// As [`Network::trace_hash`], without what is in the frames: their times, links and lengths.
+    #[must_use]
+    pub fn shape_hash(&self) -> [u8; 32] {
+        self.trace.shape()
     }
 
     /// Adds a node that is down.
     pub fn add(&mut self) -> usize {
         let number = self.nodes.len();
-        let node = Node::new(number as u64, self.seed);
-        self.by_id.insert(node.id, number);
-        self.nodes.push(node);
+        let key = self.key(number as u64, 0);
+        self.add_with_key(key)
+    }
+
+    /// Adds a node that is down and has the same key as another.
+    pub fn add_clone(&mut self, of: usize) -> usize {
+        let key = self.nodes[of].key.clone();
+        self.add_with_key(key)
+    }
+
+    fn add_with_key(&mut self, key: SigningKey) -> usize {
+        let number = self.nodes.len();
+        let peer = self.enlist(&key, number);
+        self.nodes.push(Node::new(key, peer));
         number
     }
 
+    /// A key that follows from the seed.
+    pub(crate) fn key(&self, number: u64, generation: u64) -> SigningKey {
+        let mut secret = [0; 32];
+        secret[..8].copy_from_slice(&number.to_le_bytes());
+        secret[8..16].copy_from_slice(&self.seed.to_le_bytes());
+        secret[16..24].copy_from_slice(&generation.to_le_bytes());
+        SigningKey::from_bytes(&secret)
+    }
+
+    pub(crate) fn enlist(&mut self, key: &SigningKey, number: usize) -> usize {
+        let peer = self.roster.enlist(EndpointId::from_bytes(key.verifying_key().to_bytes()));
+        self.roster.peers[peer].nodes.push(number);
+        peer
+    }
+
+    /// What the wall clock of a node says, in microseconds since 1970.
+    #[must_use]
+    pub fn wall_clock(&self, number: usize) -> u64 {
+        let now = EPOCH_MICROS + self.clock.now / 1000;
+        now.saturating_add_signed(self.nodes[number].clock_offset)
+    }
+
+    /// Starts a node that was never up, from these bootstrap peers.
+    pub fn boot(&mut self, number: usize, config: Config, bootstrap: &[usize]) {
+        let sequence = self.wall_clock(number);
+        self.start(number, sequence, config, bootstrap);
+    }
+
     /// Starts a node, or starts it again: with the same key, and `sequence` as its first.
-    ///
-    /// # Panics
-    /// Where the state refuses the topic: a defect.
     pub fn start(&mut self, number: usize, sequence: u64, config: Config, bootstrap: &[usize]) {
+        let peers = bootstrap.iter().map(|b| (self.nodes[*b].id, vec![address(*b)])).collect();
+        self.start_from(number, sequence, config, peers);
+    }
+
+    pub(crate) fn start_from(
+        &mut self,
+        number: usize,
+        sequence: u64,
+        config: Config,
+        peers: Vec<(EndpointId, Vec<TransportAddr>)>,
+    ) {
+        if self.nodes[number].is_up() {
+            self.crash(number);
+        }
         let seed: [u8; 32] = self.rng.random();
-        let now = self.now;
-        self.nodes[number].boot(sequence, seed, now);
+        let now = self.clock.instant();
+        let node = &mut self.nodes[number];
+        node.lives += 1;
+        let identity = Identity {
+            key: node.key.clone(),
+            boot_id: (number as u64 + 1) << 32 | node.lives,
+            sequence,
+            reserved: sequence + RESERVED,
+        };
+        node.reserved = identity.reserved;
+        node.config = config.clone();
+        node.book.clear();
+        node.events.clear();
+        node.own = None;
+        node.leaving = false;
+        node.isolated = false;
+        let state = State::new(identity, seed, now).with_record_cache(Arc::clone(&self.records));
+        node.mind = Mind::Honest(Box::new(state));
         let profile = Profile { name: format!("node-{number}"), ..Profile::default() };
-        let peers: Vec<_> =
-            bootstrap.iter().map(|b| (self.nodes[*b].id, vec![address(*b)])).collect();
         let options = Box::new(TopicOptions { profile, config });
         self.feed(number, InEvent::SetAddresses(vec![address(number)]));
         self.feed(number, InEvent::Join(self.topic, options));
-        self.feed(number, InEvent::AddBootstrap(self.topic, peers));
+        if !peers.is_empty() {
+            self.feed(number, InEvent::AddBootstrap(self.topic, peers));
+        }
+    }
+
+    /// Starts something that does not keep to the protocol at a node that is down.
+    pub fn start_hostile(&mut self, number: usize, hostile: Box<dyn Hostile>) {
+        if self.nodes[number].is_up() {
+            self.crash(number);
+        }
+        let node = &mut self.nodes[number];
+        node.lives += 1;
+        node.mind = Mind::Hostile(hostile);
+        let peer = node.peer;
+        self.roster.peers[peer].hostile = true;
     }
 
     /// Hands an event of the application to a node.
     pub fn command(&mut self, number: usize, event: impl FnOnce(TopicId) -> InEvent) {
         let event = event(self.topic);
+        if matches!(event, InEvent::Leave(_)) {
+            self.says_goodbye(number);
+        }
         self.feed(number, event);
     }
 
-    /// Stops a node as a crash does: the others hear nothing, their links time out after `idle`.
-    pub fn crash(&mut self, number: usize, idle: Duration) {
-        self.nodes[number].state = None;
-        self.nodes[number].wake = None;
-        let links: Vec<_> = self
-            .wires
-            .iter()
-            .filter(|(_, wire)| wire.dialler == number || wire.acceptor == number)
-            .map(|(link, wire)| (*link, wire.dialler == number))
-            .collect();
-        for (link, was_dialler) in links {
-            let at = self.now + idle;
-            let end = LinkEnd::TimedOut;
-            self.push(at, Happening::Closed { link, to_dialler: !was_dialler, end });
-        }
-    }
-
-    /// Cuts, or restores, all dials and frames between two nodes.
-    pub fn set_cut(&mut self, a: usize, b: usize, cut: bool) {
-        let pair = (a.min(b), a.max(b));
-        if cut {
-            self.cut.insert(pair);
-        } else {
-            self.cut.remove(&pair);
-        }
-    }
-
-    /// Cuts all nodes off from each other, or restores all: links time out 9 s after a cut.
-    pub fn set_all_cut(&mut self, cut: bool) {
-        for a in 0..self.nodes.len() {
-            for b in 0..a {
-                self.set_cut(a, b, cut);
-            }
-        }
-        if cut {
-            let at = self.now + Duration::from_secs(9);
-            let links: Vec<_> = self.wires.keys().copied().collect();
-            for link in links {
-                for to_dialler in [true, false] {
-                    let end = LinkEnd::TimedOut;
-                    self.push(at, Happening::Closed { link, to_dialler, end });
-                }
-            }
-        }
+    fn says_goodbye(&mut self, number: usize) {
+        self.nodes[number].leaving = true;
+        let peer = self.nodes[number].peer;
+        self.roster.peers[peer].left = true;
+        self.update_truth(peer);
     }
 
     /// Runs until `done` says so, or `limit` of virtual time has passed: whether it was done. It is
     /// asked whenever an application would have seen something.
     pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
-        let end = self.now + limit;
+        let end = self.clock.now.saturating_add(crate::clock::nanos(limit));
         self.told = true;
         loop {
             if std::mem::take(&mut self.told) && done(self) {
                 return true;
             }
-            match self.queue.first_key_value() {
-                Some(((at, _), _)) if *at <= end => self.step(),
+            match self.queue.next() {
+                Some(at) if at <= end => self.step(),
                 _ => {
-                    self.now = end;
+                    self.clock.now = end;
                     return done(self);
                 }
             }
@@ -221,242 +296,259 @@ impl Network {
         self.run_until(time, |_| false);
     }
 
-    /// Whether all nodes that are up have the same book: each other's current records, no more.
+    /// Whether all nodes that are up have the same book as all others in their part of the network:
+    /// each other's current records, no more.
     #[must_use]
     pub fn converged(&self) -> bool {
-        let up: BTreeMap<_, _> = self
-            .nodes
-            .iter()
-            .filter(|node| node.state.is_some())
-            .map(|node| (node.id, node.own.as_ref()))
-            .collect();
-        self.nodes.iter().filter(|node| node.state.is_some()).all(|node| {
-            node.book.len() + 1 == up.len()
-                && node.book.iter().all(|(id, record)| up.get(id) == Some(&Some(record)))
-        })
+        let from = self.doubtful.get().min(self.nodes.len());
+        let wrong = (from..self.nodes.len()).chain(0..from).find(|number| !self.is_right(*number));
+        self.doubtful.set(wrong.unwrap_or(0));
+        wrong.is_none()
     }
 
-    /// Open connections between two nodes.
+    /// Whether the book of a node is right; so it is at one that is down or leaving.
     #[must_use]
-    pub fn connections(&self, a: usize, b: usize) -> usize {
-        let joins = |wire: &&Wire| {
-            (wire.dialler, wire.acceptor) == (a, b) || (wire.dialler, wire.acceptor) == (b, a)
-        };
-        self.wires.values().filter(joins).filter(|wire| wire.open == (true, true)).count()
-    }
-
-    /// Breaks one of the open connections, chosen by the seed: both ends hear that it was lost.
-    pub fn break_a_connection(&mut self) {
-        let open: Vec<_> = self
-            .wires
-            .iter()
-            .filter(|(_, wire)| wire.open == (true, true))
-            .map(|(id, _)| *id)
-            .collect();
-        if !open.is_empty() {
-            let link = open[self.rng.random_range(0..open.len())];
-            for to_dialler in [true, false] {
-                self.push(self.now, Happening::Closed { link, to_dialler, end: LinkEnd::Lost });
-            }
+    pub fn is_right(&self, number: usize) -> bool {
+        let node = &self.nodes[number];
+        if !node.is_honest() || node.leaving {
+            return true;
         }
+        let group = self.roster.peers[node.peer].group;
+        let others = self.roster.there(group).saturating_sub(1);
+        node.own.is_some() && node.book.honest == others && node.book.right == others
     }
 
-    fn push(&mut self, at: Instant, happening: Happening) {
-        self.count += 1;
-        self.queue.insert((at, self.count), happening);
+    /// Whether everybody who should has a node's current record in the book, or not, as it is there
+    /// or not.
+    #[must_use]
+    pub fn is_known(&self, number: usize) -> bool {
+        let peer = self.nodes[number].peer;
+        let truth = &self.roster.peers[peer];
+        let others = self.nodes.iter().filter(|node| {
+            node.is_honest() && !node.leaving && node.peer != peer && node.group == truth.group
+        });
+        others.map(|node| node.book.sequence(peer)).all(|held| held == truth.current)
     }
 
-    fn delay(&mut self) -> Duration {
-        let (min, max) = (self.latency.min, self.latency.max);
-        min + max.saturating_sub(min).mul_f64(self.rng.random_range(0.0..1.0))
+    /// Whether a node has another one in its book.
+    #[must_use]
+    pub fn knows(&self, number: usize, other: usize) -> bool {
+        self.nodes[number].book.has(self.nodes[other].peer)
     }
 
-    fn is_cut(&self, a: usize, b: usize) -> bool {
-        self.cut.contains(&(a.min(b), a.max(b)))
+    pub(crate) fn fail(&mut self, node: Option<usize>, check: &'static str, text: String) {
+        if self.failures.len() < MAX_FAILURES {
+            let at = self.elapsed();
+            self.failures.push(Failure { seed: self.seed, at, node, check, text });
+        }
     }
 
     fn step(&mut self) {
-        let Some(((at, _), happening)) = self.queue.pop_first() else { return };
-        self.now = at.max(self.now);
+        let Some((at, happening)) = self.queue.pop() else { return };
+        self.clock.now = at.max(self.clock.now);
+        self.steps += 1;
+        self.handle(happening);
+    }
+
+    pub(crate) fn handle(&mut self, happening: Happening) {
         match happening {
-            Happening::Wake(number) => {
-                if self.nodes[number].wake == Some(at) {
-                    self.nodes[number].wake = None;
-                    self.feed(number, InEvent::Timer);
+            Happening::Wake(number) => self.on_wake(number),
+            Happening::Dialled(dial) => self.on_dialled(*dial),
+            Happening::DialFailed { from, life, to } => {
+                if self.nodes[from].lives == life {
+                    self.feed(from, InEvent::DialFailed(to));
                 }
             }
-            Happening::Dialled { from, to } => self.on_dialled(from, to),
-            Happening::Opened { link } => self.on_opened(link),
-            Happening::DialFailed { from, to } => {
-                self.feed(from, InEvent::DialFailed(to));
-            }
-            Happening::Frame { link, to_dialler, lane, bytes } => {
-                self.trace.update(self.elapsed().as_nanos().to_le_bytes());
-                self.trace.update(&bytes);
-                if let Some(number) = self.end_of(link, to_dialler) {
-                    self.feed(number, InEvent::Received(LinkId(link), lane, bytes));
+            Happening::Opened(link, side) => self.on_opened(link, side),
+            Happening::Frame(link, side, lane, bytes) => self.on_frame(link, side, lane, bytes),
+            Happening::Closed(link, side, end) => self.on_closed(link, side, end),
+            Happening::TimedOut(link, side, epoch) => self.on_timed_out(link, side, epoch),
+            Happening::Silent(link, side, epoch) => self.on_silent(link, side, epoch),
+        }
+    }
+
+    fn on_wake(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        if node.wake.is_none_or(|wake| wake > self.clock.now) || node.paused.is_some() {
+            return;
+        }
+        node.wake = None;
+        let next = match &node.mind {
+            Mind::Down => return,
+            Mind::Honest(state) => state.next_timer(),
+            Mind::Hostile(hostile) => hostile.next_timer(),
+        };
+        match next.map(|at| self.clock.nanos_of(at)) {
+            Some(at) if at <= self.clock.now => self.feed(number, InEvent::Timer),
+            Some(at) => self.wake_at(number, at),
+            None => {}
+        }
+    }
+
+    fn wake_at(&mut self, number: usize, at: Nanos) {
+        let node = &mut self.nodes[number];
+        let at = at.max(self.clock.now);
+        if node.wake.is_none_or(|wake| at < wake) {
+            node.wake = Some(at);
+            self.queue.push(at, Happening::Wake(number));
+        }
+    }
+
+    /// Hands an event to whatever runs at a node, and does what it wants done.
+    pub(crate) fn feed(&mut self, number: usize, event: InEvent) {
+        let now = self.clock.instant();
+        match std::mem::replace(&mut self.nodes[number].mind, Mind::Down) {
+            Mind::Down => {}
+            Mind::Honest(mut state) => {
+                if let Err(error) = state.handle(event, now) {
+                    let text = error.to_string();
+                    self.fail(Some(number), "the state takes what a driver says", text);
                 }
-            }
-            Happening::Closed { link, to_dialler, end } => {
-                if let Some(number) = self.end_of(link, to_dialler) {
-                    self.close_end(link, to_dialler);
-                    self.feed(number, InEvent::LinkClosed(LinkId(link), end));
+                let mut outputs = Vec::new();
+                while let Some(output) = state.poll() {
+                    outputs.push(output);
                 }
+                let next = state.next_timer();
+                self.nodes[number].mind = Mind::Honest(state);
+                self.perform(number, outputs, next);
+            }
+            Mind::Hostile(mut hostile) => {
+                let outputs = hostile.handle(event, now);
+                let next = hostile.next_timer();
+                self.nodes[number].mind = Mind::Hostile(hostile);
+                self.perform(number, outputs, next);
             }
         }
     }
 
-    /// The node at an end of a link, if it still knows the link.
-    fn end_of(&self, link: u64, dialler: bool) -> Option<usize> {
-        let wire = self.wires.get(&link)?;
-        let (number, life, open) = if dialler {
-            (wire.dialler, wire.lives.0, wire.open.0)
-        } else {
-            (wire.acceptor, wire.lives.1, wire.open.1)
-        };
-        let node = &self.nodes[number];
-        (open && node.state.is_some() && node.boots == life).then_some(number)
-    }
-
-    fn close_end(&mut self, link: u64, dialler: bool) {
-        if let Some(wire) = self.wires.get_mut(&link) {
-            if dialler {
-                wire.open.0 = false;
-            } else {
-                wire.open.1 = false;
-            }
-            if wire.open == (false, false) {
-                self.wires.remove(&link);
-            }
-        }
-    }
-
-    fn on_dialled(&mut self, from: usize, to: EndpointId) {
-        let target = self.by_id.get(&to).copied();
-        let target = target.filter(|to| self.nodes[*to].state.is_some() && !self.is_cut(from, *to));
-        let Some(acceptor) = target else {
-            let at = self.now + DIAL_TIMEOUT;
-            return self.push(at, Happening::DialFailed { from, to });
-        };
-        self.count += 1;
-        let link = self.count;
-        let lives = (self.nodes[from].boots, self.nodes[acceptor].boots);
-        let wire = Wire {
-            dialler: from,
-            acceptor,
-            lives,
-            last: BTreeMap::new(),
-            first: BTreeMap::new(),
-            open: (true, true),
-        };
-        self.wires.insert(link, wire);
-        // The handshake's other half.
-        let at = self.now + self.delay();
-        self.push(at, Happening::Opened { link });
-    }
-
-    fn on_opened(&mut self, link: u64) {
-        let Some(wire) = self.wires.get(&link) else { return };
-        let (dialler, acceptor) = (wire.dialler, wire.acceptor);
-        let (a, b) = (self.nodes[dialler].id, self.nodes[acceptor].id);
-        match (self.end_of(link, true), self.end_of(link, false)) {
-            (Some(_), Some(_)) => {
-                let id = LinkId(link);
-                self.feed(dialler, InEvent::LinkOpened { link: id, peer: b, dialled: true });
-                self.feed(acceptor, InEvent::LinkOpened { link: id, peer: a, dialled: false });
-            }
-            (Some(_), None) => {
-                self.wires.remove(&link);
-                self.feed(dialler, InEvent::DialFailed(b));
-            }
-            _ => {
-                self.wires.remove(&link);
-            }
-        }
-    }
-
-    fn feed(&mut self, number: usize, event: InEvent) {
-        let now = self.now;
-        let Some(state) = &mut self.nodes[number].state else { return };
-        state.handle(event, now).expect("the simulator asks for nothing wrong");
-        let mut outputs = VecDeque::new();
-        while let Some(output) = state.poll() {
-            outputs.push_back(output);
-        }
-        let next = state.next_timer();
+    fn perform(
+        &mut self,
+        number: usize,
+        outputs: Vec<OutEvent>,
+        next: Option<tokio::time::Instant>,
+    ) {
         for output in outputs {
             self.on_output(number, output);
         }
-        let node = &mut self.nodes[number];
         if let Some(next) = next {
-            let next = next.max(now);
-            if node.wake.is_none_or(|wake| next < wake) {
-                node.wake = Some(next);
-                self.push(next, Happening::Wake(number));
-            }
+            let at = self.clock.nanos_of(next);
+            self.wake_at(number, at);
         }
     }
 
     fn on_output(&mut self, number: usize, output: OutEvent) {
         match output {
-            OutEvent::Dial(to, _) => {
-                self.nodes[number].dials += 1;
-                let at = self.now + self.delay();
-                self.push(at, Happening::Dialled { from: number, to });
-            }
-            OutEvent::Send(link, lane, bytes) => self.on_send(number, link.0, lane, bytes),
-            OutEvent::Close(link, code) => self.on_close(number, link.0, code),
+            OutEvent::Dial(to, addresses) => self.on_dial(number, to, &addresses),
+            OutEvent::Send(link, lane, bytes) => self.on_send(number, link, lane, bytes),
+            OutEvent::Close(link, code) => self.on_close(number, link, code),
             OutEvent::ReserveSequences(below) => {
+                self.nodes[number].reserved = below;
                 self.feed(number, InEvent::SequencesReserved(below));
             }
-            OutEvent::Topic(_, event) => {
-                self.told = true;
-                self.nodes[number].on_event(event, self.now);
-            }
+            OutEvent::Topic(_, event) => self.on_event(number, event),
             OutEvent::Dropped { what, .. } => {
                 *self.nodes[number].dropped.entry(what).or_default() += 1;
             }
         }
     }
 
-    fn on_send(&mut self, number: usize, link: u64, lane: Lane, bytes: Bytes) {
-        let delay = self.delay();
-        let Some(wire) = self.wires.get_mut(&link) else { return };
-        let from_dialler = wire.dialler == number;
-        let other = if from_dialler { wire.acceptor } else { wire.dialler };
-        self.nodes[number].bytes_sent += bytes.len() as u64 + 4;
-        // The control stream's first frame, the hello, comes before anything of another stream.
-        let first = wire.first.get(&from_dialler).copied().unwrap_or(self.now);
-        let last = wire.last.entry((from_dialler, lane)).or_insert(self.now);
-        let at = (self.now + delay).max(*last + Duration::from_nanos(1)).max(first);
-        *last = at;
-        wire.first.entry(from_dialler).or_insert(at);
-        if !self.is_cut(number, other) {
-            self.push(at, Happening::Frame { link, to_dialler: !from_dialler, lane, bytes });
+    fn on_event(&mut self, number: usize, event: TopicEvent) {
+        self.told = true;
+        match &event {
+            TopicEvent::Announced(record) => self.on_announced(number, record),
+            TopicEvent::Isolated | TopicEvent::Reconnected => {
+                let isolated = matches!(event, TopicEvent::Isolated);
+                if std::mem::replace(&mut self.nodes[number].isolated, isolated) == isolated {
+                    self.fail(Some(number), "events replay", format!("{event:?} twice"));
+                }
+            }
+            _ => {
+                let node = &mut self.nodes[number];
+                let group = self.roster.peers[node.peer].group;
+                let applied = node.book.apply(&event, &node.config, &self.roster, group);
+                if let Err((check, text)) = applied {
+                    self.fail(Some(number), check, text);
+                }
+            }
+        }
+        if self.keep_events {
+            let at = self.elapsed();
+            self.nodes[number].events.push((at, event));
         }
     }
 
-    fn on_close(&mut self, number: usize, link: u64, code: CloseCode) {
-        let Some(wire) = self.wires.get(&link) else { return };
-        let is_dialler = wire.dialler == number;
-        // What was sent before arrives before the end does.
-        let last = wire.last.iter().filter(|((from_dialler, _), _)| *from_dialler == is_dialler);
-        let last = last.map(|(_, at)| *at).max().unwrap_or(self.now);
-        let at = last.max(self.now + self.delay()) + Duration::from_nanos(1);
-        self.push(
-            at,
-            Happening::Closed { link, to_dialler: !is_dialler, end: LinkEnd::Remote(code) },
-        );
-        let at = self.now;
-        self.push(
-            at,
-            Happening::Closed { link, to_dialler: is_dialler, end: LinkEnd::Local(code) },
-        );
+    fn on_announced(&mut self, number: usize, record: &Arc<NodeRecord>) {
+        let peer = self.nodes[number].peer;
+        let was = self.nodes[number].own.as_ref().map(|own| own.sequence);
+        if record.id != self.nodes[number].id {
+            let text = format!("announced {}", record.id);
+            self.fail(Some(number), "records are their owners'", text);
+        }
+        if was.is_some_and(|was| was >= record.sequence) {
+            let text = format!("announced {} after {was:?}", record.sequence);
+            self.fail(Some(number), "sequences never fall", text);
+        }
+        self.nodes[number].own = Some(Arc::clone(record));
+        self.roster.peers[peer].made.push(Arc::clone(record));
+        self.update_truth(peer);
+    }
+
+    /// Sees what holds now of an identity, and whether entries in books are right or wrong by it.
+    pub(crate) fn update_truth(&mut self, peer: usize) {
+        let holders = self.roster.peers[peer].nodes.iter().map(|node| &self.nodes[*node]);
+        let there = holders.filter(|node| node.is_honest() && !node.leaving && node.peer == peer);
+        let newest = there.max_by_key(|node| node.own.as_ref().map(|own| own.sequence));
+        let group = newest.map_or(self.roster.peers[peer].group, |node| node.group);
+        let current = newest.and_then(|node| Some(node.own.as_ref()?.sequence));
+        let truth = &self.roster.peers[peer];
+        if (truth.current, truth.group) == (current, group) {
+            return;
+        }
+        self.told = true;
+        let (was, was_group) = (truth.current, truth.group);
+        self.roster.set(peer, current, group);
+        let hostile = self.roster.peers[peer].hostile;
+        for node in self.nodes.iter_mut().filter(|node| !hostile && node.is_honest()) {
+            let Some(held) = node.book.sequence(peer) else { continue };
+            let at = self.roster.peers[node.peer].group;
+            let was_right = was_group == at && was == Some(held);
+            let is_right = group == at && current == Some(held);
+            node.book.right = node.book.right + usize::from(is_right) - usize::from(was_right);
+        }
+        let holders = self.roster.peers[peer].nodes.clone();
+        if was_group != group {
+            for number in holders {
+                self.recount(number);
+            }
+        }
+    }
+
+    /// Counts what is right in a book, anew.
+    fn recount(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        let group = self.roster.peers[node.peer].group;
+        let entries = node.book.entries.iter().enumerate();
+        let held = entries.filter_map(|(peer, entry)| Some((peer, entry.record.as_ref()?)));
+        let honest = held.filter(|(peer, _)| !self.roster.peers[*peer].hostile);
+        let right = honest.filter(|(peer, held)| self.roster.is_right(*peer, held.sequence, group));
+        node.book.right = right.count();
     }
 }
 
 /// Every node has an address of its own; only the number counts.
-fn address(number: usize) -> TransportAddr {
-    let number = u32::try_from(number).unwrap_or(u32::MAX);
-    TransportAddr::Ip(SocketAddr::from((Ipv4Addr::from(0x0a00_0001 + number), 7000)))
+pub(crate) fn address(number: usize) -> TransportAddr {
+    let number = u32::try_from(number).unwrap_or(u32::MAX - FIRST_ADDRESS);
+    TransportAddr::Ip(SocketAddr::from((Ipv4Addr::from(FIRST_ADDRESS + number), 7000)))
+}
+
+const FIRST_ADDRESS: u32 = 0x0a00_0001;
+
+/// The node at an address.
+pub(crate) fn node_at(address: &TransportAddr) -> Option<usize> {
+    match address {
+        TransportAddr::Ip(SocketAddr::V4(v4)) => {
+            usize::try_from(u32::from(*v4.ip()).checked_sub(FIRST_ADDRESS)?).ok()
+        }
+        _ => None,
+    }
 }

@@ -1,10 +1,26 @@
 //! One simulated endpoint: its state, and what an application would know of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use ed25519_dalek::SigningKey;
-use iroh_gossip_discovery_proto::{EndpointId, Identity, NodeRecord, State, TopicEvent};
-use tokio::time::Instant;
+use iroh_gossip_discovery_proto::{Config, EndpointId, NodeRecord, State, TopicEvent};
+
+use crate::{book::Book, clock::Nanos, hostile::Hostile, link::LinkNumber, queue::Happening};
+
+/// What runs at a node.
+#[derive(Debug)]
+pub(crate) enum Mind {
+    /// Nothing: it is down.
+    Down,
+    /// The protocol.
+    Honest(Box<State>),
+    /// Something else.
+    Hostile(Box<dyn Hostile>),
+}
 
 /// One endpoint with one topic.
 #[derive(Debug)]
@@ -13,77 +29,94 @@ pub struct Node {
     pub key: SigningKey,
     /// The endpoint's id.
     pub id: EndpointId,
-    /// The protocol, unless the node is down.
-    pub state: Option<State>,
     /// The address book as the events tell it: replaying them gives the book.
-    pub book: BTreeMap<EndpointId, Arc<NodeRecord>>,
+    pub book: Book,
     /// Own record, as last announced.
     pub own: Option<Arc<NodeRecord>>,
-    /// All events of this life, with their time.
-    pub events: Vec<(Instant, TopicEvent)>,
+    /// All events of this life, with the virtual time since the start.
+    pub events: Vec<(Duration, TopicEvent)>,
     /// What limits refused or dropped, by name.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Bytes of frames sent.
     pub bytes_sent: u64,
+    /// Frames sent.
+    pub frames_sent: u64,
     /// Dials begun.
     pub dials: u64,
-    pub(crate) boots: u64,
-    pub(crate) wake: Option<Instant>,
+    /// By how much its wall clock is off, in microseconds.
+    pub clock_offset: i64,
+    pub(crate) mind: Mind,
+    /// Its identity's number in the roster.
+    pub(crate) peer: usize,
+    pub(crate) config: Config,
+    pub(crate) lives: u64,
+    pub(crate) wake: Option<Nanos>,
+    pub(crate) links: BTreeSet<LinkNumber>,
+    pub(crate) group: u32,
+    /// It said goodbye.
+    pub(crate) leaving: bool,
+    /// Since when it handles nothing.
+    pub(crate) paused: Option<Nanos>,
+    pub(crate) inbox: VecDeque<Happening>,
+    /// What is on its disk: sequences below this one are used.
+    pub(crate) reserved: u64,
+    /// When what it sends now is sent, by lane: bandwidth.
+    pub(crate) uplink: [Nanos; 2],
+    /// Whether the application knows itself to be isolated.
+    pub(crate) isolated: bool,
 }
 
 impl Node {
-    pub(crate) fn new(number: u64, seed: u64) -> Self {
-        let mut secret = [0; 32];
-        secret[..8].copy_from_slice(&number.to_le_bytes());
-        secret[8..16].copy_from_slice(&seed.to_le_bytes());
-        let key = SigningKey::from_bytes(&secret);
+    pub(crate) fn new(key: SigningKey, peer: usize) -> Self {
         Self {
             id: EndpointId::from_bytes(key.verifying_key().to_bytes()),
             key,
-            state: None,
-            book: BTreeMap::new(),
+            book: Book::default(),
             own: None,
             events: Vec::new(),
             dropped: BTreeMap::new(),
             bytes_sent: 0,
+            frames_sent: 0,
             dials: 0,
-            boots: 0,
+            clock_offset: 0,
+            mind: Mind::Down,
+            peer,
+            config: Config::default(),
+            lives: 0,
             wake: None,
+            links: BTreeSet::new(),
+            group: 0,
+            leaving: false,
+            paused: None,
+            inbox: VecDeque::new(),
+            reserved: 0,
+            uplink: [0; 2],
+            isolated: false,
         }
     }
 
-    pub(crate) fn boot(&mut self, sequence: u64, seed: [u8; 32], now: Instant) {
-        self.boots += 1;
-        let identity = Identity {
-            key: self.key.clone(),
-            boot_id: self.boots,
-            sequence,
-            reserved: sequence + (1 << 20),
-        };
-        self.state = Some(State::new(identity, seed, now));
-        self.book.clear();
-        self.events.clear();
-        self.own = None;
-        self.wake = None;
+    /// Whether it runs, be it paused.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !matches!(self.mind, Mind::Down)
     }
 
-    pub(crate) fn on_event(&mut self, event: TopicEvent, now: Instant) {
-        match &event {
-            TopicEvent::Announced(record) => self.own = Some(Arc::clone(record)),
-            TopicEvent::PeerJoined(record) => {
-                let was = self.book.insert(record.id, Arc::clone(record));
-                assert!(was.is_none(), "joined twice: {record:?}");
-            }
-            TopicEvent::PeerUpdated(record) | TopicEvent::PeerRefreshed(record) => {
-                let was = self.book.insert(record.id, Arc::clone(record));
-                let was = was.expect("only who joined is updated");
-                assert!(was.sequence < record.sequence, "sequences rise");
-            }
-            TopicEvent::PeerLeft(record) | TopicEvent::PeerLost(record, _) => {
-                self.book.remove(&record.id).expect("only who joined leaves or is lost");
-            }
-            _ => {}
+    /// Whether it runs the protocol.
+    #[must_use]
+    pub fn is_honest(&self) -> bool {
+        matches!(self.mind, Mind::Honest(_))
+    }
+
+    /// The boot id of its current life, random for each process elsewhere.
+    #[must_use]
+    pub fn boot_id(&self) -> u64 {
+        self.own.as_ref().map_or(0, |own| own.boot_id)
+    }
+
+    pub(crate) fn state(&self) -> Option<&State> {
+        match &self.mind {
+            Mind::Honest(state) => Some(state),
+            _ => None,
         }
-        self.events.push((now, event));
     }
 }

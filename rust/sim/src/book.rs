@@ -1,0 +1,170 @@
+//! A node's address book as its events tell it, and what no event may do to it.
+
+use std::{collections::BTreeMap, ops::Index, sync::Arc};
+
+use iroh_gossip_discovery_proto::{Config, EndpointId, NodeRecord, TopicEvent};
+
+use crate::roster::Roster;
+
+/// What is known of one identity.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Entry {
+    /// Its record, while it is in the book.
+    pub(crate) record: Option<Arc<NodeRecord>>,
+    /// The highest sequence that was ever seen of it, in this life of the node.
+    highest: u64,
+}
+
+/// The address book, by replaying events.
+#[derive(Debug, Default)]
+pub struct Book {
+    /// By number in the roster.
+    pub(crate) entries: Vec<Entry>,
+    present: usize,
+    /// Entries in it of identities that are not hostile, and those of them that are as they should.
+    pub(crate) honest: usize,
+    pub(crate) right: usize,
+}
+
+/// What broke: the name of the check, and what was seen.
+pub(crate) type Broken = (&'static str, String);
+
+impl Book {
+    /// How many peers are in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.present
+    }
+
+    /// Whether nobody is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.present == 0
+    }
+
+    /// The records in it, in no order that means anything.
+    pub fn values(&self) -> impl Iterator<Item = &Arc<NodeRecord>> {
+        self.entries.iter().filter_map(|entry| entry.record.as_ref())
+    }
+
+    /// The record of a peer. Looks through the book.
+    #[must_use]
+    pub fn get(&self, id: &EndpointId) -> Option<&Arc<NodeRecord>> {
+        self.values().find(|record| record.id == *id)
+    }
+
+    /// Whether a peer is in it. Looks through the book.
+    #[must_use]
+    pub fn contains_key(&self, id: &EndpointId) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// Whether a peer, by its number in the roster, is in it.
+    pub(crate) fn has(&self, number: usize) -> bool {
+        self.entries.get(number).is_some_and(|entry| entry.record.is_some())
+    }
+
+    pub(crate) fn sequence(&self, number: usize) -> Option<u64> {
+        Some(self.entries.get(number)?.record.as_ref()?.sequence)
+    }
+
+    /// The book by id, with sequences.
+    pub(crate) fn by_id(&self) -> BTreeMap<EndpointId, u64> {
+        self.values().map(|record| (record.id, record.sequence)).collect()
+    }
+
+    /// Empties it, for another life of the node.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Applies an event about a peer, and says what is wrong with it.
+    pub(crate) fn apply(
+        &mut self,
+        event: &TopicEvent,
+        config: &Config,
+        roster: &Roster,
+        group: u32,
+    ) -> Result<(), Broken> {
+        let (TopicEvent::PeerJoined(record)
+        | TopicEvent::PeerUpdated(record)
+        | TopicEvent::PeerRefreshed(record)
+        | TopicEvent::PeerLeft(record)
+        | TopicEvent::PeerLost(record, _)) = event
+        else {
+            return Ok(());
+        };
+        let broken = |check, why: &str| Err((check, format!("{why}: {}", of(record))));
+        let Some(number) = roster.number(&record.id) else {
+            return broken("records are their owners'", "nobody has this key");
+        };
+        if !roster.made(number, record) {
+            return broken("records are their owners'", "its owner never said this");
+        }
+        if self.entries.len() <= number {
+            self.entries.resize(number + 1, Entry::default());
+        }
+        let entry = &mut self.entries[number];
+        let (was, highest) = (entry.record.as_ref().map(|record| record.sequence), entry.highest);
+        let mut result = match (event, was) {
+            (TopicEvent::PeerJoined(_), Some(_)) => broken("events replay", "joined twice"),
+            (TopicEvent::PeerJoined(_), None) if record.sequence <= highest => {
+                broken("no resurrection", "it came back without a higher sequence")
+            }
+            (TopicEvent::PeerJoined(_), None) => Ok(()),
+            (_, None) => broken("events replay", "an event about who is not in the book"),
+            (TopicEvent::PeerUpdated(_) | TopicEvent::PeerRefreshed(_), Some(was))
+                if record.sequence <= was =>
+            {
+                broken("sequences never fall", "an update without a higher sequence")
+            }
+            (_, Some(was)) if record.sequence < was => {
+                broken("sequences never fall", "an event with an older record")
+            }
+            (TopicEvent::PeerLeft(_), _)
+                if !roster.peers[number].left && !roster.peers[number].hostile =>
+            {
+                broken("records are their owners'", "its owner never said goodbye")
+            }
+            _ => Ok(()),
+        };
+        entry.highest = entry.highest.max(record.sequence);
+        let gone = matches!(event, TopicEvent::PeerLeft(_) | TopicEvent::PeerLost(..));
+        let honest = !roster.peers[number].hostile;
+        if let Some(was) = entry.record.take() {
+            self.present -= 1;
+            self.honest -= usize::from(honest);
+            self.right -= usize::from(honest && roster.is_right(number, was.sequence, group));
+        }
+        if !gone {
+            entry.record = Some(Arc::clone(record));
+            self.present += 1;
+            self.honest += usize::from(honest);
+            self.right += usize::from(honest && roster.is_right(number, record.sequence, group));
+        }
+        if result.is_ok() && self.present > config.capacity {
+            result = Err(("caps hold", format!("{} peers in the book", self.present)));
+        }
+        result
+    }
+}
+
+impl Index<&EndpointId> for Book {
+    type Output = Arc<NodeRecord>;
+
+    /// # Panics
+    /// Where the peer is not in the book.
+    fn index(&self, id: &EndpointId) -> &Arc<NodeRecord> {
+        self.get(id).expect("the peer is in the book")
+    }
+}
+
+fn of(record: &NodeRecord) -> String {
+    format!(
+        "{} ({}) sequence {} boot {}",
+        record.profile.name,
+        record.id.fmt_short(),
+        record.sequence,
+        record.boot_id
+    )
+}

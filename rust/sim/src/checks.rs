@@ -1,0 +1,97 @@
+//! What must hold once all is quiet, and between the protocol's book and the one that events give.
+
+use std::collections::BTreeMap;
+
+use crate::network::Network;
+
+/// Most frames and the like that may wait for something in one topic, beyond what follows the
+/// number of members.
+const MOST_WAITING: usize = 64;
+/// Nodes that are named in a text.
+const NAMED: usize = 10;
+
+impl Network {
+    /// Checks that hold at any time but are too dear for every step: replaying the events gives the
+    /// book, and nothing grows beyond its bounds.
+    pub fn check_books(&mut self) {
+        for number in self.up() {
+            let node = &self.nodes[number];
+            let Some(inspect) = node.state().and_then(|state| state.inspect(&self.topic)) else {
+                continue;
+            };
+            let held: BTreeMap<_, _> = inspect.live.iter().copied().collect();
+            let told = node.book.by_id();
+            let capacity = inspect.capacity;
+            let ids = self.roster.peers.len();
+            if !node.leaving && held != told {
+                let text = format!(
+                    "{} by the events, {} in the book; not in both: {:?}",
+                    told.len(),
+                    held.len(),
+                    held.iter()
+                        .filter(|(id, sequence)| told.get(*id) != Some(*sequence))
+                        .chain(told.iter().filter(|(id, s)| held.get(*id) != Some(*s)))
+                        .take(5)
+                        .collect::<Vec<_>>()
+                );
+                self.fail(Some(number), "events replay", text);
+            }
+            for (what, size) in inspect.sizes {
+                let most = if what == "tombstones" { capacity } else { 2 * ids + MOST_WAITING };
+                if size > most {
+                    self.fail(Some(number), "caps hold", format!("{size} {what}"));
+                }
+            }
+        }
+    }
+
+    /// Checks that hold once the network was left alone for long enough: all books of one part are
+    /// the same, and hold everybody in it.
+    pub fn check_quiet(&mut self) {
+        self.check_books();
+        let wrong: Vec<_> =
+            self.up().into_iter().filter(|number| !self.is_right(*number)).collect();
+        for number in wrong {
+            let text = self.what_is_wrong(number);
+            self.fail(Some(number), "books are equal", text);
+        }
+        let waiting = self.queue.len();
+        // Timers, and the frames that probes and heartbeats have under way.
+        let most = 200 * self.nodes.len() + 1000;
+        if waiting > most {
+            self.fail(None, "caps hold", format!("{waiting} happenings wait"));
+        }
+    }
+
+    /// What is missing, too much or old in the book of a node.
+    #[must_use]
+    pub fn what_is_wrong(&self, number: usize) -> String {
+        let node = &self.nodes[number];
+        let group = self.roster.peers[node.peer].group;
+        let (mut missing, mut extra, mut old) = (Vec::new(), Vec::new(), Vec::new());
+        for (peer, truth) in self.roster.peers.iter().enumerate() {
+            if peer == node.peer || truth.hostile {
+                continue;
+            }
+            let name = truth.nodes.first().map_or_else(|| truth.id.fmt_short(), usize::to_string);
+            let there = truth.current.filter(|_| truth.group == group);
+            match (there, node.book.sequence(peer)) {
+                (Some(_), None) => missing.push(name),
+                (None, Some(_)) => extra.push(name),
+                (Some(there), Some(held)) if there != held => {
+                    old.push(format!("{name} ({held} for {there})"));
+                }
+                _ => {}
+            }
+        }
+        let lists = [("missing", missing), ("extra", extra), ("old", old)];
+        let parts = lists.into_iter().filter(|(_, names)| !names.is_empty());
+        let parts = parts.map(|(what, mut names)| {
+            let more = names.len().saturating_sub(NAMED);
+            names.truncate(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{what} {}{more}", names.join(", "))
+        });
+        parts.collect::<Vec<_>>().join("; ")
+    }
+}

@@ -1,0 +1,36 @@
+//! Virtual time: nanoseconds since the start.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Nanoseconds since the start: 584 years fit.
+pub(crate) type Nanos = u64;
+
+/// A duration in nanoseconds, as long as fits.
+pub(crate) fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX)
+}
+
+/// The virtual clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    /// Any real instant serves: only differences count.
+    base: Instant,
+    pub(crate) now: Nanos,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self { base: Instant::now(), now: 0 }
+    }
+
+    /// What the state machines are told.
+    pub(crate) fn instant(&self) -> Instant {
+        self.base + Duration::from_nanos(self.now)
+    }
+
+    pub(crate) fn nanos_of(&self, instant: Instant) -> Nanos {
+        nanos(instant.saturating_duration_since(self.base))
+    }
+}

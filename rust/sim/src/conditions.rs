@@ -1,0 +1,160 @@
+//! What the network is like: latency, loss, bandwidth, and the timers of QUIC.
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
+
+use crate::clock::{Nanos, nanos};
+
+/// Bytes of a frame that one packet carries.
+const PACKET: usize = 1200;
+/// How long a peer may wait before it acknowledges a packet (RFC 9000 §18.2).
+const ACK_DELAY: Nanos = 25_000_000;
+/// Backoff is capped here: the keep-alive makes the peer acknowledge, and so shows what is missing.
+const MOST_BACKOFF: u32 = 7;
+
+/// How long a frame takes one way. Frames of one lane arrive in order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Latency {
+    /// Drawn anew for each frame, with equal chances.
+    Uniform {
+        /// The shortest.
+        min: Duration,
+        /// The longest.
+        max: Duration,
+    },
+    /// Drawn once for each pair of nodes, log-normal; each frame takes up to a fifth longer.
+    LogNormal {
+        /// Half of the pairs are nearer than this.
+        median: Duration,
+        /// One pair in a hundred is farther than this.
+        p99: Duration,
+    },
+}
+
+impl Latency {
+    /// Log-normal, one pair in a hundred five times as far as the median.
+    #[must_use]
+    pub fn around(median: Duration) -> Self {
+        Self::LogNormal { median, p99: median * 5 }
+    }
+
+    /// The latency between two nodes, before what is drawn for each frame.
+    pub(crate) fn of_pair(&self, seed: u64, a: usize, b: usize) -> Nanos {
+        match *self {
+            Self::Uniform { min, .. } => nanos(min),
+            Self::LogNormal { median, p99 } => {
+                let mut key = [0; 32];
+                key[..8].copy_from_slice(&seed.to_le_bytes());
+                key[8..16].copy_from_slice(&(a.min(b) as u64).to_le_bytes());
+                key[16..24].copy_from_slice(&(a.max(b) as u64).to_le_bytes());
+                let mut rng = ChaCha12Rng::from_seed(key);
+                // Box and Muller's way to a normal variate.
+                let (u, v): (f64, f64) = (rng.random_range(f64::EPSILON..1.0), rng.random());
+                let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
+                // 2.326 is the 99th percentile of the normal distribution.
+                let sigma = (p99.as_secs_f64() / median.as_secs_f64()).ln() / 2.326;
+                let factor = (sigma * normal).exp().clamp(0.02, 50.0);
+                nanos(median.mul_f64(factor))
+            }
+        }
+    }
+
+    /// What one frame takes between two nodes of this latency.
+    pub(crate) fn of_frame(&self, pair: Nanos, rng: &mut ChaCha12Rng) -> Nanos {
+        let most = match *self {
+            Self::Uniform { max, .. } => nanos(max).saturating_sub(pair),
+            Self::LogNormal { .. } => pair / 5,
+        };
+        pair + if most == 0 { 0 } else { rng.random_range(0..most) }
+    }
+}
+
+/// What the network is like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Conditions {
+    /// One way.
+    pub latency: Latency,
+    /// The share of packets that are lost, 0 to 1. QUIC sends them again: what is behind them on
+    /// their lane is late, twice as late with each further loss.
+    pub loss: f64,
+    /// The share of frames that are lost for good, 0 to 1: a stress model that QUIC streams do not
+    /// have. Never a hello, nor the frame that opens a topic.
+    pub drop: f64,
+    /// What each node can send, in bytes per second; unlimited where it is `None`.
+    pub bandwidth: Option<u64>,
+    /// The share of dials that fail, 0 to 1.
+    pub dial_failure: f64,
+    /// A link is lost after this long without a packet.
+    pub idle: Duration,
+    /// Packets keep an idle link alive this often.
+    pub keep_alive: Duration,
+    /// A dial gives up after this long.
+    pub connect_timeout: Duration,
+}
+
+impl Default for Conditions {
+    /// [`Conditions::lan`].
+    fn default() -> Self {
+        Self::lan()
+    }
+}
+
+impl Conditions {
+    /// A local network: 1 ms.
+    #[must_use]
+    pub fn lan() -> Self {
+        Self {
+            latency: Latency::around(Duration::from_millis(1)),
+            loss: 0.0,
+            drop: 0.0,
+            bandwidth: None,
+            dial_failure: 0.0,
+            idle: Duration::from_secs(9),
+            keep_alive: Duration::from_secs(3),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// One machine: 0.1 ms, and the timers of the preset.
+    #[must_use]
+    pub fn local() -> Self {
+        Self {
+            latency: Latency::around(Duration::from_micros(100)),
+            idle: Duration::from_secs(3),
+            keep_alive: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(2),
+            ..Self::lan()
+        }
+    }
+
+    /// The internet: 10 ms.
+    #[must_use]
+    pub fn internet() -> Self {
+        Self {
+            latency: Latency::around(Duration::from_millis(10)),
+            connect_timeout: Duration::from_secs(10),
+            ..Self::lan()
+        }
+    }
+
+    /// How much later a frame arrives because packets of it were lost, again and again.
+    pub(crate) fn retransmission(&self, bytes: usize, pair: Nanos, rng: &mut ChaCha12Rng) -> Nanos {
+        if self.loss <= 0.0 {
+            return 0;
+        }
+        let mut worst = 0;
+        for _ in 0..bytes.div_ceil(PACKET).max(1) {
+            let mut late = 0;
+            let mut timeout = 3 * pair + ACK_DELAY;
+            let mut repeated = 0;
+            while repeated < MOST_BACKOFF && rng.random_bool(self.loss.min(1.0)) {
+                late += timeout;
+                timeout *= 2;
+                repeated += 1;
+            }
+            worst = worst.max(late);
+        }
+        worst
+    }
+}

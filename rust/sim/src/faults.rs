@@ -1,0 +1,201 @@
+//! What befalls nodes and the network between them.
+
+use iroh_base::TransportAddr;
+use iroh_gossip_discovery_proto::{Config, EndpointId, InEvent, LinkEnd};
+
+use crate::{
+    clock::nanos,
+    link::LinkNumber,
+    network::{Memory, Network, address},
+    node::Mind,
+    queue::Happening,
+};
+
+/// Addresses that a node with its memory starts from.
+const REMEMBERED: usize = 64;
+
+impl Network {
+    /// Stops a node as a crash does: the others hear nothing, their links time out.
+    pub fn crash(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        node.mind = Mind::Down;
+        node.wake = None;
+        node.paused = None;
+        node.inbox.clear();
+        node.uplink = [0; 2];
+        let links: Vec<_> = node.links.iter().copied().collect();
+        let peer = node.peer;
+        let idle = nanos(self.conditions.idle);
+        for link in links {
+            let Some(inner) = self.links[link.0 as usize].as_ref() else { continue };
+            let side = usize::from(inner.ends[0].node != number);
+            // The timeouts of a cut come first, where there is one.
+            let (epoch, was_cut) = (inner.epoch, inner.cut.is_some());
+            if !was_cut {
+                let at = self.clock.now + idle;
+                self.queue.push(at, Happening::TimedOut(link, 1 - side, epoch));
+            }
+            self.shut(link, side);
+        }
+        self.update_truth(peer);
+    }
+
+    /// Starts a node again that is down, or that runs: then it crashes first.
+    pub fn restart(&mut self, number: usize, memory: Memory, bootstrap: &[usize]) {
+        let known = self.remembered(number, memory);
+        self.crash(number);
+        let clock = self.wall_clock(number);
+        let sequence = match memory {
+            Memory::Kept => clock.max(self.nodes[number].reserved),
+            Memory::Lost => clock,
+        };
+        self.begin(number, sequence, bootstrap, known);
+    }
+
+    /// Starts a node again with a new key, under the same name.
+    pub fn rekey(&mut self, number: usize, bootstrap: &[usize]) {
+        self.crash(number);
+        let generation = self.nodes[number].lives + 1;
+        let key = self.key(number as u64, generation);
+        let was = self.nodes[number].peer;
+        self.roster.peers[was].nodes.retain(|node| *node != number);
+        let peer = self.enlist(&key, number);
+        let node = &mut self.nodes[number];
+        node.id = EndpointId::from_bytes(key.verifying_key().to_bytes());
+        (node.key, node.peer) = (key, peer);
+        let group = node.group;
+        self.roster.peers[peer].group = group;
+        self.update_truth(was);
+        let sequence = self.wall_clock(number);
+        self.begin(number, sequence, bootstrap, Vec::new());
+    }
+
+    fn remembered(&self, number: usize, memory: Memory) -> Vec<usize> {
+        if memory == Memory::Lost {
+            return Vec::new();
+        }
+        let known = self.nodes[number].book.values();
+        let peers = known.filter_map(|record| self.roster.number(&record.id));
+        let nodes = peers.filter_map(|peer| self.roster.peers[peer].nodes.first().copied());
+        nodes.take(REMEMBERED).collect()
+    }
+
+    fn begin(&mut self, number: usize, sequence: u64, bootstrap: &[usize], known: Vec<usize>) {
+        let config: Config = self.nodes[number].config.clone();
+        let mut from: Vec<usize> = bootstrap.to_vec();
+        from.extend(known);
+        from.retain(|other| *other != number);
+        from.sort_unstable();
+        from.dedup();
+        let peers: Vec<(EndpointId, Vec<TransportAddr>)> =
+            from.into_iter().map(|b| (self.nodes[b].id, vec![address(b)])).collect();
+        self.start_from(number, sequence, config, peers);
+    }
+
+    /// Stops a node from handling anything: its timers and frames wait.
+    pub fn pause(&mut self, number: usize) {
+        if !self.nodes[number].is_up() || self.nodes[number].paused.is_some() {
+            return;
+        }
+        self.nodes[number].paused = Some(self.clock.now);
+        let at = self.clock.now + nanos(self.conditions.idle);
+        for link in self.nodes[number].links.iter().copied().collect::<Vec<_>>() {
+            let Some(inner) = self.links[link.0 as usize].as_ref() else { continue };
+            let side = usize::from(inner.ends[0].node != number);
+            let epoch = inner.epoch;
+            self.queue.push(at, Happening::Silent(link, 1 - side, epoch));
+        }
+    }
+
+    /// Ends a pause: timers that are due fire first, then what waited is handled in order.
+    pub fn resume(&mut self, number: usize) {
+        let Some(since) = self.nodes[number].paused.take() else { return };
+        let long = self.clock.now - since >= nanos(self.conditions.idle);
+        self.nodes[number].wake = None;
+        self.feed(number, InEvent::Timer);
+        if long {
+            let links: Vec<LinkNumber> = self.nodes[number].links.iter().copied().collect();
+            for link in links {
+                let Some(inner) = self.links[link.0 as usize].as_ref() else { continue };
+                let side = usize::from(inner.ends[0].node != number);
+                if inner.ends[side].open && !inner.ends[1 - side].open {
+                    self.on_closed(link, side, LinkEnd::TimedOut);
+                }
+            }
+        }
+        for happening in std::mem::take(&mut self.nodes[number].inbox) {
+            self.handle(happening);
+        }
+    }
+
+    /// Parts the network: nodes hear only those of their own part. Nodes that are named in none stay
+    /// together.
+    pub fn partition(&mut self, parts: &[Vec<usize>]) {
+        for (group, part) in (1..).zip(parts) {
+            for number in part {
+                self.nodes[*number].group = group;
+            }
+        }
+        self.regroup();
+        self.cut();
+    }
+
+    /// Cuts all nodes off from each other.
+    pub fn shatter(&mut self) {
+        let parts: Vec<_> = (0..self.nodes.len()).map(|number| vec![number]).collect();
+        self.partition(&parts);
+    }
+
+    /// Loses all that the nodes of one part send to the others; what comes from them arrives.
+    pub fn mute(&mut self, part: &[usize]) {
+        for number in part {
+            self.nodes[*number].group = 1;
+        }
+        self.one_way.insert((1, 0));
+        self.cut();
+    }
+
+    /// Makes the network whole again.
+    pub fn heal(&mut self) {
+        self.one_way.clear();
+        for node in &mut self.nodes {
+            node.group = 0;
+        }
+        self.regroup();
+        for number in 0..self.links.len() {
+            if self.links[number].as_ref().is_some_and(|link| link.cut.is_some()) {
+                self.release(LinkNumber(u32::try_from(number).unwrap_or(u32::MAX)));
+            }
+        }
+    }
+
+    fn regroup(&mut self) {
+        for peer in 0..self.roster.peers.len() {
+            self.update_truth(peer);
+        }
+    }
+
+    /// Links that go across a cut hear nothing any more.
+    fn cut(&mut self) {
+        let idle = nanos(self.conditions.idle);
+        let now = self.clock.now;
+        for number in 0..self.links.len() {
+            let Some(link) = self.links[number].as_ref() else { continue };
+            let (a, b) = (link.ends[0].node, link.ends[1].node);
+            let blocked = [self.is_cut(b, a), self.is_cut(a, b)];
+            let Some(link) = self.links[number].as_mut() else { continue };
+            if blocked == [false, false] || link.cut.is_some() {
+                continue;
+            }
+            link.cut = Some(now);
+            link.epoch += 1;
+            let (epoch, number) =
+                (link.epoch, LinkNumber(u32::try_from(number).unwrap_or(u32::MAX)));
+            for (side, deaf) in blocked.into_iter().enumerate() {
+                // Who still hears does so until the other side has given up.
+                let at = now + if deaf { idle } else { 2 * idle };
+                self.queue.push(at, Happening::TimedOut(number, side, epoch));
+            }
+        }
+    }
+}

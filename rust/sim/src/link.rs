@@ -1,0 +1,107 @@
+//! One connection between two nodes, as QUIC shows it: lanes in order, queues with bounds.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use iroh_gossip_discovery_proto::{Lane, LinkId};
+
+use crate::{clock::Nanos, queue::Side};
+
+/// Links are numbered; each side calls its end by [`LinkNumber::id`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LinkNumber(pub(crate) u32);
+
+impl LinkNumber {
+    pub(crate) fn id(self, side: Side) -> LinkId {
+        LinkId(u64::from(self.0) * 2 + side as u64)
+    }
+
+    pub(crate) fn of(id: LinkId) -> (Self, Side) {
+        (Self(u32::try_from(id.0 / 2).unwrap_or(u32::MAX)), usize::from(id.0 % 2 == 1))
+    }
+}
+
+/// What QUIC takes before its reader does: the receive window of a stream.
+const WINDOW: usize = 1_250_000;
+/// Most frames in a lane's queue, as the driver has it.
+const QUEUE_FRAMES: usize = 256;
+/// Most bytes in the queues of the lanes, as the driver has it.
+const QUEUE_BYTES: [usize; 2] = [1024 * 1024, 8 * 1024 * 1024];
+
+/// What is on its way from one side on one lane.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    /// When the last frame arrives: order is kept.
+    pub(crate) last: Nanos,
+    /// Frames that were sent and that the other end has not taken.
+    bytes: usize,
+    /// Frames beyond the window, or sent within one instant: they stand in the queue.
+    queued: usize,
+    sent: Nanos,
+}
+
+/// The queue was full.
+#[derive(Debug)]
+pub(crate) struct Overflow;
+
+impl Flight {
+    pub(crate) fn send(&mut self, bytes: usize, lane: Lane, now: Nanos) -> Result<(), Overflow> {
+        if self.bytes <= WINDOW && self.sent != now {
+            self.queued = 0;
+        }
+        self.sent = now;
+        self.bytes += bytes;
+        self.queued += 1;
+        if self.queued > QUEUE_FRAMES || self.bytes > WINDOW + QUEUE_BYTES[lane as usize] {
+            return Err(Overflow);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn taken(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// One side of a link.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) node: usize,
+    pub(crate) life: u64,
+    /// Whether the node knows the link.
+    pub(crate) open: bool,
+    /// When the handshake is done here.
+    pub(crate) opens: Nanos,
+    /// What this side sends.
+    pub(crate) flights: [Flight; 2],
+    /// When the first control frame from here arrives: nothing of another lane comes before it.
+    pub(crate) hello: Option<Nanos>,
+    /// Frames from here that a cut holds back.
+    pub(crate) held: VecDeque<(Lane, Bytes)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) ends: [End; 2],
+    /// One way, before what is drawn for each frame.
+    pub(crate) latency: Nanos,
+    /// Counts cuts: a timeout that was scheduled before is void.
+    pub(crate) epoch: u32,
+    /// Since when it is cut.
+    pub(crate) cut: Option<Nanos>,
+}
+
+impl Link {
+    pub(crate) fn new(ends: [(usize, u64, Nanos); 2], latency: Nanos) -> Self {
+        let ends = ends.map(|(node, life, opens)| End {
+            node,
+            life,
+            open: false,
+            opens,
+            flights: Default::default(),
+            hello: None,
+            held: VecDeque::new(),
+        });
+        Self { ends, latency, epoch: 0, cut: None }
+    }
+}

@@ -1,0 +1,100 @@
+//! What happens when: a heap in which equal times keep their order.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use bytes::Bytes;
+use iroh_gossip_discovery_proto::{EndpointId, Lane, LinkEnd};
+
+use crate::{clock::Nanos, link::LinkNumber};
+
+/// One of the two ends of a link: 0 dialled, 1 accepted.
+pub(crate) type Side = usize;
+
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// A timer of a node's state may be due.
+    Wake(usize),
+    /// The first packet of a dial reaches its target.
+    Dialled(Box<Dial>),
+    DialFailed {
+        from: usize,
+        life: u64,
+        to: EndpointId,
+    },
+    /// The handshake is done for one side.
+    Opened(LinkNumber, Side),
+    /// A frame arrives at a side.
+    Frame(LinkNumber, Side, Lane, Bytes),
+    /// A side hears of the link's end.
+    Closed(LinkNumber, Side, LinkEnd),
+    /// A side has heard nothing for the idle timeout, unless that changed since.
+    TimedOut(LinkNumber, Side, u32),
+    /// As [`Happening::TimedOut`], if the other side's node is paused since then.
+    Silent(LinkNumber, Side, u32),
+}
+
+/// A dial under way.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    pub(crate) from: usize,
+    pub(crate) life: u64,
+    pub(crate) to: EndpointId,
+    /// The node at the address, if there is one.
+    pub(crate) target: usize,
+    pub(crate) gives_up: Nanos,
+    /// How long until the next packet, if this one is not answered.
+    pub(crate) retry: Nanos,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Nanos,
+    count: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.count).cmp(&(other.at, other.count))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    heap: BinaryHeap<Reverse<Entry>>,
+    count: u64,
+}
+
+impl Queue {
+    pub(crate) fn push(&mut self, at: Nanos, happening: Happening) {
+        self.count += 1;
+        self.heap.push(Reverse(Entry { at, count: self.count, happening }));
+    }
+
+    /// When the next thing happens.
+    pub(crate) fn next(&self) -> Option<Nanos> {
+        self.heap.peek().map(|Reverse(entry)| entry.at)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<(Nanos, Happening)> {
+        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.happening))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+}

@@ -1,0 +1,379 @@
+//! Dials, frames and the ends of links, as QUIC would have them.
+
+use bytes::Bytes;
+use iroh_base::TransportAddr;
+use iroh_gossip_discovery_proto::{CloseCode, EndpointId, InEvent, Lane, LinkEnd, LinkId};
+use rand::RngExt;
+
+use crate::{
+    clock::{Nanos, nanos},
+    link::{Link, LinkNumber},
+    network::{Network, node_at},
+    node::Mind,
+    queue::{Dial, Happening, Side},
+};
+
+/// The first packet of a dial is sent again after this, then after twice as long, and so on.
+const DIAL_RETRY: Nanos = 1_000_000_000;
+/// A hello and the frame that opens a topic: no stream could lose these and go on.
+const NEVER_DROPPED: [u8; 2] = [0, 1];
+
+impl Network {
+    /// Whether what one node sends does not reach another.
+    pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
+        let (from, to) = (self.nodes[from].group, self.nodes[to].group);
+        from != to || (!self.one_way.is_empty() && self.one_way.contains(&(from, to)))
+    }
+
+    fn pair_latency(&self, a: usize, b: usize) -> Nanos {
+        self.conditions.latency.of_pair(self.seed, a, b)
+    }
+
+    fn delay(&mut self, pair: Nanos) -> Nanos {
+        self.conditions.latency.of_frame(pair, &mut self.rng)
+    }
+
+    /// The node that answers for an id at these addresses; with no address, a lookup finds it.
+    fn target(&self, to: EndpointId, addresses: &[TransportAddr]) -> Option<usize> {
+        let peer = self.roster.number(&to)?;
+        let holders = &self.roster.peers[peer].nodes;
+        let has_key = |number: &usize| self.nodes[*number].peer == peer;
+        if addresses.is_empty() {
+            return holders.iter().copied().find(has_key);
+        }
+        let there = addresses.iter().filter_map(node_at);
+        let there = there.filter(|number| *number < self.nodes.len() && has_key(number));
+        there.max_by_key(|number| self.nodes[*number].is_up())
+    }
+
+    pub(crate) fn on_dial(&mut self, from: usize, to: EndpointId, addresses: &[TransportAddr]) {
+        self.nodes[from].dials += 1;
+        let life = self.nodes[from].lives;
+        let now = self.clock.now;
+        let gives_up = now + nanos(self.conditions.connect_timeout);
+        let refused = self.conditions.dial_failure > 0.0
+            && self.rng.random_bool(self.conditions.dial_failure.min(1.0));
+        match self.target(to, addresses) {
+            Some(target) if !refused => {
+                let pair = self.pair_latency(from, target);
+                let at = now + self.delay(pair);
+                let dial = Dial { from, life, to, target, gives_up, retry: DIAL_RETRY };
+                self.queue.push(at, Happening::Dialled(Box::new(dial)));
+            }
+            _ => self.queue.push(gives_up, Happening::DialFailed { from, life, to }),
+        }
+    }
+
+    pub(crate) fn on_dialled(&mut self, mut dial: Dial) {
+        let (from, target) = (dial.from, dial.target);
+        if self.nodes[from].lives != dial.life || !self.nodes[from].is_up() {
+            return;
+        }
+        let answers = self.nodes[target].is_up()
+            && self.nodes[target].id == dial.to
+            && self.nodes[target].paused.is_none()
+            && !self.is_cut(from, target)
+            && !self.is_cut(target, from);
+        let now = self.clock.now;
+        if !answers {
+            let again = now + dial.retry;
+            if again < dial.gives_up {
+                dial.retry *= 2;
+                self.queue.push(again, Happening::Dialled(Box::new(dial)));
+            } else {
+                let (life, to) = (dial.life, dial.to);
+                self.queue.push(dial.gives_up.max(now), Happening::DialFailed { from, life, to });
+            }
+            return;
+        }
+        let latency = self.pair_latency(from, target);
+        let late = self.conditions.retransmission(1, latency, &mut self.rng);
+        let opens = now + self.delay(latency) + late;
+        let accepts = opens + self.delay(latency);
+        let ends = [(from, dial.life, opens), (target, self.nodes[target].lives, accepts)];
+        let number = LinkNumber(u32::try_from(self.links.len()).unwrap_or(u32::MAX));
+        self.links.push(Some(Box::new(Link::new(ends, latency))));
+        self.nodes[from].links.insert(number);
+        self.nodes[target].links.insert(number);
+        self.queue.push(opens, Happening::Opened(number, 0));
+        self.queue.push(accepts, Happening::Opened(number, 1));
+    }
+
+    fn link(&mut self, number: LinkNumber) -> Option<&mut Link> {
+        self.links.get_mut(number.0 as usize)?.as_deref_mut()
+    }
+
+    /// The node at a side of a link, if it lives the life that the link was made in.
+    fn node_of(&mut self, number: LinkNumber, side: Side) -> Option<usize> {
+        let end = &self.link(number)?.ends[side];
+        let (node, life) = (end.node, end.life);
+        (self.nodes[node].is_up() && self.nodes[node].lives == life).then_some(node)
+    }
+
+    /// Puts off what happens at a paused node: whether it was put off.
+    fn put_off(&mut self, node: usize, happening: impl FnOnce() -> Happening) -> bool {
+        let paused = self.nodes[node].paused.is_some();
+        if paused {
+            self.nodes[node].inbox.push_back(happening());
+        }
+        paused
+    }
+
+    pub(crate) fn on_opened(&mut self, number: LinkNumber, side: Side) {
+        let node = self.node_of(number, side);
+        let other = self.node_of(number, 1 - side);
+        let now = self.clock.now;
+        let idle = nanos(self.conditions.idle);
+        let Some(link) = self.link(number) else { return };
+        let epoch = link.epoch;
+        let Some(node) = node else {
+            // It went down meanwhile: the other side finds out.
+            if side == 0 {
+                self.forget(number);
+            } else {
+                self.queue.push(now + idle, Happening::TimedOut(number, 0, epoch));
+            }
+            return;
+        };
+        if side == 1 && link.cut.is_some() {
+            return;
+        }
+        let peer = link.ends[1 - side].node;
+        if side == 1 && !link.ends[0].open && other.is_none() {
+            return self.forget(number);
+        }
+        if self.put_off(node, || Happening::Opened(number, side)) {
+            return;
+        }
+        let peer = self.nodes[peer].id;
+        if let Some(link) = self.link(number) {
+            link.ends[side].open = true;
+        }
+        let event = InEvent::LinkOpened { link: number.id(side), peer, dialled: side == 0 };
+        self.feed(node, event);
+    }
+
+    pub(crate) fn on_send(&mut self, node: usize, id: LinkId, lane: Lane, bytes: Bytes) {
+        let (number, side) = LinkNumber::of(id);
+        let now = self.clock.now;
+        let Some(link) = self.link(number) else { return };
+        let end = &mut link.ends[side];
+        if end.node != node || !end.open {
+            return;
+        }
+        if end.flights[lane as usize].send(bytes.len(), lane, now).is_err() {
+            *self.nodes[node].dropped.entry("queues overflowed").or_default() += 1;
+            return self.on_close(node, id, CloseCode::Overflow);
+        }
+        self.nodes[node].bytes_sent += bytes.len() as u64 + 4;
+        self.nodes[node].frames_sent += 1;
+        let tag = bytes.get(1).copied().unwrap_or_default();
+        if self.conditions.drop > 0.0
+            && !NEVER_DROPPED.contains(&tag)
+            && self.rng.random_bool(self.conditions.drop.min(1.0))
+        {
+            if let Some(link) = self.link(number) {
+                link.ends[side].flights[lane as usize].taken(bytes.len());
+            }
+            return;
+        }
+        self.transmit(number, side, lane, bytes, 0);
+    }
+
+    /// Puts a frame on its way, after what was sent before it on its lane.
+    fn transmit(&mut self, number: LinkNumber, side: Side, lane: Lane, bytes: Bytes, extra: Nanos) {
+        let Some(link) = self.link(number) else { return };
+        let (from, to, pair) = (link.ends[side].node, link.ends[1 - side].node, link.latency);
+        if self.is_cut(from, to) {
+            if let Some(link) = self.link(number) {
+                link.ends[side].held.push_back((lane, bytes));
+            }
+            return;
+        }
+        let departs = self.departs(from, lane, bytes.len());
+        let extra = extra + self.conditions.retransmission(bytes.len(), pair, &mut self.rng);
+        let at = departs + self.delay(pair) + extra;
+        let Some(link) = self.link(number) else { return };
+        let opens = link.ends[1 - side].opens;
+        let end = &mut link.ends[side];
+        let flight = &mut end.flights[lane as usize];
+        // The control stream's first frame, the hello, comes before anything of another stream.
+        let at = at.max(flight.last + 1).max(opens + 1).max(end.hello.map_or(0, |at| at + 1));
+        flight.last = at;
+        if lane == Lane::Control {
+            end.hello.get_or_insert(at);
+        }
+        self.queue.push(at, Happening::Frame(number, 1 - side, lane, bytes));
+    }
+
+    /// When a frame leaves its node: control goes before what is queued of a sync.
+    fn departs(&mut self, node: usize, lane: Lane, bytes: usize) -> Nanos {
+        let now = self.clock.now;
+        let Some(rate) = self.conditions.bandwidth else { return now };
+        let takes = (bytes as u64 * 1_000_000_000) / rate.max(1);
+        let uplink = &mut self.nodes[node].uplink;
+        let at = match lane {
+            Lane::Control => now.max(uplink[0]),
+            Lane::Sync => now.max(uplink[0]).max(uplink[1]),
+        } + takes;
+        match lane {
+            Lane::Control => {
+                uplink[0] = at;
+                uplink[1] = uplink[1].max(at) + takes;
+            }
+            Lane::Sync => uplink[1] = at,
+        }
+        at
+    }
+
+    pub(crate) fn on_frame(&mut self, number: LinkNumber, side: Side, lane: Lane, bytes: Bytes) {
+        let Some(node) = self.node_of(number, side) else { return };
+        if self.nodes[node].paused.is_some() {
+            self.nodes[node].inbox.push_back(Happening::Frame(number, side, lane, bytes));
+            return;
+        }
+        let now = self.clock.now;
+        let Some(link) = self.link(number) else { return };
+        link.ends[1 - side].flights[lane as usize].taken(bytes.len());
+        if !link.ends[side].open {
+            return;
+        }
+        let id = number.id(side);
+        self.trace.frame(now, id.0, &bytes);
+        self.feed(node, InEvent::Received(id, lane, bytes));
+    }
+
+    pub(crate) fn on_close(&mut self, node: usize, id: LinkId, code: CloseCode) {
+        let (number, side) = LinkNumber::of(id);
+        let now = self.clock.now;
+        let Some(link) = self.link(number) else { return };
+        if link.ends[side].node != node || !link.ends[side].open {
+            return;
+        }
+        let (to, pair) = (link.ends[1 - side].node, link.latency);
+        // What was sent before arrives before the end does, where the peer is in good standing.
+        let drained = !matches!(code, CloseCode::Overflow | CloseCode::Protocol);
+        let flights = &link.ends[side].flights;
+        let last = if drained { flights[0].last.max(flights[1].last) } else { 0 };
+        let opens = link.ends[1 - side].opens;
+        if !self.is_cut(node, to) {
+            let at = (now + self.delay(pair)).max(last + 1).max(opens + 2);
+            self.queue.push(at, Happening::Closed(number, 1 - side, LinkEnd::Remote(code)));
+        } else if let Some(link) = self.link(number) {
+            let epoch = link.epoch;
+            let at = now + nanos(self.conditions.idle);
+            self.queue.push(at, Happening::TimedOut(number, 1 - side, epoch));
+        }
+        self.queue.push(now, Happening::Closed(number, side, LinkEnd::Local(code)));
+    }
+
+    /// A side hears of the end of its link.
+    pub(crate) fn on_closed(&mut self, number: LinkNumber, side: Side, end: LinkEnd) {
+        let Some(node) = self.node_of(number, side) else {
+            return self.shut(number, side);
+        };
+        if self.put_off(node, || Happening::Closed(number, side, end)) {
+            return;
+        }
+        let open = self.link(number).is_some_and(|link| link.ends[side].open);
+        self.shut(number, side);
+        if open {
+            self.feed(node, InEvent::LinkClosed(number.id(side), end));
+        }
+    }
+
+    /// A side does not know its link any more; who is left without a link is forgotten.
+    pub(crate) fn shut(&mut self, number: LinkNumber, side: Side) {
+        let Some(link) = self.link(number) else { return };
+        link.ends[side].open = false;
+        link.ends[side].held.clear();
+        let node = link.ends[side].node;
+        let over = !link.ends[1 - side].open && link.ends[1 - side].opens <= self.clock.now;
+        self.nodes[node].links.remove(&number);
+        if over {
+            self.forget(number);
+        }
+    }
+
+    fn forget(&mut self, number: LinkNumber) {
+        if let Some(link) = self.links.get_mut(number.0 as usize).and_then(Option::take) {
+            for end in &link.ends {
+                self.nodes[end.node].links.remove(&number);
+            }
+        }
+    }
+
+    pub(crate) fn on_timed_out(&mut self, number: LinkNumber, side: Side, epoch: u32) {
+        if self.link(number).is_some_and(|link| link.epoch == epoch) {
+            self.on_closed(number, side, LinkEnd::TimedOut);
+        }
+    }
+
+    pub(crate) fn on_silent(&mut self, number: LinkNumber, side: Side, epoch: u32) {
+        let Some(other) = self.node_of(number, 1 - side) else { return };
+        let silent_since = self.nodes[other].paused;
+        let idle = nanos(self.conditions.idle);
+        let link = self.link(number).map(|link| link.epoch);
+        if link == Some(epoch) && silent_since.is_some_and(|at| at + idle <= self.clock.now) {
+            self.on_closed(number, side, LinkEnd::TimedOut);
+        }
+    }
+
+    /// Frames that a cut held back are sent again, some time after it is healed.
+    pub(crate) fn release(&mut self, number: LinkNumber) {
+        let now = self.clock.now;
+        let keep_alive = nanos(self.conditions.keep_alive);
+        let Some(link) = self.link(number) else { return };
+        let since = link.cut.take().unwrap_or(now);
+        link.epoch += 1;
+        let epoch = link.epoch;
+        let held = [0, 1].map(|side| std::mem::take(&mut link.ends[side].held));
+        let open = [0, 1].map(|side| link.ends[side].open);
+        let most = (now - since).min(keep_alive).max(1);
+        for (side, frames) in held.into_iter().enumerate() {
+            let late = self.rng.random_range(0..most);
+            for (lane, bytes) in frames {
+                self.transmit(number, side, lane, bytes, late);
+            }
+        }
+        // One side is gone: the other finds out.
+        for side in [0, 1] {
+            if open[side] && !open[1 - side] {
+                let at = now + nanos(self.conditions.idle);
+                self.queue.push(at, Happening::TimedOut(number, side, epoch));
+            }
+        }
+    }
+
+    /// Open connections between two nodes.
+    #[must_use]
+    pub fn connections(&self, a: usize, b: usize) -> usize {
+        let both = self.nodes[a].links.intersection(&self.nodes[b].links);
+        both.filter_map(|number| self.links[number.0 as usize].as_ref())
+            .filter(|link| link.ends[0].open && link.ends[1].open)
+            .count()
+    }
+
+    /// Breaks one of the open connections, chosen by the seed: both ends hear that it was lost.
+    pub fn break_a_connection(&mut self) {
+        let links = self.links.iter().enumerate();
+        let open = links.filter(|(_, link)| {
+            link.as_ref().is_some_and(|link| link.ends[0].open && link.ends[1].open)
+        });
+        let open: Vec<_> = open.map(|(number, _)| number).collect();
+        if !open.is_empty() {
+            let number = open[self.rng.random_range(0..open.len())];
+            let number = LinkNumber(u32::try_from(number).unwrap_or(u32::MAX));
+            for side in [0, 1] {
+                self.queue.push(self.clock.now, Happening::Closed(number, side, LinkEnd::Lost));
+            }
+        }
+    }
+
+    /// Nodes that are up and run the protocol.
+    #[must_use]
+    pub fn up(&self) -> Vec<usize> {
+        let nodes = self.nodes.iter().enumerate();
+        nodes.filter(|(_, node)| matches!(node.mind, Mind::Honest(_))).map(|(n, _)| n).collect()
+    }
+}
