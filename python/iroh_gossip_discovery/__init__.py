@@ -42,6 +42,7 @@ from iroh_gossip_discovery._errors import (
     StateDirError,
 )
 from iroh_gossip_discovery._events import Event, LostReason
+from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._ownership import OwnershipChange, OwnershipStream
 from iroh_gossip_discovery._streams import EventStream, PeerStream
 from iroh_gossip_discovery._views import View
@@ -66,6 +67,7 @@ __all__ = [
     "Isolated",
     "Lookup",
     "LostReason",
+    "Metrics",
     "NobodyError",
     "NotRunningError",
     "OwnershipChange",

@@ -278,8 +278,8 @@ class Node:
         """The first `n` owners of a key among a selection."""
     def owner_of_each(self, selection: Selection, keys: list[bytes]) -> list[Peer | None]:
         """The owner of each key among a selection."""
-    def metrics(self) -> dict[str, int]:
-        """What the node counts, by name."""
+    def metrics(self, class_: type[_T]) -> _T:
+        """What the node counts: `class(**fields)`."""
     def subscribe(self) -> tuple[list[Peer], Subscription]:
         """The peers in the book, and every event after them."""
     def set_profile(

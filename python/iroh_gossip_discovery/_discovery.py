@@ -29,6 +29,7 @@ from iroh_gossip_discovery._core import (
 )
 from iroh_gossip_discovery._errors import NotRunningError, PeersTimeoutError
 from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._require import require
 from iroh_gossip_discovery._streams import EventStream, PeerStream
 from iroh_gossip_discovery._views import View
@@ -269,6 +270,14 @@ class GossipDiscovery:
         if lookups:
             raise TypeError("bootstrap must not be callables once the discovery is running")
         await self._running().add_bootstrap(found)
+
+    def metrics(self) -> Metrics:
+        """Return what this node counted so far, as a snapshot.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._running().metrics(Metrics)
 
     # --- who else is there --------------------------------------------------------------------
 

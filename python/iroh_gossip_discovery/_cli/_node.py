@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 import time
+from dataclasses import fields
 from typing import Literal, NotRequired, TypedDict
 
 from iroh_gossip_discovery import (
@@ -130,10 +131,12 @@ async def _answer(discovery: GossipDiscovery, request: Request) -> None:
         case "book":
             reply["book"] = [entry(peer) for peer in discovery.book.values()]
         case "state":
-            node = discovery._running()  # noqa: SLF001  # counts have no public name yet
+            node = discovery._running()  # noqa: SLF001  # `me` has no public name yet
             me = node.me()
             reply["me"], reply["addresses"] = entry(me), list(me.addresses)
-            reply["metrics"] = node.metrics()
+            metrics = discovery.metrics()
+            numbers = ((field.name, getattr(metrics, field.name)) for field in fields(metrics))
+            reply["metrics"] = {name: n for name, n in numbers if isinstance(n, int)}
             reply["book"] = [entry(peer) for peer in discovery.book.values()]
         case "update":
             await discovery.update_metadata(**request.get("metadata", {}))

@@ -264,6 +264,7 @@ impl Actor {
             Input::Closed(link, end) => self.link_closed(link, end),
             Input::Dialled(peer, connection) => {
                 self.dialling.remove(&peer);
+                self.counters.dial_ended(connection.is_some());
                 match connection {
                     Some(connection) => self.open_link(connection, true),
                     None => self.handle_own(InEvent::DialFailed(peer)),

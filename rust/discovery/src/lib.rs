@@ -81,7 +81,7 @@ pub use discovery::{Discovery, SpawnOptions};
 pub use error::Error;
 pub use events::Event;
 pub use iroh_gossip_discovery_proto as proto;
-pub use metrics::Metrics;
+pub use metrics::{EventCounts, Metrics};
 pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Status, TopicId};
 pub use split::{GossipDiscoveryReceiver, GossipDiscoverySender, Node, NodeInfo};
 pub use subscription::Subscription;

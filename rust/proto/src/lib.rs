@@ -9,6 +9,7 @@ mod book;
 mod cbor;
 mod config;
 mod cose;
+mod counts;
 mod error;
 mod event;
 mod id;
@@ -29,6 +30,7 @@ mod topic;
 mod wire;
 
 pub use config::Config;
+pub use counts::Counts;
 pub use error::Error;
 pub use event::{
     CloseCode, InEvent, Lane, LinkEnd, LinkId, LostReason, OutEvent, TopicEvent, TopicOptions,

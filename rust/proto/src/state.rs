@@ -9,6 +9,7 @@ use rand::{SeedableRng, rngs::ChaCha12Rng};
 use tokio::time::Instant;
 
 use crate::{
+    counts::Counts,
     error::Error,
     event::{CloseCode, InEvent, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
@@ -55,6 +56,7 @@ pub(crate) struct Context {
     pub(crate) addresses: Vec<TransportAddr>,
     pub(crate) links: Links,
     pub(crate) rng: ChaCha12Rng,
+    pub(crate) counts: Counts,
     pub(crate) now: Instant,
     records: Option<Arc<RecordCache>>,
     pub(crate) off: Option<Rule>,
@@ -76,7 +78,7 @@ impl Context {
 
     /// Verifies an opened record.
     pub(crate) fn verify_record(
-        &self,
+        &mut self,
         topic: &TopicId,
         opened: Opened,
     ) -> Result<SignedRecord, Error> {
@@ -84,6 +86,7 @@ impl Context {
             Opened::Verified(signed) => return Ok(signed),
             Opened::Unverified(envelope) => envelope,
         };
+        self.counts.verifications += 1;
         let signed = envelope.verify(topic)?;
         Ok(self.records.as_ref().map(|cache| cache.keep(topic, &signed)).unwrap_or(signed))
     }
@@ -128,6 +131,7 @@ impl State {
             identity,
             addresses: Vec::new(),
             rng: ChaCha12Rng::from_seed(seed),
+            counts: Counts::default(),
             now,
             records: None,
             off: None,
@@ -163,6 +167,17 @@ impl State {
     #[must_use]
     pub fn id(&self) -> EndpointId {
         self.context.me
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let sum = |of: fn(&Topic) -> usize| self.topics.values().map(of).sum();
+        Counts {
+            tombstones: sum(Topic::tombstones),
+            neighbours: sum(Topic::neighbour_count),
+            ..self.context.counts
+        }
     }
 
     /// Handles one event. Time never goes back from call to call.

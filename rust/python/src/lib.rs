@@ -13,6 +13,7 @@ mod extract;
 mod fork;
 mod gate;
 mod logs;
+mod metrics;
 mod node;
 mod peer;
 mod selection;

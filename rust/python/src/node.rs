@@ -1,6 +1,6 @@
 //! `Node`: a running node, from its start to its end.
 
-use std::{collections::BTreeMap, str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc};
 
 use iroh_gossip_discovery::{self as core, proto::EndpointId};
 use pyo3::{
@@ -12,6 +12,7 @@ use crate::{
     bootstrap::Bootstrap,
     bridge::{self, Bridge},
     fork::AtHome,
+    metrics,
     peer::Peer,
     selection::Selection,
     settings,
@@ -113,19 +114,13 @@ impl Node {
         Ok(selection.owner_of_each(py, self.swarm()?, &keys))
     }
 
-    /// What the node counts, by name.
-    fn metrics(&self) -> PyResult<BTreeMap<&'static str, u64>> {
-        let metrics = self.swarm()?.metrics();
-        Ok(BTreeMap::from([
-            ("peers", metrics.peers as u64),
-            ("links", metrics.links as u64),
-            ("links_opened", metrics.links_opened),
-            ("frames_sent", metrics.frames_sent),
-            ("frames_received", metrics.frames_received),
-            ("bytes_sent", metrics.bytes_sent),
-            ("bytes_received", metrics.bytes_received),
-            ("dropped", metrics.dropped.values().sum()),
-        ]))
+    /// What the node counts: `class(**fields)`.
+    fn metrics<'py>(
+        &self,
+        py: Python<'py>,
+        class: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        class.call((), Some(&metrics::fields(py, &self.swarm()?.metrics())?))
     }
 
     /// The peers in the book, and every event after them.

@@ -75,6 +75,7 @@ impl Actor {
                 debug!(reason = %error, "the state refused an answer");
             }
         }
+        self.counters.protocol(self.state.counts());
         self.close_links_at_the_end();
         result
     }
@@ -120,6 +121,7 @@ impl Actor {
             addresses.retain(|address| dial::is_plausible(address, self.on_loopback));
         }
         self.dialling.insert(peer);
+        self.counters.dial_begun();
         let hosts: BTreeSet<_> = self
             .topics
             .values()
@@ -177,6 +179,7 @@ impl Actor {
     fn topic_event(&mut self, topic: TopicId, event: TopicEvent) {
         let Some(joined) = self.topics.get_mut(&topic) else { return };
         joined.shared.apply(&event);
+        self.counters.event(topic, &event);
         match event {
             TopicEvent::Announced(record) => joined.announced(&record),
             TopicEvent::Closed => {

@@ -129,6 +129,7 @@ impl Topic {
     fn publish(&mut self, signed: SignedRecord, cx: &mut Context) {
         let record = Arc::clone(signed.record());
         let applied = self.book.apply(signed.clone(), Duration::ZERO, cx.now);
+        cx.counts.announcements += 1;
         debug_assert!(applied.is_news(), "own sequence numbers rise: {applied:?}");
         self.overlay.set_record(signed.bytes(), cx.now);
         self.own = Some(signed);

@@ -198,6 +198,7 @@ impl Topic {
         }
         let Some(link) = cx.links.current(&peer) else { return };
         self.session_count += 1;
+        cx.counts.syncs_started += 1;
         let newcomer = self.attached_since.is_none();
         let introduce = newcomer.then_some(self.me);
         let session = Session::initiate(link, self.session_count, &self.book, introduce, cx.now);
@@ -306,6 +307,7 @@ impl Topic {
             return false;
         }
         let session = Session::respond(link, frame.session, cx.now);
+        cx.counts.syncs_served += 1;
         self.sessions.insert((peer, false), session);
         self.timers.set_by(Timer::Sessions, cx.now + SYNC_TIMEOUT);
         true
@@ -346,6 +348,7 @@ impl Topic {
         if session.news > 0 {
             self.reset_trickle(cx);
         }
+        cx.counts.syncs_completed += u64::from(complete);
         if !initiator || !complete {
             return;
         }

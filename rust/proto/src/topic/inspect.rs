@@ -18,6 +18,14 @@ pub struct Inspect {
 }
 
 impl Topic {
+    pub(crate) fn tombstones(&self) -> usize {
+        self.book.gone()
+    }
+
+    pub(crate) fn neighbour_count(&self) -> usize {
+        self.overlay.neighbours().len()
+    }
+
     pub(crate) fn inspect(&self, links: [(&'static str, usize); 4]) -> Inspect {
         let live = self.book.others().filter_map(|id| Some((id, self.book.sequence(&id)?)));
         let mut sizes = vec![

@@ -191,6 +191,7 @@ impl Topic {
             cx.links.dropped("probes over the limit", Some(peer));
             return;
         }
+        cx.counts.probes += 1;
         let half = self.probe_timeout() / 2;
         let probe = Probe {
             phase: Phase::Asked,
@@ -296,6 +297,7 @@ impl Topic {
             }
             return;
         }
+        cx.counts.probes_failed += 1;
         self.accuse(peer, cx);
     }
 
@@ -408,6 +410,7 @@ impl Topic {
     /// This node was paused: what it did not hear in that time says nothing about others.
     pub(crate) fn on_pause(&mut self, late: Duration, cx: &mut Context) {
         tracing::debug!(topic = %self.id.fmt_short(), ?late, "this node was paused");
+        cx.counts.pauses += 1;
         self.probes.missed.clear();
         let half = self.probe_timeout() / 2;
         for (peer, probe) in &mut self.probes.open {

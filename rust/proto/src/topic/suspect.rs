@@ -147,6 +147,7 @@ impl Topic {
         }
         let sequence = live.signed.record().sequence;
         let accusation = Accusation::sign(&cx.identity.key, &self.id, peer, sequence);
+        cx.counts.accusations += 1;
         self.suspicions.seen.insert(&accusation.bytes, cx.now);
         self.suspect(accusation, Some(cx.now), cx);
         self.schedule_suspicions();
@@ -301,6 +302,7 @@ impl Topic {
                 return self.timers.set_by(Timer::Announce, next);
             }
             self.suspicions.refuted = Some(cx.now);
+            cx.counts.refutations += 1;
             tracing::info!(topic = %self.id.fmt_short(), by = %from.fmt_short(), "accused: refuting");
             self.announce(cx);
         }

@@ -1,0 +1,149 @@
+"""`Metrics`: what a node counted so far, as one frozen snapshot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple, get_type_hints
+
+
+class About(NamedTuple):
+    """What a field of `Metrics` is. A counter only rises; a gauge is what holds now."""
+
+    kind: Literal["counter", "gauge"]
+    unit: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """What a node counted since it started, and what holds now; all of one moment.
+
+    The guide to operating a swarm says of each field what it counts, in which unit, and what an
+    unusual value asks of you.
+
+    Args:
+        peers: Now: others in the book.
+        suspects: Now: others in the book that are suspected to be gone.
+        tombstones: Now: nodes that left or were lost, whose last sequence number is kept.
+        neighbours: Now: neighbours in the overlay.
+        links: Now: open links.
+        links_relayed: Now: open links whose packets go through a relay.
+        round_trip: Now: the median of the open links' round-trip times, in seconds, as QUIC
+            estimates them; `None` without a link.
+        links_opened: Links that were opened, from either side.
+        dials: Dials that were begun.
+        dials_failed: Dials that led to no link.
+        frames_sent: Protocol frames that were queued on links.
+        frames_received: Protocol frames that were read from links.
+        bytes_sent: Bytes of UDP payload that links sent, all that QUIC adds included.
+        bytes_received: Bytes of UDP payload that links received.
+        announcements: Own records that were signed and announced, heartbeats included.
+        heartbeats: Records of others that said no more than that their owner is there.
+        verifications: Records of others whose signature was checked.
+        syncs_started: Reconciliations of the book that this node began.
+        syncs_served: Reconciliations of the book that others began with this node.
+        syncs_completed: Reconciliations, begun by either side, that came to their end.
+        probes: Probes of peers that were not heard for a while, for this node or for others.
+        probes_failed: Probes of its own that neither the peer nor a helper answered.
+        accusations: Accusations that this node signed.
+        refutations: Accusations of this node that it refuted.
+        pauses: Times that this node was paused: its timers came late.
+        events: Events by the name of their class, whether anybody subscribed or not.
+        dropped: What limits refused or dropped, by what it was; only what happened at all.
+        log_records_dropped: Log records that were dropped, in the whole process.
+
+    Example:
+        ```python
+        metrics = discovery.metrics()
+        print(metrics.peers, metrics.bytes_sent, metrics.events["PeerLost"])
+        ```
+    """
+
+    peers: Annotated[int, About("gauge", "peers", "others in the book")]
+    suspects: Annotated[
+        int, About("gauge", "peers", "others in the book that are suspected to be gone")
+    ]
+    tombstones: Annotated[
+        int,
+        About("gauge", "nodes", "nodes that left or were lost, whose last sequence number is kept"),
+    ]
+    neighbours: Annotated[int, About("gauge", "peers", "neighbours in the overlay")]
+    links: Annotated[int, About("gauge", "links", "open links")]
+    links_relayed: Annotated[
+        int, About("gauge", "links", "open links whose packets go through a relay")
+    ]
+    round_trip: Annotated[
+        float | None,
+        About(
+            "gauge", "seconds", "median of the open links' round-trip times; None without a link"
+        ),
+    ]
+    links_opened: Annotated[
+        int, About("counter", "links", "links that were opened, from either side")
+    ]
+    dials: Annotated[int, About("counter", "dials", "dials that were begun")]
+    dials_failed: Annotated[int, About("counter", "dials", "dials that led to no link")]
+    frames_sent: Annotated[
+        int, About("counter", "frames", "protocol frames that were queued on links")
+    ]
+    frames_received: Annotated[
+        int, About("counter", "frames", "protocol frames that were read from links")
+    ]
+    bytes_sent: Annotated[
+        int, About("counter", "bytes", "UDP payload that links sent, all that QUIC adds included")
+    ]
+    bytes_received: Annotated[int, About("counter", "bytes", "UDP payload that links received")]
+    announcements: Annotated[
+        int, About("counter", "records", "own records announced, heartbeats included")
+    ]
+    heartbeats: Annotated[
+        int, About("counter", "records", "records of others that only say that they are there")
+    ]
+    verifications: Annotated[
+        int, About("counter", "records", "records of others whose signature was checked")
+    ]
+    syncs_started: Annotated[
+        int, About("counter", "syncs", "reconciliations of the book that this node began")
+    ]
+    syncs_served: Annotated[
+        int, About("counter", "syncs", "reconciliations of the book that others began")
+    ]
+    syncs_completed: Annotated[
+        int, About("counter", "syncs", "reconciliations that came to their end")
+    ]
+    probes: Annotated[
+        int,
+        About(
+            "counter",
+            "probes",
+            "probes of peers that were not heard for a while, for this node or for others",
+        ),
+    ]
+    probes_failed: Annotated[
+        int, About("counter", "probes", "own probes that neither the peer nor a helper answered")
+    ]
+    accusations: Annotated[
+        int, About("counter", "accusations", "accusations that this node signed")
+    ]
+    refutations: Annotated[
+        int, About("counter", "accusations", "accusations of this node that it refuted")
+    ]
+    pauses: Annotated[
+        int, About("counter", "pauses", "times that this node was paused: its timers came late")
+    ]
+    events: Annotated[
+        Mapping[str, int],
+        About("counter", "events", "events by the name of their class, subscribed to or not"),
+    ]
+    dropped: Annotated[
+        Mapping[str, int],
+        About("counter", "items", "what limits refused or dropped, by what it was"),
+    ]
+    log_records_dropped: Annotated[
+        int, About("counter", "records", "log records that were dropped, in the whole process")
+    ]
+
+
+def about() -> dict[str, About]:
+    """Describe every field of `Metrics`, in their order."""
+    hints = get_type_hints(Metrics, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items()}
