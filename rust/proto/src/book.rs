@@ -23,6 +23,9 @@ use crate::{
 /// The memory of a departed or expired node's highest sequence lasts at least this long.
 const TOMBSTONE_AGE: Duration = Duration::from_hours(24);
 
+/// Alive in the book for this long, a node is established.
+const ESTABLISHED: Duration = Duration::from_mins(10);
+
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Applied {
@@ -56,6 +59,8 @@ pub(crate) struct Live {
     pub(crate) signed: SignedRecord,
     /// When these bytes came here, and how old they were then.
     pub(crate) received: Instant,
+    /// Since when the node is there.
+    since: Instant,
     age: Duration,
     /// Why it is suspected, if it is.
     pub(crate) accusation: Option<Bytes>,
@@ -66,6 +71,10 @@ impl Live {
     /// Time since the owner was last heard, as far as known.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         self.age + now.saturating_duration_since(self.received)
+    }
+
+    fn is_established(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= ESTABLISHED
     }
 
     fn expires(&self) -> Instant {
@@ -82,6 +91,7 @@ struct Gone {
     signed: SignedRecord,
     /// Why it is held to be dead, if it is.
     accusation: Option<Bytes>,
+    established: bool,
     /// How often it was dialled since, and when it may be next.
     dials: (u32, Instant),
 }
@@ -164,6 +174,15 @@ impl Book {
         }
     }
 
+    /// Whether a node is, or was when it was lost, in the book for so long that a dial to it is none
+    /// to a stranger (design D10).
+    pub(crate) fn is_established(&self, id: &EndpointId, now: Instant) -> bool {
+        match self.live.get(id) {
+            Some(live) => live.is_established(now),
+            None => self.gone.get(id).is_some_and(|gone| gone.established),
+        }
+    }
+
     /// Suspects a live node.
     pub(crate) fn accuse(&mut self, id: &EndpointId, accusation: Option<Bytes>) {
         if let Some(live) = self.live.get_mut(id) {
@@ -180,7 +199,8 @@ impl Book {
     ) -> Option<Arc<NodeRecord>> {
         let live = self.remove_live(id)?;
         let record = Arc::clone(live.signed.record());
-        self.bury(live.signed, Some(accusation), now);
+        let established = live.is_established(now);
+        self.bury(live.signed, Some(accusation), established, now);
         Some(record)
     }
 
@@ -188,7 +208,7 @@ impl Book {
     pub(crate) fn bury_unseen(&mut self, signed: SignedRecord, accusation: Bytes, now: Instant) {
         let id = signed.record().id;
         if self.sequence(&id).is_none() && self.gone.len() < self.capacity {
-            self.bury(signed, Some(accusation), now);
+            self.bury(signed, Some(accusation), false, now);
         }
     }
 
@@ -268,7 +288,7 @@ impl Book {
                 return Applied::Full;
             }
             let was = self.remove_live(&id).map(|live| Arc::clone(live.signed.record()));
-            self.bury(signed, None, now);
+            self.bury(signed, None, false, now);
             return was.map_or(Applied::Buried, Applied::Left);
         }
         if age >= record.expiration {
@@ -287,6 +307,7 @@ impl Book {
                 digest: Digest::of(&id, record.sequence),
                 signed,
                 received: now,
+                since: was.as_ref().map_or(now, |was| was.since),
                 age,
                 accusation: None,
             },
@@ -310,7 +331,8 @@ impl Book {
         {
             let live = self.remove_live(&id).expect("who expires is live");
             expired.push(Arc::clone(live.signed.record()));
-            self.bury(live.signed, None, now);
+            let established = live.is_established(now);
+            self.bury(live.signed, None, established, now);
         }
         expired
     }
@@ -330,13 +352,19 @@ impl Book {
         Some(live)
     }
 
-    fn bury(&mut self, signed: SignedRecord, accusation: Option<Bytes>, now: Instant) {
+    fn bury(
+        &mut self,
+        signed: SignedRecord,
+        accusation: Option<Bytes>,
+        established: bool,
+        now: Instant,
+    ) {
         if self.forgetful {
             return;
         }
         let id = signed.record().id;
         let sequence = signed.record().sequence;
-        let gone = Gone { sequence, since: now, signed, accusation, dials: (0, now) };
+        let gone = Gone { sequence, since: now, signed, accusation, established, dials: (0, now) };
         if let Some(older) = self.gone.insert(id, gone) {
             self.gone_by_age.remove(&(older.since, id));
         }

@@ -1,10 +1,13 @@
 //! A node's address book as its events tell it, and what no event may do to it.
 
-use std::{collections::BTreeMap, ops::Index, sync::Arc};
+use std::{collections::BTreeMap, ops::Index, sync::Arc, time::Duration};
 
-use iroh_gossip_discovery_proto::{Config, EndpointId, NodeRecord, TopicEvent};
+use iroh_gossip_discovery_proto::{Config, EndpointId, LostReason, NodeRecord, TopicEvent};
 
-use crate::roster::Roster;
+use crate::{
+    clock::{Nanos, nanos},
+    roster::Roster,
+};
 
 /// What is known of one identity.
 #[derive(Debug, Default, Clone)]
@@ -13,6 +16,8 @@ pub(crate) struct Entry {
     pub(crate) record: Option<Arc<NodeRecord>>,
     /// The highest sequence that was ever seen of it, in this life of the node.
     highest: u64,
+    /// Since when it is suspected.
+    suspected: Option<Nanos>,
 }
 
 /// The address book, by replaying events.
@@ -85,10 +90,13 @@ impl Book {
         config: &Config,
         roster: &Roster,
         group: u32,
+        now: Nanos,
     ) -> Result<(), Broken> {
         let (TopicEvent::PeerJoined(record)
         | TopicEvent::PeerUpdated(record)
         | TopicEvent::PeerRefreshed(record)
+        | TopicEvent::PeerSuspected(record)
+        | TopicEvent::PeerRecovered(record)
         | TopicEvent::PeerLeft(record)
         | TopicEvent::PeerLost(record, _)) = event
         else {
@@ -121,14 +129,35 @@ impl Book {
             (_, Some(was)) if record.sequence < was => {
                 broken("sequences never fall", "an event with an older record")
             }
+            (TopicEvent::PeerSuspected(_), _) if entry.suspected.is_some() => {
+                broken("events replay", "suspected twice")
+            }
+            (TopicEvent::PeerRecovered(_), _) if entry.suspected.is_none() => {
+                broken("events replay", "recovered from no suspicion")
+            }
             (TopicEvent::PeerLeft(_), _)
                 if !roster.peers[number].left && !roster.peers[number].hostile =>
             {
                 broken("records are their owners'", "its owner never said goodbye")
             }
+            (TopicEvent::PeerLost(_, LostReason::Unreachable), _) => match entry.suspected {
+                None => broken("no verdict before the floor", "lost without a suspicion"),
+                // The application hears of others' suspicion after a probe's time.
+                Some(since) if now < since + nanos(config.suspicion - config.probe_timeout) => {
+                    let after = Duration::from_nanos(now - since);
+                    broken("no verdict before the floor", &format!("lost {after:?} after it"))
+                }
+                Some(_) => Ok(()),
+            },
             _ => Ok(()),
         };
         entry.highest = entry.highest.max(record.sequence);
+        match event {
+            TopicEvent::PeerSuspected(_) => entry.suspected = Some(now),
+            // The protocol says it where a new sequence refutes.
+            TopicEvent::PeerUpdated(_) | TopicEvent::PeerRefreshed(_) => {}
+            _ => entry.suspected = None,
+        }
         let gone = matches!(event, TopicEvent::PeerLeft(_) | TopicEvent::PeerLost(..));
         let honest = !roster.peers[number].hostile;
         if let Some(was) = entry.record.take() {

@@ -465,7 +465,8 @@ impl Network {
             _ => {
                 let node = &mut self.nodes[number];
                 let group = self.roster.peers[node.peer].group;
-                let applied = node.book.apply(&event, &node.config, &self.roster, group);
+                let applied =
+                    node.book.apply(&event, &node.config, &self.roster, group, self.clock.now);
                 if let Err((check, text)) = applied {
                     self.fail(Some(number), check, text);
                 }

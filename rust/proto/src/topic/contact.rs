@@ -171,7 +171,7 @@ impl Topic {
             return;
         }
         let Some(addresses) = self.addresses(&peer) else { return };
-        let trusted = self.bootstrap.contains_key(&peer);
+        let trusted = self.is_trusted(&peer, cx.now);
         match cx.links.ask(peer, &addresses, trusted, cx.now) {
             Asked::Linked => self.start_sync(peer, cx),
             Asked::Dialling => {
@@ -185,7 +185,7 @@ impl Topic {
     pub(super) fn dial_members(&mut self, count: usize, cx: &mut Context) -> Vec<EndpointId> {
         let mut members = self.random_members(count, &BTreeSet::new(), cx);
         members.retain(|peer| {
-            let trusted = self.bootstrap.contains_key(peer);
+            let trusted = self.is_trusted(peer, cx.now);
             let addresses = self.addresses(peer).unwrap_or_default();
             cx.links.ask(*peer, &addresses, trusted, cx.now) == Asked::Dialling
         });
@@ -240,6 +240,7 @@ impl Topic {
         if !frame.attached {
             self.newcomers.insert(peer, cx.now + NEWCOMER_HELP);
         }
+        let suspected = self.suspicions.len();
         let mut news = 0;
         let mut outdated = Vec::new();
         for entry in &frame.entries {
@@ -263,7 +264,7 @@ impl Topic {
             return;
         }
         let Some(session) = self.sessions.get_mut(&(peer, initiator)) else { return };
-        session.news += news;
+        session.news += news + self.suspicions.len().saturating_sub(suspected);
         for id in outdated {
             session.offer(id);
         }

@@ -441,6 +441,11 @@ impl Topic {
         Some(all)
     }
 
+    /// Whether dials to a peer are not counted as dials to strangers.
+    fn is_trusted(&self, peer: &EndpointId, now: Instant) -> bool {
+        self.bootstrap.contains_key(peer) || self.book.is_established(peer, now)
+    }
+
     /// Up to `count` random members, none of which is ourselves or to be avoided.
     fn random_members(
         &self,

@@ -283,7 +283,7 @@ impl Topic {
         }
         let Some(live) = self.book.get(&peer) else { return };
         let addresses = live.signed.record().addresses.clone();
-        let trusted = self.bootstrap.contains_key(&peer);
+        let trusted = self.is_trusted(&peer, cx.now);
         if cx.links.ask(peer, &addresses, trusted, cx.now) == Asked::Dialling {
             let waiting = self.overlay_waiting.entry(peer).or_default();
             if waiting.len() < MAX_WAITING {

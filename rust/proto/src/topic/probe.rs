@@ -212,7 +212,8 @@ impl Topic {
 
     fn dial_to_probe(&mut self, peer: EndpointId, cx: &mut Context) -> Asked {
         let addresses = self.addresses(&peer).unwrap_or_default();
-        cx.links.ask(peer, &addresses, self.bootstrap.contains_key(&peer), cx.now)
+        let trusted = self.is_trusted(&peer, cx.now);
+        cx.links.ask(peer, &addresses, trusted, cx.now)
     }
 
     fn set_phase(&mut self, peer: EndpointId, phase: Phase, time: Duration, cx: &Context) {
@@ -294,6 +295,11 @@ impl Topic {
             self.probe(peer, true, None, cx);
             if let Some(probe) = self.probes.open.get_mut(&peer) {
                 probe.second = true;
+            }
+            // Members beyond the neighbours may tell which it is.
+            let neighbours = self.overlay.neighbours().clone();
+            for peer in self.random_members(1, &neighbours, cx) {
+                self.contact(peer, cx);
             }
             return;
         }
@@ -453,6 +459,8 @@ impl Topic {
         let neighbours = self.overlay.neighbours().clone();
         if let Some(peer) = self.random_members(1, &neighbours, cx).first().copied() {
             self.probe(peer, true, None, cx);
+            // The overlay may have fallen apart, too: books tell.
+            self.contact(peer, cx);
         }
         let at = cx.now + jitter(&mut cx.rng, SURVEY, 0.8..1.2);
         self.timers.set(Timer::Survey, at);

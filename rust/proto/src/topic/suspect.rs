@@ -32,9 +32,10 @@ const CONFIRMATIONS: u32 = 2;
 const MAX_ACCUSERS: usize = 4;
 /// One refutation answers all accusations; another one not before this.
 const REFUTE_INTERVAL: Duration = Duration::from_secs(1);
-/// Accusations of one accuser: a bucket of so many, refilled by one in each time.
-const ACCUSER_BURST: f64 = 32.0;
-const ACCUSER_REFILL: Duration = Duration::from_secs(2);
+/// Accusations of one accuser: a bucket of so many and one for each member (a partition makes all of
+/// the other side look dead), filled within a minute.
+const ACCUSER_BURST: usize = 32;
+const ACCUSER_REFILL: Duration = Duration::from_mins(1);
 /// Most members that are unconfirmed, and accusations that wait to be told on.
 const MAX_UNCONFIRMED: usize = 1024;
 const MAX_WAITING: usize = 4096;
@@ -72,6 +73,10 @@ pub(super) struct Suspicions {
 }
 
 impl Suspicions {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     pub(super) fn clear(&mut self) {
         self.open.clear();
         self.unconfirmed.clear();
@@ -93,17 +98,19 @@ impl Suspicions {
         suspicions.chain(self.unconfirmed.values().map(|u| u.deadline)).min()
     }
 
-    fn take_budget(&mut self, accuser: EndpointId, now: Instant) -> bool {
-        let (left, filled) = self.budgets.entry(accuser).or_insert((ACCUSER_BURST, now));
+    fn take_budget(&mut self, accuser: EndpointId, members: usize, now: Instant) -> bool {
+        let most = f64::from(u32::try_from(ACCUSER_BURST + members).unwrap_or(u32::MAX));
+        let (left, filled) = self.budgets.entry(accuser).or_insert((most, now));
         let refill = now.saturating_duration_since(*filled).as_secs_f64();
-        *left = (*left + refill / ACCUSER_REFILL.as_secs_f64()).min(ACCUSER_BURST);
+        *left = (*left + most * refill / ACCUSER_REFILL.as_secs_f64()).min(most);
         *filled = now;
         let enough = *left >= 1.0;
         if enough {
             *left -= 1.0;
         }
         if self.budgets.len() > MAX_WAITING {
-            self.budgets.retain(|_, (left, _)| *left < ACCUSER_BURST - 1.0);
+            // Who was not heard of for that long has a full bucket anyway.
+            self.budgets.retain(|_, (_, at)| now.saturating_duration_since(*at) < ACCUSER_REFILL);
         }
         enough
     }
@@ -181,7 +188,7 @@ impl Topic {
             return Ok(None);
         }
         let envelope = Accusation::open(bytes)?;
-        if !self.suspicions.take_budget(envelope.claimed, cx.now) {
+        if !self.suspicions.take_budget(envelope.claimed, self.book.len(), cx.now) {
             cx.links.dropped("accusations over the budget of an accuser", Some(envelope.claimed));
             return Ok(None);
         }

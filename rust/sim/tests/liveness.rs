@@ -1,0 +1,155 @@
+//! Who is alive: crashes, pauses, partitions, restarts, leaves and copied keys, in networks of
+//! complete states.
+
+use std::time::Duration;
+
+use iroh_gossip_discovery_proto::{Config, InEvent, LostReason, TopicEvent};
+use iroh_gossip_discovery_sim::{Conditions, Network};
+
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+const SEQUENCE: u64 = 1_000_000;
+
+fn converged(seed: u64, nodes: usize, conditions: Conditions) -> Network {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    let mut network = Network::new(seed, conditions);
+    for _ in 0..nodes {
+        network.add();
+    }
+    for number in 0..nodes {
+        let bootstrap: &[usize] = if number == 0 { &[] } else { &[0] };
+        network.start(number, SEQUENCE, Config::default(), bootstrap);
+    }
+    within(&mut network, S * 20, "converge", Network::converged);
+    network.run_for(S * 10);
+    network
+}
+
+/// How long it took.
+fn within(
+    network: &mut Network,
+    limit: Duration,
+    what: &str,
+    done: impl FnMut(&Network) -> bool,
+) -> Duration {
+    let begin = network.elapsed();
+    let done = network.run_until(limit, done);
+    let took = network.elapsed().saturating_sub(begin);
+    println!("{took:?} to {what}");
+    assert_eq!(network.failures, [], "{:?}", network.failures.first().map(ToString::to_string));
+    let wrong: Vec<_> = (0..network.nodes.len())
+        .filter(|n| network.nodes[*n].is_up() && !network.is_right(*n))
+        .map(|n| {
+            let neighbours =
+                network.nodes[n].events.iter().fold(0_i32, |sum, (_, event)| match event {
+                    TopicEvent::NeighbourUp(_) => sum + 1,
+                    TopicEvent::NeighbourDown(_) => sum - 1,
+                    _ => sum,
+                });
+            format!(
+                "{n}: {neighbours} neighbours, {}, {:?}",
+                network.what_is_wrong(n),
+                network.nodes[n].dropped
+            )
+        })
+        .collect();
+    assert!(done, "did not {what} in {limit:?}: {wrong:#?}");
+    took
+}
+
+fn lost(network: &Network) -> usize {
+    let lost = |(_, event): &&(_, TopicEvent)| matches!(event, TopicEvent::PeerLost(..));
+    network.nodes.iter().map(|node| node.events.iter().filter(lost).count()).sum()
+}
+
+#[test]
+fn a_crash_is_known_to_all() {
+    for (nodes, seeds) in [(2, 10), (3, 10), (10, 30), (100, 5)] {
+        let mut times = Vec::new();
+        for seed in 0..seeds {
+            let mut network = converged(seed, nodes, Conditions::lan());
+            let gone = nodes - 1;
+            network.run_for(MS * 137 * u32::try_from(seed).unwrap());
+            network.crash(gone);
+            times.push(within(&mut network, S * 8, "know the crash", Network::converged));
+            let (id, others) = (network.nodes[gone].id, &network.nodes[..gone]);
+            for node in others {
+                let mut lost = node.events.iter().filter(|(_, event)| {
+                    matches!(event, TopicEvent::PeerLost(record, LostReason::Unreachable) if record.id == id)
+                });
+                assert!(lost.next().is_some() && lost.next().is_none());
+            }
+            network.run_for(S * 60);
+            assert!(network.converged());
+        }
+        times.sort();
+        println!("N = {nodes}: median {:?}, worst {:?}", times[times.len() / 2], times.last());
+        assert!(times[times.len() / 2] <= S * 5 && *times.last().unwrap() <= MS * 6500);
+    }
+}
+
+#[test]
+fn who_is_paused_is_not_lost() {
+    for seed in 0..30 {
+        let mut network = converged(seed, 50, Conditions { loss: 0.05, ..Conditions::lan() });
+        for round in 0..10 {
+            let paused = (round * 7 + 3) % 50;
+            network.pause(paused);
+            network.run_for(S * 3);
+            network.resume(paused);
+            network.run_for(S * 2);
+        }
+        assert_eq!(lost(&network), 0, "seed {seed}");
+        assert!(network.converged(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_partition_heals_without_the_bootstrap_node() {
+    for (nodes, seeds) in [(2, 10), (10, 20), (50, 5), (200, 1)] {
+        for seed in 0..seeds {
+            let mut network = converged(seed, nodes, Conditions::lan());
+            if nodes > 2 {
+                network.crash(0);
+                within(&mut network, S * 8, "know the crash", Network::converged);
+            }
+            let all: Vec<usize> = (0..nodes).collect();
+            let (left, right) = all.split_at(nodes / 2);
+            network.partition(&[left.to_vec(), right.to_vec()]);
+            network.run_for(S * 120);
+            let first = nodes / 2;
+            assert!(!network.knows(first, nodes / 2 - 1), "they have lost each other");
+            network.heal();
+            within(&mut network, S * 10, "heal", Network::converged);
+            network.run_for(S * 60);
+            assert!(network.converged());
+        }
+    }
+}
+
+#[test]
+fn half_of_all_may_vanish_at_once() {
+    for seed in 0..3 {
+        let mut network = converged(seed, 100, Conditions::lan());
+        // Long enough for all to be established: dials to strangers are rare.
+        network.run_for(S * 660);
+        for number in 0..50 {
+            network.crash(number);
+        }
+        within(&mut network, S * 90, "know that half is gone", Network::converged);
+    }
+}
+
+#[test]
+fn a_leave_is_known_to_all() {
+    for seed in 0..10 {
+        let mut network = converged(seed, 100, Conditions::internet());
+        network.command(7, InEvent::Leave);
+        within(&mut network, MS * 500, "know the leave", |network| {
+            (0..100).filter(|n| *n != 7).all(|n| !network.knows(n, 7))
+        });
+        network.run_for(S * 30);
+        assert_eq!(lost(&network), 0);
+    }
+}
