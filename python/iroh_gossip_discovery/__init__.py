@@ -22,6 +22,8 @@ from iroh_gossip_discovery._core import (
     EventsLost,
     IdentityConflict,
     Isolated,
+    Message,
+    MessagesLost,
     Peer,
     PeerJoined,
     PeerLeft,
@@ -29,6 +31,7 @@ from iroh_gossip_discovery._core import (
     PeerRecovered,
     PeerSuspected,
     PeerUpdated,
+    Receipt,
     Reconnected,
     __version__,
 )
@@ -37,14 +40,18 @@ from iroh_gossip_discovery._errors import (
     BindError,
     ConfigurationError,
     NobodyError,
+    MessageTooLarge,
+    NoSubscriber,
     NotRunningError,
     PeersTimeoutError,
+    PeerUnreachable,
+    RequestTimeoutError,
     StateDirError,
 )
 from iroh_gossip_discovery._events import Event, LostReason
 from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._ownership import OwnershipChange, OwnershipStream
-from iroh_gossip_discovery._streams import EventStream, PeerStream
+from iroh_gossip_discovery._streams import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._views import View
 
 __all__ = [
@@ -69,6 +76,11 @@ __all__ = [
     "LostReason",
     "Metrics",
     "NobodyError",
+    "Message",
+    "MessageStream",
+    "MessageTooLarge",
+    "MessagesLost",
+    "NoSubscriber",
     "NotRunningError",
     "OwnershipChange",
     "OwnershipStream",
@@ -79,10 +91,13 @@ __all__ = [
     "PeerRecovered",
     "PeerStream",
     "PeerSuspected",
+    "PeerUnreachable",
     "PeerUpdated",
     "PeersTimeoutError",
+    "Receipt",
     "Reconnected",
     "Registration",
+    "RequestTimeoutError",
     "StateDirError",
     "View",
     "__version__",

@@ -16,6 +16,7 @@ class ConfigFields(TypedDict, total=False):
     relay_urls: Sequence[str]
     dns: bool
     event_buffer: int
+    message_buffer: int
     idle_timeout: float
     keep_alive: float
     connect_timeout: float
@@ -51,6 +52,8 @@ class Config:
         relay_urls: Own relays, at most 8; only with `relay`.
         dns: Whether to publish and look up addresses in iroh's DNS.
         event_buffer: How many events a slow subscriber may lag behind, 1 to 1,000,000.
+        message_buffer: How many messages a slow subscriber may lag behind, 1 to 1,000,000; at most
+            16 MiB of them.
         idle_timeout: Seconds without a packet until a link is lost, 0.5 to 600.
         keep_alive: Seconds between the packets that keep an idle link alive, 0.1 to half of
             `idle_timeout`.
@@ -94,6 +97,7 @@ class Config:
     relay_urls: Sequence[str]
     dns: bool
     event_buffer: int
+    message_buffer: int
     idle_timeout: float
     keep_alive: float
     connect_timeout: float

@@ -205,6 +205,59 @@ _Event: TypeAlias = (
     | EventsLost
 )
 
+@final
+class Message:
+    """A message from another node."""
+
+    __match_args__: ClassVar[tuple[Literal["sender"], Literal["data"], Literal["kind"]]] = (
+        "sender",
+        "data",
+        "kind",
+    )
+    def __new__(
+        cls, sender: str, data: bytes, kind: Literal["direct", "broadcast"]
+    ) -> Message: ...
+    @property
+    def sender(self) -> str:
+        """The endpoint id of whoever sent it, authenticated, as 64 hex digits."""
+    @property
+    def data(self) -> bytes:
+        """What was sent."""
+    @property
+    def kind(self) -> Literal["direct", "broadcast"]:
+        """How it came: `"direct"`, to this node alone, or `"broadcast"`, to all."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[str, bytes, str]: ...
+
+@final
+class MessagesLost:
+    """This subscriber was too slow: so many messages were dropped here."""
+
+    __match_args__: ClassVar[tuple[Literal["count"]]] = ("count",)
+    def __new__(cls, count: int) -> MessagesLost: ...
+    @property
+    def count(self) -> int:
+        """How many messages were dropped here."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[int]: ...
+
+@final
+class Receipt:
+    """That a message is with a subscriber of its receiver."""
+
+    __match_args__: ClassVar[tuple[Literal["peer"], Literal["elapsed"]]] = ("peer", "elapsed")
+    def __new__(cls, peer: str, elapsed: float) -> Receipt: ...
+    @property
+    def peer(self) -> str:
+        """The endpoint id of whoever has the message, as 64 hex digits."""
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the call to the peer's answer, dialling included."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __getnewargs__(self) -> tuple[str, float]: ...
+
 class _ConfigLike(Protocol):
     @property
     def bind(self) -> Sequence[str]: ...
@@ -282,6 +335,12 @@ class Node:
         """What the node counts: `class(**fields)`."""
     def subscribe(self) -> tuple[list[Peer], Subscription]:
         """The peers in the book, and every event after them."""
+    def messages(self) -> MessageSubscription:
+        """Every message from now on."""
+    def send(
+        self, peer: Peer | str, data: bytes | bytearray | memoryview
+    ) -> asyncio.Future[Receipt]:
+        """Send a message to one peer; given up where the future is cancelled."""
     def set_profile(
         self, name: str, metadata: Mapping[str, str], protocols: Iterable[str | bytes]
     ) -> asyncio.Future[None]:
@@ -310,6 +369,18 @@ def endpoint_id(secret_key: bytes) -> str:
 
 def make_ticket(id: str, topic: str, addresses: Sequence[str]) -> str:
     """A ticket for a node that need not run: its id, its topic, and where it can be dialled."""
+
+@final
+class MessageSubscription:
+    """The messages of one subscriber, from the moment it subscribed."""
+
+    def drain(self, limit: int) -> list[Message | MessagesLost]:
+        """Take up to `limit` messages, oldest first; never wait."""
+    @property
+    def ended(self) -> bool:
+        """Whether the subscription has ended and everything in it was taken."""
+    def arm(self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once, on the loop, when there is a message or the end."""
 
 def preset(class_: type[_T], name: Literal["local", "lan", "internet"]) -> _T:
     """Build a preset: `class(**fields)` with the values of `local`, `lan` or `internet`."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from os import PathLike, fsdecode
 from pathlib import Path
@@ -24,22 +24,35 @@ from iroh_gossip_discovery._core import (
     Node,
     Peer,
     Selection,
+    Receipt,
     Settings,
     check_profile,
 )
-from iroh_gossip_discovery._errors import NotRunningError, PeersTimeoutError
+from iroh_gossip_discovery._errors import NotRunningError, PeersTimeoutError, RequestTimeoutError
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._require import require
-from iroh_gossip_discovery._streams import EventStream, PeerStream
+from iroh_gossip_discovery._streams import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._views import View
 
+T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 E2 = TypeVar("E2", bound=Event)
 E3 = TypeVar("E3", bound=Event)
 
 # How long, in seconds, `close` lets callbacks finish what they are at.
 _CALLBACK_GRACE = 1.0
+
+
+async def _within(timeout: float | None, peer: Peer | str, work: Awaitable[T]) -> T:  # noqa: ASYNC109
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            return await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        name = peer if isinstance(peer, str) else peer.id
+        raise RequestTimeoutError(f"peer {name[:10]} did not answer within {timeout} s") from None
 
 
 class GossipDiscovery:
@@ -321,6 +334,63 @@ class GossipDiscovery:
         """
         _, subscription = self._running().subscribe()
         return EventStream(subscription)
+
+    # --- talking to them ----------------------------------------------------------------------
+
+    async def send(
+        self,
+        peer: Peer | str,
+        data: bytes | bytearray | memoryview,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # its error says whom it was for
+    ) -> Receipt:
+        """Send a message to one peer, over the link that there is, or else a new one.
+
+        It returns once the peer's library has put the message into the buffer of a subscriber. A
+        message is delivered at most once, and those that are sent one after another arrive in that
+        order. While 256 messages to one peer are on their way, further ones wait for their turn.
+
+        Args:
+            peer: A peer, or its id: it need not be in the book.
+            data: At most 64 KiB.
+            timeout: Most seconds to wait; `None` waits until the link breaks.
+
+        Raises:
+            PeerUnreachable: There is no link and none could be opened, or it broke.
+            NoSubscriber: Nobody at the peer iterates over `messages()`.
+            MessageTooLarge: `data` is over 64 KiB; nothing was sent.
+            RequestTimeoutError: The peer did not answer in time; the message may arrive all the
+                same. It is a `TimeoutError`.
+            ConfigurationError: `peer` is no id, or this node itself.
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            for peer in discovery.book.values():
+                receipt = await discovery.send(peer, b"hello", timeout=5)
+            ```
+        """
+        return await _within(timeout, peer, self._running().send(peer, data))
+
+    def messages(self) -> MessageStream:
+        """Iterate over the messages from now on; each call is a subscription of its own.
+
+        Messages have a buffer of their own: however many come, no event is lost for them.
+
+        Raises:
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            async for message in discovery.messages():
+                match message:
+                    case Message(sender, data):
+                        print(sender, data)
+                    case MessagesLost(count):
+                        print("too slow for", count)
+            ```
+        """
+        return MessageStream(self._running().messages())
 
     async def wait_for_peers(
         self,

@@ -35,6 +35,64 @@ class NotRunningError(DiscoveryError, RuntimeError):
     """The discovery was not started yet, has left its topic or is closed."""
 
 
+class _PeerError(DiscoveryError):
+    """Something that a peer was asked for came to nothing."""
+
+    def __init__(self, peer: str, *details: str) -> None:
+        super().__init__(peer, *details)
+        self.peer = peer
+
+
+class PeerUnreachable(_PeerError, ConnectionError):  # noqa: N818  # it is what happened
+    """A peer can't be reached, or the link to it broke.
+
+    What the peer was asked for has happened only if the link broke while its answer was on its way.
+
+    Args:
+        peer: The peer's endpoint id.
+        reason: What went wrong.
+    """
+
+    def __init__(self, peer: str, reason: str) -> None:
+        super().__init__(peer, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"peer {self.peer[:10]} can't be reached: {self.reason}"
+
+
+class NoSubscriber(_PeerError):  # noqa: N818  # it is what happened
+    """A peer was reached, but nobody there iterates over `messages()`: nothing was delivered.
+
+    Args:
+        peer: The peer's endpoint id.
+    """
+
+    def __str__(self) -> str:
+        return f"peer {self.peer[:10]} has no subscriber to messages"
+
+
+class MessageTooLarge(DiscoveryError, ValueError):  # noqa: N818  # it is what happened
+    """A message is over its limit; nothing was sent.
+
+    Args:
+        size: Its bytes.
+        limit: The limit, in bytes.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"the message is {self.size:,} bytes, the limit is {self.limit:,}"
+
+
+class RequestTimeoutError(DiscoveryError, TimeoutError):
+    """A peer did not answer in time; what it was asked for may have happened all the same."""
+
+
 class PeersTimeoutError(DiscoveryError, TimeoutError):
     """Not enough peers were seen in time."""
 

@@ -3,22 +3,25 @@
 import asyncio
 from abc import abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 from iroh_gossip_discovery._core import (
     EventsLost,
+    Message,
+    MessagesLost,
     Node,
     Peer,
     PeerJoined,
     PeerLeft,
     PeerLost,
     PeerUpdated,
-    Subscription,
 )
 from iroh_gossip_discovery._events import Event
 
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
 
 # Most events that are taken at a time, so that a flood does not hold the loop.
@@ -56,7 +59,21 @@ class _Waker:
             self._waiter = None
 
 
-class Stream(AsyncIterator[T], Generic[T]):
+class Source(Protocol[S_co]):
+    """What the core gives: a subscription to things of one kind."""
+
+    def drain(self, limit: int) -> list[S_co]:
+        """Take up to `limit` items, oldest first; never wait."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended and everything in it was taken."""
+
+    def arm(self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once, on the loop, when there is an item or the end."""
+
+
+class Stream(AsyncIterator[T], Generic[S, T]):
     """Takes batches without waiting, and waits without taking.
 
     An item that travels inside a future is lost when the future is cancelled; here `__anext__` has
@@ -65,9 +82,12 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     __slots__ = ("__weakref__", "_items", "_subscription", "_waker")
 
-    def __init__(self, subscription: Subscription) -> None:
+    # What its calls are named in an error.
+    _made_by: ClassVar[str] = "events() or peers()"
+
+    def __init__(self, subscription: Source[S]) -> None:
         self._items: deque[T] = deque()
-        self._subscription: Subscription | None = subscription
+        self._subscription: Source[S] | None = subscription
         self._waker = _Waker()
 
     async def __anext__(self) -> T:
@@ -97,21 +117,21 @@ class Stream(AsyncIterator[T], Generic[T]):
         self.close()
 
     @abstractmethod
-    def _take(self, events: list[Event]) -> None: ...
+    def _take(self, items: list[S]) -> None: ...
 
     async def _fill(self) -> None:
         if self._waker.waiting:
             raise RuntimeError(
                 f"another task iterates over this {type(self).__name__}: "
-                "each call of events() or peers() is a subscription of its own"
+                f"each call of {self._made_by} is a subscription of its own"
             )
         loop = asyncio.get_running_loop()
         while (subscription := self._subscription) is not None:
             if self._items:  # what woke it brought something itself
                 return
-            events = subscription.drain(BATCH)
-            if events:
-                self._take(events)
+            taken = subscription.drain(BATCH)
+            if taken:
+                self._take(taken)
                 if not self._items:
                     await asyncio.sleep(0)  # a flood of what isn't yielded must not hold the loop
             elif subscription.ended:
@@ -124,7 +144,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         raise StopAsyncIteration
 
 
-class EventStream(Stream[Event]):
+class EventStream(Stream[Event, Event]):
     """What happens in the topic from now on; ends when the topic is left or it is closed.
 
     Each has a buffer of its own, of `Config.event_buffer` events. Whoever lags behind by more gets
@@ -133,11 +153,25 @@ class EventStream(Stream[Event]):
 
     __slots__ = ()
 
-    def _take(self, events: list[Event]) -> None:
-        self._items.extend(events)
+    def _take(self, items: list[Event]) -> None:
+        self._items.extend(items)
 
 
-class PeerStream(Stream[Peer]):
+class MessageStream(Stream[Message | MessagesLost, Message | MessagesLost]):
+    """The messages for this node from now on; ends when the topic is left or it is closed.
+
+    Each has a buffer of its own, of `Config.message_buffer` messages and 16 MiB. Whoever lags behind
+    by more gets a `MessagesLost` in the place of the oldest.
+    """
+
+    __slots__ = ()
+    _made_by = "messages()"
+
+    def _take(self, items: list[Message | MessagesLost]) -> None:
+        self._items.extend(items)
+
+
+class PeerStream(Stream[Event, Peer]):
     """The peers known so far, then each new one; ends when the topic is left or it is closed.
 
     A peer comes once for each of its lives: one that was restarted comes again, one that was only
@@ -157,8 +191,8 @@ class PeerStream(Stream[Peer]):
         for peer in peers:
             self._meet(peer)
 
-    def _take(self, events: list[Event]) -> None:
-        for event in events:
+    def _take(self, items: list[Event]) -> None:
+        for event in items:
             match event:
                 case PeerJoined(peer) | PeerUpdated(peer):
                     self._meet(peer)

@@ -4,6 +4,7 @@
 //! to disk run in tasks of their own, and all of them come back through one bounded channel.
 
 mod perform;
+mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -18,17 +19,18 @@ use iroh::{
     endpoint::{Connection, QuicTransportConfig},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
+use self::traffic::{Connecting, LinkReply};
 use crate::{
     bootstrap::Bootstrap,
     config::Config,
     error::Error,
-    link::Link,
+    link::{Link, accept::Services},
     lookup::Lookup,
     metrics::Counters,
     proto::{
@@ -64,6 +66,7 @@ pub(crate) enum Command {
     Join { topic: Topic, options: Box<JoinOptions>, reply: JoinReply },
     SetProfile { topic: TopicId, profile: Profile, reply: Reply },
     AddBootstrap { topic: TopicId, peers: Vec<Bootstrap>, reply: Reply },
+    Link { topic: TopicId, peer: EndpointId, reply: LinkReply },
     Leave { topic: TopicId, reply: oneshot::Sender<()> },
     Accepted(Connection),
     Shutdown { reply: oneshot::Sender<()> },
@@ -77,7 +80,11 @@ pub(crate) enum Input {
     /// A link is gone. The last input of each link.
     Closed(LinkId, LinkEnd),
     /// A dial ended; with a connection, or without.
-    Dialled(EndpointId, Option<Connection>),
+    Dialled(EndpointId, Result<Connection, String>),
+    /// Somebody begins to use a link: whether it stays for that.
+    Hold(LinkId, oneshot::Sender<bool>),
+    /// Nobody uses a link any more.
+    Release(LinkId),
     /// mDNS saw a member of a topic.
     Found(TopicId, EndpointId, Vec<TransportAddr>),
     /// Sequence numbers below this one are on disk as used.
@@ -94,6 +101,10 @@ pub(crate) struct Actor {
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
     dialling: BTreeSet<EndpointId>,
+    /// Who waits for a link.
+    connecting: BTreeMap<EndpointId, Connecting>,
+    services: Services,
+    services_changed: Arc<Notify>,
     /// Whether an own address is of the loopback interface.
     on_loopback: bool,
     topics: BTreeMap<TopicId, Joined>,
@@ -122,7 +133,11 @@ impl Actor {
         store: Option<Store>,
     ) -> Self {
         let (inputs, inputs_rx) = mpsc::channel(INPUTS);
+        let counters = Arc::<Counters>::default();
         Self {
+            services: Services::new(lookup.clone(), counters.clone()),
+            services_changed: Arc::default(),
+            connecting: BTreeMap::new(),
             endpoint,
             state,
             config,
@@ -140,7 +155,7 @@ impl Actor {
             tasks: TaskTracker::new(),
             stop_dials: CancellationToken::new(),
             cut_links: CancellationToken::new(),
-            counters: Arc::default(),
+            counters,
             deadline: None,
             shutdown_replies: Vec::new(),
         }
@@ -153,6 +168,7 @@ impl Actor {
         let mut endpoint_closed = pin!(self.endpoint.closed());
         let mut timer = pin!(sleep_until(Instant::now()));
         let mut commands_open = true;
+        let services_changed = self.services_changed.clone();
         self.set_addresses(&addresses.get());
         while !self.is_done() {
             let due = self.due();
@@ -174,6 +190,7 @@ impl Actor {
                     self.input(input);
                     self.more_inputs(&mut inputs).await;
                 }
+                () = services_changed.notified() => self.announce_services(),
                 () = timer.as_mut(), if due.is_some() => self.timer(),
                 Ok(address) = addresses.updated() => self.set_addresses(&address),
                 () = endpoint_closed.as_mut() => break,
@@ -246,6 +263,7 @@ impl Actor {
             Command::AddBootstrap { topic, peers, reply } => {
                 let _ = reply.send(self.add_bootstrap(topic, &peers));
             }
+            Command::Link { topic, peer, reply } => self.connect(topic, peer, reply),
             Command::Leave { topic, reply } => self.leave(topic, reply),
             Command::Accepted(connection) => self.open_link(connection, false),
             Command::Shutdown { reply } => {
@@ -266,10 +284,17 @@ impl Actor {
                 self.dialling.remove(&peer);
                 self.counters.dial_ended(connection.is_some());
                 match connection {
-                    Some(connection) => self.open_link(connection, true),
-                    None => self.handle_own(InEvent::DialFailed(peer)),
+                    Ok(connection) => self.open_link(connection, true),
+                    Err(reason) => {
+                        if let Some(connecting) = self.connecting.get_mut(&peer) {
+                            connecting.reason = Some(reason);
+                        }
+                        self.handle_own(InEvent::DialFailed(peer));
+                    }
                 }
             }
+            Input::Hold(link, reply) => self.hold(link, reply),
+            Input::Release(link) => self.release(link),
             Input::Found(topic, peer, addresses) => {
                 self.handle_own(InEvent::Found(topic, peer, addresses));
             }
@@ -292,9 +317,14 @@ impl Actor {
             return;
         }
         let own = self.endpoint.id().into();
-        let shared =
-            Arc::new(Shared::new(topic, own, self.config.event_buffer, self.counters.clone()));
-        self.topics.insert(id, Joined::new(shared.clone(), reply));
+        let shared = Arc::new(Shared::new(
+            topic,
+            own,
+            &self.config,
+            self.counters.clone(),
+            self.services_changed.clone(),
+        ));
+        self.topics.insert(id, Joined::new(shared.clone(), options.profile.clone(), reply));
         let topic_options =
             TopicOptions { profile: options.profile, config: self.config.protocol.clone() };
         if let Err(error) = self.handle(InEvent::Join(id, Box::new(topic_options))) {
@@ -323,9 +353,14 @@ impl Actor {
             return;
         };
         // Before the state hears of it: the announcement may follow at once.
+        let base = std::mem::replace(&mut joined.base, profile);
+        let profile = joined.with_services();
         joined.announcing.push_back((profile.clone(), reply));
-        let result = self.handle(InEvent::SetProfile(topic, profile.clone()));
+        let result = self.handle(InEvent::SetProfile(topic, profile));
         let Some(joined) = self.topics.get_mut(&topic) else { return };
+        if result.is_err() {
+            joined.base = base;
+        }
         match result {
             Err(error) => {
                 // Nothing was announced, so that the reply is still the last one.

@@ -30,6 +30,9 @@ pub struct Config {
     pub dns: bool,
     /// How many events a slow subscriber may lag behind. 1 to 1,000,000; default 4,096.
     pub event_buffer: usize,
+    /// How many messages a slow subscriber may lag behind; 16 MiB of them at the most. 1 to 1,000,000;
+    /// default 1,024.
+    pub message_buffer: usize,
     /// A link is lost after this long without a packet. 500 ms to 10 min; default 9 s, local 3 s.
     pub idle_timeout: Duration,
     /// Packets keep an idle link alive this often. 100 ms to half of `idle_timeout`; default 3 s,
@@ -82,6 +85,7 @@ impl Config {
             relay_urls: Vec::new(),
             dns: false,
             event_buffer: 4096,
+            message_buffer: 1024,
             idle_timeout: Duration::from_secs(9),
             keep_alive: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(5),
@@ -140,6 +144,11 @@ impl Config {
             "must be 1 to 1,000,000 events",
         )?;
         check(
+            "message_buffer",
+            (1..=1_000_000).contains(&self.message_buffer),
+            "must be 1 to 1,000,000 messages",
+        )?;
+        check(
             "idle_timeout",
             (ms(500)..=s(600)).contains(&self.idle_timeout),
             "must be 500 ms to 10 min",
@@ -172,7 +181,7 @@ mod tests {
     #[test]
     fn an_error_names_the_field() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 9] = [
+        let cases: [(&str, Change); 10] = [
             ("capacity", |c| c.protocol.capacity = 0),
             ("bind", |c| c.bind.clear()),
             ("bind", |c| {
@@ -180,6 +189,7 @@ mod tests {
             }),
             ("relay_urls", |c| c.relay_urls = vec!["https://relay.example".parse().unwrap()]),
             ("event_buffer", |c| c.event_buffer = 0),
+            ("message_buffer", |c| c.message_buffer = 1_000_001),
             ("idle_timeout", |c| c.idle_timeout = Duration::ZERO),
             ("keep_alive", |c| c.keep_alive = c.idle_timeout),
             ("connect_timeout", |c| c.connect_timeout = Duration::from_secs(61)),

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use crate::proto::{self, TopicId};
+use crate::proto::{self, EndpointId, TopicId};
 
 /// An error of this crate. After any of them nothing has changed, unless the variant says so.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,43 @@ pub enum Error {
     /// The topic is already joined on this endpoint.
     #[error("topic {0} is already joined on this endpoint")]
     AlreadyJoined(TopicId),
+    /// A message is over its limit. Nothing was sent.
+    #[error("the message is {size} bytes, the limit is {limit}")]
+    MessageTooLarge {
+        /// Its bytes.
+        size: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// There is no link to a peer and none could be opened, or it broke under a request. What was
+    /// asked of the peer was done only if the link broke while the answer was on its way.
+    #[error("peer {} can't be reached: {reason}", .peer.fmt_short())]
+    PeerUnreachable {
+        /// The peer.
+        peer: EndpointId,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Nobody subscribed to messages at the peer.
+    #[error("peer {} has no subscriber to messages", .peer.fmt_short())]
+    NoSubscriber {
+        /// The peer.
+        peer: EndpointId,
+    },
+    /// The peer does not serve the protocol.
+    #[error("peer {} does not serve {protocol}", .peer.fmt_short())]
+    ProtocolNotServed {
+        /// The peer.
+        peer: EndpointId,
+        /// The protocol; bytes that are not ASCII are escaped.
+        protocol: String,
+    },
+    /// As many streams as there may be are open with the peer already, or at the peer.
+    #[error("too many streams are open with peer {}, or there", .peer.fmt_short())]
+    TooManyStreams {
+        /// The peer.
+        peer: EndpointId,
+    },
     /// The topic was left, or the discovery is shut down.
     #[error("the topic was left or the discovery is shut down")]
     Closed,

@@ -4,7 +4,10 @@
 //! first byte of a stream names its lane; frames follow. The actor only ever queues: a queue that is
 //! full closes the link, and a slow peer delays nobody but itself.
 
+pub(crate) mod accept;
+pub(crate) mod gate;
 mod read;
+pub(crate) mod traffic;
 mod write;
 
 use std::{
@@ -27,7 +30,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::{
+    accept::Services,
     read::{Stop, read},
+    traffic::Traffic,
     write::write,
 };
 use crate::{
@@ -58,6 +63,7 @@ pub(crate) struct Link {
     pub(crate) peer: EndpointId,
     /// Control and sync; gone once the link closes.
     lanes: Option<[Queue; 2]>,
+    pub(crate) traffic: Arc<Traffic>,
     close: Option<oneshot::Sender<CloseCode>>,
 }
 
@@ -72,19 +78,23 @@ impl Link {
         id: LinkId,
         connection: Connection,
         inputs: mpsc::Sender<Input>,
+        services: Services,
         cut: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (control, control_rx) = Queue::new(CONTROL_BYTES);
         let (sync, sync_rx) = Queue::new(SYNC_BYTES);
         let (close, close_rx) = oneshot::channel();
-        let peer = connection.remote_id().into();
+        let traffic = Traffic::new(connection);
+        let peer = traffic.peer;
+        let shared = traffic.clone();
         let task = async move {
-            let serving = serve(id, &connection, control_rx, sync_rx, close_rx, &inputs, &cut);
+            let lanes = (control_rx, sync_rx);
+            let serving = serve(id, &shared, &services, lanes, close_rx, &inputs, &cut);
             let end = serving.await;
             // The receiver is gone only when the actor is: nobody is left to tell.
             let _ = inputs.send(Input::Closed(id, end)).await;
         };
-        (Self { peer, lanes: Some([control, sync]), close: Some(close) }, task)
+        (Self { peer, lanes: Some([control, sync]), traffic, close: Some(close) }, task)
     }
 
     /// Queues a frame. On a link that closes it is dropped.
@@ -93,6 +103,11 @@ impl Link {
             Some(lanes) => lanes[usize::from(lane_byte(lane))].push(frame),
             None => Ok(()),
         }
+    }
+
+    /// Whether it was asked to close.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.close.is_none()
     }
 
     /// Closes the link, after what was queued where the code says that the peer is in good standing.
@@ -139,15 +154,17 @@ impl Queue {
 /// Serves a link until it is closed; how it ended.
 async fn serve(
     id: LinkId,
-    connection: &Connection,
-    control: Queued,
-    sync: Queued,
+    traffic: &Arc<Traffic>,
+    services: &Services,
+    (control, sync): (Queued, Queued),
     mut close: oneshot::Receiver<CloseCode>,
     inputs: &mpsc::Sender<Input>,
     cut: &CancellationToken,
 ) -> LinkEnd {
-    let mut read = pin!(read(id, connection, inputs).fuse());
-    let mut write = pin!(write(connection, control, sync).fuse());
+    let connection = &traffic.connection;
+    let mut read = pin!(read(id, traffic, services, inputs).fuse());
+    let mut write = pin!(write(connection, &traffic.gate, control, sync).fuse());
+    let mut keep = pin!(traffic.keep(id, inputs).fuse());
     let code = loop {
         tokio::select! {
             error = connection.closed() => {
@@ -155,6 +172,7 @@ async fn serve(
                 let _ = timeout(DRAIN, cut.run_until_cancelled(&mut read)).await;
                 return classify(&error);
             }
+            () = &mut keep => {}
             stop = &mut read => match stop {
                 Stop::Lost => return classify(&connection.closed().await),
                 Stop::Fault(code, reason) => {
@@ -175,6 +193,7 @@ async fn serve(
                                 _ = &mut write => return,
                                 _ = connection.closed() => return,
                                 _ = &mut read => {}
+                                () = &mut keep => {}
                             }
                         }
                     };
@@ -210,7 +229,7 @@ mod tests {
     use iroh::{Endpoint, SecretKey};
 
     use super::*;
-    use crate::{ALPN, config::Config, endpoint};
+    use crate::{ALPN, config::Config, endpoint, lookup::Lookup};
 
     #[test]
     fn a_queue_is_bounded_in_frames_and_in_bytes() {
@@ -243,7 +262,9 @@ mod tests {
 
     fn link(id: u64, connection: Connection) -> (Link, mpsc::Receiver<Input>) {
         let (inputs, rx) = mpsc::channel(4);
-        let (link, task) = Link::new(LinkId(id), connection, inputs, CancellationToken::new());
+        let services = Services::new(Lookup::default(), Arc::default());
+        let (link, task) =
+            Link::new(LinkId(id), connection, inputs, services, CancellationToken::new());
         tokio::spawn(task);
         (link, rx)
     }

@@ -47,6 +47,12 @@ impl Lookup {
         table.topics.insert(shared.topic.id(), Source { shared, mdns });
     }
 
+    /// A joined topic.
+    pub(crate) fn topic(&self, topic: &TopicId) -> Option<Arc<Shared>> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.topics.get(topic).map(|source| source.shared.clone())
+    }
+
     pub(crate) fn remove(&self, topic: &TopicId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).topics.remove(topic);
     }

@@ -1,4 +1,4 @@
-//! A bounded queue of events between the actor and one subscriber, and the way to wait for it.
+//! A bounded queue between the actor and one subscriber, and the way to wait for it.
 
 use std::{
     collections::VecDeque,
@@ -12,39 +12,57 @@ use tokio::sync::Notify;
 
 use crate::events::Event;
 
-/// The events of one topic from one moment on, for one subscriber.
+/// What a subscription gives.
+pub trait Item: Send + Sized + 'static {
+    /// What stands in the place of this many dropped items.
+    fn lost(count: u64) -> Self;
+
+    /// How many bytes it holds; the sum is bounded too.
+    fn weight(&self) -> usize {
+        0
+    }
+}
+
+impl Item for Event {
+    fn lost(count: u64) -> Self {
+        Self::EventsLost(count)
+    }
+}
+
+/// What happens in one topic from one moment on, for one subscriber: events, or [`crate::Messages`].
 ///
 /// Bounded: a subscriber that lags behind by more than [`crate::Config::event_buffer`] loses the
 /// oldest events and reads [`Event::EventsLost`] in their place. The stream ends when the topic is
 /// left. Dropping it ends the subscription.
 #[derive(Debug)]
-pub struct Subscription {
-    queue: Arc<Queue>,
+pub struct Subscription<T: Item = Event> {
+    queue: Arc<Queue<T>>,
 }
 
-impl Subscription {
-    pub(crate) fn new(capacity: usize) -> (Self, Arc<Queue>) {
+impl<T: Item> Subscription<T> {
+    /// Of at most `capacity` items of at most `most_bytes`, but for a single one.
+    pub(crate) fn new(capacity: usize, most_bytes: usize) -> (Self, Arc<Queue<T>>) {
         let queue = Arc::new(Queue {
-            inner: Mutex::new(Inner { capacity, ..Inner::default() }),
+            inner: Mutex::new(Inner { capacity, most_bytes, ..Inner::default() }),
             notify: Notify::new(),
         });
         (Self { queue: queue.clone() }, queue)
     }
 
-    /// Takes up to `max` events that are there. Never blocks and never awaits.
-    pub fn drain(&mut self, max: usize) -> Vec<Event> {
+    /// Takes up to `max` items that are there. Never blocks and never awaits.
+    pub fn drain(&mut self, max: usize) -> Vec<T> {
         self.queue.lock().drain(max)
     }
 
-    /// Whether the topic was left and every event has been taken.
+    /// Whether the topic was left and every item has been taken.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.queue.lock().is_ended()
     }
 
-    /// Resolves once an event waits or the end is reached. It borrows nothing, takes nothing and may
+    /// Resolves once an item waits or the end is reached. It borrows nothing, takes nothing and may
     /// be dropped at any time.
-    pub fn ready(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn ready(&self) -> impl Future<Output = ()> + Send + use<T> {
         let queue = self.queue.clone();
         async move {
             let mut notified = std::pin::pin!(queue.notify.notified());
@@ -60,10 +78,10 @@ impl Subscription {
     }
 }
 
-impl Stream for Subscription {
-    type Item = Event;
+impl<T: Item> Stream for Subscription<T> {
+    type Item = T;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let mut inner = self.queue.lock();
         match inner.drain(1).pop() {
             Some(event) => Poll::Ready(Some(event)),
@@ -76,35 +94,40 @@ impl Stream for Subscription {
     }
 }
 
-impl Drop for Subscription {
+impl<T: Item> Drop for Subscription<T> {
     fn drop(&mut self) {
         let mut inner = self.queue.lock();
         inner.abandoned = true;
-        inner.events = VecDeque::new();
+        inner.items = VecDeque::new();
+        inner.bytes = 0;
     }
 }
 
 /// The shared end of a subscription.
 #[derive(Debug)]
-pub(crate) struct Queue {
-    inner: Mutex<Inner>,
+pub(crate) struct Queue<T> {
+    inner: Mutex<Inner<T>>,
     notify: Notify,
 }
 
-impl Queue {
-    /// Appends an event; the oldest makes room. False once the subscriber is gone.
-    pub(crate) fn push(&self, event: Event) -> bool {
+impl<T: Item> Queue<T> {
+    /// Appends an item; the oldest make room. How many did, or `None` once the subscriber is gone.
+    pub(crate) fn push(&self, item: T) -> Option<u64> {
         let mut inner = self.lock();
-        if inner.abandoned {
-            return false;
+        if inner.abandoned || inner.closed {
+            return None;
         }
-        if inner.events.len() >= inner.capacity {
-            inner.events.pop_front();
+        let before = inner.lost;
+        inner.bytes += item.weight();
+        while inner.items.len() >= inner.capacity || inner.bytes > inner.most_bytes {
+            let Some(oldest) = inner.items.pop_front() else { break };
+            inner.bytes -= oldest.weight();
             inner.lost += 1;
         }
-        inner.events.push_back(event);
+        let dropped = inner.lost - before;
+        inner.items.push_back(item);
         self.wake(inner);
-        true
+        Some(dropped)
     }
 
     /// Whether the subscriber is gone.
@@ -119,7 +142,7 @@ impl Queue {
         self.wake(inner);
     }
 
-    fn wake(&self, mut inner: MutexGuard<'_, Inner>) {
+    fn wake(&self, mut inner: MutexGuard<'_, Inner<T>>) {
         let waker = inner.waker.take();
         drop(inner);
         if let Some(waker) = waker {
@@ -128,16 +151,19 @@ impl Queue {
         self.notify.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
         // Nothing panics while the lock is held; a poisoned queue is still a queue.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    events: VecDeque<Event>,
+#[derive(Debug)]
+struct Inner<T> {
+    items: VecDeque<T>,
     capacity: usize,
+    /// The sum of the items' weights, and its bound.
+    bytes: usize,
+    most_bytes: usize,
     /// Dropped since the last drain; they were older than all that is queued.
     lost: u64,
     closed: bool,
@@ -145,23 +171,40 @@ struct Inner {
     waker: Option<Waker>,
 }
 
-impl Inner {
-    fn drain(&mut self, max: usize) -> Vec<Event> {
+impl<T> Default for Inner<T> {
+    fn default() -> Self {
+        Self {
+            items: VecDeque::new(),
+            capacity: 0,
+            bytes: 0,
+            most_bytes: 0,
+            lost: 0,
+            closed: false,
+            abandoned: false,
+            waker: None,
+        }
+    }
+}
+
+impl<T: Item> Inner<T> {
+    fn drain(&mut self, max: usize) -> Vec<T> {
         if max == 0 {
             return Vec::new();
         }
         let lost = std::mem::take(&mut self.lost);
-        let marker = (lost > 0).then_some(Event::EventsLost(lost));
-        let rest = self.events.len().min(max - usize::from(marker.is_some()));
-        marker.into_iter().chain(self.events.drain(..rest)).collect()
+        let marker = (lost > 0).then(|| T::lost(lost));
+        let rest = self.items.len().min(max - usize::from(marker.is_some()));
+        let drained: Vec<_> = marker.into_iter().chain(self.items.drain(..rest)).collect();
+        self.bytes -= drained.iter().map(T::weight).sum::<usize>();
+        drained
     }
 
     fn is_ready(&self) -> bool {
-        self.closed || self.lost > 0 || !self.events.is_empty()
+        self.closed || self.lost > 0 || !self.items.is_empty()
     }
 
     fn is_ended(&self) -> bool {
-        self.closed && self.lost == 0 && self.events.is_empty()
+        self.closed && self.lost == 0 && self.items.is_empty()
     }
 }
 
@@ -173,13 +216,13 @@ mod tests {
 
     #[test]
     fn the_oldest_make_room_and_are_counted_in_their_place() {
-        let (mut subscription, queue) = Subscription::new(2);
+        let (mut subscription, queue) = Subscription::new(2, 0);
         for _ in 0..4 {
-            assert!(queue.push(Event::Isolated));
+            assert!(queue.push(Event::Isolated).is_some());
         }
-        assert!(queue.push(Event::Reconnected));
+        assert!(queue.push(Event::Reconnected).is_some());
         assert_eq!(subscription.drain(1), [Event::EventsLost(3)]);
-        assert!(queue.push(Event::Isolated));
+        assert!(queue.push(Event::Isolated).is_some());
         assert_eq!(
             subscription.drain(9),
             [Event::EventsLost(1), Event::Reconnected, Event::Isolated]
@@ -189,7 +232,7 @@ mod tests {
 
     #[test]
     fn closing_ends_the_stream_after_what_is_queued() {
-        let (mut subscription, queue) = Subscription::new(8);
+        let (mut subscription, queue) = Subscription::new(8, 0);
         queue.push(Event::Isolated);
         queue.close();
         assert!(!subscription.is_closed());
@@ -201,14 +244,14 @@ mod tests {
 
     #[test]
     fn a_dropped_subscription_is_reported_to_the_source() {
-        let (subscription, queue) = Subscription::new(8);
+        let (subscription, queue) = Subscription::new(8, 0);
         drop(subscription);
-        assert!(!queue.push(Event::Isolated));
+        assert!(queue.push(Event::Isolated).is_none());
     }
 
     #[tokio::test]
     async fn ready_wakes_every_waiter_and_takes_nothing() {
-        let (mut subscription, queue) = Subscription::new(8);
+        let (mut subscription, queue) = Subscription::new(8, 0);
         let waiters = [tokio::spawn(subscription.ready()), tokio::spawn(subscription.ready())];
         assert!(subscription.ready().now_or_never().is_none());
         tokio::task::yield_now().await;
@@ -226,7 +269,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_wake_up_is_lost_between_threads() {
         const COUNT: usize = 20_000;
-        let (mut subscription, queue) = Subscription::new(COUNT);
+        let (mut subscription, queue) = Subscription::new(COUNT, 0);
         let source = tokio::spawn(async move {
             for n in 0..COUNT {
                 queue.push(Event::Isolated);

@@ -6,17 +6,20 @@ use std::{
 };
 
 use iroh::TransportAddr;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
     actor::Command,
     book::Book,
     bootstrap::Bootstrap,
     commands::Commands,
+    config::Config,
     error::Error,
     events::Event,
+    message::{Message, Messages, Subscribers},
     metrics::{Counters, Metrics},
     proto::{EndpointId, NodeRecord, Profile, TopicEvent},
+    stream::ServiceTable,
     subscription::{Queue, Subscription},
     ticket::Ticket,
     topic::Topic,
@@ -35,7 +38,7 @@ pub struct JoinOptions {
 /// leave it.
 #[derive(Debug, Clone)]
 pub struct Swarm {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     commands: Commands,
 }
 
@@ -96,7 +99,7 @@ impl Swarm {
     /// topic, the subscription is closed from the start.
     #[must_use]
     pub fn subscribe(&self) -> (Book, Subscription) {
-        let (subscription, queue) = Subscription::new(self.shared.event_buffer);
+        let (subscription, queue) = Subscription::new(self.shared.event_buffer, 0);
         let mut inner = self.shared.lock();
         if inner.closed {
             queue.close();
@@ -147,7 +150,7 @@ impl Swarm {
         self.shared.counters.read(self.book().len())
     }
 
-    async fn request<T>(
+    pub(crate) async fn request<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, Error> {
@@ -161,7 +164,10 @@ pub(crate) struct Shared {
     pub(crate) topic: Topic,
     pub(crate) id: EndpointId,
     event_buffer: usize,
+    message_buffer: usize,
     counters: Arc<Counters>,
+    subscribers: Subscribers,
+    pub(crate) services: ServiceTable,
     inner: Mutex<Inner>,
 }
 
@@ -170,7 +176,7 @@ struct Inner {
     me: Option<Arc<NodeRecord>>,
     book: Book,
     neighbours: BTreeSet<EndpointId>,
-    queues: Vec<Arc<Queue>>,
+    queues: Vec<Arc<Queue<Event>>>,
     closed: bool,
 }
 
@@ -178,10 +184,40 @@ impl Shared {
     pub(crate) fn new(
         topic: Topic,
         id: EndpointId,
-        event_buffer: usize,
+        config: &Config,
         counters: Arc<Counters>,
+        services_changed: Arc<Notify>,
     ) -> Self {
-        Self { topic, id, event_buffer, counters, inner: Mutex::default() }
+        Self {
+            topic,
+            id,
+            event_buffer: config.event_buffer,
+            message_buffer: config.message_buffer,
+            counters,
+            subscribers: Subscribers::default(),
+            services: ServiceTable::new(services_changed),
+            inner: Mutex::default(),
+        }
+    }
+
+    /// The record that was last announced.
+    pub(crate) fn me(&self) -> Option<Arc<NodeRecord>> {
+        self.lock().me.clone()
+    }
+
+    pub(crate) fn subscribe_messages(&self) -> Messages {
+        // Under the lock, so that no close comes between the look and the subscription.
+        let inner = self.lock();
+        let messages = self.subscribers.subscribe(self.message_buffer);
+        if inner.closed {
+            self.subscribers.close();
+        }
+        messages
+    }
+
+    /// Hands a message to the subscribers; whether there is one.
+    pub(crate) fn deliver(&self, message: &Message) -> bool {
+        self.subscribers.deliver(message, &self.counters)
     }
 
     /// Applies an event to the book and hands it to every subscriber, both under one lock, so that a
@@ -230,7 +266,7 @@ impl Shared {
             TopicEvent::Reconnected => Event::Reconnected,
             _ => return,
         };
-        inner.queues.retain(|queue| queue.push(event.clone()));
+        inner.queues.retain(|queue| queue.push(event.clone()).is_some());
     }
 
     /// Ends every subscription. The last book stays readable.
@@ -240,6 +276,8 @@ impl Shared {
         for queue in inner.queues.drain(..) {
             queue.close();
         }
+        self.subscribers.close();
+        self.services.close();
     }
 
     /// The addresses of a peer in the book.

@@ -33,6 +33,8 @@ pub(crate) struct Joined {
     /// Answered when the topic has closed.
     pub(crate) leaving: Vec<oneshot::Sender<()>>,
     announced: Option<Profile>,
+    /// What the application says of itself.
+    pub(crate) base: Profile,
     bootstrap: BTreeSet<EndpointId>,
     /// Names to resolve at each dial.
     pub(crate) hosts: BTreeMap<EndpointId, BTreeSet<Host>>,
@@ -40,13 +42,14 @@ pub(crate) struct Joined {
 }
 
 impl Joined {
-    pub(crate) fn new(shared: Arc<Shared>, joining: JoinReply) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, base: Profile, joining: JoinReply) -> Self {
         Self {
             shared,
             joining: Some(joining),
             announcing: VecDeque::new(),
             leaving: Vec::new(),
             announced: None,
+            base,
             bootstrap: BTreeSet::new(),
             hosts: BTreeMap::new(),
             mdns: None,
@@ -87,6 +90,17 @@ impl Joined {
             known.push((peer.id(), addresses));
         }
         Ok(known)
+    }
+
+    /// What is announced: what the application says of itself, and the protocols that it serves.
+    pub(crate) fn with_services(&self) -> Profile {
+        let mut profile = self.base.clone();
+        for protocol in self.shared.services.protocols() {
+            if !profile.protocols.contains(&protocol) {
+                profile.protocols.push(protocol);
+            }
+        }
+        profile
     }
 
     pub(crate) fn is_bootstrap(&self, peer: &EndpointId) -> bool {

@@ -137,6 +137,12 @@ pub enum InEvent {
     Received(LinkId, Lane, Bytes),
     /// Sequence numbers below this one are on disk as used: they may be announced.
     SequencesReserved(u64),
+    /// The application wants a link to a peer: what becomes of it, [`crate::State::link`] and
+    /// [`crate::State::is_connecting`] say after this and later events.
+    Connect(TopicId, EndpointId),
+    /// An application's messages or streams use a link, or use it no longer: meanwhile it is not
+    /// closed for being idle or replaced.
+    Held(LinkId, bool),
     /// A timer is due: `now` is at or past [`crate::State::next_timer`].
     Timer,
 }

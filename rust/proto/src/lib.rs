@@ -18,6 +18,7 @@ mod overlay;
 mod record;
 mod record_cache;
 mod rule;
+mod request;
 #[doc(hidden)]
 pub mod samples;
 mod state;
@@ -45,6 +46,7 @@ pub use record::{
 pub use record_cache::RecordCache;
 #[doc(hidden)]
 pub use rule::Rule;
+pub use request::{Answer, MAX_MESSAGE, MAX_REQUEST, Request};
 pub use state::{Identity, State};
 #[doc(hidden)]
 pub use topic::Inspect;

@@ -60,6 +60,8 @@ struct Link {
     /// When any frame came in.
     last_heard: Instant,
     idle_check: Option<Instant>,
+    /// An application's messages or streams use it.
+    held: bool,
     closing: Option<Closing>,
 }
 
@@ -189,9 +191,7 @@ impl Links {
         if self.current.contains_key(&peer) {
             return Asked::Linked;
         }
-        if self.dialling.contains(&peer)
-            || self.open.values().any(|link| link.peer == peer && link.hello.is_none())
-        {
+        if self.is_connecting(&peer) {
             return Asked::Dialling;
         }
         if !trusted && !self.authenticated.contains(&peer) && !self.may_dial_stranger(peer, now) {
@@ -201,6 +201,23 @@ impl Links {
         self.dialling.insert(peer);
         self.out.push_back(OutEvent::Dial(peer, addresses.to_vec()));
         Asked::Dialling
+    }
+
+    /// Whether a link to a peer is being opened.
+    pub(crate) fn is_connecting(&self, peer: &EndpointId) -> bool {
+        self.dialling.contains(peer)
+            || self.open.values().any(|link| link.peer == *peer && link.hello.is_none())
+    }
+
+    /// An application's messages or streams use a link from now on, or no longer.
+    pub(crate) fn hold(&mut self, id: LinkId, held: bool, idle: Duration, now: Instant) {
+        if let Some(link) = self.open.get_mut(&id) {
+            link.held = held;
+            link.last_used = now;
+            if !held && link.hello.is_some() {
+                link.idle_check = Some(now + idle);
+            }
+        }
     }
 
     fn may_dial_stranger(&mut self, peer: EndpointId, now: Instant) -> bool {
@@ -286,6 +303,7 @@ impl Links {
             last_used: now,
             last_heard: now,
             idle_check: None,
+            held: false,
             closing: None,
         };
         self.open.insert(id, link);
@@ -519,6 +537,7 @@ impl Links {
                 self.close(id, CloseCode::Protocol);
             } else {
                 link.idle_check = match in_use(&link.peer) {
+                    _ if link.held => None,
                     Some(true) => None,
                     Some(false) => Some(now + idle),
                     None if link.last_used + idle > now => Some(link.last_used + idle),
@@ -535,6 +554,7 @@ impl Links {
 impl Link {
     fn next_timer(&self) -> Option<Instant> {
         match self.closing {
+            Some(Closing::Replaced(_)) if self.held => None,
             Some(Closing::Replaced(at)) => Some(at),
             Some(Closing::Asked) => None,
             None if self.hello.is_none() => Some(self.opened + HELLO_TIMEOUT),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     counts::Counts,
     error::Error,
-    event::{CloseCode, InEvent, OutEvent, TopicEvent, TopicOptions},
+    event::{CloseCode, InEvent, LinkId, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
     links::{Links, News},
     record::{Envelope, MAX_SEQUENCE, SignedRecord, choose_addresses},
@@ -213,6 +213,13 @@ impl State {
             InEvent::LinkClosed(link, end) => cx.links.closed(link, end),
             InEvent::DialFailed(peer) => cx.links.dial_failed(peer),
             InEvent::Received(link, lane, frame) => cx.links.received(link, lane, &frame, now),
+            InEvent::Connect(topic, peer) => {
+                topic_mut(&mut self.topics, topic)?.connect(peer, cx);
+            }
+            InEvent::Held(link, held) => {
+                let idle = self.topics.values().map(Topic::link_idle).max().unwrap_or_default();
+                cx.links.hold(link, held, idle, now);
+            }
             InEvent::SequencesReserved(below) => {
                 cx.identity.reserved = cx.identity.reserved.max(below);
                 for topic in self.topics.values_mut() {
@@ -235,6 +242,19 @@ impl State {
     pub fn next_timer(&self) -> Option<Instant> {
         let topics = self.topics.values().filter_map(Topic::next_timer);
         topics.chain(self.context.links.next_timer()).min()
+    }
+
+    /// The link in use with a peer.
+    #[must_use]
+    pub fn link(&self, peer: &EndpointId) -> Option<LinkId> {
+        self.context.links.current(peer)
+    }
+
+    /// Whether a link to a peer is being opened: there will be one, or [`InEvent::DialFailed`] or
+    /// [`InEvent::LinkClosed`] says that there is none.
+    #[must_use]
+    pub fn is_connecting(&self, peer: &EndpointId) -> bool {
+        self.context.links.is_connecting(peer)
     }
 
     fn join(&mut self, id: TopicId, options: TopicOptions) -> Result<(), Error> {

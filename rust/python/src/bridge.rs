@@ -3,13 +3,14 @@
 //! A runtime's worker never attaches to the interpreter: it would stop for as long as Python holds
 //! it, and the protocol with it. Workers hand jobs to the bridge through a bounded channel.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use iroh_gossip_discovery::Error;
 use pyo3::{IntoPyObjectExt, call::PyCallArgs, prelude::*, sync::PyOnceLock, types::PyCFunction};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::mpsc,
+    task::AbortHandle,
 };
 
 use crate::{error, fork, gate, logs};
@@ -66,16 +67,33 @@ impl Bridge {
     }
 
     /// Runs a task that never enters Python.
-    pub(crate) fn spawn(
-        &self,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) -> tokio::task::AbortHandle {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         self.runtime.spawn(task).abort_handle()
     }
 
     /// A way for tasks to have jobs done in Python.
     pub(crate) fn jobs(&self) -> Jobs {
         Jobs(self.jobs.clone())
+    }
+
+    /// As [`Self::future`], but the work is given up where the future is cancelled.
+    pub(crate) fn abortable<'py, T>(
+        &self,
+        py: Python<'py>,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> PyResult<Bound<'py, PyAny>>
+    where
+        T: for<'a> IntoPyObject<'a> + Send + 'static,
+    {
+        let (future, task) = self.start_work(py, work)?;
+        let abort = PyCFunction::new_closure(py, None, None, move |args, _| {
+            if args.get_item(0)?.call_method0("cancelled")?.is_truthy()? {
+                task.abort();
+            }
+            PyResult::Ok(())
+        })?;
+        future.call_method1("add_done_callback", (abort,))?;
+        Ok(future)
     }
 
     /// Runs `work` and resolves an asyncio future of the running loop with its result. The work goes
@@ -88,6 +106,17 @@ impl Bridge {
     where
         T: for<'a> IntoPyObject<'a> + Send + 'static,
     {
+        Ok(self.start_work(py, work)?.0)
+    }
+
+    fn start_work<'py, T>(
+        &self,
+        py: Python<'py>,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> PyResult<(Bound<'py, PyAny>, AbortHandle)>
+    where
+        T: for<'a> IntoPyObject<'a> + Send + 'static,
+    {
         static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static RESOLVE: PyOnceLock<Py<PyCFunction>> = PyOnceLock::new();
         let resolve = RESOLVE
@@ -97,7 +126,7 @@ impl Bridge {
         let future = event_loop.call_method0("create_future")?;
         let (target, event_loop) = (future.clone().unbind(), event_loop.unbind());
         let jobs = self.jobs();
-        self.spawn(async move {
+        let task = self.spawn(async move {
             let result = work.await;
             jobs.run(move |py| {
                 let result = match result {
@@ -112,7 +141,7 @@ impl Bridge {
             })
             .await;
         });
-        Ok(future)
+        Ok((future, task))
     }
 }
 
@@ -138,6 +167,41 @@ fn resolve(
 pub(crate) fn spawn_detached(task: impl Future<Output = ()> + Send + 'static) {
     if let Some(handle) = HANDLE.get() {
         handle.spawn(task);
+    }
+}
+
+/// Calls Python once when something is ready; what it is, Python then takes itself.
+#[derive(Default)]
+pub(crate) struct Waiter(Mutex<Option<AbortHandle>>);
+
+impl Waiter {
+    /// Has `callback()` called once, on the loop, when `ready` resolves, in place of what was armed
+    /// before.
+    pub(crate) fn arm(
+        &self,
+        bridge: &Bridge,
+        ready: impl Future<Output = ()> + Send + 'static,
+        event_loop: Py<PyAny>,
+        callback: Py<PyAny>,
+    ) {
+        let jobs = bridge.jobs();
+        self.replace(Some(bridge.spawn(async move {
+            ready.await;
+            jobs.run(move |py| soon(event_loop.bind(py), (callback,))).await;
+        })));
+    }
+
+    fn replace(&self, waiter: Option<AbortHandle>) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = std::mem::replace(&mut *slot, waiter) {
+            old.abort();
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.replace(None);
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn preset<'py>(
     )?;
     fields.set_item("dns", config.dns)?;
     fields.set_item("event_buffer", config.event_buffer)?;
+    fields.set_item("message_buffer", config.message_buffer)?;
     fields.set_item("idle_timeout", config.idle_timeout.as_secs_f64())?;
     fields.set_item("keep_alive", config.keep_alive.as_secs_f64())?;
     fields.set_item("connect_timeout", config.connect_timeout.as_secs_f64())?;
@@ -118,6 +119,7 @@ pub(crate) fn extract(config: &Bound<'_, PyAny>) -> PyResult<Config> {
         )?,
         dns: boolean("dns")?,
         event_buffer: count("event_buffer")?,
+        message_buffer: count("message_buffer")?,
         idle_timeout: seconds("idle_timeout")?,
         keep_alive: seconds("keep_alive")?,
         connect_timeout: seconds("connect_timeout")?,

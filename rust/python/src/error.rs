@@ -38,6 +38,15 @@ pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
         Error::StateDirInUse { .. } | Error::StateDir { .. } => {
             make(py, "StateDirError", (message,))
         }
+        Error::MessageTooLarge { size, limit } => make(py, "MessageTooLarge", (size, limit)),
+        Error::PeerUnreachable { peer, reason } => {
+            make(py, "PeerUnreachable", (peer.to_string(), reason))
+        }
+        Error::NoSubscriber { peer } => make(py, "NoSubscriber", (peer.to_string(),)),
+        Error::ProtocolNotServed { peer, protocol } => {
+            make(py, "ProtocolNotServed", (peer.to_string(), protocol))
+        }
+        Error::TooManyStreams { peer } => make(py, "TooManyStreams", (peer.to_string(),)),
         Error::Closed => make(py, "NotRunningError", (message,)),
         _ => DiscoveryError::new_err(message),
     }

@@ -1,11 +1,13 @@
 //! Values from Python, with errors that name the field they were given for.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
+use bytes::Bytes;
+use iroh_gossip_discovery::EndpointId;
 use pyo3::{
     exceptions::{PyTypeError, PyUnicodeError},
     prelude::*,
-    types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMapping, PyString},
+    types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMapping, PyMemoryView, PyString},
 };
 
 use crate::error::invalid;
@@ -27,6 +29,26 @@ pub(crate) fn text(field: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
             error
         }
     })
+}
+
+/// An endpoint id: 64 lower-case hex digits.
+pub(crate) fn endpoint_id(field: &str, value: &Bound<'_, PyAny>) -> PyResult<EndpointId> {
+    let id = text(field, value)?;
+    EndpointId::from_str(&id)
+        .map_err(|_| invalid(value.py(), field, &format!("{id:?} is not 64 lower-case hex digits")))
+}
+
+/// Bytes: `bytes`, `bytearray` or a contiguous `memoryview`.
+pub(crate) fn bytes(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(Bytes::copy_from_slice(bytes.as_bytes()));
+    }
+    let is_buffer = value.is_instance_of::<PyByteArray>() || value.is_instance_of::<PyMemoryView>();
+    if !is_buffer {
+        return Err(wrong_type(field, "bytes, bytearray or memoryview", value));
+    }
+    let bytes = value.py().get_type::<PyBytes>().call1((value,))?;
+    Ok(Bytes::copy_from_slice(bytes.cast::<PyBytes>()?.as_bytes()))
 }
 
 pub(crate) fn boolean(field: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {

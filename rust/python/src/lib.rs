@@ -14,6 +14,7 @@ mod fork;
 mod gate;
 mod logs;
 mod metrics;
+mod message;
 mod node;
 mod peer;
 mod selection;
@@ -36,11 +37,12 @@ mod _core {
             PeerSuspected, PeerUpdated, Reconnected,
         },
         logs::{logs_dropped, start_logs},
+        message::{Message, MessagesLost, Receipt},
         node::Node,
         peer::Peer,
         selection::{Selection, endpoint_id, make_ticket},
         settings::{Settings, check_profile},
-        subscription::Subscription,
+        subscription::{MessageSubscription, Subscription},
     };
 
     #[pymodule_init]

@@ -11,12 +11,14 @@ use pyo3::{
 use crate::{
     bootstrap::Bootstrap,
     bridge::{self, Bridge},
+    extract,
     fork::AtHome,
     metrics,
+    message,
     peer::Peer,
     selection::Selection,
     settings,
-    subscription::Subscription,
+    subscription::{MessageSubscription, Subscription},
 };
 
 /// A running node: an endpoint, joined to one topic.
@@ -131,6 +133,24 @@ impl Node {
             peers.append(Peer(record.clone()))?;
         }
         Ok((peers, Subscription::new(events)))
+    }
+
+    /// Every message from now on.
+    fn messages(&self) -> PyResult<MessageSubscription> {
+        Ok(MessageSubscription::new(self.swarm()?.messages()))
+    }
+
+    /// Sends a message to one peer; given up where the future is cancelled.
+    fn send<'py>(
+        &self,
+        py: Python<'py>,
+        peer: &Bound<'py, PyAny>,
+        data: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (peer, data) = (message::peer_id(peer)?, extract::bytes("data", data)?);
+        let swarm = self.swarm()?.clone();
+        let work = async move { swarm.send(peer, data).await.map(message::receipt) };
+        Bridge::get(py)?.abortable(py, work)
     }
 
     /// Announces a new name, metadata and protocols.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use iroh::{RelayUrl, TransportAddr};
-use iroh_gossip_discovery::{EndpointId, NodeRecord, Profile, Status};
+use iroh_gossip_discovery::{NodeRecord, Profile, Status};
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyMappingProxy, PyTuple},
@@ -52,12 +52,9 @@ impl Peer {
         boot_id: Option<&Bound<'_, PyAny>>,
         expiration: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let id = extract::text("id", id)?;
         let or_zero = |field, value: Option<_>| value.map_or(Ok(0), |v| extract::number(field, v));
         Ok(Self(Arc::new(NodeRecord {
-            id: EndpointId::from_str(&id).map_err(|_| {
-                invalid(py, "id", &format!("{id:?} is not 64 lower-case hex digits"))
-            })?,
+            id: extract::endpoint_id("id", id)?,
             sequence: or_zero("sequence", sequence)?,
             boot_id: or_zero("boot_id", boot_id)?,
             profile: Profile {

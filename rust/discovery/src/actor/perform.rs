@@ -41,7 +41,13 @@ impl Actor {
         let id = LinkId(self.next_link);
         self.next_link += 1;
         self.counters.link_opened(id, connection.clone());
-        let (link, task) = Link::new(id, connection, self.inputs.clone(), self.cut_links.clone());
+        let (link, task) = Link::new(
+            id,
+            connection,
+            self.inputs.clone(),
+            self.services.clone(),
+            self.cut_links.clone(),
+        );
         self.links.insert(id, link);
         self.tasks.spawn(task.in_current_span());
         debug!(link = id.0, peer = %peer.fmt_short(), dialled, "link opened");
@@ -75,6 +81,7 @@ impl Actor {
                 debug!(reason = %error, "the state refused an answer");
             }
         }
+        self.settle_connecting(now);
         self.counters.protocol(self.state.counts());
         self.close_links_at_the_end();
         result
@@ -146,8 +153,7 @@ impl Actor {
                 None => Err("shutting down".to_owned()),
             };
             let connection = dialled
-                .inspect_err(|reason| debug!(peer = %peer.fmt_short(), reason, "dial failed"))
-                .ok();
+                .inspect_err(|reason| debug!(peer = %peer.fmt_short(), reason, "dial failed"));
             // The receiver is gone only when the actor is; the connection closes with the drop.
             let _ = inputs.send(Input::Dialled(peer, connection)).await;
         };

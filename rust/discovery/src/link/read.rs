@@ -1,10 +1,16 @@
 //! The reading half of a link: the hello first, then both lanes, each to its end.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use iroh::endpoint::{Connection, RecvStream, VarInt};
 use tokio::{io::AsyncReadExt, sync::mpsc, time::timeout};
 use tracing::debug;
 
+use super::{
+    accept::{Services, serve_requests},
+    traffic::Traffic,
+};
 use crate::{
     actor::Input,
     frame::{FRAME_TIMEOUT, FrameError, FrameReader},
@@ -30,9 +36,11 @@ const fn fault(reason: &'static str) -> Stop {
 /// Reads until the link ends or the peer breaks a rule.
 pub(super) async fn read(
     id: LinkId,
-    connection: &Connection,
+    traffic: &Arc<Traffic>,
+    services: &Services,
     inputs: &mpsc::Sender<Input>,
 ) -> Stop {
+    let connection = &traffic.connection;
     let result = async {
         let hello = async {
             let mut control = accept(connection).await?;
@@ -65,7 +73,9 @@ pub(super) async fn read(
         };
         // Each lane is read to its end, also when the other one has met the end of the connection.
         let sync = read_others(id, connection, inputs);
-        tokio::try_join!(control.map(until_lost), sync.map(until_lost)).map(|((), ())| ())
+        let requests = serve_requests(traffic, services).map(Ok);
+        tokio::try_join!(control.map(until_lost), sync.map(until_lost), requests)
+            .map(|((), (), ())| ())
     };
     match result.await {
         Ok(()) => Stop::Lost,

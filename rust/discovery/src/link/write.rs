@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::{BufMut, Bytes, BytesMut};
 use iroh::endpoint::{Connection, SendStream};
 
-use super::{Queued, lane_byte};
+use super::{Queued, gate::Gate, lane_byte};
 use crate::{frame, proto::Lane};
 
 /// Bytes that are put together for one write.
@@ -14,16 +14,17 @@ const WRITE: usize = 64 * 1024;
 /// Writes both lanes until their queues end, and until the peer has acknowledged everything.
 pub(super) async fn write(
     connection: &Connection,
+    gate: &Gate,
     control: Queued,
     sync: Queued,
 ) -> Result<(), Stopped> {
     let stream = connection.open_uni().await.map_err(|_| Stopped)?;
     // Control comes first in the order of streams, whatever is written first.
-    let control = write_lane(stream, Lane::Control, control);
+    let control = write_lane(stream, gate, Lane::Control, control);
     let sync = async {
         let Some(queued) = sync.first().await else { return Ok(()) };
         let stream = connection.open_uni().await.map_err(|_| Stopped)?;
-        write_lane(stream, Lane::Sync, queued).await
+        write_lane(stream, gate, Lane::Sync, queued).await
     };
     tokio::try_join!(control, sync).map(|((), ())| ())
 }
@@ -54,6 +55,7 @@ impl From<Queued> for PeekedQueue {
 
 async fn write_lane(
     mut stream: SendStream,
+    gate: &Gate,
     lane: Lane,
     queue: impl Into<PeekedQueue>,
 ) -> Result<(), Stopped> {
@@ -78,8 +80,13 @@ async fn write_lane(
             taken += frame.len();
             frame::put(&frame, &mut buffer);
         }
-        stream.write_all(&buffer).await.map_err(|_| Stopped)?;
-        buffer.clear();
+        let write = buffer.split().freeze();
+        if lane == Lane::Control {
+            let _urgent = gate.shut();
+            stream.write_chunk(write).await.map_err(|_| Stopped)?;
+        } else {
+            gate.write_all(&mut stream, write).await.map_err(|_| Stopped)?;
+        }
         queued.bytes.fetch_sub(taken, Ordering::Relaxed);
     }
     stream.finish().map_err(|_| Stopped)?;

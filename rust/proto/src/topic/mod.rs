@@ -411,6 +411,12 @@ impl Topic {
         }
     }
 
+    /// The application wants a link to a peer: it may name any.
+    pub(crate) fn connect(&mut self, peer: EndpointId, cx: &mut Context) {
+        let addresses = self.addresses(&peer).unwrap_or_default();
+        cx.links.ask(peer, &addresses, true, cx.now);
+    }
+
     fn avoid(&mut self, peer: EndpointId, now: Instant) {
         const AVOID: Duration = Duration::from_secs(30);
         self.avoid.retain(|_, until| *until > now);

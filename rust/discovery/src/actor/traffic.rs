@@ -1,0 +1,100 @@
+//! Links for an application's messages and streams, and the protocols that it serves.
+
+use tokio::{sync::oneshot, time::Instant};
+use tracing::debug;
+
+use super::Actor;
+use crate::{
+    error::Error,
+    link::traffic::Hold,
+    proto::{EndpointId, InEvent, LinkId, TopicId},
+};
+
+pub(crate) type LinkReply = oneshot::Sender<Result<Hold, Error>>;
+
+/// Who waits for a link to a peer.
+#[derive(Debug, Default)]
+pub(super) struct Connecting {
+    replies: Vec<LinkReply>,
+    /// Why the last dial failed.
+    pub(super) reason: Option<String>,
+}
+
+impl Actor {
+    /// Finds or opens a link for a message or a stream.
+    pub(super) fn connect(&mut self, topic: TopicId, peer: EndpointId, reply: LinkReply) {
+        if self.deadline.is_some() || !self.topics.contains_key(&topic) {
+            let _ = reply.send(Err(Error::Closed));
+            return;
+        }
+        self.connecting.entry(peer).or_default().replies.push(reply);
+        self.handle_own(InEvent::Connect(topic, peer));
+    }
+
+    /// Answers those whose link is there, or will not come.
+    pub(super) fn settle_connecting(&mut self, now: Instant) {
+        if self.connecting.is_empty() {
+            return;
+        }
+        for peer in self.connecting.keys().copied().collect::<Vec<_>>() {
+            let open = self.state.link(&peer).filter(|id| self.is_open(*id));
+            if open.is_none() && self.state.is_connecting(&peer) {
+                continue;
+            }
+            let Some(waiting) = self.connecting.remove(&peer) else { continue };
+            let Some(id) = open else {
+                let reason = waiting.reason.unwrap_or_else(|| "no link could be opened".into());
+                for reply in waiting.replies {
+                    let reason = reason.clone();
+                    let _ = reply.send(Err(Error::PeerUnreachable { peer, reason }));
+                }
+                continue;
+            };
+            let traffic = self.links[&id].traffic.clone();
+            for reply in waiting.replies {
+                let _ = reply.send(Ok(traffic.hold()));
+            }
+            self.tell_held(id, true, now);
+        }
+    }
+
+    fn is_open(&self, id: LinkId) -> bool {
+        self.links.get(&id).is_some_and(|link| !link.is_closing())
+    }
+
+    /// A peer's request came in on a link: it stays, unless it is closing.
+    pub(super) fn hold(&mut self, id: LinkId, reply: oneshot::Sender<bool>) {
+        let open = self.is_open(id);
+        if open {
+            self.tell_held(id, true, Instant::now());
+        }
+        let _ = reply.send(open);
+    }
+
+    pub(super) fn release(&mut self, id: LinkId) {
+        // Somebody may have begun anew meanwhile; then another hold follows.
+        if self.links.get(&id).is_some_and(|link| !link.traffic.is_used()) {
+            self.tell_held(id, false, Instant::now());
+        }
+    }
+
+    fn tell_held(&mut self, id: LinkId, held: bool, now: Instant) {
+        if let Err(reason) = self.state.handle(InEvent::Held(id, held), now) {
+            debug!(%reason, "the state refused an event");
+        }
+    }
+
+    /// Announces the served protocols of each topic where they have changed.
+    pub(super) fn announce_services(&mut self) {
+        for topic in self.topics.keys().copied().collect::<Vec<_>>() {
+            let Some(joined) = self.topics.get(&topic).filter(|joined| joined.leaving.is_empty())
+            else {
+                continue;
+            };
+            let profile = joined.with_services();
+            if joined.shared.me().is_none_or(|me| me.profile != profile) {
+                self.handle_own(InEvent::SetProfile(topic, profile));
+            }
+        }
+    }
+}

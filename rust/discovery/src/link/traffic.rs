@@ -1,0 +1,199 @@
+//! What an application's messages and streams need of a link: that it stays, and that they are bounded.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use iroh::endpoint::{Connection, RecvStream, SendStream, WriteError};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::timeout,
+};
+
+use super::gate::Gate;
+use crate::{
+    actor::Input,
+    frame,
+    proto::{Answer, EndpointId, LinkId, MAX_REQUEST, Request},
+};
+
+/// Most streams with one peer that this end opened, and as many that the peer did.
+pub(crate) const MAX_STREAMS: usize = 1024;
+/// Most messages to one peer that wait for their answer; further ones wait for their turn.
+pub(crate) const MAX_MESSAGES: usize = 256;
+/// Most streams that a peer may open: whoever refuses more says so in an answer, on a stream.
+pub(crate) const MAX_BIDI_STREAMS: u32 = 2048;
+/// A link is held for this long after its last use, so that a series of messages is one use.
+const LINGER: Duration = Duration::from_secs(1);
+/// Priorities of streams: control 2, reconciliation 1, messages 0.
+pub(crate) const STREAM_PRIORITY: i32 = -1;
+
+/// One link, as its users see it.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    pub(crate) connection: Connection,
+    pub(crate) peer: EndpointId,
+    pub(crate) gate: Gate,
+    users: watch::Sender<Users>,
+    held: watch::Sender<Held>,
+    pub(crate) messages: Semaphore,
+    /// Streams that this end opened, and those that the peer opened.
+    pub(crate) opened: Arc<Semaphore>,
+    pub(crate) accepted: Arc<Semaphore>,
+}
+
+/// How many use a link now, and how many ever began to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Users {
+    now: usize,
+    ever: u64,
+}
+
+/// Whether the actor keeps the link for its users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    NotYet,
+    Yes,
+    /// The link is closing.
+    Refused,
+}
+
+/// A use of a link: while it lasts, the link is not closed for being idle or replaced.
+#[derive(Debug)]
+pub(crate) struct Hold(pub(crate) Arc<Traffic>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.users.send_modify(|users| users.now -= 1);
+    }
+}
+
+impl Traffic {
+    pub(crate) fn new(connection: Connection) -> Arc<Self> {
+        Arc::new(Self {
+            peer: connection.remote_id().into(),
+            connection,
+            gate: Gate::default(),
+            users: watch::Sender::default(),
+            held: watch::Sender::new(Held::NotYet),
+            messages: Semaphore::new(MAX_MESSAGES),
+            opened: Arc::new(Semaphore::new(MAX_STREAMS)),
+            accepted: Arc::new(Semaphore::new(MAX_STREAMS)),
+        })
+    }
+
+    /// Begins a use.
+    pub(crate) fn hold(self: &Arc<Self>) -> Hold {
+        self.users.send_modify(|users| {
+            users.now += 1;
+            users.ever += 1;
+        });
+        Hold(self.clone())
+    }
+
+    pub(crate) fn is_used(&self) -> bool {
+        self.users.borrow().now > 0
+    }
+
+    /// Asks the actor to keep the link while it is used.
+    pub(super) async fn keep(&self, id: LinkId, inputs: &mpsc::Sender<Input>) {
+        let mut users = self.users.subscribe();
+        let mut seen = 0;
+        loop {
+            if users.wait_for(|users| users.ever > seen).await.is_err() {
+                return;
+            }
+            let (reply, answer) = oneshot::channel();
+            let asked = inputs.send(Input::Hold(id, reply)).await;
+            let kept = asked.is_ok() && answer.await.unwrap_or(false);
+            self.held.send_replace(if kept { Held::Yes } else { Held::Refused });
+            if !kept {
+                return;
+            }
+            seen = unused(&mut users).await;
+            self.held.send_replace(Held::NotYet);
+            if inputs.send(Input::Release(id)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the link stays for its users: once the actor has said so.
+    pub(super) async fn is_kept(&self) -> bool {
+        let mut held = self.held.subscribe();
+        let held = held.wait_for(|held| *held != Held::NotYet).await;
+        held.is_ok_and(|held| *held == Held::Yes)
+    }
+
+    /// Opens a stream with a request, and the message that follows it; gives the answer and both ends.
+    pub(crate) async fn request(
+        &self,
+        request: &Request,
+        message: Option<Bytes>,
+        priority: i32,
+    ) -> Result<(Answer, SendStream, RecvStream), Failed> {
+        let (mut send, mut recv) = self.connection.open_bi().await.map_err(|_| Failed::Link)?;
+        let _ = send.set_priority(priority);
+        let mut opening = BytesMut::new();
+        frame::put(&request.encode(), &mut opening);
+        let frame = {
+            // The peer may refuse, and stop reading, before all of a message is written.
+            let mut writing = pin!(async {
+                self.gate.write_all(&mut send, opening.freeze()).await?;
+                if let Some(message) = message {
+                    self.gate.write_all(&mut send, message).await?;
+                    let _ = send.finish();
+                }
+                Ok::<_, WriteError>(())
+            });
+            let mut reading = pin!(read_frame(&mut recv));
+            let mut written = false;
+            loop {
+                tokio::select! {
+                    _ = &mut writing, if !written => written = true,
+                    frame = &mut reading => break frame,
+                }
+            }
+        };
+        let frame = frame.map_err(|reason| match self.connection.close_reason() {
+            Some(_) => Failed::Link,
+            None => Failed::Broken(reason),
+        })?;
+        let answer = Answer::decode(&frame).map_err(|error| Failed::Broken(error.to_string()))?;
+        Ok((answer, send, recv))
+    }
+}
+
+/// Waits until nobody has used the link for a while; how many ever had until then.
+async fn unused(users: &mut watch::Receiver<Users>) -> u64 {
+    loop {
+        // The sender lives as long as the link's task, which waits here.
+        let _ = users.wait_for(|users| users.now == 0).await;
+        let _ = timeout(LINGER, users.wait_for(|users| users.now > 0)).await;
+        let users = *users.borrow();
+        if users.now == 0 {
+            return users.ever;
+        }
+    }
+}
+
+/// Why there is no answer to a request.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The link is gone.
+    Link,
+    /// The peer broke the rules.
+    Broken(String),
+}
+
+/// Reads one frame, and no byte more.
+pub(super) async fn read_frame(stream: &mut RecvStream) -> Result<Bytes, String> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await.map_err(|error| error.to_string())?;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length == 0 || length > MAX_REQUEST {
+        return Err(format!("a frame of {length} bytes, the limit is {MAX_REQUEST}"));
+    }
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await.map_err(|error| error.to_string())?;
+    Ok(frame.into())
+}

@@ -1,0 +1,232 @@
+//! Messages: to one peer, directly over its link, and to all, through the overlay.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use iroh::endpoint::{Connection, ConnectionError};
+use tokio::time::timeout;
+
+use crate::{
+    actor::Command,
+    error::Error,
+    link::traffic::{Failed, Hold},
+    metrics::Counters,
+    proto::{Answer, CloseCode, EndpointId, MAX_MESSAGE, Request},
+    subscription::{Item, Queue, Subscription},
+    swarm::Swarm,
+};
+
+/// Most bytes of messages that wait for one subscriber.
+const MAX_QUEUED: usize = 16 * 1024 * 1024;
+/// A link that closes under a request is replaced by another this often.
+const ATTEMPTS: usize = 4;
+/// A link that is said to be closing is gone after this.
+const CLOSING: Duration = Duration::from_secs(3);
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Whose it is: authenticated by the link, or by the signature of a broadcast.
+    pub sender: EndpointId,
+    /// What was sent.
+    pub data: Bytes,
+    /// How it came.
+    pub kind: MessageKind,
+}
+
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MessageKind {
+    /// To this node alone: [`Swarm::send`].
+    Direct,
+    /// To all members: [`Swarm::broadcast`].
+    Broadcast,
+}
+
+/// What a subscriber to messages reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MessageEvent {
+    /// A message.
+    Message(Message),
+    /// This many messages were dropped here, because the subscriber lagged behind by more than
+    /// [`crate::Config::message_buffer`] messages or 16 MiB.
+    Lost(u64),
+}
+
+/// The messages of a topic from one moment on, for one subscriber.
+pub type Messages = Subscription<MessageEvent>;
+
+impl Item for MessageEvent {
+    fn lost(count: u64) -> Self {
+        Self::Lost(count)
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Message(message) => message.data.len(),
+            Self::Lost(_) => 0,
+        }
+    }
+}
+
+/// That a message is with a subscriber of its receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Who has it.
+    pub peer: EndpointId,
+    /// From the call to the peer's answer, dialling included.
+    pub elapsed: Duration,
+}
+
+/// The subscribers to the messages of one topic.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers(Mutex<Vec<Arc<Queue<MessageEvent>>>>);
+
+impl Subscribers {
+    pub(crate) fn subscribe(&self, capacity: usize) -> Messages {
+        let (messages, queue) = Subscription::new(capacity, MAX_QUEUED);
+        let mut queues = self.lock();
+        queues.retain(|queue| !queue.is_abandoned());
+        queues.push(queue);
+        messages
+    }
+
+    /// Hands a message to everyone; whether there was anyone.
+    pub(crate) fn deliver(&self, message: &Message, counters: &Counters) -> bool {
+        let mut queues = self.lock();
+        queues.retain(|queue| {
+            let pushed = queue.push(MessageEvent::Message(message.clone()));
+            for _ in 0..pushed.unwrap_or(0) {
+                counters.dropped("messages to slow subscribers", None);
+            }
+            pushed.is_some()
+        });
+        !queues.is_empty()
+    }
+
+    pub(crate) fn close(&self) {
+        for queue in self.lock().drain(..) {
+            queue.close();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Queue<MessageEvent>>>> {
+        // A list of queues is sound after any panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Swarm {
+    /// The messages for this node from now on, direct ones and broadcasts; each call is a
+    /// subscription of its own. After the end of the topic it is closed from the start.
+    #[must_use]
+    pub fn messages(&self) -> Messages {
+        self.shared.subscribe_messages()
+    }
+
+    /// Sends a message to one peer, over the link that there is, or else a new one. Returns once the
+    /// peer has put it into the queue of a subscriber. It is delivered at most once; messages that are
+    /// sent one after another arrive in that order.
+    ///
+    /// Waits for its turn while 256 messages to the peer are on their way. To limit the time of it all,
+    /// drop the future: the message may arrive all the same, if it has left already.
+    ///
+    /// # Errors
+    /// [`Error::MessageTooLarge`] before anything is sent; [`Error::PeerUnreachable`], after which
+    /// the message was delivered only if the link broke while the answer was on its way;
+    /// [`Error::NoSubscriber`]; [`Error::Invalid`] for this node itself; [`Error::Closed`].
+    pub async fn send(&self, peer: EndpointId, data: impl Into<Bytes>) -> Result<Receipt, Error> {
+        let start = Instant::now();
+        let data = data.into();
+        if data.len() > MAX_MESSAGE {
+            return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_MESSAGE });
+        }
+        let request = Request::Message(self.topic().id());
+        let answer = |hold: Hold| {
+            let (request, data) = (request.clone(), data.clone());
+            async move {
+                let traffic = &hold.0;
+                // The semaphore is never closed.
+                let _turn = traffic.messages.acquire().await;
+                let (answer, ..) = traffic.request(&request, Some(data), 0).await?;
+                Ok((answer, ()))
+            }
+        };
+        match self.ask(peer, answer).await? {
+            (Answer::Accepted, ()) => Ok(Receipt { peer, elapsed: start.elapsed() }),
+            (Answer::NoSubscriber, ()) => Err(Error::NoSubscriber { peer }),
+            (answer, ()) => Err(refused(peer, answer)),
+        }
+    }
+
+    /// Asks something of a peer over a link, and on another where the first one closes meanwhile.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        peer: EndpointId,
+        request: impl Fn(Hold) -> F,
+    ) -> Result<(Answer, T), Error>
+    where
+        F: Future<Output = Result<(Answer, T), Failed>>,
+    {
+        if peer == self.id() {
+            return Err(Error::invalid("peer", "must not be this node itself"));
+        }
+        let mut reason = String::new();
+        for _ in 0..ATTEMPTS {
+            let hold = self.link(peer).await?;
+            let connection = hold.0.connection.clone();
+            match request(hold).await {
+                Ok((Answer::Closing, _)) => {
+                    let _ = timeout(CLOSING, connection.closed()).await;
+                    reason = "its link is closing".into();
+                }
+                Ok(answered) => return Ok(answered),
+                Err(Failed::Link) if is_graceful(&connection) => {
+                    reason = "its link was closed".into();
+                }
+                Err(Failed::Link) => {
+                    reason = connection.close_reason().map_or_else(String::new, |e| e.to_string());
+                    break;
+                }
+                Err(Failed::Broken(what)) => {
+                    reason = what;
+                    break;
+                }
+            }
+        }
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        Err(Error::PeerUnreachable { peer, reason })
+    }
+
+    async fn link(&self, peer: EndpointId) -> Result<Hold, Error> {
+        let topic = self.topic().id();
+        self.request(|reply| Command::Link { topic, peer, reply }).await?
+    }
+}
+
+/// Whether the peer closed the link as one that nobody uses: then it had accepted nothing on it that
+/// it did not answer.
+fn is_graceful(connection: &Connection) -> bool {
+    let Some(ConnectionError::ApplicationClosed(close)) = connection.close_reason() else {
+        return false;
+    };
+    let code = u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX);
+    matches!(code.into(), CloseCode::Idle | CloseCode::Replaced)
+}
+
+/// What an answer means that is no acceptance.
+pub(crate) fn refused(peer: EndpointId, answer: Answer) -> Error {
+    let reason = match answer {
+        Answer::NotJoined => "it has not joined the topic",
+        Answer::Busy => return Error::TooManyStreams { peer },
+        _ => "its answer makes no sense",
+    };
+    Error::PeerUnreachable { peer, reason: reason.into() }
+}

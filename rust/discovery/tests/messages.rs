@@ -1,0 +1,256 @@
+//! Direct messages between real nodes: delivered once, to whom they are for, or refused with a reason.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, future::join_all};
+use iroh_gossip_discovery::{
+    Bootstrap, Config, EndpointId, Error, Event, Message, MessageEvent, MessageKind, Messages,
+    RunningNode,
+};
+use tokio::time::timeout;
+
+use common::{Nodes, PATIENCE, eventually, full, metadata, node};
+
+const LIMIT: usize = 64 * 1024;
+
+async fn pair(nodes: &mut Nodes) -> [Arc<RunningNode>; 2] {
+    let alice = nodes.start("alice", &[]).await;
+    let bob = nodes.start("bob", &[Bootstrap::Ticket(alice.swarm.ticket())]).await;
+    let pair = [alice, bob];
+    eventually("they know each other", || full(&pair)).await;
+    pair
+}
+
+async fn next(messages: &mut Messages) -> Message {
+    match timeout(PATIENCE, messages.next()).await.unwrap().unwrap() {
+        MessageEvent::Message(message) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_arrives_with_its_authenticated_sender_and_its_receipt() {
+    let mut nodes = Nodes::default();
+    let [alice, bob] = pair(&mut nodes).await;
+    let mut inbox = [bob.swarm.messages(), bob.swarm.messages()];
+    for data in [Bytes::new(), Bytes::from_static(b"hello"), Bytes::from(vec![7; LIMIT])] {
+        let receipt = alice.swarm.send(bob.swarm.id(), data.clone()).await.unwrap();
+        assert_eq!(receipt.peer, bob.swarm.id());
+        for inbox in &mut inbox {
+            // Whoever has a receipt need not wait.
+            let got = inbox.next().now_or_never().unwrap().unwrap();
+            let (sender, kind) = (alice.swarm.id(), MessageKind::Direct);
+            assert_eq!(got, MessageEvent::Message(Message { sender, data: data.clone(), kind }));
+        }
+    }
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_delivered_is_an_error_that_says_why() {
+    let mut nodes = Nodes::default();
+    let [alice, bob] = pair(&mut nodes).await;
+    let peer = bob.swarm.id();
+
+    let before = alice.swarm.metrics().bytes_sent;
+    let error = alice.swarm.send(peer, vec![0; LIMIT + 1]).await.unwrap_err();
+    assert!(matches!(error, Error::MessageTooLarge { size: 65_537, limit: LIMIT }), "{error}");
+    assert!(alice.swarm.metrics().bytes_sent < before + 60_000, "it was sent all the same");
+
+    let error = alice.swarm.send(peer, "anybody?").await.unwrap_err();
+    assert!(matches!(error, Error::NoSubscriber { peer: p } if p == peer), "{error}");
+    // Whoever drops a subscription is no subscriber any more.
+    let inbox = bob.swarm.messages();
+    alice.swarm.send(peer, "now").await.unwrap();
+    drop(inbox);
+    let error = alice.swarm.send(peer, "and now?").await.unwrap_err();
+    assert!(matches!(error, Error::NoSubscriber { .. }), "{error}");
+
+    let error = alice.swarm.send(alice.swarm.id(), "me").await.unwrap_err();
+    assert!(matches!(error, Error::Invalid { field: "peer", .. }), "{error}");
+
+    let nobody = EndpointId::from(iroh::SecretKey::generate().public());
+    let error = alice.swarm.send(nobody, "hello").await.unwrap_err();
+    assert!(matches!(&error, Error::PeerUnreachable { peer, .. } if *peer == nobody), "{error}");
+
+    bob.close().await;
+    let error = alice.swarm.send(peer, "too late").await.unwrap_err();
+    assert!(matches!(error, Error::PeerUnreachable { .. }), "{error}");
+    alice.close().await;
+    let error = alice.swarm.send(peer, "myself").await.unwrap_err();
+    assert!(matches!(error, Error::Closed), "{error}");
+    assert_eq!(alice.swarm.messages().next().await, None);
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_message_is_delivered_once_and_in_the_order_in_which_it_was_awaited() {
+    let mut nodes = Nodes::default();
+    let [alice, bob] = pair(&mut nodes).await;
+    let (mut of_bob, mut of_alice) = (bob.swarm.messages(), alice.swarm.messages());
+    let (id_of_alice, id_of_bob) = (alice.swarm.id(), bob.swarm.id());
+    for n in 0..300_u32 {
+        alice.swarm.send(id_of_bob, n.to_be_bytes().to_vec()).await.unwrap();
+    }
+    for n in 0..300_u32 {
+        assert_eq!(next(&mut of_bob).await.data, n.to_be_bytes().to_vec());
+    }
+    // Far more at a time than may wait for an answer, in both directions.
+    let both = (0..900_u32).flat_map(|n| {
+        let data = n.to_be_bytes().to_vec();
+        [alice.swarm.send(id_of_bob, data.clone()), bob.swarm.send(id_of_alice, data)]
+    });
+    for receipt in join_all(both).await {
+        receipt.unwrap();
+    }
+    for inbox in [&mut of_bob, &mut of_alice] {
+        let got: Vec<_> = inbox.drain(2000);
+        let distinct: BTreeSet<_> = got
+            .iter()
+            .map(|message| match message {
+                MessageEvent::Message(message) => message.data.clone(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!((got.len(), distinct.len()), (900, 900));
+    }
+    nodes.close().await;
+}
+
+/// Nodes of which each keeps few links, and none for long.
+async fn sparse(nodes: &mut Nodes, count: usize) -> Vec<Arc<RunningNode>> {
+    let mut config = Config::local();
+    config.protocol.neighbours = 1;
+    config.protocol.link_idle = Duration::from_millis(100);
+    let mut all: Vec<Arc<RunningNode>> = Vec::new();
+    for n in 0..count {
+        let first = all.first().map(|node| Bootstrap::Ticket(node.swarm.ticket()));
+        let builder = node(&format!("node {n}")).config(config.clone());
+        all.push(nodes.build(builder.bootstrap(first.into_iter().collect())).await);
+    }
+    eventually("all know all", || full(&all)).await;
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_reach_peers_without_a_link_while_links_come_and_go() {
+    let mut nodes = Nodes::default();
+    let all = sparse(&mut nodes, 6).await;
+    let mut inboxes: Vec<_> = all.iter().map(|node| node.swarm.messages()).collect();
+    let mut sent = vec![BTreeSet::new(); all.len()];
+    let end = Instant::now() + Duration::from_secs(6);
+    let mut round = 0_u32;
+    while Instant::now() < end {
+        round += 1;
+        let mut sending = Vec::new();
+        for (n, from) in all.iter().enumerate() {
+            for (m, to) in all.iter().enumerate().filter(|(m, _)| *m != n) {
+                let data = format!("{round} {n} {m}");
+                sent[m].insert(data.clone());
+                sending.push(from.swarm.send(to.swarm.id(), data));
+            }
+        }
+        for receipt in join_all(sending).await {
+            receipt.unwrap();
+        }
+        // Around the moment at which links are found idle and are closed.
+        tokio::time::sleep(Duration::from_millis(u64::from(900 + round * 37 % 400))).await;
+    }
+    for (inbox, sent) in inboxes.iter_mut().zip(sent) {
+        let got: Vec<_> = std::iter::from_fn(|| inbox.next().now_or_never().flatten()).collect();
+        let distinct: BTreeSet<_> = got
+            .iter()
+            .map(|message| match message {
+                MessageEvent::Message(message) => String::from_utf8(message.data.to_vec()).unwrap(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(got.len(), distinct.len(), "one came twice");
+        assert_eq!(distinct, sent);
+    }
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_subscriber_is_told_what_it_lost_and_loses_no_event() {
+    let mut nodes = Nodes::default();
+    let alice = nodes.start("alice", &[]).await;
+    let config = Config { message_buffer: 3, event_buffer: 8, ..Config::local() };
+    let ticket = Bootstrap::Ticket(alice.swarm.ticket());
+    let bob = nodes.build(node("bob").config(config).bootstrap(vec![ticket])).await;
+    let pair = [alice.clone(), bob.clone()];
+    eventually("they know each other", || full(&pair)).await;
+    let (_, mut events) = bob.swarm.subscribe();
+    let mut inbox = bob.swarm.messages();
+    for n in 0..500_u32 {
+        alice.swarm.send(bob.swarm.id(), n.to_be_bytes().to_vec()).await.unwrap();
+    }
+    let mut profile = alice.swarm.me().profile.clone();
+    profile.metadata = metadata(&[("after", "the burst")]);
+    alice.swarm.set_profile(profile.clone()).await.unwrap();
+    let event = timeout(PATIENCE, events.next()).await.unwrap().unwrap();
+    assert!(matches!(event, Event::PeerUpdated(record) if record.profile == profile));
+
+    assert_eq!(inbox.next().await, Some(MessageEvent::Lost(497)));
+    for n in 497..500_u32 {
+        assert_eq!(next(&mut inbox).await.data, n.to_be_bytes().to_vec());
+    }
+    assert_eq!(bob.swarm.metrics().dropped["messages to slow subscribers"], 497);
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_bound_what_waits_for_a_subscriber() {
+    let mut nodes = Nodes::default();
+    let [alice, bob] = pair(&mut nodes).await;
+    let mut inbox = bob.swarm.messages();
+    for _ in 0..300 {
+        alice.swarm.send(bob.swarm.id(), vec![7; LIMIT]).await.unwrap();
+    }
+    let kept = 16 * 1024 * 1024 / LIMIT;
+    let lost = u64::try_from(300 - kept).unwrap();
+    assert_eq!(inbox.next().await, Some(MessageEvent::Lost(lost)));
+    assert_eq!(inbox.drain(300).len(), kept);
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_given_up_arrives_at_most_once() {
+    let mut nodes = Nodes::default();
+    let [alice, bob] = pair(&mut nodes).await;
+    let mut inbox = bob.swarm.messages();
+    let mut done = BTreeSet::new();
+    for n in 0..400_u32 {
+        let sending =
+            alice.swarm.send(bob.swarm.id(), vec![u8::try_from(n % 251).unwrap(); 20_000]);
+        let patience = Duration::from_micros(u64::from(n) * 10);
+        if let Ok(receipt) = timeout(patience, sending).await {
+            receipt.unwrap();
+            done.insert(n);
+        }
+    }
+    // The link still serves.
+    alice.swarm.send(bob.swarm.id(), "the last").await.unwrap();
+    let mut got = 0;
+    loop {
+        let message = next(&mut inbox).await;
+        if message.data == "the last" {
+            break;
+        }
+        assert_eq!(message.data.len(), 20_000, "half a message");
+        got += 1;
+    }
+    println!("{} receipts, {got} delivered, 400 sent", done.len());
+    assert!((done.len()..=400).contains(&got));
+    assert!(!done.is_empty());
+    nodes.close().await;
+}

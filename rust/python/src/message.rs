@@ -1,0 +1,180 @@
+//! Messages as frozen Python values, and the subscription that gives them.
+
+use iroh_gossip_discovery::{self as core, EndpointId, MessageEvent, MessageKind};
+use pyo3::{
+    IntoPyObjectExt,
+    prelude::*,
+    types::{PyBytes, PyString},
+};
+
+use crate::{error::invalid, extract};
+
+/// A message from another node.
+#[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Message {
+    sender: String,
+    data: Vec<u8>,
+    kind: String,
+}
+
+#[pymethods]
+impl Message {
+    #[classattr]
+    fn __match_args__() -> (&'static str, &'static str, &'static str) {
+        ("sender", "data", "kind")
+    }
+
+    #[new]
+    fn new(py: Python<'_>, sender: &Bound<'_, PyAny>, data: &[u8], kind: &str) -> PyResult<Self> {
+        let sender = extract::endpoint_id("sender", sender)?.to_string();
+        if !matches!(kind, "direct" | "broadcast") {
+            return Err(invalid(py, "kind", &format!("{kind:?} is not direct or broadcast")));
+        }
+        Ok(Self { sender, data: data.to_vec(), kind: kind.to_owned() })
+    }
+
+    /// The endpoint id of whoever sent it, authenticated, as 64 hex digits.
+    #[getter]
+    fn sender(&self) -> &str {
+        &self.sender
+    }
+
+    /// What was sent.
+    #[getter]
+    fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.data)
+    }
+
+    /// How it came: `"direct"`, to this node alone, or `"broadcast"`, to all.
+    #[getter]
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let short = self.data.get(..32).unwrap_or(&self.data);
+        let data = PyBytes::new(py, short).repr()?;
+        let more = if self.data.len() > short.len() {
+            format!("…, {} bytes", self.data.len())
+        } else {
+            String::new()
+        };
+        let sender = self.sender.get(..10).unwrap_or_default();
+        Ok(format!("Message(sender='{sender}…', data={data}{more}, kind='{}')", self.kind))
+    }
+
+    fn __getnewargs__<'py>(&self, py: Python<'py>) -> (&str, Bound<'py, PyBytes>, &str) {
+        (&self.sender, self.data(py), &self.kind)
+    }
+}
+
+/// This subscriber was too slow: so many messages were dropped here.
+#[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct MessagesLost {
+    count: u64,
+}
+
+#[pymethods]
+impl MessagesLost {
+    #[classattr]
+    fn __match_args__() -> (&'static str,) {
+        ("count",)
+    }
+
+    #[new]
+    fn new(count: u64) -> Self {
+        Self { count }
+    }
+
+    /// How many messages were dropped here.
+    #[getter]
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn __repr__(&self) -> String {
+        format!("MessagesLost({})", self.count)
+    }
+
+    fn __getnewargs__(&self) -> (u64,) {
+        (self.count,)
+    }
+}
+
+/// That a message is with a subscriber of its receiver.
+#[pyclass(frozen, eq, module = "iroh_gossip_discovery")]
+#[derive(PartialEq)]
+pub(crate) struct Receipt {
+    peer: String,
+    elapsed: f64,
+}
+
+#[pymethods]
+impl Receipt {
+    #[classattr]
+    fn __match_args__() -> (&'static str, &'static str) {
+        ("peer", "elapsed")
+    }
+
+    #[new]
+    fn new(peer: &Bound<'_, PyAny>, elapsed: f64) -> PyResult<Self> {
+        Ok(Self { peer: extract::endpoint_id("peer", peer)?.to_string(), elapsed })
+    }
+
+    /// The endpoint id of whoever has the message, as 64 hex digits.
+    #[getter]
+    fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// Seconds from the call to the peer's answer, dialling included.
+    #[getter]
+    fn elapsed(&self) -> f64 {
+        self.elapsed
+    }
+
+    fn __repr__(&self) -> String {
+        let peer = self.peer.get(..10).unwrap_or_default();
+        format!("Receipt(peer='{peer}…', elapsed={:.6})", self.elapsed)
+    }
+
+    fn __getnewargs__(&self) -> (&str, f64) {
+        (&self.peer, self.elapsed)
+    }
+}
+
+/// The receipt of the core, for a future's result.
+pub(crate) fn receipt(receipt: core::Receipt) -> Receipt {
+    Receipt { peer: receipt.peer.to_string(), elapsed: receipt.elapsed.as_secs_f64() }
+}
+
+/// The Python value of what a subscriber reads, if there is one for its kind.
+pub(crate) fn convert(py: Python<'_>, event: MessageEvent) -> PyResult<Option<Py<PyAny>>> {
+    Some(match event {
+        MessageEvent::Message(message) => {
+            let kind = match message.kind {
+                MessageKind::Direct => "direct",
+                MessageKind::Broadcast => "broadcast",
+                _ => return Ok(None),
+            };
+            let sender = message.sender.to_string();
+            Message { sender, data: message.data.into(), kind: kind.to_owned() }.into_py_any(py)
+        }
+        MessageEvent::Lost(count) => MessagesLost { count }.into_py_any(py),
+        _ => return Ok(None),
+    })
+    .transpose()
+}
+
+/// The id of a peer: of a `Peer`, or as text.
+pub(crate) fn peer_id(peer: &Bound<'_, PyAny>) -> PyResult<EndpointId> {
+    if let Ok(peer) = peer.cast::<crate::peer::Peer>() {
+        return Ok(peer.get().0.id);
+    }
+    if peer.is_instance_of::<PyString>() {
+        return extract::endpoint_id("peer", peer);
+    }
+    Err(extract::wrong_type("peer", "Peer or str", peer))
+}

@@ -1,0 +1,249 @@
+"""Messages: delivered once, to whom they are for, from whom they say; or an error that says why."""
+
+import asyncio
+import pickle
+from collections.abc import AsyncIterator, Awaitable
+
+import pytest
+import pytest_asyncio
+
+from iroh_gossip_discovery import (
+    Config,
+    ConfigurationError,
+    DiscoveryError,
+    GossipDiscovery,
+    Message,
+    MessagesLost,
+    MessageTooLarge,
+    NoSubscriber,
+    NotRunningError,
+    Peer,
+    PeerUnreachable,
+    PeerUpdated,
+    Receipt,
+    RequestTimeoutError,
+)
+
+pytestmark = pytest.mark.asyncio
+
+LIMIT = 64 * 1024
+NOBODY = Peer("ab" * 32, "nobody").id
+Pair = tuple[GossipDiscovery, GossipDiscovery]
+
+
+@pytest_asyncio.fixture
+async def pair() -> AsyncIterator[Pair]:
+    config = Config.local(message_buffer=4096)
+    async with (
+        GossipDiscovery("alice", "fleet", config=config) as alice,
+        GossipDiscovery("bob", "fleet", bootstrap=[alice.ticket], config=config) as bob,
+    ):
+        await alice.wait_for_peers(1, timeout=30)
+        await bob.wait_for_peers(1, timeout=30)
+        yield alice, bob
+
+
+async def fails(work: Awaitable[object]) -> Exception:
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001  # whatever it is, the test looks at it
+        return error
+    pytest.fail("it did not fail")
+
+
+async def test_a_message_arrives_with_its_sender_and_a_receipt(pair: Pair) -> None:
+    alice, bob = pair
+    inboxes = [bob.messages(), bob.messages()]
+    for data in (b"", b"hello", bytes(LIMIT)):
+        receipt = await alice.send(bob.id, data, timeout=30)
+        assert receipt.peer == bob.id
+        assert 0 < receipt.elapsed < 30
+        for inbox in inboxes:
+            async with asyncio.timeout(30):
+                assert await anext(inbox) == Message(alice.id, data, "direct")
+
+
+async def test_peers_and_buffers_of_any_kind_are_taken(pair: Pair) -> None:
+    alice, bob = pair
+    inbox = bob.messages()
+    for peer in (bob.id, alice.book[bob.id]):
+        for data in (b"abc", bytearray(b"abc"), memoryview(b"xabcx")[1:4]):
+            await alice.send(peer, data)
+            message = await anext(inbox)
+            assert isinstance(message, Message)
+            assert message.data == b"abc"
+
+
+async def test_what_cannot_be_delivered_is_an_error_that_says_why(pair: Pair) -> None:
+    alice, bob = pair
+    too_large = await fails(alice.send(bob.id, bytes(LIMIT + 1)))
+    assert isinstance(too_large, MessageTooLarge)
+    assert (too_large.size, too_large.limit) == (LIMIT + 1, LIMIT)
+    unheard = await fails(alice.send(bob.id, b"anybody?"))
+    assert isinstance(unheard, NoSubscriber)
+    assert unheard.peer == bob.id
+    inbox = bob.messages()
+    await alice.send(bob.id, b"now")
+    inbox.close()
+    assert isinstance(await fails(alice.send(bob.id, b"and now?")), NoSubscriber)
+    unreachable = await fails(alice.send(NOBODY, b"hello"))
+    assert isinstance(unreachable, PeerUnreachable)
+    assert (unreachable.peer, isinstance(unreachable, ConnectionError)) == (NOBODY, True)
+    assert unreachable.reason
+    assert unreachable.reason in str(unreachable)
+    myself = await fails(alice.send(alice.id, b"me"))
+    assert isinstance(myself, ConfigurationError)
+    assert myself.field == "peer"
+    gone = bob.id
+    await bob.close()
+    assert isinstance(await fails(alice.send(gone, b"late")), PeerUnreachable)
+
+
+async def test_wrong_arguments_are_named(pair: Pair) -> None:
+    alice, bob = pair
+    wrong: list[tuple[object, object, type[Exception], str]] = [
+        (7, b"", TypeError, "peer must be Peer or str, not int"),
+        (None, b"", TypeError, "peer must be Peer or str, not NoneType"),
+        (bob.id, "text", TypeError, "data must be bytes, bytearray or memoryview, not str"),
+        (bob.id, [1], TypeError, "data must be bytes"),
+        ("alice", b"", ConfigurationError, 'peer "alice"'),
+        (bob.id.upper(), b"", ConfigurationError, "64 lower-case hex"),
+    ]
+    for peer, data, kind, message in wrong:
+        with pytest.raises(kind, match=message):
+            await alice.send(peer, data)  # type: ignore[arg-type]  # that is the point
+
+
+async def test_a_timeout_is_an_error_that_names_the_peer(pair: Pair) -> None:
+    alice, bob = pair
+    _inbox = bob.messages()
+    error = await fails(alice.send(bob.id, b"now or never", timeout=0))
+    assert isinstance(error, RequestTimeoutError)
+    assert isinstance(error, TimeoutError)
+    assert bob.id[:10] in str(error)
+    await alice.send(bob.id, b"the link still serves", timeout=30)
+
+
+async def test_messages_need_a_running_discovery() -> None:
+    discovery = GossipDiscovery("alone", "fleet", config=Config.local())
+    with pytest.raises(NotRunningError):
+        discovery.messages()
+    with pytest.raises(NotRunningError):
+        await discovery.send(NOBODY, b"")
+    async with discovery:
+        inbox = discovery.messages()
+    with pytest.raises(StopAsyncIteration):
+        await anext(inbox)
+    with pytest.raises(NotRunningError):
+        await discovery.send(NOBODY, b"")
+
+
+async def test_a_cancelled_iteration_loses_no_message(pair: Pair) -> None:
+    alice, bob = pair
+    count = 2000
+    inbox = bob.messages()
+
+    async def send_all() -> None:
+        for n in range(count):
+            await alice.send(bob.id, str(n).encode())
+
+    sending = asyncio.create_task(send_all())
+    got: list[bytes] = []
+    cancelled = 0
+    async with asyncio.timeout(60):
+        while len(got) < count:
+            try:
+                async with asyncio.timeout(0.0005):
+                    message = await anext(inbox)
+                    assert isinstance(message, Message)
+                    got.append(message.data)
+            except TimeoutError:
+                cancelled += 1
+        await sending
+    assert got == [str(n).encode() for n in range(count)]
+    assert cancelled > 100
+
+
+async def test_a_storm_of_cancelled_sends_delivers_each_at_most_once(pair: Pair) -> None:
+    alice, bob = pair
+    inbox = bob.messages()
+    sends = [asyncio.create_task(alice.send(bob.id, str(n).encode() * 5000)) for n in range(400)]
+    for n, send in enumerate(sends):
+        if n % 3 == 0:
+            send.cancel()
+        if n % 10 == 0:
+            await asyncio.sleep(0)
+    results = await asyncio.gather(*sends, return_exceptions=True)
+    accepted = {str(n).encode() for n, r in enumerate(results) if isinstance(r, Receipt)}
+    assert all(isinstance(result, Receipt | asyncio.CancelledError) for result in results)
+    await alice.send(bob.id, b"the last")
+    got: list[bytes] = []
+    async with asyncio.timeout(30):
+        async for message in inbox:
+            assert isinstance(message, Message)
+            if message.data == b"the last":
+                break
+            assert len(message.data) % 5000 == 0
+            got.append(message.data[: len(message.data) // 5000])
+    assert len(got) == len(set(got))
+    assert accepted <= set(got)
+    assert len(accepted) >= 200
+
+
+async def test_a_burst_costs_no_event_and_says_what_it_dropped() -> None:
+    config = Config.local(message_buffer=3, event_buffer=4)
+    async with (
+        GossipDiscovery("alice", "fleet", config=config) as alice,
+        GossipDiscovery("bob", "fleet", bootstrap=[alice.ticket], config=config) as bob,
+    ):
+        await alice.wait_for_peers(1, timeout=30)
+        await bob.wait_for_peers(1, timeout=30)
+        inbox, events = bob.messages(), bob.events()
+        for n in range(300):
+            await alice.send(bob.id, str(n).encode())
+        await alice.update_metadata(after="the burst")
+        async with asyncio.timeout(30):
+            event = await anext(events)
+            assert isinstance(event, PeerUpdated)
+            assert event.peer.metadata == {"after": "the burst"}
+            assert await anext(inbox) == MessagesLost(297)
+            assert [await anext(inbox) for _ in range(3)] == [
+                Message(alice.id, str(n).encode(), "direct") for n in range(297, 300)
+            ]
+
+
+async def test_two_tasks_on_one_stream_are_refused(pair: Pair) -> None:
+    _, bob = pair
+    inbox = bob.messages()
+    waiting = asyncio.create_task(anext(inbox))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match=r"each call of messages\(\) is a subscription"):
+        await anext(inbox)
+    inbox.close()
+    with pytest.raises(StopAsyncIteration):
+        await waiting
+
+
+async def test_values_are_frozen_and_pickle() -> None:
+    values = [
+        Message(NOBODY, b"\0data", "direct"),
+        Message(NOBODY, b"x" * 1000, "broadcast"),
+        MessagesLost(3),
+        Receipt(NOBODY, 0.25),
+    ]
+    for value in values:
+        assert pickle.loads(pickle.dumps(value)) == value  # noqa: S301  # our own bytes
+        with pytest.raises(AttributeError):
+            value.count = 1  # type: ignore[union-attr]
+    assert repr(values[0]) == f"Message(sender='{NOBODY[:10]}…', data=b'\\x00data', kind='direct')"
+    assert len(repr(values[1])) < 120
+    with pytest.raises(ConfigurationError, match="kind"):
+        Message(NOBODY, b"", "carrier pigeon")  # type: ignore[arg-type]
+    errors: list[DiscoveryError] = [
+        PeerUnreachable(NOBODY, "why"),
+        NoSubscriber(NOBODY),
+        MessageTooLarge(2, 1),
+    ]
+    for error in errors:
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301
+        assert (str(again), vars(again)) == (str(error), vars(error))
