@@ -234,7 +234,7 @@ async def test_values_are_frozen_and_pickle() -> None:
     for value in values:
         assert pickle.loads(pickle.dumps(value)) == value  # noqa: S301  # our own bytes
         with pytest.raises(AttributeError):
-            value.count = 1  # type: ignore[union-attr]
+            value.count = 1  # type: ignore[attr-defined]
     assert repr(values[0]) == f"Message(sender='{NOBODY[:10]}…', data=b'\\x00data', kind='direct')"
     assert len(repr(values[1])) < 120
     with pytest.raises(ConfigurationError, match="kind"):

@@ -26,6 +26,7 @@ CDDL = Path(__file__).resolve().parent.parent / "docs" / "wire.cddl"
 
 Cbor: TypeAlias = "int | float | str | bytes | cbor2.CBORTag | list[Cbor] | dict[Cbor, Cbor] | None"
 Verify = Callable[[Iterable[tuple[bytes, bytes]]], list[str]]
+REQUESTS = {"request-message", "request-stream", "answer"}
 FORGED = "error the signature does not verify for the record's id"
 
 
@@ -135,7 +136,7 @@ def samples(rust_example: Callable[[str], Path]) -> list[Sample]:
 @pytest.fixture(scope="session")
 def frames(samples: list[Sample]) -> list[Sample]:
     others = {"topic-id", "content", "record-alive", "record-left", "accusation"}
-    return [sample for sample in samples if sample.name not in others]
+    return [sample for sample in samples if sample.name not in others | REQUESTS]
 
 
 @pytest.fixture(scope="session")
@@ -216,6 +217,21 @@ def test_real_frames_are_what_the_cddl_says(
     frames: list[Sample], valid: Callable[[str, bytes], bool]
 ) -> None:
     assert [frame.name for frame in frames if not valid("frame", frame.data)] == []
+
+
+def test_real_requests_and_answers_are_what_the_cddl_says(
+    samples: list[Sample], valid: Callable[[str, bytes], bool]
+) -> None:
+    seen = [sample for sample in samples if sample.name in REQUESTS]
+    assert {sample.name for sample in seen} == REQUESTS
+    for name, data in seen:
+        rule = name.partition("-")[0]
+        assert valid(rule, data), name
+        assert encode(cbor2.loads(data)) == data
+        kind, *fields = cbor2.loads(data)
+        assert valid(rule, encode([kind, *fields, "later"])), name
+        assert not valid(rule, encode([99, *fields])), name
+        assert not fields or not valid(rule, encode([kind, *fields[:-1]])), name
 
 
 def test_real_records_and_broadcasts_are_what_the_cddl_says(

@@ -214,9 +214,7 @@ class Message:
         "data",
         "kind",
     )
-    def __new__(
-        cls, sender: str, data: bytes, kind: Literal["direct", "broadcast"]
-    ) -> Message: ...
+    def __new__(cls, sender: str, data: bytes, kind: Literal["direct", "broadcast"]) -> Message: ...
     @property
     def sender(self) -> str:
         """The endpoint id of whoever sent it, authenticated, as 64 hex digits."""

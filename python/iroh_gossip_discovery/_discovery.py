@@ -45,8 +45,9 @@ _CALLBACK_GRACE = 1.0
 
 
 async def _within(timeout: float | None, peer: Peer | str, work: Awaitable[T]) -> T:  # noqa: ASYNC109
+    limit = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout) as limit:
+        async with limit:
             return await work
     except TimeoutError:
         if not limit.expired():

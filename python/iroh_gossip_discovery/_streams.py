@@ -21,7 +21,6 @@ from iroh_gossip_discovery._core import (
 from iroh_gossip_discovery._events import Event
 
 S = TypeVar("S")
-S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
 
 # Most events that are taken at a time, so that a flood does not hold the loop.
@@ -59,10 +58,10 @@ class _Waker:
             self._waiter = None
 
 
-class Source(Protocol[S_co]):
+class Source(Protocol[S]):
     """What the core gives: a subscription to things of one kind."""
 
-    def drain(self, limit: int) -> list[S_co]:
+    def drain(self, limit: int) -> list[S]:
         """Take up to `limit` items, oldest first; never wait."""
 
     @property
@@ -160,8 +159,8 @@ class EventStream(Stream[Event, Event]):
 class MessageStream(Stream[Message | MessagesLost, Message | MessagesLost]):
     """The messages for this node from now on; ends when the topic is left or it is closed.
 
-    Each has a buffer of its own, of `Config.message_buffer` messages and 16 MiB. Whoever lags behind
-    by more gets a `MessagesLost` in the place of the oldest.
+    Each has a buffer of its own, of `Config.message_buffer` messages and 16 MiB. Whoever lags
+    behind by more gets a `MessagesLost` in the place of the oldest.
     """
 
     __slots__ = ()

@@ -14,6 +14,7 @@ use crate::{
     event::LinkId,
     id::{EndpointId, TopicId},
     record::{NodeRecord, Profile, SignedRecord, Status},
+    request::{Answer, Request},
     sync::Session,
     wire::{
         Entry, Frame, Hello, Item, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn,
@@ -132,6 +133,9 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         ("hello", Frame::Hello(hello).encode()),
         ("ping", Frame::Ping.encode()),
         ("ack", Frame::Ack.encode()),
+        ("request-message", Request::Message(topic()).encode()),
+        ("request-stream", Request::Stream(topic(), b"chat/1".to_vec()).encode()),
+        ("answer", Answer::Closing.encode()),
     ]
     .into_iter()
     .chain(frames)
