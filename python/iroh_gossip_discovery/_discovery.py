@@ -23,8 +23,8 @@ from iroh_gossip_discovery._config import Config
 from iroh_gossip_discovery._core import (
     Node,
     Peer,
-    Selection,
     Receipt,
+    Selection,
     Settings,
     check_profile,
 )

@@ -56,7 +56,7 @@ class OwnershipChange(Generic[K]):
     lost: bool
 
 
-class OwnershipStream(Stream[OwnershipChange[K]], Generic[K]):
+class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
     """Who owns each key, then every change of that; ends when the topic is left or it is closed.
 
     A change is told against what was told last, when it is taken: whoever is slow gets what holds
@@ -130,8 +130,8 @@ class OwnershipStream(Stream[OwnershipChange[K]], Generic[K]):
         if stale:
             self._look()
 
-    def _take(self, events: list[Event]) -> None:
-        if any(isinstance(event, _MEMBERSHIP) for event in events):
+    def _take(self, items: list[Event]) -> None:
+        if any(isinstance(event, _MEMBERSHIP) for event in items):
             self._look()
 
     def _look(self) -> None:

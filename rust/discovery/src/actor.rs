@@ -282,7 +282,7 @@ impl Actor {
             Input::Closed(link, end) => self.link_closed(link, end),
             Input::Dialled(peer, connection) => {
                 self.dialling.remove(&peer);
-                self.counters.dial_ended(connection.is_some());
+                self.counters.dial_ended(connection.is_ok());
                 match connection {
                     Ok(connection) => self.open_link(connection, true),
                     Err(reason) => {

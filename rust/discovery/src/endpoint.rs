@@ -60,11 +60,6 @@ pub(crate) async fn bind(config: &Config, key: SecretKey) -> Result<Endpoint, Er
     builder.bind().await.map_err(|error| bind_error(error, &config.bind))
 }
 
-/// What one stream of a peer holds here until it is read: 10 MB/s at a round trip of 50 ms. The sum of
-/// them has no bound of its own, as control would wait behind streams that nobody reads; the number of
-/// streams is bounded instead.
-const STREAM_WINDOW: u32 = 512 * 1024;
-
 /// Most bytes on their way to a peer that has not acknowledged them. QUIC's usual 10 MB would be held
 /// for each peer that stopped; this is enough for 20 MB/s at a round trip of 50 ms.
 const SEND_WINDOW: u64 = 1024 * 1024;
@@ -91,7 +86,6 @@ pub(crate) fn transport(config: &Config) -> Result<QuicTransportConfig, Error> {
         .default_path_keep_alive_interval(config.keep_alive)
         .mtu_discovery_config(None)
         .max_concurrent_bidi_streams(VarInt::from_u32(MAX_BIDI_STREAMS))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .send_window(SEND_WINDOW)
         .build())
 }

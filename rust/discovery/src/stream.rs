@@ -81,7 +81,7 @@ struct Lease {
 
 /// The end of a stream that is read.
 ///
-/// What the peer writes waits within QUIC's window, 512 KiB, until it is read. Dropped before the
+/// What the peer writes waits within QUIC's window, 1.25 MB, until it is read. Dropped before the
 /// end, it tells the peer to stop, with code 0.
 #[derive(Debug)]
 pub struct StreamReader {

@@ -17,8 +17,8 @@ mod links;
 mod overlay;
 mod record;
 mod record_cache;
-mod rule;
 mod request;
+mod rule;
 #[doc(hidden)]
 pub mod samples;
 mod state;
@@ -44,9 +44,9 @@ pub use record::{
 };
 #[doc(hidden)]
 pub use record_cache::RecordCache;
+pub use request::{Answer, MAX_MESSAGE, MAX_REQUEST, Request};
 #[doc(hidden)]
 pub use rule::Rule;
-pub use request::{Answer, MAX_MESSAGE, MAX_REQUEST, Request};
 pub use state::{Identity, State};
 #[doc(hidden)]
 pub use topic::Inspect;

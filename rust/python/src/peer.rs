@@ -42,7 +42,6 @@ impl Peer {
     ))]
     #[allow(clippy::too_many_arguments, reason = "one per field of the record")]
     fn new(
-        py: Python<'_>,
         id: &Bound<'_, PyAny>,
         name: &Bound<'_, PyAny>,
         addresses: Option<&Bound<'_, PyAny>>,
