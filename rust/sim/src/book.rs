@@ -143,7 +143,10 @@ impl Book {
             (TopicEvent::PeerLost(_, LostReason::Unreachable), _) => match entry.suspected {
                 None => broken("no verdict before the floor", "lost without a suspicion"),
                 // The application hears of others' suspicion after a probe's time.
-                Some(since) if now < since + nanos(config.suspicion - config.probe_timeout) => {
+                Some(since)
+                    if now
+                        < since + nanos(config.suspicion.saturating_sub(config.probe_timeout)) =>
+                {
                     let after = Duration::from_nanos(now - since);
                     broken("no verdict before the floor", &format!("lost {after:?} after it"))
                 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use iroh_gossip_discovery_proto::{Config, InEvent, LostReason, TopicEvent};
-use iroh_gossip_discovery_sim::{Conditions, Network};
+use iroh_gossip_discovery_sim::{Conditions, Memory, Network};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -151,5 +151,82 @@ fn a_leave_is_known_to_all() {
         });
         network.run_for(S * 30);
         assert_eq!(lost(&network), 0);
+    }
+}
+
+#[test]
+fn copied_keys_are_reported_without_a_flood_war() {
+    for seed in 0..10 {
+        let mut network = converged(seed, 20, Conditions::lan());
+        let clone = network.add_clone(5);
+        network.start(clone, SEQUENCE + 7, Config::default(), &[0]);
+        let conflict =
+            |(_, event): &(_, TopicEvent)| matches!(event, TopicEvent::IdentityConflict { .. });
+        within(&mut network, S * 130, "report the conflict", |network| {
+            [5, clone].iter().all(|n| network.nodes[*n].events.iter().any(conflict))
+        });
+        let announced = |network: &Network| -> usize {
+            let announced =
+                |(_, event): &&(_, TopicEvent)| matches!(event, TopicEvent::Announced(_));
+            [5, clone]
+                .iter()
+                .map(|n| network.nodes[*n].events.iter().filter(announced).count())
+                .sum()
+        };
+        let before = announced(&network);
+        network.run_for(S * 600);
+        let rate = announced(&network) - before;
+        println!("{rate} announcements in 10 min");
+        assert!(rate <= 24, "one a minute each, not {rate} in ten minutes");
+    }
+}
+
+#[test]
+fn a_partition_heals_after_every_node_of_one_side_was_restarted() {
+    for (memory, seeds) in [(Memory::Kept, 10), (Memory::Lost, 10)] {
+        for seed in 0..seeds {
+            let mut network = converged(seed, 30, Conditions::lan());
+            network.crash(0);
+            within(&mut network, S * 8, "know the crash", Network::converged);
+            let (left, right): (Vec<_>, Vec<_>) = (1..30).partition(|n| *n < 15);
+            network.partition(&[left, right.clone()]);
+            network.run_for(S * 60);
+            for number in right {
+                network.crash(number);
+                network.run_for(MS * 50);
+                network.restart(number, memory, if number == 15 { &[] } else { &[15] });
+                network.run_for(MS * 500);
+            }
+            network.run_for(S * 20);
+            network.heal();
+            within(&mut network, S * 15, "heal", Network::converged);
+        }
+    }
+}
+
+#[test]
+fn who_was_cut_off_alone_comes_back() {
+    for seed in 0..10 {
+        let mut network = converged(seed, 50, Conditions::lan());
+        let others: Vec<usize> = (0..50).filter(|n| *n != 9).collect();
+        network.partition(&[others, vec![9]]);
+        network.run_for(S * 90);
+        network.heal();
+        within(&mut network, S * 8, "heal", Network::converged);
+    }
+}
+
+#[test]
+fn a_restart_is_visible_within_two_seconds() {
+    for seed in 0..20 {
+        let mut network = converged(seed, 50, Conditions::lan());
+        for memory in [Memory::Kept, Memory::Lost] {
+            network.crash(17);
+            network.run_for(MS * 200);
+            network.restart(17, memory, &[0]);
+            within(&mut network, S * 2, "know the restarted one", Network::converged);
+        }
+        network.run_for(S * 30);
+        assert_eq!(lost(&network), 0, "its old links say nothing of its new life");
     }
 }

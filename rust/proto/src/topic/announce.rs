@@ -45,8 +45,8 @@ impl Rivals {
     const MOST: usize = 16;
     const WINDOW: Duration = Duration::from_mins(1);
 
-    /// A process with this boot id outran us: whether it did so again, twice within a minute after we
-    /// had jumped above it. An earlier life of ours does so once.
+    /// A process with this boot id outran us: whether it did so again, twice in short order after
+    /// we had jumped above it. An earlier life of ours does so once.
     fn rose(&mut self, boot_id: u64, now: Instant) -> bool {
         self.rises.retain(|_, rise| Self::lasts(*rise, now));
         if self.rises.len() >= Self::MOST && !self.rises.contains_key(&boot_id) {
@@ -66,9 +66,9 @@ impl Rivals {
         self.rises.values().any(|rise| rise.1 > 2 && Self::lasts(*rise, now))
     }
 
-    fn lasts((began, count): (Instant, u32), now: Instant) -> bool {
-        let window = if count > 2 { 2 * Self::WINDOW } else { Self::WINDOW };
-        now.saturating_duration_since(began) <= window
+    /// One of two that outrun each other backs off first; the other one hears of it a minute later.
+    fn lasts((began, _): (Instant, u32), now: Instant) -> bool {
+        now.saturating_duration_since(began) <= 2 * Self::WINDOW
     }
 }
 
