@@ -131,9 +131,10 @@ impl Network {
     /// Parts the network: nodes hear only those of their own part. Nodes that are named in none stay
     /// together.
     pub fn partition(&mut self, parts: &[Vec<usize>]) {
-        for (group, part) in (1..).zip(parts) {
+        for part in parts {
+            self.groups += 1;
             for number in part {
-                self.nodes[*number].group = group;
+                self.nodes[*number].group = self.groups;
             }
         }
         self.regroup();
@@ -148,10 +149,12 @@ impl Network {
 
     /// Loses all that the nodes of one part send to the others; what comes from them arrives.
     pub fn mute(&mut self, part: &[usize]) {
+        self.groups += 1;
         for number in part {
-            self.nodes[*number].group = 1;
+            self.nodes[*number].group = self.groups;
         }
-        self.one_way.insert((1, 0));
+        self.one_way.insert(self.groups);
+        self.regroup();
         self.cut();
     }
 

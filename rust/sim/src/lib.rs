@@ -3,6 +3,7 @@
 //!
 //! [`Network`] is the engine: nodes, links as QUIC shows them, faults, and checks at every step that
 //! record a [`Failure`] and never panic.
+//! [`scenario`] describes a network and what befalls it as data.
 
 mod book;
 mod checks;
@@ -15,11 +16,12 @@ mod network;
 mod node;
 mod queue;
 mod roster;
+pub mod scenario;
 mod trace;
 mod transport;
 
 pub use book::Book;
 pub use conditions::{Conditions, Latency};
 pub use hostile::{Hostile, Mirror, Mute};
-pub use network::{Failure, Memory, Network};
+pub use network::{Failure, Memory, Network, Ran, Told, name_of};
 pub use node::Node;

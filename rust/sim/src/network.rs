@@ -1,7 +1,7 @@
 //! Many nodes and the network between them: a queue of what happens when, and the clock.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -17,7 +17,7 @@ use iroh_gossip_discovery_proto::{
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 
 use crate::{
-    clock::{Clock, Nanos},
+    clock::{Clock, Nanos, nanos},
     conditions::Conditions,
     hostile::Hostile,
     link::Link,
@@ -70,6 +70,28 @@ pub enum Memory {
     Lost,
 }
 
+/// Why [`Network::run_to`] came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ran {
+    /// It was done.
+    Done,
+    /// The time is over.
+    Time,
+    /// So many steps were made.
+    Steps,
+}
+
+/// Something that a node told its application.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Virtual time since the start.
+    pub at: Duration,
+    /// The node.
+    pub node: usize,
+    /// What it told.
+    pub event: TopicEvent,
+}
+
 /// Many nodes and the network between them.
 #[derive(Debug)]
 pub struct Network {
@@ -81,6 +103,16 @@ pub struct Network {
     pub failures: Vec<Failure>,
     /// Whether the events of all nodes are kept: costs memory.
     pub keep_events: bool,
+    /// Whether [`Network::log`] is kept.
+    pub keep_log: bool,
+    /// What all nodes told their applications, over all of their lives.
+    pub log: Vec<Told>,
+    /// How often they told what.
+    pub told_of: BTreeMap<&'static str, u64>,
+    /// Who was called lost, by whom and when, that was up and in the same part of the network.
+    pub wrongly_lost: Vec<(Duration, usize, EndpointId)>,
+    /// Nodes that were told of another one with their key.
+    pub in_conflict: BTreeSet<usize>,
     /// How many happenings were handled.
     pub steps: u64,
     pub(crate) topic: TopicId,
@@ -90,8 +122,10 @@ pub struct Network {
     pub(crate) queue: Queue,
     pub(crate) links: Vec<Option<Box<Link>>>,
     pub(crate) roster: Roster,
-    /// Parts between which frames go one way only: from, to, which is blocked.
-    pub(crate) one_way: BTreeSet<(u32, u32)>,
+    /// Parts that hear the others and are not heard.
+    pub(crate) one_way: BTreeSet<u32>,
+    /// Parts of the network that there ever were.
+    pub(crate) groups: u32,
     pub(crate) trace: Trace,
     records: Arc<RecordCache>,
     /// Whether a node told its application something since it was last looked at.
@@ -112,6 +146,12 @@ impl Network {
             conditions,
             failures: Vec::new(),
             keep_events: true,
+            keep_log: false,
+            log: Vec::new(),
+            told_of: BTreeMap::new(),
+            wrongly_lost: Vec::new(),
+            in_conflict: BTreeSet::new(),
+            groups: 0,
             steps: 0,
             topic: TopicId::from_name("simulated").expect("a good name"),
             seed,
@@ -274,18 +314,31 @@ impl Network {
 
     /// Runs until `done` says so, or `limit` of virtual time has passed: whether it was done. It is
     /// asked whenever an application would have seen something.
-    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
-        let end = self.clock.now.saturating_add(crate::clock::nanos(limit));
+    pub fn run_until(&mut self, limit: Duration, done: impl FnMut(&Self) -> bool) -> bool {
+        let end = self.elapsed().saturating_add(limit);
+        self.run_to(end, u64::MAX, done) == Ran::Done
+    }
+
+    /// As [`Network::run_until`], to a time since the start, for at most so many steps.
+    pub fn run_to(
+        &mut self,
+        end: Duration,
+        steps: u64,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> Ran {
+        let end = nanos(end);
+        let most = self.steps.saturating_add(steps);
         self.told = true;
         loop {
             if std::mem::take(&mut self.told) && done(self) {
-                return true;
+                return Ran::Done;
             }
             match self.queue.next() {
-                Some(at) if at <= end => self.step(),
+                Some(at) if at <= end && self.steps < most => self.step(),
+                Some(at) if at <= end => return Ran::Steps,
                 _ => {
-                    self.clock.now = end;
-                    return done(self);
+                    self.clock.now = end.max(self.clock.now);
+                    return if done(self) { Ran::Done } else { Ran::Time };
                 }
             }
         }
@@ -472,9 +525,28 @@ impl Network {
                 }
             }
         }
+        *self.told_of.entry(name_of(&event)).or_default() += 1;
+        if let TopicEvent::PeerLost(record, _) = &event {
+            self.note_lost(number, record);
+        }
+        if self.keep_log {
+            let at = self.elapsed();
+            self.log.push(Told { at, node: number, event: event.clone() });
+        }
         if self.keep_events {
             let at = self.elapsed();
             self.nodes[number].events.push((at, event));
+        }
+    }
+
+    /// Whether a loss was a mistake.
+    fn note_lost(&mut self, number: usize, record: &NodeRecord) {
+        let peer = self.roster.number(&record.id).map(|peer| &self.roster.peers[peer]);
+        let group = self.nodes[number].group;
+        let mistaken = peer.is_some_and(|peer| peer.current.is_some() && peer.group == group);
+        if mistaken && self.wrongly_lost.len() < MAX_FAILURES {
+            let at = self.elapsed();
+            self.wrongly_lost.push((at, number, record.id));
         }
     }
 
@@ -533,6 +605,25 @@ impl Network {
         let honest = held.filter(|(peer, _)| !self.roster.peers[*peer].hostile);
         let right = honest.filter(|(peer, held)| self.roster.is_right(*peer, held.sequence, group));
         node.book.right = right.count();
+    }
+}
+
+/// What an event is called.
+#[must_use]
+pub fn name_of(event: &TopicEvent) -> &'static str {
+    match event {
+        TopicEvent::Announced(_) => "Announced",
+        TopicEvent::PeerJoined(_) => "PeerJoined",
+        TopicEvent::PeerUpdated(_) => "PeerUpdated",
+        TopicEvent::PeerRefreshed(_) => "PeerRefreshed",
+        TopicEvent::PeerLeft(_) => "PeerLeft",
+        TopicEvent::PeerLost(..) => "PeerLost",
+        TopicEvent::Isolated => "Isolated",
+        TopicEvent::Reconnected => "Reconnected",
+        TopicEvent::NeighbourUp(_) => "NeighbourUp",
+        TopicEvent::NeighbourDown(_) => "NeighbourDown",
+        TopicEvent::Closed => "Closed",
+        _ => "Other",
     }
 }
 

@@ -22,7 +22,7 @@ impl Network {
     /// Whether what one node sends does not reach another.
     pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
         let (from, to) = (self.nodes[from].group, self.nodes[to].group);
-        from != to || (!self.one_way.is_empty() && self.one_way.contains(&(from, to)))
+        from != to && (self.one_way.contains(&from) || !self.one_way.contains(&to))
     }
 
     fn pair_latency(&self, a: usize, b: usize) -> Nanos {

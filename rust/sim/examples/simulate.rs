@@ -1,0 +1,198 @@
+//! Runs scenarios: files, or random ones of a range of seeds on all cores; shrinks what fails.
+//!
+//! ```text
+//! simulate run FILE…                         each file once; --trace prints the hash alone
+//! simulate soak --seeds 2000 --nodes 30      random scenarios; --from N, --minutes M, --threads T
+//! simulate show --seed 7 --nodes 30          the random scenario of a seed, as TOML
+//! simulate shrink --seed 7 --nodes 30        the smallest scenario that fails in the same way
+//! simulate shrink FILE
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use iroh_gossip_discovery_sim::scenario::{Options, Report, Scenario, run, shrink};
+
+const SHRINKS: usize = 300;
+
+struct Arguments {
+    files: Vec<String>,
+    numbers: BTreeMap<String, u64>,
+    trace: bool,
+}
+
+impl Arguments {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut parsed = Self { files: Vec::new(), numbers: BTreeMap::new(), trace: false };
+        while let Some(argument) = arguments.next() {
+            if argument == "--trace" {
+                parsed.trace = true;
+            } else if let Some(name) = argument.strip_prefix("--") {
+                let value = arguments.next().and_then(|value| value.parse().ok());
+                let value = value.ok_or_else(|| format!("--{name} needs a whole number"))?;
+                parsed.numbers.insert(name.to_owned(), value);
+            } else {
+                parsed.files.push(argument);
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn number(&self, name: &str, default: u64) -> u64 {
+        self.numbers.get(name).copied().unwrap_or(default)
+    }
+
+    fn nodes(&self) -> usize {
+        usize::try_from(self.number("nodes", 30)).unwrap_or(usize::MAX)
+    }
+
+    fn scenarios(&self) -> Result<Vec<Scenario>, String> {
+        if self.files.is_empty() {
+            return Ok(vec![Scenario::random(self.number("seed", 0), self.nodes())]);
+        }
+        let read = |path: &String| {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+            let mut scenario =
+                Scenario::parse(&text).map_err(|error| format!("{path}: {error}"))?;
+            scenario.seed = self.number("seed", scenario.seed);
+            Ok(scenario)
+        };
+        self.files.iter().map(read).collect()
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let outcome = Arguments::parse(arguments).and_then(|arguments| match command.as_str() {
+        "run" => run_all(&arguments),
+        "soak" => soak(&arguments),
+        "show" => {
+            for scenario in arguments.scenarios()? {
+                print!("{}", scenario.to_toml());
+            }
+            Ok(true)
+        }
+        "shrink" => shrink_all(&arguments),
+        other => Err(format!("{other:?} is none of run, soak, show, shrink")),
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_all(arguments: &Arguments) -> Result<bool, String> {
+    let mut ok = true;
+    for scenario in arguments.scenarios()? {
+        let begin = Instant::now();
+        let report =
+            run(&scenario, Options::default(), &mut |_| true).map_err(|error| error.to_string())?;
+        if arguments.trace {
+            println!("{}", report.trace);
+        } else {
+            print(&report, begin.elapsed());
+        }
+        ok &= report.ok;
+    }
+    Ok(ok)
+}
+
+fn print(report: &Report, took: Duration) {
+    println!(
+        "{} (seed {}, {} nodes): {} after {:.1} virtual s in {took:.2?}",
+        report.name,
+        report.seed,
+        report.nodes,
+        if report.ok { "ok" } else { "FAILED" },
+        report.virtual_s
+    );
+    for figure in &report.figures {
+        let took = figure.took_s.map_or("never".to_owned(), |took| format!("{took:.3} s"));
+        println!("  {:>10.3} s  {:<10} right after {took}", figure.at_s, figure.what);
+    }
+    for failure in &report.failures {
+        println!("  {failure}");
+    }
+    println!("  {:.0} B/s per node, trace {}", report.totals.bytes_per_second, report.trace);
+}
+
+fn soak(arguments: &Arguments) -> Result<bool, String> {
+    let (from, seeds) = (arguments.number("from", 0), arguments.number("seeds", 100));
+    let nodes = arguments.nodes();
+    let minutes = arguments.number("minutes", 24 * 60);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let threads = arguments.number("threads", threads as u64);
+    let begin = Instant::now();
+    let deadline = begin + Duration::from_secs(60 * minutes);
+    let (next, done) = (AtomicU64::new(from), AtomicU64::new(0));
+    let stop = AtomicBool::new(false);
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) && Instant::now() < deadline {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + seeds {
+                        return;
+                    }
+                    let scenario = Scenario::random(seed, nodes);
+                    let options = Options { fail_fast: true, ..Options::default() };
+                    let report = run(&scenario, options, &mut |_| true);
+                    done.fetch_add(1, Ordering::Relaxed);
+                    let failure = match report {
+                        Ok(report) => report.failures.into_iter().next(),
+                        Err(error) => Some(error.to_string()),
+                    };
+                    if let Some(failure) = failure {
+                        println!("{failure}\n{}", commands(seed, nodes));
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(seed);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!(
+        "{} seeds of {nodes} nodes from {from} in {:.1?}, {} failed: {failed:?}",
+        done.into_inner(),
+        begin.elapsed(),
+        failed.len()
+    );
+    Ok(failed.is_empty())
+}
+
+/// How to see a failing seed again, and how to make it small.
+fn commands(seed: u64, nodes: usize) -> String {
+    let example = "cargo run -p iroh-gossip-discovery-sim --example simulate --";
+    format!(
+        "  replay: {example} run --seed {seed} --nodes {nodes}\n  shrink: {example} shrink --seed \
+         {seed} --nodes {nodes}"
+    )
+}
+
+fn shrink_all(arguments: &Arguments) -> Result<bool, String> {
+    for scenario in arguments.scenarios()? {
+        let most = usize::try_from(arguments.number("most", SHRINKS as u64)).unwrap_or(SHRINKS);
+        match shrink(&scenario, most) {
+            None => println!("# it does not fail"),
+            Some(shrunk) => {
+                println!("# fails by {:?}, {} runs\n", shrunk.check, shrunk.tried);
+                print!("{}", shrunk.scenario.to_toml());
+            }
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,228 @@
+//! One line of a timeline: when, what, to whom, and how soon all must be right again.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, MAX_NODES, NetworkSection, Span, Who, check};
+
+/// What does not keep to the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Accepts every link and never says a word.
+    Mute,
+    /// Sends every frame back.
+    Mirror,
+}
+
+/// A fault. It has one of the actions, each with its own meaning of the rest.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fault {
+    /// When, from the beginning of the timeline.
+    pub at: Span,
+    /// All books must be right this long after it has come about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<Span>,
+    /// How long a pause, a restart's absence or a partition lasts.
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<Span>,
+    /// Stops nodes as `kill -9` does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crash: Option<Who>,
+    /// Nodes say goodbye.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leave: Option<Who>,
+    /// Nodes handle nothing for the time of `for`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Who>,
+    /// Nodes crash and start again, with what they knew, after the time of `for`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Who>,
+    /// As `restart`, with nothing but their key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wipe: Option<Who>,
+    /// As `restart`, with another key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rekey: Option<Who>,
+    /// So many new nodes start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<usize>,
+    /// New nodes start with the keys of these, which go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clone: Option<Who>,
+    /// Nodes announce something new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update: Option<Who>,
+    /// New nodes that do not keep to the protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostile: Option<Kind>,
+    /// How many hostile nodes; one by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+    /// Parts the network: these are cut off from the others, until `heal` or for the time of `for`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<Who>,
+    /// What these send does not arrive; what the others send does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mute: Option<Who>,
+    /// Makes the network whole again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub heal: bool,
+    /// What the network is like from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkSection>,
+}
+
+/// The action of a fault.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// See [`Fault::crash`].
+    Crash(Who),
+    /// See [`Fault::leave`].
+    Leave(Who),
+    /// See [`Fault::pause`].
+    Pause(Who),
+    /// See [`Fault::restart`].
+    Restart(Who),
+    /// See [`Fault::wipe`].
+    Wipe(Who),
+    /// See [`Fault::rekey`].
+    Rekey(Who),
+    /// See [`Fault::join`].
+    Join(usize),
+    /// See [`Fault::clone`].
+    Clone(Who),
+    /// See [`Fault::update`].
+    Update(Who),
+    /// See [`Fault::hostile`].
+    Hostile(Kind, usize),
+    /// See [`Fault::partition`].
+    Partition(Who),
+    /// See [`Fault::mute`].
+    Mute(Who),
+    /// See [`Fault::heal`].
+    Heal,
+    /// See [`Fault::network`].
+    Network(NetworkSection),
+}
+
+impl Action {
+    /// What it is called in a scenario.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Crash(_) => "crash",
+            Self::Leave(_) => "leave",
+            Self::Pause(_) => "pause",
+            Self::Restart(_) => "restart",
+            Self::Wipe(_) => "wipe",
+            Self::Rekey(_) => "rekey",
+            Self::Join(_) => "join",
+            Self::Clone(_) => "clone",
+            Self::Update(_) => "update",
+            Self::Hostile(..) => "hostile",
+            Self::Partition(_) => "partition",
+            Self::Mute(_) => "mute",
+            Self::Heal => "heal",
+            Self::Network(_) => "network",
+        }
+    }
+}
+
+impl Fault {
+    /// A fault of this action at a time.
+    #[must_use]
+    pub fn new(at: Span, action: Action) -> Self {
+        let mut fault = Self { at, ..Self::default() };
+        match action {
+            Action::Crash(who) => fault.crash = Some(who),
+            Action::Leave(who) => fault.leave = Some(who),
+            Action::Pause(who) => fault.pause = Some(who),
+            Action::Restart(who) => fault.restart = Some(who),
+            Action::Wipe(who) => fault.wipe = Some(who),
+            Action::Rekey(who) => fault.rekey = Some(who),
+            Action::Join(count) => fault.join = Some(count),
+            Action::Clone(who) => fault.clone = Some(who),
+            Action::Update(who) => fault.update = Some(who),
+            Action::Hostile(kind, count) => {
+                (fault.hostile, fault.count) = (Some(kind), Some(count));
+            }
+            Action::Partition(who) => fault.partition = Some(who),
+            Action::Mute(who) => fault.mute = Some(who),
+            Action::Heal => fault.heal = true,
+            Action::Network(section) => fault.network = Some(section),
+        }
+        fault
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        let hostile = self.hostile.map(|kind| Action::Hostile(kind, self.count.unwrap_or(1)));
+        [
+            self.crash.clone().map(Action::Crash),
+            self.leave.clone().map(Action::Leave),
+            self.pause.clone().map(Action::Pause),
+            self.restart.clone().map(Action::Restart),
+            self.wipe.clone().map(Action::Wipe),
+            self.rekey.clone().map(Action::Rekey),
+            self.join.map(Action::Join),
+            self.clone.clone().map(Action::Clone),
+            self.update.clone().map(Action::Update),
+            hostile,
+            self.partition.clone().map(Action::Partition),
+            self.mute.clone().map(Action::Mute),
+            self.heal.then_some(Action::Heal),
+            self.network.clone().map(Action::Network),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// What it does; `None` for a fault that says nothing, which [`Fault::validate`] refuses.
+    #[must_use]
+    pub fn action(&self) -> Option<Action> {
+        self.actions().into_iter().next()
+    }
+
+    /// When it is over.
+    pub(crate) fn ends(&self) -> Duration {
+        self.at.0 + self.lasts.unwrap_or_default().0
+    }
+
+    pub(crate) fn validate(&self, key: &str) -> Result<(), Error> {
+        let actions = self.actions();
+        let Some(action) = actions.first() else {
+            return check(key, false, "has no action, such as crash = 1");
+        };
+        if let Some(other) = actions.get(1) {
+            let both = format!("has two actions, {} and {}", action.name(), other.name());
+            return check(key, false, &both);
+        }
+        let may_last = matches!(
+            action,
+            Action::Pause(_)
+                | Action::Restart(_)
+                | Action::Wipe(_)
+                | Action::Rekey(_)
+                | Action::Partition(_)
+                | Action::Mute(_)
+        );
+        let lasts = self.lasts.is_some();
+        check(&format!("{key}.for"), may_last || !lasts, "has no meaning for this action")?;
+        let must_last = matches!(action, Action::Pause(_));
+        check(&format!("{key}.for"), !must_last || lasts, "is missing: how long the pause is")?;
+        let hostile = matches!(action, Action::Hostile(..));
+        let counted = self.count.is_some();
+        check(&format!("{key}.count"), hostile || !counted, "has no meaning for this action")?;
+        if let Action::Join(count) | Action::Hostile(_, count) = action {
+            let ok = (1..=MAX_NODES).contains(count);
+            check(&format!("{key}.{}", action.name()), ok, "must be 1 to 20,000 nodes")?;
+        }
+        if let Action::Network(section) = action {
+            section.validate(&format!("{key}.network"))?;
+        }
+        Ok(())
+    }
+}

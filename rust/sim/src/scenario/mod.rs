@@ -1,0 +1,263 @@
+//! Scenarios as data: nodes, a network, a timeline of faults, and what is expected (docs/simulator.md).
+
+mod fault;
+mod overrides;
+mod random;
+
+mod report;
+mod run;
+mod shrink;
+mod span;
+mod timeline;
+mod who;
+
+use std::time::Duration;
+
+use iroh_gossip_discovery_proto::Config;
+use serde::{Deserialize, Serialize};
+
+pub use fault::{Action, Fault, Kind};
+pub use overrides::{NetworkSection, Overrides};
+pub use report::{Figure, Report, Totals};
+pub use run::{Options, Progress, run};
+
+pub use shrink::{Shrunk, shrink};
+pub use span::Span;
+pub use who::Who;
+
+use crate::conditions::Conditions;
+
+/// Most nodes that a scenario may have.
+pub const MAX_NODES: usize = 20_000;
+/// What follows the last fault where no duration is given.
+const AFTER: Duration = Duration::from_secs(60);
+
+/// Why a scenario cannot run, or did not run to its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text is not TOML, or a key is unknown or has a value of the wrong kind.
+    #[error("{0}")]
+    Parse(String),
+    /// A value is outside its limits.
+    #[error("{key}: {reason}")]
+    Invalid {
+        /// The key, as in `fault[2].crash`.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// What timers the protocol and the links have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// A local network.
+    #[default]
+    Lan,
+    /// One machine.
+    Local,
+    /// The internet.
+    Internet,
+}
+
+/// From whom nodes start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum From {
+    /// From the first node.
+    #[default]
+    First,
+    /// Each from the one before it.
+    Previous,
+    /// Each from a random earlier one.
+    Random,
+}
+
+/// How the nodes start.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Start {
+    /// They start one after another within this time; at once by default.
+    #[serde(skip_serializing_if = "Span::is_zero")]
+    pub over: Span,
+    /// Whom they start from.
+    pub from: From,
+    /// The first node starts this much later than the others.
+    #[serde(skip_serializing_if = "Span::is_zero")]
+    pub first_after: Span,
+}
+
+/// What is expected of the whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Expect {
+    /// All books are right this long after the last start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub converged: Option<Span>,
+    /// Nobody is called lost who is up and in the same part of the network.
+    pub nobody_lost: bool,
+    /// At the end all books of one part of the network are right.
+    pub quiet: bool,
+    /// At most so many bytes of frames per second and node, over the whole timeline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<f64>,
+    /// Somebody at each of two nodes with one key is told of the other.
+    pub conflict: bool,
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self {
+            converged: None,
+            nobody_lost: false,
+            quiet: true,
+            bytes_per_second: None,
+            conflict: false,
+        }
+    }
+}
+
+/// A scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scenario {
+    /// What it shows.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// How many nodes start. 1 to 20,000.
+    pub nodes: usize,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Timers of the protocol and of the links, and the latency.
+    pub preset: Preset,
+    /// The timeline begins this long after the first start; the books must be right by then.
+    #[serde(skip_serializing_if = "Span::is_zero")]
+    pub warmup: Span,
+    /// How long the timeline is; by default until 60 s after its last fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Span>,
+    /// By how much wall clocks are off at most, either way.
+    #[serde(skip_serializing_if = "Span::is_zero")]
+    pub clock_skew: Span,
+    /// How the nodes start.
+    pub start: Start,
+    /// Settings of the protocol that differ from the preset.
+    #[serde(skip_serializing_if = "Overrides::is_empty")]
+    pub config: Overrides,
+    /// What the network is like where it differs from the preset.
+    #[serde(skip_serializing_if = "NetworkSection::is_empty")]
+    pub network: NetworkSection,
+    /// What is expected.
+    pub expect: Expect,
+    /// The timeline.
+    #[serde(rename = "fault", skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            nodes: 10,
+            seed: 0,
+            preset: Preset::Lan,
+            warmup: Span::default(),
+            duration: None,
+            clock_skew: Span::default(),
+            start: Start::default(),
+            config: Overrides::default(),
+            network: NetworkSection::default(),
+            expect: Expect::default(),
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl Scenario {
+    /// Reads a scenario and checks it.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] or [`Error::Invalid`], which name the key.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let scenario: Self =
+            toml::from_str(text).map_err(|error| Error::Parse(error.to_string()))?;
+        scenario.validate()?;
+        Ok(scenario)
+    }
+
+    /// The scenario as TOML.
+    ///
+    /// # Panics
+    /// Never: every value of it has a form in TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a scenario has a form in TOML")
+    }
+
+    /// Checks every value against its limits.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the first key outside its limits.
+    pub fn validate(&self) -> Result<(), Error> {
+        check("nodes", (1..=MAX_NODES).contains(&self.nodes), "must be 1 to 20,000")?;
+        // TOML's integers.
+        check("seed", i64::try_from(self.seed).is_ok(), "must be below 2^63")?;
+        self.protocol().validate().map_err(|error| Error::Invalid {
+            key: "config".to_owned(),
+            reason: error.to_string(),
+        })?;
+        self.network.validate("network")?;
+        let many = self.expect.bytes_per_second.is_none_or(|bytes| bytes >= 0.0);
+        check("expect.bytes_per_second", many, "must not be below 0")?;
+        for (number, fault) in self.faults.iter().enumerate() {
+            fault.validate(&format!("fault[{number}]"))?;
+        }
+        Ok(())
+    }
+
+    /// Settings of the protocol.
+    #[must_use]
+    pub fn protocol(&self) -> Config {
+        let mut config = match self.preset {
+            Preset::Lan => Config::default(),
+            Preset::Local => Config {
+                redial_min: Duration::from_millis(100),
+                redial_max: Duration::from_secs(1),
+                ..Config::default()
+            },
+            Preset::Internet => Config::default(),
+        };
+        self.config.apply(&mut config);
+        config
+    }
+
+    /// What the network is like at first.
+    #[must_use]
+    pub fn conditions(&self) -> Conditions {
+        let mut conditions = match self.preset {
+            Preset::Lan => Conditions::lan(),
+            Preset::Local => Conditions::local(),
+            Preset::Internet => Conditions::internet(),
+        };
+        self.network.apply(&mut conditions);
+        conditions
+    }
+
+    /// When the timeline ends, from the first start.
+    #[must_use]
+    pub fn end(&self) -> Duration {
+        let starts = self.start.over.0.max(self.start.first_after.0);
+        let last = self.faults.iter().map(Fault::ends).max();
+        let after = self.duration.map_or(last.unwrap_or(starts) + AFTER, Duration::from);
+        self.warmup.0 + after
+    }
+}
+
+pub(crate) fn check(key: &str, ok: bool, reason: &str) -> Result<(), Error> {
+    if ok { Ok(()) } else { Err(Error::Invalid { key: key.to_owned(), reason: reason.to_owned() }) }
+}

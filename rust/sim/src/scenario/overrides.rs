@@ -1,0 +1,122 @@
+//! What differs from the preset: settings of the protocol, and what the network is like.
+
+use iroh_gossip_discovery_proto::Config;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Span, check};
+use crate::conditions::{Conditions, Latency};
+
+macro_rules! overrides {
+    ($($field:ident: $type:ty,)*) => {
+        /// Settings of the protocol, each as in its configuration; what is not given is the preset's.
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Overrides {
+            $(
+                #[doc = concat!("`", stringify!($field), "` of the protocol's configuration.")]
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $field: Option<$type>,
+            )*
+        }
+
+        impl Overrides {
+            pub(crate) fn apply(&self, config: &mut Config) {
+                $(if let Some(value) = self.$field { config.$field = value.into(); })*
+            }
+        }
+    };
+}
+
+overrides! {
+    capacity: usize,
+    expiration: Span,
+    neighbours: usize,
+    sync_interval_min: Span,
+    sync_interval_max: Span,
+    far_sync_interval: Span,
+    link_idle: Span,
+    redial_min: Span,
+    redial_max: Span,
+    leave_timeout: Span,
+    concurrent_syncs: usize,
+}
+
+impl Overrides {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What the network is like; what is not given is as before, or as the preset has it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkSection {
+    /// One way, the median: log-normal, one pair in a hundred is `latency_p99` apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Span>,
+    /// Five times the median by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_p99: Option<Span>,
+    /// The share of packets that are lost and sent again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// The share of frames that are lost for good: a stress model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop: Option<f64>,
+    /// What each node can send, in bytes per second; 0 is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<u64>,
+    /// The share of dials that fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dial_failure: Option<f64>,
+    /// A link is lost after this long without a packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Span>,
+    /// A dial gives up after this long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<Span>,
+}
+
+impl NetworkSection {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn apply(&self, conditions: &mut Conditions) {
+        if let Some(median) = self.latency {
+            conditions.latency = Latency::around(median.0);
+        }
+        if let (Some(p99), Latency::LogNormal { median, .. }) =
+            (self.latency_p99, conditions.latency)
+        {
+            conditions.latency = Latency::LogNormal { median, p99: p99.0.max(median) };
+        }
+        conditions.loss = self.loss.unwrap_or(conditions.loss);
+        conditions.drop = self.drop.unwrap_or(conditions.drop);
+        if let Some(bandwidth) = self.bandwidth {
+            conditions.bandwidth = (bandwidth > 0).then_some(bandwidth);
+        }
+        conditions.dial_failure = self.dial_failure.unwrap_or(conditions.dial_failure);
+        conditions.idle = self.idle.map_or(conditions.idle, |span| span.0);
+        conditions.connect_timeout =
+            self.connect_timeout.map_or(conditions.connect_timeout, |span| span.0);
+    }
+
+    pub(crate) fn validate(&self, key: &str) -> Result<(), Error> {
+        let share = |name: &str, value: Option<f64>| {
+            let ok = value.is_none_or(|value| (0.0..1.0).contains(&value));
+            check(&format!("{key}.{name}"), ok, "must be 0 to below 1")
+        };
+        share("loss", self.loss)?;
+        share("drop", self.drop)?;
+        share("dial_failure", self.dial_failure)?;
+        let longer = |name: &str, value: Option<Span>| {
+            let ok = value.is_none_or(|value| !value.is_zero());
+            check(&format!("{key}.{name}"), ok, "must be longer than 0")
+        };
+        longer("latency", self.latency)?;
+        longer("latency_p99", self.latency_p99)?;
+        longer("idle", self.idle)?;
+        longer("connect_timeout", self.connect_timeout)
+    }
+}

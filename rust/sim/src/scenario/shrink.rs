@@ -1,0 +1,150 @@
+//! Makes a failing scenario small: fewer nodes, then fewer faults, then less time.
+
+use std::time::Duration;
+
+use super::{NetworkSection, Options, Scenario, Span, Start, run};
+
+/// A scenario that still fails, and what was tried for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shrunk {
+    /// The smallest that was found.
+    pub scenario: Scenario,
+    /// The check that fails in it, as in the scenario that was given.
+    pub check: &'static str,
+    /// How many scenarios were run.
+    pub tried: usize,
+}
+
+/// Makes a scenario smaller for as long as the same check fails in it, and for at most `most` runs.
+/// `None` where it does not fail.
+#[must_use]
+pub fn shrink(scenario: &Scenario, most: usize) -> Option<Shrunk> {
+    shrink_by(scenario, most, &mut |scenario| {
+        let options = Options { fail_fast: true, ..Options::default() };
+        let report = run(scenario, options, &mut |_| true).ok()?;
+        report.first_failure().map(|failure| failure.check)
+    })
+}
+
+/// As [`shrink`], by any way to find the check that fails.
+pub(super) fn shrink_by(
+    scenario: &Scenario,
+    most: usize,
+    failing: &mut dyn FnMut(&Scenario) -> Option<&'static str>,
+) -> Option<Shrunk> {
+    let check = failing(scenario)?;
+    let mut shrunk = Shrunk { scenario: scenario.clone(), check, tried: 1 };
+    loop {
+        let before = shrunk.scenario.clone();
+        for smaller in [fewer_nodes, fewer_faults, plainer, less_time] {
+            let mut candidates = smaller(&shrunk.scenario);
+            while let Some(candidate) = candidates.pop() {
+                if shrunk.tried >= most {
+                    return Some(shrunk);
+                }
+                shrunk.tried += 1;
+                if failing(&candidate) == Some(check) {
+                    candidates = smaller(&candidate);
+                    shrunk.scenario = candidate;
+                }
+            }
+        }
+        if shrunk.scenario == before {
+            return Some(shrunk);
+        }
+    }
+}
+
+/// The last one is tried first: the greatest step.
+fn fewer_nodes(scenario: &Scenario) -> Vec<Scenario> {
+    let nodes = scenario.nodes;
+    let mut fewer = vec![nodes - 1, nodes * 3 / 4, nodes / 2];
+    fewer.retain(|fewer| (1..nodes).contains(fewer));
+    fewer.dedup();
+    fewer.into_iter().map(|nodes| Scenario { nodes, ..scenario.clone() }).collect()
+}
+
+fn fewer_faults(scenario: &Scenario) -> Vec<Scenario> {
+    let all = scenario.faults.len();
+    let without = |from: usize, to: usize| {
+        let mut faults = scenario.faults.clone();
+        faults.drain(from..to);
+        Scenario { faults, ..scenario.clone() }
+    };
+    let mut fewer: Vec<_> = (0..all).map(|number| without(number, number + 1)).collect();
+    if all > 3 {
+        fewer.extend([without(all / 2, all), without(0, all / 2)]);
+    }
+    fewer
+}
+
+/// Without what the network and the start are like.
+fn plainer(scenario: &Scenario) -> Vec<Scenario> {
+    let plain = [
+        Scenario { network: NetworkSection::default(), ..scenario.clone() },
+        Scenario { start: Start::default(), ..scenario.clone() },
+        Scenario { clock_skew: Span::default(), ..scenario.clone() },
+    ];
+    let mut plain = Vec::from(plain);
+    plain.retain(|plain| plain != scenario);
+    plain
+}
+
+fn less_time(scenario: &Scenario) -> Vec<Scenario> {
+    let mut less = Vec::new();
+    let last = scenario.faults.iter().map(|fault| fault.ends()).max().unwrap_or_default();
+    let after = scenario.end().saturating_sub(scenario.warmup.0);
+    let rest = after.saturating_sub(last);
+    for part in [4, 2] {
+        let shorter = whole(last + rest - rest / part);
+        if shorter < after {
+            less.push(Scenario { duration: Some(Span(shorter)), ..scenario.clone() });
+        }
+    }
+    for (number, fault) in scenario.faults.iter().enumerate() {
+        if let Some(lasts) = fault.lasts.filter(|lasts| lasts.0 > Duration::from_secs(1)) {
+            let mut shorter = scenario.clone();
+            shorter.faults[number].lasts = Some(Span(whole(lasts.0 / 2)));
+            less.push(shorter);
+        }
+    }
+    // All faults sooner, with the same time between them.
+    if let Some(first) = scenario.faults.iter().map(|fault| fault.at).min()
+        && !first.is_zero()
+    {
+        let mut sooner = scenario.clone();
+        for fault in &mut sooner.faults {
+            fault.at.0 -= first.0;
+        }
+        sooner.duration = Some(Span(after.saturating_sub(first.0)));
+        less.push(sooner);
+    }
+    less
+}
+
+/// In whole milliseconds, so that it is easy to read.
+fn whole(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Action, Fault, Who};
+
+    #[test]
+    fn what_does_not_matter_is_taken_away() {
+        let scenario = Scenario::random(3, 40);
+        let crash = Fault::new(Span::ms(20_000), Action::Crash(Who::Count(1)));
+        let mut scenario = Scenario { nodes: 40, ..scenario };
+        scenario.faults.insert(1, crash.clone());
+        // Fails wherever there are 7 nodes and a crash.
+        let shrunk = shrink_by(&scenario, 1000, &mut |scenario| {
+            let crashes = scenario.faults.iter().any(|fault| fault.crash.is_some());
+            (scenario.nodes >= 7 && crashes).then_some("made up")
+        });
+        let shrunk = shrunk.map(|shrunk| shrunk.scenario);
+        assert_eq!(shrunk.as_ref().map(|scenario| scenario.nodes), Some(7));
+        assert_eq!(shrunk.map(|scenario| scenario.faults.len()), Some(1));
+    }
+}

@@ -1,0 +1,295 @@
+//! The timeline of a scenario: what starts when, which nodes a fault befalls, and when it is over.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use iroh_gossip_discovery_proto::{InEvent, Profile};
+use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng, seq::IndexedRandom};
+
+use super::{Action, Fault, From, Kind, Scenario, Who, report::Figure, run::Watch};
+use crate::{
+    hostile::{Mirror, Mute},
+    network::{Memory, Network},
+};
+
+/// Wall clocks are off by whole microseconds.
+const MICROS: f64 = 1e6;
+
+#[derive(Debug)]
+enum Step {
+    Start(usize),
+    Fault(usize),
+    /// The end of a fault, with the nodes that it befell.
+    Ends(usize, Vec<usize>),
+}
+
+pub(super) struct Timeline {
+    steps: BTreeMap<(Duration, usize), Step>,
+    count: usize,
+    rng: ChaCha12Rng,
+    starting: usize,
+    cloned: Vec<usize>,
+    updates: u64,
+}
+
+impl Timeline {
+    pub(super) fn new(scenario: &Scenario, network: &mut Network) -> Self {
+        // Not the network's: what happens there must not decide whom a fault befalls.
+        let rng = ChaCha12Rng::seed_from_u64(!scenario.seed);
+        let (cloned, steps) = (Vec::new(), BTreeMap::new());
+        let starting = scenario.nodes;
+        let mut timeline = Self { steps, count: 0, rng, starting, cloned, updates: 0 };
+        for _ in 0..scenario.nodes {
+            let number = timeline.add(scenario, network);
+            let share = f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+                / f64::from(u32::try_from(scenario.nodes).unwrap_or(u32::MAX));
+            let mut at = scenario.start.over.0.mul_f64(share);
+            if number == 0 {
+                at += scenario.start.first_after.0;
+            }
+            timeline.push(at, Step::Start(number));
+        }
+        for (number, fault) in scenario.faults.iter().enumerate() {
+            timeline.push(scenario.warmup.0 + fault.at.0, Step::Fault(number));
+        }
+        timeline
+    }
+
+    fn add(&mut self, scenario: &Scenario, network: &mut Network) -> usize {
+        let number = network.add();
+        let skew = scenario.clock_skew.0.as_secs_f64();
+        if skew > 0.0 {
+            #[allow(clippy::cast_possible_truncation)] // A hundred years in microseconds fit.
+            let offset = (self.rng.random_range(-skew..skew) * MICROS) as i64;
+            network.nodes[number].clock_offset = offset;
+        }
+        number
+    }
+
+    fn push(&mut self, at: Duration, step: Step) {
+        self.count += 1;
+        self.steps.insert((at, self.count), step);
+    }
+
+    /// When something is to be done.
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.steps.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Nodes that share a key.
+    pub(super) fn cloned(&self) -> &[usize] {
+        &self.cloned
+    }
+
+    /// Does what is due, and says what is to be measured from now on.
+    pub(super) fn act(&mut self, scenario: &Scenario, network: &mut Network) -> Option<Watch> {
+        let ((at, _), step) = self.steps.pop_first()?;
+        match step {
+            Step::Start(number) => {
+                let bootstrap = self.first_bootstrap(scenario, number);
+                network.boot(number, scenario.protocol(), &bootstrap);
+                self.starting -= 1;
+                (self.starting == 0).then(|| {
+                    let within = scenario.expect.converged.map(|span| span.0);
+                    watch("start", None, Vec::new(), at, within)
+                })
+            }
+            Step::Fault(number) => {
+                let fault = &scenario.faults[number];
+                let action = fault.action()?;
+                let nodes = self.begin(scenario, network, fault, &action);
+                let over = !ends_later(fault, &action);
+                if over {
+                    self.end(scenario, network, &action, &nodes);
+                } else {
+                    let end = at + fault.lasts.unwrap_or_default().0;
+                    self.push(end, Step::Ends(number, nodes.clone()));
+                }
+                over.then(|| of_fault(number, fault, &action, nodes, at))
+            }
+            Step::Ends(number, nodes) => {
+                let fault = &scenario.faults[number];
+                let action = fault.action()?;
+                if matches!(action, Action::Partition(_) | Action::Mute(_)) {
+                    network.heal();
+                } else {
+                    self.end(scenario, network, &action, &nodes);
+                }
+                Some(of_fault(number, fault, &action, nodes, at))
+            }
+        }
+    }
+
+    fn first_bootstrap(&mut self, scenario: &Scenario, number: usize) -> Vec<usize> {
+        match (number, scenario.start.from) {
+            (0, _) => Vec::new(),
+            (_, From::First) => vec![0],
+            (_, From::Previous) => vec![number - 1],
+            (_, From::Random) => vec![self.rng.random_range(0..number)],
+        }
+    }
+
+    /// From whom a node starts in the middle: from the first node, as at first, and from another one
+    /// that is up and within reach.
+    fn later_bootstrap(&mut self, network: &Network, number: usize) -> Vec<usize> {
+        let group = network.nodes[number].group;
+        let mut up = network.up();
+        up.retain(|other| *other != number && network.nodes[*other].group == group);
+        let mut bootstrap: Vec<usize> = up.choose(&mut self.rng).copied().into_iter().collect();
+        if number != 0 && !bootstrap.contains(&0) {
+            bootstrap.push(0);
+        }
+        bootstrap
+    }
+
+    /// The nodes that a fault befalls.
+    fn choose(&mut self, who: &Who, network: &Network) -> Vec<usize> {
+        let able = |number: &usize| {
+            let node = &network.nodes[*number];
+            node.is_honest() && !node.leaving && node.paused.is_none()
+        };
+        let all: Vec<usize> = (0..network.nodes.len()).filter(able).collect();
+        let count = match who {
+            Who::These(numbers) => {
+                return numbers.iter().copied().filter(|number| all.contains(number)).collect();
+            }
+            Who::Count(count) => *count,
+            Who::Share(share) => {
+                let all = f64::from(u32::try_from(all.len()).unwrap_or(u32::MAX));
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // At most all.
+                let count = (share * all).round() as usize;
+                count.max(1)
+            }
+        };
+        let mut chosen: Vec<usize> = all.sample(&mut self.rng, count).copied().collect();
+        chosen.sort_unstable();
+        chosen
+    }
+
+    fn begin(
+        &mut self,
+        scenario: &Scenario,
+        network: &mut Network,
+        fault: &Fault,
+        action: &Action,
+    ) -> Vec<usize> {
+        let nodes = match action {
+            Action::Crash(who)
+            | Action::Leave(who)
+            | Action::Pause(who)
+            | Action::Restart(who)
+            | Action::Wipe(who)
+            | Action::Rekey(who)
+            | Action::Clone(who)
+            | Action::Update(who)
+            | Action::Partition(who)
+            | Action::Mute(who) => self.choose(who, network),
+            Action::Join(count) => (0..*count).map(|_| self.add(scenario, network)).collect(),
+            Action::Hostile(_, count) => (0..*count).map(|_| network.add()).collect(),
+            Action::Heal | Action::Network(_) => Vec::new(),
+        };
+        match action {
+            Action::Crash(_) => nodes.iter().for_each(|number| network.crash(*number)),
+            Action::Restart(_) | Action::Wipe(_) | Action::Rekey(_) if fault.lasts.is_some() => {
+                nodes.iter().for_each(|number| network.crash(*number));
+            }
+            Action::Leave(_) => {
+                nodes.iter().for_each(|number| network.command(*number, InEvent::Leave));
+            }
+            Action::Pause(_) => nodes.iter().for_each(|number| network.pause(*number)),
+            Action::Partition(_) => network.partition(std::slice::from_ref(&nodes)),
+            Action::Mute(_) => network.mute(&nodes),
+            Action::Update(_) => nodes.iter().for_each(|number| self.update(network, *number)),
+            _ => {}
+        }
+        nodes
+    }
+
+    /// What happens when a fault is over, or at once where it does not last.
+    fn end(
+        &mut self,
+        scenario: &Scenario,
+        network: &mut Network,
+        action: &Action,
+        nodes: &[usize],
+    ) {
+        match action {
+            Action::Pause(_) => nodes.iter().for_each(|number| network.resume(*number)),
+            Action::Restart(_) | Action::Wipe(_) | Action::Rekey(_) => {
+                for number in nodes {
+                    let bootstrap = self.later_bootstrap(network, *number);
+                    match action {
+                        Action::Restart(_) => network.restart(*number, Memory::Kept, &bootstrap),
+                        Action::Wipe(_) => network.restart(*number, Memory::Lost, &bootstrap),
+                        _ => network.rekey(*number, &bootstrap),
+                    }
+                }
+            }
+            Action::Join(_) => {
+                for number in nodes {
+                    let bootstrap = self.later_bootstrap(network, *number);
+                    network.boot(*number, scenario.protocol(), &bootstrap);
+                }
+            }
+            Action::Clone(_) => {
+                for number in nodes {
+                    let bootstrap = self.later_bootstrap(network, *number);
+                    let clone = network.add_clone(*number);
+                    self.cloned.extend([*number, clone]);
+                    network.boot(clone, scenario.protocol(), &bootstrap);
+                }
+            }
+            Action::Hostile(kind, _) => {
+                for number in nodes {
+                    match kind {
+                        Kind::Mute => network.start_hostile(*number, Box::new(Mute)),
+                        Kind::Mirror => {
+                            network.start_hostile(*number, Box::new(Mirror::default()));
+                        }
+                    }
+                }
+            }
+            Action::Network(section) => section.apply(&mut network.conditions),
+            Action::Heal => network.heal(),
+            _ => {}
+        }
+    }
+
+    fn update(&mut self, network: &mut Network, number: usize) {
+        self.updates += 1;
+        let metadata = [("update".to_owned(), self.updates.to_string())].into();
+        let profile = Profile { name: format!("node-{number}"), metadata, ..Profile::default() };
+        network.command(number, |topic| InEvent::SetProfile(topic, profile));
+    }
+}
+
+/// Whether something has to be done at the end of a fault, later.
+fn ends_later(fault: &Fault, action: &Action) -> bool {
+    let may = matches!(
+        action,
+        Action::Pause(_) | Action::Restart(_) | Action::Wipe(_) | Action::Rekey(_)
+    );
+    fault.lasts.is_some() && (may || matches!(action, Action::Partition(_) | Action::Mute(_)))
+}
+
+fn of_fault(
+    number: usize,
+    fault: &Fault,
+    action: &Action,
+    nodes: Vec<usize>,
+    at: Duration,
+) -> Watch {
+    watch(action.name(), Some(number), nodes, at, fault.within.map(|span| span.0))
+}
+
+fn watch(
+    what: &'static str,
+    fault: Option<usize>,
+    nodes: Vec<usize>,
+    since: Duration,
+    within: Option<Duration>,
+) -> Watch {
+    let within_s = within.map(|within| within.as_secs_f64());
+    let at_s = since.as_secs_f64();
+    let figure = Figure { what, fault, nodes, at_s, took_s: None, within_s };
+    Watch { figure, since, within }
+}

@@ -1,0 +1,64 @@
+//! Which nodes a fault befalls: so many, chosen by the seed; a share of them; or these.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Some nodes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Who {
+    /// So many, chosen by the seed among those that it can befall.
+    Count(usize),
+    /// A share of those that it can befall, 0 to 1, at least one of them.
+    Share(f64),
+    /// These, by number from 0.
+    These(Vec<usize>),
+}
+
+impl Serialize for Who {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Count(count) => count.serialize(serializer),
+            Self::Share(share) => serializer.collect_str(&format_args!("{}%", share * 100.0)),
+            Self::These(numbers) => numbers.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Who {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Who;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("how many nodes (2), a share of them (\"10%\") or which ([0, 3])")
+            }
+
+            fn visit_i64<E: de::Error>(self, count: i64) -> Result<Who, E> {
+                let count = usize::try_from(count).ok().filter(|count| *count > 0);
+                count.map(Who::Count).ok_or_else(|| E::custom("at least one node"))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Who, E> {
+                let share = text.strip_suffix('%').and_then(|share| share.trim().parse().ok());
+                match share {
+                    Some(share) if (0.0..=100.0).contains(&share) => Ok(Who::Share(share / 100.0)),
+                    _ => Err(E::custom(format!("{text:?} is no share such as \"10%\""))),
+                }
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Who, A::Error> {
+                let mut numbers = Vec::new();
+                while let Some(number) = seq.next_element()? {
+                    numbers.push(number);
+                }
+                if numbers.is_empty() {
+                    return Err(de::Error::custom("at least one node"));
+                }
+                Ok(Who::These(numbers))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
