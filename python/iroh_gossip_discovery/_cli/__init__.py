@@ -3,6 +3,9 @@
 
 def main() -> None:
     """Run the command line; the heavy imports wait until here."""
-    from iroh_gossip_discovery._cli._app import app  # noqa: PLC0415
+    try:
+        from iroh_gossip_discovery._cli._app import app  # noqa: PLC0415
 
-    app()
+        app()
+    except KeyboardInterrupt:  # before a command could see to it
+        raise SystemExit(130) from None

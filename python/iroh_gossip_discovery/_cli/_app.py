@@ -1,13 +1,23 @@
 """The commands, their options and their exit codes."""
 
 import asyncio
+import logging
 import math
 import sys
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from iroh_gossip_discovery import DiscoveryError, __version__
+from iroh_gossip_discovery import (
+    Config,
+    ConfigurationError,
+    DiscoveryError,
+    GossipDiscovery,
+    __version__,
+)
+from iroh_gossip_discovery._cli import _keys
 from iroh_gossip_discovery._cli._processes import NodeFailedError
 
 app = typer.Typer(
@@ -15,9 +25,11 @@ app = typer.Typer(
     help="Every node of an application finds, authenticates and reaches every other node.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # what a user types is shown as it is, and lines of help keep their ends
 )
 
 _INTERRUPTED = 130
+_MOST_ADDRESSES = 8
 
 
 def _version(*, value: bool) -> None:
@@ -151,3 +163,216 @@ def check_network(
         raise typer.Exit(1) from None
     if not ok:
         raise typer.Exit(1)
+
+
+class Preset(StrEnum):
+    """The configurations that a node may start from."""
+
+    local = "local"
+    lan = "lan"
+    internet = "internet"
+
+
+_DEFAULT_TOPIC = "fleet"
+_KEY_HELP = "A key file that `keygen` made; - reads the key from stdin."
+# What a user calls what the package calls otherwise.
+_CALLED = {"name": "NAME", "topic": "--topic", "metadata": "--metadata", "protocols": "--serve"}
+
+
+@app.command(
+    "run",
+    epilog="""Examples:
+
+\b
+  iroh-gossip-discovery run alice
+  iroh-gossip-discovery run bob igd1… --metadata role=cache --metadata zone=eu
+  iroh-gossip-discovery run seed --state-dir ~/.seed --bind 0.0.0.0:4433
+  iroh-gossip-discovery run watcher igd1… --json | jq -r 'select(.event == "PeerLost").peer.name'
+
+Exit code: 0 after SIGINT, SIGTERM or when nobody reads its output any more; 1 if it can't start;
+2 for a wrong call; 130 if a second SIGINT cut the goodbye short.""",
+)
+def run(  # noqa: PLR0913  # all but one have a default
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A label to show, 1 to 64 bytes.")],
+    bootstrap: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TICKET]...",
+            help="Whom to ask first: tickets, ID@HOST:PORT, or ids that a lookup can resolve.",
+        ),
+    ] = None,
+    *,
+    topic: Annotated[
+        str, typer.Option(help="Nodes of one topic find each other; a ticket is for one.")
+    ] = _DEFAULT_TOPIC,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Text that others see; may be repeated."),
+    ] = None,
+    serve: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROTOCOL", help="A protocol to announce; may be repeated."),
+    ] = None,
+    preset: Annotated[
+        Preset, typer.Option(help="This machine only; networks that reach each other; any.")
+    ] = Preset.lan,
+    bind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="IP:PORT", help="A UDP address to bind, once each for IPv4 and IPv6."),
+    ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keeps key and sequence numbers over a restart."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help=_KEY_HELP)] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each event as one line with a JSON object.")
+    ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option("--verbose", "-v", count=True, help="Log to stderr; twice for more of it."),
+    ] = 0,
+) -> None:
+    """Run a node that prints what happens in its topic, until Ctrl-C or SIGTERM.
+
+    It says who it is and gives a ticket, with which others join. On a signal it says goodbye.
+    docs/command-line.md describes the lines of --json.
+    """
+    from iroh_gossip_discovery._cli._run import (  # noqa: PLC0415  # rich waits until here
+        JsonLines,
+        Lines,
+        run_node,
+    )
+
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text file
+    secret_key = None if key is None else _read_key(key)
+    try:
+        config = getattr(Config, preset.value)(**({"bind": bind} if bind else {}))
+        discovery = GossipDiscovery(
+            name,
+            topic,
+            bootstrap=bootstrap or [],
+            metadata=_metadata(metadata or []),
+            protocols=serve or [],
+            secret_key=secret_key,
+            state_dir=state_dir,
+            config=config,
+        )
+    except ConfigurationError as error:
+        raise _refuse(error) from None
+    try:
+        asyncio.run(run_node(discovery, JsonLines() if as_json else Lines()))
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
+    except (DiscoveryError, OSError) as error:
+        raise _fail(str(error)) from None
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  iroh-gossip-discovery ticket --key seed.key --address 203.0.113.7:4433
+  iroh-gossip-discovery ticket --id 99bd65aaf4… --topic robots --address 192.0.2.1:4433
+
+Exit code: 0 if the ticket was printed, 1 if the key file can't be used, 2 for a wrong call."""
+)
+def ticket(
+    *,
+    address: Annotated[
+        list[str],
+        typer.Option(
+            metavar="IP:PORT", help="Where the node can be dialled, or a relay's URL; 1 to 8."
+        ),
+    ],
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help=_KEY_HELP)] = None,
+    node_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="The node's id, in place of its key.")
+    ] = None,
+    topic: Annotated[str, typer.Option(help="The topic that it is for.")] = _DEFAULT_TOPIC,
+) -> None:
+    """Make a ticket for a node that need not run yet, without any network.
+
+    So the tickets of seeds can be handed out before the seeds start, with the keys that `keygen`
+    made and the addresses that they will bind.
+    """
+    from iroh_gossip_discovery._core import endpoint_id, make_ticket  # noqa: PLC0415
+
+    if (key is None) == (node_id is None):
+        raise typer.BadParameter("give either --key or --id")
+    if len(address) > _MOST_ADDRESSES:
+        raise typer.BadParameter(
+            f"a ticket holds at most {_MOST_ADDRESSES} addresses, not {len(address)}",
+            param_hint="'--address'",
+        )
+    if key is not None:
+        node_id = endpoint_id(_read_key(key))
+    try:
+        typer.echo(make_ticket(node_id or "", topic, address))
+    except ConfigurationError as error:
+        raise _refuse(error) from None
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  iroh-gossip-discovery keygen seed.key           # then: run seed --key seed.key
+  iroh-gossip-discovery keygen --show seed.key    # the id again
+  mkdir -m 700 ~/.seed && iroh-gossip-discovery keygen ~/.seed/secret.key    # for --state-dir
+
+Exit code: 0 if the id was printed, 1 if the file can't be used, 2 for a wrong call."""
+)
+def keygen(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The key file; it is never overwritten.")
+    ],
+    *,
+    show: Annotated[
+        bool, typer.Option("--show", help="Make none: print the id of a key that exists.")
+    ] = False,
+) -> None:
+    """Make a secret key in a file that only you may read, and print the id that belongs to it."""
+    from iroh_gossip_discovery._core import endpoint_id  # noqa: PLC0415  # as above
+
+    try:
+        secret_key = _keys.read(file) if show else _keys.create(file)
+    except _keys.KeyFileError as error:
+        raise _fail(str(error)) from None
+    typer.echo(endpoint_id(secret_key))
+
+
+def _metadata(pairs: list[str]) -> dict[str, str]:
+    metadata: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="'--metadata'")
+        if key in metadata:
+            raise typer.BadParameter(f"{key!r} is given twice", param_hint="'--metadata'")
+        metadata[key] = value
+    return metadata
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        return _keys.read(path)
+    except _keys.KeyFileError as error:
+        raise _fail(str(error)) from None
+
+
+def _refuse(error: ConfigurationError) -> typer.BadParameter:
+    """Return the error for a wrong call that a value of the package's makes it."""
+    field, bracket, index = error.field.partition("[")
+    if field == "bootstrap" and bracket:
+        return typer.BadParameter(f"ticket {int(index.rstrip(']')) + 1} {error.reason}")
+    hint = _CALLED.get(field.partition(" ")[0], f"--{field.replace('_', '-')}")
+    return typer.BadParameter(str(error), param_hint=f"'{hint}'")
+
+
+def _fail(text: str) -> typer.Exit:
+    sys.stderr.write(f"error: {text}\n")
+    return typer.Exit(1)

@@ -1,0 +1,192 @@
+"""A node that tells what happens in its topic: in lines for people, or as JSON for programs."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import TypeAlias
+
+from rich.console import Console
+from rich.text import Text
+
+from iroh_gossip_discovery import (
+    Event,
+    EventsLost,
+    GossipDiscovery,
+    GossipDiscoveryReceiver,
+    Isolated,
+    Peer,
+    PeerJoined,
+    PeerLeft,
+    PeerLost,
+    PeerUpdated,
+    Reconnected,
+)
+
+Json: TypeAlias = "str | int | float | list[Json] | dict[str, Json]"
+
+_PHRASES: dict[type[Event], tuple[str, str]] = {
+    PeerJoined: ("green", "+ {peer} joined"),
+    PeerUpdated: ("", "~ {peer} changed"),
+    PeerLeft: ("yellow", "- {peer} left"),
+    PeerLost: ("red", "- {peer} was lost: {reason}"),
+    Isolated: ("red", "! no link to any member is left"),
+    Reconnected: ("green", "! linked again"),
+    EventsLost: ("red", "! {count} events were not shown"),
+}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def peer_object(peer: Peer) -> dict[str, Json]:
+    """Return a peer as it stands in a line of JSON."""
+    return {
+        "id": peer.id,
+        "name": peer.name,
+        "addresses": [*peer.addresses],
+        "metadata": {**peer.metadata},
+        "protocols": [*peer.protocols],
+        "sequence": peer.sequence,
+        "boot_id": f"{peer.boot_id:016x}",
+        "expiration": peer.expiration,
+    }
+
+
+def event_object(event: Event) -> dict[str, Json]:
+    """Return an event as it stands in a line of JSON: its class's name and its fields."""
+    fields: dict[str, Json] = {"event": type(event).__name__}
+    for field in type(event).__match_args__:
+        value = getattr(event, field)
+        fields[field] = peer_object(value) if isinstance(value, Peer) else value
+    return fields
+
+
+def printable(text: str) -> str:
+    """Return text of others with what could steer a terminal shown as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Console(Console):
+    """A console that leaves it to its user what a reader that has gone means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+class Lines:
+    """Tells in lines for people."""
+
+    def __init__(self) -> None:
+        # One line for each event, however narrow the terminal is; no markup of a peer's making.
+        self._console = _Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
+
+    def started(self, discovery: GossipDiscovery) -> None:
+        """Tell who this node is and how to join it."""
+        me = discovery.me
+        self._say("bold", f"{printable(me.name)} is {me.id}")
+        self._say("", f"topic {printable(discovery.topic)}; at {', '.join(me.addresses)}")
+        self._say("", f"ticket: {discovery.ticket}")
+
+    def happened(self, discovery: GossipDiscovery, event: Event) -> None:
+        """Tell an event, and how many peers there are by now."""
+        style, text = self._describe(event)
+        count = len(discovery.book)
+        self._say(style, f"{text}; {count} {'peer' if count == 1 else 'peers'}")
+
+    def stopped(self) -> None:
+        """Tell that the node has left."""
+        self._say("", "left")
+
+    def _describe(self, event: Event) -> tuple[str, str]:
+        style, text = _PHRASES.get(type(event), ("yellow", f"! {type(event).__name__}"))
+        fields: dict[str, object] = {
+            field: getattr(event, field) for field in type(event).__match_args__
+        }
+        peer = fields.get("peer")
+        if isinstance(peer, Peer):
+            fields["peer"] = self._peer(peer)
+        return style, text.format(**fields)
+
+    def _peer(self, peer: Peer) -> str:
+        parts = [printable(peer.name), peer.fingerprint, *peer.addresses[:1]]
+        parts += [
+            f"{printable(key)}={printable(value)}" for key, value in sorted(peer.metadata.items())
+        ]
+        parts += [f"serves {printable(protocol)}" for protocol in peer.protocols]
+        return " ".join(parts)
+
+    def _say(self, style: str, text: str) -> None:
+        line = Text(f"{time.strftime('%H:%M:%S')}  ").append(text, style=style)
+        self._console.print(line)
+        self._console.file.flush()
+
+
+class JsonLines:
+    """Tells in lines of JSON, one object each."""
+
+    def started(self, discovery: GossipDiscovery) -> None:
+        """Tell who this node is and how to join it."""
+        fields: dict[str, Json] = {"event": "Started", "topic": discovery.topic}
+        self._say(fields | {"ticket": discovery.ticket, "peer": peer_object(discovery.me)})
+
+    def happened(self, discovery: GossipDiscovery, event: Event) -> None:
+        """Tell an event; after a loss, the book comes with it, which is what holds."""
+        fields = event_object(event)
+        if isinstance(event, EventsLost):
+            fields["book"] = [peer_object(peer) for peer in discovery.book.values()]
+        self._say(fields)
+
+    def stopped(self) -> None:
+        """Tell that the node has left."""
+        self._say({"event": "Stopped"})
+
+    def _say(self, fields: dict[str, Json]) -> None:
+        sys.stdout.write(json.dumps({"at": time.time()} | fields) + "\n")
+        sys.stdout.flush()
+
+
+async def run_node(discovery: GossipDiscovery, out: Lines | JsonLines) -> None:
+    """Run a node until a signal comes, or nobody reads any more; then say goodbye.
+
+    Raises:
+        DiscoveryError: It can't start.
+    """
+    loop = asyncio.get_running_loop()
+    telling = asyncio.current_task()
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        stopping = True
+        for number in _SIGNALS:  # a second one does not wait for the goodbye
+            loop.remove_signal_handler(number)
+        if telling is not None:
+            telling.cancel()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        async with discovery:
+            out.started(discovery)
+            async for event in GossipDiscoveryReceiver(discovery):
+                out.happened(discovery, event)
+    except asyncio.CancelledError:
+        if not stopping:
+            raise
+        if telling is not None:
+            telling.uncancel()
+        await discovery.close()
+    except BrokenPipeError:  # who reads has heard enough
+        _discard_stdout()
+        return
+    with suppress(BrokenPipeError):
+        out.stopped()
+
+
+def _discard_stdout() -> None:
+    """Let nothing be written at exit to a pipe that nobody reads."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
