@@ -54,16 +54,7 @@ impl Config {
     #[must_use]
     pub fn local() -> Self {
         Self {
-            protocol: proto::Config {
-                redial_min: Duration::from_millis(100),
-                redial_max: Duration::from_secs(1),
-                probe_interval: Duration::from_millis(400),
-                probe_timeout: Duration::from_millis(200),
-                suspicion: Duration::from_millis(500),
-                suspicion_max: Duration::from_secs(1),
-                heal_interval: Duration::from_secs(5),
-                ..proto::Config::default()
-            },
+            protocol: proto::Config::local(),
             bind: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             mdns: false,
             idle_timeout: Duration::from_secs(3),
@@ -95,12 +86,7 @@ impl Config {
     /// Anywhere: as `lan`, with relays, DNS lookup and hole punching as iroh offers them.
     #[must_use]
     pub fn internet() -> Self {
-        let protocol = proto::Config {
-            probe_timeout: Duration::from_secs(1),
-            suspicion: Duration::from_secs(4),
-            suspicion_max: Duration::from_secs(8),
-            ..proto::Config::default()
-        };
+        let protocol = proto::Config::internet();
         let connect_timeout = Duration::from_secs(10);
         Self { protocol, relay: true, dns: true, connect_timeout, ..Self::lan() }
     }

@@ -72,6 +72,32 @@ impl Default for Config {
 }
 
 impl Config {
+    /// For nodes on one machine, in tests and demos: a crash is known within 1.5 s.
+    #[must_use]
+    pub fn local() -> Self {
+        Self {
+            redial_min: Duration::from_millis(100),
+            redial_max: Duration::from_secs(1),
+            probe_interval: Duration::from_millis(400),
+            probe_timeout: Duration::from_millis(200),
+            suspicion: Duration::from_millis(500),
+            suspicion_max: Duration::from_secs(1),
+            heal_interval: Duration::from_secs(5),
+            ..Self::default()
+        }
+    }
+
+    /// For nodes that are far apart: answers take longer.
+    #[must_use]
+    pub fn internet() -> Self {
+        Self {
+            probe_timeout: Duration::from_secs(1),
+            suspicion: Duration::from_secs(4),
+            suspicion_max: Duration::from_secs(8),
+            ..Self::default()
+        }
+    }
+
     /// Checks every field against its limits.
     ///
     /// # Errors

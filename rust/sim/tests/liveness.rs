@@ -1,6 +1,8 @@
 //! Who is alive: crashes, pauses, partitions, restarts, leaves and copied keys, in networks of
 //! complete states.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use iroh_gossip_discovery_proto::{Config, InEvent, LostReason, TopicEvent};
@@ -107,7 +109,7 @@ fn who_is_paused_is_not_lost() {
 
 #[test]
 fn a_partition_heals_without_the_bootstrap_node() {
-    for (nodes, seeds) in [(2, 10), (10, 20), (50, 5), (200, 1)] {
+    for (nodes, seeds) in [(2, 10), (10, 10), (50, 3)] {
         for seed in 0..seeds {
             let mut network = converged(seed, nodes, Conditions::lan());
             if nodes > 2 {
@@ -130,11 +132,11 @@ fn a_partition_heals_without_the_bootstrap_node() {
 
 #[test]
 fn half_of_all_may_vanish_at_once() {
-    for seed in 0..3 {
-        let mut network = converged(seed, 100, Conditions::lan());
+    for seed in 0..2 {
+        let mut network = converged(seed, 60, Conditions::lan());
         // Long enough for all to be established: dials to strangers are rare.
         network.run_for(S * 660);
-        for number in 0..50 {
+        for number in 0..30 {
             network.crash(number);
         }
         within(&mut network, S * 90, "know that half is gone", Network::converged);

@@ -135,6 +135,25 @@ fn a_leave_is_known_even_where_no_link_was_left() {
 }
 
 #[test]
+fn a_leave_is_known_even_where_the_only_link_was_to_one_who_left() {
+    for seed in 0..100 {
+        let mut network = lan(seed);
+        for number in 0..3 {
+            network.add();
+            let bootstrap = [number.max(1) - 1];
+            network.start(number, SEQUENCE, Config::default(), &bootstrap[..number.min(1)]);
+        }
+        expect(&mut network, seed, S * 5, "to converge", Network::converged);
+        network.command(1, InEvent::Leave);
+        expect(&mut network, seed, S, "to know the first leave", |n| {
+            !n.knows(2, 1) && !n.knows(0, 1)
+        });
+        network.command(2, InEvent::Leave);
+        expect(&mut network, seed, MS * 500, "to know the second", |n| !n.knows(0, 2));
+    }
+}
+
+#[test]
 fn all_may_leave_at_the_same_time_without_waiting_for_each_other() {
     for seed in 0..20 {
         let mut network = converged(seed, 8, &Config::default());

@@ -209,7 +209,8 @@ impl Topic {
             let item = Item::Record(signed.bytes().clone());
             self.overlay.broadcast(encode_content(&[item]), cx.now);
             self.drive_overlay(cx);
-            if told.is_empty() {
+            // Who left itself tells nobody.
+            if !told.iter().any(|peer| self.book.get(peer).is_some()) {
                 told.extend(self.dial_members(LEAVE_DIALS, cx));
             }
         } else {

@@ -30,7 +30,7 @@ use crate::conditions::Conditions;
 /// Most nodes that a scenario may have.
 pub const MAX_NODES: usize = 20_000;
 /// What follows the last fault where no duration is given.
-const AFTER: Duration = Duration::from_secs(60);
+const AFTER: Duration = Duration::from_mins(1);
 
 /// Why a scenario cannot run, or did not run to its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -225,12 +225,8 @@ impl Scenario {
     pub fn protocol(&self) -> Config {
         let mut config = match self.preset {
             Preset::Lan => Config::default(),
-            Preset::Local => Config {
-                redial_min: Duration::from_millis(100),
-                redial_max: Duration::from_secs(1),
-                ..Config::default()
-            },
-            Preset::Internet => Config::default(),
+            Preset::Local => Config::local(),
+            Preset::Internet => Config::internet(),
         };
         self.config.apply(&mut config);
         config

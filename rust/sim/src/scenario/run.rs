@@ -262,7 +262,7 @@ impl Run<'_> {
             nodes: self.scenario.nodes,
             up: self.network.up().len(),
             ok: failed.is_empty(),
-            trace: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            trace: data_encoding::HEXLOWER.encode(&hash),
             virtual_s: self.network.elapsed().as_secs_f64(),
             figures: self.watches.into_iter().map(|watch| watch.figure).collect(),
             failures: failed.iter().map(ToString::to_string).collect(),

@@ -92,11 +92,11 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
 
 fn less_time(scenario: &Scenario) -> Vec<Scenario> {
     let mut less = Vec::new();
-    let last = scenario.faults.iter().map(|fault| fault.ends()).max().unwrap_or_default();
+    let last = scenario.faults.iter().map(super::fault::Fault::ends).max().unwrap_or_default();
     let after = scenario.end().saturating_sub(scenario.warmup.0);
     let rest = after.saturating_sub(last);
     for part in [4, 2] {
-        let shorter = whole(last + rest - rest / part);
+        let shorter = whole(last + rest.saturating_sub(rest / part));
         if shorter < after {
             less.push(Scenario { duration: Some(Span(shorter)), ..scenario.clone() });
         }

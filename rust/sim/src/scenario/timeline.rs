@@ -190,10 +190,14 @@ impl Timeline {
         match action {
             Action::Crash(_) => nodes.iter().for_each(|number| network.crash(*number)),
             Action::Restart(_) | Action::Wipe(_) | Action::Rekey(_) if fault.lasts.is_some() => {
-                nodes.iter().for_each(|number| network.crash(*number));
+                for number in &nodes {
+                    network.crash(*number);
+                }
             }
             Action::Leave(_) => {
-                nodes.iter().for_each(|number| network.command(*number, InEvent::Leave));
+                for number in &nodes {
+                    network.command(*number, InEvent::Leave);
+                }
             }
             Action::Pause(_) => nodes.iter().for_each(|number| network.pause(*number)),
             Action::Partition(_) => network.partition(std::slice::from_ref(&nodes)),
