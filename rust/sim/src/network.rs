@@ -11,7 +11,7 @@ use std::{
 use ed25519_dalek::SigningKey;
 use iroh_base::TransportAddr;
 use iroh_gossip_discovery_proto::{
-    Config, EndpointId, Identity, InEvent, NodeRecord, OutEvent, Profile, RecordCache, State,
+    Config, EndpointId, Identity, InEvent, NodeRecord, OutEvent, Profile, RecordCache, Rule, State,
     TopicEvent, TopicId, TopicOptions,
 };
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
@@ -103,6 +103,8 @@ pub struct Network {
     pub failures: Vec<Failure>,
     /// Whether the events of all nodes are kept: costs memory.
     pub keep_events: bool,
+    /// A rule of the protocol that is off at all nodes that start from now on.
+    pub without: Option<Rule>,
     /// Whether [`Network::log`] is kept.
     pub keep_log: bool,
     /// What all nodes told their applications, over all of their lives.
@@ -146,6 +148,7 @@ impl Network {
             conditions,
             failures: Vec::new(),
             keep_events: true,
+            without: None,
             keep_log: false,
             log: Vec::new(),
             told_of: BTreeMap::new(),
@@ -274,6 +277,10 @@ impl Network {
         node.leaving = false;
         node.isolated = false;
         let state = State::new(identity, seed, now).with_record_cache(Arc::clone(&self.records));
+        let state = match self.without {
+            Some(rule) => state.without(rule),
+            None => state,
+        };
         node.mind = Mind::Honest(Box::new(state));
         let profile = Profile { name: format!("node-{number}"), ..Profile::default() };
         let options = Box::new(TopicOptions { profile, config });
@@ -526,8 +533,12 @@ impl Network {
             }
         }
         *self.told_of.entry(name_of(&event)).or_default() += 1;
-        if let TopicEvent::PeerLost(record, _) = &event {
-            self.note_lost(number, record);
+        match &event {
+            TopicEvent::PeerLost(record, _) => self.note_lost(number, record),
+            TopicEvent::IdentityConflict { .. } => {
+                self.in_conflict.insert(number);
+            }
+            _ => {}
         }
         if self.keep_log {
             let at = self.elapsed();
@@ -616,6 +627,9 @@ pub fn name_of(event: &TopicEvent) -> &'static str {
         TopicEvent::PeerJoined(_) => "PeerJoined",
         TopicEvent::PeerUpdated(_) => "PeerUpdated",
         TopicEvent::PeerRefreshed(_) => "PeerRefreshed",
+        TopicEvent::PeerSuspected(_) => "PeerSuspected",
+        TopicEvent::PeerRecovered(_) => "PeerRecovered",
+        TopicEvent::IdentityConflict { .. } => "IdentityConflict",
         TopicEvent::PeerLeft(_) => "PeerLeft",
         TopicEvent::PeerLost(..) => "PeerLost",
         TopicEvent::Isolated => "Isolated",

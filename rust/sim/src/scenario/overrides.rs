@@ -37,6 +37,12 @@ overrides! {
     link_idle: Span,
     redial_min: Span,
     redial_max: Span,
+    probe_interval: Span,
+    probe_timeout: Span,
+    suspicion: Span,
+    suspicion_max: Span,
+    heal_interval: Span,
+    heal_interval_max: Span,
     leave_timeout: Span,
     concurrent_syncs: usize,
 }

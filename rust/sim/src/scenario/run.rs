@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use iroh_gossip_discovery_proto::Rule;
+
 use super::{
     Error, Scenario,
     report::{EventLine, Figure, Report, Totals},
@@ -32,6 +34,8 @@ pub struct Options {
     pub events: bool,
     /// Whether a run ends with its first failure.
     pub fail_fast: bool,
+    /// A rule of the protocol that is off, to see that a check notices.
+    pub without: Option<Rule>,
 }
 
 /// Something that was done, until all books are right again.
@@ -56,6 +60,7 @@ pub fn run(
     let mut network = Network::new(scenario.seed, scenario.conditions());
     network.keep_events = false;
     network.keep_log = options.events;
+    network.without = options.without;
     let mut run = Run { scenario, options, network, watches: Vec::new(), before: (0, 0) };
     // A defect of the state machine is a finding like any other, with its seed.
     let ran = catch_unwind(AssertUnwindSafe(|| run.go(progress)));
@@ -281,6 +286,8 @@ fn event_line(told: &Told) -> EventLine {
         | Event::PeerJoined(record)
         | Event::PeerUpdated(record)
         | Event::PeerRefreshed(record)
+        | Event::PeerSuspected(record)
+        | Event::PeerRecovered(record)
         | Event::PeerLeft(record)
         | Event::PeerLost(record, _) => Some(record),
         _ => None,

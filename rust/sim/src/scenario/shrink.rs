@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{NetworkSection, Options, Scenario, Span, Start, run};
+use super::{Fault, NetworkSection, Options, Scenario, Span, Start, run};
+
+/// What a network is left to settle before its books are compared.
+const SETTLE: Duration = Duration::from_secs(90);
 
 /// A scenario that still fails, and what was tried for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,12 +95,12 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
 
 fn less_time(scenario: &Scenario) -> Vec<Scenario> {
     let mut less = Vec::new();
-    let last = scenario.faults.iter().map(super::fault::Fault::ends).max().unwrap_or_default();
+    let last = scenario.faults.iter().map(Fault::ends).max().unwrap_or_default();
     let after = scenario.end().saturating_sub(scenario.warmup.0);
     let rest = after.saturating_sub(last);
     for part in [4, 2] {
         let shorter = whole(last + rest.saturating_sub(rest / part));
-        if shorter < after {
+        if shorter < after && shorter >= last + SETTLE {
             less.push(Scenario { duration: Some(Span(shorter)), ..scenario.clone() });
         }
     }
@@ -130,7 +133,7 @@ fn whole(duration: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Action, Fault, Who};
+    use crate::scenario::{Action, Who};
 
     #[test]
     fn what_does_not_matter_is_taken_away() {

@@ -188,22 +188,23 @@ impl Timeline {
             Action::Heal | Action::Network(_) => Vec::new(),
         };
         match action {
-            Action::Crash(_) => nodes.iter().for_each(|number| network.crash(*number)),
-            Action::Restart(_) | Action::Wipe(_) | Action::Rekey(_) if fault.lasts.is_some() => {
-                for number in &nodes {
-                    network.crash(*number);
-                }
-            }
-            Action::Leave(_) => {
-                for number in &nodes {
-                    network.command(*number, InEvent::Leave);
-                }
-            }
-            Action::Pause(_) => nodes.iter().for_each(|number| network.pause(*number)),
             Action::Partition(_) => network.partition(std::slice::from_ref(&nodes)),
             Action::Mute(_) => network.mute(&nodes),
-            Action::Update(_) => nodes.iter().for_each(|number| self.update(network, *number)),
             _ => {}
+        }
+        for number in nodes.iter().copied() {
+            match action {
+                Action::Crash(_) => network.crash(number),
+                Action::Restart(_) | Action::Wipe(_) | Action::Rekey(_)
+                    if fault.lasts.is_some() =>
+                {
+                    network.crash(number);
+                }
+                Action::Leave(_) => network.command(number, InEvent::Leave),
+                Action::Pause(_) => network.pause(number),
+                Action::Update(_) => self.update(network, number),
+                _ => {}
+            }
         }
         nodes
     }
@@ -217,7 +218,11 @@ impl Timeline {
         nodes: &[usize],
     ) {
         match action {
-            Action::Pause(_) => nodes.iter().for_each(|number| network.resume(*number)),
+            Action::Pause(_) => {
+                for number in nodes {
+                    network.resume(*number);
+                }
+            }
             Action::Restart(_) | Action::Wipe(_) | Action::Rekey(_) => {
                 for number in nodes {
                     let bootstrap = self.later_bootstrap(network, *number);

@@ -1,0 +1,52 @@
+//! The checks can fail: with a rule of the protocol switched off, one of them does, for one of the
+//! seeds; with it on, the same seeds pass up to there.
+
+use iroh_gossip_discovery_proto::Rule;
+use iroh_gossip_discovery_sim::scenario::{Options, Scenario, run};
+
+const SEEDS: u64 = 200;
+
+fn failure(scenario: &Scenario, without: Option<Rule>) -> Option<String> {
+    let options = Options { fail_fast: true, without, ..Options::default() };
+    let report = run(scenario, options, &mut |_| true).expect("a valid one");
+    report.failures.into_iter().next()
+}
+
+fn caught(rule: Rule, scenario: impl Fn(u64) -> Scenario) {
+    let found = (0..SEEDS).map(scenario).find_map(|scenario| {
+        let failure = failure(&scenario, Some(rule))?;
+        // What also fails with the rule on says nothing about it.
+        self::failure(&scenario, None).is_none().then_some(failure)
+    });
+    println!("{rule:?}: {found:?}");
+    assert!(found.is_some(), "nothing noticed that {rule:?} was off in {SEEDS} seeds");
+}
+
+fn random(seed: u64) -> Scenario {
+    Scenario::random(seed, 12)
+}
+
+/// Two parts that know each other from their books alone.
+fn parted(seed: u64) -> Scenario {
+    let text = include_str!("../scenarios/partition.toml");
+    Scenario { seed, nodes: 12, ..Scenario::parse(text).expect("a valid one") }
+}
+
+macro_rules! controls {
+    ($($name:ident: $rule:ident in $scenario:ident,)*) => {
+        $(#[test] fn $name() { caught(Rule::$rule, $scenario); })*
+    };
+}
+
+controls! {
+    tombstones: Tombstones in random,
+    refutation: Refutation in random,
+    suspicion_floor: SuspicionFloor in random,
+    equal_sequences: EqualSequences in random,
+    reconciliation: Reconciliation in random,
+    healing: Healing in parted,
+    bootstrap_memory: BootstrapMemory in random,
+    unconfirmed: Unconfirmed in random,
+    link_tie_break: LinkTieBreak in random,
+    reprobe_after_pause: ReprobeAfterPause in random,
+}

@@ -1,0 +1,106 @@
+//! Scenarios as data: the shipped ones hold, what is wrong in one is named, and the same seed gives the
+#![allow(clippy::unwrap_used)] // A test that cannot go on fails.
+//! same trace in another process.
+
+use std::{fs, path::Path, process::Command};
+
+use iroh_gossip_discovery_sim::scenario::{Error, Options, Report, Scenario, run};
+
+fn folder(name: &str) -> Vec<(String, Scenario)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    paths.sort();
+    let read = |path: &std::path::PathBuf| {
+        let (name, text) = (path.display().to_string(), fs::read_to_string(path).unwrap());
+        let scenario = Scenario::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        (name, scenario)
+    };
+    paths.iter().map(read).collect()
+}
+
+fn report(scenario: &Scenario) -> Report {
+    run(scenario, Options::default(), &mut |_| true).unwrap()
+}
+
+#[test]
+fn shipped_scenarios_hold() {
+    let all = folder("scenarios");
+    assert!(all.len() >= 8);
+    let mut failures = Vec::new();
+    for (path, scenario) in all {
+        for seed in 0..3 {
+            let report = report(&Scenario { seed, ..scenario.clone() });
+            failures.extend(report.failures.iter().map(|text| format!("{path}: {text}")));
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn regressions_hold() {
+    for (path, scenario) in folder("regressions") {
+        let report = report(&scenario);
+        assert!(report.ok, "{path}: {:?}", report.failures);
+    }
+}
+
+#[test]
+fn an_error_names_the_key() {
+    let cases = [
+        ("nodes = 0", "nodes"),
+        ("nodse = 3", "nodse"),
+        ("[[fault]]\nat = \"1s\"", "fault[0]"),
+        ("[[fault]]\ncrash = 1\nleave = 1", "fault[0]"),
+        ("[[fault]]\ncrash = 0", "crash"),
+        ("[[fault]]\npause = 1", "fault[0].for"),
+        ("[[fault]]\ncrash = 1\nfor = \"1s\"", "fault[0].for"),
+        ("[[fault]]\nat = \"soon\"\ncrash = 1", "at"),
+        ("[network]\nloss = 1.5", "network.loss"),
+        ("[config]\nsuspicion = \"0s\"", "suspicion"),
+    ];
+    for (text, key) in cases {
+        let error = Scenario::parse(text).unwrap_err().to_string();
+        assert!(error.contains(key), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn a_scenario_survives_being_written_and_read() {
+    for seed in 0..200 {
+        let scenario = Scenario::random(seed, 30);
+        assert_eq!(Scenario::parse(&scenario.to_toml()).unwrap(), scenario);
+    }
+}
+
+#[test]
+fn a_run_ends_when_it_is_asked_to() {
+    let mut asked = 0;
+    let stopped = run(&Scenario::random(1, 30), Options::default(), &mut |_| {
+        asked += 1;
+        asked < 3
+    });
+    assert_eq!(stopped, Err(Error::Interrupted));
+}
+
+/// This test's own binary is the second process: it runs the test that prints the hash.
+#[test]
+fn the_same_seed_gives_the_same_trace_in_another_process() {
+    let trace = report(&Scenario::random(5, 20)).trace;
+    if std::env::var_os("SIM_TRACE_CHILD").is_some() {
+        println!("trace={trace}");
+        return;
+    }
+    let name = "the_same_seed_gives_the_same_trace_in_another_process";
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env("SIM_TRACE_CHILD", "1")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(output.contains(&format!("trace={trace}")), "{output}");
+    assert_ne!(trace, report(&Scenario { seed: 6, ..Scenario::random(5, 20) }).trace);
+}
