@@ -195,6 +195,8 @@ async fn a_frozen_peer_delays_nobody() {
     // Longer than the test: the frozen peer stays a neighbour all the time.
     let mut config = Config { idle_timeout: Duration::from_mins(1), ..Config::local() };
     config.protocol.link_idle = SHORT_IDLE;
+    // Nor is it probed, and held to be dead.
+    config.protocol.probe_interval = Duration::from_mins(10);
     let mut nodes = Nodes::default();
     let source = nodes.build(node("source").config(config.clone())).await;
     let seed = || vec![source.swarm.ticket().into()];
