@@ -131,6 +131,8 @@ async fn sparse(nodes: &mut Nodes, count: usize) -> Vec<Arc<RunningNode>> {
     let mut config = Config::local();
     config.protocol.neighbours = 1;
     config.protocol.link_idle = Duration::from_millis(100);
+    // Idleness alone closes links here.
+    config.protocol.probe_interval = Duration::from_mins(10);
     let mut all: Vec<Arc<RunningNode>> = Vec::new();
     for n in 0..count {
         let first = all.first().map(|node| Bootstrap::Ticket(node.swarm.ticket()));
