@@ -104,7 +104,7 @@ async def test_the_book_is_a_live_mapping(alice: GossipDiscovery) -> None:
     book = alice.book
     assert isinstance(book, Mapping)
     assert isinstance(book, Book)
-    assert (dict(book), repr(book)) == ({}, "Book([])")
+    assert (dict(book), repr(book)) == ({}, "<Book book: []>")
     async with beside(alice) as bob:
         await alice.wait_for_peers(1, timeout=30)
         peer = book[bob.id]
