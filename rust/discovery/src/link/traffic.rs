@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use iroh::endpoint::{Connection, RecvStream, SendStream, WriteError};
+use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt, WriteError};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::timeout,
@@ -131,16 +131,18 @@ impl Traffic {
         message: Option<Bytes>,
         priority: i32,
     ) -> Result<(Answer, SendStream, RecvStream), Failed> {
-        let (mut send, mut recv) = self.connection.open_bi().await.map_err(|_| Failed::Link)?;
+        let (send, mut recv) = self.connection.open_bi().await.map_err(|_| Failed::Link)?;
+        let mut opening_stream = Opening(Some(send));
+        let send = opening_stream.0.as_mut().expect("taken at the end");
         let _ = send.set_priority(priority);
         let mut opening = BytesMut::new();
         frame::put(&request.encode(), &mut opening);
         let frame = {
             // The peer may refuse, and stop reading, before all of a message is written.
             let mut writing = pin!(async {
-                self.gate.write_all(&mut send, opening.freeze()).await?;
+                self.gate.write_all(send, opening.freeze()).await?;
                 if let Some(message) = message {
-                    self.gate.write_all(&mut send, message).await?;
+                    self.gate.write_all(send, message).await?;
                     let _ = send.finish();
                 }
                 Ok::<_, WriteError>(())
@@ -159,7 +161,21 @@ impl Traffic {
             None => Failed::Broken(reason),
         })?;
         let answer = Answer::decode(&frame).map_err(|error| Failed::Broken(error.to_string()))?;
+        let send = opening_stream.0.take().expect("taken only here");
         Ok((answer, send, recv))
+    }
+}
+
+/// A stream that waits for its answer. Given up before that it is reset: dropped alone it would end in
+/// order, and half a message would pass for a whole one.
+struct Opening(Option<SendStream>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(mut stream) = self.0.take() {
+            // It may have ended already.
+            let _ = stream.reset(VarInt::from_u32(0));
+        }
     }
 }
 
