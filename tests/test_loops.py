@@ -84,13 +84,14 @@ def test_two_loops_in_two_threads_serve_two_nodes() -> None:
 import asyncio, threading
 from iroh_gossip_discovery import Config, GossipDiscovery
 ticket, found = [], []
-ready, done = threading.Event(), threading.Event()
+ready, met, done = threading.Event(), threading.Event(), threading.Event()
 
 async def first():
     async with GossipDiscovery("first", "fleet", config=Config.local()) as node:
         ticket.append(node.ticket)
         ready.set()
         found.extend((await node.wait_for_peers(1, timeout=30)).values())
+        met.set()
         await asyncio.to_thread(done.wait, 30)
 
 async def second():
@@ -98,6 +99,7 @@ async def second():
         "second", "fleet", bootstrap=ticket, config=Config.local()
     ) as node:
         found.extend((await node.wait_for_peers(1, timeout=30)).values())
+        await asyncio.to_thread(met.wait, 30)  # who leaves at once may never be seen
         done.set()
 
 thread = threading.Thread(target=lambda: asyncio.run(first()))
