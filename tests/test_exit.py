@@ -182,8 +182,7 @@ async def parent():
     async with GossipDiscovery("parent", "fleet", config=Config.local()) as discovery:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             result = pool.apply_async(child, (discovery.ticket,))
-            await discovery.wait_for_peers(1, timeout=60)
-            print(await asyncio.to_thread(result.get, 30))
+            print(await asyncio.to_thread(result.get, 60))
 
 if __name__ == "__main__":
     asyncio.run(parent())
