@@ -1,6 +1,7 @@
 //! Scenarios as data: the shipped ones hold, what is wrong in one is named, and the same seed gives the
-#![allow(clippy::unwrap_used)] // A test that cannot go on fails.
 //! same trace in another process.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{fs, path::Path, process::Command};
 

@@ -12,8 +12,9 @@ use crate::{
 
 /// Whether a sample is a frame of a link's lanes.
 fn is_frame(name: &str) -> bool {
-    !(name.starts_with("record-") || name.starts_with("request-"))
-        && !matches!(name, "accusation" | "content" | "answer")
+    let signed = name.starts_with("record-") || matches!(name, "accusation" | "content");
+    let request = name.starts_with("request-") || name == "answer";
+    !(signed || request)
 }
 
 #[test]
