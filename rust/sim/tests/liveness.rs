@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use iroh_gossip_discovery_proto::{Config, InEvent, LostReason, TopicEvent};
+use iroh_gossip_discovery_proto::{Config, InEvent, LostReason, Profile, TopicEvent};
 use iroh_gossip_discovery_sim::{Conditions, Memory, Network};
 
 const MS: Duration = Duration::from_millis(1);
@@ -124,6 +124,11 @@ fn a_partition_heals_without_the_bootstrap_node() {
             assert!(!network.knows(first, nodes / 2 - 1), "they have lost each other");
             network.heal();
             within(&mut network, S * 10, "heal", Network::converged);
+            // The overlay is one again, not the books alone: what changes is flooded.
+            network.run_for(S * 3);
+            let profile = Profile { name: "after".into(), ..Profile::default() };
+            network.command(first, |topic| InEvent::SetProfile(topic, profile));
+            within(&mut network, S / 2, "know a change", Network::converged);
             network.run_for(S * 60);
             assert!(network.converged());
         }
@@ -140,6 +145,26 @@ fn half_of_all_may_vanish_at_once() {
             network.crash(number);
         }
         within(&mut network, S * 90, "know that half is gone", Network::converged);
+    }
+}
+
+#[test]
+fn who_dies_with_all_of_its_neighbours_is_noticed() {
+    for seed in 0..10 {
+        let mut network = converged(seed, 50, Conditions::lan());
+        network.run_for(S * 660);
+        let mut neighbours = BTreeSet::new();
+        for (_, event) in &network.nodes[20].events {
+            match event {
+                TopicEvent::NeighbourUp(peer) => drop(neighbours.insert(*peer)),
+                TopicEvent::NeighbourDown(peer) => drop(neighbours.remove(peer)),
+                _ => {}
+            }
+        }
+        let dying: Vec<_> =
+            (0..50).filter(|n| *n == 20 || neighbours.contains(&network.nodes[*n].id)).collect();
+        dying.into_iter().for_each(|number| network.crash(number));
+        within(&mut network, S * 40, "know that a whole corner is gone", Network::converged);
     }
 }
 

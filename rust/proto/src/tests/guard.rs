@@ -23,7 +23,7 @@ fn with_neighbour() -> Bench {
 }
 
 /// A second neighbour, to see what is forwarded.
-fn with_two() -> Bench {
+pub(super) fn with_two() -> Bench {
     let mut bench = with_neighbour();
     bench.open_link(LinkId(2), 3, false);
     bench.hello(LinkId(2), 9);
@@ -195,8 +195,12 @@ fn a_peer_behind_its_own_past_is_shown_it() {
 fn sequence_numbers_wait_until_they_are_persisted() {
     let identity = Identity { key: key(ME), boot_id: 1, sequence: 100, reserved: 100 };
     let now = Instant::now();
-    let mut bench =
-        Bench { state: State::new(identity, [7; 32], now), now, out: vec![], silent: false };
+    let mut bench = Bench {
+        state: State::new(identity, [7; 32], now),
+        now,
+        out: vec![],
+        silent: BTreeSet::new(),
+    };
     let profile = Profile { name: "me".into(), ..Profile::default() };
     let options = TopicOptions { profile, config: Config::default() };
     bench.feed(InEvent::Join(topic(), Box::new(options)));

@@ -4,12 +4,13 @@ mod book;
 mod cbor;
 mod guard;
 mod link;
+mod liveness;
 mod record;
 mod shapes;
 mod sync;
 mod wire;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -60,8 +61,8 @@ pub(crate) struct Bench {
     pub(crate) state: State,
     pub(crate) now: Instant,
     pub(crate) out: Vec<OutEvent>,
-    /// Whether pings stay without an answer.
-    pub(crate) silent: bool,
+    /// Links on which pings stay without an answer.
+    pub(crate) silent: BTreeSet<LinkId>,
 }
 
 pub(crate) const LINK: LinkId = LinkId(1);
@@ -72,8 +73,12 @@ impl Bench {
     pub(crate) fn new() -> Self {
         let identity = Identity { key: key(ME), boot_id: 1, sequence: 100, reserved: 1 << 40 };
         let now = Instant::now();
-        let mut bench =
-            Self { state: State::new(identity, [7; 32], now), now, out: Vec::new(), silent: false };
+        let mut bench = Self {
+            state: State::new(identity, [7; 32], now),
+            now,
+            out: Vec::new(),
+            silent: BTreeSet::new(),
+        };
         let profile = Profile { name: "me".into(), ..Profile::default() };
         let options = TopicOptions { profile, config: Config::default() };
         bench.feed(InEvent::Join(topic(), Box::new(options)));
@@ -98,8 +103,8 @@ impl Bench {
             _ => None,
         };
         let pinged: Vec<_> = self.out[begin..].iter().filter_map(ping).collect();
-        if !self.silent {
-            for link in pinged {
+        for link in pinged {
+            if !self.silent.contains(&link) {
                 self.bytes(link, Frame::Ack.encode());
             }
         }

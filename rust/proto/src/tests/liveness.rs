@@ -1,0 +1,219 @@
+//! Accusations, probes and verdicts, one rule at a time. Whole networks are in `rust/sim`.
+
+use super::{guard::with_two, *};
+use crate::{CloseCode, LostReason, TopicEvent, accusation::Accusation, cose};
+
+const S: Duration = Duration::from_secs(1);
+const ACCUSED: u8 = 3;
+const ACCUSER: u8 = 4;
+
+/// [`ACCUSED`] and [`ACCUSER`] are in the book.
+fn with_members() -> Bench {
+    let mut bench = Bench::linked();
+    let records = [PEER, ACCUSED, ACCUSER].map(|number| signed(number, 10).bytes().clone());
+    bench.frame(LINK, TopicFrame::Push(records.into()));
+    bench.out.clear();
+    bench
+}
+
+fn accusation(by: u8, accused: u8, sequence: u64) -> Bytes {
+    Accusation::sign(&key(by), &topic(), id(accused), sequence).bytes
+}
+
+fn accuse(bench: &mut Bench, accusations: Vec<Bytes>) {
+    bench.frame(LINK, TopicFrame::Accuse(accusations));
+}
+
+fn events(bench: &Bench) -> Vec<&TopicEvent> {
+    let mut events = Vec::new();
+    for out in &bench.out {
+        if let OutEvent::Topic(_, event) = out {
+            events.push(event);
+        }
+    }
+    events
+}
+
+fn is_suspected(bench: &Bench, number: u8) -> bool {
+    let suspected =
+        |event: &&TopicEvent| matches!(event, TopicEvent::PeerSuspected(r) if r.id == id(number));
+    events(bench).iter().any(suspected)
+}
+
+fn is_lost(bench: &Bench, number: u8) -> bool {
+    let lost = |event: &&TopicEvent| matches!(event, TopicEvent::PeerLost(r, LostReason::Unreachable) if r.id == id(number));
+    events(bench).iter().any(lost)
+}
+
+fn announced(bench: &Bench) -> Vec<u64> {
+    let sequence = |event: &TopicEvent| match event {
+        TopicEvent::Announced(record) => Some(record.sequence),
+        _ => None,
+    };
+    events(bench).into_iter().filter_map(sequence).collect()
+}
+
+#[test]
+fn an_accusation_suspects_and_then_loses_who_does_not_refute() {
+    let mut bench = with_members();
+    accuse(&mut bench, vec![accusation(ACCUSER, ACCUSED, 10)]);
+    bench.pass(S);
+    assert!(is_suspected(&bench, ACCUSED));
+    bench.pass(S * 4);
+    assert!(!is_lost(&bench, ACCUSED), "nobody confirmed: it has 6 s");
+    bench.pass(S);
+    assert!(is_lost(&bench, ACCUSED));
+}
+
+#[test]
+fn what_is_not_signed_as_an_accusation_in_this_topic_closes_the_link() {
+    let mut altered = accusation(ACCUSER, ACCUSED, 10).to_vec();
+    *altered.last_mut().unwrap() ^= 1;
+    let elsewhere = TopicId::from_name("elsewhere").unwrap();
+    let elsewhere = Accusation::sign(&key(ACCUSER), &elsewhere, id(ACCUSED), 10).bytes;
+    let payload = crate::cbor::Value::map([
+        (crate::cbor::Value::int(0), crate::cbor::Value::bytes(id(ACCUSED).as_bytes())),
+        (crate::cbor::Value::int(1), crate::cbor::Value::uint(10_u64)),
+    ])
+    .encode();
+    let other_kind = cose::sign(&key(ACCUSER), "iroh-gossip-discovery/node/1", &topic(), &payload);
+    for forged in [altered.into(), elsewhere, other_kind] {
+        let mut bench = with_members();
+        accuse(&mut bench, vec![forged]);
+        assert_eq!(bench.closed(), [(LINK, CloseCode::Protocol)]);
+        bench.pass(S * 10);
+        assert!(!is_suspected(&bench, ACCUSED));
+    }
+}
+
+#[test]
+fn an_accusation_by_somebody_unknown_or_of_an_older_record_says_nothing() {
+    for (accuser, sequence) in [(9, 10), (ACCUSER, 9), (ACCUSED, 10)] {
+        let mut bench = with_members();
+        accuse(&mut bench, vec![accusation(accuser, ACCUSED, sequence)]);
+        bench.pass(S * 10);
+        assert!(!is_suspected(&bench, ACCUSED), "by {accuser}, of {sequence}");
+        assert_eq!(
+            bench.closed().iter().filter(|(_, code)| *code == CloseCode::Protocol).count(),
+            0
+        );
+    }
+}
+
+#[test]
+fn an_accuser_has_a_budget() {
+    let mut bench = with_members();
+    // Of records long gone, so that nothing else stops them; 32, and one for each of three members.
+    accuse(&mut bench, (0..9).chain(20..60).map(|n| accusation(ACCUSER, PEER, n)).collect());
+    let over = "accusations over the budget of an accuser";
+    assert_eq!(bench.dropped().iter().filter(|what| **what == over).count(), 49 - 35);
+}
+
+#[test]
+fn one_refutation_answers_all_and_another_comes_a_second_later() {
+    let mut bench = with_members();
+    accuse(&mut bench, vec![accusation(PEER, ME, 100), accusation(ACCUSER, ME, 100)]);
+    let first = announced(&bench);
+    assert_eq!(first.len(), 1);
+    assert!(first[0] > 100);
+    for round in 0..30 {
+        accuse(&mut bench, vec![accusation(ACCUSED, ME, first[0] + round)]);
+    }
+    assert_eq!(announced(&bench), first, "at once, another one would make a storm");
+    bench.pass(S);
+    let all = announced(&bench);
+    assert_eq!(all.len(), 2);
+    assert!(all[1] > first[0] + 29, "above all that was accused");
+}
+
+#[test]
+fn who_is_heard_meanwhile_is_not_lost_whatever_others_say() {
+    for speaks in [true, false] {
+        let mut bench = with_members();
+        accuse(&mut bench, vec![accusation(ACCUSER, PEER, 10)]);
+        bench.pass(S * 2);
+        assert!(is_suspected(&bench, PEER));
+        if speaks {
+            bench.frame(LINK, TopicFrame::Attached);
+        }
+        bench.pass(S * 5);
+        assert_eq!(is_lost(&bench, PEER), !speaks);
+        let recovered = |event: &&TopicEvent| matches!(event, TopicEvent::PeerRecovered(_));
+        assert_eq!(events(&bench).iter().any(recovered), speaks);
+    }
+}
+
+/// When something was first seen, in steps of 10 ms.
+fn first(bench: &mut Bench, limit: Duration, seen: impl Fn(&Bench) -> bool) -> Duration {
+    let begin = bench.now;
+    while !seen(bench) {
+        assert!(bench.now - begin < limit, "not seen in {limit:?}");
+        bench.pass(Duration::from_millis(10));
+    }
+    bench.now - begin
+}
+
+fn is_pinged(bench: &Bench) -> bool {
+    let ping = Frame::Ping.encode();
+    bench.out.iter().any(|out| matches!(out, OutEvent::Send(_, _, bytes) if *bytes == ping))
+}
+
+#[test]
+fn who_misses_all_neighbours_looks_twice_before_it_accuses() {
+    for (silent, rounds) in [(vec![LINK, LinkId(2)], 2), (vec![LINK], 1)] {
+        let mut bench = with_two();
+        bench.pass(S * 4);
+        bench.silent.extend(silent);
+        bench.out.clear();
+        first(&mut bench, S * 4, is_pinged);
+        let took = first(&mut bench, S * 6, |bench| {
+            events(bench).iter().any(|event| matches!(event, TopicEvent::PeerSuspected(_)))
+        });
+        // Each look takes 0.5 s, and 0.5 s by way of others.
+        let expected = S * rounds;
+        assert!(took + S / 10 > expected && took < expected + S, "{rounds} rounds: {took:?}");
+    }
+}
+
+#[test]
+fn a_neighbour_that_only_others_reach_loses_its_link_and_not_its_place() {
+    let mut bench = with_two();
+    bench.pass(S * 4);
+    bench.silent.insert(LINK);
+    let begin = bench.now;
+    while bench.closed().is_empty() {
+        assert!(bench.now - begin < S * 15, "the silent link stays");
+        bench.pass(Duration::from_millis(10));
+        let asked = bench.out.iter().any(|out| match out {
+            OutEvent::Send(LinkId(2), _, bytes) => {
+                matches!(
+                    Frame::decode(bytes),
+                    Ok(Some(Frame::Topic(_, TopicFrame::ProbeRequest(_))))
+                )
+            }
+            _ => false,
+        });
+        if asked {
+            bench.out.retain(|out| !matches!(out, OutEvent::Send(..)));
+            bench.frame(LinkId(2), TopicFrame::ProbeAck(id(PEER)));
+        }
+    }
+    assert_eq!(bench.closed(), [(LINK, CloseCode::Unresponsive)]);
+    assert!(!is_suspected(&bench, PEER));
+}
+
+#[test]
+fn the_link_to_an_earlier_life_of_a_member_is_closed() {
+    let mut bench = Bench::linked();
+    bench.open_link(LinkId(2), ACCUSER, false);
+    bench.hello(LinkId(2), 5);
+    bench.frame(LinkId(2), TopicFrame::Open(topic()));
+    let life =
+        |boot_id, sequence| sign(NodeRecord { boot_id, ..node(PEER, sequence) }).bytes().clone();
+    // The process behind LINK said in its hello that its boot id is 9.
+    bench.frame(LINK, TopicFrame::Push(vec![life(9, 1)]));
+    bench.frame(LinkId(2), TopicFrame::Push(vec![life(9, 2)]));
+    assert_eq!(bench.closed(), []);
+    bench.frame(LinkId(2), TopicFrame::Push(vec![life(10, 3)]));
+    assert_eq!(bench.closed(), [(LINK, CloseCode::Replaced)]);
+}
