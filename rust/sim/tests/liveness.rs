@@ -163,7 +163,9 @@ fn who_dies_with_all_of_its_neighbours_is_noticed() {
         }
         let dying: Vec<_> =
             (0..50).filter(|n| *n == 20 || neighbours.contains(&network.nodes[*n].id)).collect();
-        dying.into_iter().for_each(|number| network.crash(number));
+        for number in dying {
+            network.crash(number);
+        }
         within(&mut network, S * 40, "know that a whole corner is gone", Network::converged);
     }
 }
