@@ -32,6 +32,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let peers = peers.iter().map(|text| text.parse()).collect::<Result<Vec<Bootstrap>, _>>()?;
 
+    // From here on: a signal that comes between two looks at it is not lost.
+    let mut interrupted = tokio::spawn(tokio::signal::ctrl_c());
     let node = GossipDiscoveryBuilder::new(name, "address-book-demo")
         .config(config)
         .bootstrap(peers)
@@ -52,8 +54,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 }
                 None => break,
             },
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
+            interrupted = &mut interrupted => {
+                interrupted??;
                 break;
             }
         }

@@ -30,6 +30,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bootstrap =
         bootstrap.iter().map(|text| text.parse()).collect::<Result<Vec<Bootstrap>, _>>()?;
 
+    // From here on: a signal that comes between two looks at it is not lost.
+    let mut interrupted = tokio::spawn(tokio::signal::ctrl_c());
     let node = GossipDiscoveryBuilder::new(name, topic)
         .config(config)
         .bootstrap(bootstrap)
@@ -53,8 +55,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Some(other) => println!("{other:?}"),
                 None => break,
             },
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
+            interrupted = &mut interrupted => {
+                interrupted??;
                 break;
             }
         }

@@ -398,18 +398,23 @@ impl Actor {
             return;
         }
         self.deadline = Some(Instant::now() + self.config.protocol.leave_timeout + DRAIN);
-        self.stop_dials.cancel();
         for topic in self.topics.keys().copied().collect::<Vec<_>>() {
             if self.topics.get(&topic).is_some_and(|joined| joined.leaving.is_empty()) {
                 self.handle_own(InEvent::Leave(topic));
             }
         }
-        self.close_links_at_the_end();
+        self.end_links();
     }
 
-    /// In a shutdown, once no topic needs them.
-    fn close_links_at_the_end(&mut self) {
-        if self.deadline.is_some() && self.topics.is_empty() {
+    /// Whether a shutdown has come so far that no topic needs a link any more. Until then even a dial
+    /// may be needed: who is linked to nobody dials members to tell them of its leave.
+    fn is_ending(&self) -> bool {
+        self.deadline.is_some() && self.topics.is_empty()
+    }
+
+    fn end_links(&mut self) {
+        if self.is_ending() {
+            self.stop_dials.cancel();
             for link in self.links.values_mut() {
                 link.close(CloseCode::Shutdown);
             }

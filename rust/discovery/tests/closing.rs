@@ -10,7 +10,8 @@ use std::{
 };
 
 use common::{Nodes, eventually, full, node};
-use iroh_gossip_discovery::{Bootstrap, Config, EndpointId};
+use futures_util::StreamExt;
+use iroh_gossip_discovery::{Bootstrap, Config, EndpointId, Event};
 
 /// What `RunningNode::close` promises, and a second more for a machine that is busy. Without the
 /// bounds it is 3.1 s for a peer that does not answer, and 5 s for one that is being dialled.
@@ -56,5 +57,40 @@ async fn nodes_that_close_one_after_another_take_no_longer() {
             let close = tokio::time::timeout(promised(), node.close());
             assert!(close.await.is_ok(), "{} does not close", node.swarm.me().profile.name);
         }
+    }
+}
+
+/// Who closes may have lost its only link a moment ago, or be about to be dialled: its goodbye finds a
+/// way all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_goodbye_needs_no_link_that_is_already_there() {
+    for round in 0..20 {
+        let mut nodes = Nodes::default();
+        let alice = nodes.start("alice", &[]).await;
+        let bob = nodes.start("bob", &[alice.swarm.ticket().into()]).await;
+        eventually("alice knows bob", || alice.swarm.book().contains(&bob.swarm.id())).await;
+        let charlie = nodes.start("charlie", &[bob.swarm.ticket().into()]).await;
+        let (_, mut seen) = alice.swarm.subscribe();
+        let ids = [&bob, &charlie].map(|node| node.swarm.id());
+        eventually("alice knows charlie, and he her", || {
+            alice.swarm.book().contains(&ids[1])
+                && charlie.swarm.book().contains(&alice.swarm.id())
+        })
+        .await;
+        bob.close().await;
+        charlie.close().await;
+        let mut left = Vec::new();
+        while left.len() < 2 {
+            let event = tokio::time::timeout(common::PATIENCE, seen.next()).await;
+            match event.expect("both are gone").expect("alice is there") {
+                Event::PeerLeft(peer) => left.push(peer.id),
+                Event::PeerLost(peer, reason) => {
+                    panic!("round {round}: {} is lost, {reason:?}", peer.profile.name)
+                }
+                _ => {}
+            }
+        }
+        assert!(ids.iter().all(|id| left.contains(id)));
+        nodes.close().await;
     }
 }

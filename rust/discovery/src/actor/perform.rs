@@ -22,7 +22,7 @@ use crate::{
 impl Actor {
     pub(super) fn open_link(&mut self, connection: Connection, dialled: bool) {
         let peer = connection.remote_id().into();
-        let refuse = if self.deadline.is_some() {
+        let refuse = if self.is_ending() {
             Some(CloseCode::Shutdown)
         } else if self.links.len() >= MAX_LINKS
             || self.links.values().filter(|link| link.peer == peer).count() >= MAX_LINKS_PER_PEER
@@ -83,7 +83,7 @@ impl Actor {
         }
         self.settle_connecting(now);
         self.counters.protocol(self.state.counts());
-        self.close_links_at_the_end();
+        self.end_links();
         result
     }
 
@@ -119,7 +119,7 @@ impl Actor {
             self.echo.push_back(InEvent::DialFailed(peer));
             return;
         };
-        if self.deadline.is_some() || self.dialling.len() >= MAX_DIALS {
+        if self.is_ending() || self.dialling.len() >= MAX_DIALS {
             self.echo.push_back(InEvent::DialFailed(peer));
             return;
         }

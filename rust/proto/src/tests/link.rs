@@ -141,3 +141,29 @@ fn the_loss_of_the_last_link_is_told_and_so_is_its_return() {
     bench.frame(LinkId(2), TopicFrame::Open(topic()));
     assert!(told(&bench, &crate::TopicEvent::Reconnected));
 }
+
+#[test]
+fn who_leaves_tells_members_whose_links_are_too_young_to_have_spoken() {
+    const OTHER: u8 = 4;
+    let is_leave = |sent: Vec<(LinkId, TopicFrame)>, on: LinkId| {
+        sent.iter().any(|(link, frame)| *link == on && matches!(frame, TopicFrame::Leave(_)))
+    };
+    // The link of a member is up before this node leaves, or comes up while it does.
+    for before in [true, false] {
+        let mut bench = Bench::linked();
+        let records = [PEER, OTHER].map(|number| signed(number, 1).bytes().clone());
+        bench.frame(LINK, TopicFrame::Push(records.into()));
+        bench.feed(InEvent::LinkClosed(LINK, LinkEnd::Remote(CloseCode::Leave)));
+        if !before {
+            bench.open_link(LinkId(3), PEER, false);
+            bench.hello(LinkId(3), 1);
+            bench.feed(InEvent::Leave(topic()));
+        }
+        bench.open_link(LinkId(2), OTHER, false);
+        bench.hello(LinkId(2), 1);
+        if before {
+            bench.feed(InEvent::Leave(topic()));
+        }
+        assert!(is_leave(bench.sent(), LinkId(2)), "up before: {before}");
+    }
+}

@@ -199,8 +199,10 @@ impl Topic {
         self.sync_wanted.clear();
         self.probes.clear();
         self.suspicions.clear();
-        // Also who has our record and did not answer yet.
-        let linked = self.linked.iter().filter(|peer| cx.links.current(peer).is_some()).copied();
+        // Also who has our record and did not answer yet, and members whose link is so young that
+        // neither end has spoken of the topic.
+        let known = self.linked.iter().copied().chain(self.book.others());
+        let linked = known.filter(|peer| cx.links.current(peer).is_some());
         let mut told: BTreeSet<EndpointId> = linked.chain(cx.links.told_of(self.id)).collect();
         if let Some(signed) = &record {
             for peer in &told {
@@ -225,12 +227,16 @@ impl Topic {
         }
     }
 
-    /// A link is up that was dialled to tell a member of the leave.
+    /// A link is up while this node leaves: dialled to tell of it, or by a member that does not know.
     pub(super) fn tell_leave(&mut self, peer: EndpointId, cx: &mut Context) {
-        if let Some(Leaving { record: Some(signed), waiting, .. }) = &self.leaving
-            && waiting.contains(&peer)
+        let member = self.book.get(&peer).is_some();
+        if let Some(Leaving { record: Some(signed), waiting, told }) = &mut self.leaving
+            && (member || waiting.contains(&peer))
         {
-            cx.links.send(&peer, self.id, TopicFrame::Leave(signed.bytes().clone()), cx.now);
+            let frame = TopicFrame::Leave(signed.bytes().clone());
+            waiting.insert(peer);
+            told.insert(peer);
+            cx.links.send(&peer, self.id, frame, cx.now);
         }
     }
 
