@@ -58,7 +58,7 @@ impl Actor {
         if let Some(link) = self.links.remove(&id) {
             self.counters.link_closed(id);
             debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
-            self.handle_own(InEvent::LinkClosed(id, end));
+            self.tell_closed(id, link.peer, end);
         }
     }
 

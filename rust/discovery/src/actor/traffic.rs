@@ -7,14 +7,15 @@ use super::Actor;
 use crate::{
     error::Error,
     link::traffic::Hold,
-    proto::{EndpointId, InEvent, LinkId, TopicId},
+    proto::{EndpointId, InEvent, LinkEnd, LinkId, TopicId},
 };
 
 pub(crate) type LinkReply = oneshot::Sender<Result<Hold, Error>>;
 
 /// Who waits for a link to a peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connecting {
+    topic: TopicId,
     replies: Vec<LinkReply>,
     /// Why the last dial failed.
     pub(super) reason: Option<String>,
@@ -27,8 +28,21 @@ impl Actor {
             let _ = reply.send(Err(Error::Closed));
             return;
         }
-        self.connecting.entry(peer).or_default().replies.push(reply);
+        let waiting = Connecting { topic, replies: Vec::new(), reason: None };
+        self.connecting.entry(peer).or_insert(waiting).replies.push(reply);
         self.handle_own(InEvent::Connect(topic, peer));
+    }
+
+    /// Tells the state that a link is gone. Who waited for its end gets another one.
+    pub(super) fn tell_closed(&mut self, id: LinkId, peer: EndpointId, end: LinkEnd) {
+        let was_current = self.state.link(&peer) == Some(id);
+        let waiting = was_current.then(|| self.connecting.remove(&peer)).flatten();
+        self.handle_own(InEvent::LinkClosed(id, end));
+        if let Some(waiting) = waiting {
+            let topic = waiting.topic;
+            self.connecting.insert(peer, waiting);
+            self.handle_own(InEvent::Connect(topic, peer));
+        }
     }
 
     /// Answers those whose link is there, or will not come.
@@ -37,8 +51,10 @@ impl Actor {
             return;
         }
         for peer in self.connecting.keys().copied().collect::<Vec<_>>() {
-            let open = self.state.link(&peer).filter(|id| self.is_open(*id));
-            if open.is_none() && self.state.is_connecting(&peer) {
+            let current = self.state.link(&peer);
+            let open = current.filter(|id| self.is_open(*id));
+            // One that the peer has closed is current until what came on it is read.
+            if open.is_none() && (current.is_some() || self.state.is_connecting(&peer)) {
                 continue;
             }
             let Some(waiting) = self.connecting.remove(&peer) else { continue };
@@ -59,7 +75,8 @@ impl Actor {
     }
 
     fn is_open(&self, id: LinkId) -> bool {
-        self.links.get(&id).is_some_and(|link| !link.is_closing())
+        let link = self.links.get(&id);
+        link.is_some_and(|link| !link.is_closing() && link.traffic.is_connected())
     }
 
     /// A peer's request came in on a link: it stays, unless it is closing.

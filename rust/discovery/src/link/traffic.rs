@@ -90,6 +90,11 @@ impl Traffic {
         Hold(self.clone())
     }
 
+    /// Whether neither end has closed the connection, nor lost it.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connection.close_reason().is_none()
+    }
+
     pub(crate) fn is_used(&self) -> bool {
         self.users.borrow().now > 0
     }
