@@ -10,23 +10,16 @@
 //!
 //! All nodes start at once with node 0 as bootstrap peer. Binding their endpoints is counted in.
 
+mod support;
+
 use std::{
-    error::Error,
-    future::Future,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
-use iroh_gossip_discovery::{Bootstrap, Config, GossipDiscoveryBuilder, RunningNode};
-use tokio::time::timeout;
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
-/// A run that takes longer is reported as incomplete.
-const PATIENCE: Duration = Duration::from_mins(1);
+use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder};
+use support::{PATIENCE, Result, TOPIC, close, numbers, row, run, start_nodes, when};
 
 /// What was asked for on the command line.
 struct Options {
@@ -78,13 +71,7 @@ fn parse(arguments: &[String]) -> Result<Options> {
         let value = rest.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
             "--runs" => options.runs = value.parse::<usize>()?.max(1),
-            "--nodes" => {
-                options.nodes = value
-                    .split(',')
-                    .filter(|n| !n.is_empty())
-                    .map(str::parse)
-                    .collect::<std::result::Result<_, _>>()?;
-            }
+            "--nodes" => options.nodes = numbers(value)?,
             "--processes" => options.processes = value.parse()?,
             "--idle" => options.idle = Some(value.parse()?),
             "--settle" => options.settle = Duration::from_secs(value.parse()?),
@@ -93,14 +80,6 @@ fn parse(arguments: &[String]) -> Result<Options> {
         }
     }
     Ok(options)
-}
-
-/// A runtime for each run: nothing is left over from the one before.
-fn run<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(task);
-    runtime.shutdown_timeout(Duration::from_secs(5));
-    done
 }
 
 /// Prints one row of the table.
@@ -116,14 +95,7 @@ fn report(
         eprintln!("{what}, run {number} of {runs}: {shown}");
         times.extend(time);
     }
-    times.sort();
-    let seconds = |time: Option<&Duration>| {
-        time.map_or_else(|| "–".to_owned(), |time| format!("{:.3}", time.as_secs_f64()))
-    };
-    let (median, worst) = (seconds(times.get(times.len() / 2)), seconds(times.last()));
-    println!("| {what} | {median} | {worst} | {} of {runs} |", times.len());
-    std::io::stdout().flush()?;
-    Ok(())
+    row(what, runs, times)
 }
 
 /// From before the first bind until the last book is full; `None` if it never was.
@@ -138,50 +110,6 @@ async fn one_process(nodes: usize) -> Result<Option<Duration>> {
     Ok(full.map(|full| full - start))
 }
 
-/// Starts nodes at once, and gives the moment when the last book was full.
-async fn start_nodes(count: usize, config: Config) -> Result<(Vec<RunningNode>, Option<Instant>)> {
-    let builder = move |number: usize| {
-        GossipDiscoveryBuilder::new(format!("node-{number}"), "convergence").config(config.clone())
-    };
-    let seed = builder(0).build().await?;
-    let ticket = Bootstrap::from(seed.swarm.ticket());
-    let builder = Arc::new(builder);
-    let others = (1..count).map(|number| {
-        let (builder, ticket) = (builder.clone(), ticket.clone());
-        tokio::spawn(async move {
-            let building = timeout(PATIENCE, builder(number).bootstrap(vec![ticket]).build());
-            let node = building.await.map_err(|_| format!("node {number} does not start"))??;
-            let full = full_book(&node, count - 1).await;
-            Ok::<_, Box<dyn Error + Send + Sync>>((node, full))
-        })
-    });
-    let others: Vec<_> = others.collect();
-    let mut last = full_book(&seed, count - 1).await;
-    let mut nodes = vec![seed];
-    for other in others {
-        let (node, full) = other.await??;
-        last = last.zip(full).map(|(a, b)| a.max(b));
-        nodes.push(node);
-    }
-    Ok((nodes, last))
-}
-
-/// Waits until a node's book holds so many others.
-async fn full_book(node: &RunningNode, others: usize) -> Option<Instant> {
-    let (_, mut events) = node.swarm.subscribe();
-    timeout(PATIENCE, async {
-        loop {
-            events.drain(usize::MAX);
-            if node.swarm.book().len() >= others {
-                return Instant::now();
-            }
-            events.ready().await;
-        }
-    })
-    .await
-    .ok()
-}
-
 /// One node in a process of its own: prints its ticket, then a line once its book is full, and ends
 /// when its standard input does.
 async fn child(arguments: &[String]) -> Result<()> {
@@ -189,13 +117,14 @@ async fn child(arguments: &[String]) -> Result<()> {
         return Err("--child needs a name and a number".into());
     };
     let peers = bootstrap.iter().map(|text| text.parse()).collect::<std::result::Result<_, _>>()?;
-    let node = GossipDiscoveryBuilder::new(name.as_str(), "convergence")
+    let node = GossipDiscoveryBuilder::new(name.as_str(), TOPIC)
         .config(Config::local())
         .bootstrap(peers)
         .build()
         .await?;
     println!("{}", node.swarm.ticket());
-    if full_book(&node, others.parse()?).await.is_some() {
+    let others: usize = others.parse()?;
+    if when(&node, |book| book.len() >= others).await.is_some() {
         println!("full");
     }
     tokio::task::spawn_blocking(|| std::io::stdin().lock().lines().count()).await?;
@@ -273,15 +202,6 @@ async fn idle(nodes: usize, options: &Options) -> Result<()> {
     println!("books full at the end: {full} of {nodes}");
     close(&running).await;
     Ok(())
-}
-
-/// Closes all at once, and tells of those that do not come to an end.
-async fn close(nodes: &[RunningNode]) {
-    let closed = join_all(nodes.iter().map(|node| timeout(PATIENCE / 4, node.close()))).await;
-    let stuck = closed.iter().filter(|closed| closed.is_err()).count();
-    if stuck > 0 {
-        eprintln!("{stuck} of {} nodes did not close in {} s", nodes.len(), PATIENCE.as_secs() / 4);
-    }
 }
 
 struct Sent {

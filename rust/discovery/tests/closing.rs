@@ -73,8 +73,7 @@ async fn a_goodbye_needs_no_link_that_is_already_there() {
         let (_, mut seen) = alice.swarm.subscribe();
         let ids = [&bob, &charlie].map(|node| node.swarm.id());
         eventually("alice knows charlie, and he her", || {
-            alice.swarm.book().contains(&ids[1])
-                && charlie.swarm.book().contains(&alice.swarm.id())
+            alice.swarm.book().contains(&ids[1]) && charlie.swarm.book().contains(&alice.swarm.id())
         })
         .await;
         bob.close().await;
