@@ -45,6 +45,8 @@ pub struct Identity {
 pub struct State {
     context: Context,
     topics: BTreeMap<TopicId, Topic>,
+    /// The end of the last pause that was noticed.
+    paused: Option<Instant>,
 }
 
 /// What the topics of an endpoint share.
@@ -136,7 +138,7 @@ impl State {
             records: None,
             off: None,
         };
-        Self { context, topics: BTreeMap::new() }
+        Self { context, topics: BTreeMap::new(), paused: None }
     }
 
     /// Shares verified records with other states, in a simulation.
@@ -185,13 +187,15 @@ impl State {
     /// # Errors
     /// Only for what the application asks for (join, leave, profile, bootstrap); nothing changed then.
     pub fn handle(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
-        let due = self.next_timer();
+        // Events that waited with the timer are handled before it: one pause is not many.
+        let due = self.next_timer().map(|due| self.paused.map_or(due, |end| end.max(due)));
         self.context.now = now.max(self.context.now);
         let cx = &mut self.context;
         if let Some(late) = due.map(|due| now.saturating_duration_since(due))
             && late >= PAUSE
             && cx.is_on(Rule::ReprobeAfterPause)
         {
+            self.paused = Some(now);
             self.topics.values_mut().for_each(|topic| topic.on_pause(late, cx));
         }
         match event {

@@ -217,3 +217,21 @@ fn the_link_to_an_earlier_life_of_a_member_is_closed() {
     bench.frame(LinkId(2), TopicFrame::Push(vec![life(10, 3)]));
     assert_eq!(bench.closed(), [(LINK, CloseCode::Replaced)]);
 }
+
+#[test]
+fn a_pause_is_one_however_much_waited_for_its_end() {
+    const FAR: u8 = 5;
+    let mut bench = with_two();
+    let records = [ACCUSER, FAR].map(|number| signed(number, 10).bytes().clone());
+    bench.frame(LINK, TopicFrame::Push(records.into()));
+    accuse(&mut bench, vec![accusation(ACCUSER, FAR, 10)]);
+    bench.pass(S);
+    bench.now += S * 3;
+    for _ in 0..10 {
+        bench.frame(LINK, TopicFrame::Attached);
+    }
+    let took = first(&mut bench, S * 20, |bench| is_lost(bench, FAR));
+    assert_eq!(bench.state.counts().pauses, 1);
+    // What was left of its 6 s, and what the pause took from them; not that for each frame.
+    assert!(took > S * 5 && took < S * 7, "{took:?}");
+}
