@@ -8,14 +8,10 @@ use std::sync::Arc;
 
 use common::{eventually, full, node};
 use iroh::SecretKey;
-use iroh_gossip_discovery::{Bootstrap, Config, EndpointId, RunningNode};
+use iroh_gossip_discovery::{Bootstrap, Config, EndpointId, Metrics};
 
 fn free_port() -> u16 {
     std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn open(node: &RunningNode) -> usize {
-    node.swarm.metrics().links
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,9 +43,7 @@ async fn dial_each_other() -> u64 {
     let (a, b) = tokio::join!(tokio::spawn(start(0)), tokio::spawn(start(1)));
     let pair = [Arc::new(a.unwrap().unwrap()), Arc::new(b.unwrap().unwrap())];
     eventually("both know each other", || full(&pair)).await;
-    let opened = pair[0].swarm.metrics().links_opened;
-    eventually("one link is left on both sides", || pair.iter().all(|node| open(node) == 1)).await;
-    // It stays so, and it carries changes both ways.
+    // Changes come through both ways, whatever link carries them.
     for (n, node) in pair.iter().enumerate() {
         let mut profile = node.swarm.me().profile.clone();
         profile.name = format!("node {n}");
@@ -60,7 +54,17 @@ async fn dial_each_other() -> u64 {
         })
         .await;
     }
-    assert!(pair.iter().all(|node| open(node) == 1));
+    // On a busy machine the second dial may end only now: none may be under way. Each that ended
+    // well is a link of both.
+    let settled = || {
+        let metrics = pair.each_ref().map(|node| node.swarm.metrics());
+        let sum = |of: fn(&Metrics) -> u64| metrics.iter().map(of).sum::<u64>();
+        sum(|metrics| metrics.links_opened)
+            == 2 * sum(|metrics| metrics.dials - metrics.dials_failed)
+            && metrics.iter().all(|metrics| metrics.links == 1)
+    };
+    eventually("one link is left on both sides", settled).await;
+    let opened = pair[0].swarm.metrics().links_opened;
     for node in pair {
         node.close().await;
     }
