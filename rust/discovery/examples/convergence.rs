@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder};
+use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder, RunningNode};
 use support::{PATIENCE, Result, TOPIC, close, numbers, row, run, start_nodes, when};
 
 /// What was asked for on the command line.
@@ -101,13 +101,63 @@ fn report(
 /// From before the first bind until the last book is full; `None` if it never was.
 async fn one_process(nodes: usize) -> Result<Option<Duration>> {
     let start = Instant::now();
+    let before = cpu_time();
     let (nodes, full) = start_nodes(nodes, Config::local()).await?;
+    eprintln!("{:.2} s of CPU; {}", cpu_time() - before, Spent::of(&nodes));
     if full.is_none() {
         let books: Vec<_> = nodes.iter().map(|node| node.swarm.book().len()).collect();
         eprintln!("books after {} s: {books:?}", PATIENCE.as_secs());
     }
     close(&nodes).await;
     Ok(full.map(|full| full - start))
+}
+
+/// What it took, summed up over all nodes.
+#[derive(Default)]
+struct Spent {
+    nodes: u64,
+    dials: u64,
+    verifications: u64,
+    syncs: u64,
+    frames: u64,
+    bytes: u64,
+}
+
+impl Spent {
+    fn of(nodes: &[RunningNode]) -> Self {
+        nodes.iter().map(|node| node.swarm.metrics()).fold(Self::default(), |sum, metrics| Self {
+            nodes: sum.nodes + 1,
+            dials: sum.dials + metrics.dials,
+            verifications: sum.verifications + metrics.protocol.verifications,
+            syncs: sum.syncs + metrics.protocol.syncs_started,
+            frames: sum.frames + metrics.frames_sent,
+            bytes: sum.bytes + metrics.bytes_sent,
+        })
+    }
+}
+
+impl std::fmt::Display for Spent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let per = |count: u64| per(count, per(self.nodes, 1.0));
+        write!(
+            f,
+            "per node {:.1} dials, {:.0} verifications, {:.1} syncs, {:.0} frames, {:.0} kB sent",
+            per(self.dials),
+            per(self.verifications),
+            per(self.syncs),
+            per(self.frames),
+            per(self.bytes) / 1000.0
+        )
+    }
+}
+
+/// Seconds of user and system time that this process took so far, where the system says so.
+fn cpu_time() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name, which may hold anything: fields 14 and 15, in ticks of 10 ms.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    per(ticks, 100.0)
 }
 
 /// One node in a process of its own: prints its ticket, then a line once its book is full, and ends
