@@ -143,6 +143,21 @@ fn who_is_heard_meanwhile_is_not_lost_whatever_others_say() {
     }
 }
 
+#[test]
+fn confirmations_take_nothing_of_the_time_that_a_pause_added() {
+    let mut bench = with_members();
+    accuse(&mut bench, vec![accusation(ACCUSER, ACCUSED, 10)]);
+    // This node stands still, and finds that another one confirms when it goes on.
+    bench.now += S * 9 / 2;
+    bench.feed(InEvent::Timer);
+    assert!(is_suspected(&bench, ACCUSED));
+    accuse(&mut bench, vec![accusation(PEER, ACCUSED, 10)]);
+    bench.pass(S * 3);
+    assert!(!is_lost(&bench, ACCUSED), "its refutation may be behind the accusations");
+    bench.pass(S * 5);
+    assert!(is_lost(&bench, ACCUSED));
+}
+
 /// When something was first seen, in steps of 10 ms.
 fn first(bench: &mut Bench, limit: Duration, seen: impl Fn(&Bench) -> bool) -> Duration {
     let begin = bench.now;

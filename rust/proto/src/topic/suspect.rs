@@ -46,6 +46,8 @@ struct Suspicion {
     sequence: u64,
     since: Instant,
     deadline: Instant,
+    /// What was added to the time to refute, as this node was paused: confirmations take none of it.
+    granted: Duration,
     accusers: BTreeSet<EndpointId>,
     /// When the application hears of it; `None` once it did.
     tell: Option<Instant>,
@@ -241,6 +243,7 @@ impl Topic {
             sequence,
             since: cx.now,
             deadline: cx.now,
+            granted: Duration::ZERO,
             accusers: BTreeSet::new(),
             tell,
         });
@@ -252,7 +255,7 @@ impl Topic {
         let accusers = suspicion.accusers.len();
         let time = self.time_to_refute(accusers, cx);
         if let Some(suspicion) = self.suspicions.open.get_mut(&accused) {
-            suspicion.deadline = suspicion.since + time;
+            suspicion.deadline = suspicion.since + time + suspicion.granted;
         }
         if fresh || own {
             // Whoever vouches for an opinion is known to the one who asks for it.
@@ -421,7 +424,9 @@ impl Topic {
     pub(super) fn extend_suspicions(&mut self, late: Duration, cx: &Context) {
         let more = late.min(self.config.suspicion_max) + 2 * self.config.probe_timeout;
         for suspicion in self.suspicions.open.values_mut() {
-            suspicion.deadline = suspicion.deadline.max(cx.now) + more;
+            let deadline = suspicion.deadline.max(cx.now) + more;
+            suspicion.granted += deadline - suspicion.deadline;
+            suspicion.deadline = deadline;
         }
         for unconfirmed in self.suspicions.unconfirmed.values_mut() {
             unconfirmed.deadline = unconfirmed.deadline.max(cx.now) + more;
