@@ -70,6 +70,8 @@ pub(crate) struct End {
     pub(crate) life: u64,
     /// Whether the node knows the link.
     pub(crate) open: bool,
+    /// Whether it was told of the link, or never will be.
+    pub(crate) told: bool,
     /// When the handshake is done here.
     pub(crate) opens: Nanos,
     /// What this side sends.
@@ -97,6 +99,7 @@ impl Link {
             node,
             life,
             open: false,
+            told: false,
             opens,
             flights: Default::default(),
             hello: None,

@@ -128,6 +128,7 @@ impl Network {
         let epoch = link.epoch;
         let Some(node) = node else {
             // It went down meanwhile: the other side finds out.
+            link.ends[side].told = true;
             if side == 0 {
                 self.forget(number);
             } else {
@@ -136,6 +137,7 @@ impl Network {
             return;
         };
         if side == 1 && link.cut.is_some() {
+            link.ends[side].told = true;
             return;
         }
         let peer = link.ends[1 - side].node;
@@ -147,7 +149,7 @@ impl Network {
         }
         let peer = self.nodes[peer].id;
         if let Some(link) = self.link(number) {
-            link.ends[side].open = true;
+            (link.ends[side].open, link.ends[side].told) = (true, true);
         }
         let event = InEvent::LinkOpened { link: number.id(side), peer, dialled: side == 0 };
         self.feed(node, event);
@@ -285,10 +287,11 @@ impl Network {
     /// A side does not know its link any more; who is left without a link is forgotten.
     pub(crate) fn shut(&mut self, number: LinkNumber, side: Side) {
         let Some(link) = self.link(number) else { return };
-        link.ends[side].open = false;
+        (link.ends[side].open, link.ends[side].told) = (false, true);
         link.ends[side].held.clear();
         let node = link.ends[side].node;
-        let over = !link.ends[1 - side].open && link.ends[1 - side].opens <= self.clock.now;
+        // Who is paused hears later that it was opened, and then of its end.
+        let over = !link.ends[1 - side].open && link.ends[1 - side].told;
         self.nodes[node].links.remove(&number);
         if over {
             self.forget(number);
