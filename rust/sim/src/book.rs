@@ -69,6 +69,11 @@ impl Book {
         self.entries.get(number).is_some_and(|entry| entry.record.is_some())
     }
 
+    /// Whether it ever was.
+    pub(crate) fn ever_had(&self, number: usize) -> bool {
+        self.entries.get(number).is_some_and(|entry| entry.highest > 0)
+    }
+
     pub(crate) fn sequence(&self, number: usize) -> Option<u64> {
         Some(self.entries.get(number)?.record.as_ref()?.sequence)
     }

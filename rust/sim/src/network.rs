@@ -261,6 +261,7 @@ impl Network {
         }
         let seed: [u8; 32] = self.rng.random();
         let now = self.clock.instant();
+        let origins = peers.iter().filter_map(|(id, _)| self.roster.number(id)).collect();
         let node = &mut self.nodes[number];
         node.lives += 1;
         let identity = Identity {
@@ -276,6 +277,7 @@ impl Network {
         node.own = None;
         node.leaving = false;
         node.isolated = false;
+        node.origins = origins;
         let state = State::new(identity, seed, now).with_record_cache(Arc::clone(&self.records));
         let state = match self.without {
             Some(rule) => state.without(rule),

@@ -53,6 +53,8 @@ pub struct Node {
     pub(crate) wake: Option<Nanos>,
     pub(crate) links: BTreeSet<LinkNumber>,
     pub(crate) group: u32,
+    /// From whom it started, in this life.
+    pub(crate) origins: Vec<usize>,
     /// It said goodbye.
     pub(crate) leaving: bool,
     /// Since when it handles nothing.
@@ -86,6 +88,7 @@ impl Node {
             wake: None,
             links: BTreeSet::new(),
             group: 0,
+            origins: Vec::new(),
             leaving: false,
             paused: None,
             inbox: VecDeque::new(),
@@ -111,6 +114,11 @@ impl Node {
     #[must_use]
     pub fn boot_id(&self) -> u64 {
         self.own.as_ref().map_or(0, |own| own.boot_id)
+    }
+
+    /// Whether it was ever told of an identity, in this life.
+    pub(crate) fn has_met(&self, peer: usize) -> bool {
+        self.origins.contains(&peer) || self.book.ever_had(peer)
     }
 
     pub(crate) fn state(&self) -> Option<&State> {
