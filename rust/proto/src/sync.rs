@@ -37,8 +37,9 @@ pub(crate) struct Session {
     pub(crate) number: u64,
     pub(crate) initiator: bool,
     pub(crate) last_heard: Instant,
-    /// Records of this session that were news here.
+    /// Records of this session that were news here, and that the partner lacks.
     pub(crate) news: usize,
+    pub(crate) given: usize,
     ranges: VecDeque<(Bounds, RangeContent)>,
     entries: VecDeque<EndpointId>,
     wants: VecDeque<EndpointId>,
@@ -52,6 +53,7 @@ impl Session {
             initiator,
             last_heard: now,
             news: 0,
+            given: 0,
             ranges: VecDeque::new(),
             entries: VecDeque::new(),
             wants: VecDeque::new(),
@@ -86,6 +88,7 @@ impl Session {
             self.compare(book, (start, end), &range.what);
             start = range.end.map_or(Bound::Unbounded, Bound::Included);
         }
+        self.given += frame.wants.len();
         self.entries.extend(&frame.wants);
         // Honest ends ask for a record once, in answer to what was said.
         self.ranges.len() <= MAX_PENDING
@@ -105,7 +108,9 @@ impl Session {
                 let (mine, _) = book.fingerprint(bounds);
                 if mine == *hash {
                 } else if *count == 0 {
+                    let before = self.entries.len();
                     self.entries.extend(book.range(bounds).map(|(id, _)| id));
+                    self.given += self.entries.len() - before;
                 } else {
                     self.describe(book, bounds, true);
                 }
@@ -148,7 +153,10 @@ impl Session {
             match theirs.next_if(|(other, _)| *other == id) {
                 Some((_, their_sequence)) if their_sequence > sequence => self.wants.push_back(id),
                 Some((_, their_sequence)) if their_sequence == sequence => {}
-                _ => self.entries.push_back(id),
+                _ => {
+                    self.given += 1;
+                    self.entries.push_back(id);
+                }
             }
         }
         for (other, their_sequence) in theirs {

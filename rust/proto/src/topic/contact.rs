@@ -30,6 +30,11 @@ const GAP_AGE: Duration = Duration::from_secs(5);
 /// Found by a lookup and not in the book: most that are remembered, and how often they are tried.
 const MAX_FOUND: usize = 64;
 const FOUND_INTERVAL: Duration = Duration::from_secs(2);
+/// Who entered the overlay looks beyond its neighbours after this, then after five times as long, and
+/// so on within a minute.
+pub(super) const FAR_FIRST: Duration = Duration::from_secs(1);
+const FAR_GROWTH: u32 = 5;
+const FAR_SOON: Duration = Duration::from_mins(1);
 /// Members named in a busy answer.
 const BUSY_MEMBERS: usize = 8;
 
@@ -138,7 +143,7 @@ impl Topic {
             if bootstrap.next <= cx.now {
                 due.push(*peer);
                 let doubled = 2_u32.saturating_pow(bootstrap.attempts.min(16));
-                let delay = self.config.heal_interval.saturating_mul(doubled);
+                let delay = self.config.redial_max.saturating_mul(doubled);
                 bootstrap.attempts += 1;
                 bootstrap.next = cx.now
                     + jitter(&mut cx.rng, delay.min(self.config.heal_interval_max), 0.8..1.2);
@@ -353,8 +358,11 @@ impl Topic {
         if !initiator || !complete {
             return;
         }
-        self.look_for_gap(peer, session.news, cx);
+        self.look_for_gap(peer, session.news.max(session.given), cx);
         self.synced = true;
+        if self.attached_since.is_none() {
+            self.came_from.get_or_insert(peer);
+        }
         self.redial_delay = self.config.redial_min;
         if self.attached_since.is_none() && !self.timers.is_set(Timer::OverlayJoin) {
             self.join_attempts = 0;
@@ -447,14 +455,23 @@ impl Topic {
         self.schedule_trickle(cx);
     }
 
+    /// Soon after this node entered the overlay, then later and later.
     pub(super) fn schedule_far_sync(&mut self, cx: &mut Context) {
-        let at = cx.now + jitter(&mut cx.rng, self.config.far_sync_interval, 0.8..1.2);
+        let delay = self.far_delay.min(self.config.far_sync_interval);
+        let grown = self.far_delay.saturating_mul(FAR_GROWTH);
+        self.far_delay = if grown > FAR_SOON { self.config.far_sync_interval } else { grown };
+        let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2) + self.spread();
         self.timers.set(Timer::FarSync, at);
     }
 
+    /// Looks beyond the neighbours: a swarm that forms at once may form in parts, and each is whole
+    /// by itself. First with the peer that this node came from, while there is still a link: who
+    /// does so is never apart from it.
     pub(super) fn on_far_sync(&mut self, cx: &mut Context) {
         let neighbours = self.overlay.neighbours().clone();
-        let far = self.random_members(1, &neighbours, cx).first().copied();
+        let origin = self.came_from.take();
+        let origin = origin.filter(|peer| !neighbours.contains(peer) && self.linked.contains(peer));
+        let far = origin.or_else(|| self.random_members(1, &neighbours, cx).first().copied());
         if let Some(peer) = far.filter(|_| cx.is_on(Rule::Reconciliation)) {
             self.contact(peer, cx);
         }

@@ -93,8 +93,8 @@ impl Topic {
         self.healing.dialled.remove(peer);
     }
 
-    /// A sync that this node began is complete. Behind a partner who was lost, or who brought more
-    /// than one member that gossip did not, lies a gap.
+    /// A sync that this node began is complete. Behind a partner who was lost, or where either had
+    /// more than one record that gossip did not bring the other, lies a gap.
     pub(super) fn look_for_gap(&mut self, peer: EndpointId, news: usize, cx: &mut Context) {
         let was_lost = self.healing.dialled.remove(&peer);
         let neighbour = self.overlay.neighbours().contains(&peer);

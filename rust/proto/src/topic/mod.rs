@@ -109,6 +109,9 @@ pub(crate) struct Topic {
     trickle: Duration,
     trickle_last: Option<EndpointId>,
     gap_sync_after: Option<Instant>,
+    far_delay: Duration,
+    /// The partner of the first sync before this node entered the overlay.
+    came_from: Option<EndpointId>,
     /// Peers that synced with us and are not in the overlay yet, until when news is pushed to them.
     newcomers: BTreeMap<EndpointId, Instant>,
     /// Peers that push to us in the same way.
@@ -165,6 +168,8 @@ impl Topic {
             trickle: config.sync_interval_min,
             trickle_last: None,
             gap_sync_after: None,
+            far_delay: config.far_sync_interval,
+            came_from: None,
             newcomers: BTreeMap::new(),
             helpers: BTreeSet::new(),
             flood: VecDeque::new(),

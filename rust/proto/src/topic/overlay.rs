@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::Topic;
+use super::{Topic, contact::FAR_FIRST};
 use crate::{
     book::Applied,
     event::TopicEvent,
@@ -313,6 +313,8 @@ impl Topic {
         if self.attached_since.is_none() {
             self.attached_since = Some(cx.now);
             self.timers.clear(Timer::OverlayJoin);
+            self.far_delay = FAR_FIRST;
+            self.schedule_far_sync(cx);
             for helper in std::mem::take(&mut self.helpers) {
                 cx.links.send(&helper, self.id, TopicFrame::Attached, cx.now);
             }
