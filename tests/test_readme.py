@@ -145,8 +145,11 @@ def test_the_first_example_has_ten_lines_and_is_the_file_that_it_names() -> None
 def test_whole_programs_run(block: Block, tmp_path: Path) -> None:
     script = tmp_path / "test_block.py"
     script.write_text(block.text)
-    under_pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if defines_tests(block) else []
-    command = [sys.executable, "-X", "dev", "-W", "error", *under_pytest, str(script)]
+    command = [sys.executable, "-X", "dev", "-W", "error"]
+    if defines_tests(block):
+        command += ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += ["-o", "asyncio_default_fixture_loop_scope=function"]
+    command.append(str(script))
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=90, cwd=tmp_path
     )

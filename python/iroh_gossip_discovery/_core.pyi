@@ -280,8 +280,26 @@ class Settings:
     @property
     def protocols(self) -> list[bytes]:
         """A copy of the protocols."""
-    def start(self, bootstrap: list[Bootstrap]) -> asyncio.Future[Node]:
-        """Bind an endpoint and join the topic; wait for no peer."""
+    def start(self, bootstrap: list[Bootstrap], apart: Apart | None = None) -> asyncio.Future[Node]:
+        """Bind an endpoint and join the topic; wait for no peer. With `apart`, it runs there."""
+
+@final
+class Apart:
+    """A runtime and a thread for one node alone, for tests: they can be paused and killed."""
+
+    def __new__(cls) -> Apart: ...
+    def pause(self) -> None:
+        """Stop everything that runs there, until `resume`."""
+    def resume(self) -> None:
+        """Let it go on."""
+    def kill(self) -> None:
+        """End everything that runs there at once, without a goodbye."""
+
+def bar(node: Node, peers: list[str]) -> None:
+    """Bar a node from these peers, in place of those before; open links stay until `sever`."""
+
+def sever(node: Node) -> asyncio.Future[None]:
+    """Cut the links of a node to those that it is barred from."""
 
 @final
 class Bootstrap:

@@ -21,6 +21,7 @@ from iroh_gossip_discovery._callbacks import start as start_callback
 from iroh_gossip_discovery._cell import NodeCell
 from iroh_gossip_discovery._config import Config
 from iroh_gossip_discovery._core import (
+    Apart,
     Node,
     Peer,
     Receipt,
@@ -127,6 +128,8 @@ class GossipDiscovery:
         self._starting = asyncio.Lock()
         self._updating = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
+        # Only in tests, which can then pause and kill the node.
+        self._apart: Apart | None = None
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -142,7 +145,7 @@ class GossipDiscovery:
         async with self._starting:
             if self._cell.node is not None or self._closed:
                 raise NotRunningError("a discovery starts once: make another GossipDiscovery")
-            node = self._cell.node = await self._settings.start(self._peers)
+            node = self._cell.node = await self._settings.start(self._peers, self._apart)
             if self._lookups:
                 retry = max(self._config.redial_min, 0.1)
                 self._lookup_task = asyncio.create_task(
@@ -546,11 +549,22 @@ class GossipDiscovery:
                 await node.close()
             finally:
                 self._cell.node = None
+                if self._apart is not None:
+                    self._apart.kill()
             others = {task for task in self._callback_tasks if task is not caller}
             if others:
                 _, late = await asyncio.wait(others, timeout=_CALLBACK_GRACE)
                 for task in late:
                     task.cancel()
+
+    def _crash(self) -> None:
+        """End as a process that is killed: see `iroh_gossip_discovery.testing`."""
+        self._closed = True
+        if self._apart is not None:
+            self._apart.kill()
+        if self._lookup_task is not None:
+            self._lookup_task.cancel()
+        self._cell.node = None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not started"

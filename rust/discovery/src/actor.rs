@@ -30,6 +30,7 @@ use crate::{
     bootstrap::Bootstrap,
     config::Config,
     error::Error,
+    faults::Barred,
     link::{Link, accept::Services},
     lookup::Lookup,
     metrics::Counters,
@@ -69,6 +70,7 @@ pub(crate) enum Command {
     Link { topic: TopicId, peer: EndpointId, reply: LinkReply },
     Leave { topic: TopicId, reply: oneshot::Sender<()> },
     Accepted(Connection),
+    Sever { reply: oneshot::Sender<()> },
     Shutdown { reply: oneshot::Sender<()> },
 }
 
@@ -97,6 +99,7 @@ pub(crate) struct Actor {
     config: Config,
     transport: QuicTransportConfig,
     lookup: Lookup,
+    pub(crate) barred: Barred,
     store: Option<Arc<Store>>,
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
@@ -143,6 +146,7 @@ impl Actor {
             config,
             transport,
             lookup,
+            barred: Barred::default(),
             store: store.map(Arc::new),
             links: BTreeMap::new(),
             next_link: 0,
@@ -266,6 +270,10 @@ impl Actor {
             Command::Link { topic, peer, reply } => self.connect(topic, peer, reply),
             Command::Leave { topic, reply } => self.leave(topic, reply),
             Command::Accepted(connection) => self.open_link(connection, false),
+            Command::Sever { reply } => {
+                self.sever();
+                let _ = reply.send(());
+            }
             Command::Shutdown { reply } => {
                 self.shutdown_replies.push(reply);
                 self.shutdown();

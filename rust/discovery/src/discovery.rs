@@ -21,6 +21,7 @@ use crate::{
     config::Config,
     endpoint,
     error::Error,
+    faults::Barred,
     lookup::Lookup,
     proto::{CloseCode, EndpointId, Identity, MAX_SEQUENCE, State},
     store::Store,
@@ -69,8 +70,9 @@ pub struct SpawnOptions {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Discovery {
-    commands: Commands,
+    pub(crate) commands: Commands,
     lookup: Lookup,
+    pub(crate) barred: Barred,
 }
 
 impl Discovery {
@@ -121,9 +123,11 @@ impl Discovery {
         let (commands, commands_rx) = Commands::new();
         let span = info_span!("discovery", me = %EndpointId::from(endpoint.id()).fmt_short());
         let transport = endpoint::transport(&config)?;
-        let actor = Actor::new(endpoint, state, config, transport, lookup.clone(), kept);
+        let mut actor = Actor::new(endpoint, state, config, transport, lookup.clone(), kept);
+        let barred = Barred::default();
+        actor.barred = barred.clone();
         tokio::spawn(actor.run(commands_rx).instrument(span));
-        Ok(Self { commands, lookup })
+        Ok(Self { commands, lookup, barred })
     }
 
     /// Joins a topic. Returns once this node's record is announced; never waits for a peer.

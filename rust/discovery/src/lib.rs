@@ -59,6 +59,7 @@ mod discovery;
 mod endpoint;
 mod error;
 mod events;
+mod faults;
 mod frame;
 mod link;
 mod lookup;

@@ -4,6 +4,7 @@
 //! Python only through [`gate`], and only from the one thread that [`bridge`] runs, or with lines of
 //! the log from the one that [`logs`] runs.
 
+mod apart;
 mod bootstrap;
 mod bridge;
 mod config;
@@ -29,6 +30,7 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
     #[pymodule_export]
     use super::{
+        apart::{Apart, bar, sever},
         bootstrap::Bootstrap,
         config::{check_config, preset},
         error::DiscoveryError,

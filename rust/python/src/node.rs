@@ -32,6 +32,10 @@ impl Node {
     fn swarm(&self) -> PyResult<&core::Swarm> {
         Ok(&self.0.get()?.swarm)
     }
+
+    pub(crate) fn discovery(&self) -> PyResult<&core::Discovery> {
+        Ok(&self.0.get()?.discovery)
+    }
 }
 
 impl Drop for Node {

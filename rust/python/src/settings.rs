@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use iroh::SecretKey;
-use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder, Profile, Topic, TopicId};
+use iroh_gossip_discovery::{Config, Error, GossipDiscoveryBuilder, Profile, Topic, TopicId};
 use pyo3::{prelude::*, types::PyBytes};
 
 use crate::{
-    bootstrap::Bootstrap, bridge::Bridge, config, error::raise, extract, logs, node::Node,
+    apart::Apart, bootstrap::Bootstrap, bridge::Bridge, config, error::raise, extract, logs,
+    node::Node,
 };
 
 /// What a node is started with.
@@ -62,11 +63,13 @@ impl Settings {
         self.profile.protocols.iter().map(|alpn| PyBytes::new(py, alpn)).collect()
     }
 
-    /// Binds an endpoint and joins the topic; waits for no peer.
+    /// Binds an endpoint and joins the topic; waits for no peer. With `apart`, it all runs there.
+    #[pyo3(signature = (bootstrap, apart = None))]
     fn start<'py>(
         &self,
         py: Python<'py>,
         bootstrap: Vec<Bound<'py, Bootstrap>>,
+        apart: Option<&Apart>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut builder = GossipDiscoveryBuilder::new(&self.profile.name, self.topic.name())
             .config(self.config.clone())
@@ -80,7 +83,18 @@ impl Settings {
             builder = builder.state_dir(path);
         }
         logs::look(py);
-        Bridge::get(py)?.future(py, async move { builder.build().await.map(Node::new) })
+        let bridge = Bridge::get(py)?;
+        let build = async move { builder.build().await };
+        match apart {
+            None => bridge.future(py, async { build.await.map(Node::new) }),
+            Some(apart) => {
+                let build = apart.run(build)?;
+                bridge.future(py, async {
+                    let built = build.await.map_err(|error| Error::Endpoint(error.to_string()))?;
+                    built.map(Node::new)
+                })
+            }
+        }
     }
 }
 

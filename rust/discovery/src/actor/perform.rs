@@ -24,6 +24,8 @@ impl Actor {
         let peer = connection.remote_id().into();
         let refuse = if self.is_ending() {
             Some(CloseCode::Shutdown)
+        } else if self.barred.contains(&peer) {
+            Some(CloseCode::Shutdown)
         } else if self.links.len() >= MAX_LINKS
             || self.links.values().filter(|link| link.peer == peer).count() >= MAX_LINKS_PER_PEER
         {
@@ -57,8 +59,16 @@ impl Actor {
     pub(super) fn link_closed(&mut self, id: LinkId, end: LinkEnd) {
         if let Some(link) = self.links.remove(&id) {
             self.counters.link_closed(id);
+            let end = if self.barred.contains(&link.peer) { LinkEnd::TimedOut } else { end };
             debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
             self.tell_closed(id, link.peer, end);
+        }
+    }
+
+    /// Cuts the links to barred peers.
+    pub(super) fn sever(&mut self) {
+        for link in self.links.values().filter(|link| self.barred.contains(&link.peer)) {
+            link.traffic.connection.close(VarInt::from_u32(CloseCode::Shutdown.into()), b"");
         }
     }
 
@@ -119,7 +129,11 @@ impl Actor {
             self.echo.push_back(InEvent::DialFailed(peer));
             return;
         };
-        if self.is_ending() || self.dialling.len() >= MAX_DIALS {
+        let barred = self.barred.contains(&peer);
+        if let Some(connecting) = self.connecting.get_mut(&peer).filter(|_| barred) {
+            connecting.reason = Some("a test bars the way".to_owned());
+        }
+        if barred || self.is_ending() || self.dialling.len() >= MAX_DIALS {
             self.echo.push_back(InEvent::DialFailed(peer));
             return;
         }

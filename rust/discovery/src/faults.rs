@@ -1,0 +1,40 @@
+//! For tests: a rule that bars an endpoint from others, as a network that fails between them would.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{actor::Command, discovery::Discovery, proto::EndpointId};
+
+/// Peers that no link is opened with, from either side.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Barred(Arc<Mutex<BTreeSet<EndpointId>>>);
+
+impl Barred {
+    pub(crate) fn contains(&self, peer: &EndpointId) -> bool {
+        self.lock().contains(peer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<EndpointId>> {
+        // A set is sound after any panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Not part of the interface: what `iroh_gossip_discovery.testing` makes faults with.
+#[doc(hidden)]
+impl Discovery {
+    /// Bars this endpoint from these peers, in place of those before. No link is opened with them any
+    /// more, and one that ends counts as timed out: so it looks where the network between two nodes
+    /// fails. Links that are open stay until [`Self::sever`], so that both ends can be barred first.
+    pub fn bar(&self, peers: BTreeSet<EndpointId>) {
+        *self.barred.lock() = peers;
+    }
+
+    /// Cuts the links to the peers that this endpoint is barred from, without a goodbye.
+    pub async fn sever(&self) {
+        // An error says that the actor has ended, and its links with it.
+        let _ = self.commands.request(|reply| Command::Sever { reply }).await;
+    }
+}
