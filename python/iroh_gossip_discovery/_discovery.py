@@ -252,7 +252,7 @@ class GossipDiscovery:
                 self._metadata if metadata is None else metadata,
             )
 
-    async def update_metadata(self, **changes: str | None) -> None:
+    async def update_metadata(self, /, **changes: str | None) -> None:
         """Merge changes into the metadata, and announce the result.
 
         Args:

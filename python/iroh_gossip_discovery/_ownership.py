@@ -130,6 +130,9 @@ class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
         if stale:
             self._look()
 
+    def _take_ready(self) -> list[OwnershipChange[K]]:
+        return []  # what is kept may hold no longer when it is handed on
+
     def _take(self, items: list[Event]) -> None:
         if any(isinstance(event, _MEMBERSHIP) for event in items):
             self._look()

@@ -115,6 +115,12 @@ class Stream(AsyncIterator[T], Generic[S, T]):
     ) -> None:
         self.close()
 
+    def _take_ready(self) -> list[T]:
+        """Take what needs no waiting for, and may be kept: for who hands it on."""
+        ready = list(self._items)
+        self._items.clear()
+        return ready
+
     @abstractmethod
     def _take(self, items: list[S]) -> None: ...
 

@@ -1,0 +1,378 @@
+"""`GossipDiscovery` for code without asyncio."""
+
+import asyncio
+import functools
+import inspect
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from os import PathLike
+from types import TracebackType, UnionType
+from typing import Concatenate, ParamSpec, Self, TypeAlias, TypeVar, overload
+
+from iroh_gossip_discovery import _discovery
+from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource, Lookup
+from iroh_gossip_discovery._callbacks import event_kinds
+from iroh_gossip_discovery._config import Config
+from iroh_gossip_discovery._core import Node, Peer, PeerJoined
+from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._metrics import Metrics
+from iroh_gossip_discovery._streams import EventStream as AsyncEventStream
+from iroh_gossip_discovery.blocking import _views
+from iroh_gossip_discovery.blocking._callbacks import Registration
+from iroh_gossip_discovery.blocking._loop import in_thread, loop_thread, wait
+from iroh_gossip_discovery.blocking._streams import EventStream, MessageStream, PeerStream
+from iroh_gossip_discovery.blocking._views import View
+
+P = ParamSpec("P")
+T = TypeVar("T")
+E = TypeVar("E", bound=Event)
+
+_Found: TypeAlias = Iterable[BootstrapPeer]
+
+BlockingLookup: TypeAlias = Callable[[], Iterable[BootstrapPeer]]
+"""A function that finds bootstrap peers; called on a thread of its own."""
+
+# How long, in seconds, `close` lets callbacks finish what they are at.
+_CALLBACK_GRACE = 1.0
+
+
+def _waits(
+    method: Callable[Concatenate[_discovery.GossipDiscovery, P], Awaitable[T]],
+) -> "Callable[Concatenate[GossipDiscovery, P], T]":
+    """Make a method that blocks of one that is awaited."""
+
+    @functools.wraps(method)
+    def call(self: "GossipDiscovery", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return wait(lambda: method(self._awaited, *args, **kwargs))
+
+    return call
+
+
+class GossipDiscovery:
+    """A node that announces itself in a topic and finds the topic's other nodes; its calls block.
+
+    Use it with `with`: it is bound and announced on entry, which waits for no peer, and says
+    goodbye on exit. Without, `start()` and `close()` in a `finally`; a node that is still running
+    when the interpreter exits says goodbye then. All threads may share one.
+
+    The waiting is done by one event loop on a daemon thread, for all nodes of the process. A call
+    that blocks can be interrupted by Ctrl-C; made on a running event loop, it is a `RuntimeError`.
+
+    Args:
+        name: As for `iroh_gossip_discovery.GossipDiscovery`, as all other arguments.
+        topic: Nodes of one topic find each other.
+        bootstrap: Whom to ask first; here a plain function may find them, too.
+        secret_key: The 32 bytes of the identity's Ed25519 secret key.
+        state_dir: A directory that keeps key and sequence numbers over a restart.
+        metadata: Text by key that others see.
+        protocols: The protocols (ALPNs) that this endpoint serves.
+        config: Timers, limits and networks; `Config.lan()` by default.
+
+    Raises:
+        ConfigurationError: A value is outside its limits, malformed, or a ticket is for another
+            topic; the message names the argument.
+        TypeError: An argument has the wrong type; the message names it.
+
+    Example:
+        ```python
+        with GossipDiscovery("alice", topic="fleet") as discovery:
+            for peer in discovery.book.values():
+                discovery.send(peer, b"hello", timeout=5)
+        ```
+    """
+
+    def __init__(  # noqa: PLR0913  # as the awaited one
+        self,
+        name: str,
+        topic: str,
+        *,
+        bootstrap: Iterable[BootstrapSource | BlockingLookup] = (),
+        secret_key: bytes | None = None,
+        state_dir: str | PathLike[str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        protocols: Iterable[str | bytes] = (),
+        config: Config | None = None,
+    ) -> None:
+        self._awaited = _discovery.GossipDiscovery(
+            name,
+            topic,
+            bootstrap=_sources(bootstrap),
+            secret_key=secret_key,
+            state_dir=state_dir,
+            metadata=metadata,
+            protocols=protocols,
+            config=config,
+        )
+        cell = self._awaited._cell  # noqa: SLF001  # the two are one
+        self._book = _views.book(cell)
+        self._members = _views.members(cell)
+        self._lock = threading.Lock()
+        self._unstarted: list[Callable[[Node], threading.Thread | None]] = []
+        self._threads: list[threading.Thread] = []
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bind an endpoint, join the topic and announce this node; wait for no peer.
+
+        Raises:
+            BindError: An address of `Config.bind` is taken, or not this machine's.
+            StateDirError: `state_dir` can't be used, or another node holds it.
+            NotRunningError: It was started before.
+            RuntimeError: This process was forked from one that had started a discovery, or the
+                caller runs on an event loop.
+        """
+        wait(self._awaited.start)
+        loop_thread().close_at_exit(self._awaited)
+        node = self._awaited._running()  # noqa: SLF001  # the two are one
+        with self._lock:
+            for begin in self._unstarted:
+                self._keep(begin(node))
+            self._unstarted.clear()
+
+    def close(self) -> None:
+        """Say goodbye, end all iterators, and close the endpoint; more calls do no harm.
+
+        Callbacks that are under way get a second to finish.
+
+        Raises:
+            RuntimeError: The caller runs on an event loop.
+        """
+        wait(self._awaited.close)
+        end = time.monotonic() + _CALLBACK_GRACE
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, end - time.monotonic()))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- what is awaited there, and blocks here -----------------------------------------------
+
+    leave = _waits(_discovery.GossipDiscovery.leave)
+    update = _waits(_discovery.GossipDiscovery.update)
+    update_metadata = _waits(_discovery.GossipDiscovery.update_metadata)
+    add_bootstrap = _waits(_discovery.GossipDiscovery.add_bootstrap)
+    send = _waits(_discovery.GossipDiscovery.send)
+    wait_for_peers = _waits(_discovery.GossipDiscovery.wait_for_peers)
+
+    # --- what needs no waiting ----------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The endpoint id: this node's public key as 64 lower-case hex digits.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._awaited.id
+
+    @property
+    def ticket(self) -> str:
+        """How to reach this node, as one string for another node's `bootstrap`.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._awaited.ticket
+
+    @property
+    def me(self) -> Peer:
+        """This node, as the others see it: what it announced last.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._awaited.me
+
+    @property
+    def name(self) -> str:
+        """The name that this node announces."""
+        return self._awaited.name
+
+    @property
+    def topic(self) -> str:
+        """The name of the topic."""
+        return self._awaited.topic
+
+    @property
+    def config(self) -> Config:
+        """The configuration that it was made with."""
+        return self._awaited.config
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """A copy of the metadata that this node announces."""
+        return self._awaited.metadata
+
+    @property
+    def book(self) -> View:
+        """The other nodes that are there now, by endpoint id; reading it never blocks."""
+        return self._book
+
+    @property
+    def members(self) -> View:
+        """Every node that is there now, this one too, by endpoint id; reading it never blocks."""
+        return self._members
+
+    def metrics(self) -> Metrics:
+        """Return what this node counted so far, as a snapshot.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._awaited.metrics()
+
+    # --- iterators ----------------------------------------------------------------------------
+
+    def peers(self, *, timeout: float | None = None) -> PeerStream:
+        """Iterate over the known peers, then over each new one, once for each of its lives.
+
+        Args:
+            timeout: Most seconds that a `for` waits for the next one; `None` for ever.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return PeerStream(self._awaited.peers(), timeout)
+
+    def events(self, *, timeout: float | None = None) -> EventStream:
+        """Iterate over what happens from now on; each call is a subscription of its own.
+
+        Args:
+            timeout: Most seconds that a `for` waits for the next one; `None` for ever.
+
+        Raises:
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            for event in discovery.events(timeout=0.1):
+                print(event)
+            print("nothing has happened for 0.1 s")
+            ```
+        """
+        return EventStream(self._awaited.events(), timeout)
+
+    def messages(self, *, timeout: float | None = None) -> MessageStream:
+        """Iterate over the messages from now on; each call is a subscription of its own.
+
+        Args:
+            timeout: Most seconds that a `for` waits for the next one; `None` for ever.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return MessageStream(self._awaited.messages(), timeout)
+
+    # --- callbacks ----------------------------------------------------------------------------
+
+    @overload
+    def on(self, event: type[E], callback: Callable[[E], object]) -> Registration[E]: ...
+    @overload
+    def on(self, event: type[E]) -> Callable[[Callable[[E], object]], Registration[E]]: ...
+    @overload
+    def on(
+        self, event: tuple[type[Event], ...] | UnionType, callback: Callable[[Event], object]
+    ) -> Registration[Event]: ...
+    @overload
+    def on(
+        self, event: tuple[type[Event], ...] | UnionType
+    ) -> Callable[[Callable[[Event], object]], Registration[Event]]: ...
+    def on(
+        self, event: object, callback: Callable[[E], object] | None = None
+    ) -> Registration[E] | Callable[[Callable[[E], object]], Registration[E]]:
+        """Have a callback called for events of some kinds; also a decorator.
+
+        It may be registered before the start. See `Registration` for what is promised.
+
+        Args:
+            event: An event's type, or a tuple or union of them.
+            callback: A plain function that takes the event; it may block.
+
+        Returns:
+            The registration, whose `cancel` unregisters the callback; without a callback, a
+            decorator that returns it.
+
+        Raises:
+            TypeError: `event` names something that is no event, or the callback can't be called,
+                or is a coroutine function.
+            NotRunningError: It has ended.
+
+        Example:
+            ```python
+            @discovery.on(PeerLost)
+            def lost(event: PeerLost) -> None:
+                print("lost", event.peer.name, event.reason)
+            ```
+        """
+        kinds = event_kinds(event)
+        if callback is not None:
+            return self._register(kinds, callback)
+        return lambda callback: self._register(kinds, callback)
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _register(
+        self, kinds: tuple[type[Event], ...], callback: Callable[[E], object]
+    ) -> Registration[E]:
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {type(callback).__name__}")
+        if inspect.iscoroutinefunction(callback):
+            raise TypeError("callback must be a plain function: here nothing awaits a coroutine")
+        registration = Registration[E](kinds, callback)
+        with self._lock:
+            if self._awaited._cell.node is None and not self._awaited._closed:  # noqa: SLF001
+                self._unstarted.append(lambda node: _begin(registration, node, known=True))
+            else:
+                node = self._awaited._running()  # noqa: SLF001  # the two are one
+                self._keep(_begin(registration, node))
+        return registration
+
+    def _keep(self, thread: threading.Thread | None) -> None:
+        self._threads = [old for old in self._threads if old.is_alive()]
+        if thread is not None:
+            self._threads.append(thread)
+
+    def __repr__(self) -> str:
+        return f"<blocking.{repr(self._awaited).removeprefix('<')}"
+
+
+def _begin(
+    registration: Registration[E], node: Node, *, known: bool = False
+) -> threading.Thread | None:
+    peers, subscription = node.subscribe()
+    stream = EventStream(AsyncEventStream(subscription), None)
+    joined: list[Event] = [PeerJoined(peer) for peer in peers] if known else []
+    return registration._begin(joined, stream)  # noqa: SLF001  # its holder has no use for it
+
+
+def _sources(
+    sources: Iterable[BootstrapSource | BlockingLookup],
+) -> Iterable[BootstrapSource]:
+    """Give plain functions among the sources a thread of their own, whenever they are called."""
+    if isinstance(sources, str | bytes | Peer) or not isinstance(sources, Iterable):
+        return sources  # it is refused where others are
+    return [
+        _lookup(source) if not isinstance(source, str | Peer) and callable(source) else source
+        for source in sources
+    ]
+
+
+def _lookup(function: Callable[[], _Found | Awaitable[_Found]]) -> Lookup:
+    @functools.wraps(function)
+    async def look() -> _Found:
+        found = await asyncio.wrap_future(in_thread(function))
+        return await found if isinstance(found, Awaitable) else found
+
+    return look

@@ -1,0 +1,180 @@
+"""The loop that does the waiting: one for the process, on a daemon thread, started at first use."""
+
+import asyncio
+import atexit
+import contextlib
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+from weakref import WeakSet
+
+from iroh_gossip_discovery._discovery import GossipDiscovery
+from iroh_gossip_discovery._errors import NotRunningError
+
+T = TypeVar("T")
+
+# At the interpreter's exit, nodes have this many seconds beyond their `leave_timeout` to close.
+_CLOSE = 1.5
+_EXITS = "the interpreter exits: nothing runs any more"
+
+
+class LoopThread:
+    """An event loop on a daemon thread of its own.
+
+    One serves all nodes of the process: it only carries calls and wake-ups, while the network's
+    work is done in Rust, and no code of the application runs on it but for bootstrap lookups.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._nodes: WeakSet[GossipDiscovery] = WeakSet()
+        self._exits = False
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="iroh-gossip-discovery-blocking", daemon=True
+        )
+        self._thread.start()
+
+    def wait(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Have `work()` awaited there, and wait for its result. Interrupted, it is cancelled."""
+        call = _Call(work)
+        try:
+            self._loop.call_soon_threadsafe(call.begin)
+        except RuntimeError:
+            raise NotRunningError(_EXITS) from None
+        try:
+            return call.result.result()
+        except BaseException:
+            self.soon(call.cancel)  # Ctrl-C; where it is what was raised there, this does nothing
+            raise
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """Have something called there; quiet at the end of the process."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call)
+
+    def close_at_exit(self, node: GossipDiscovery) -> None:
+        """Have a node say goodbye when the interpreter exits, unless it was closed before."""
+        if not self._exits:
+            # After the first start, so that it is called before the extension shuts its gate.
+            atexit.register(self._exit)
+            self._exits = True
+        self._nodes.add(node)
+
+    def _exit(self) -> None:
+        if _state.thread is not self:
+            return  # in a forked child: the nodes are the parent's
+        nodes = list(self._nodes)
+        if nodes:
+            most = max(node.config.leave_timeout for node in nodes) + _CLOSE
+
+            async def close() -> None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(most):
+                        await asyncio.gather(*(node.close() for node in nodes))
+
+            self.wait(close)
+        self.wait(self._cancel_rest)
+        self.soon(self._loop.stop)
+        self._thread.join(_CLOSE)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    @staticmethod
+    async def _cancel_rest() -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.wait(rest, timeout=_CLOSE) if rest else None
+
+
+class _Call(Generic[T]):
+    """Something to be awaited on the loop; made there, so an interrupt leaves no half of it."""
+
+    __slots__ = ("_task", "_work", "result")
+
+    def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
+        self._work = work
+        self._task: asyncio.Task[None] | None = None
+        self.result: Future[T] = Future()
+
+    def begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            result = await self._work()
+        except asyncio.CancelledError:
+            # By an interrupt, and then nobody looks; or at the exit.
+            self.result.set_exception(NotRunningError(_EXITS))
+            raise
+        except Exception as error:  # noqa: BLE001  # whoever waits for it gets it
+            self.result.set_exception(error)
+        else:
+            self.result.set_result(result)
+
+
+class _State:
+    """The process' thread, and the lock of whoever starts it."""
+
+    __slots__ = ("lock", "thread")
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Have a forked child start a thread of its own: it has none of its parent's."""
+        self.lock = threading.Lock()
+        self.thread: LoopThread | None = None
+
+
+_state = _State()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_state.forget)
+
+
+def loop_thread() -> LoopThread:
+    """Return the process' thread; start it if need be."""
+    with _state.lock:
+        if _state.thread is None:
+            _state.thread = LoopThread()
+        return _state.thread
+
+
+def wait(work: Callable[[], Awaitable[T]]) -> T:
+    """Have `work()` awaited on the process' loop, and return its result.
+
+    Raises:
+        RuntimeError: The caller runs on an event loop, which would stand still meanwhile.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise RuntimeError(
+            "this call blocks, and would stop the event loop that it is made on: use "
+            "iroh_gossip_discovery.GossipDiscovery there, or asyncio.to_thread"
+        )
+    return loop_thread().wait(work)
+
+
+def in_thread(call: Callable[[], T]) -> "Future[T]":
+    """Call something on a new daemon thread: unlike an executor's, it does not hold up the exit."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001  # whoever waits for it gets it
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=run, name="iroh-gossip-discovery-call", daemon=True).start()
+    return future
