@@ -16,7 +16,6 @@ mod id;
 mod links;
 mod overlay;
 mod record;
-mod record_cache;
 mod request;
 mod rule;
 #[doc(hidden)]
@@ -28,6 +27,7 @@ mod sync;
 mod tests;
 mod timers;
 mod topic;
+mod verified;
 mod wire;
 
 pub use config::Config;
@@ -42,12 +42,12 @@ pub use record::{
     MAX_RECORD, MAX_RELAY_URL, MAX_SEQUENCE, NodeRecord, Profile, SignedRecord, Status,
     choose_addresses,
 };
-#[doc(hidden)]
-pub use record_cache::RecordCache;
 pub use request::{Answer, MAX_MESSAGE, MAX_REQUEST, Request};
 #[doc(hidden)]
 pub use rule::Rule;
 pub use state::{Identity, State};
 #[doc(hidden)]
 pub use topic::Inspect;
+#[doc(hidden)]
+pub use verified::Verified;
 pub use wire::{MAX_FRAME, VERSIONS};

@@ -9,15 +9,17 @@ use rand::{SeedableRng, rngs::ChaCha12Rng};
 use tokio::time::Instant;
 
 use crate::{
+    accusation::Accusation,
+    cose,
     counts::Counts,
     error::Error,
     event::{CloseCode, InEvent, LinkId, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
     links::{Links, News},
     record::{Envelope, MAX_SEQUENCE, SignedRecord, choose_addresses},
-    record_cache::{Opened, RecordCache},
     rule::Rule,
     topic::{Inspect, Topic},
+    verified::{Opened, Verified},
     wire::TopicFrame,
 };
 
@@ -47,6 +49,8 @@ pub struct State {
     topics: BTreeMap<TopicId, Topic>,
     /// The end of the last pause that was noticed.
     paused: Option<Instant>,
+    /// When the timer is due, as of the last event.
+    due: Option<Instant>,
 }
 
 /// What the topics of an endpoint share.
@@ -60,7 +64,7 @@ pub(crate) struct Context {
     pub(crate) rng: ChaCha12Rng,
     pub(crate) counts: Counts,
     pub(crate) now: Instant,
-    records: Option<Arc<RecordCache>>,
+    verified: Option<Arc<Verified>>,
     pub(crate) off: Option<Rule>,
 }
 
@@ -72,8 +76,8 @@ impl Context {
 
     /// Opens a record: its owner is claimed, not proven.
     pub(crate) fn open_record(&self, topic: &TopicId, bytes: &Bytes) -> Result<Opened, Error> {
-        match &self.records {
-            Some(cache) => cache.open(topic, bytes),
+        match &self.verified {
+            Some(verified) => verified.open(topic, bytes),
             None => Envelope::open(bytes).map(Opened::Unverified),
         }
     }
@@ -90,7 +94,24 @@ impl Context {
         };
         self.counts.verifications += 1;
         let signed = envelope.verify(topic)?;
-        Ok(self.records.as_ref().map(|cache| cache.keep(topic, &signed)).unwrap_or(signed))
+        Ok(match &self.verified {
+            Some(verified) => verified.keep(topic, &signed),
+            None => signed,
+        })
+    }
+
+    /// Verifies an opened accusation.
+    pub(crate) fn verify_accusation(
+        &self,
+        topic: &TopicId,
+        envelope: cose::Envelope,
+    ) -> Result<Accusation, Error> {
+        let Some(verified) = &self.verified else { return Accusation::verify(envelope, topic) };
+        match verified.accusation(topic, &envelope.bytes) {
+            Some(accusation) => Ok(accusation),
+            None => Accusation::verify(envelope, topic)
+                .map(|accusation| verified.keep_accusation(topic, accusation)),
+        }
     }
 
     /// The next sequence number, if it is persisted as used.
@@ -135,17 +156,17 @@ impl State {
             rng: ChaCha12Rng::from_seed(seed),
             counts: Counts::default(),
             now,
-            records: None,
+            verified: None,
             off: None,
         };
-        Self { context, topics: BTreeMap::new(), paused: None }
+        Self { context, topics: BTreeMap::new(), due: None, paused: None }
     }
 
-    /// Shares verified records with other states, in a simulation.
+    /// Shares what was verified with other states, in a simulation.
     #[doc(hidden)]
     #[must_use]
-    pub fn with_record_cache(mut self, cache: Arc<RecordCache>) -> Self {
-        self.context.records = Some(cache);
+    pub fn sharing(mut self, verified: Arc<Verified>) -> Self {
+        self.context.verified = Some(verified);
         self
     }
 
@@ -187,8 +208,15 @@ impl State {
     /// # Errors
     /// Only for what the application asks for (join, leave, profile, bootstrap); nothing changed then.
     pub fn handle(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
+        let outcome = self.take_in(event, now);
+        let topics = self.topics.values().filter_map(Topic::next_timer);
+        self.due = topics.chain(self.context.links.next_timer()).min();
+        outcome
+    }
+
+    fn take_in(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
         // Events that waited with the timer are handled before it: one pause is not many.
-        let due = self.next_timer().map(|due| self.paused.map_or(due, |end| end.max(due)));
+        let due = self.due.map(|due| self.paused.map_or(due, |end| end.max(due)));
         self.context.now = now.max(self.context.now);
         let cx = &mut self.context;
         if let Some(late) = due.map(|due| now.saturating_duration_since(due))
@@ -244,8 +272,7 @@ impl State {
     /// When [`InEvent::Timer`] is due.
     #[must_use]
     pub fn next_timer(&self) -> Option<Instant> {
-        let topics = self.topics.values().filter_map(Topic::next_timer);
-        topics.chain(self.context.links.next_timer()).min()
+        self.due
     }
 
     /// The link in use with a peer.

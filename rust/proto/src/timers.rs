@@ -1,6 +1,6 @@
 //! Named timers: each is set or not, and setting it again moves it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use rand::{RngExt, rngs::ChaCha12Rng};
 use tokio::time::Instant;
@@ -42,40 +42,62 @@ pub(crate) enum Timer {
     Leave,
 }
 
+/// In the order of [`Timer`].
+const TIMERS: [Timer; 16] = [
+    Timer::Flood,
+    Timer::Relay,
+    Timer::Trickle,
+    Timer::Announce,
+    Timer::Redial,
+    Timer::OverlayJoin,
+    Timer::View,
+    Timer::FarSync,
+    Timer::Sessions,
+    Timer::Isolation,
+    Timer::Probe,
+    Timer::Suspicion,
+    Timer::Survey,
+    Timer::Heal,
+    Timer::HealJoin,
+    Timer::Leave,
+];
+
+/// When each is due, where it is set.
 #[derive(Debug, Default)]
-pub(crate) struct Timers(BTreeMap<Timer, Instant>);
+pub(crate) struct Timers([Option<Instant>; TIMERS.len()]);
 
 impl Timers {
     pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
-        self.0.insert(timer, at);
+        self.0[timer as usize] = Some(at);
     }
 
     /// Sets it, unless it is set for earlier.
     pub(crate) fn set_by(&mut self, timer: Timer, at: Instant) {
-        let entry = self.0.entry(timer).or_insert(at);
-        *entry = at.min(*entry);
+        let set = &mut self.0[timer as usize];
+        *set = Some(set.map_or(at, |set| set.min(at)));
     }
 
     pub(crate) fn is_set(&self, timer: Timer) -> bool {
-        self.0.contains_key(&timer)
+        self.0[timer as usize].is_some()
     }
 
     pub(crate) fn clear(&mut self, timer: Timer) {
-        self.0.remove(&timer);
+        self.0[timer as usize] = None;
     }
 
     pub(crate) fn clear_all(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.0.values().min().copied()
+        self.0.iter().flatten().min().copied()
     }
 
     /// Takes out one timer that is due.
     pub(crate) fn due(&mut self, now: Instant) -> Option<Timer> {
-        let timer = *self.0.iter().find(|(_, at)| **at <= now)?.0;
-        self.0.remove(&timer);
+        let (set, timer) =
+            self.0.iter_mut().zip(TIMERS).find(|(at, _)| at.is_some_and(|at| at <= now))?;
+        *set = None;
         Some(timer)
     }
 }

@@ -11,8 +11,8 @@ use std::{
 use ed25519_dalek::SigningKey;
 use iroh_base::TransportAddr;
 use iroh_gossip_discovery_proto::{
-    Config, EndpointId, Identity, InEvent, NodeRecord, OutEvent, Profile, RecordCache, Rule, State,
-    TopicEvent, TopicId, TopicOptions,
+    Config, EndpointId, Identity, InEvent, NodeRecord, OutEvent, Profile, Rule, State, TopicEvent,
+    TopicId, TopicOptions, Verified,
 };
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 
@@ -129,7 +129,7 @@ pub struct Network {
     /// Parts of the network that there ever were.
     pub(crate) groups: u32,
     pub(crate) trace: Trace,
-    records: Arc<RecordCache>,
+    verified: Arc<Verified>,
     /// Whether a node told its application something since it was last looked at.
     told: bool,
     /// A node whose book was not right when last looked at.
@@ -165,7 +165,7 @@ impl Network {
             roster: Roster::default(),
             one_way: BTreeSet::new(),
             trace: Trace::default(),
-            records: Arc::default(),
+            verified: Arc::default(),
             told: false,
             doubtful: std::cell::Cell::new(0),
         }
@@ -278,7 +278,7 @@ impl Network {
         node.leaving = false;
         node.isolated = false;
         node.origins = origins;
-        let state = State::new(identity, seed, now).with_record_cache(Arc::clone(&self.records));
+        let state = State::new(identity, seed, now).sharing(Arc::clone(&self.verified));
         let state = match self.without {
             Some(rule) => state.without(rule),
             None => state,

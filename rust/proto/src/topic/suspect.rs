@@ -194,7 +194,7 @@ impl Topic {
             cx.links.dropped("accusations over the budget of an accuser", Some(envelope.claimed));
             return Ok(None);
         }
-        let accusation = Accusation::verify(envelope, &self.id)?;
+        let accusation = cx.verify_accusation(&self.id, envelope)?;
         self.suspicions.seen.insert(bytes, cx.now);
         Ok(Some(accusation))
     }
@@ -468,7 +468,7 @@ impl Topic {
         cx: &mut Context,
     ) -> Result<(), Error> {
         let id = signed.record().id;
-        let accusation = Accusation::verify(Accusation::open(bytes)?, &self.id)?;
+        let accusation = cx.verify_accusation(&self.id, Accusation::open(bytes)?)?;
         if accusation.accused != id || accusation.sequence < signed.record().sequence {
             // Refuted, or about somebody else: it says nothing.
             return self.learn(signed.bytes(), age, from, cx).map(drop);
