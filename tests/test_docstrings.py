@@ -18,6 +18,8 @@ def documented() -> Iterator[tuple[str, object]]:
     yield "package", package
     for name in package.__all__:
         value = getattr(package, name)
+        if inspect.isfunction(value):
+            yield name, value
         if inspect.isclass(value) and inspect.getdoc(value):
             yield name, value
             for attribute, member in vars(value).items():
@@ -47,6 +49,7 @@ def test_the_main_parts_have_an_example() -> None:
         "GossipDiscovery.events",
         "GossipDiscovery.on",
         "GossipDiscovery.update_metadata",
+        "simulate",
     }
 
 

@@ -51,6 +51,15 @@ from iroh_gossip_discovery._errors import (
 from iroh_gossip_discovery._events import Event, LostReason
 from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._ownership import OwnershipChange, OwnershipStream
+from iroh_gossip_discovery._simulate import (
+    SimulatedEvent,
+    SimulatedFailure,
+    SimulatedRates,
+    SimulatedRecovery,
+    SimulatedTraffic,
+    Simulation,
+    simulate,
+)
 from iroh_gossip_discovery._streams import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._views import View
 
@@ -98,7 +107,14 @@ __all__ = [
     "Reconnected",
     "Registration",
     "RequestTimeoutError",
+    "SimulatedEvent",
+    "SimulatedFailure",
+    "SimulatedRates",
+    "SimulatedRecovery",
+    "SimulatedTraffic",
+    "Simulation",
     "StateDirError",
     "View",
     "__version__",
+    "simulate",
 ]

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Final, Literal, Protocol, TypeAlias, TypeVar, final
 
+from iroh_gossip_discovery._simulate import Simulation
+
 __version__: Final[str]
 
 _T = TypeVar("_T")
@@ -412,3 +414,27 @@ def start_logs() -> bool:
 
 def logs_dropped() -> int:
     """Count the lines of the log that were dropped in this process, as the queue was full."""
+
+def run_scenario(
+    scenario: str,
+    *,
+    seed: int | None,
+    nodes: int | None,
+    events: bool,
+    fail_fast: bool,
+    progress: Callable[[float], bool] | None,
+) -> Simulation:
+    """Run a scenario, given as TOML, and tell what it found."""
+
+def random_scenario(seed: int, nodes: int) -> str:
+    """Return the scenario of random faults that belongs to a seed, as TOML."""
+
+def shrink_scenario(
+    scenario: str,
+    *,
+    seed: int | None,
+    nodes: int | None,
+    most: int,
+    progress: Callable[[int], bool] | None,
+) -> tuple[str, str, int] | None:
+    """Make a failing scenario small: its TOML, the check that fails and how many were run."""

@@ -30,6 +30,7 @@ app = typer.Typer(
 
 _INTERRUPTED = 130
 _MOST_ADDRESSES = 8
+_SIMULATED_NODES = 30
 
 
 def _version(*, value: bool) -> None:
@@ -42,6 +43,10 @@ def _number(value: float) -> float:
     if math.isnan(value):
         raise typer.BadParameter("it must be a number")
     return value
+
+
+def _share(value: float | None) -> float | None:
+    return None if value is None else _number(value)
 
 
 def _fault_names(value: str) -> str:
@@ -163,6 +168,115 @@ def check_network(
         raise typer.Exit(1) from None
     if not ok:
         raise typer.Exit(1)
+
+
+@app.command(
+    "simulate",
+    epilog="""Examples:
+
+\b
+  iroh-gossip-discovery simulate scenario.toml
+  iroh-gossip-discovery simulate --nodes 1000 --loss 0.05 --crash 1 --seed 7
+  iroh-gossip-discovery simulate --random --nodes 30 --seed 14 --shrink smaller.toml
+
+Exit code: 0 if every check held, 1 if one did not, 2 for a wrong call, 130 after Ctrl-C, which
+shows what was seen until then.""",
+)
+def run_simulation(  # noqa: PLR0913  # all have a default
+    scenario: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="SCENARIO",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="A TOML file, as docs/simulator.md describes; without one, the options make one.",
+        ),
+    ] = None,
+    *,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=20_000, help="How many nodes: 30, or in place of what the file says."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=2**63 - 1,
+            help="Everything random follows from it: 0, or in place of what the file says.",
+        ),
+    ] = None,
+    loss: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=0.99, callback=_share, help="The share of packets that are lost: 0."
+        ),
+    ] = None,
+    crash: Annotated[
+        int | None, typer.Option(min=0, help="How many nodes crash at once, once all is quiet: 0.")
+    ] = None,
+    random: Annotated[
+        bool, typer.Option("--random", help="Faults that follow from the seed.")
+    ] = False,
+    shrink: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Make a failing scenario small (nodes, then faults, then time), and write it.",
+        ),
+    ] = None,
+    events: Annotated[
+        bool, typer.Option("--events", help="With --json: what all nodes told.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout, with the trace's hash.")
+    ] = False,
+) -> None:
+    """Run a whole network of nodes on a virtual clock, make faults, and check every book.
+
+    The nodes are complete, the network between them is not real: no sockets, no waiting, and the
+    same seed gives the same run. docs/simulator.md explains scenarios, checks and the report.
+    """
+    if scenario is None:
+        nodes, seed = nodes or _SIMULATED_NODES, seed or 0
+    plain = (loss, crash) != (None, None)
+    contradictions = (
+        (scenario and (plain or random), "--loss, --crash and --random go without a file"),
+        (plain and random, "--loss and --crash go without --random"),
+        (events and not as_json, "--events goes with --json"),
+        (shrink and as_json, "--shrink goes without --json"),
+        (shrink and shrink.exists(), f"{shrink} exists, and is not overwritten"),
+        (nodes and (crash or 0) >= nodes, f"--crash must be below the {nodes} nodes"),
+    )
+    for wrong, text in contradictions:
+        if wrong:
+            raise typer.BadParameter(text)
+    from iroh_gossip_discovery._cli._simulate import (  # noqa: PLC0415  # rich waits until here
+        Options,
+        run_shrink,
+        run_simulate,
+    )
+
+    options = Options(
+        file=scenario,
+        nodes=nodes,
+        seed=seed,
+        loss=loss or 0.0,
+        crash=crash or 0,
+        random=random,
+        events=events,
+        as_json=as_json,
+    )
+    try:
+        code = run_simulate(options) if shrink is None else run_shrink(options, shrink)
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from None
+    except OSError as error:
+        raise _fail(str(error)) from None
+    if code:
+        raise typer.Exit(code)
 
 
 class Preset(StrEnum):

@@ -20,6 +20,7 @@ mod node;
 mod peer;
 mod selection;
 mod settings;
+mod simulate;
 mod subscription;
 
 use pyo3::prelude::*;
@@ -44,6 +45,7 @@ mod _core {
         peer::Peer,
         selection::{Selection, endpoint_id, make_ticket},
         settings::{Settings, check_profile},
+        simulate::{random_scenario, run_scenario, shrink_scenario},
         subscription::{MessageSubscription, Subscription},
     };
 

@@ -126,7 +126,7 @@ fn print(report: &Report, took: Duration) {
     for failure in &report.failures {
         println!("  {failure}");
     }
-    println!("  {:.0} B/s per node, trace {}", report.totals.bytes_per_second, report.trace);
+    println!("  {:.0} B/s per node, trace {}", report.rates.bytes(), report.trace);
 }
 
 fn soak(arguments: &Arguments) -> bool {
@@ -186,7 +186,7 @@ fn commands(seed: u64, nodes: usize) -> String {
 fn shrink_all(arguments: &Arguments) -> Result<bool, String> {
     for scenario in arguments.scenarios()? {
         let most = usize::try_from(arguments.number("most", SHRINKS as u64)).unwrap_or(SHRINKS);
-        match shrink(&scenario, most) {
+        match shrink(&scenario, most, &mut |_| true) {
             None => println!("# it does not fail"),
             Some(shrunk) => {
                 println!("# fails by {:?}, {} runs\n", shrunk.check, shrunk.tried);

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 
-use crate::clock::{Nanos, nanos};
+use crate::{
+    clock::{Nanos, nanos},
+    sent::{ACK_DELAY, packets},
+};
 
-/// Bytes of a frame that one packet carries.
-const PACKET: usize = 1200;
-/// How long a peer may wait before it acknowledges a packet (RFC 9000 §18.2).
-const ACK_DELAY: Nanos = 25_000_000;
 /// Backoff is capped here: the keep-alive makes the peer acknowledge, and so shows what is missing.
 const MOST_BACKOFF: u32 = 7;
 
@@ -138,13 +137,19 @@ impl Conditions {
         }
     }
 
-    /// How much later a frame arrives because packets of it were lost, again and again.
-    pub(crate) fn retransmission(&self, bytes: usize, pair: Nanos, rng: &mut ChaCha12Rng) -> Nanos {
+    /// How much later a frame arrives because packets of it were lost, again and again; and how many
+    /// packets were sent again.
+    pub(crate) fn retransmission(
+        &self,
+        bytes: usize,
+        pair: Nanos,
+        rng: &mut ChaCha12Rng,
+    ) -> (Nanos, u64) {
         if self.loss <= 0.0 {
-            return 0;
+            return (0, 0);
         }
-        let mut worst = 0;
-        for _ in 0..bytes.div_ceil(PACKET).max(1) {
+        let (mut worst, mut again) = (0, 0);
+        for _ in 0..packets(bytes) {
             let mut late = 0;
             let mut timeout = 3 * pair + ACK_DELAY;
             let mut repeated = 0;
@@ -154,7 +159,8 @@ impl Conditions {
                 repeated += 1;
             }
             worst = worst.max(late);
+            again += u64::from(repeated);
         }
-        worst
+        (worst, again)
     }
 }

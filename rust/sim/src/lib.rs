@@ -17,6 +17,7 @@ mod node;
 mod queue;
 mod roster;
 pub mod scenario;
+mod sent;
 mod trace;
 mod transport;
 
@@ -25,3 +26,4 @@ pub use conditions::{Conditions, Latency};
 pub use hostile::{Hostile, Mirror, Mute};
 pub use network::{Failure, Memory, Network, Ran, Told, name_of};
 pub use node::Node;
+pub use sent::{Frames, Sent};

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use iroh_gossip_discovery_proto::{Lane, LinkId};
 
-use crate::{clock::Nanos, queue::Side};
+use crate::{clock::Nanos, queue::Side, sent::Unacknowledged};
 
 /// Links are numbered; each side calls its end by [`LinkNumber::id`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +80,8 @@ pub(crate) struct End {
     pub(crate) hello: Option<Nanos>,
     /// Frames from here that a cut holds back.
     pub(crate) held: VecDeque<(Lane, Bytes)>,
+    /// What came here and is not acknowledged.
+    pub(crate) unacknowledged: Unacknowledged,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,8 @@ pub(crate) struct Link {
     pub(crate) epoch: u32,
     /// Since when it is cut.
     pub(crate) cut: Option<Nanos>,
+    /// When the last packet was sent on it: what keeps it alive is counted from there.
+    pub(crate) last_packet: Nanos,
 }
 
 impl Link {
@@ -104,7 +108,16 @@ impl Link {
             flights: Default::default(),
             hello: None,
             held: VecDeque::new(),
+            unacknowledged: Unacknowledged::default(),
         });
-        Self { ends, latency, epoch: 0, cut: None }
+        let last_packet = ends[0].opens;
+        Self { ends, latency, epoch: 0, cut: None, last_packet }
+    }
+
+    /// Keep-alives since the last packet, of which there is one now.
+    pub(crate) fn keep_alives(&mut self, interval: Nanos, now: Nanos) -> u64 {
+        let quiet = now.saturating_sub(self.last_packet);
+        self.last_packet = self.last_packet.max(now);
+        quiet / interval.max(1)
     }
 }

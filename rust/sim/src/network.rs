@@ -20,15 +20,18 @@ use crate::{
     clock::{Clock, Nanos, nanos},
     conditions::Conditions,
     hostile::Hostile,
-    link::Link,
+    link::{Link, LinkNumber},
     node::{Mind, Node},
     queue::{Happening, Queue},
     roster::Roster,
+    sent::Sent,
     trace::Trace,
 };
 
 /// Most failures that are kept: the first one says what went wrong.
 const MAX_FAILURES: usize = 100;
+/// Most that is kept of what nodes told: of 1,000 nodes that join, each tells of all others.
+const MAX_LOG: usize = 2_000_000;
 /// Sequence numbers that are on disk ahead of their use.
 const RESERVED: u64 = 4096;
 /// What the wall clocks say at the start, in microseconds since 1970.
@@ -107,8 +110,10 @@ pub struct Network {
     pub without: Option<Rule>,
     /// Whether [`Network::log`] is kept.
     pub keep_log: bool,
-    /// What all nodes told their applications, over all of their lives.
+    /// What all nodes told their applications, over all of their lives: the first two millions.
     pub log: Vec<Told>,
+    /// How much they told beyond that.
+    pub log_left_out: u64,
     /// How often they told what.
     pub told_of: BTreeMap<&'static str, u64>,
     /// Who was called lost, by whom and when, that was up and in the same part of the network.
@@ -151,6 +156,7 @@ impl Network {
             without: None,
             keep_log: false,
             log: Vec::new(),
+            log_left_out: 0,
             told_of: BTreeMap::new(),
             wrongly_lost: Vec::new(),
             in_conflict: BTreeSet::new(),
@@ -392,6 +398,16 @@ impl Network {
         others.map(|node| node.book.sequence(peer)).all(|held| held == truth.current)
     }
 
+    /// What all nodes sent so far.
+    pub fn sent(&mut self) -> Sent {
+        for number in 0..self.links.len() {
+            self.count_keep_alives(LinkNumber(u32::try_from(number).unwrap_or(u32::MAX)));
+        }
+        let mut all = Sent::default();
+        self.nodes.iter().for_each(|node| all += node.sent);
+        all
+    }
+
     /// Whether a node has another one in its book.
     #[must_use]
     pub fn knows(&self, number: usize, other: usize) -> bool {
@@ -542,7 +558,9 @@ impl Network {
             }
             _ => {}
         }
-        if self.keep_log {
+        if self.keep_log && self.log.len() == MAX_LOG {
+            self.log_left_out += 1;
+        } else if self.keep_log {
             let at = self.elapsed();
             self.log.push(Told { at, node: number, event: event.clone() });
         }

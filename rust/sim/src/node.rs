@@ -9,7 +9,9 @@ use std::{
 use ed25519_dalek::SigningKey;
 use iroh_gossip_discovery_proto::{Config, EndpointId, NodeRecord, State, TopicEvent};
 
-use crate::{book::Book, clock::Nanos, hostile::Hostile, link::LinkNumber, queue::Happening};
+use crate::{
+    book::Book, clock::Nanos, hostile::Hostile, link::LinkNumber, queue::Happening, sent::Sent,
+};
 
 /// What runs at a node.
 #[derive(Debug)]
@@ -37,12 +39,8 @@ pub struct Node {
     pub events: Vec<(Duration, TopicEvent)>,
     /// What limits refused or dropped, by name.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// Bytes of frames sent.
-    pub bytes_sent: u64,
-    /// Frames sent.
-    pub frames_sent: u64,
-    /// Dials begun.
-    pub dials: u64,
+    /// What it sent, over all of its lives.
+    pub sent: Sent,
     /// By how much its wall clock is off, in microseconds.
     pub clock_offset: i64,
     pub(crate) mind: Mind,
@@ -77,9 +75,7 @@ impl Node {
             own: None,
             events: Vec::new(),
             dropped: BTreeMap::new(),
-            bytes_sent: 0,
-            frames_sent: 0,
-            dials: 0,
+            sent: Sent::default(),
             clock_offset: 0,
             mind: Mind::Down,
             peer,

@@ -11,6 +11,7 @@ use crate::{
     network::{Network, node_at},
     node::Mind,
     queue::{Dial, Happening, Side},
+    sent::packets,
 };
 
 /// The first packet of a dial is sent again after this, then after twice as long, and so on.
@@ -47,7 +48,7 @@ impl Network {
     }
 
     pub(crate) fn on_dial(&mut self, from: usize, to: EndpointId, addresses: &[TransportAddr]) {
-        self.nodes[from].dials += 1;
+        self.nodes[from].sent.dials += 1;
         let life = self.nodes[from].lives;
         let now = self.clock.now;
         let gives_up = now + nanos(self.conditions.connect_timeout);
@@ -87,7 +88,9 @@ impl Network {
             return;
         }
         let latency = self.pair_latency(from, target);
-        let late = self.conditions.retransmission(1, latency, &mut self.rng);
+        let (late, _) = self.conditions.retransmission(1, latency, &mut self.rng);
+        self.nodes[from].sent.handshake();
+        self.nodes[target].sent.handshake();
         let opens = now + self.delay(latency) + late;
         let accepts = opens + self.delay(latency);
         let ends = [(from, dial.life, opens), (target, self.nodes[target].lives, accepts)];
@@ -167,8 +170,7 @@ impl Network {
             *self.nodes[node].dropped.entry("queues overflowed").or_default() += 1;
             return self.on_close(node, id, CloseCode::Overflow);
         }
-        self.nodes[node].bytes_sent += bytes.len() as u64 + 4;
-        self.nodes[node].frames_sent += 1;
+        self.count_sent(number, side, lane, bytes.len());
         let tag = bytes.get(1).copied().unwrap_or_default();
         if self.conditions.drop > 0.0
             && !NEVER_DROPPED.contains(&tag)
@@ -182,6 +184,31 @@ impl Network {
         self.transmit(number, side, lane, bytes, 0);
     }
 
+    /// Counts what a frame makes on the wire, with what went before it.
+    fn count_sent(&mut self, number: LinkNumber, side: Side, lane: Lane, bytes: usize) {
+        let now = self.clock.now;
+        self.count_keep_alives(number);
+        let Some(link) = self.link(number) else { return };
+        let acks = link.ends[side].unacknowledged.sent(now);
+        let node = link.ends[side].node;
+        let sent = &mut self.nodes[node].sent;
+        sent.acks(acks);
+        sent.frame(lane, bytes);
+        sent.packets(packets(bytes));
+    }
+
+    /// The end that dialled keeps a link alive, the other acknowledges that.
+    pub(crate) fn count_keep_alives(&mut self, number: LinkNumber) {
+        let (now, interval) = (self.clock.now, nanos(self.conditions.keep_alive));
+        let Some(link) = self.link(number).filter(|link| link.cut.is_none()) else { return };
+        let count = link.keep_alives(interval, now);
+        if count > 0 {
+            let [dialler, accepter] = [0, 1].map(|side: Side| link.ends[side].node);
+            self.nodes[dialler].sent.keep_alives(count);
+            self.nodes[accepter].sent.acks(count);
+        }
+    }
+
     /// Puts a frame on its way, after what was sent before it on its lane.
     fn transmit(&mut self, number: LinkNumber, side: Side, lane: Lane, bytes: Bytes, extra: Nanos) {
         let Some(link) = self.link(number) else { return };
@@ -193,8 +220,9 @@ impl Network {
             return;
         }
         let departs = self.departs(from, lane, bytes.len());
-        let extra = extra + self.conditions.retransmission(bytes.len(), pair, &mut self.rng);
-        let at = departs + self.delay(pair) + extra;
+        let (delayed, again) = self.conditions.retransmission(bytes.len(), pair, &mut self.rng);
+        self.nodes[from].sent.repeated(again, bytes.len());
+        let at = departs + self.delay(pair) + extra + delayed;
         let Some(link) = self.link(number) else { return };
         let opens = link.ends[1 - side].opens;
         let end = &mut link.ends[side];
@@ -237,7 +265,9 @@ impl Network {
         let now = self.clock.now;
         let Some(link) = self.link(number) else { return };
         link.ends[1 - side].flights[lane as usize].taken(bytes.len());
-        if !link.ends[side].open {
+        let acks = link.ends[side].unacknowledged.received(packets(bytes.len()), now);
+        self.nodes[node].sent.acks(acks);
+        if !self.link(number).is_some_and(|link| link.ends[side].open) {
             return;
         }
         let id = number.id(side);
@@ -286,6 +316,7 @@ impl Network {
 
     /// A side does not know its link any more; who is left without a link is forgotten.
     pub(crate) fn shut(&mut self, number: LinkNumber, side: Side) {
+        self.count_keep_alives(number);
         let Some(link) = self.link(number) else { return };
         (link.ends[side].open, link.ends[side].told) = (false, true);
         link.ends[side].held.clear();

@@ -300,16 +300,15 @@ fn a_full_book_refuses_newcomers_and_says_so() {
 fn an_idle_network_is_quiet() {
     let mut network = converged(3, 100, &Config::default());
     network.run_for(S * 300);
-    let before: Vec<_> = network.nodes.iter().map(|node| (node.bytes_sent, node.dials)).collect();
+    let before = network.sent();
     network.run_for(S * 300);
-    let frames: u64 =
-        network.nodes.iter().zip(&before).map(|(node, (bytes, _))| node.bytes_sent - bytes).sum();
-    let dials: u64 =
-        network.nodes.iter().zip(&before).map(|(node, (_, dials))| node.dials - dials).sum();
+    let sent = network.sent() - before;
     // A bound of another order than the figure in docs/performance.md: a storm is what it catches.
-    println!("{} B/s of frames and {dials} dials in 300 s, per node", frames / 300 / 100);
-    assert!(frames / 300 / 100 < 100);
-    assert!(dials < 200, "{dials} dials");
+    let (frames, wire) = (sent.bytes() / 300 / 100, sent.wire_bytes / 300 / 100);
+    println!("{frames} B/s of frames, {wire} B/s on the wire per node; {} dials", sent.dials);
+    assert!(frames < 100);
+    assert!((frames..5 * frames + 400).contains(&wire), "{wire} B/s");
+    assert!(sent.dials < 200, "{} dials", sent.dials);
     assert!(network.converged());
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fault::{Action, Fault, Kind};
 pub use overrides::{NetworkSection, Overrides};
-pub use report::{Figure, Report, Totals};
+pub use report::{EventLine, Figure, Rates, Report};
 pub use run::{Options, Progress, run};
 
 pub use shrink::{Shrunk, shrink};
@@ -32,7 +32,7 @@ pub const MAX_NODES: usize = 20_000;
 /// What follows the last fault where no duration is given.
 const AFTER: Duration = Duration::from_mins(1);
 
-/// Why a scenario cannot run, or did not run to its end.
+/// Why a scenario cannot run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -47,9 +47,6 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The caller asked to stop.
-    #[error("interrupted")]
-    Interrupted,
 }
 
 /// What timers the protocol and the links have.
@@ -106,6 +103,9 @@ pub struct Expect {
     /// At most so many bytes of frames per second and node, over the whole timeline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<f64>,
+    /// At most so many bytes on the wire, an estimate, per second and node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire_bytes_per_second: Option<f64>,
     /// Somebody at each of two nodes with one key is told of the other.
     pub conflict: bool,
 }
@@ -117,6 +117,7 @@ impl Default for Expect {
             nobody_lost: false,
             quiet: true,
             bytes_per_second: None,
+            wire_bytes_per_second: None,
             conflict: false,
         }
     }
@@ -212,8 +213,13 @@ impl Scenario {
             reason: error.to_string(),
         })?;
         self.network.validate("network")?;
-        let many = self.expect.bytes_per_second.is_none_or(|bytes| bytes >= 0.0);
-        check("expect.bytes_per_second", many, "must not be below 0")?;
+        let most = [
+            ("expect.bytes_per_second", self.expect.bytes_per_second),
+            ("expect.wire_bytes_per_second", self.expect.wire_bytes_per_second),
+        ];
+        for (key, most) in most {
+            check(key, most.is_none_or(|bytes| bytes >= 0.0), "must not be below 0")?;
+        }
         for (number, fault) in self.faults.iter().enumerate() {
             fault.validate(&format!("fault[{number}]"))?;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::network::Failure;
+use crate::{network::Failure, sent::Sent};
 
 /// How long it took until all books were right after something.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,21 +23,44 @@ pub struct Figure {
     pub within_s: Option<f64>,
 }
 
-/// What the run cost.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct Totals {
-    /// Frames sent.
-    pub frames: u64,
-    /// Bytes of frames sent.
-    pub bytes: u64,
-    /// Bytes of frames sent, per second of the timeline and node.
-    pub bytes_per_second: f64,
+/// What one node sent in one second, over all nodes and the whole timeline, without the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Rates {
+    /// Frames on the lane for all that must be quick.
+    pub control_frames: f64,
+    /// Their bytes, with the length before each.
+    pub control_bytes: f64,
+    /// Frames on the lane for syncs.
+    pub sync_frames: f64,
+    /// Their bytes.
+    pub sync_bytes: f64,
+    /// Bytes on the wire, an estimate.
+    pub wire_bytes: f64,
     /// Dials begun.
-    pub dials: u64,
-    /// Happenings that the simulator handled.
-    pub steps: u64,
-    /// What limits refused or dropped, by name.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub dials: f64,
+}
+
+impl Rates {
+    /// What was sent, by so many nodes in so many seconds.
+    #[allow(clippy::cast_precision_loss)] // Figures to be read.
+    pub(super) fn of(sent: Sent, nodes: usize, seconds: f64) -> Self {
+        let per = seconds.max(0.001) * nodes.max(1) as f64;
+        let rate = |count: u64| count as f64 / per;
+        Self {
+            control_frames: rate(sent.control.frames),
+            control_bytes: rate(sent.control.bytes),
+            sync_frames: rate(sent.sync.frames),
+            sync_bytes: rate(sent.sync.bytes),
+            wire_bytes: rate(sent.wire_bytes),
+            dials: rate(sent.dials),
+        }
+    }
+
+    /// Bytes of all frames.
+    #[must_use]
+    pub fn bytes(&self) -> f64 {
+        self.control_bytes + self.sync_bytes
+    }
 }
 
 /// Something that a node told its application.
@@ -68,8 +91,10 @@ pub struct Report {
     pub nodes: usize,
     /// Nodes that run the protocol at the end.
     pub up: usize,
-    /// Whether every check and expectation held.
+    /// Whether it came to its end, and every check and expectation held.
     pub ok: bool,
+    /// Whether it came to its end: neither the caller nor a failure that was to end it did.
+    pub complete: bool,
     /// The hash over all frames and their times, 64 hex digits.
     pub trace: String,
     /// Virtual seconds.
@@ -78,19 +103,27 @@ pub struct Report {
     pub figures: Vec<Figure>,
     /// Checks and expectations that did not hold, as text.
     pub failures: Vec<String>,
-    /// What it cost.
-    pub totals: Totals,
+    /// What all nodes sent, with the warm-up.
+    pub sent: Sent,
+    /// What a node sent in a second.
+    pub rates: Rates,
+    /// What limits refused or dropped at all nodes, by name.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Happenings that the simulator handled.
+    pub steps: u64,
     /// How often nodes told what.
     pub told: BTreeMap<&'static str, u64>,
-    /// What they told, where that was asked for.
+    /// What they told, where that was asked for: the first two millions.
     pub events: Vec<EventLine>,
+    /// How many events are not there.
+    pub events_left_out: u64,
     /// The failures, with their parts.
     #[serde(skip)]
     pub failed: Vec<Failure>,
 }
 
 impl Report {
-    /// The name of the first check that failed.
+    /// The first check that failed.
     #[must_use]
     pub fn first_failure(&self) -> Option<&Failure> {
         self.failed.first()

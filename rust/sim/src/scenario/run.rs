@@ -1,6 +1,7 @@
 //! Runs a scenario: starts the nodes, makes the faults, measures, checks.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
@@ -9,10 +10,13 @@ use iroh_gossip_discovery_proto::Rule;
 
 use super::{
     Error, Scenario,
-    report::{EventLine, Figure, Report, Totals},
+    report::{EventLine, Figure, Rates, Report},
     timeline::Timeline,
 };
-use crate::network::{Failure, Network, Ran, Told, name_of};
+use crate::{
+    network::{Failure, Network, Ran, Told, name_of},
+    sent::Sent,
+};
 
 /// Between two looks at whether to go on.
 const SLICE_STEPS: u64 = 20_000;
@@ -46,11 +50,18 @@ pub(super) struct Watch {
     pub(super) within: Option<Duration>,
 }
 
-/// Runs a scenario. `progress` is called often, with how far it has come; it returns whether to go on.
+impl Watch {
+    /// When it has waited for too long.
+    fn late(&self) -> Option<Duration> {
+        Some(self.since + self.within? + Duration::from_nanos(1))
+    }
+}
+
+/// Runs a scenario. `progress` is called often, with how far it has come; it returns whether to go
+/// on. Where it says no, the report is of what was seen until then.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a scenario outside its limits; [`Error::Interrupted`] where `progress` said
-/// so. What goes wrong in the scenario is in the report.
+/// [`Error::Invalid`] for a scenario outside its limits. What goes wrong in it is in the report.
 pub fn run(
     scenario: &Scenario,
     options: Options,
@@ -61,11 +72,13 @@ pub fn run(
     network.keep_events = false;
     network.keep_log = options.events;
     network.without = options.without;
-    let mut run = Run { scenario, options, network, watches: Vec::new(), before: (0, 0) };
+    let watches = Vec::new();
+    let before = Sent::default();
+    let mut run = Run { scenario, options, network, watches, before, complete: false };
     // A defect of the state machine is a finding like any other, with its seed.
     let ran = catch_unwind(AssertUnwindSafe(|| run.go(progress)));
     match ran {
-        Ok(result) => result?,
+        Ok(ended) => run.complete = ended.is_ok(),
         Err(panic) => {
             let text = panic
                 .downcast_ref::<String>()
@@ -83,12 +96,16 @@ struct Run<'a> {
     options: Options,
     network: Network,
     watches: Vec<Watch>,
-    /// Bytes and the number of nodes when the timeline began.
-    before: (u64, usize),
+    /// What was sent when the timeline began.
+    before: Sent,
+    complete: bool,
 }
 
+/// It ended before its time.
+struct Ended;
+
 impl Run<'_> {
-    fn go(&mut self, progress: &mut dyn FnMut(Progress) -> bool) -> Result<(), Error> {
+    fn go(&mut self, progress: &mut dyn FnMut(Progress) -> bool) -> Result<(), Ended> {
         let mut timeline = Timeline::new(self.scenario, &mut self.network);
         let end = self.scenario.end();
         let warmup = self.scenario.warmup.0;
@@ -103,9 +120,6 @@ impl Run<'_> {
                 warm = true;
             }
             self.advance(at, end, progress)?;
-            if self.over() {
-                return Ok(());
-            }
             self.watches.extend(timeline.act(self.scenario, &mut self.network));
         }
         if !warm {
@@ -113,9 +127,7 @@ impl Run<'_> {
             self.check_warm();
         }
         self.advance(end, end, progress)?;
-        if !self.over() {
-            self.conclude(timeline.cloned());
-        }
+        self.conclude(timeline.cloned());
         Ok(())
     }
 
@@ -129,17 +141,16 @@ impl Run<'_> {
         to: Duration,
         end: Duration,
         progress: &mut dyn FnMut(Progress) -> bool,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Ended> {
         loop {
             let elapsed = self.network.elapsed();
-            if !progress(Progress { elapsed, end }) {
-                return Err(Error::Interrupted);
-            }
-            if self.over() {
-                return Ok(());
+            if self.over() || !progress(Progress { elapsed, end }) {
+                return Err(Ended);
             }
             let waits = self.watches.iter().any(|watch| watch.figure.took_s.is_none());
-            let slice = to.min(elapsed + SLICE);
+            // Not beyond the moment in which a watch is late.
+            let late = self.watches.iter().filter_map(Watch::late).filter(|at| *at > elapsed).min();
+            let slice = to.min(elapsed + SLICE).min(late.unwrap_or(to));
             let done = |network: &Network| waits && network.converged();
             let ran = self.network.run_to(slice, SLICE_STEPS, done);
             if ran == Ran::Done {
@@ -191,7 +202,7 @@ impl Run<'_> {
             let text = "books are not right at the end of the warm-up".to_owned();
             self.network.failures.push(self.failure("right in time", text));
         }
-        self.before = (self.bytes(), self.network.nodes.len());
+        self.before = self.network.sent();
     }
 
     fn failure(&self, check: &'static str, text: String) -> Failure {
@@ -215,12 +226,16 @@ impl Run<'_> {
             let seed = self.scenario.seed;
             self.network.failures.push(Failure { seed, at, node: Some(node), check, text });
         }
-        let bytes = self.bytes_per_second();
-        if let Some(most) = expect.bytes_per_second
-            && bytes > most
-        {
-            let text = format!("{bytes:.1} B/s per node, expected {most}");
-            self.network.failures.push(self.failure("cheap enough", text));
+        let rates = self.rates();
+        let bytes = [
+            (expect.bytes_per_second, rates.bytes(), "of frames"),
+            (expect.wire_bytes_per_second, rates.wire_bytes, "on the wire"),
+        ];
+        for (most, bytes, what) in bytes {
+            if let Some(most) = most.filter(|most| bytes > *most) {
+                let text = format!("{bytes:.1} B/s per node {what}, expected {most}");
+                self.network.failures.push(self.failure("cheap enough", text));
+            }
         }
         if expect.conflict {
             let untold: Vec<_> =
@@ -232,31 +247,19 @@ impl Run<'_> {
         }
     }
 
-    fn bytes(&self) -> u64 {
-        self.network.nodes.iter().map(|node| node.bytes_sent).sum()
-    }
-
-    #[allow(clippy::cast_precision_loss)] // A figure to be read.
-    fn bytes_per_second(&self) -> f64 {
-        let (before, nodes) = self.before;
+    fn rates(&mut self) -> Rates {
         let seconds = self.network.elapsed().saturating_sub(self.scenario.warmup.0).as_secs_f64();
-        let bytes = self.bytes().saturating_sub(before) as f64;
-        bytes / seconds.max(0.001) / nodes.max(self.network.nodes.len()).max(1) as f64
+        let sent = self.network.sent();
+        // Before the end of the warm-up there is no timeline.
+        let sent = if seconds > 0.0 { sent - self.before } else { Sent::default() };
+        Rates::of(sent, self.network.nodes.len(), seconds)
     }
 
     fn report(mut self) -> Report {
-        let mut totals = Totals {
-            bytes: self.bytes(),
-            bytes_per_second: self.bytes_per_second(),
-            steps: self.network.steps,
-            ..Totals::default()
-        };
-        for node in &self.network.nodes {
-            totals.frames += node.frames_sent;
-            totals.dials += node.dials;
-            for (what, count) in &node.dropped {
-                *totals.dropped.entry(what).or_default() += count;
-            }
+        let rates = self.rates();
+        let mut dropped = BTreeMap::new();
+        for (what, count) in self.network.nodes.iter().flat_map(|node| &node.dropped) {
+            *dropped.entry(*what).or_default() += count;
         }
         let failed = std::mem::take(&mut self.network.failures);
         let hash = self.network.trace_hash();
@@ -266,14 +269,19 @@ impl Run<'_> {
             seed: self.scenario.seed,
             nodes: self.scenario.nodes,
             up: self.network.up().len(),
-            ok: failed.is_empty(),
+            ok: self.complete && failed.is_empty(),
+            complete: self.complete,
             trace: data_encoding::HEXLOWER.encode(&hash),
             virtual_s: self.network.elapsed().as_secs_f64(),
             figures: self.watches.into_iter().map(|watch| watch.figure).collect(),
             failures: failed.iter().map(ToString::to_string).collect(),
-            totals,
+            sent: self.network.sent(),
+            rates,
+            dropped,
+            steps: self.network.steps,
             told: self.network.told_of.clone(),
             events: self.network.log.iter().map(event_line).collect(),
+            events_left_out: self.network.log_left_out,
             failed,
         }
     }

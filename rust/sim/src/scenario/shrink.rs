@@ -19,12 +19,19 @@ pub struct Shrunk {
 }
 
 /// Makes a scenario smaller for as long as the same check fails in it, and for at most `most` runs.
-/// `None` where it does not fail.
-#[must_use]
-pub fn shrink(scenario: &Scenario, most: usize) -> Option<Shrunk> {
+/// `None` where it does not fail. `go_on` is asked often, with how many were run; where it says no,
+/// that is the end, with the smallest that was found.
+pub fn shrink(
+    scenario: &Scenario,
+    most: usize,
+    go_on: &mut dyn FnMut(usize) -> bool,
+) -> Option<Shrunk> {
+    let mut tried = 0;
     shrink_by(scenario, most, &mut |scenario| {
         let options = Options { fail_fast: true, ..Options::default() };
-        let report = run(scenario, options, &mut |_| true).ok()?;
+        // Once it is to end, no run goes on, and so none fails.
+        let report = run(scenario, options, &mut |_| go_on(tried)).ok()?;
+        tried += 1;
         report.first_failure().map(|failure| failure.check)
     })
 }
