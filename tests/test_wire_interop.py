@@ -26,7 +26,7 @@ CDDL = Path(__file__).resolve().parent.parent / "docs" / "wire.cddl"
 
 Cbor: TypeAlias = "int | float | str | bytes | cbor2.CBORTag | list[Cbor] | dict[Cbor, Cbor] | None"
 Verify = Callable[[Iterable[tuple[bytes, bytes]]], list[str]]
-REQUESTS = {"request-message", "request-stream", "answer"}
+REQUESTS = {"request-message", "request-stream", "request-reason", "answer"}
 FORGED = "error the signature does not verify for the record's id"
 
 

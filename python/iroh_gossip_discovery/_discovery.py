@@ -352,7 +352,8 @@ class GossipDiscovery:
 
         It returns once the peer's library has put the message into the buffer of a subscriber. A
         message is delivered at most once, and those that are sent one after another arrive in that
-        order. While 256 messages to one peer are on their way, further ones wait for their turn.
+        order. While 256 messages or 1 MiB are on their way to one peer, further ones wait for
+        their turn.
 
         Args:
             peer: A peer, or its id: it need not be in the book.

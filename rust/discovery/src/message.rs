@@ -133,7 +133,7 @@ impl Swarm {
     /// peer has put it into the queue of a subscriber. It is delivered at most once; messages that are
     /// sent one after another arrive in that order.
     ///
-    /// Waits for its turn while 256 messages to the peer are on their way. To limit the time of it all,
+    /// Waits for its turn while 256 messages, or 1 MiB of them, are on their way to the peer. To limit the time of it all,
     /// drop the future: the message may arrive all the same, if it has left already.
     ///
     /// # Errors
@@ -151,8 +151,7 @@ impl Swarm {
             let (request, data) = (request.clone(), data.clone());
             async move {
                 let traffic = &hold.0;
-                // The semaphore is never closed.
-                let _turn = traffic.messages.acquire().await;
+                let _turn = traffic.turn(data.len()).await;
                 let (answer, ..) = traffic.request(&request, Some(data), 0).await?;
                 Ok((answer, ()))
             }

@@ -1,50 +1,75 @@
-//! Streams of an application's own protocols, over the link that discovery holds.
+//! Streams of an application's own protocols: what is read, and what is written.
 
 use std::{
-    collections::BTreeMap,
+    future::poll_fn,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use futures_util::Stream;
 use iroh::endpoint::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     runtime::Handle,
-    sync::{Notify, OwnedSemaphorePermit},
+    sync::{OnceCell, OwnedSemaphorePermit},
 };
 
 use crate::{
     error::Error,
-    link::traffic::{Hold, STREAM_PRIORITY},
-    message::refused,
-    proto::{Answer, EndpointId, MAX_PROTOCOL, Request},
-    subscription::{Item, Queue, Subscription},
-    swarm::{Shared, Swarm},
+    link::traffic::{Hold, Traffic},
+    proto::{EndpointId, MAX_REASON},
 };
 
 /// Why a stream ended other than by its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The peer gave it up, with its reason.
-    #[error("the peer reset the stream (code {0})")]
-    Reset(u64),
+    /// The peer gave it up.
+    #[error("the peer reset the stream: {} (code {code})", if .reason.is_empty() { "no reason" } else { .reason })]
+    Reset {
+        /// The peer's number for the reason; 0: nobody reads there any more.
+        code: u32,
+        /// The peer's words for it, if it said any.
+        reason: String,
+    },
     /// The link is gone.
     #[error("the link is gone: {0}")]
     Link(String),
-    /// This end has finished or reset it.
+    /// This end has finished or reset it, or reads no more.
     #[error("the stream is closed")]
     Closed,
+}
+
+impl StreamError {
+    fn reset(traffic: &Traffic, stream: u64, code: VarInt) -> Self {
+        let code = u32::try_from(code.into_inner()).unwrap_or(u32::MAX);
+        let reason = if code == 0 { String::new() } else { traffic.reason(stream) };
+        Self::Reset { code, reason }
+    }
+
+    fn read(traffic: &Traffic, stream: u64, error: ReadError) -> Self {
+        match error {
+            ReadError::Reset(code) => Self::reset(traffic, stream, code),
+            ReadError::ConnectionLost(error) => Self::Link(error.to_string()),
+            _ => Self::Closed,
+        }
+    }
+
+    fn write(traffic: &Traffic, stream: u64, error: WriteError) -> Self {
+        match error {
+            WriteError::Stopped(code) => Self::reset(traffic, stream, code),
+            WriteError::ConnectionLost(error) => Self::Link(error.to_string()),
+            _ => Self::Closed,
+        }
+    }
 }
 
 impl From<StreamError> for io::Error {
     fn from(error: StreamError) -> Self {
         let kind = match error {
-            StreamError::Reset(_) => io::ErrorKind::ConnectionReset,
+            StreamError::Reset { .. } => io::ErrorKind::ConnectionReset,
             StreamError::Link(_) => io::ErrorKind::NotConnected,
             StreamError::Closed => io::ErrorKind::BrokenPipe,
         };
@@ -52,40 +77,50 @@ impl From<StreamError> for io::Error {
     }
 }
 
-impl From<ReadError> for StreamError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Reset(code) => Self::Reset(code.into_inner()),
-            ReadError::ConnectionLost(error) => Self::Link(error.to_string()),
-            _ => Self::Closed,
-        }
-    }
-}
-
-impl From<WriteError> for StreamError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Stopped(code) => Self::Reset(code.into_inner()),
-            WriteError::ConnectionLost(error) => Self::Link(error.to_string()),
-            _ => Self::Closed,
-        }
-    }
-}
-
 /// What both halves of a stream hold: the link, and their place among its streams.
 #[derive(Debug)]
 struct Lease {
     hold: Hold,
+    /// Set once the peer was told why the stream ends.
+    told: OnceCell<()>,
     _permits: Vec<OwnedSemaphorePermit>,
+}
+
+/// Why a half is given up, checked.
+fn check_reset(code: u32, reason: &str) -> Result<(), Error> {
+    if code == 0 {
+        return Err(Error::invalid("code", "is 0, must be 1 to 4294967295"));
+    }
+    if reason.len() > MAX_REASON {
+        let length = reason.len();
+        return Err(Error::invalid(
+            "reason",
+            format!("is {length} bytes, the limit is {MAX_REASON}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Ends a half once the peer knows why: at once, where there is nothing to be told.
+fn end_with(lease: &Arc<Lease>, stream: u64, reason: &str, end: impl FnOnce() + Send + 'static) {
+    let Ok(runtime) = Handle::try_current() else { return end() };
+    if reason.is_empty() {
+        return end();
+    }
+    let (lease, reason) = (lease.clone(), reason.to_owned());
+    runtime.spawn(async move {
+        lease.told.get_or_init(|| lease.hold.0.tell_reason(stream, reason)).await;
+        end();
+    });
 }
 
 /// The end of a stream that is read.
 ///
 /// What the peer writes waits within QUIC's window, 1.25 MB, until it is read. Dropped before the
-/// end, it tells the peer to stop, with code 0.
+/// end, it tells the peer that nobody reads any more.
 #[derive(Debug)]
 pub struct StreamReader {
-    stream: RecvStream,
+    stream: Option<RecvStream>,
     lease: Arc<Lease>,
 }
 
@@ -96,18 +131,43 @@ impl StreamReader {
         self.lease.hold.0.peer
     }
 
-    /// The next bytes, at most `most` of them; `None` at the end. Loses nothing if it is dropped.
+    /// The next bytes, as many as are there and fit; 0 at the end. Loses nothing if it is dropped.
     ///
     /// # Errors
-    /// [`StreamError`].
-    pub async fn read_chunk(&mut self, most: usize) -> Result<Option<Bytes>, StreamError> {
-        Ok(self.stream.read_chunk(most).await?)
+    /// [`StreamError`], after all that came before it.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, StreamError> {
+        poll_fn(|cx| self.poll_read_some(cx, buffer)).await
     }
 
-    /// Reads no more, and tells the peer so.
-    pub fn stop(&mut self, code: u32) {
-        // It may have ended already.
-        let _ = self.stream.stop(VarInt::from_u32(code));
+    /// As [`Self::read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_read_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<usize, StreamError>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(StreamError::Closed)) };
+        let id = u64::from(stream.id());
+        let traffic = &self.lease.hold.0;
+        stream.poll_read(cx, buffer).map_err(|error| StreamError::read(traffic, id, error))
+    }
+
+    /// Reads no more, and tells the peer why: its writes fail with that. An end of the stream that
+    /// has come already stays one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for code 0 or a reason of more than 256 bytes.
+    pub fn stop(&mut self, code: u32, reason: &str) -> Result<(), Error> {
+        check_reset(code, reason)?;
+        if let Some(mut stream) = self.stream.take() {
+            end_with(&self.lease, stream.id().into(), reason, move || {
+                // It may have ended already.
+                let _ = stream.stop(VarInt::from_u32(code));
+            });
+        }
+        Ok(())
     }
 }
 
@@ -117,7 +177,9 @@ impl AsyncRead for StreamReader {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        AsyncRead::poll_read(Pin::new(&mut self.stream), cx, buf)
+        let read = ready!(self.poll_read_some(cx, buf.initialize_unfilled()))?;
+        buf.advance(read);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -143,8 +205,11 @@ impl StreamWriter {
     /// # Errors
     /// [`StreamError`].
     pub async fn write_chunk(&mut self, data: &mut Bytes) -> Result<usize, StreamError> {
+        let traffic = &self.lease.hold.0;
         let stream = self.stream.as_mut().ok_or(StreamError::Closed)?;
-        Ok(self.lease.hold.0.gate.write(stream, data).await?)
+        let id = u64::from(stream.id());
+        let written = traffic.gate.write(stream, data).await;
+        written.map_err(|error| StreamError::write(traffic, id, error))
     }
 
     /// Ends the stream in this direction; what was written still arrives.
@@ -156,22 +221,32 @@ impl StreamWriter {
     }
 
     /// Gives the stream up, with a reason for the peer; what has not arrived yet never may.
-    pub fn reset(&mut self, code: u32) {
-        if let Some(stream) = &mut self.stream {
-            // It may have ended already.
-            let _ = stream.reset(VarInt::from_u32(code));
-        }
-    }
-
-    /// Waits until the peer's endpoint has everything up to [`Self::finish`], or wants no more.
     ///
     /// # Errors
-    /// [`StreamError`], where the peer stopped reading or the link went first.
+    /// [`Error::Invalid`] for code 0 or a reason of more than 256 bytes.
+    pub fn reset(&mut self, code: u32, reason: &str) -> Result<(), Error> {
+        check_reset(code, reason)?;
+        if let Some(mut stream) = self.stream.take() {
+            end_with(&self.lease, stream.id().into(), reason, move || {
+                // It may have ended already.
+                let _ = stream.reset(VarInt::from_u32(code));
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits until the peer's endpoint has everything up to [`Self::finish`], or nobody reads there
+    /// any more.
+    ///
+    /// # Errors
+    /// [`StreamError`], where the peer gave the stream up or the link went first.
     pub async fn finished(&mut self) -> Result<(), StreamError> {
         let stream = self.stream.as_ref().ok_or(StreamError::Closed)?;
         match stream.stopped().await {
-            Ok(None) => Ok(()),
-            Ok(Some(code)) => Err(StreamError::Reset(code.into_inner())),
+            Ok(Some(code)) if code != VarInt::from_u32(0) => {
+                Err(StreamError::reset(&self.lease.hold.0, stream.id().into(), code))
+            }
+            Ok(_) => Ok(()),
             Err(error) => Err(StreamError::Link(error.to_string())),
         }
     }
@@ -202,8 +277,10 @@ impl AsyncWrite for StreamWriter {
         let Some(stream) = &mut this.stream else {
             return Poll::Ready(Err(StreamError::Closed.into()));
         };
-        let gate = &this.lease.hold.0.gate;
-        gate.poll_write(stream, cx, buf).map_err(|error| StreamError::from(error).into())
+        let id = u64::from(stream.id());
+        let traffic = &this.lease.hold.0;
+        let written = traffic.gate.poll_write(stream, cx, buf);
+        written.map_err(|error| StreamError::write(traffic, id, error).into())
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -216,225 +293,15 @@ impl AsyncWrite for StreamWriter {
     }
 }
 
-fn halves(
+/// Both halves of a stream.
+pub(crate) fn halves(
     hold: Hold,
     send: SendStream,
     recv: RecvStream,
     permits: impl IntoIterator<Item = OwnedSemaphorePermit>,
 ) -> (StreamReader, StreamWriter) {
-    let lease = Arc::new(Lease { hold, _permits: permits.into_iter().collect() });
-    let reader = StreamReader { stream: recv, lease: lease.clone() };
+    let permits = permits.into_iter().collect();
+    let lease = Arc::new(Lease { hold, told: OnceCell::new(), _permits: permits });
+    let reader = StreamReader { stream: Some(recv), lease: lease.clone() };
     (reader, StreamWriter { stream: Some(send), lease })
-}
-
-/// A stream that a peer opened.
-#[derive(Debug)]
-pub struct IncomingStream {
-    /// What the peer writes.
-    pub reader: StreamReader,
-    /// What the peer reads.
-    pub writer: StreamWriter,
-    /// The protocol.
-    pub protocol: Vec<u8>,
-}
-
-impl IncomingStream {
-    pub(crate) fn new(
-        hold: Hold,
-        send: SendStream,
-        recv: RecvStream,
-        protocol: Vec<u8>,
-        permits: [OwnedSemaphorePermit; 2],
-    ) -> Self {
-        let (reader, writer) = halves(hold, send, recv, permits);
-        Self { reader, writer, protocol }
-    }
-
-    /// Who opened it.
-    #[must_use]
-    pub fn peer(&self) -> EndpointId {
-        self.reader.peer()
-    }
-}
-
-/// Streams are never dropped from their queue: how many there are is bounded before they come in.
-#[derive(Debug)]
-pub(crate) struct Accepted(pub(crate) Option<IncomingStream>);
-
-impl Item for Accepted {
-    fn lost(_: u64) -> Self {
-        Self(None)
-    }
-}
-
-/// The streams of one protocol that peers open, until it is dropped.
-#[derive(Debug)]
-pub struct Serving {
-    protocol: Vec<u8>,
-    streams: Subscription<Accepted>,
-    shared: Arc<Shared>,
-}
-
-impl Serving {
-    /// The protocol.
-    #[must_use]
-    pub fn protocol(&self) -> &[u8] {
-        &self.protocol
-    }
-
-    /// Takes up to `max` streams that are there. Never blocks and never awaits.
-    pub fn drain(&mut self, max: usize) -> Vec<IncomingStream> {
-        self.streams.drain(max).into_iter().filter_map(|stream| stream.0).collect()
-    }
-
-    /// Resolves once a stream waits or the topic is left; takes nothing.
-    pub fn ready(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.streams.ready()
-    }
-
-    /// Whether the topic was left and every stream has been taken.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.streams.is_closed()
-    }
-}
-
-impl Stream for Serving {
-    type Item = IncomingStream;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<IncomingStream>> {
-        Pin::new(&mut self.streams).poll_next(cx).map(|accepted| accepted.and_then(|a| a.0))
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.shared.services.remove(&self.protocol);
-    }
-}
-
-/// The protocols that a topic's handlers serve.
-#[derive(Debug)]
-pub(crate) struct ServiceTable {
-    services: Mutex<BTreeMap<Vec<u8>, Arc<Queue<Accepted>>>>,
-    /// Wakes the actor, which announces them.
-    changed: Arc<Notify>,
-}
-
-impl ServiceTable {
-    pub(crate) fn new(changed: Arc<Notify>) -> Self {
-        Self { services: Mutex::default(), changed }
-    }
-
-    pub(crate) fn get(&self, protocol: &[u8]) -> Option<Arc<Queue<Accepted>>> {
-        self.lock().get(protocol).cloned()
-    }
-
-    /// The protocols, in order.
-    pub(crate) fn protocols(&self) -> Vec<Vec<u8>> {
-        self.lock().keys().cloned().collect()
-    }
-
-    fn add(&self, protocol: &[u8], announced: &[Vec<u8>]) -> Result<Subscription<Accepted>, Error> {
-        let mut services = self.lock();
-        if services.contains_key(protocol) {
-            let name = protocol.escape_ascii();
-            return Err(Error::invalid("protocol", format!("{name} is served already")));
-        }
-        let others =
-            announced.iter().filter(|own| !services.contains_key(*own) && *own != protocol);
-        let total = services.len() + 1 + others.count();
-        if total > crate::proto::MAX_PROTOCOLS {
-            let limit = crate::proto::MAX_PROTOCOLS;
-            let reason = format!("would be number {total} of this node, the limit is {limit}");
-            return Err(Error::invalid("protocol", reason));
-        }
-        let (streams, queue) = Subscription::new(usize::MAX, 0);
-        services.insert(protocol.to_vec(), queue);
-        drop(services);
-        self.changed.notify_one();
-        Ok(streams)
-    }
-
-    fn remove(&self, protocol: &[u8]) {
-        self.lock().remove(protocol);
-        self.changed.notify_one();
-    }
-
-    pub(crate) fn close(&self) {
-        for service in self.lock().values() {
-            service.close();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Arc<Queue<Accepted>>>> {
-        // A map of queues is sound after any panic.
-        self.services.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Swarm {
-    /// Opens a stream of a protocol that a peer serves, over the link that there is, or else a new
-    /// one.
-    ///
-    /// # Errors
-    /// [`Error::PeerUnreachable`]; [`Error::ProtocolNotServed`]; [`Error::TooManyStreams`] with 1,024
-    /// streams opened to the peer, or where the peer has its limit; [`Error::Invalid`] for the protocol
-    /// or for this node itself; [`Error::Closed`].
-    pub async fn open_stream(
-        &self,
-        peer: EndpointId,
-        protocol: impl AsRef<[u8]>,
-    ) -> Result<(StreamReader, StreamWriter), Error> {
-        let protocol = protocol.as_ref();
-        check(protocol)?;
-        let request = Request::Stream(self.topic().id(), protocol.to_vec());
-        let opened = |hold: Hold| {
-            let request = request.clone();
-            async move {
-                let Ok(permit) = hold.0.opened.clone().try_acquire_owned() else {
-                    return Ok((Answer::Busy, None));
-                };
-                let asked = hold.0.request(&request, None, STREAM_PRIORITY).await;
-                let (answer, send, recv) = asked?;
-                Ok((answer, Some(halves(hold, send, recv, [permit]))))
-            }
-        };
-        match self.ask(peer, opened).await? {
-            (Answer::Accepted, Some(halves)) => Ok(halves),
-            (Answer::NotServed, _) => Err(Error::ProtocolNotServed {
-                peer,
-                protocol: protocol.escape_ascii().to_string(),
-            }),
-            (answer, _) => Err(refused(peer, answer)),
-        }
-    }
-
-    /// Serves a protocol, until the result is dropped: it gives the streams that peers open. The
-    /// record names the protocol meanwhile, so that every member sees who serves it.
-    ///
-    /// Up to 1,024 streams of one peer and 4,096 in all are open at a time; others are refused and
-    /// counted.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a protocol that is not 1 to 32 bytes or is served already, or with more
-    /// than 8 protocols; [`Error::Closed`].
-    pub fn serve(&self, protocol: impl AsRef<[u8]>) -> Result<Serving, Error> {
-        let protocol = protocol.as_ref();
-        check(protocol)?;
-        if self.is_closed() {
-            return Err(Error::Closed);
-        }
-        let shared = self.shared.clone();
-        let streams = shared.services.add(protocol, &self.me().profile.protocols)?;
-        Ok(Serving { protocol: protocol.to_vec(), streams, shared })
-    }
-}
-
-fn check(protocol: &[u8]) -> Result<(), Error> {
-    if (1..=MAX_PROTOCOL).contains(&protocol.len()) {
-        return Ok(());
-    }
-    let length = protocol.len();
-    Err(Error::invalid("protocol", format!("is {length} bytes, must be 1 to {MAX_PROTOCOL}")))
 }

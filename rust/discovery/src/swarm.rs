@@ -19,7 +19,7 @@ use crate::{
     message::{Message, Messages, Subscribers},
     metrics::{Counters, Metrics},
     proto::{EndpointId, NodeRecord, Profile, TopicEvent},
-    stream::ServiceTable,
+    serve::ServiceTable,
     subscription::{Queue, Subscription},
     ticket::Ticket,
     topic::Topic,

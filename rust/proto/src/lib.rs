@@ -42,7 +42,7 @@ pub use record::{
     MAX_RECORD, MAX_RELAY_URL, MAX_SEQUENCE, NodeRecord, Profile, SignedRecord, Status,
     choose_addresses,
 };
-pub use request::{Answer, MAX_MESSAGE, MAX_REQUEST, Request};
+pub use request::{Answer, MAX_MESSAGE, MAX_REASON, MAX_REQUEST, Request};
 #[doc(hidden)]
 pub use rule::Rule;
 pub use state::{Identity, State};

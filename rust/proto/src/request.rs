@@ -1,4 +1,5 @@
-//! What opens a bidirectional stream of a link: an application's message, or a stream of its own.
+//! What opens a bidirectional stream of a link: an application's message, a stream of its own, or why
+//! such a stream ends.
 //!
 //! The opener sends one [`Request`], as a frame, and after it the message up to the end of the stream,
 //! or whatever the application writes. The other end sends one [`Answer`], as a frame, before
@@ -12,10 +13,13 @@ use crate::{cbor::Value, error::Error, id::TopicId, record::MAX_PROTOCOL};
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Longest request or answer, in bytes without the length prefix.
 pub const MAX_REQUEST: usize = 1024;
+/// Longest reason of a reset, in bytes of UTF-8.
+pub const MAX_REASON: usize = 256;
 
 mod tag {
     pub(super) const MESSAGE: u64 = 0;
     pub(super) const STREAM: u64 = 1;
+    pub(super) const REASON: u64 = 2;
 }
 
 /// What the opener of a bidirectional stream wants.
@@ -25,6 +29,9 @@ pub enum Request {
     Message(TopicId),
     /// A stream of this protocol, 1 to 32 bytes, in this topic.
     Stream(TopicId, Vec<u8>),
+    /// Why the QUIC stream of this number will be reset, or is read no more: QUIC itself takes only a
+    /// number along. 1 to 256 bytes.
+    Reason(u64, String),
 }
 
 /// What becomes of a request.
@@ -55,6 +62,9 @@ impl Request {
                 Value::bytes(topic.as_bytes()),
                 Value::bytes(protocol),
             ],
+            Self::Reason(stream, reason) => {
+                vec![Value::uint(tag::REASON), Value::uint(*stream), Value::text(reason)]
+            }
         };
         Value::array(items).encode().into()
     }
@@ -67,8 +77,16 @@ impl Request {
         const WHAT: &str = "request";
         let mut fields = decode(WHAT, bytes)?;
         let kind = fields.take()?.into_uint::<u64>("request kind")?;
-        if !matches!(kind, tag::MESSAGE | tag::STREAM) {
+        if !matches!(kind, tag::MESSAGE | tag::STREAM | tag::REASON) {
             return Ok(None);
+        }
+        if kind == tag::REASON {
+            let stream = fields.take()?.into_uint("stream")?;
+            let reason = fields.take()?.into_text("reason")?;
+            if !(1..=MAX_REASON).contains(&reason.len()) {
+                return Err(Error::malformed("reason", format!("{} bytes", reason.len())));
+            }
+            return Ok(Some(Self::Reason(stream, reason)));
         }
         let topic = TopicId::from_bytes(fields.take()?.into_fixed("topic id")?);
         if kind == tag::MESSAGE {
@@ -122,9 +140,13 @@ fn decode(what: &'static str, bytes: &[u8]) -> Result<crate::cbor::Fields, Error
 mod tests {
     use super::*;
 
-    fn requests() -> [Request; 2] {
+    fn requests() -> [Request; 3] {
         let topic = TopicId::from_bytes([7; 32]);
-        [Request::Message(topic), Request::Stream(topic, b"chat/1".to_vec())]
+        [
+            Request::Message(topic),
+            Request::Stream(topic, b"chat/1".to_vec()),
+            Request::Reason(u64::MAX, "no room".into()),
+        ]
     }
 
     #[test]
@@ -139,12 +161,15 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused_and_what_is_later_is_told_apart() {
-        let later = Value::array([Value::uint(2_u64), Value::text("later")]).encode();
+        let later = Value::array([Value::uint(3_u64), Value::text("later")]).encode();
         assert_eq!(Request::decode(&later).unwrap(), None);
         Answer::decode(&Value::array([Value::uint(6_u64)]).encode()).unwrap_err();
         let topic = TopicId::from_bytes([7; 32]);
         for length in [0, MAX_PROTOCOL + 1] {
             Request::decode(&Request::Stream(topic, vec![1; length]).encode()).unwrap_err();
+        }
+        for length in [0, MAX_REASON + 1] {
+            Request::decode(&Request::Reason(4, "x".repeat(length)).encode()).unwrap_err();
         }
         for request in requests() {
             let bytes = request.encode();

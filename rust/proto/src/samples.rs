@@ -135,6 +135,7 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         ("ack", Frame::Ack.encode()),
         ("request-message", Request::Message(topic()).encode()),
         ("request-stream", Request::Stream(topic(), b"chat/1".to_vec()).encode()),
+        ("request-reason", Request::Reason(4, "no room".into()).encode()),
         ("answer", Answer::Closing.encode()),
     ]
     .into_iter()

@@ -9,18 +9,19 @@ use tracing::debug;
 
 use super::traffic::{Hold, MAX_STREAMS, STREAM_PRIORITY, Traffic, read_frame};
 use crate::{
-    frame::{self, FRAME_TIMEOUT},
+    frame,
     lookup::Lookup,
     message::{Message, MessageKind},
     metrics::Counters,
     proto::{Answer, CloseCode, MAX_MESSAGE, Request, TopicId},
-    stream::{Accepted, IncomingStream},
+    serve::{Accepted, IncomingStream},
 };
 
 /// Most streams that peers have open with this endpoint.
 const MAX_ACCEPTED: usize = 4 * MAX_STREAMS;
-/// A message must come within this time.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request must come within this time, and a message within as much again: on a link that is busy,
+/// others go first. How many wait is bounded by how many streams a peer may open.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What all links of an endpoint need to serve requests.
 #[derive(Debug, Clone)]
@@ -62,7 +63,7 @@ struct Incoming {
 
 impl Incoming {
     async fn serve(mut self, services: Services) {
-        let reading = timeout(FRAME_TIMEOUT, read_frame(&mut self.recv)).await;
+        let reading = timeout(REQUEST_TIMEOUT, read_frame(&mut self.recv)).await;
         let request = match reading.unwrap_or_else(|_| Err("it did not come in time".into())) {
             Ok(frame) => Request::decode(&frame).map_err(|error| error.to_string()),
             Err(reason) => Err(reason),
@@ -74,6 +75,10 @@ impl Incoming {
                     self.answer(answer).await;
                 }
                 Request::Stream(topic, protocol) => self.open(&services, topic, protocol).await,
+                Request::Reason(stream, reason) => {
+                    self.hold.0.keep_reason(stream, reason);
+                    self.answer(Some(Answer::Accepted)).await;
+                }
             },
             Ok(Some(_)) => self.answer(Some(Answer::Closing)).await,
             Ok(None) => self.refuse(&services, "requests of unknown kind"),
@@ -86,7 +91,7 @@ impl Incoming {
 
     /// Takes a message; `None` if it never came whole.
     async fn receive(&mut self, services: &Services, topic: TopicId) -> Option<Answer> {
-        let data = timeout(MESSAGE_TIMEOUT, self.recv.read_to_end(MAX_MESSAGE)).await;
+        let data = timeout(REQUEST_TIMEOUT, self.recv.read_to_end(MAX_MESSAGE)).await;
         let Ok(Ok(data)) = data else {
             services.counters.dropped("messages that did not come whole", Some(self.hold.0.peer));
             return None;

@@ -1,11 +1,16 @@
 //! What an application's messages and streams need of a link: that it stays, and that they are bounded.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt, WriteError};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -18,12 +23,19 @@ use crate::{
 
 /// Most streams with one peer that this end opened, and as many that the peer did.
 pub(crate) const MAX_STREAMS: usize = 1024;
-/// Most messages to one peer that wait for their answer; further ones wait for their turn.
-pub(crate) const MAX_MESSAGES: usize = 256;
+/// Most bytes of messages to one peer that wait for their answer; further ones wait for their turn. More
+/// than the link may have on its way would only share it, and each would take longer.
+const MAX_MESSAGE_BYTES: u32 = 1024 * 1024;
+/// What a message counts at the least, so that 256 are on their way at most.
+const MIN_MESSAGE_BYTES: u32 = 4096;
 /// Most streams that a peer may open: whoever refuses more says so in an answer, on a stream.
 pub(crate) const MAX_BIDI_STREAMS: u32 = 2048;
 /// A link is held for this long after its last use, so that a series of messages is one use.
 const LINGER: Duration = Duration::from_secs(1);
+/// Most reasons of the peer's resets that are kept.
+const MAX_REASONS: usize = 256;
+/// A reset waits no longer than this for its reason to arrive.
+const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 /// Priorities of streams: control 2, reconciliation 1, messages 0.
 pub(crate) const STREAM_PRIORITY: i32 = -1;
 
@@ -35,10 +47,12 @@ pub(crate) struct Traffic {
     pub(crate) gate: Gate,
     users: watch::Sender<Users>,
     held: watch::Sender<Held>,
-    pub(crate) messages: Semaphore,
+    messages: Semaphore,
     /// Streams that this end opened, and those that the peer opened.
     pub(crate) opened: Arc<Semaphore>,
     pub(crate) accepted: Arc<Semaphore>,
+    /// Why the peer reset streams, or stopped reading them; by their number, oldest first.
+    reasons: Mutex<VecDeque<(u64, String)>>,
 }
 
 /// How many use a link now, and how many ever began to.
@@ -75,10 +89,46 @@ impl Traffic {
             gate: Gate::default(),
             users: watch::Sender::default(),
             held: watch::Sender::new(Held::NotYet),
-            messages: Semaphore::new(MAX_MESSAGES),
+            messages: Semaphore::new(MAX_MESSAGE_BYTES as usize),
             opened: Arc::new(Semaphore::new(MAX_STREAMS)),
             accepted: Arc::new(Semaphore::new(MAX_STREAMS)),
+            reasons: Mutex::default(),
         })
+    }
+
+    /// Waits until a message of so many bytes has its turn.
+    pub(crate) async fn turn(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let permits = bytes.clamp(MIN_MESSAGE_BYTES, MAX_MESSAGE_BYTES);
+        // The semaphore is never closed.
+        self.messages.acquire_many(permits).await.ok()
+    }
+
+    /// Keeps why the peer will end a stream.
+    pub(super) fn keep_reason(&self, stream: u64, reason: String) {
+        let mut reasons = self.reasons();
+        if reasons.len() >= MAX_REASONS {
+            reasons.pop_front();
+        }
+        reasons.push_back((stream, reason));
+    }
+
+    /// Why the peer ended a stream, where it said so.
+    pub(crate) fn reason(&self, stream: u64) -> String {
+        let reasons = self.reasons();
+        let found = reasons.iter().rev().find(|(of, _)| *of == stream);
+        found.map(|(_, reason)| reason.clone()).unwrap_or_default()
+    }
+
+    fn reasons(&self) -> MutexGuard<'_, VecDeque<(u64, String)>> {
+        // A list of texts is sound after any panic.
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the peer keep why a stream will end. Does what it can: the end itself matters more.
+    pub(crate) async fn tell_reason(&self, stream: u64, reason: String) {
+        let request = Request::Reason(stream, reason);
+        let _ = timeout(REASON_TIMEOUT, self.request(&request, None, 0)).await;
     }
 
     /// Begins a use.
