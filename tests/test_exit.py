@@ -16,6 +16,7 @@ import asyncio, atexit, gc, os, selectors, sys, threading, time
 from iroh_gossip_discovery import Config, Event, GossipDiscovery
 
 config = Config.local(leave_timeout=0.0)
+keep_streams = []
 
 async def update(discovery):
     n = 0
@@ -27,6 +28,20 @@ async def read(stream):
     async for _ in stream:
         pass
 
+async def echo(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+async def write(writer):
+    while True:
+        writer.write(bytes(100_000))
+        await writer.drain()
+
+async def read_all(reader):
+    while await reader.read(65536):
+        pass
+
 async def pair():
     alice = GossipDiscovery("alice", "fleet", config=config)
     await alice.start()
@@ -36,6 +51,11 @@ async def pair():
     alice.on(Event, lambda event: None)
     tasks = [asyncio.create_task(update(bob)), asyncio.create_task(update(alice))]
     tasks += [asyncio.create_task(read(node.events())) for node in (alice, bob) for _ in range(4)]
+    alice.serve("echo/1", echo)
+    for _ in range(2):
+        reader, writer = await bob.open_stream(alice.id, "echo/1")
+        keep_streams.append((reader, writer))
+        tasks += [asyncio.create_task(write(writer)), asyncio.create_task(read_all(reader))]
     return alice, bob, tasks
 """
 
@@ -112,14 +132,17 @@ def test_a_forked_child_is_refused_with_advice_and_exits() -> None:
             pid = os.fork()
             if pid == 0:
                 told = []
+                reader, writer = keep_streams[0]
                 uses = [alice.book.snapshot, alice.events, lambda: alice.id, lambda: len(bob.book),
+                        lambda: writer.write(b"x"), lambda: reader._core.take(1),
                         lambda: GossipDiscovery("carol", "fleet")._settings.start([])]
                 for use in uses:
                     try:
                         use()
                     except RuntimeError as error:
                         told.append("spawn" in str(error))
-                del alice, bob, stream
+                del alice, bob, stream, reader, writer
+                keep_streams.clear()
                 gc.collect()
                 os.write(1, str(told).encode() + b"\\n")
                 # As a child that was not made for this ends: destructors and atexit handlers run.
@@ -142,7 +165,7 @@ def test_a_forked_child_is_refused_with_advice_and_exits() -> None:
     with ThreadPoolExecutor(2) as pool:
         for result in pool.map(run, [script] * REPEATS):
             assert result.stdout.splitlines() == [
-                str([True] * 5),
+                str([True] * 7),
                 "exit",
                 "child 7, parent knows 1",
             ], result.stderr

@@ -31,6 +31,17 @@ async def main():
                         async with asyncio.timeout(0.0005):
                             await anext(events)
                             got += 1
+                @alice.serve("echo/1")
+                async def echo(reader, writer):
+                    while data := await reader.read(65536):
+                        writer.write(data)
+                        await writer.drain()
+                reader, writer = await bob.open_stream(alice.id, "echo/1")
+                writer.write(bytes(1_000_000))
+                writer.write_eof()
+                await writer.drain()
+                assert len(await reader.read()) == 1_000_000
+                await writer.wait_closed()
                 while alice.book[bob.id].metadata.get("n") != "199":
                     event = await anext(events)
                     assert isinstance(event, PeerUpdated)

@@ -15,6 +15,7 @@ from iroh_gossip_discovery._builder import (
     GossipDiscoveryReceiver,
     GossipDiscoverySender,
 )
+from iroh_gossip_discovery._byte_streams import StreamReader, StreamWriter
 from iroh_gossip_discovery._callbacks import Registration
 from iroh_gossip_discovery._config import Config, ConfigFields
 from iroh_gossip_discovery._core import (
@@ -45,12 +46,16 @@ from iroh_gossip_discovery._errors import (
     NotRunningError,
     PeersTimeoutError,
     PeerUnreachable,
+    ProtocolNotServed,
     RequestTimeoutError,
     StateDirError,
+    StreamReset,
+    TooManyStreams,
 )
 from iroh_gossip_discovery._events import Event, LostReason
 from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._ownership import OwnershipChange, OwnershipStream
+from iroh_gossip_discovery._services import Service
 from iroh_gossip_discovery._simulate import (
     SimulatedEvent,
     SimulatedFailure,
@@ -103,10 +108,12 @@ __all__ = [
     "PeerUnreachable",
     "PeerUpdated",
     "PeersTimeoutError",
+    "ProtocolNotServed",
     "Receipt",
     "Reconnected",
     "Registration",
     "RequestTimeoutError",
+    "Service",
     "SimulatedEvent",
     "SimulatedFailure",
     "SimulatedRates",
@@ -114,6 +121,10 @@ __all__ = [
     "SimulatedTraffic",
     "Simulation",
     "StateDirError",
+    "StreamReader",
+    "StreamReset",
+    "StreamWriter",
+    "TooManyStreams",
     "View",
     "__version__",
     "simulate",

@@ -359,6 +359,12 @@ class Node:
         self, peer: Peer | str, data: bytes | bytearray | memoryview
     ) -> asyncio.Future[Receipt]:
         """Send a message to one peer; given up where the future is cancelled."""
+    def open_stream(
+        self, peer: Peer | str, protocol: str | bytes
+    ) -> asyncio.Future[tuple[Reader, Writer]]:
+        """Open a stream of a protocol; given up where the future is cancelled."""
+    def serve(self, protocol: str | bytes) -> Serving:
+        """Serve a protocol until the result is dropped."""
     def set_profile(
         self, name: str, metadata: Mapping[str, str], protocols: Iterable[str | bytes]
     ) -> asyncio.Future[None]:
@@ -399,6 +405,56 @@ class MessageSubscription:
         """Whether the subscription has ended and everything in it was taken."""
     def arm(self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, on the loop, when there is a message or the end."""
+
+@final
+class Serving:
+    """The streams of one protocol that peers open, until it is dropped."""
+
+    def drain(self, limit: int) -> list[tuple[Reader, Writer]]:
+        """Take up to `limit` streams, oldest first; never wait."""
+    @property
+    def ended(self) -> bool:
+        """Whether the topic was left and everything in it was taken."""
+    def arm(self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once, on the loop, when there is a stream or the end."""
+
+@final
+class Reader:
+    """What is read of a stream."""
+
+    @property
+    def peer(self) -> str:
+        """The endpoint id of the peer."""
+    def take(self, limit: int) -> bytes | None:
+        """Take up to `limit` bytes that are there; `b""` at the end, `None`: nothing yet."""
+    def arm(self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        """Have `callback()` called once, on the loop, when there is something to take."""
+    def stop(self, code: int, reason: str) -> None:
+        """Read no more, and tell the peer why."""
+    def close(self) -> None:
+        """Read no more; the peer hears only that."""
+
+@final
+class Writer:
+    """What is written to a stream."""
+
+    @property
+    def peer(self) -> str:
+        """The endpoint id of the peer."""
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Queue bytes; how many wait now."""
+    def waiting(self) -> int:
+        """How many bytes wait; raises what ended the stream."""
+    def arm(
+        self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object], below: int
+    ) -> None:
+        """Have `callback()` called once, on the loop, when at most `below` wait, or at the end."""
+    def finish(self) -> None:
+        """End the stream in this direction, after what is queued."""
+    def reset(self, code: int, reason: str) -> None:
+        """Give the stream up in this direction, with what is queued."""
+    def ended(self) -> asyncio.Future[None]:
+        """Resolve once the stream has ended in this direction."""
 
 def preset(class_: type[_T], name: Literal["local", "lan", "internet"]) -> _T:
     """Build a preset: `class(**fields)` with the values of `local`, `lan` or `internet`."""

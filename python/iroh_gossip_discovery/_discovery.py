@@ -16,6 +16,13 @@ from iroh_gossip_discovery._bootstrap import (
     keep_looking,
     sort_sources,
 )
+from iroh_gossip_discovery._byte_streams import (
+    LIMIT,
+    StreamReader,
+    StreamWriter,
+    check_limit,
+    halves,
+)
 from iroh_gossip_discovery._callbacks import Callback, Registration, event_kinds
 from iroh_gossip_discovery._callbacks import start as start_callback
 from iroh_gossip_discovery._cell import NodeCell
@@ -29,10 +36,17 @@ from iroh_gossip_discovery._core import (
     Settings,
     check_profile,
 )
-from iroh_gossip_discovery._errors import NotRunningError, PeersTimeoutError, RequestTimeoutError
+from iroh_gossip_discovery._errors import (
+    ConfigurationError,
+    NotRunningError,
+    PeersTimeoutError,
+    RequestTimeoutError,
+)
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._services import Handler, Service
+from iroh_gossip_discovery._services import start as start_service
 from iroh_gossip_discovery._streams import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._views import View
 
@@ -122,8 +136,9 @@ class GossipDiscovery:
         self._peers, self._lookups = sort_sources(bootstrap, self._settings)
         self._book = Book(self._cell)
         self._members = View(self._cell, Selection(with_self=True))
-        self._unstarted: list[Callable[[Node], None]] = []
+        self._unstarted: list[Callable[[Node], object]] = []
         self._callback_tasks: set[asyncio.Task[None]] = set()
+        self._unstarted_services: list[Service] = []
         self._lookup_task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
         self._updating = asyncio.Lock()
@@ -154,11 +169,13 @@ class GossipDiscovery:
             for begin in self._unstarted:
                 begin(node)
             self._unstarted.clear()
+            self._unstarted_services.clear()
 
     async def close(self) -> None:
         """Say goodbye, end all iterators, and close the endpoint; more calls do no harm.
 
-        Callbacks that are under way get a second to finish.
+        Links go with it, and the streams on them. Callbacks and handlers of streams that are under
+        way get a second to finish.
         """
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(asyncio.current_task()))
@@ -397,6 +414,94 @@ class GossipDiscovery:
         """
         return MessageStream(self._running().messages())
 
+    async def open_stream(
+        self,
+        peer: Peer | str,
+        protocol: str | bytes,
+        *,
+        limit: int = LIMIT,
+        timeout: float | None = None,  # noqa: ASYNC109  # its error says whom it was for
+    ) -> tuple[StreamReader, StreamWriter]:
+        r"""Open a stream of a protocol that a peer serves, over the link that there is or another.
+
+        Up to 1,024 streams may be open with one peer from either side. Control messages and probes
+        go first, so no stream delays them; and while it is open, the link is not closed for being
+        idle.
+
+        Args:
+            peer: A peer, or its id: it need not be in the book.
+            protocol: 1 to 32 bytes, or text of as many in UTF-8.
+            limit: Most bytes that `readuntil` and `readline` look through.
+            timeout: Most seconds to wait until it is open; `None` waits until the link breaks.
+
+        Raises:
+            PeerUnreachable: There is no link and none could be opened, or it broke.
+            ProtocolNotServed: The peer does not serve the protocol.
+            TooManyStreams: As many are open with the peer as may be, or at the peer.
+            RequestTimeoutError: The peer did not answer in time. It is a `TimeoutError`.
+            ConfigurationError: `peer` is no id, or this node itself; `protocol` or `limit` is
+                outside its limits.
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            for peer in discovery.book.serving("chat/1").values():
+                reader, writer = await discovery.open_stream(peer, "chat/1", timeout=5)
+                writer.write(b"hello\n")
+                await writer.drain()
+                print(await reader.readline())
+                writer.close()
+                await writer.wait_closed()
+            ```
+        """
+        check_limit(limit)
+        core = await _within(timeout, peer, self._running().open_stream(peer, protocol))
+        return halves(core, protocol, limit)
+
+    @overload
+    def serve(self, protocol: str | bytes, handler: Handler, *, limit: int = LIMIT) -> Service: ...
+    @overload
+    def serve(
+        self, protocol: str | bytes, *, limit: int = LIMIT
+    ) -> Callable[[Handler], Service]: ...
+    def serve(
+        self, protocol: str | bytes, handler: Handler | None = None, *, limit: int = LIMIT
+    ) -> Service | Callable[[Handler], Service]:
+        """Have a handler called for each stream of a protocol that a peer opens; also a decorator.
+
+        The protocol is announced for as long as it is served, so that `book.serving` of the others
+        finds this node. It may be registered before the start. See `Service` for what is promised.
+        Up to 1,024 streams of one peer and 4,096 in all may be open; more are refused and counted.
+
+        Args:
+            protocol: 1 to 32 bytes, or text of as many in UTF-8; at most 8 protocols, with those
+                of the constructor.
+            handler: A function or coroutine function that takes a reader and a writer, as that of
+                `asyncio.start_server`.
+            limit: Most bytes that `readuntil` and `readline` look through.
+
+        Returns:
+            The service, whose `cancel` ends it; without a handler, a decorator that returns it.
+
+        Raises:
+            ConfigurationError: A value is outside its limits, or the protocol is served already.
+            TypeError: An argument has the wrong type.
+            NotRunningError: It has ended.
+
+        Example:
+            ```python
+            @discovery.serve("echo/1")
+            async def echo(reader: StreamReader, writer: StreamWriter) -> None:
+                async for line in reader:
+                    writer.write(line)
+                    await writer.drain()
+            ```
+        """
+        check_limit(limit)
+        if handler is not None:
+            return self._serve(protocol, handler, limit)
+        return lambda handler: self._serve(protocol, handler, limit)
+
     async def wait_for_peers(
         self,
         n: int,
@@ -529,6 +634,23 @@ class GossipDiscovery:
         else:
             self._start_callback(registration, self._running())
         return registration
+
+    def _serve(self, protocol: str | bytes, handler: Handler, limit: int) -> Service:
+        if not callable(handler):
+            raise TypeError(f"handler must be callable, not {type(handler).__name__}")
+        service = Service(protocol, handler, limit, self._callback_tasks)
+        if self._cell.node is None and not self._closed:
+            others = [other.protocol for other in self._unstarted_services if other.active]
+            check_profile(
+                self._name, self._metadata, [*self._settings.protocols, *others, protocol]
+            )
+            if protocol in others:
+                raise ConfigurationError("protocol", f"{protocol!r} is served already")
+            self._unstarted_services.append(service)
+            self._unstarted.append(partial(start_service, service))
+        else:
+            start_service(service, self._running())
+        return service
 
     def _start_callback(
         self, registration: Registration[E], node: Node, *, known: bool = False

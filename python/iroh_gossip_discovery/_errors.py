@@ -72,6 +72,53 @@ class NoSubscriber(_PeerError):  # noqa: N818  # it is what happened
         return f"peer {self.peer[:10]} has no subscriber to messages"
 
 
+class ProtocolNotServed(_PeerError):  # noqa: N818  # it is what happened
+    r"""A peer was reached, but does not serve the protocol.
+
+    Args:
+        peer: The peer's endpoint id.
+        protocol: The protocol; bytes that are not ASCII as `\xff`.
+    """
+
+    def __init__(self, peer: str, protocol: str) -> None:
+        super().__init__(peer, protocol)
+        self.protocol = protocol
+
+    def __str__(self) -> str:
+        return f"peer {self.peer[:10]} does not serve {self.protocol}"
+
+
+class TooManyStreams(_PeerError):  # noqa: N818  # it is what happened
+    """As many streams are open with a peer as may be, or at the peer.
+
+    Args:
+        peer: The peer's endpoint id.
+    """
+
+    def __str__(self) -> str:
+        return f"too many streams are open with peer {self.peer[:10]}, or there"
+
+
+class StreamReset(_PeerError, ConnectionResetError):  # noqa: N818  # it is what happened
+    """The peer gave a stream up: what was not read yet, or not sent yet, is lost.
+
+    Args:
+        peer: The peer's endpoint id.
+        code: Its number for the reason; 0: it closed its end, and reads no more.
+        reason: Its words for it, which may be none.
+    """
+
+    def __init__(self, peer: str, code: int, reason: str) -> None:
+        super().__init__(peer)
+        self.args = (peer, code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        why = self.reason or ("it reads no more" if self.code == 0 else "no reason")
+        return f"peer {self.peer[:10]} reset the stream: {why} (code {self.code})"
+
+
 class MessageTooLarge(DiscoveryError, ValueError):  # noqa: N818  # it is what happened
     """A message is over its limit; nothing was sent.
 

@@ -90,6 +90,8 @@ pub use metrics::{EventCounts, Metrics};
 pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Status, TopicId};
 pub use serve::{IncomingStream, Serving};
 pub use split::{GossipDiscoveryReceiver, GossipDiscoverySender, Node, NodeInfo};
+#[doc(hidden)]
+pub use stream::check_reset;
 pub use stream::{StreamError, StreamReader, StreamWriter};
 pub use subscription::Subscription;
 pub use swarm::{JoinOptions, Swarm};

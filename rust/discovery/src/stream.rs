@@ -86,8 +86,11 @@ struct Lease {
     _permits: Vec<OwnedSemaphorePermit>,
 }
 
-/// Why a half is given up, checked.
-fn check_reset(code: u32, reason: &str) -> Result<(), Error> {
+/// Whether a stream may be given up with this: the code is not 0, the reason at most 256 bytes.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub fn check_reset(code: u32, reason: &str) -> Result<(), Error> {
     if code == 0 {
         return Err(Error::invalid("code", "is 0, must be 1 to 4294967295"));
     }
@@ -121,6 +124,8 @@ fn end_with(lease: &Arc<Lease>, stream: u64, reason: &str, end: impl FnOnce() + 
 #[derive(Debug)]
 pub struct StreamReader {
     stream: Option<RecvStream>,
+    /// What ended it: QUIC says so once, and would take it for the end after that.
+    failed: Option<StreamError>,
     lease: Arc<Lease>,
 }
 
@@ -148,10 +153,23 @@ impl StreamReader {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<Result<usize, StreamError>> {
+        if let Some(error) = &self.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(StreamError::Closed)) };
         let id = u64::from(stream.id());
-        let traffic = &self.lease.hold.0;
-        stream.poll_read(cx, buffer).map_err(|error| StreamError::read(traffic, id, error))
+        ready!(stream.poll_read(cx, buffer))
+            .map_err(|error| {
+                let error = StreamError::read(&self.lease.hold.0, id, error);
+                self.failed.insert(error).clone()
+            })
+            .into()
+    }
+
+    /// Reads no more; the peer hears that nobody does.
+    pub fn close(&mut self) {
+        self.stream = None;
+        self.failed = None;
     }
 
     /// Reads no more, and tells the peer why: its writes fail with that. An end of the stream that
@@ -161,6 +179,7 @@ impl StreamReader {
     /// [`Error::Invalid`] for code 0 or a reason of more than 256 bytes.
     pub fn stop(&mut self, code: u32, reason: &str) -> Result<(), Error> {
         check_reset(code, reason)?;
+        self.failed = None;
         if let Some(mut stream) = self.stream.take() {
             end_with(&self.lease, stream.id().into(), reason, move || {
                 // It may have ended already.
@@ -235,6 +254,20 @@ impl StreamWriter {
         Ok(())
     }
 
+    /// Waits until the peer gave the stream up, or the link is gone: what a write would meet.
+    pub fn stopped(&self) -> impl Future<Output = StreamError> + Send + use<> {
+        let stopped = self.stream.as_ref().map(|stream| (stream.stopped(), stream.id()));
+        let lease = Arc::downgrade(&self.lease);
+        async move {
+            let Some((stopped, id)) = stopped else { return StreamError::Closed };
+            match (stopped.await, lease.upgrade()) {
+                (Ok(Some(code)), Some(lease)) => StreamError::reset(&lease.hold.0, id.into(), code),
+                (Err(error), _) => StreamError::Link(error.to_string()),
+                _ => StreamError::Closed,
+            }
+        }
+    }
+
     /// Waits until the peer's endpoint has everything up to [`Self::finish`], or nobody reads there
     /// any more.
     ///
@@ -302,6 +335,6 @@ pub(crate) fn halves(
 ) -> (StreamReader, StreamWriter) {
     let permits = permits.into_iter().collect();
     let lease = Arc::new(Lease { hold, told: OnceCell::new(), _permits: permits });
-    let reader = StreamReader { stream: Some(recv), lease: lease.clone() };
+    let reader = StreamReader { stream: Some(recv), failed: None, lease: lease.clone() };
     (reader, StreamWriter { stream: Some(send), lease })
 }

@@ -5,15 +5,14 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use iroh_gossip_discovery::Error;
 use pyo3::{IntoPyObjectExt, call::PyCallArgs, prelude::*, sync::PyOnceLock, types::PyCFunction};
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{Builder, EnterGuard, Handle, Runtime},
     sync::mpsc,
     task::AbortHandle,
 };
 
-use crate::{error, fork, gate, logs};
+use crate::{error::Raise, fork, gate, logs};
 
 type Job = Box<dyn FnOnce(Python<'_>) + Send>;
 
@@ -71,6 +70,11 @@ impl Bridge {
         self.runtime.spawn(task).abort_handle()
     }
 
+    /// For what has to be called within the runtime, as it spawns tasks itself.
+    pub(crate) fn enter(&self) -> EnterGuard<'_> {
+        self.runtime.enter()
+    }
+
     /// A way for tasks to have jobs done in Python.
     pub(crate) fn jobs(&self) -> Jobs {
         Jobs(self.jobs.clone())
@@ -80,7 +84,7 @@ impl Bridge {
     pub(crate) fn abortable<'py, T>(
         &self,
         py: Python<'py>,
-        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+        work: impl Future<Output = Result<T, impl Raise>> + Send + 'static,
     ) -> PyResult<Bound<'py, PyAny>>
     where
         T: for<'a> IntoPyObject<'a> + Send + 'static,
@@ -101,7 +105,7 @@ impl Bridge {
     pub(crate) fn future<'py, T>(
         &self,
         py: Python<'py>,
-        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+        work: impl Future<Output = Result<T, impl Raise>> + Send + 'static,
     ) -> PyResult<Bound<'py, PyAny>>
     where
         T: for<'a> IntoPyObject<'a> + Send + 'static,
@@ -112,7 +116,7 @@ impl Bridge {
     fn start_work<'py, T>(
         &self,
         py: Python<'py>,
-        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+        work: impl Future<Output = Result<T, impl Raise>> + Send + 'static,
     ) -> PyResult<(Bound<'py, PyAny>, AbortHandle)>
     where
         T: for<'a> IntoPyObject<'a> + Send + 'static,
@@ -131,7 +135,7 @@ impl Bridge {
             jobs.run(move |py| {
                 let result = match result {
                     Ok(value) => value.into_py_any(py),
-                    Err(error) => Err(error::raise(py, error)),
+                    Err(error) => Err(error.raise(py)),
                 };
                 let (value, raised) = match result {
                     Ok(value) => (value, py.None()),

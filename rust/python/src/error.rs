@@ -1,8 +1,12 @@
 //! Errors: the root is made here, the ones with a second base in Python, where that is possible.
 
-use iroh_gossip_discovery::Error;
+use iroh_gossip_discovery::{EndpointId, Error, StreamError};
 use pyo3::{
-    call::PyCallArgs, create_exception, exceptions::PyException, prelude::*, sync::PyOnceLock,
+    call::PyCallArgs,
+    create_exception,
+    exceptions::{PyBrokenPipeError, PyException},
+    prelude::*,
+    sync::PyOnceLock,
 };
 
 create_exception!(
@@ -57,5 +61,32 @@ pub(crate) fn raise_for(py: Python<'_>, field: &str, error: Error) -> PyErr {
     match error {
         Error::Invalid { reason, .. } => invalid(py, field, &reason),
         other => raise(py, other),
+    }
+}
+
+/// What becomes an exception.
+pub(crate) trait Raise: Send + 'static {
+    fn raise(self, py: Python<'_>) -> PyErr;
+}
+
+impl Raise for Error {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        raise(py, self)
+    }
+}
+
+/// What ended a stream with a peer.
+pub(crate) struct OfStream(pub(crate) EndpointId, pub(crate) StreamError);
+
+impl Raise for OfStream {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        let Self(peer, error) = self;
+        match error {
+            StreamError::Reset { code, reason } => {
+                make(py, "StreamReset", (peer.to_string(), code, reason))
+            }
+            StreamError::Link(reason) => make(py, "PeerUnreachable", (peer.to_string(), reason)),
+            other => PyBrokenPipeError::new_err(other.to_string()),
+        }
     }
 }

@@ -40,15 +40,24 @@ pub(crate) fn endpoint_id(field: &str, value: &Bound<'_, PyAny>) -> PyResult<End
 
 /// Bytes: `bytes`, `bytearray` or a contiguous `memoryview`.
 pub(crate) fn bytes(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    with_bytes(field, value, Bytes::copy_from_slice)
+}
+
+/// As [`bytes`], for who copies them only in part, or elsewhere.
+pub(crate) fn with_bytes<T>(
+    field: &str,
+    value: &Bound<'_, PyAny>,
+    take: impl FnOnce(&[u8]) -> T,
+) -> PyResult<T> {
     if let Ok(bytes) = value.cast::<PyBytes>() {
-        return Ok(Bytes::copy_from_slice(bytes.as_bytes()));
+        return Ok(take(bytes.as_bytes()));
     }
     let is_buffer = value.is_instance_of::<PyByteArray>() || value.is_instance_of::<PyMemoryView>();
     if !is_buffer {
         return Err(wrong_type(field, "bytes, bytearray or memoryview", value));
     }
     let bytes = value.py().get_type::<PyBytes>().call1((value,))?;
-    Ok(Bytes::copy_from_slice(bytes.cast::<PyBytes>()?.as_bytes()))
+    Ok(take(bytes.cast::<PyBytes>()?.as_bytes()))
 }
 
 pub(crate) fn boolean(field: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -21,6 +21,7 @@ mod peer;
 mod selection;
 mod settings;
 mod simulate;
+mod stream;
 mod subscription;
 
 use pyo3::prelude::*;
@@ -46,7 +47,8 @@ mod _core {
         selection::{Selection, endpoint_id, make_ticket},
         settings::{Settings, check_profile},
         simulate::{random_scenario, run_scenario, shrink_scenario},
-        subscription::{MessageSubscription, Subscription},
+        stream::{Reader, Writer},
+        subscription::{MessageSubscription, Serving, Subscription},
     };
 
     #[pymodule_init]

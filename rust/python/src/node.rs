@@ -11,13 +11,13 @@ use pyo3::{
 use crate::{
     bootstrap::Bootstrap,
     bridge::{self, Bridge},
-    extract,
+    error, extract,
     fork::AtHome,
     message, metrics,
     peer::Peer,
     selection::Selection,
-    settings,
-    subscription::{MessageSubscription, Subscription},
+    settings, stream,
+    subscription::{MessageSubscription, Serving, Subscription},
 };
 
 /// A running node: an endpoint, joined to one topic.
@@ -156,6 +156,29 @@ impl Node {
         Bridge::get(py)?.abortable(py, work)
     }
 
+    /// Opens a stream of a protocol; given up where the future is cancelled.
+    fn open_stream<'py>(
+        &self,
+        py: Python<'py>,
+        peer: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let peer = message::peer_id(peer)?;
+        let protocol = extract::bytes_or_text("protocol", protocol)?;
+        let swarm = self.swarm()?.clone();
+        Bridge::get(py)?.abortable(py, async move {
+            let (reader, writer) = swarm.open_stream(peer, protocol).await?;
+            Ok::<_, core::Error>(stream::halves(reader, writer))
+        })
+    }
+
+    /// Serves a protocol until the result is dropped.
+    fn serve(&self, py: Python<'_>, protocol: &Bound<'_, PyAny>) -> PyResult<Serving> {
+        let protocol = extract::bytes_or_text("protocol", protocol)?;
+        let serving = self.swarm()?.serve(protocol).map_err(|error| error::raise(py, error))?;
+        Ok(Serving::new(serving))
+    }
+
     /// Announces a new name, metadata and protocols.
     fn set_profile<'py>(
         &self,
@@ -185,7 +208,7 @@ impl Node {
         let swarm = self.swarm()?.clone();
         Bridge::get(py)?.future(py, async move {
             swarm.leave().await;
-            Ok(())
+            Ok::<_, core::Error>(())
         })
     }
 
@@ -194,7 +217,7 @@ impl Node {
         let node = self.0.get()?.clone();
         Bridge::get(py)?.future(py, async move {
             node.close().await;
-            Ok(())
+            Ok::<_, core::Error>(())
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     bridge::{Bridge, Waiter},
     event,
     fork::AtHome,
-    message,
+    message, stream,
 };
 
 macro_rules! subscription {
@@ -81,4 +81,8 @@ subscription! {
 subscription! {
     /// The messages of one subscriber, from the moment it subscribed.
     MessageSubscription, core::Messages, message::convert
+}
+subscription! {
+    /// The streams of one protocol that peers open, until it is dropped.
+    Serving, core::Serving, stream::convert
 }
