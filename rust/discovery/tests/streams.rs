@@ -132,7 +132,7 @@ async fn what_cannot_be_opened_or_served_is_an_error_that_says_why() {
     assert!(matches!(&error, Error::PeerUnreachable { peer, .. } if *peer == nobody), "{error}");
     let error = alice.swarm.open_stream(alice.swarm.id(), CHAT).await.unwrap_err();
     assert!(matches!(error, Error::Invalid { field: "peer", .. }), "{error}");
-    for wrong in ["".to_owned(), "x".repeat(33)] {
+    for wrong in [String::new(), "x".repeat(33)] {
         for error in [
             alice.swarm.open_stream(peer, &wrong).await.unwrap_err(),
             alice.swarm.serve(&wrong).unwrap_err(),
