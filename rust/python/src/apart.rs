@@ -143,6 +143,6 @@ pub(crate) fn sever<'py>(py: Python<'py>, node: &Node) -> PyResult<Bound<'py, Py
     let discovery = node.discovery()?.clone();
     Bridge::get(py)?.future(py, async move {
         discovery.sever().await;
-        Ok(())
+        Ok::<_, Error>(())
     })
 }

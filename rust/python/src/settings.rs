@@ -88,10 +88,10 @@ impl Settings {
         match apart {
             None => bridge.future(py, async { build.await.map(Node::new) }),
             Some(apart) => {
-                let build = apart.run(build)?;
+                let running = apart.run(build)?;
                 bridge.future(py, async {
-                    let built = build.await.map_err(|error| Error::Endpoint(error.to_string()))?;
-                    built.map(Node::new)
+                    let node = running.await.map_err(|error| Error::Endpoint(error.to_string()))?;
+                    node.map(Node::new)
                 })
             }
         }

@@ -108,12 +108,9 @@ impl Network {
             }
             let name = truth.nodes.first().map_or_else(|| truth.id.fmt_short(), usize::to_string);
             let there = truth.current.filter(|_| truth.group == group);
+            let expected = || part.is_none_or(|part| truth.nodes.iter().any(|n| part.contains(n)));
             match (there, node.book.sequence(peer)) {
-                (Some(_), None) => {
-                    if part.is_none_or(|part| truth.nodes.iter().any(|n| part.contains(n))) {
-                        missing.push(name);
-                    }
-                }
+                (Some(_), None) if expected() => missing.push(name),
                 (None, Some(_)) => extra.push(name),
                 (Some(there), Some(held)) if there != held => {
                     old.push(format!("{name} ({held} for {there})"));

@@ -22,9 +22,7 @@ use crate::{
 impl Actor {
     pub(super) fn open_link(&mut self, connection: Connection, dialled: bool) {
         let peer = connection.remote_id().into();
-        let refuse = if self.is_ending() {
-            Some(CloseCode::Shutdown)
-        } else if self.barred.contains(&peer) {
+        let refuse = if self.is_ending() || self.barred.contains(&peer) {
             Some(CloseCode::Shutdown)
         } else if self.links.len() >= MAX_LINKS
             || self.links.values().filter(|link| link.peer == peer).count() >= MAX_LINKS_PER_PEER
