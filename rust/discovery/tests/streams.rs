@@ -305,32 +305,35 @@ async fn a_cancelled_read_or_write_loses_no_byte() {
     let ((_reader, mut writer), mut far) = stream(&alice, &bob, &mut serving).await;
     let data = pattern(3_000_000, 4);
     let mut rest = Bytes::from(data.clone());
+    let mut buffer = vec![0; 10_000];
+    // Each is polled once, and dropped where it would wait: the first ones surely.
+    for _ in 0..10 {
+        assert!(far.reader.read(&mut buffer).now_or_never().is_none());
+    }
     let writing = tokio::spawn(async move {
         let mut cancelled = 0_u32;
         while !rest.is_empty() {
-            let writing = writer.write_chunk(&mut rest);
-            match timeout(Duration::from_micros(20), writing).await {
-                Ok(written) => drop(written.unwrap()),
-                Err(_) => cancelled += 1,
+            match writer.write_chunk(&mut rest).now_or_never() {
+                Some(written) => drop(written.unwrap()),
+                None => cancelled += 1,
             }
+            tokio::task::yield_now().await;
         }
         cancelled
     });
     let mut got = Vec::new();
     let mut cancelled = 0_u32;
-    let mut buffer = vec![0; 10_000];
     let start = Instant::now();
     loop {
         assert!(start.elapsed() < PATIENCE);
-        let reading = far.reader.read(&mut buffer);
-        match timeout(Duration::from_micros(20), reading).await.map(Result::unwrap) {
-            Ok(0) => break,
-            Ok(n) => got.extend_from_slice(&buffer[..n]),
-            Err(_) => cancelled += 1,
+        match far.reader.read(&mut buffer).now_or_never().map(Result::unwrap) {
+            Some(0) => break,
+            Some(n) => got.extend_from_slice(&buffer[..n]),
+            None => cancelled += 1,
         }
+        tokio::task::yield_now().await;
     }
     println!("{cancelled} reads and {} writes cancelled", writing.await.unwrap());
-    assert!(cancelled > 10);
     assert!(got == data, "{} bytes of {}", got.len(), data.len());
     nodes.close().await;
 }
