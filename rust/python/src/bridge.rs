@@ -5,6 +5,7 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use iroh_gossip_discovery::Error;
 use pyo3::{IntoPyObjectExt, call::PyCallArgs, prelude::*, sync::PyOnceLock, types::PyCFunction};
 use tokio::{
     runtime::{Builder, EnterGuard, Handle, Runtime},
@@ -105,7 +106,7 @@ impl Bridge {
     pub(crate) fn future<'py, T>(
         &self,
         py: Python<'py>,
-        work: impl Future<Output = Result<T, impl Raise>> + Send + 'static,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> PyResult<Bound<'py, PyAny>>
     where
         T: for<'a> IntoPyObject<'a> + Send + 'static,

@@ -208,7 +208,7 @@ impl Node {
         let swarm = self.swarm()?.clone();
         Bridge::get(py)?.future(py, async move {
             swarm.leave().await;
-            Ok::<_, core::Error>(())
+            Ok(())
         })
     }
 
@@ -217,7 +217,7 @@ impl Node {
         let node = self.0.get()?.clone();
         Bridge::get(py)?.future(py, async move {
             node.close().await;
-            Ok::<_, core::Error>(())
+            Ok(())
         })
     }
 }
