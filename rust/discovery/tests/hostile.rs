@@ -4,7 +4,10 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use common::{Nodes, PATIENCE, eventually, full, metadata, node};
 use futures_util::StreamExt;
@@ -146,9 +149,6 @@ async fn half_a_frame_and_silence_close_the_link_in_time() {
     nodes.close().await;
 }
 
-/// How soon a link closes that no neighbour needs, where neighbours are to be told from others.
-const SHORT_IDLE: Duration = Duration::from_millis(500);
-
 /// A node in a runtime of its own that stops dead: no frame is read and no packet is acknowledged.
 struct Frozen {
     id: EndpointId,
@@ -156,8 +156,7 @@ struct Frozen {
     thread: std::thread::JoinHandle<()>,
 }
 
-/// Starts a node; it freezes once it has `peers` peers and neighbours among them: links that stay
-/// when those of the first syncs have closed.
+/// Starts a node; it freezes once it has `peers` peers, and neighbours among them.
 async fn frozen(builder: GossipDiscoveryBuilder, peers: usize) -> Frozen {
     let (ready, frozen) = tokio::sync::oneshot::channel();
     let (thaw, thawed) = std::sync::mpsc::channel();
@@ -165,15 +164,8 @@ async fn frozen(builder: GossipDiscoveryBuilder, peers: usize) -> Frozen {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let node = builder.build().await.unwrap();
-            let mut settled = (0, Instant::now());
             eventually("the node has its neighbours", || {
-                let links = node.swarm.metrics().links;
-                if links != settled.0 {
-                    settled = (links, Instant::now());
-                }
-                node.swarm.book().len() == peers
-                    && links >= 2
-                    && settled.1.elapsed() > 4 * SHORT_IDLE
+                node.swarm.book().len() == peers && node.swarm.neighbours().len() >= 2
             })
             .await;
             ready.send(node.swarm.id()).unwrap();
@@ -196,9 +188,10 @@ async fn a_frozen_peer_delays_nobody() {
     /// The frozen peer stays a neighbour all the time.
     const IDLE: Duration = Duration::from_mins(5);
     let mut config = Config { idle_timeout: IDLE, ..Config::local() };
-    config.protocol.link_idle = SHORT_IDLE;
-    // Nor is it probed, and held to be dead.
+    // Nor is it probed, or held to be dead by those who can't dial it.
     config.protocol.probe_interval = Duration::from_mins(10);
+    config.protocol.suspicion = Duration::from_mins(10);
+    config.protocol.suspicion_max = Duration::from_mins(10);
     let mut nodes = Nodes::default();
     let source = nodes.build(node("source").config(config.clone())).await;
     let seed = || vec![source.swarm.ticket().into()];
@@ -235,7 +228,15 @@ async fn a_frozen_peer_delays_nobody() {
         tick.tick().await;
         sent += 1;
         last = sent >= UPDATES && overflows() > 0;
-        assert!(sent < 8 * UPDATES, "the frozen peer was sent no more than is held for it");
+        let neighbours = || {
+            let those = |node: &&Arc<RunningNode>| node.swarm.neighbours().contains(&frozen.id);
+            all.iter().filter(those).count()
+        };
+        assert!(
+            sent < 8 * UPDATES,
+            "the frozen peer, neighbour of {}, was sent no more than is held for it",
+            neighbours()
+        );
         let mut metadata = metadata(&[("n", &sent.to_string()), ("x", &filler)]);
         if last {
             metadata.insert("last".into(), String::new());
