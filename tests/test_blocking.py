@@ -167,6 +167,15 @@ def test_who_owns_a_key_comes_with_its_changes(
     until(lambda: "role" not in alice.book[bob.id].metadata)
     last = changes.get()
     assert (last.key, last.owner and last.owner.id, last.gained) == ("a", alice.id, True)
+    # What is told is what holds when it is taken, not when the loop saw it.
+    changes = workers.ownership_changes(["c", "d"], timeout=PATIENCE)
+    assert changes.get().owner == alice.me
+    bob.update_metadata(role="worker")
+    alice.update_metadata(role=None)
+    until(lambda: "role" in alice.book[bob.id].metadata)
+    second = changes.get()
+    assert second.owner is not None
+    assert second.owner.id == bob.id
     for wrong in (changes.add, changes.discard):
         with pytest.raises(TypeError, match="sequence of keys"):
             wrong("a")

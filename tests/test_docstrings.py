@@ -7,17 +7,18 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
 import iroh_gossip_discovery as package
-from iroh_gossip_discovery import Config, GossipDiscovery
+from iroh_gossip_discovery import Config, GossipDiscovery, blocking, testing
 
 
-def documented() -> Iterator[tuple[str, object]]:
-    yield "package", package
-    for name in package.__all__:
-        value = getattr(package, name)
+def documented(module: ModuleType) -> Iterator[tuple[str, object]]:
+    yield "package", module
+    for name in module.__all__:
+        value = getattr(module, name)
         if inspect.isfunction(value):
             yield name, value
         if inspect.isclass(value) and inspect.getdoc(value):
@@ -27,16 +28,18 @@ def documented() -> Iterator[tuple[str, object]]:
                     yield f"{name}.{attribute}", member
 
 
-def examples() -> list[tuple[str, str]]:
+def examples(module: ModuleType) -> dict[str, str]:
     found = []
-    for name, value in documented():
+    for name, value in documented(module):
         text = inspect.getdoc(value) or ""
         blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
         found += [(f"{name}-{n}", textwrap.dedent(block)) for n, block in enumerate(blocks)]
-    return found
+    return dict(found)
 
 
-EXAMPLES = dict(examples())
+EXAMPLES = examples(package)
+OF_TESTING = examples(testing)
+OF_BLOCKING = examples(blocking)
 
 
 def test_the_main_parts_have_an_example() -> None:
@@ -51,6 +54,8 @@ def test_the_main_parts_have_an_example() -> None:
         "GossipDiscovery.update_metadata",
         "simulate",
     }
+    assert OF_TESTING.keys() >= {"package-0", "LocalSwarm-0", "wait_for-0"}
+    assert OF_BLOCKING.keys() >= {"package-0", "GossipDiscovery-0", "GossipDiscovery.on-0"}
 
 
 @pytest.mark.asyncio
@@ -69,3 +74,21 @@ async def test_the_example_runs(name: str) -> None:
                 result = eval(code, names)  # noqa: S307  # the code is our own
                 if inspect.isawaitable(result):
                     await result
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", OF_TESTING)
+async def test_the_example_of_the_test_kit_runs_to_its_end(name: str) -> None:
+    async with GossipDiscovery("host", "examples", config=Config.local()) as discovery:
+        names = vars(testing) | {"discovery": discovery}
+        code = compile(OF_TESTING[name], name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        result = eval(code, names)  # noqa: S307  # the code is our own
+        assert inspect.isawaitable(result)
+        await result
+
+
+@pytest.mark.parametrize("name", OF_BLOCKING)
+def test_the_blocking_example_runs_to_its_end(name: str) -> None:
+    with blocking.GossipDiscovery("host", "examples", config=Config.local()) as discovery:
+        names = vars(package) | vars(blocking) | {"discovery": discovery}
+        exec(OF_BLOCKING[name], names)  # noqa: S102  # the code is our own

@@ -38,6 +38,23 @@ def running(*command: str | Path) -> Iterator[Node]:
             node.kill()
 
 
+@contextmanager
+def example(name: str, *arguments: str) -> Iterator[Node]:
+    """Run an example, with pipes to and from it."""
+    with subprocess.Popen(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def until(node: Node, pattern: str) -> str:
     assert node.stdout is not None
     said = ""
@@ -86,3 +103,62 @@ def test_the_demos_of_both_languages_meet(rust_example: Callable[[str], Path]) -
         with address_book("bob", ticket) as bob:
             until(bob, r"^\d\d:\d\d:\d\d \+ alice joined; bob knows 1$")
             until(alice, r"^\+ bob joined$")
+
+
+def ask(node: Node, line: str, pattern: str) -> re.Match[str]:
+    """Type a line into a node, and read what it prints."""
+    assert node.stdin is not None
+    assert node.stdout is not None
+    node.stdin.write(line + "\n")
+    node.stdin.flush()
+    said = node.stdout.readline()
+    found = re.fullmatch(pattern, said.rstrip())
+    assert found is not None, said or node.communicate()[1]
+    return found
+
+
+def test_the_sharded_cache_spreads_keys_and_hands_them_on() -> None:
+    keys = [f"key-{n}" for n in range(20)]
+    with ExitStack() as stack:
+        alice = stack.enter_context(example("sharded_cache.py", "alice"))
+        ticket = until(alice, "^to join").split()[-1]
+        for key in keys:
+            ask(alice, f"set {key} of {key}", f"{key} is with alice")
+        bob = stack.enter_context(example("sharded_cache.py", "bob", ticket))
+        until(bob, "^to join")
+        for node in (alice, bob):  # until both know both
+            while len({ask(node, f"who {key}", ".* to (.+)")[1] for key in keys}) < 2:
+                pass
+        for node in (alice, bob):
+            for key in keys:
+                # What moves is on its way for a moment.
+                while ask(node, f"get {key}", f"{key} = (.+)")[1] == "None":
+                    pass
+                assert ask(node, f"get {key}", f"{key} = (.+)")[1] == f"of {key}"
+        assert alice.stdin is not None
+        alice.stdin.close()  # it leaves, and hands on what it has
+        assert alice.wait(timeout=30) == 0
+        for key in keys:
+            ask(bob, f"get {key}", f"{key} = of {key}")
+        _, error = bob.communicate(timeout=30)
+        assert (bob.returncode, error) == (0, "")
+
+
+def test_the_worker_pool_survives_the_kill_of_a_worker() -> None:
+    with ExitStack() as stack:
+        pool = stack.enter_context(example("worker_pool.py", "hand-out", "60"))
+        ticket = until(pool, "^ticket: ").split()[-1]
+        workers = [
+            stack.enter_context(example("worker_pool.py", "work", name, ticket))
+            for name in ("ann", "ben", "cem")
+        ]
+        for worker in [*workers, *workers]:  # at the second job the first one's result is sent
+            until(worker, " did ")
+        workers[0].kill()
+        until(pool, r"^\d+ jobs of \w+ go to others$")
+        until(pool, r"^60 jobs done by 3 workers$")
+        _, error = pool.communicate(timeout=30)
+        assert (pool.returncode, error) == (0, "")
+        for worker in workers[1:]:
+            _, error = worker.communicate(timeout=30)
+            assert (worker.returncode, error) == (0, "")

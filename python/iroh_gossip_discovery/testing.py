@@ -6,7 +6,7 @@ Example:
         alice, bob, carol = await swarm.start_many(3)
         await swarm.wait_converged()
         await swarm.kill(carol)
-        await wait_for(lambda: carol.id not in alice.book)
+        await wait_for(lambda: not alice.book.named(carol.name))
     ```
 """
 

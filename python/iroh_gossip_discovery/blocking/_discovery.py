@@ -46,6 +46,7 @@ def _waits(
     def call(self: "GossipDiscovery", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return wait(lambda: method(self._awaited, *args, **kwargs))
 
+    call.__doc__ = (method.__doc__ or "").replace("await ", "")
     return call
 
 
