@@ -20,7 +20,6 @@ from iroh_gossip_discovery import (
     PeerLost,
     PeerUnreachable,
 )
-from iroh_gossip_discovery._core import Apart
 from iroh_gossip_discovery.testing import LocalSwarm, wait_for
 
 PATIENCE = 30.0
@@ -205,10 +204,12 @@ async def test_mistakes_are_named() -> None:
 async def test_a_node_that_an_application_starts_and_closes_belongs_to_its_swarm() -> None:
     async with LocalSwarm() as swarm:
         alice = await swarm.start("alice")
-        made = swarm.make("application")
-        assert swarm.nodes == (alice,)
         await swarm.partition([alice])
+        made = swarm.make("application", bootstrap=[alice.ticket])
+        assert swarm.nodes == (alice,)
         async with made:
+            with pytest.raises(PeerUnreachable):
+                await made.send(alice.id, b"x", timeout=PATIENCE)
             await swarm.wait_converged(timeout=PATIENCE)
             assert not alice.book
             await swarm.heal()
@@ -245,28 +246,52 @@ async def test_wait_for_gives_the_value_and_says_what_it_waited_for() -> None:
         await wait_for(lambda: False, timeout=0.05, what="rain")
 
 
-def test_a_runtime_that_nobody_holds_ends() -> None:
+@pytest.mark.needs("proc")
+def test_a_thread_that_nobody_holds_or_needs_ends() -> None:
     script = """
-        import gc, os, time
+        import asyncio, contextlib, gc, time
+        from pathlib import Path
         from iroh_gossip_discovery._core import Apart
-        threads = lambda: len(os.listdir("/proc/self/task"))
-        before = threads()
+        from iroh_gossip_discovery.testing import LocalSwarm
+
+        def threads():
+            count = 0
+            for comm in Path("/proc/self/task").glob("*/comm"):
+                with contextlib.suppress(OSError):  # it has just ended
+                    count += comm.read_text() == "igd-apart\\n"
+            return count
+
+        def until(count):
+            end = time.monotonic() + 20
+            while threads() != count:
+                assert time.monotonic() < end, threads()
+                time.sleep(0.01)
+
         several = [Apart() for _ in range(3)]
+        until(3)
         several[0].pause()
-        several[1].kill()
-        several[1].kill()
+        for _ in range(2):
+            several[1].kill()
         several[1].pause()
-        assert threads() >= before + 2
-        del several
+        until(2)
+        several.clear()
         gc.collect()
-        end = time.monotonic() + 20
-        while threads() > before:
-            assert time.monotonic() < end, threads()
-            time.sleep(0.01)
+        until(0)
+
+        async def main():
+            swarm = LocalSwarm()
+            nodes = await swarm.start_many(3)
+            until(3)
+            await nodes[0].close()
+            until(2)
+            await swarm.kill(nodes[1])
+            until(1)
+            await swarm.close()
+            until(0)
+
+        asyncio.run(main())
     """
-    if Path("/proc/self/task").exists():
-        subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
-    Apart().kill()
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
 
 
 def test_the_plugin_gives_the_fixture_without_loading_the_package(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ impl Apart {
             runtime.shutdown_background();
             drop(answer);
         };
-        std::thread::Builder::new().name("iroh-gossip-discovery-apart".into()).spawn(live)?;
+        std::thread::Builder::new().name("igd-apart".into()).spawn(live)?;
         Ok(Self(AtHome::new(inner)))
     }
 
