@@ -1,6 +1,7 @@
 """The API without asyncio: the same names, in threads, through Ctrl-C, exit and fork."""
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import logging
@@ -27,10 +28,14 @@ from iroh_gossip_discovery import (
     PeerJoined,
     PeerLeft,
     PeersTimeoutError,
+    PeerUnreachable,
     PeerUpdated,
+    ProtocolNotServed,
+    StreamReset,
     blocking,
 )
-from iroh_gossip_discovery.blocking import GossipDiscovery
+from iroh_gossip_discovery.blocking import GossipDiscovery, StreamReader, StreamWriter
+from iroh_gossip_discovery.blocking._waits import Waits
 
 PATIENCE = 30.0
 LOCAL = Config.local()
@@ -68,6 +73,16 @@ def test_it_has_every_name_of_the_awaited_one_with_the_same_arguments() -> None:
         more = {parameter.name for parameter in parameters} - {p.name for p in expected}
         assert more <= {"timeout"}, name
         assert inspect.getdoc(here) or name == "__init__"
+        assert "await " not in (inspect.getdoc(here) or "")
+
+
+@pytest.mark.parametrize("name", ["StreamReader", "StreamWriter"])
+def test_the_ends_of_a_stream_have_every_name_of_the_awaited_ones(name: str) -> None:
+    awaited, here = getattr(package, name), getattr(blocking, name)
+    public = {name for name in dir(awaited) if not name.startswith("_")}
+    assert public <= set(dir(here))
+    more = set(dir(here)) - set(dir(awaited)) - set(dir(Waits))
+    assert more - {"__iter__"} == {"timeout"}
 
 
 def test_two_nodes_meet_talk_and_part(pair: tuple[GossipDiscovery, GossipDiscovery]) -> None:
@@ -225,6 +240,79 @@ def test_callbacks_are_called_in_order_in_their_context_and_go_on_after_an_excep
     assert "the first one fails" in caplog.text
 
 
+def test_streams_of_bytes_go_both_ways_with_timeouts(
+    pair: tuple[GossipDiscovery, GossipDiscovery],
+) -> None:
+    alice, bob = pair
+    where = contextvars.ContextVar("where", default="nowhere")
+    where.set("here")
+
+    @alice.serve("echo/1")
+    def echo(reader: StreamReader, writer: StreamWriter) -> None:
+        assert where.get() == "here"
+        assert threading.current_thread().daemon
+        for line in reader:
+            writer.write(line.upper())
+            writer.drain()
+
+    assert (echo.active, echo.protocol) == (True, "echo/1")
+    until(lambda: alice.id in bob.book.serving("echo/1"))
+    reader, writer = bob.open_stream(alice.id, "echo/1", timeout=PATIENCE)
+    assert (reader.peer, writer.peer) == (alice.id, alice.id)
+    assert writer.get_extra_info("protocol") == "echo/1"
+    reader.timeout = 0.05
+    with pytest.raises(TimeoutError):
+        reader.readline()
+    writer.writelines([b"one", b" line\n"])
+    reader.timeout = PATIENCE
+    assert reader.readline() == b"ONE LINE\n"
+    writer.write(b"another\nand one more\n")
+    writer.drain()
+    assert (reader.readexactly(4), reader.readuntil(b"H"), reader.read(1)) == (b"ANOT", b"H", b"E")
+    writer.write_eof()
+    assert reader.read() == b"R\nAND ONE MORE\n"
+    assert reader.at_eof()
+    writer.wait_closed()
+    writer.close()
+    assert writer.is_closing()
+    echo.cancel()
+    until(lambda: alice.id not in bob.book.serving("echo/1"))
+    with pytest.raises(ProtocolNotServed):
+        bob.open_stream(alice.id, "echo/1", timeout=PATIENCE)
+
+
+def test_a_handler_that_fails_resets_its_stream_and_is_logged(
+    pair: tuple[GossipDiscovery, GossipDiscovery], caplog: pytest.LogCaptureFixture
+) -> None:
+    alice, bob = pair
+    alice.serve("fail/1", lambda _, __: 1 // 0)
+    reader, _ = bob.open_stream(alice.id, "fail/1", timeout=PATIENCE)
+    reader.timeout = PATIENCE
+    with pytest.raises(StreamReset, match="the handler failed"):
+        reader.read()
+    until(lambda: "ZeroDivisionError" in caplog.text)
+
+
+def test_a_node_that_closes_ends_a_handler_that_waits() -> None:
+    begun, ended = threading.Event(), threading.Event()
+    alice = GossipDiscovery("alice", "fleet", config=LOCAL)
+
+    def wait_for_ever(reader: StreamReader, _: StreamWriter) -> None:
+        begun.set()
+        with contextlib.suppress(PeerUnreachable, StreamReset):
+            reader.read()
+        ended.set()
+
+    alice.serve("wait/1", wait_for_ever)
+    with alice, GossipDiscovery("bob", "fleet", bootstrap=[alice.ticket], config=LOCAL) as bob:
+        _, writer = bob.open_stream(alice.id, "wait/1", timeout=PATIENCE)
+        writer.write(b"x")
+        assert begun.wait(PATIENCE)
+        assert not ended.is_set()
+        alice.close()
+        assert ended.wait(PATIENCE)
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(ConfigurationError, match="name"):
         GossipDiscovery("", "fleet")
@@ -241,8 +329,14 @@ def test_mistakes_are_named() -> None:
 
     async def coroutine(_: PeerLeft) -> None: ...
 
-    with pytest.raises(TypeError, match="plain function"):
+    async def handler(_: StreamReader, __: StreamWriter) -> None: ...
+
+    with pytest.raises(TypeError, match="callback must be a plain function"):
         alice.on(PeerLeft, coroutine)
+    with pytest.raises(TypeError, match="handler must be a plain function"):
+        alice.serve("x", handler)
+    with pytest.raises(TypeError, match="handler must be callable"):
+        alice.serve("x", 1)  # type: ignore[call-overload]
     alice.start()
     with pytest.raises(NotRunningError, match="starts once"):
         alice.start()

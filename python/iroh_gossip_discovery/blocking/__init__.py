@@ -9,6 +9,7 @@ Example:
     ```
 """
 
+from iroh_gossip_discovery.blocking._byte_streams import Service, StreamReader, StreamWriter
 from iroh_gossip_discovery.blocking._callbacks import Registration
 from iroh_gossip_discovery.blocking._discovery import GossipDiscovery
 from iroh_gossip_discovery.blocking._streams import (
@@ -27,6 +28,9 @@ __all__ = [
     "OwnershipStream",
     "PeerStream",
     "Registration",
+    "Service",
     "Stream",
+    "StreamReader",
+    "StreamWriter",
     "View",
 ]

@@ -1,17 +1,18 @@
 """`GossipDiscovery` for code without asyncio."""
 
-import asyncio
 import functools
 import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from os import PathLike
 from types import TracebackType, UnionType
-from typing import Concatenate, ParamSpec, Self, TypeAlias, TypeVar, overload
+from typing import Self, TypeAlias, TypeVar, overload
 
-from iroh_gossip_discovery import _discovery
+from iroh_gossip_discovery import _discovery, _services
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource, Lookup
+from iroh_gossip_discovery._byte_streams import LIMIT
 from iroh_gossip_discovery._callbacks import event_kinds
 from iroh_gossip_discovery._config import Config
 from iroh_gossip_discovery._core import Node, Peer, PeerJoined
@@ -19,13 +20,20 @@ from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._streams import EventStream as AsyncEventStream
 from iroh_gossip_discovery.blocking import _views
+from iroh_gossip_discovery.blocking._byte_streams import (
+    Handler,
+    Service,
+    StreamReader,
+    StreamWriter,
+    halves,
+    in_threads,
+)
 from iroh_gossip_discovery.blocking._callbacks import Registration
 from iroh_gossip_discovery.blocking._loop import in_thread, loop_thread, wait
 from iroh_gossip_discovery.blocking._streams import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery.blocking._views import View
+from iroh_gossip_discovery.blocking._waits import Waits, waits
 
-P = ParamSpec("P")
-T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
 _Found: TypeAlias = Iterable[BootstrapPeer]
@@ -37,20 +45,7 @@ BlockingLookup: TypeAlias = Callable[[], Iterable[BootstrapPeer]]
 _CALLBACK_GRACE = 1.0
 
 
-def _waits(
-    method: Callable[Concatenate[_discovery.GossipDiscovery, P], Awaitable[T]],
-) -> "Callable[Concatenate[GossipDiscovery, P], T]":
-    """Make a method that blocks of one that is awaited."""
-
-    @functools.wraps(method)
-    def call(self: "GossipDiscovery", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return wait(lambda: method(self._awaited, *args, **kwargs))
-
-    call.__doc__ = (method.__doc__ or "").replace("await ", "")
-    return call
-
-
-class GossipDiscovery:
+class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
     """A node that announces itself in a topic and finds the topic's other nodes; its calls block.
 
     Use it with `with`: it is bound and announced on entry, which waits for no peer, and says
@@ -95,7 +90,7 @@ class GossipDiscovery:
         protocols: Iterable[str | bytes] = (),
         config: Config | None = None,
     ) -> None:
-        self._awaited = _discovery.GossipDiscovery(
+        awaited = _discovery.GossipDiscovery(
             name,
             topic,
             bootstrap=_sources(bootstrap),
@@ -105,7 +100,8 @@ class GossipDiscovery:
             protocols=protocols,
             config=config,
         )
-        cell = self._awaited._cell  # noqa: SLF001  # the two are one
+        super().__init__(awaited)
+        cell = awaited._cell  # noqa: SLF001  # the two are one
         self._book = _views.book(cell)
         self._members = _views.members(cell)
         self._lock = threading.Lock()
@@ -160,12 +156,12 @@ class GossipDiscovery:
 
     # --- what is awaited there, and blocks here -----------------------------------------------
 
-    leave = _waits(_discovery.GossipDiscovery.leave)
-    update = _waits(_discovery.GossipDiscovery.update)
-    update_metadata = _waits(_discovery.GossipDiscovery.update_metadata)
-    add_bootstrap = _waits(_discovery.GossipDiscovery.add_bootstrap)
-    send = _waits(_discovery.GossipDiscovery.send)
-    wait_for_peers = _waits(_discovery.GossipDiscovery.wait_for_peers)
+    leave = waits(_discovery.GossipDiscovery.leave)
+    update = waits(_discovery.GossipDiscovery.update)
+    update_metadata = waits(_discovery.GossipDiscovery.update_metadata)
+    add_bootstrap = waits(_discovery.GossipDiscovery.add_bootstrap)
+    send = waits(_discovery.GossipDiscovery.send)
+    wait_for_peers = waits(_discovery.GossipDiscovery.wait_for_peers)
 
     # --- what needs no waiting ----------------------------------------------------------------
 
@@ -276,6 +272,94 @@ class GossipDiscovery:
         """
         return MessageStream(self._awaited.messages(), timeout)
 
+    # --- streams of bytes ---------------------------------------------------------------------
+
+    def open_stream(
+        self,
+        peer: Peer | str,
+        protocol: str | bytes,
+        *,
+        limit: int = LIMIT,
+        timeout: float | None = None,
+    ) -> tuple[StreamReader, StreamWriter]:
+        r"""Open a stream of a protocol that a peer serves, over the link that there is or another.
+
+        Args:
+            peer: A peer, or its id: it need not be in the book.
+            protocol: 1 to 32 bytes, or text of as many in UTF-8.
+            limit: Most bytes that `readuntil` and `readline` look through.
+            timeout: Most seconds to wait until it is open; `None` waits until the link breaks.
+
+        Raises:
+            PeerUnreachable: There is no link and none could be opened, or it broke.
+            ProtocolNotServed: The peer does not serve the protocol.
+            TooManyStreams: As many are open with the peer as may be, or at the peer.
+            RequestTimeoutError: The peer did not answer in time. It is a `TimeoutError`.
+            ConfigurationError: `peer` is no id, or this node itself; `protocol` or `limit` is
+                outside its limits.
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            for peer in discovery.book.serving("chat/1").values():
+                reader, writer = discovery.open_stream(peer, "chat/1", timeout=5)
+                writer.write(b"hello\n")
+                writer.drain()
+                print(reader.readline())
+                writer.close()
+            ```
+        """
+        opening = partial(self._awaited.open_stream, peer, protocol, limit=limit, timeout=timeout)
+        return halves(wait(opening))
+
+    @overload
+    def serve(self, protocol: str | bytes, handler: Handler, *, limit: int = LIMIT) -> Service: ...
+    @overload
+    def serve(
+        self, protocol: str | bytes, *, limit: int = LIMIT
+    ) -> Callable[[Handler], Service]: ...
+    def serve(
+        self, protocol: str | bytes, handler: Handler | None = None, *, limit: int = LIMIT
+    ) -> Service | Callable[[Handler], Service]:
+        """Have a handler called for each stream of a protocol that a peer opens; also a decorator.
+
+        The protocol is announced for as long as it is served. It may be registered before the
+        start. See `Service` for what is promised.
+
+        Args:
+            protocol: 1 to 32 bytes, or text of as many in UTF-8; at most 8 protocols, with those
+                of the constructor.
+            handler: A plain function that takes a reader and a writer; it may block.
+            limit: Most bytes that `readuntil` and `readline` look through.
+
+        Returns:
+            The service, whose `cancel` ends it; without a handler, a decorator that returns it.
+
+        Raises:
+            ConfigurationError: A value is outside its limits, or the protocol is served already.
+            TypeError: An argument has the wrong type, or the handler is a coroutine function.
+            NotRunningError: It has ended.
+            RuntimeError: The caller runs on an event loop.
+
+        Example:
+            ```python
+            @discovery.serve("echo/1")
+            def echo(reader: StreamReader, writer: StreamWriter) -> None:
+                for line in reader:
+                    writer.write(line)
+                    writer.drain()
+            ```
+        """
+        if handler is None:
+            return lambda handler: self.serve(protocol, handler, limit=limit)
+        _require_function("handler", handler)
+        awaited = in_threads(handler)
+
+        async def start() -> _services.Service:
+            return self._awaited.serve(protocol, awaited, limit=limit)
+
+        return Service(wait(start), handler)
+
     # --- callbacks ----------------------------------------------------------------------------
 
     @overload
@@ -327,10 +411,7 @@ class GossipDiscovery:
     def _register(
         self, kinds: tuple[type[Event], ...], callback: Callable[[E], object]
     ) -> Registration[E]:
-        if not callable(callback):
-            raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-        if inspect.iscoroutinefunction(callback):
-            raise TypeError("callback must be a plain function: here nothing awaits a coroutine")
+        _require_function("callback", callback)
         registration = Registration[E](kinds, callback)
         with self._lock:
             if self._awaited._cell.node is None and not self._awaited._closed:  # noqa: SLF001
@@ -347,6 +428,18 @@ class GossipDiscovery:
 
     def __repr__(self) -> str:
         return f"<blocking.{repr(self._awaited).removeprefix('<')}"
+
+
+def _require_function(field: str, function: Callable[..., object]) -> None:
+    """Refuse what can't be called, or would have to be awaited.
+
+    Raises:
+        TypeError: It names the field.
+    """
+    if not callable(function):
+        raise TypeError(f"{field} must be callable, not {type(function).__name__}")
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"{field} must be a plain function: here nothing awaits a coroutine")
 
 
 def _begin(
@@ -373,7 +466,7 @@ def _sources(
 def _lookup(function: Callable[[], _Found | Awaitable[_Found]]) -> Lookup:
     @functools.wraps(function)
     async def look() -> _Found:
-        found = await asyncio.wrap_future(in_thread(function))
+        found = await in_thread(function)
         return await found if isinstance(found, Awaitable) else found
 
     return look

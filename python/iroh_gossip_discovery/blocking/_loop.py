@@ -164,9 +164,10 @@ def wait(work: Callable[[], Awaitable[T]]) -> T:
     return loop_thread().wait(work)
 
 
-def in_thread(call: Callable[[], T]) -> "Future[T]":
+async def in_thread(call: Callable[[], T]) -> T:
     """Call something on a new daemon thread: unlike an executor's, it does not hold up the exit."""
     future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # who is cancelled waits no longer, but it goes on
 
     def run() -> None:
         try:
@@ -177,4 +178,4 @@ def in_thread(call: Callable[[], T]) -> "Future[T]":
             future.set_result(result)
 
     threading.Thread(target=run, name="iroh-gossip-discovery-call", daemon=True).start()
-    return future
+    return await asyncio.wrap_future(future)
