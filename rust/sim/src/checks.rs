@@ -74,6 +74,10 @@ impl Network {
         let mut parts: Vec<BTreeSet<usize>> = Vec::new();
         for number in self.up() {
             let node = &self.nodes[number];
+            // Who said goodbye holds nobody together.
+            if node.leaving {
+                continue;
+            }
             let met = |other: &usize| {
                 let other = &self.nodes[*other];
                 node.group == other.group && (node.has_met(other.peer) || other.has_met(node.peer))
