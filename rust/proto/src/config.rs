@@ -25,7 +25,8 @@ pub struct Config {
     pub link_idle: Duration,
     /// First delay of a redial while isolated. Default 0.5 s, jittered by a fifth.
     pub redial_min: Duration,
-    /// Largest delay of a redial while isolated. Default 5 s.
+    /// Largest delay of a redial while isolated, and the first to bootstrap peers that are not in the
+    /// book, twice as long each time, up to `heal_interval_max`. Default 5 s.
     pub redial_max: Duration,
     /// A neighbour that was not heard for this long is probed. Default 2 s.
     pub probe_interval: Duration,
@@ -36,8 +37,8 @@ pub struct Config {
     pub suspicion: Duration,
     /// How long it has where nobody confirms the accusation. Default 6 s.
     pub suspicion_max: Duration,
-    /// How often lost peers, and bootstrap peers that are not there, are dialled at first; twice as
-    /// rarely each time, up to `heal_max`. Default 30 s, jittered by a fifth.
+    /// How often lost peers are dialled at first; twice as rarely each time, up to
+    /// `heal_interval_max`. Default 30 s, jittered by a fifth.
     pub heal_interval: Duration,
     /// How rarely at last. Default 1 h.
     pub heal_interval_max: Duration,

@@ -87,7 +87,9 @@ fn a_crash_is_known_to_all() {
         }
         times.sort();
         println!("N = {nodes}: median {:?}, worst {:?}", times[times.len() / 2], times.last());
-        assert!(times[times.len() / 2] <= S * 5 && *times.last().unwrap() <= MS * 6500);
+        assert!(*times.last().unwrap() <= MS * 6500);
+        // With fewer it takes an interval from the last frame on average, as only one or two look.
+        assert!(nodes < 10 || times[times.len() / 2] <= S * 5);
     }
 }
 
@@ -137,14 +139,14 @@ fn a_partition_heals_without_the_bootstrap_node() {
 
 #[test]
 fn half_of_all_may_vanish_at_once() {
-    for seed in 0..2 {
+    for seed in 0..5 {
         let mut network = converged(seed, 60, Conditions::lan());
         // Long enough for all to be established: dials to strangers are rare.
         network.run_for(S * 660);
         for number in 0..30 {
             network.crash(number);
         }
-        within(&mut network, S * 90, "know that half is gone", Network::converged);
+        within(&mut network, S * 15, "know that half is gone", Network::converged);
     }
 }
 

@@ -1,7 +1,12 @@
 //! Accusations, probes and verdicts, one rule at a time. Whole networks are in `rust/sim`.
 
 use super::{guard::with_two, *};
-use crate::{CloseCode, LostReason, TopicEvent, accusation::Accusation, cose};
+use crate::{
+    CloseCode, LostReason, TopicEvent,
+    accusation::Accusation,
+    cose,
+    wire::{Entry, SyncFrame, Turn},
+};
 
 const S: Duration = Duration::from_secs(1);
 const ACCUSED: u8 = 3;
@@ -55,7 +60,10 @@ fn announced(bench: &Bench) -> Vec<u64> {
 
 #[test]
 fn an_accusation_suspects_and_then_loses_who_does_not_refute() {
+    // Of a hundred who hear of it three try the accused: this node is none of them.
     let mut bench = with_members();
+    let many = (20..117).map(|number| signed(number, 10).bytes().clone());
+    bench.frame(LINK, TopicFrame::Push(many.collect()));
     accuse(&mut bench, vec![accusation(ACCUSER, ACCUSED, 10)]);
     bench.pass(S);
     assert!(is_suspected(&bench, ACCUSED));
@@ -63,6 +71,48 @@ fn an_accusation_suspects_and_then_loses_who_does_not_refute() {
     assert!(!is_lost(&bench, ACCUSED), "nobody confirmed: it has 6 s");
     bench.pass(S);
     assert!(is_lost(&bench, ACCUSED));
+}
+
+#[test]
+fn who_hears_of_a_suspicion_that_nobody_confirms_tries_the_accused() {
+    let mut bench = with_members();
+    accuse(&mut bench, vec![accusation(ACCUSER, ACCUSED, 10)]);
+    let dialled = |bench: &Bench| {
+        bench.out.iter().any(|out| matches!(out, OutEvent::Dial(peer, _) if *peer == id(ACCUSED)))
+    };
+    assert!(!dialled(&bench), "its neighbours have time to confirm");
+    bench.pass(S);
+    assert!(dialled(&bench));
+    bench.pass(S * 7 / 2);
+    assert!(is_lost(&bench, ACCUSED), "two accusers: it has 4.1 s");
+}
+
+#[test]
+fn what_a_partner_of_a_sync_vouches_for_itself_needs_no_confirmation() {
+    for (by, within) in [(PEER, 3), (ACCUSER, 6)] {
+        let mut bench = with_members();
+        let many = (20..117).map(|number| signed(number, 10).bytes().clone());
+        bench.frame(LINK, TopicFrame::Push(many.collect()));
+        let entry = Entry {
+            record: signed(ACCUSED, 10).bytes().clone(),
+            age_ms: 0,
+            accusation: Some(accusation(by, ACCUSED, 10)),
+        };
+        let frame = SyncFrame {
+            session: 1,
+            from_initiator: true,
+            attached: true,
+            turn: Turn::Done,
+            ranges: Vec::new(),
+            entries: vec![entry],
+            wants: Vec::new(),
+        };
+        bench.frame(LINK, TopicFrame::Sync(frame));
+        bench.pass(S * within - S / 10);
+        assert!(!is_lost(&bench, ACCUSED), "by {by}");
+        bench.pass(S / 5);
+        assert!(is_lost(&bench, ACCUSED), "by {by}");
+    }
 }
 
 #[test]
@@ -130,6 +180,7 @@ fn one_refutation_answers_all_and_another_comes_a_second_later() {
 fn who_is_heard_meanwhile_is_not_lost_whatever_others_say() {
     for speaks in [true, false] {
         let mut bench = with_members();
+        bench.silent.insert(LINK);
         accuse(&mut bench, vec![accusation(ACCUSER, PEER, 10)]);
         bench.pass(S * 2);
         assert!(is_suspected(&bench, PEER));

@@ -240,6 +240,7 @@ impl Topic {
             || self.helpers.contains(peer)
             || self.sessions.keys().any(|(partner, _)| partner == peer)
             || self.probes.is_probing(peer)
+            || self.is_suspected(peer)
             || self.leaving.is_some();
         for_now.then_some(false)
     }

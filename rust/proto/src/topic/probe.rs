@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rand::seq::IteratorRandom;
+use rand::{RngExt, seq::IteratorRandom};
 use tokio::time::Instant;
 
 use super::Topic;
@@ -34,10 +34,17 @@ const MAX_PATIENCE: u32 = 3;
 const DOUBT: Duration = Duration::from_secs(5);
 /// A neighbour that only others reach, so many times in a row, has a broken link with us.
 const SILENT: u32 = 2;
-/// While a twentieth of the book died within a minute, anybody is probed, one in this time.
-const SURVEY: Duration = Duration::from_secs(4);
+/// While a twentieth of the book died within a minute, or is suspected, anybody is probed: one in so
+/// many intervals of probes. The more died of late, the more of them died with all who looked after
+/// them: one is probed in a time that is as many times shorter, down to a part of it.
+const SURVEY_INTERVALS: u32 = 2;
+const SURVEY_FASTER: f64 = 4.0;
 const MASS_WINDOW: Duration = Duration::from_mins(1);
 const MASS_SHARE: usize = 20;
+/// Deaths are of late for so long.
+const WAVE: Duration = Duration::from_secs(10);
+/// Of all who hear of a suspicion that neighbours do not confirm, so many try the accused.
+const CONFIRMERS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -79,6 +86,8 @@ pub(super) struct Probes {
     doubts: BTreeMap<EndpointId, Instant>,
     /// When members were held to be dead, of late.
     deaths: VecDeque<Instant>,
+    /// When the book was last compared with that of somebody who was probed because many died.
+    compared: Option<Instant>,
 }
 
 impl Probes {
@@ -305,6 +314,9 @@ impl Topic {
         }
         cx.counts.probes_failed += 1;
         self.accuse(peer, cx);
+        // Another one takes its place in the active view while it has time to refute.
+        self.overlay.link_lost(peer, cx.now);
+        self.drive_overlay(cx);
     }
 
     /// Whether half of the neighbours, and more than one, did not answer within one round.
@@ -432,37 +444,67 @@ impl Topic {
         self.extend_suspicions(late, cx);
     }
 
-    /// A member is held to be dead: with many of them, more may have died than neighbours tell of.
-    pub(super) fn count_death(&mut self, cx: &mut Context) {
-        self.probes.deaths.push_back(cx.now);
-        if self.many_died(cx) && !self.timers.is_set(Timer::Survey) {
-            let at = cx.now + jitter(&mut cx.rng, SURVEY, 0.0..1.0);
-            self.timers.set(Timer::Survey, at);
+    /// Somebody is suspected for a while, and its neighbours have not confirmed: of all others a few
+    /// try it. Where they died too, there is nobody else to confirm, or to hear that it answers.
+    pub(super) fn try_accused(&mut self, peer: EndpointId, cx: &mut Context) {
+        if self.is_confirmed(&peer) {
+            return;
+        }
+        #[allow(clippy::cast_precision_loss, reason = "a probability")]
+        let share = (CONFIRMERS as f64 / self.book.len().max(1) as f64).min(1.0);
+        if !self.probes.watches.contains_key(&peer) && cx.rng.random_bool(share) {
+            self.probe(peer, true, None, cx);
         }
     }
 
-    fn many_died(&mut self, cx: &Context) -> bool {
+    /// A member is held to be dead.
+    pub(super) fn count_death(&mut self, cx: &mut Context) {
+        self.probes.deaths.push_back(cx.now);
+        self.survey_soon(cx);
+    }
+
+    /// A member is suspected, or held to be dead: with many of them, more may have died than
+    /// neighbours tell of.
+    pub(super) fn survey_soon(&mut self, cx: &mut Context) {
+        if let Some(interval) = self.survey_interval(cx) {
+            let at = cx.now + jitter(&mut cx.rng, interval, 0.0..1.0);
+            self.timers.set_by(Timer::Survey, at);
+        }
+    }
+
+    /// How often anybody is probed; `None` where few died.
+    fn survey_interval(&mut self, cx: &Context) -> Option<Duration> {
         let deaths = &mut self.probes.deaths;
         let most = self.config.capacity / MASS_SHARE + 2;
-        while deaths.front().is_some_and(|at| cx.now.saturating_duration_since(*at) > MASS_WINDOW)
-            || deaths.len() > most
-        {
+        let ago = |at: &Instant| cx.now.saturating_duration_since(*at);
+        while deaths.front().is_some_and(|at| ago(at) > MASS_WINDOW) || deaths.len() > most {
             deaths.pop_front();
         }
-        deaths.len() >= 2 && deaths.len() * MASS_SHARE >= self.book.len() + deaths.len()
+        let suspected = self.suspicions.len();
+        let known = self.book.len() + deaths.len();
+        let many = deaths.len() + suspected;
+        if many < 2 || many * MASS_SHARE < known {
+            return None;
+        }
+        let fresh = deaths.iter().rev().take_while(|at| ago(at) < WAVE).count() + suspected;
+        #[allow(clippy::cast_precision_loss, reason = "a rate")]
+        let faster = ((fresh * MASS_SHARE) as f64 / known as f64).clamp(1.0, SURVEY_FASTER);
+        Some((self.config.probe_interval * SURVEY_INTERVALS).div_f64(faster))
     }
 
     pub(super) fn on_survey(&mut self, cx: &mut Context) {
-        if !self.many_died(cx) {
-            return;
-        }
+        let Some(interval) = self.survey_interval(cx) else { return };
         let neighbours = self.overlay.neighbours().clone();
         if let Some(peer) = self.random_members(1, &neighbours, cx).first().copied() {
             self.probe(peer, true, None, cx);
             // The overlay may have fallen apart, too: books tell.
-            self.contact(peer, cx);
+            let rare = self.config.probe_interval * SURVEY_INTERVALS;
+            if self.probes.compared.is_none_or(|at| cx.now.saturating_duration_since(at) >= rare) {
+                self.probes.compared = Some(cx.now);
+                self.contact(peer, cx);
+            }
         }
-        let at = cx.now + jitter(&mut cx.rng, SURVEY, 0.8..1.2);
+        let at = cx.now + jitter(&mut cx.rng, interval, 0.8..1.2);
         self.timers.set(Timer::Survey, at);
     }
 }

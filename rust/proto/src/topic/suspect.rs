@@ -49,6 +49,8 @@ struct Suspicion {
     /// What was added to the time to refute, as this node was paused: confirmations take none of it.
     granted: Duration,
     accusers: BTreeSet<EndpointId>,
+    /// A partner of a sync holds it dead, or found it silent itself: that is as good as confirmed.
+    vouched: bool,
     /// When the application hears of it; `None` once it did.
     tell: Option<Instant>,
 }
@@ -245,18 +247,15 @@ impl Topic {
             deadline: cx.now,
             granted: Duration::ZERO,
             accusers: BTreeSet::new(),
+            vouched: false,
             tell,
         });
         suspicion.sequence = suspicion.sequence.max(sequence);
         suspicion.accusers.insert(accuser);
         if own && let Some(at) = &mut suspicion.tell {
-            *at = cx.now;
+            *at = cx.now.min(*at);
         }
-        let accusers = suspicion.accusers.len();
-        let time = self.time_to_refute(accusers, cx);
-        if let Some(suspicion) = self.suspicions.open.get_mut(&accused) {
-            suspicion.deadline = suspicion.since + time + suspicion.granted;
-        }
+        self.set_deadline(&accused, cx);
         if fresh || own {
             // Whoever vouches for an opinion is known to the one who asks for it.
             self.book.accuse(&accused, Some(accusation.bytes.clone()));
@@ -271,12 +270,28 @@ impl Topic {
             // Should it be there after all, it hears of it at once.
             let frame = TopicFrame::Accuse(vec![accusation.bytes.clone()]);
             cx.links.send(&accused, self.id, frame, cx.now);
+            self.survey_soon(cx);
         }
         if self.suspicions.flood.len() < MAX_WAITING {
             self.suspicions.flood.push_back(accusation);
             self.flood_soon(cx);
         } else {
             cx.links.dropped("accusations that could not be told on", Some(accused));
+        }
+    }
+
+    /// Whether no more confirmations are needed.
+    pub(super) fn is_confirmed(&self, accused: &EndpointId) -> bool {
+        let confirmed = |s: &Suspicion| s.vouched || s.accusers.len() > CONFIRMATIONS as usize;
+        self.suspicions.open.get(accused).is_none_or(confirmed)
+    }
+
+    fn set_deadline(&mut self, accused: &EndpointId, cx: &Context) {
+        let Some(suspicion) = self.suspicions.open.get(accused) else { return };
+        let (accusers, vouched) = (suspicion.accusers.len(), suspicion.vouched);
+        let time = self.time_to_refute(if vouched { MAX_ACCUSERS } else { accusers }, cx);
+        if let Some(suspicion) = self.suspicions.open.get_mut(accused) {
+            suspicion.deadline = suspicion.since + time + suspicion.granted;
         }
     }
 
@@ -328,8 +343,12 @@ impl Topic {
         for (peer, suspicion) in &mut self.suspicions.open {
             if suspicion.deadline <= cx.now {
                 due.push(*peer);
-            } else if suspicion.tell.is_some_and(|at| at <= cx.now) {
+            } else if let Some(at) = suspicion.tell.filter(|at| *at <= cx.now) {
                 suspicion.tell = None;
+                // A node that is late gives as much more time.
+                let late = cx.now - at;
+                suspicion.granted += late;
+                suspicion.deadline += late;
                 told.push(*peer);
             }
         }
@@ -339,6 +358,7 @@ impl Topic {
                 self.log(&record, "peer suspected");
                 cx.emit(self.id, TopicEvent::PeerSuspected(record));
             }
+            self.try_accused(peer, cx);
         }
         for peer in due {
             self.pass_verdict(peer, cx);
@@ -455,8 +475,21 @@ impl Topic {
         let learnt = self.learn(record, age, from, cx)?;
         if cx.is_on(Rule::Unconfirmed) {
             self.judge_accusation(accusation, from, cx)?;
+            self.vouch(id, accusation, from, cx);
         }
         Ok(learnt)
+    }
+
+    /// The partner of a sync holds this opinion. Where it vouches for it itself, it has waited, or
+    /// looked: the floor is enough here.
+    fn vouch(&mut self, id: EndpointId, accusation: &Bytes, from: EndpointId, cx: &mut Context) {
+        let own = Accusation::open(accusation).is_ok_and(|envelope| envelope.claimed == from);
+        let open = self.suspicions.open.get_mut(&id).filter(|suspicion| own && !suspicion.vouched);
+        if let Some(suspicion) = open {
+            suspicion.vouched = true;
+            self.set_deadline(&id, cx);
+            self.schedule_suspicions();
+        }
     }
 
     fn keep_unconfirmed(
