@@ -11,10 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::{
+    digest::Digest,
     id::EndpointId,
     record::{NodeRecord, SignedRecord, Status},
     rule::Rule,
@@ -145,6 +145,15 @@ impl Book {
 
     pub(crate) fn get(&self, id: &EndpointId) -> Option<&Live> {
         self.live.get(id)
+    }
+
+    /// The digest of others that are there.
+    pub(crate) fn others_digest(&self) -> Digest {
+        let mut digest = self.digest;
+        if let Some(own) = self.live.get(&self.me) {
+            digest.subtract(&own.digest);
+        }
+        digest
     }
 
     /// The ids of others that are there, in order.
@@ -401,52 +410,5 @@ impl Book {
         range: (Bound<EndpointId>, Bound<EndpointId>),
     ) -> impl Iterator<Item = (EndpointId, u64)> + '_ {
         self.live.range(range).map(|(id, live)| (*id, live.signed.record().sequence))
-    }
-}
-
-/// A sum, modulo 2²⁵⁶, of hashes: order does not matter and terms can be taken out again (as in
-/// Negentropy; a plain XOR of hashes could be solved for collisions).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Digest([u64; 4]);
-
-impl Digest {
-    fn of(id: &EndpointId, sequence: u64) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(id.as_bytes());
-        hash.update(sequence.to_be_bytes());
-        let hash = hash.finalize();
-        let mut limbs = [0; 4];
-        for (limb, bytes) in limbs.iter_mut().zip(hash.chunks_exact(8)) {
-            *limb = bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
-        }
-        Self(limbs)
-    }
-
-    fn add(&mut self, other: &Self) {
-        let mut carry = false;
-        for (limb, term) in self.0.iter_mut().zip(other.0) {
-            let (sum, first) = limb.overflowing_add(term);
-            let (sum, second) = sum.overflowing_add(u64::from(carry));
-            (*limb, carry) = (sum, first | second);
-        }
-    }
-
-    fn subtract(&mut self, other: &Self) {
-        let mut borrow = false;
-        for (limb, term) in self.0.iter_mut().zip(other.0) {
-            let (rest, first) = limb.overflowing_sub(term);
-            let (rest, second) = rest.overflowing_sub(u64::from(borrow));
-            (*limb, borrow) = (rest, first | second);
-        }
-    }
-
-    fn fingerprint(&self, count: u64) -> [u8; 16] {
-        let mut hash = Sha256::new();
-        for limb in self.0 {
-            hash.update(limb.to_le_bytes());
-        }
-        hash.update(count.to_be_bytes());
-        let hash = hash.finalize();
-        std::array::from_fn(|i| hash[i])
     }
 }

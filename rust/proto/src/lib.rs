@@ -10,6 +10,7 @@ mod cbor;
 mod config;
 mod cose;
 mod counts;
+mod digest;
 mod error;
 mod event;
 mod id;
@@ -32,6 +33,8 @@ mod wire;
 
 pub use config::Config;
 pub use counts::Counts;
+#[doc(hidden)]
+pub use digest::Digest;
 pub use error::Error;
 pub use event::{
     CloseCode, InEvent, Lane, LinkEnd, LinkId, LostReason, OutEvent, TopicEvent, TopicOptions,

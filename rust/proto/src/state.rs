@@ -12,6 +12,7 @@ use crate::{
     accusation::Accusation,
     cose,
     counts::Counts,
+    digest::Digest,
     error::Error,
     event::{CloseCode, InEvent, LinkId, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
@@ -175,6 +176,13 @@ impl State {
     #[must_use]
     pub fn inspect(&self, topic: &TopicId) -> Option<Inspect> {
         Some(self.topics.get(topic)?.inspect(self.context.links.sizes()))
+    }
+
+    /// The digest of [`Inspect::live`]: cheap enough for every step.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn book_digest(&self, topic: &TopicId) -> Option<Digest> {
+        self.topics.get(topic).map(Topic::book_digest)
     }
 
     /// Without one rule. Only for a state without topics.

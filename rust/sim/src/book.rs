@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Index, sync::Arc, time::Duration};
 
-use iroh_gossip_discovery_proto::{Config, EndpointId, LostReason, NodeRecord, TopicEvent};
+use iroh_gossip_discovery_proto::{Config, Digest, EndpointId, LostReason, NodeRecord, TopicEvent};
 
 use crate::{
     clock::{Nanos, nanos},
@@ -26,6 +26,8 @@ pub struct Book {
     /// By number in the roster.
     pub(crate) entries: Vec<Entry>,
     present: usize,
+    /// Of the ids and sequences in it.
+    pub(crate) digest: Digest,
     /// Entries in it of identities that are not hostile, and those of them that are as they should.
     pub(crate) honest: usize,
     pub(crate) right: usize,
@@ -170,12 +172,14 @@ impl Book {
         let honest = !roster.peers[number].hostile;
         if let Some(was) = entry.record.take() {
             self.present -= 1;
+            self.digest.subtract(&Digest::of(&was.id, was.sequence));
             self.honest -= usize::from(honest);
             self.right -= usize::from(honest && roster.is_right(number, was.sequence, group));
         }
         if !gone {
             entry.record = Some(Arc::clone(record));
             self.present += 1;
+            self.digest.add(&Digest::of(&record.id, record.sequence));
             self.honest += usize::from(honest);
             self.right += usize::from(honest && roster.is_right(number, record.sequence, group));
         }

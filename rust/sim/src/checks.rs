@@ -11,33 +11,59 @@ const MOST_WAITING: usize = 64;
 const NAMED: usize = 10;
 
 impl Network {
-    /// Checks that hold at any time but are too dear for every step: replaying the events gives the
-    /// book, and nothing grows beyond its bounds.
+    /// Replaying the events gives the book: at every step by its digest, and where that is another,
+    /// by what is in them.
+    pub(crate) fn check_digest(&mut self, number: usize) {
+        let node = &self.nodes[number];
+        if node.leaving || node.strayed {
+            return;
+        }
+        let held = node.state().and_then(|state| state.book_digest(&self.topic));
+        if held.is_some_and(|held| held != node.book.digest) {
+            self.nodes[number].strayed = true;
+            let text = self.held_and_told(number);
+            let text = text.unwrap_or_else(|| "a digest that is not its book's".to_owned());
+            self.fail(Some(number), "events replay", text);
+        }
+    }
+
+    /// What is in the book of a node or in the one by its events, and not in both.
+    fn held_and_told(&self, number: usize) -> Option<String> {
+        let node = &self.nodes[number];
+        let inspect = node.state()?.inspect(&self.topic)?;
+        let held: BTreeMap<_, _> = inspect.live.iter().copied().collect();
+        let told = node.book.by_id();
+        if node.leaving || held == told {
+            return None;
+        }
+        let only = |in_this: &BTreeMap<_, _>, not: &BTreeMap<_, _>| {
+            let more = in_this.iter().filter(|(id, sequence)| not.get(*id) != Some(*sequence));
+            more.take(5).map(|(id, sequence)| (*id, *sequence)).collect::<Vec<_>>()
+        };
+        Some(format!(
+            "{} by the events, {} in the book; there alone: {:?}, {:?}",
+            told.len(),
+            held.len(),
+            only(&told, &held),
+            only(&held, &told)
+        ))
+    }
+
+    /// Checks that hold at any time but are too dear for every step: the book that events give is the
+    /// protocol's entry by entry, and nothing grows beyond its bounds.
     pub fn check_books(&mut self) {
         for number in self.up() {
             let node = &self.nodes[number];
             let Some(inspect) = node.state().and_then(|state| state.inspect(&self.topic)) else {
                 continue;
             };
-            let held: BTreeMap<_, _> = inspect.live.iter().copied().collect();
-            let told = node.book.by_id();
-            let capacity = inspect.capacity;
-            let ids = self.roster.peers.len();
-            if !node.leaving && held != told {
-                let text = format!(
-                    "{} by the events, {} in the book; not in both: {:?}",
-                    told.len(),
-                    held.len(),
-                    held.iter()
-                        .filter(|(id, sequence)| told.get(*id) != Some(*sequence))
-                        .chain(told.iter().filter(|(id, s)| held.get(*id) != Some(*s)))
-                        .take(5)
-                        .collect::<Vec<_>>()
-                );
+            if let Some(text) = self.held_and_told(number).filter(|_| !node.strayed) {
                 self.fail(Some(number), "events replay", text);
             }
+            let ids = self.roster.peers.len();
             for (what, size) in inspect.sizes {
-                let most = if what == "tombstones" { capacity } else { 2 * ids + MOST_WAITING };
+                let most =
+                    if what == "tombstones" { inspect.capacity } else { 2 * ids + MOST_WAITING };
                 if size > most {
                     self.fail(Some(number), "caps hold", format!("{size} {what}"));
                 }

@@ -282,6 +282,7 @@ impl Network {
         node.events.clear();
         node.own = None;
         node.leaving = false;
+        node.strayed = false;
         node.isolated = false;
         node.origins = origins;
         let state = State::new(identity, seed, now).sharing(Arc::clone(&self.verified));
@@ -505,12 +506,22 @@ impl Network {
         outputs: Vec<OutEvent>,
         next: Option<tokio::time::Instant>,
     ) {
+        let mut reserved = None;
         for output in outputs {
-            self.on_output(number, output);
+            match output {
+                OutEvent::ReserveSequences(below) => reserved = Some(below),
+                output => self.on_output(number, output),
+            }
         }
+        self.check_digest(number);
         if let Some(next) = next {
             let at = self.clock.nanos_of(next);
             self.wake_at(number, at);
+        }
+        // A disk answers once the state is through with what it was handed.
+        if let Some(below) = reserved {
+            self.nodes[number].reserved = below;
+            self.feed(number, InEvent::SequencesReserved(below));
         }
     }
 
@@ -519,10 +530,7 @@ impl Network {
             OutEvent::Dial(to, addresses) => self.on_dial(number, to, &addresses),
             OutEvent::Send(link, lane, bytes) => self.on_send(number, link, lane, bytes),
             OutEvent::Close(link, code) => self.on_close(number, link, code),
-            OutEvent::ReserveSequences(below) => {
-                self.nodes[number].reserved = below;
-                self.feed(number, InEvent::SequencesReserved(below));
-            }
+            OutEvent::ReserveSequences(_) => unreachable!("performed after all others"),
             OutEvent::Topic(_, event) => self.on_event(number, event),
             OutEvent::Dropped { what, .. } => {
                 *self.nodes[number].dropped.entry(what).or_default() += 1;

@@ -62,6 +62,8 @@ pub struct Node {
     pub(crate) reserved: u64,
     /// When what it sends now is sent, by lane: bandwidth.
     pub(crate) uplink: [Nanos; 2],
+    /// Its book was not what the events give: said once in a life.
+    pub(crate) strayed: bool,
     /// Whether the application knows itself to be isolated.
     pub(crate) isolated: bool,
 }
@@ -90,6 +92,7 @@ impl Node {
             inbox: VecDeque::new(),
             reserved: 0,
             uplink: [0; 2],
+            strayed: false,
             isolated: false,
         }
     }

@@ -1,7 +1,7 @@
 //! What a simulation looks at: the book as the protocol holds it, and the size of all that could grow.
 
 use super::Topic;
-use crate::id::EndpointId;
+use crate::{digest::Digest, id::EndpointId};
 
 /// One topic of one endpoint, from inside.
 #[doc(hidden)]
@@ -24,6 +24,10 @@ impl Topic {
 
     pub(crate) fn neighbour_count(&self) -> usize {
         self.overlay.neighbours().len()
+    }
+
+    pub(crate) fn book_digest(&self) -> Digest {
+        self.book.others_digest()
     }
 
     pub(crate) fn inspect(&self, links: [(&'static str, usize); 4]) -> Inspect {
