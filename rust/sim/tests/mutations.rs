@@ -32,6 +32,20 @@ fn parted(seed: u64) -> Scenario {
     Scenario { seed, nodes: 12, ..Scenario::parse(text).expect("a valid one") }
 }
 
+/// Two that know each other start again, and dial each other at once.
+fn face_to_face(seed: u64) -> Scenario {
+    let text = r#"
+        nodes = 2
+        warmup = "10s"
+        expect = { dials = 2 }
+        [[fault]]
+        at = "1s"
+        restart = 2
+        for = "1s"
+    "#;
+    Scenario { seed, ..Scenario::parse(text).expect("a valid one") }
+}
+
 macro_rules! controls {
     ($($name:ident: $rule:ident in $scenario:ident,)*) => {
         $(#[test] fn $name() { caught(Rule::$rule, $scenario); })*
@@ -47,6 +61,6 @@ controls! {
     healing: Healing in parted,
     bootstrap_memory: BootstrapMemory in random,
     unconfirmed: Unconfirmed in random,
-    link_tie_break: LinkTieBreak in random,
+    link_tie_break: LinkTieBreak in face_to_face,
     reprobe_after_pause: ReprobeAfterPause in random,
 }

@@ -3,7 +3,6 @@
 mod fault;
 mod overrides;
 mod random;
-
 mod report;
 mod run;
 mod shrink;
@@ -20,7 +19,6 @@ pub use fault::{Action, Fault, Kind};
 pub use overrides::{NetworkSection, Overrides};
 pub use report::{EventLine, Figure, Rates, Report};
 pub use run::{Options, Progress, run};
-
 pub use shrink::{Shrunk, shrink};
 pub use span::Span;
 pub use who::Who;
@@ -106,6 +104,9 @@ pub struct Expect {
     /// At most so many bytes on the wire, an estimate, per second and node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wire_bytes_per_second: Option<f64>,
+    /// At most so many dials by all nodes, over the whole timeline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dials: Option<u64>,
     /// Somebody at each of two nodes with one key is told of the other.
     pub conflict: bool,
 }
@@ -118,6 +119,7 @@ impl Default for Expect {
             quiet: true,
             bytes_per_second: None,
             wire_bytes_per_second: None,
+            dials: None,
             conflict: false,
         }
     }

@@ -237,6 +237,11 @@ impl Run<'_> {
                 self.network.failures.push(self.failure("cheap enough", text));
             }
         }
+        let dials = (self.network.sent() - self.before).dials;
+        if let Some(most) = expect.dials.filter(|most| dials > *most) {
+            let text = format!("{dials} dials, expected {most}");
+            self.network.failures.push(self.failure("cheap enough", text));
+        }
         if expect.conflict {
             let untold: Vec<_> =
                 cloned.iter().filter(|n| !self.network.in_conflict.contains(n)).collect();
