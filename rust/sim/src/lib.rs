@@ -18,6 +18,8 @@ mod queue;
 mod roster;
 pub mod scenario;
 mod sent;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod transport;
 

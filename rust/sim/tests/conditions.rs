@@ -1,0 +1,181 @@
+//! What a network may be like, and what befalls nodes in it: each does what it says, seen from outside.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use iroh_gossip_discovery_proto::{Config, InEvent, OutEvent, Profile, TopicEvent};
+use iroh_gossip_discovery_sim::{Conditions, Hostile, Memory, Mirror, Mute, Network};
+use tokio::time::Instant;
+
+const S: Duration = Duration::from_secs(1);
+const TEN_YEARS: i64 = 10 * 365 * 86_400 * 1_000_000;
+
+/// Nodes that start from the first one, with wall clocks that are off by so many microseconds.
+fn booted(seed: u64, conditions: Conditions, clocks: &[i64]) -> Network {
+    let mut network = Network::new(seed, conditions);
+    for offset in clocks {
+        let number = network.add();
+        network.nodes[number].clock_offset = *offset;
+    }
+    for number in 0..clocks.len() {
+        let bootstrap: &[usize] = if number == 0 { &[] } else { &[0] };
+        network.boot(number, Config::default(), bootstrap);
+    }
+    network
+}
+
+fn converged(seed: u64, nodes: usize) -> Network {
+    let mut network = booted(seed, Conditions::lan(), &vec![0; nodes]);
+    assert!(network.run_until(S * 20, Network::converged));
+    network.run_for(S * 5);
+    network
+}
+
+fn update(network: &mut Network, number: usize) {
+    let profile = Profile { name: "changed".into(), ..Profile::default() };
+    network.command(number, |topic| InEvent::SetProfile(topic, profile));
+}
+
+#[test]
+fn who_is_mute_hears_and_is_not_heard() {
+    for muted in [0, 1] {
+        let mut network = converged(1, 2);
+        network.mute(&[muted]);
+        let before: Vec<_> = [0, 1].map(|n| network.nodes[n].events.len()).into();
+        update(&mut network, 0);
+        update(&mut network, 1);
+        network.run_for(S / 2);
+        let heard = [0, 1].map(|n: usize| {
+            let since = &network.nodes[n].events[before[n]..];
+            since.iter().any(|(_, event)| matches!(event, TopicEvent::PeerUpdated(_)))
+        });
+        assert_eq!(heard, [muted == 0, muted == 1]);
+        network.run_for(S * 30);
+        assert!(!network.knows(1 - muted, muted), "it is lost to who does not hear it");
+        network.heal();
+        assert!(network.run_until(S * 30, Network::converged));
+        assert_eq!(network.failures, []);
+    }
+}
+
+#[test]
+fn no_decision_follows_from_a_wall_clock() {
+    for seed in 0..10 {
+        let hashes = |clocks: [i64; 12]| {
+            let mut network = booted(seed, Conditions { loss: 0.05, ..Conditions::lan() }, &clocks);
+            network.run_for(S * 10);
+            network.restart(3, Memory::Kept, &[0]);
+            network.restart(4, Memory::Lost, &[0]);
+            network.partition(&[vec![5, 6, 7]]);
+            network.pause(8);
+            network.run_for(S * 3);
+            network.resume(8);
+            network.crash(9);
+            network.command(10, InEvent::Leave);
+            update(&mut network, 11);
+            network.run_for(S * 20);
+            network.heal();
+            network.run_for(S * 30);
+            assert_eq!(network.failures, []);
+            (network.shape_hash(), network.trace_hash())
+        };
+        let right = hashes([0; 12]);
+        let ahead_and_behind: [i64; 12] =
+            std::array::from_fn(|n| if n % 2 == 0 { TEN_YEARS } else { -TEN_YEARS });
+        let wrong = hashes(ahead_and_behind);
+        assert_eq!(right.0, wrong.0, "seed {seed}: the same frames at the same times");
+        assert_ne!(right.1, wrong.1, "their clocks did differ: it is in the records");
+    }
+}
+
+#[test]
+fn dials_fail_and_are_tried_again() {
+    let conditions = Conditions { dial_failure: 1.0, ..Conditions::lan() };
+    let mut network = booted(1, conditions, &[0, 0]);
+    network.run_for(S * 60);
+    assert_eq!(network.connections(0, 1), 0);
+    assert!(network.sent().dials > 3, "{} dials", network.sent().dials);
+    network.conditions.dial_failure = 0.0;
+    assert!(network.run_until(S * 15, Network::converged));
+    assert_eq!(network.failures, []);
+}
+
+/// Notes what it gets, and wants a timer once, a second after it was linked.
+#[derive(Debug, Default)]
+struct Watcher {
+    seen: Arc<Mutex<Vec<&'static str>>>,
+    timer: Option<Instant>,
+}
+
+impl Hostile for Watcher {
+    fn handle(&mut self, event: InEvent, now: Instant) -> Vec<OutEvent> {
+        self.seen.lock().unwrap().push(match event {
+            InEvent::LinkOpened { .. } => "opened",
+            InEvent::Received(..) => "received",
+            InEvent::LinkClosed(..) => "closed",
+            InEvent::Timer => "timer",
+            _ => "other",
+        });
+        let wanted = self.timer.is_some_and(|at| at <= now);
+        self.timer = if wanted { None } else { self.timer.or(Some(now + S)) };
+        Vec::new()
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        self.timer
+    }
+}
+
+#[test]
+fn a_hostile_node_gets_what_a_driver_would_hand_it() {
+    let mut network = Network::new(1, Conditions::lan());
+    let (hostile, honest) = (network.add(), network.add());
+    let seen = Arc::default();
+    network.start_hostile(hostile, Box::new(Watcher { seen: Arc::clone(&seen), timer: None }));
+    network.boot(honest, Config::default(), &[hostile]);
+    network.run_for(S * 10);
+    let seen = seen.lock().unwrap().clone();
+    assert_eq!(seen[..2], ["opened", "received"], "the link, and the hello on it");
+    for what in ["timer", "closed"] {
+        assert!(seen.contains(&what), "{what}: {seen:?}");
+    }
+    assert!(network.nodes[honest].dropped.contains_key("links without a hello"));
+}
+
+#[test]
+fn honest_nodes_find_each_other_beside_hostile_ones() {
+    for seed in 0..10 {
+        let mut network = Network::new(seed, Conditions::lan());
+        let nodes: Vec<_> = (0..12).map(|_| network.add()).collect();
+        network.start_hostile(1, Box::new(Mute));
+        network.start_hostile(2, Box::new(Mirror::default()));
+        for number in nodes.into_iter().filter(|number| ![1, 2].contains(number)) {
+            let bootstrap: &[usize] = if number == 0 { &[] } else { &[0, 1, 2] };
+            network.boot(number, Config::default(), bootstrap);
+        }
+        assert!(network.run_until(S * 20, Network::converged), "seed {seed}");
+        network.run_for(S * 60);
+        network.check_quiet();
+        assert_eq!(network.failures, []);
+        let refused = |name: &str| network.nodes.iter().any(|node| node.dropped.contains_key(name));
+        assert!(refused("links without a hello"), "who is mute was met, seed {seed}");
+    }
+}
+
+#[test]
+fn what_is_kept_over_a_restart_is_enough_to_come_back() {
+    // Its bootstrap peer is gone. Others dial who is lost to them, too, but seldom.
+    for (memory, back) in [(Memory::Kept, true), (Memory::Lost, false)] {
+        let mut network = converged(1, 4);
+        network.crash(3);
+        network.crash(0);
+        network.run_for(S * 60);
+        network.restart(3, memory, &[0]);
+        assert_eq!(network.run_until(S / 10, |network| network.knows(3, 1)), back, "{memory:?}");
+        assert_eq!(network.failures, []);
+    }
+}
