@@ -11,6 +11,8 @@ pub enum Rule {
     SuspicionFloor,
     /// An equal sequence number changes nothing.
     EqualSequences,
+    /// What is new goes through the overlay.
+    Flooding,
     /// Books are compared with neighbours'.
     Reconciliation,
     /// Lost peers are dialled.
@@ -27,11 +29,12 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Tombstones,
         Self::Refutation,
         Self::SuspicionFloor,
         Self::EqualSequences,
+        Self::Flooding,
         Self::Reconciliation,
         Self::Healing,
         Self::BootstrapMemory,

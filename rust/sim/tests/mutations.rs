@@ -46,6 +46,19 @@ fn face_to_face(seed: u64) -> Scenario {
     Scenario { seed, ..Scenario::parse(text).expect("a valid one") }
 }
 
+/// A change that everybody has to know sooner than a comparison of books would tell it.
+fn updated(seed: u64) -> Scenario {
+    let text = r#"
+        nodes = 12
+        warmup = "30s"
+        [[fault]]
+        at = "1s"
+        update = 1
+        within = "80ms"
+    "#;
+    Scenario { seed, ..Scenario::parse(text).expect("a valid one") }
+}
+
 macro_rules! controls {
     ($($name:ident: $rule:ident in $scenario:ident,)*) => {
         $(#[test] fn $name() { caught(Rule::$rule, $scenario); })*
@@ -57,6 +70,7 @@ controls! {
     refutation: Refutation in random,
     suspicion_floor: SuspicionFloor in random,
     equal_sequences: EqualSequences in random,
+    flooding: Flooding in updated,
     reconciliation: Reconciliation in random,
     healing: Healing in parted,
     bootstrap_memory: BootstrapMemory in random,

@@ -16,6 +16,7 @@ use crate::{
     event::{LostReason, TopicEvent},
     id::EndpointId,
     record::{NodeRecord, Profile, SignedRecord, Status},
+    rule::Rule,
     state::Context,
     timers::{Timer, jitter},
     wire::{Item, TopicFrame, encode_content},
@@ -209,7 +210,9 @@ impl Topic {
                 cx.links.send(peer, self.id, TopicFrame::Leave(signed.bytes().clone()), cx.now);
             }
             let item = Item::Record(signed.bytes().clone());
-            self.overlay.broadcast(encode_content(&[item]), cx.now);
+            if cx.is_on(Rule::Flooding) {
+                self.overlay.broadcast(encode_content(&[item]), cx.now);
+            }
             self.drive_overlay(cx);
             // Who left itself tells nobody.
             if !told.iter().any(|peer| self.book.get(peer).is_some()) {

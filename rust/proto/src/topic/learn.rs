@@ -238,7 +238,9 @@ impl Topic {
             }
             let content = encode_content(&batch);
             self.seen.insert(&content, cx.now);
-            self.overlay.broadcast(content, cx.now);
+            if cx.is_on(Rule::Flooding) {
+                self.overlay.broadcast(content, cx.now);
+            }
         }
         self.drive_overlay(cx);
     }
