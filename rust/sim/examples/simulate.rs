@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! simulate run FILE…                         each file once; --trace prints the hash alone
-//! simulate soak --seeds 2000 --nodes 30      random scenarios; --from N, --minutes M, --threads T
+//! simulate soak --seeds 2000 --nodes 30      random scenarios; --from N, --threads T
+//! simulate soak --minutes 10                 as many as there is time for
 //! simulate show --seed 7 --nodes 30          the random scenario of a seed, as TOML
 //! simulate shrink --seed 7 --nodes 30        the smallest scenario that fails in the same way
 //! simulate shrink FILE
@@ -11,15 +12,11 @@
 use std::{
     collections::BTreeMap,
     process::ExitCode,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
-use iroh_gossip_discovery_sim::scenario::{Options, Report, Scenario, run, shrink};
+use iroh_gossip_discovery_sim::scenario::{Options, Report, Scenario, commands, run, shrink, soak};
 
 const SHRINKS: usize = 300;
 
@@ -74,7 +71,7 @@ fn main() -> ExitCode {
     let command = arguments.next().unwrap_or_default();
     let outcome = Arguments::parse(arguments).and_then(|arguments| match command.as_str() {
         "run" => run_all(&arguments),
-        "soak" => Ok(soak(&arguments)),
+        "soak" => Ok(soak_all(&arguments)),
         "show" => {
             for scenario in arguments.scenarios()? {
                 print!("{}", scenario.to_toml());
@@ -129,58 +126,30 @@ fn print(report: &Report, took: Duration) {
     println!("  {:.0} B/s per node, trace {}", report.rates.bytes(), report.trace);
 }
 
-fn soak(arguments: &Arguments) -> bool {
-    let (from, seeds) = (arguments.number("from", 0), arguments.number("seeds", 100));
-    let nodes = arguments.nodes();
-    let minutes = arguments.number("minutes", 24 * 60);
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let threads = arguments.number("threads", threads as u64);
+fn soak_all(arguments: &Arguments) -> bool {
+    let (from, nodes) = (arguments.number("from", 0), arguments.nodes());
+    let minutes = arguments.numbers.get("minutes").copied();
+    // So many minutes, or so many seeds, or whatever comes first.
+    let seeds = arguments.number("seeds", if minutes.is_some() { u64::MAX } else { 100 });
     let begin = Instant::now();
-    let deadline = begin + Duration::from_secs(60 * minutes);
-    let (next, done) = (AtomicU64::new(from), AtomicU64::new(0));
-    let stop = AtomicBool::new(false);
-    let failed = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) && Instant::now() < deadline {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + seeds {
-                        return;
-                    }
-                    let scenario = Scenario::random(seed, nodes);
-                    let options = Options { fail_fast: true, ..Options::default() };
-                    let report = run(&scenario, options, &mut |_| true);
-                    done.fetch_add(1, Ordering::Relaxed);
-                    let failure = match report {
-                        Ok(report) => report.failures.into_iter().next(),
-                        Err(error) => Some(error.to_string()),
-                    };
-                    if let Some(failure) = failure {
-                        println!("{failure}\n{}", commands(seed, nodes));
-                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(seed);
-                    }
-                }
-            });
-        }
+    let time = minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
+    let scenarios = (from..from.saturating_add(seeds))
+        .take_while(|_| time.is_none_or(|time| begin.elapsed() < time))
+        .map(|seed| Scenario::random(seed, nodes));
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let threads =
+        arguments.numbers.get("threads").and_then(|n| usize::try_from(*n).ok()).unwrap_or(threads);
+    let soaked = soak(scenarios, threads, Options::default(), &|found| {
+        println!("{}\n{}", found.failure, commands(&found.scenario));
     });
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed: Vec<_> = soaked.found.iter().map(|found| found.scenario.seed).collect();
     println!(
         "{} seeds of {nodes} nodes from {from} in {:.1?}, {} failed: {failed:?}",
-        done.into_inner(),
+        soaked.ran,
         begin.elapsed(),
         failed.len()
     );
     failed.is_empty()
-}
-
-/// How to see a failing seed again, and how to make it small.
-fn commands(seed: u64, nodes: usize) -> String {
-    let example = "cargo run -p iroh-gossip-discovery-sim --example simulate --";
-    format!(
-        "  replay: {example} run --seed {seed} --nodes {nodes}\n  shrink: {example} shrink --seed \
-         {seed} --nodes {nodes}"
-    )
 }
 
 fn shrink_all(arguments: &Arguments) -> Result<bool, String> {

@@ -6,6 +6,7 @@ mod random;
 mod report;
 mod run;
 mod shrink;
+mod soak;
 mod span;
 mod timeline;
 mod who;
@@ -20,6 +21,7 @@ pub use overrides::{NetworkSection, Overrides};
 pub use report::{EventLine, Figure, Rates, Report};
 pub use run::{Options, Progress, run};
 pub use shrink::{Shrunk, shrink};
+pub use soak::{Found, Soaked, commands, soak};
 pub use span::Span;
 pub use who::Who;
 

@@ -1,0 +1,74 @@
+//! Many scenarios on all cores, and how to see again what failed.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use super::{Options, Scenario, run};
+
+/// A scenario that failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The first check that did not hold, and what was seen.
+    pub failure: String,
+}
+
+/// What many scenarios came to.
+#[derive(Debug, Default)]
+pub struct Soaked {
+    /// How many ran.
+    pub ran: u64,
+    /// Those that failed, by nodes and seed.
+    pub found: Vec<Found>,
+}
+
+/// Runs scenarios until there are no more, so many at once, each up to its first failure. `failed`
+/// hears of a failure at once.
+pub fn soak(
+    scenarios: impl Iterator<Item = Scenario> + Send,
+    threads: usize,
+    options: Options,
+    failed: &(dyn Fn(&Found) + Sync),
+) -> Soaked {
+    let options = Options { fail_fast: true, ..options };
+    let (scenarios, soaked) = (Mutex::new(scenarios), Mutex::new(Soaked::default()));
+    let work = || {
+        loop {
+            // The lock ends with this line.
+            let Some(scenario) = lock(&scenarios).next() else { return };
+            let failure = match run(&scenario, options, &mut |_| true) {
+                Ok(report) => report.failures.into_iter().next(),
+                Err(error) => Some(error.to_string()),
+            };
+            let found = failure.map(|failure| Found { scenario, failure });
+            found.iter().for_each(failed);
+            let mut soaked = lock(&soaked);
+            soaked.ran += 1;
+            soaked.found.extend(found);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(work);
+        }
+    });
+    let mut soaked = soaked.into_inner().unwrap_or_else(PoisonError::into_inner);
+    soaked.found.sort_by_key(|found| (found.scenario.nodes, found.scenario.seed));
+    soaked
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The commands that replay and shrink the random scenario of a seed, in this repository.
+#[must_use]
+pub fn commands(scenario: &Scenario) -> String {
+    let Scenario { seed, nodes, .. } = scenario;
+    let example = "cargo run -p iroh-gossip-discovery-sim --example simulate --";
+    let options = format!("--seed {seed} --nodes {nodes}");
+    format!("  replay: {example} run {options}\n  shrink: {example} shrink {options}")
+}
