@@ -108,7 +108,7 @@ fn what_a_partner_of_a_sync_vouches_for_itself_needs_no_confirmation() {
             wants: Vec::new(),
         };
         bench.frame(LINK, TopicFrame::Sync(frame));
-        bench.pass(S * within - S / 10);
+        bench.pass((S * within).saturating_sub(S / 10));
         assert!(!is_lost(&bench, ACCUSED), "by {by}");
         bench.pass(S / 5);
         assert!(is_lost(&bench, ACCUSED), "by {by}");
