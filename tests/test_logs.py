@@ -13,6 +13,7 @@ from itertools import count
 import pytest
 
 from iroh_gossip_discovery import Config, GossipDiscovery, _core, _logs
+from iroh_gossip_discovery.testing import LocalSwarm
 
 pytestmark = pytest.mark.asyncio
 ROOT = "iroh_gossip_discovery"
@@ -205,6 +206,36 @@ async def test_a_heartbeat_writes_no_line_above_trace(logs: Recorder) -> None:
         assert before <= 4
         logging.getLogger(f"{ROOT}.proto").setLevel(5)
         await logs.wait("heartbeat (", 4)
+
+
+async def test_what_a_healthy_swarm_drops_too_is_no_warning(logs: Recorder) -> None:
+    logging.getLogger(ROOT).setLevel(logging.DEBUG)
+    usual = "broadcasts without anything new"
+    numbers = count()
+    async with asyncio.timeout(60), LocalSwarm() as swarm:
+        nodes = await swarm.start_many(8)
+        await swarm.wait_converged()
+        while not any(usual in node.metrics().dropped for node in nodes):
+            metadata = {"n": str(next(numbers))}
+            await asyncio.gather(*(node.update(metadata=metadata) for node in nodes))
+        while not (said := [r for r in logs.find("dropped") if vars(r)["igd_reason"] == usual]):
+            await asyncio.sleep(0.01)
+    assert {record.levelno for record in said} == {logging.DEBUG}
+
+
+async def test_a_drop_that_costs_somebody_something_is_a_warning(logs: Recorder) -> None:
+    logging.getLogger(ROOT).setLevel(logging.WARNING)
+    config = Config.local(message_buffer=1)
+    async with asyncio.timeout(60), LocalSwarm(config=config) as swarm:
+        sender, slow = await swarm.start_many(2)
+        await swarm.wait_converged()
+        slow_messages = slow.messages()
+        for _ in range(2):
+            await sender.send(slow.id, b"x")
+        (said,) = await logs.wait("dropped")
+        slow_messages.close()
+    assert said.levelno == logging.WARNING
+    assert vars(said)["igd_reason"] == "messages to slow subscribers"
 
 
 async def test_a_handler_that_stands_still_holds_up_nothing_but_logs(logs: Recorder) -> None:

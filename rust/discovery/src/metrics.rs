@@ -7,9 +7,16 @@ use std::{
 };
 
 use iroh::endpoint::{Connection, Path};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::proto::{Counts, EndpointId, LinkId, TopicEvent, TopicId};
+
+/// What a healthy swarm drops too, day by day: counted, but nothing to warn of.
+const ORDINARY: [&str; 3] = [
+    "accusations by unknown members",
+    "broadcasts without anything new",
+    "syncs passed on to other members",
+];
 
 /// What a topic and its endpoint count.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,7 +104,11 @@ impl Counters {
         };
         if count.is_power_of_two() {
             let peer = peer.map(|peer| peer.fmt_short()).unwrap_or_default();
-            warn!(peer, reason = what, count, "dropped");
+            if ORDINARY.contains(&what) {
+                debug!(peer, reason = what, count, "dropped");
+            } else {
+                warn!(peer, reason = what, count, "dropped");
+            }
         }
     }
 
