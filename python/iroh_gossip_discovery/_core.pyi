@@ -45,6 +45,16 @@ class Peer:
     def addresses(self) -> tuple[str, ...]:
         """Where the peer says it can be dialled, best first: `ip:port`, or a relay's URL."""
     @property
+    def endpoint_ticket(self) -> str:
+        """How to dial the peer's endpoint, as a ticket of iroh's own: `endpoint…`.
+
+        `iroh.EndpointTicket.from_string` parses it, and so does every program over iroh 1. It names
+        the endpoint and its addresses, but no topic: `bootstrap` takes `discovery.ticket` instead.
+
+        Raises:
+            ConfigurationError: `id` is no public key, in a peer that was made by hand.
+        """
+    @property
     def metadata(self) -> MappingProxyType[str, str]:
         """The text that the peer announces, by key; read-only."""
     @property

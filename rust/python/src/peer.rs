@@ -8,8 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use iroh::{RelayUrl, TransportAddr};
+use iroh::{EndpointAddr, RelayUrl, TransportAddr};
 use iroh_gossip_discovery::{NodeRecord, Profile, Status};
+use iroh_tickets::endpoint::EndpointTicket;
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyMappingProxy, PyTuple},
@@ -90,6 +91,15 @@ impl Peer {
     #[getter]
     fn addresses<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.0.addresses.iter().map(format_address))
+    }
+
+    /// How to dial the peer's endpoint, as a ticket of iroh's own: `iroh.EndpointTicket` parses it.
+    #[getter]
+    fn endpoint_ticket(&self, py: Python<'_>) -> PyResult<String> {
+        let id = iroh::EndpointId::from_bytes(self.0.id.as_bytes())
+            .map_err(|_| invalid(py, "id", "is no public key"))?;
+        let address = EndpointAddr::from_parts(id, self.0.addresses.iter().cloned());
+        Ok(EndpointTicket::new(address).to_string())
     }
 
     /// The text that the peer announces, by key; read-only.
