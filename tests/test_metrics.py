@@ -61,6 +61,8 @@ def test_the_guide_says_what_every_kind_of_drop_means() -> None:
         if "tests" not in path.parts
     )
     named = set(re.findall(r'dropped\(\s*"([^"]+)"', sources))
+    named |= set(re.findall(r'Ok\(Err\("([^"]+)"', sources))  # broadcasts that are not delivered
+    named |= set(re.findall(r'&mut budgets\.\w+, "([^"]+)"', sources))
     named |= {"links to oneself", "links over the limit"}  # chosen a few lines earlier
     named |= {"requests that do not decode", "requests of unknown kind"}
     assert {row[0].strip("`") for row in rows("Drops")} == named

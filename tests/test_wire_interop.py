@@ -136,6 +136,7 @@ def samples(rust_example: Callable[[str], Path]) -> list[Sample]:
 @pytest.fixture(scope="session")
 def frames(samples: list[Sample]) -> list[Sample]:
     others = {"topic-id", "content", "record-alive", "record-left", "accusation"}
+    others |= {"broadcast", "broadcast-content"}
     return [sample for sample in samples if sample.name not in others | REQUESTS]
 
 
@@ -145,7 +146,12 @@ def accusation(samples: list[Sample]) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def records(frames: list[Sample], accusation: bytes) -> list[bytes]:
+def said(samples: list[Sample]) -> bytes:
+    return dict(samples)["broadcast"]
+
+
+@pytest.fixture(scope="session")
+def records(frames: list[Sample], accusation: bytes, said: bytes) -> list[bytes]:
     """All records that travel in the frames."""
 
     def find(value: Cbor) -> Iterable[bytes]:
@@ -157,7 +163,7 @@ def records(frames: list[Sample], accusation: bytes) -> list[bytes]:
 
     found = [signed for frame in frames for signed in find(cbor2.loads(frame.data))]
     assert accusation in found
-    return [signed for signed in found if signed != accusation]
+    return [signed for signed in found if signed not in {accusation, said}]
 
 
 @pytest.fixture
@@ -292,6 +298,28 @@ def test_an_accusation_is_what_the_cddl_says_and_is_signed_as_such(
     for kind, of in [(b"node/1", topic), (b"accusation/1", topic_id("another"))]:
         with pytest.raises(InvalidSignature):
             verify_with_cryptography(of, accusation, kind)
+
+
+def test_a_broadcast_is_what_the_cddl_says_and_is_signed_as_such(
+    samples: list[Sample], said: bytes, valid: Callable[[str, bytes], bool]
+) -> None:
+    topic = dict(samples)["topic-id"]
+    assert valid("said", said)
+    saying = verify_with_cryptography(topic, said, b"broadcast/1")
+    assert saying == {0: 7, 1: 12, 2: b"hello, all"}
+    assert valid("saying", encode(saying))
+    assert not valid("saying", encode({**saying, 2: bytes(8193)}))
+    for kind, of in [
+        (b"node/1", topic),
+        (b"accusation/1", topic),
+        (b"broadcast/1", topic_id("another")),
+    ]:
+        with pytest.raises(InvalidSignature):
+            verify_with_cryptography(of, said, kind)
+    content = dict(samples)["broadcast-content"]
+    assert cbor2.loads(content) == [[2, said]]
+    assert valid("broadcast", content)
+    assert not valid("broadcast", encode([[2, said], [2, said]])), "it travels alone"
 
 
 def test_independent_implementations_refuse_our_records_in_another_topic(

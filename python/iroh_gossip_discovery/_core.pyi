@@ -369,6 +369,8 @@ class Node:
         self, peer: Peer | str, data: bytes | bytearray | memoryview
     ) -> asyncio.Future[Receipt]:
         """Send a message to one peer; given up where the future is cancelled."""
+    def broadcast(self, data: bytes | bytearray | memoryview) -> asyncio.Future[None]:
+        """Send a message to all members; given up where cancelled before its turn."""
     def open_stream(
         self, peer: Peer | str, protocol: str | bytes
     ) -> asyncio.Future[tuple[Reader, Writer]]:

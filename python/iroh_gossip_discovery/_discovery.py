@@ -394,8 +394,36 @@ class GossipDiscovery:
         """
         return await _within(timeout, peer, self._running().send(peer, data))
 
+    async def broadcast(self, data: bytes | bytearray | memoryview) -> None:
+        """Send a message to all members of the topic but this node itself.
+
+        Best effort: it returns once the message is on its way through the overlay, and no receipt
+        comes back. Each member delivers it at most once. One that joins at that moment, or whose
+        link is too slow, may miss it. A node that has no neighbour yet sends it as soon as it has
+        one: up to 320 messages or 1.25 MiB wait for that, for up to 10 s.
+
+        Beyond 128 messages and 384 KiB a second, after 256 messages or 1 MiB at once, it waits for
+        its turn.
+
+        Args:
+            data: At most 8 KiB.
+
+        Raises:
+            MessageTooLarge: `data` is over 8 KiB; nothing was sent.
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            await discovery.broadcast(b"the cache is stale")
+            ```
+        """
+        await self._running().broadcast(data)
+
     def messages(self) -> MessageStream:
         """Iterate over the messages from now on; each call is a subscription of its own.
+
+        They are those that were sent to this node and the broadcasts of others; `Message.kind` says
+        which.
 
         Messages have a buffer of their own: however many come, no event is lost for them.
 

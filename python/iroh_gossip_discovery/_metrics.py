@@ -46,6 +46,8 @@ class Metrics:
         probes_failed: Probes of its own that neither the peer nor a helper answered.
         accusations: Accusations that this node signed.
         refutations: Accusations of this node that it refuted.
+        broadcasts_sent: Broadcasts of this node's application.
+        broadcasts_received: Broadcasts of others, each once, whether anybody listens or not.
         pauses: Times that this node was paused: its timers came late.
         events: Events by the name of their class, whether anybody subscribed or not.
         dropped: What limits refused or dropped, by what it was; only what happened at all.
@@ -126,6 +128,12 @@ class Metrics:
     ]
     refutations: Annotated[
         int, About("counter", "accusations", "accusations of this node that it refuted")
+    ]
+    broadcasts_sent: Annotated[
+        int, About("counter", "messages", "broadcasts of this node's application")
+    ]
+    broadcasts_received: Annotated[
+        int, About("counter", "messages", "broadcasts of others, each once, listened to or not")
     ]
     pauses: Annotated[
         int, About("counter", "pauses", "times that this node was paused: its timers came late")

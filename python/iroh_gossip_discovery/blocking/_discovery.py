@@ -161,6 +161,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
     update_metadata = waits(_discovery.GossipDiscovery.update_metadata)
     add_bootstrap = waits(_discovery.GossipDiscovery.add_bootstrap)
     send = waits(_discovery.GossipDiscovery.send)
+    broadcast = waits(_discovery.GossipDiscovery.broadcast)
     wait_for_peers = waits(_discovery.GossipDiscovery.wait_for_peers)
 
     # --- what needs no waiting ----------------------------------------------------------------

@@ -67,6 +67,7 @@ pub(crate) enum Command {
     Join { topic: Topic, options: Box<JoinOptions>, reply: JoinReply },
     SetProfile { topic: TopicId, profile: Profile, reply: Reply },
     AddBootstrap { topic: TopicId, peers: Vec<Bootstrap>, reply: Reply },
+    Broadcast { topic: TopicId, data: Bytes, reply: Reply },
     Link { topic: TopicId, peer: EndpointId, reply: LinkReply },
     Leave { topic: TopicId, reply: oneshot::Sender<()> },
     Accepted(Connection),
@@ -266,6 +267,10 @@ impl Actor {
             }
             Command::AddBootstrap { topic, peers, reply } => {
                 let _ = reply.send(self.add_bootstrap(topic, &peers));
+            }
+            Command::Broadcast { topic, data, reply } => {
+                let sent = self.handle(InEvent::Broadcast(topic, data));
+                let _ = reply.send(sent.map_err(Error::from));
             }
             Command::Link { topic, peer, reply } => self.connect(topic, peer, reply),
             Command::Leave { topic, reply } => self.leave(topic, reply),

@@ -1,8 +1,8 @@
 //! One link: a task that moves frames between a QUIC connection and the actor.
 //!
-//! Each end opens a unidirectional stream for control and, when it needs one, another for sync. The
-//! first byte of a stream names its lane; frames follow. The actor only ever queues: a queue that is
-//! full closes the link, and a slow peer delays nobody but itself.
+//! Each end opens a unidirectional stream for control and, when it needs them, others for sync and for
+//! broadcasts. The first byte of a stream names its lane; frames follow. The actor only ever queues: a
+//! queue that is full closes the link, or drops a broadcast, and a slow peer delays nobody but itself.
 
 pub(crate) mod accept;
 pub(crate) mod gate;
@@ -47,6 +47,8 @@ const QUEUE_FRAMES: usize = 256;
 const CONTROL_BYTES: usize = 1024 * 1024;
 /// Most bytes in the queue of the sync lane.
 const SYNC_BYTES: usize = 8 * 1024 * 1024;
+/// Most bytes in the queue of the broadcast lane.
+const BROADCAST_BYTES: usize = 1024 * 1024;
 /// How long a link that closes waits until the peer has acknowledged what was sent on it.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -54,6 +56,7 @@ const fn lane_byte(lane: Lane) -> u8 {
     match lane {
         Lane::Control => 0,
         Lane::Sync => 1,
+        Lane::Broadcast => 2,
     }
 }
 
@@ -61,8 +64,8 @@ const fn lane_byte(lane: Lane) -> u8 {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) peer: EndpointId,
-    /// Control and sync; gone once the link closes.
-    lanes: Option<[Queue; 2]>,
+    /// By lane; gone once the link closes.
+    lanes: Option<[Queue; 3]>,
     pub(crate) traffic: Arc<Traffic>,
     close: Option<oneshot::Sender<CloseCode>>,
 }
@@ -83,18 +86,19 @@ impl Link {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (control, control_rx) = Queue::new(CONTROL_BYTES);
         let (sync, sync_rx) = Queue::new(SYNC_BYTES);
+        let (broadcast, broadcast_rx) = Queue::new(BROADCAST_BYTES);
         let (close, close_rx) = oneshot::channel();
         let traffic = Traffic::new(connection);
         let peer = traffic.peer;
         let shared = traffic.clone();
         let task = async move {
-            let lanes = (control_rx, sync_rx);
+            let lanes = [control_rx, sync_rx, broadcast_rx];
             let serving = serve(id, &shared, &services, lanes, close_rx, &inputs, &cut);
             let end = serving.await;
             // The receiver is gone only when the actor is: nobody is left to tell.
             let _ = inputs.send(Input::Closed(id, end)).await;
         };
-        (Self { peer, lanes: Some([control, sync]), traffic, close: Some(close) }, task)
+        (Self { peer, lanes: Some([control, sync, broadcast]), traffic, close: Some(close) }, task)
     }
 
     /// Queues a frame. On a link that closes it is dropped.
@@ -146,8 +150,12 @@ impl Queue {
         if self.bytes.load(Ordering::Relaxed) + length > self.limit {
             return Err(Overflow);
         }
+        // Before the writer can take it off again.
         self.bytes.fetch_add(length, Ordering::Relaxed);
-        self.frames.try_send(frame).map_err(|_| Overflow)
+        self.frames.try_send(frame).map_err(|_| {
+            self.bytes.fetch_sub(length, Ordering::Relaxed);
+            Overflow
+        })
     }
 }
 
@@ -156,14 +164,14 @@ async fn serve(
     id: LinkId,
     traffic: &Arc<Traffic>,
     services: &Services,
-    (control, sync): (Queued, Queued),
+    lanes: [Queued; 3],
     mut close: oneshot::Receiver<CloseCode>,
     inputs: &mpsc::Sender<Input>,
     cut: &CancellationToken,
 ) -> LinkEnd {
     let connection = &traffic.connection;
     let mut read = pin!(read(id, traffic, services, inputs).fuse());
-    let mut write = pin!(write(connection, &traffic.gate, control, sync).fuse());
+    let mut write = pin!(write(connection, &traffic.gate, lanes).fuse());
     let mut keep = pin!(traffic.keep(id, inputs).fuse());
     let code = loop {
         tokio::select! {

@@ -7,14 +7,17 @@ use std::{
 
 use bytes::Bytes;
 use iroh::endpoint::{Connection, ConnectionError};
-use tokio::time::timeout;
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 
 use crate::{
     actor::Command,
     error::Error,
     link::traffic::{Failed, Hold},
     metrics::Counters,
-    proto::{Answer, CloseCode, EndpointId, MAX_MESSAGE, Request},
+    proto::{Answer, CloseCode, EndpointId, MAX_BROADCAST, MAX_MESSAGE, Pace, Request},
     subscription::{Item, Queue, Subscription},
     swarm::Swarm,
 };
@@ -121,6 +124,28 @@ impl Subscribers {
     }
 }
 
+/// The pace at which the application broadcasts in one topic; who has the turn may wait for it.
+#[derive(Debug)]
+pub(crate) struct Broadcasting {
+    turn: Semaphore,
+    pace: Mutex<Option<Pace>>,
+}
+
+impl Default for Broadcasting {
+    fn default() -> Self {
+        Self { turn: Semaphore::new(1), pace: Mutex::default() }
+    }
+}
+
+impl Broadcasting {
+    /// How long to wait, if another broadcast is too much now.
+    fn take(&self, bytes: usize) -> Result<(), Duration> {
+        let now = tokio::time::Instant::now();
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.get_or_insert_with(|| Pace::new(now)).take(bytes, now)
+    }
+}
+
 impl Swarm {
     /// The messages for this node from now on, direct ones and broadcasts; each call is a
     /// subscription of its own. After the end of the topic it is closed from the start.
@@ -161,6 +186,33 @@ impl Swarm {
             (Answer::NoSubscriber, ()) => Err(Error::NoSubscriber { peer }),
             (answer, ()) => Err(refused(peer, answer)),
         }
+    }
+
+    /// Sends a message to all members but this node itself, through the overlay. Best effort: returns once
+    /// it is on its way, and comes at most once to each member that has this node in its book and is in
+    /// the overlay meanwhile. Where this node is not in the overlay yet, it waits for that in the
+    /// background, for up to 10 s, up to 320 of them or 1.25 MiB.
+    ///
+    /// Waits for its turn where more is broadcast than 128 messages and 384 KiB a second, after 256
+    /// messages or 1 MiB at once: members drop what comes much faster.
+    ///
+    /// # Errors
+    /// [`Error::MessageTooLarge`] for more than 8 KiB, before anything is sent; [`Error::Closed`].
+    ///
+    /// # Panics
+    /// Never: the turn is never closed.
+    pub async fn broadcast(&self, data: impl Into<Bytes>) -> Result<(), Error> {
+        let data = data.into();
+        if data.len() > MAX_BROADCAST {
+            return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_BROADCAST });
+        }
+        let broadcasting = &self.shared.broadcasting;
+        let _turn = broadcasting.turn.acquire().await.expect("never closed");
+        while let Err(wait) = broadcasting.take(data.len()) {
+            sleep(wait).await;
+        }
+        let topic = self.topic().id();
+        self.request(|reply| Command::Broadcast { topic, data, reply }).await?
     }
 
     /// Asks something of a peer over a link, and on another where the first one closes meanwhile.

@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     error::Error,
     events::Event,
-    message::{Message, Messages, Subscribers},
+    message::{Broadcasting, Message, MessageKind, Messages, Subscribers},
     metrics::{Counters, Metrics},
     proto::{EndpointId, NodeRecord, Profile, TopicEvent},
     serve::ServiceTable,
@@ -167,6 +167,7 @@ pub(crate) struct Shared {
     message_buffer: usize,
     counters: Arc<Counters>,
     subscribers: Subscribers,
+    pub(crate) broadcasting: Broadcasting,
     pub(crate) services: ServiceTable,
     inner: Mutex<Inner>,
 }
@@ -195,6 +196,7 @@ impl Shared {
             message_buffer: config.message_buffer,
             counters,
             subscribers: Subscribers::default(),
+            broadcasting: Broadcasting::default(),
             services: ServiceTable::new(services_changed),
             inner: Mutex::default(),
         }
@@ -225,6 +227,12 @@ impl Shared {
     pub(crate) fn apply(&self, event: &TopicEvent) {
         let mut inner = self.lock();
         let event = match event {
+            TopicEvent::Broadcast { author, data } => {
+                drop(inner);
+                let (sender, data) = (*author, data.clone());
+                self.deliver(&Message { sender, data, kind: MessageKind::Broadcast });
+                return;
+            }
             TopicEvent::Announced(record) => {
                 inner.me = Some(record.clone());
                 return;

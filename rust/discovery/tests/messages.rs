@@ -1,4 +1,5 @@
-//! Direct messages between real nodes: delivered once, to whom they are for, or refused with a reason.
+//! Messages between real nodes: delivered once, to whom they are for, or refused with a reason;
+//! broadcasts to everyone, once.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -254,5 +255,95 @@ async fn a_message_that_is_given_up_arrives_at_most_once() {
     println!("{} receipts, {got} delivered, 400 sent", done.len());
     assert!((done.len()..=400).contains(&got));
     assert!(!done.is_empty());
+    nodes.close().await;
+}
+
+/// Nodes of which each has some of the others as neighbours.
+async fn swarm(nodes: &mut Nodes, count: usize) -> Vec<Arc<RunningNode>> {
+    let mut all: Vec<Arc<RunningNode>> = Vec::new();
+    for n in 0..count {
+        let first: Vec<_> =
+            all.first().map(|node| Bootstrap::Ticket(node.swarm.ticket())).into_iter().collect();
+        all.push(nodes.start(&format!("node {n}"), &first).await);
+    }
+    eventually("all know all", || full(&all)).await;
+    eventually("all are in the overlay", || {
+        all.iter().all(|node| !node.swarm.neighbours().is_empty())
+    })
+    .await;
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broadcast_reaches_everyone_else_once_with_its_author() {
+    const MOST: usize = 8 * 1024;
+    let mut nodes = Nodes::default();
+    let all = swarm(&mut nodes, 8).await;
+    let mut inboxes: Vec<_> = all.iter().map(|node| node.swarm.messages()).collect();
+    let mut expected = BTreeSet::new();
+    for round in 0..10 {
+        for (n, node) in all.iter().enumerate() {
+            let size = if round == 0 { MOST } else { 20 };
+            let mut data = format!("{round} {n}").into_bytes();
+            data.resize(size, b' ');
+            node.swarm.broadcast(data.clone()).await.unwrap();
+            expected.insert((node.swarm.id(), Bytes::from(data)));
+        }
+    }
+    for (node, inbox) in all.iter().zip(&mut inboxes) {
+        let mut got = BTreeSet::new();
+        for _ in 0..expected.len() - 10 {
+            let message = next(inbox).await;
+            assert_eq!(message.kind, MessageKind::Broadcast);
+            assert_ne!(message.sender, node.swarm.id(), "its own");
+            assert!(expected.contains(&(message.sender, message.data.clone())));
+            assert!(got.insert((message.sender, message.data)), "one came twice");
+        }
+    }
+    let error = all[0].swarm.broadcast(vec![0; MOST + 1]).await.unwrap_err();
+    assert!(matches!(error, Error::MessageTooLarge { size: 8193, limit: MOST }), "{error}");
+    assert_eq!(all[0].swarm.metrics().protocol.broadcasts_sent, 10);
+    assert_eq!(all[0].swarm.metrics().protocol.broadcasts_received, 70);
+    // Nothing comes after all of that: whatever was on its way comes before an answer.
+    all[1].swarm.send(all[0].swarm.id(), "the last").await.unwrap();
+    assert_eq!(next(&mut inboxes[0]).await.data, "the last");
+    all[0].close().await;
+    let error = all[0].swarm.broadcast("late").await.unwrap_err();
+    assert!(matches!(error, Error::Closed), "{error}");
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_broadcasts_waits_for_its_pace_and_loses_nothing() {
+    let mut nodes = Nodes::default();
+    let [alice, bob] = pair(&mut nodes).await;
+    eventually("they are neighbours", || !alice.swarm.neighbours().is_empty()).await;
+    let mut inbox = bob.swarm.messages();
+    let start = Instant::now();
+    let all = (0..500_u32).map(|n| alice.swarm.broadcast(n.to_be_bytes().to_vec()));
+    let sending = join_all(all);
+    let receiving = async {
+        let mut got = BTreeSet::new();
+        while got.len() < 500 {
+            assert!(got.insert(next(&mut inbox).await.data));
+        }
+    };
+    let (sent, ()) = tokio::join!(sending, receiving);
+    sent.into_iter().for_each(Result::unwrap);
+    // 256 at once, then 128 a second.
+    assert!(start.elapsed() > Duration::from_millis(1800), "{:?}", start.elapsed());
+    assert_eq!(bob.swarm.metrics().dropped, alice.swarm.metrics().dropped, "nothing is dropped");
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broadcast_before_the_first_neighbour_waits_for_it() {
+    let mut nodes = Nodes::default();
+    let alice = nodes.start("alice", &[]).await;
+    alice.swarm.broadcast("anybody?").await.unwrap();
+    let bob = nodes.start("bob", &[Bootstrap::Ticket(alice.swarm.ticket())]).await;
+    let mut inbox = bob.swarm.messages();
+    let got = next(&mut inbox).await;
+    assert_eq!((got.data, got.sender), ("anybody?".into(), alice.swarm.id()));
     nodes.close().await;
 }

@@ -23,6 +23,10 @@ pub struct Counts {
     pub accusations: u64,
     /// Accusations of this node that it refuted by a higher sequence number.
     pub refutations: u64,
+    /// Broadcasts of this node's application.
+    pub broadcasts_sent: u64,
+    /// Broadcasts of others, each once: delivered, whether somebody listens or not.
+    pub broadcasts_received: u64,
     /// Times that this node was paused: its timers came late.
     pub pauses: u64,
     /// Now: nodes that left or were lost, whose highest sequence number is kept.

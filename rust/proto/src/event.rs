@@ -24,6 +24,8 @@ pub enum Lane {
     Control,
     /// Reconciliation: bulk, second in priority.
     Sync,
+    /// Broadcasts of applications, last in priority. What finds its queue full is dropped.
+    Broadcast,
 }
 
 /// Why a link is closed by one of its ends: the QUIC application error code.
@@ -143,6 +145,9 @@ pub enum InEvent {
     /// An application's messages or streams use a link, or use it no longer: meanwhile it is not
     /// closed for being idle or replaced.
     Held(LinkId, bool),
+    /// The application says something to all members, in at most [`crate::MAX_BROADCAST`] bytes and at
+    /// the [`crate::Pace`] of a topic. It waits for up to 10 s where there is no neighbour yet.
+    Broadcast(TopicId, Bytes),
     /// A timer is due: `now` is at or past [`crate::State::next_timer`].
     Timer,
 }
@@ -153,8 +158,8 @@ pub enum OutEvent {
     /// Dial a peer; the answer is [`InEvent::LinkOpened`] or [`InEvent::DialFailed`]. With no
     /// addresses, a lookup has to find them.
     Dial(EndpointId, Vec<TransportAddr>),
-    /// Send a frame, to be prefixed with its length. A full queue must close the link with
-    /// [`CloseCode::Overflow`], never block.
+    /// Send a frame, to be prefixed with its length. A full queue must never block: it closes the
+    /// link with [`CloseCode::Overflow`], but for [`Lane::Broadcast`], where the frame is dropped.
     Send(LinkId, Lane, Bytes),
     /// Close a link, after what was sent on it before is handed to the network.
     Close(LinkId, CloseCode),
@@ -218,6 +223,13 @@ pub enum TopicEvent {
     NeighbourUp(EndpointId),
     /// A member is a neighbour no longer. Not for applications.
     NeighbourDown(EndpointId),
+    /// A member said something to all: once for each broadcast, never for this node's own.
+    Broadcast {
+        /// Who signed it.
+        author: EndpointId,
+        /// What was said.
+        data: Bytes,
+    },
     /// The leave is done; the topic is gone from this state.
     Closed,
 }

@@ -6,6 +6,8 @@
 
 mod accusation;
 mod book;
+mod broadcast;
+mod budget;
 mod cbor;
 mod config;
 mod cose;
@@ -31,6 +33,7 @@ mod topic;
 mod verified;
 mod wire;
 
+pub use broadcast::{MAX_BROADCAST, Pace};
 pub use config::Config;
 pub use counts::Counts;
 #[doc(hidden)]

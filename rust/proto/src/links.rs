@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     event::{CloseCode, Lane, LinkEnd, LinkId, OutEvent},
     id::{EndpointId, TopicId},
-    wire::{Frame, Hello, MAX_TOPICS, TopicFrame, VERSIONS},
+    wire::{Frame, Hello, MAX_TOPICS, OverlayFrame, TopicFrame, VERSIONS, is_broadcast},
 };
 
 /// Two links whose openings lie within this of each other were dialled at the same time.
@@ -54,8 +54,8 @@ struct Link {
     /// The peer's boot id and when its hello came.
     hello: Option<(u64, Instant)>,
     /// What we number on each lane, and what the peer numbers.
-    sends: [BTreeMap<TopicId, u64>; 2],
-    receives: [BTreeMap<u64, TopicId>; 2],
+    sends: [BTreeMap<TopicId, u64>; 3],
+    receives: [BTreeMap<u64, TopicId>; 3],
     last_used: Instant,
     /// When any frame came in.
     last_heard: Instant,
@@ -262,8 +262,11 @@ impl Links {
         let usable = |link: &&mut Link| link.closing != Some(Closing::Asked);
         let Some(link) = self.open.get_mut(&id).filter(usable) else { return false };
         link.last_used = now;
-        let lane = match frame {
+        let lane = match &frame {
             TopicFrame::Sync(_) | TopicFrame::Busy(_) => Lane::Sync,
+            TopicFrame::Overlay(OverlayFrame::Gossip { content, .. }) if is_broadcast(content) => {
+                Lane::Broadcast
+            }
             _ => Lane::Control,
         };
         let indexes = &mut link.sends[lane as usize];
@@ -447,7 +450,7 @@ impl Links {
     /// Tells a peer that a topic which it spoke of is not served here.
     pub(crate) fn refuse_topic(&mut self, id: LinkId, topic: TopicId) {
         let Some(link) = self.open.get(&id).filter(|link| link.closing.is_none()) else { return };
-        for lane in [Lane::Control, Lane::Sync] {
+        for lane in [Lane::Control, Lane::Sync, Lane::Broadcast] {
             let mut received = link.receives[lane as usize].iter();
             if let Some((index, _)) = received.find(|(_, of)| **of == topic) {
                 let frame = Frame::Topic(*index, TopicFrame::Closed).encode();

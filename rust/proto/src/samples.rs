@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::{
     accusation::Accusation,
     book::{Applied, Book},
+    broadcast::Broadcast,
     event::LinkId,
     id::{EndpointId, TopicId},
     record::{NodeRecord, Profile, SignedRecord, Status},
@@ -18,7 +19,7 @@ use crate::{
     sync::Session,
     wire::{
         Entry, Frame, Hello, Item, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn,
-        encode_content,
+        encode_broadcast, encode_content,
     },
 };
 
@@ -76,6 +77,9 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         Item::Record(left.clone()),
         Item::Accusation(accusation.clone()),
     ]);
+    let author = SigningKey::from_bytes(&[4; 32]);
+    let broadcast = Broadcast::sign(&author, &topic(), 7, 12, b"hello, all");
+    let broadcast_content = encode_broadcast(&broadcast);
     let hello = Hello { min_version: 1, max_version: 1, boot_id: 7, features: 0 };
     let overlay = TopicFrame::Overlay;
     let id = |byte| EndpointId::from_bytes([byte; 32]);
@@ -110,6 +114,10 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
             "gossip-neighbours",
             overlay(OverlayFrame::Gossip { round: None, content: content.clone() }),
         ),
+        (
+            "gossip-broadcast",
+            overlay(OverlayFrame::Gossip { round: Some(0), content: broadcast_content.clone() }),
+        ),
         ("prune", overlay(OverlayFrame::Prune)),
         ("graft", overlay(OverlayFrame::Graft { id: Some([8; 32]), round: 1 })),
         ("graft-link", overlay(OverlayFrame::Graft { id: None, round: 1 })),
@@ -129,6 +137,8 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         ("record-alive", alive),
         ("record-left", left),
         ("content", content),
+        ("broadcast", broadcast),
+        ("broadcast-content", broadcast_content.clone()),
         ("accusation", accusation),
         ("hello", Frame::Hello(hello).encode()),
         ("ping", Frame::Ping.encode()),

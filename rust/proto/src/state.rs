@@ -253,6 +253,9 @@ impl State {
             InEvent::LinkClosed(link, end) => cx.links.closed(link, end),
             InEvent::DialFailed(peer) => cx.links.dial_failed(peer),
             InEvent::Received(link, lane, frame) => cx.links.received(link, lane, &frame, now),
+            InEvent::Broadcast(topic, data) => {
+                topic_mut(&mut self.topics, topic)?.broadcast(&data, cx)?;
+            }
             InEvent::Connect(topic, peer) => {
                 topic_mut(&mut self.topics, topic)?.connect(peer, cx);
             }

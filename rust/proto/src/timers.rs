@@ -38,12 +38,14 @@ pub(crate) enum Timer {
     Heal,
     /// Join the overlay behind a gap.
     HealJoin,
+    /// Send broadcasts that wait for a neighbour, or give them up.
+    Broadcast,
     /// Stop waiting for acknowledgements of the leave.
     Leave,
 }
 
 /// In the order of [`Timer`].
-const TIMERS: [Timer; 16] = [
+const TIMERS: [Timer; 17] = [
     Timer::Flood,
     Timer::Relay,
     Timer::Trickle,
@@ -59,6 +61,7 @@ const TIMERS: [Timer; 16] = [
     Timer::Survey,
     Timer::Heal,
     Timer::HealJoin,
+    Timer::Broadcast,
     Timer::Leave,
 ];
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::{
     accusation::MAX_ACCUSATION,
+    broadcast::MAX_SIGNED,
     cbor::Value,
     error::Error,
     id::{EndpointId, TopicId},
@@ -191,6 +192,12 @@ impl Item {
     }
 }
 
+/// Whether the content of a [`OverlayFrame::Gossip`] is a broadcast of an application: one item, of
+/// kind 2. Deterministic CBOR has one form for that; the item may grow in later versions.
+pub(crate) fn is_broadcast(content: &[u8]) -> bool {
+    matches!(content, [0x81, 0x82..=0x97, 0x02, ..])
+}
+
 mod tag {
     pub(super) const HELLO: u64 = 0;
     pub(super) const OPEN: u64 = 1;
@@ -305,6 +312,9 @@ impl Frame {
     }
 }
 
+/// The kind of an item that is a broadcast.
+const BROADCAST: u64 = 2;
+
 /// Encodes the content of a broadcast: a list of `[kind, bytes]`.
 pub(crate) fn encode_content<'a>(items: impl IntoIterator<Item = &'a Item>) -> Bytes {
     let item = |item: &Item| {
@@ -327,6 +337,21 @@ pub(crate) fn decode_content(content: &[u8]) -> Result<Vec<Item>, Error> {
             kind => Err(Error::malformed("content", format!("kind {kind} is not known"))),
         }
     })
+}
+
+/// Encodes the content that carries a broadcast: alone, so that it takes a lane of its own.
+pub(crate) fn encode_broadcast(signed: &[u8]) -> Bytes {
+    let item = Value::array([Value::uint(BROADCAST), Value::bytes(signed)]);
+    Value::array([item]).encode().into()
+}
+
+/// The signed broadcast in a content that [`is_broadcast`].
+pub(crate) fn decode_broadcast(content: &[u8]) -> Result<Bytes, Error> {
+    const WHAT: &str = "content";
+    let mut items = Value::decode(WHAT, content)?.into_array(WHAT)?;
+    let mut item = items.take()?.into_array(WHAT)?;
+    item.take()?;
+    bounded_bytes("broadcast", item.take()?, MAX_SIGNED)
 }
 
 fn encode_hello(hello: &Hello) -> Value {

@@ -34,6 +34,8 @@ pub(crate) fn fields<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<
         ("probes_failed", protocol.probes_failed),
         ("accusations", protocol.accusations),
         ("refutations", protocol.refutations),
+        ("broadcasts_sent", protocol.broadcasts_sent),
+        ("broadcasts_received", protocol.broadcasts_received),
         ("pauses", protocol.pauses),
         ("log_records_dropped", logs::logs_dropped()),
     ]

@@ -156,6 +156,17 @@ impl Node {
         Bridge::get(py)?.abortable(py, work)
     }
 
+    /// Sends a message to all members; given up where the future is cancelled before its turn.
+    fn broadcast<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let data = extract::bytes("data", data)?;
+        let swarm = self.swarm()?.clone();
+        Bridge::get(py)?.abortable(py, async move { swarm.broadcast(data).await })
+    }
+
     /// Opens a stream of a protocol; given up where the future is cancelled.
     fn open_stream<'py>(
         &self,

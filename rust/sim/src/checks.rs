@@ -7,6 +7,8 @@ use crate::network::Network;
 /// Most frames and the like that may wait for something in one topic, beyond what follows the
 /// number of members.
 const MOST_WAITING: usize = 64;
+/// Broadcasts that wait for a first neighbour.
+const MOST_KEPT: usize = 320;
 /// Nodes that are named in a text.
 const NAMED: usize = 10;
 
@@ -62,8 +64,11 @@ impl Network {
             }
             let ids = self.roster.peers.len();
             for (what, size) in inspect.sizes {
-                let most =
-                    if what == "tombstones" { inspect.capacity } else { 2 * ids + MOST_WAITING };
+                let most = match what {
+                    "tombstones" => inspect.capacity,
+                    "broadcasts kept" => MOST_KEPT,
+                    _ => 2 * ids + MOST_WAITING,
+                };
                 if size > most {
                     self.fail(Some(number), "caps hold", format!("{size} {what}"));
                 }

@@ -22,7 +22,7 @@ impl Network {
         node.wake = None;
         node.paused = None;
         node.inbox.clear();
-        node.uplink = [0; 2];
+        node.uplink = [0; 3];
         let links: Vec<_> = node.links.iter().copied().collect();
         let peer = node.peer;
         let idle = nanos(self.conditions.idle);

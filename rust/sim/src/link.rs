@@ -26,7 +26,7 @@ const WINDOW: usize = 1_250_000;
 /// Most frames in a lane's queue, as the driver has it.
 const QUEUE_FRAMES: usize = 256;
 /// Most bytes in the queues of the lanes, as the driver has it.
-const QUEUE_BYTES: [usize; 2] = [1024 * 1024, 8 * 1024 * 1024];
+const QUEUE_BYTES: [usize; 3] = [1024 * 1024, 8 * 1024 * 1024, 1024 * 1024];
 
 /// What is on its way from one side on one lane.
 #[derive(Debug, Default)]
@@ -50,11 +50,12 @@ impl Flight {
             self.queued = 0;
         }
         self.sent = now;
-        self.bytes += bytes;
-        self.queued += 1;
-        if self.queued > QUEUE_FRAMES || self.bytes > WINDOW + QUEUE_BYTES[lane as usize] {
+        let most = WINDOW + QUEUE_BYTES[lane as usize];
+        if self.queued >= QUEUE_FRAMES || self.bytes + bytes > most {
             return Err(Overflow);
         }
+        self.bytes += bytes;
+        self.queued += 1;
         Ok(())
     }
 
@@ -75,7 +76,7 @@ pub(crate) struct End {
     /// When the handshake is done here.
     pub(crate) opens: Nanos,
     /// What this side sends.
-    pub(crate) flights: [Flight; 2],
+    pub(crate) flights: [Flight; 3],
     /// When the first control frame from here arrives: nothing of another lane comes before it.
     pub(crate) hello: Option<Nanos>,
     /// Frames from here that a cut holds back.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use iroh_base::TransportAddr;
 use iroh_gossip_discovery_proto::{
@@ -280,6 +281,7 @@ impl Network {
         node.config = config.clone();
         node.book.clear();
         node.events.clear();
+        node.heard.clear();
         node.own = None;
         node.leaving = false;
         node.strayed = false;
@@ -548,6 +550,7 @@ impl Network {
                     self.fail(Some(number), "events replay", format!("{event:?} twice"));
                 }
             }
+            TopicEvent::Broadcast { author, data } => self.on_broadcast(number, *author, data),
             _ => {
                 let node = &mut self.nodes[number];
                 let group = self.roster.peers[node.peer].group;
@@ -575,6 +578,17 @@ impl Network {
         if self.keep_events {
             let at = self.elapsed();
             self.nodes[number].events.push((at, event));
+        }
+    }
+
+    fn on_broadcast(&mut self, number: usize, author: EndpointId, data: &Bytes) {
+        let node = &mut self.nodes[number];
+        if author == node.id {
+            let text = "it heard itself".to_owned();
+            self.fail(Some(number), "broadcasts are for others", text);
+        } else if !node.heard.insert((author, data.clone())) {
+            let text = format!("{data:?} of {} came twice", author.fmt_short());
+            self.fail(Some(number), "broadcasts come at most once", text);
         }
     }
 
@@ -664,6 +678,7 @@ pub fn name_of(event: &TopicEvent) -> &'static str {
         TopicEvent::Reconnected => "Reconnected",
         TopicEvent::NeighbourUp(_) => "NeighbourUp",
         TopicEvent::NeighbourDown(_) => "NeighbourDown",
+        TopicEvent::Broadcast { .. } => "Broadcast",
         TopicEvent::Closed => "Closed",
         _ => "Other",
     }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use iroh_gossip_discovery_proto::{Config, EndpointId, NodeRecord, State, TopicEvent};
 
@@ -37,6 +38,8 @@ pub struct Node {
     pub own: Option<Arc<NodeRecord>>,
     /// All events of this life, with the virtual time since the start.
     pub events: Vec<(Duration, TopicEvent)>,
+    /// Broadcasts of others that came in this life. Each must differ from all others of its author.
+    pub heard: BTreeSet<(EndpointId, Bytes)>,
     /// What limits refused or dropped, by name.
     pub dropped: BTreeMap<&'static str, u64>,
     /// What it sent, over all of its lives.
@@ -61,7 +64,7 @@ pub struct Node {
     /// What is on its disk: sequences below this one are used.
     pub(crate) reserved: u64,
     /// When what it sends now is sent, by lane: bandwidth.
-    pub(crate) uplink: [Nanos; 2],
+    pub(crate) uplink: [Nanos; 3],
     /// Its book was not what the events give: said once in a life.
     pub(crate) strayed: bool,
     /// Whether the application knows itself to be isolated.
@@ -76,6 +79,7 @@ impl Node {
             book: Book::default(),
             own: None,
             events: Vec::new(),
+            heard: BTreeSet::new(),
             dropped: BTreeMap::new(),
             sent: Sent::default(),
             clock_offset: 0,
@@ -91,7 +95,7 @@ impl Node {
             paused: None,
             inbox: VecDeque::new(),
             reserved: 0,
-            uplink: [0; 2],
+            uplink: [0; 3],
             strayed: false,
             isolated: false,
         }

@@ -47,6 +47,8 @@ pub struct Sent {
     pub control: Frames,
     /// On the lane for syncs.
     pub sync: Frames,
+    /// On the lane for broadcasts of applications.
+    pub broadcast: Frames,
     /// Bytes on the wire, IP and UDP heads included: an estimate.
     pub wire_bytes: u64,
     /// Dials begun.
@@ -57,13 +59,13 @@ impl Sent {
     /// Bytes of all frames.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.control.bytes + self.sync.bytes
+        self.control.bytes + self.sync.bytes + self.broadcast.bytes
     }
 
     /// How many frames there were.
     #[must_use]
     pub fn frames(&self) -> u64 {
-        self.control.frames + self.sync.frames
+        self.control.frames + self.sync.frames + self.broadcast.frames
     }
 
     pub(crate) fn frame(&mut self, lane: Lane, bytes: usize) {
@@ -71,6 +73,7 @@ impl Sent {
         let sent = match lane {
             Lane::Control => &mut self.control,
             Lane::Sync => &mut self.sync,
+            Lane::Broadcast => &mut self.broadcast,
         };
         sent.frames += 1;
         sent.bytes += bytes;
@@ -101,7 +104,11 @@ impl Sent {
 
 impl AddAssign for Sent {
     fn add_assign(&mut self, other: Self) {
-        for (frames, more) in [(&mut self.control, other.control), (&mut self.sync, other.sync)] {
+        for (frames, more) in [
+            (&mut self.control, other.control),
+            (&mut self.sync, other.sync),
+            (&mut self.broadcast, other.broadcast),
+        ] {
             frames.frames += more.frames;
             frames.bytes += more.bytes;
         }
@@ -121,6 +128,7 @@ impl Sub for Sent {
         Self {
             control: less(self.control, before.control),
             sync: less(self.sync, before.sync),
+            broadcast: less(self.broadcast, before.broadcast),
             wire_bytes: self.wire_bytes - before.wire_bytes,
             dials: self.dials - before.dials,
         }

@@ -167,6 +167,10 @@ impl Network {
             return;
         }
         if end.flights[lane as usize].send(bytes.len(), lane, now).is_err() {
+            if lane == Lane::Broadcast {
+                *self.nodes[node].dropped.entry("broadcasts to slow peers").or_default() += 1;
+                return;
+            }
             *self.nodes[node].dropped.entry("queues overflowed").or_default() += 1;
             return self.on_close(node, id, CloseCode::Overflow);
         }
@@ -236,7 +240,8 @@ impl Network {
         self.queue.push(at, Happening::Frame(number, 1 - side, lane, bytes));
     }
 
-    /// When a frame leaves its node: control goes before what is queued of a sync.
+    /// When a frame leaves its node: control goes before what is queued of a sync, and that before
+    /// broadcasts.
     fn departs(&mut self, node: usize, lane: Lane, bytes: usize) -> Nanos {
         let now = self.clock.now;
         let Some(rate) = self.conditions.bandwidth else { return now };
@@ -245,13 +250,19 @@ impl Network {
         let at = match lane {
             Lane::Control => now.max(uplink[0]),
             Lane::Sync => now.max(uplink[0]).max(uplink[1]),
+            Lane::Broadcast => uplink.iter().copied().fold(now, Nanos::max),
         } + takes;
         match lane {
             Lane::Control => {
                 uplink[0] = at;
                 uplink[1] = uplink[1].max(at) + takes;
+                uplink[2] = uplink[2].max(at) + takes;
             }
-            Lane::Sync => uplink[1] = at,
+            Lane::Sync => {
+                uplink[1] = at;
+                uplink[2] = uplink[2].max(at) + takes;
+            }
+            Lane::Broadcast => uplink[2] = at,
         }
         at
     }

@@ -15,7 +15,7 @@ use crate::{
     discovery::blocking,
     link::Link,
     proto::{
-        CloseCode, EndpointId, Error, InEvent, LinkEnd, LinkId, OutEvent, TopicEvent, TopicId,
+        CloseCode, EndpointId, Error, InEvent, Lane, LinkEnd, LinkId, OutEvent, TopicEvent, TopicId,
     },
 };
 
@@ -102,6 +102,8 @@ impl Actor {
                 let Some(link) = self.links.get_mut(&id) else { return };
                 if link.send(lane, frame).is_ok() {
                     self.counters.frame_sent();
+                } else if lane == Lane::Broadcast {
+                    self.counters.dropped("broadcasts to slow peers", Some(link.peer));
                 } else {
                     debug!(link = id.0, peer = %link.peer.fmt_short(), ?lane, "queue full");
                     link.close(CloseCode::Overflow);

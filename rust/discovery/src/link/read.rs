@@ -1,4 +1,4 @@
-//! The reading half of a link: the hello first, then both lanes, each to its end.
+//! The reading half of a link: the hello first, then all lanes, each to its end.
 
 use std::sync::Arc;
 
@@ -71,11 +71,10 @@ pub(super) async fn read(
                 Err(_) => Err(fault("the control stream ended, the link did not")),
             }
         };
-        // Each lane is read to its end, also when the other one has met the end of the connection.
-        let sync = read_others(id, connection, inputs);
+        // Each lane is read to its end, also when another one has met the end of the connection.
+        let others = read_others(id, connection, inputs);
         let requests = serve_requests(traffic, services).map(Ok);
-        tokio::try_join!(control.map(until_lost), sync.map(until_lost), requests)
-            .map(|((), (), ())| ())
+        tokio::try_join!(control.map(until_lost), others, requests).map(|((), (), ())| ())
     };
     match result.await {
         Ok(()) => Stop::Lost,
@@ -90,11 +89,34 @@ fn until_lost(result: Result<(), Stop>) -> Result<(), Stop> {
     }
 }
 
-/// Serves the sync streams, one at a time, and refuses streams of lanes that are not known.
+/// Serves the streams of the other lanes, one of each at a time.
 async fn read_others(
     id: LinkId,
     connection: &Connection,
     inputs: &mpsc::Sender<Input>,
+) -> Result<(), Stop> {
+    let lane = |lane| {
+        let (opened, mut streams) = mpsc::channel(1);
+        let reading = async move {
+            while let Some(stream) = streams.recv().await {
+                let frames = FrameReader::new(stream);
+                let mut reader = Reader { id, lane, connection, inputs, frames };
+                while reader.step().await? {}
+            }
+            Ok(())
+        };
+        (opened, reading.map(until_lost))
+    };
+    let (sync, read_sync) = lane(Lane::Sync);
+    let (broadcast, read_broadcast) = lane(Lane::Broadcast);
+    let accepting = accept_others(connection, [sync, broadcast]).map(until_lost);
+    tokio::try_join!(accepting, read_sync, read_broadcast).map(|((), (), ())| ())
+}
+
+/// Hands streams to the readers of their lanes, and refuses those of lanes that are not known.
+async fn accept_others(
+    connection: &Connection,
+    [sync, broadcast]: [mpsc::Sender<RecvStream>; 2],
 ) -> Result<(), Stop> {
     let mut unknown = 0;
     loop {
@@ -104,11 +126,9 @@ async fn read_others(
             .map_err(|_| fault("a stream without a lane"))??;
         match byte {
             0 => return Err(fault("a second control stream")),
-            1 => {
-                let frames = FrameReader::new(stream);
-                let mut reader = Reader { id, lane: Lane::Sync, connection, inputs, frames };
-                while reader.step().await? {}
-            }
+            // Readers outlive this one, but for a fault that ends them all.
+            1 => sync.send(stream).await.map_err(|_| Stop::Lost)?,
+            2 => broadcast.send(stream).await.map_err(|_| Stop::Lost)?,
             _ if unknown < MAX_UNKNOWN => {
                 unknown += 1;
                 // The connection is gone: the next accept says so.

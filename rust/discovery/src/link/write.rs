@@ -11,22 +11,22 @@ use crate::{frame, proto::Lane};
 /// Bytes that are put together for one write.
 const WRITE: usize = 64 * 1024;
 
-/// Writes both lanes until their queues end, and until the peer has acknowledged everything.
+/// Writes all lanes until their queues end, and until the peer has acknowledged everything.
 pub(super) async fn write(
     connection: &Connection,
     gate: &Gate,
-    control: Queued,
-    sync: Queued,
+    [control, sync, broadcast]: [Queued; 3],
 ) -> Result<(), Stopped> {
     let stream = connection.open_uni().await.map_err(|_| Stopped)?;
     // Control comes first in the order of streams, whatever is written first.
     let control = write_lane(stream, gate, Lane::Control, control);
-    let sync = async {
-        let Some(queued) = sync.first().await else { return Ok(()) };
+    let later = |lane, queue: Queued| async move {
+        let Some(queued) = queue.first().await else { return Ok(()) };
         let stream = connection.open_uni().await.map_err(|_| Stopped)?;
-        write_lane(stream, gate, Lane::Sync, queued).await
+        write_lane(stream, gate, lane, queued).await
     };
-    tokio::try_join!(control, sync).map(|((), ())| ())
+    let (sync, broadcast) = (later(Lane::Sync, sync), later(Lane::Broadcast, broadcast));
+    tokio::try_join!(control, sync, broadcast).map(|((), (), ())| ())
 }
 
 /// The peer stopped a stream, or the connection is gone.
@@ -61,8 +61,9 @@ async fn write_lane(
 ) -> Result<(), Stopped> {
     let PeekedQueue { mut first, mut queued } = queue.into();
     let priority = match lane {
-        Lane::Control => 2,
-        Lane::Sync => 1,
+        Lane::Control => 3,
+        Lane::Sync => 2,
+        Lane::Broadcast => 1,
     };
     stream.set_priority(priority).map_err(|_| Stopped)?;
     let mut buffer = BytesMut::new();

@@ -1,6 +1,7 @@
 //! Tests of what the crate keeps to itself. Whole networks are in `rust/sim`.
 
 mod book;
+mod broadcast;
 mod cbor;
 mod guard;
 mod link;

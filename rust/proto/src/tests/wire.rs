@@ -12,9 +12,10 @@ use crate::{
 
 /// Whether a sample is a frame of a link's lanes.
 fn is_frame(name: &str) -> bool {
-    let signed = name.starts_with("record-") || matches!(name, "accusation" | "content");
+    let signed = name.starts_with("record-") || matches!(name, "accusation" | "broadcast");
+    let content = matches!(name, "content" | "broadcast-content");
     let request = name.starts_with("request-") || name == "answer";
-    !(signed || request)
+    !(signed || content || request)
 }
 
 #[test]

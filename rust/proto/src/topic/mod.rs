@@ -5,6 +5,7 @@
 //! overlay missed, reconciliation brings.
 
 mod announce;
+mod broadcast;
 mod contact;
 mod heal;
 mod inspect;
@@ -88,7 +89,8 @@ pub(crate) struct Topic {
     /// Frames of the overlay that wait for a link to be dialled.
     overlay_waiting: BTreeMap<EndpointId, Vec<OverlayFrame>>,
     seen: overlay::Seen,
-    overlay_budgets: BTreeMap<EndpointId, overlay::Budget>,
+    overlay_budgets: BTreeMap<EndpointId, overlay::Budgets>,
+    broadcasts: broadcast::Broadcasts,
     /// Peers that could not be dialled, or refused, of late.
     avoid: BTreeMap<EndpointId, Instant>,
     view_delay: Duration,
@@ -153,6 +155,7 @@ impl Topic {
             overlay_waiting: BTreeMap::new(),
             seen: overlay::Seen::default(),
             overlay_budgets: BTreeMap::new(),
+            broadcasts: broadcast::Broadcasts::new(cx.now),
             avoid: BTreeMap::new(),
             view_delay: overlay::VIEW_MIN,
             join_attempts: 0,
@@ -220,6 +223,7 @@ impl Topic {
                 Timer::Survey => self.on_survey(cx),
                 Timer::Heal => self.on_heal(cx),
                 Timer::HealJoin => self.on_heal_join(cx),
+                Timer::Broadcast => self.on_broadcasts(cx),
                 Timer::Leave => self.finish_leave(cx),
             }
         }

@@ -11,16 +11,17 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Topic, contact::FAR_FIRST};
+use super::{Topic, broadcast, contact::FAR_FIRST};
 use crate::{
     book::Applied,
+    budget::{Budget, Rate},
     event::TopicEvent,
     id::EndpointId,
     links::Asked,
     overlay::Output,
     state::Context,
     timers::{Timer, jitter},
-    wire::{Item, MAX_CONTENT, OverlayFrame, TopicFrame, decode_content},
+    wire::{Item, MAX_CONTENT, OverlayFrame, TopicFrame, decode_content, is_broadcast},
 };
 
 /// First and largest delay between two looks whether the active view is full.
@@ -39,36 +40,25 @@ const MAX_WAITING: usize = 4;
 /// A record that came this long ago may still be on its way through the overlay.
 const IN_FLIGHT: Duration = Duration::from_secs(30);
 
-/// What one peer may send to the overlay: a bucket of frames and one of bytes.
+/// What one peer may send to the overlay, but for broadcasts of applications.
+const OF_PEER: Rate =
+    Rate { messages: (500.0, 4000.0), bytes: (512.0 * 1024.0, 4.0 * 1024.0 * 1024.0) };
+
+/// What one peer may send to the overlay.
 #[derive(Debug)]
-pub(super) struct Budget {
-    frames: f64,
-    bytes: f64,
+pub(super) struct Budgets {
+    frames: Budget,
+    broadcasts: Budget,
     strangers_told: Option<Instant>,
-    filled: Instant,
 }
 
-impl Budget {
-    const FRAMES: (f64, f64) = (500.0, 4000.0);
-    const BYTES: (f64, f64) = (512.0 * 1024.0, 4.0 * 1024.0 * 1024.0);
-
+impl Budgets {
     fn new(now: Instant) -> Self {
-        Self { frames: Self::FRAMES.1, bytes: Self::BYTES.1, strangers_told: None, filled: now }
-    }
-
-    fn take(&mut self, bytes: usize, now: Instant) -> bool {
-        let seconds = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.filled = now;
-        self.frames = (self.frames + seconds * Self::FRAMES.0).min(Self::FRAMES.1);
-        self.bytes = (self.bytes + seconds * Self::BYTES.0).min(Self::BYTES.1);
-        // A frame is at most 64 KiB.
-        let bytes = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let enough = self.frames >= 1.0 && self.bytes >= bytes;
-        if enough {
-            self.frames -= 1.0;
-            self.bytes -= bytes;
+        Self {
+            frames: Budget::new(OF_PEER, now),
+            broadcasts: Budget::new(broadcast::OF_PEER, now),
+            strangers_told: None,
         }
-        enough
     }
 
     /// Whether to tell a stranger now that it is none of our neighbours.
@@ -123,9 +113,15 @@ impl Topic {
             OverlayFrame::Graft { id: Some(_), .. } => MAX_CONTENT,
             OverlayFrame::Graft { .. } | OverlayFrame::Prune | OverlayFrame::Disconnect { .. } => 0,
         };
-        let budget = self.overlay_budgets.entry(peer).or_insert_with(|| Budget::new(cx.now));
+        let budgets = self.overlay_budgets.entry(peer).or_insert_with(|| Budgets::new(cx.now));
+        let (budget, what) = match &frame {
+            OverlayFrame::Gossip { content, .. } if is_broadcast(content) => {
+                (&mut budgets.broadcasts, "broadcasts over the budget of a peer")
+            }
+            _ => (&mut budgets.frames, "overlay frames over the budget of a peer"),
+        };
         if !budget.take(size, cx.now) {
-            cx.links.dropped("overlay frames over the budget of a peer", Some(peer));
+            cx.links.dropped(what, Some(peer));
             return;
         }
         if let Some((about, frame)) = self.judge(peer, frame, cx) {
@@ -166,14 +162,18 @@ impl Topic {
                 cx.links.dropped("broadcasts to neighbours only", Some(peer));
                 None
             }
-            OverlayFrame::Gossip { content, .. } if self.seen.contains(&content, cx.now) => {
+            OverlayFrame::Gossip { content, .. } if self.has_seen(&content, cx.now) => {
                 // What Plumtree does with a duplicate, without a look at its content.
                 let prune = TopicFrame::Overlay(OverlayFrame::Prune);
                 cx.links.send(&peer, self.id, prune, cx.now);
                 Some((peer, OverlayFrame::Prune))
             }
             OverlayFrame::Gossip { round, content } => {
-                let fresh = self.judge_content(&content, peer, cx)?;
+                let fresh = if is_broadcast(&content) {
+                    self.judge_broadcast(&content, peer, cx)
+                } else {
+                    self.judge_content(&content, peer, cx)?
+                };
                 fresh.then_some((peer, OverlayFrame::Gossip { round, content }))
             }
             OverlayFrame::Prune | OverlayFrame::Graft { .. } | OverlayFrame::IHave(_) => {
@@ -184,11 +184,17 @@ impl Topic {
 
     /// A peer that thinks it is our neighbour, and is not, is told so, but not for each frame.
     fn reject_stranger(&mut self, peer: EndpointId, cx: &mut Context) {
-        let budget = self.overlay_budgets.entry(peer).or_insert_with(|| Budget::new(cx.now));
+        let budget = self.overlay_budgets.entry(peer).or_insert_with(|| Budgets::new(cx.now));
         if budget.tell_stranger(cx.now) {
             let frame = TopicFrame::Overlay(OverlayFrame::Disconnect { alive: true });
             cx.links.send(&peer, self.id, frame, cx.now);
         }
+    }
+
+    /// Whether this very content passed of late.
+    fn has_seen(&mut self, content: &[u8], now: Instant) -> bool {
+        let seen = if is_broadcast(content) { &mut self.broadcasts.seen } else { &mut self.seen };
+        seen.contains(content, now)
     }
 
     /// The record that introduces a node to the overlay: the best one held of it, once it is in the
@@ -298,6 +304,7 @@ impl Topic {
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.newcomers.remove(&peer);
         self.watch(peer, cx);
+        self.broadcasts_attached(cx);
         // A first node has nobody to join.
         if self.join_attempts > 0 || self.session_count == 0 {
             self.on_attached(cx);
@@ -326,6 +333,7 @@ impl Topic {
         cx.emit(self.id, TopicEvent::NeighbourDown(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.unwatch(&peer);
+        self.broadcasts_attached(cx);
         self.view_delay = VIEW_MIN;
         if self.overlay.neighbours().is_empty() {
             self.attached_since = None;

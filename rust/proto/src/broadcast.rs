@@ -1,0 +1,205 @@
+//! The signed broadcast: what an application says to all members of a topic, and how fast it may.
+//!
+//! It names the author's boot id and counts up with each broadcast of that life, so that a member
+//! delivers each at most once, however it comes and comes again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use tokio::time::Instant;
+
+use crate::{
+    budget::{Budget, Rate},
+    cbor::Value,
+    cose::{self, Envelope},
+    error::Error,
+    id::{EndpointId, TopicId},
+};
+
+/// Largest broadcast, in bytes. Every member holds it for some 10 s, for neighbours that may lack it,
+/// and passes it on whole before the next one: what is larger belongs into a stream, or is fetched by
+/// whoever wants it.
+pub const MAX_BROADCAST: usize = 8 * 1024;
+/// Longest signed broadcast, in bytes on the wire; ours add up to 175 to what they carry.
+pub(crate) const MAX_SIGNED: usize = MAX_BROADCAST + 512;
+
+/// How fast one author may broadcast, by its own pace.
+const PACE: Rate = Rate { messages: (128.0, 256.0), bytes: (384.0 * 1024.0, 1024.0 * 1024.0) };
+/// What others take of one author: more, as the network bunches what was spaced.
+pub(crate) const OF_AUTHOR: Rate =
+    Rate { messages: (160.0, 512.0), bytes: (512.0 * 1024.0, 2.0 * 1024.0 * 1024.0) };
+
+const KIND: &str = "iroh-gossip-discovery/broadcast/1";
+const BOOT_ID: i64 = 0;
+const NUMBER: i64 = 1;
+const DATA: i64 = 2;
+
+/// The pace at which an application may broadcast in one topic: 128 messages and 384 KiB a second,
+/// after 256 of them or 1 MiB at once. Others drop what comes much faster.
+#[derive(Debug)]
+pub struct Pace(Budget);
+
+impl Pace {
+    /// The pace of somebody who has been silent.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self(Budget::new(PACE, now))
+    }
+
+    /// Takes one broadcast of so many bytes out of it.
+    ///
+    /// # Errors
+    /// How long to wait before the next try.
+    pub fn take(&mut self, bytes: usize, now: Instant) -> Result<(), Duration> {
+        self.0.take_or_wait(bytes, now)
+    }
+}
+
+/// A broadcast whose signature holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broadcast {
+    pub(crate) author: EndpointId,
+    /// The author's life.
+    pub(crate) boot_id: u64,
+    /// Counts up from 0 with each broadcast of that life.
+    pub(crate) number: u64,
+    pub(crate) data: Bytes,
+}
+
+impl Broadcast {
+    /// The signed bytes of a broadcast.
+    pub(crate) fn sign(
+        key: &SigningKey,
+        topic: &TopicId,
+        boot_id: u64,
+        number: u64,
+        data: &[u8],
+    ) -> Bytes {
+        let payload = Value::map([
+            (Value::int(BOOT_ID), Value::uint(boot_id)),
+            (Value::int(NUMBER), Value::uint(number)),
+            (Value::int(DATA), Value::bytes(data)),
+        ]);
+        cose::sign(key, KIND, topic, &payload.encode())
+    }
+
+    /// Opens a broadcast without a look at its signature.
+    pub(crate) fn open(bytes: &Bytes) -> Result<Envelope, Error> {
+        Envelope::open("broadcast", MAX_SIGNED, bytes)
+    }
+
+    /// Verifies, then decodes. Keys of a later version are ignored.
+    pub(crate) fn verify(envelope: &Envelope, topic: &TopicId) -> Result<Self, Error> {
+        const WHAT: &str = "broadcast";
+        let (mut boot_id, mut number, mut data) = (None, None, None);
+        let payload = envelope.verify(KIND, topic)?;
+        for (key, value) in Value::decode(WHAT, payload)?.into_map(WHAT)? {
+            match key.as_int() {
+                Some(k) if k == i128::from(BOOT_ID) => boot_id = Some(value.into_uint("boot id")?),
+                Some(k) if k == i128::from(NUMBER) => number = Some(value.into_uint("number")?),
+                Some(k) if k == i128::from(DATA) => data = Some(value.into_bytes("data")?),
+                _ => {}
+            }
+        }
+        let missing = |what: &str| Error::malformed(WHAT, format!("no {what}"));
+        let data = data.ok_or_else(|| missing("data"))?;
+        if data.len() > MAX_BROADCAST {
+            let reason = format!("{} bytes, the limit is {MAX_BROADCAST}", data.len());
+            return Err(Error::malformed(WHAT, reason));
+        }
+        Ok(Self {
+            author: envelope.claimed,
+            boot_id: boot_id.ok_or_else(|| missing("boot id"))?,
+            number: number.ok_or_else(|| missing("number"))?,
+            data: data.into(),
+        })
+    }
+}
+
+/// Which numbers of one life were heard: the highest, and which of those just below it (as the
+/// anti-replay window of RFC 6479). What is older counts as heard.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    /// One above the highest that was heard.
+    end: u64,
+    heard: [u64; WORDS],
+}
+
+const WORDS: usize = 32;
+
+impl Window {
+    /// 16 s at full pace, which is longer than members hold a broadcast for those who lack it.
+    pub(crate) const SIZE: u64 = WORDS as u64 * 64;
+
+    /// Whether a number may be new.
+    pub(crate) fn is_new(&self, number: u64) -> bool {
+        if number >= self.end {
+            return number < u64::MAX;
+        }
+        self.end - number <= Self::SIZE && self.heard[Self::word(number)] & Self::bit(number) == 0
+    }
+
+    /// From now on it is not.
+    pub(crate) fn insert(&mut self, number: u64) {
+        if number >= self.end {
+            if number - self.end >= Self::SIZE {
+                self.heard = [0; WORDS];
+            } else {
+                for skipped in self.end..number {
+                    self.heard[Self::word(skipped)] &= !Self::bit(skipped);
+                }
+            }
+            self.end = number + 1;
+        }
+        self.heard[Self::word(number)] |= Self::bit(number);
+    }
+
+    fn word(number: u64) -> usize {
+        usize::try_from(number % Self::SIZE / 64).expect("one of 32")
+    }
+
+    fn bit(number: u64) -> u64 {
+        1 << (number % 64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_window_takes_each_number_once_and_nothing_that_is_too_old() {
+        let mut window = Window::default();
+        let mut taken = BTreeSet::new();
+        // Forth in jumps of all sizes, and back within and beyond the window.
+        let mut random = 1_u64;
+        let mut highest = 0;
+        for _ in 0..200_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let jump = if random >> 60 == 0 { 5000 } else { 3 };
+            let number = (highest + (random >> 32) % jump).saturating_sub((random >> 20) % 3000);
+            let too_old = highest >= Window::SIZE && number <= highest - Window::SIZE;
+            let new = !taken.contains(&number) && !too_old;
+            assert_eq!(window.is_new(number), new, "{number} after {highest}");
+            if new {
+                window.insert(number);
+                taken.insert(number);
+                highest = highest.max(number);
+            }
+        }
+        assert!(taken.len() > 10_000, "{}", taken.len());
+    }
+
+    #[test]
+    fn the_last_number_of_all_is_refused_and_the_one_before_it_is_not() {
+        let mut window = Window::default();
+        assert!(!window.is_new(u64::MAX));
+        assert!(window.is_new(u64::MAX - 1));
+        window.insert(u64::MAX - 1);
+        assert!(!window.is_new(u64::MAX - 1));
+        assert!(!window.is_new(0));
+    }
+}

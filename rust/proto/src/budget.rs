@@ -1,0 +1,84 @@
+//! Token buckets: so much at once, and so much a second.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How fast, in messages and in bytes: each a second, and at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rate {
+    pub(crate) messages: (f64, f64),
+    pub(crate) bytes: (f64, f64),
+}
+
+/// What is left of a [`Rate`].
+#[derive(Debug)]
+pub(crate) struct Budget {
+    rate: Rate,
+    messages: f64,
+    bytes: f64,
+    filled: Instant,
+}
+
+impl Budget {
+    pub(crate) fn new(rate: Rate, now: Instant) -> Self {
+        Self { rate, messages: rate.messages.1, bytes: rate.bytes.1, filled: now }
+    }
+
+    /// Takes a message of so many bytes out of it, if there is enough.
+    pub(crate) fn take(&mut self, bytes: usize, now: Instant) -> bool {
+        self.take_or_wait(bytes, now).is_ok()
+    }
+
+    /// As [`Budget::take`], or how long it takes until there is enough.
+    pub(crate) fn take_or_wait(&mut self, bytes: usize, now: Instant) -> Result<(), Duration> {
+        let seconds = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.filled = now.max(self.filled);
+        let Rate { messages, bytes: per } = self.rate;
+        self.messages = (self.messages + seconds * messages.0).min(messages.1);
+        self.bytes = (self.bytes + seconds * per.0).min(per.1);
+        // A frame is at most 64 KiB.
+        let bytes = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let missing = [(1.0 - self.messages) / messages.0, (bytes - self.bytes) / per.0];
+        let wait = missing.into_iter().fold(0.0, f64::max);
+        if wait > 0.0 {
+            // A nanosecond more than what rounding may take.
+            return Err(Duration::from_secs_f64(wait) + Duration::from_nanos(1));
+        }
+        self.messages -= 1.0;
+        self.bytes -= bytes;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate { messages: (10.0, 5.0), bytes: (100.0, 1000.0) };
+
+    #[test]
+    fn what_is_at_once_and_then_what_is_a_second() {
+        let mut now = Instant::now();
+        let mut budget = Budget::new(RATE, now);
+        let burst = (0..100).filter(|_| budget.take(1, now)).count();
+        assert_eq!(burst, 5);
+        let mut passed = 0;
+        for _ in 0..1000 {
+            now += Duration::from_millis(10);
+            passed += usize::from(budget.take(1, now));
+        }
+        assert!((99..=100).contains(&passed), "{passed} in 10 s");
+    }
+
+    #[test]
+    fn the_time_to_wait_is_enough_and_not_more() {
+        let now = Instant::now();
+        let mut budget = Budget::new(RATE, now);
+        assert!(budget.take(1000, now));
+        let wait = budget.take_or_wait(50, now).expect_err("it is used up");
+        assert!(wait.abs_diff(Duration::from_millis(500)) < Duration::from_micros(1), "{wait:?}");
+        assert!(!budget.take(50, now + wait - Duration::from_millis(1)));
+        assert!(budget.take(50, now + wait));
+    }
+}

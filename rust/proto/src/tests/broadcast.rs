@@ -1,0 +1,292 @@
+//! Broadcasts of applications: what others sign is judged, and what this node says goes its own way.
+
+use super::{guard::with_two, *};
+use crate::{
+    CloseCode, Error, MAX_BROADCAST, TopicEvent,
+    broadcast::Broadcast,
+    cose,
+    wire::{Item, OverlayFrame, encode_broadcast, encode_content},
+};
+
+const AUTHOR: u8 = 5;
+const BOOT_ID: u64 = 1;
+
+/// Two neighbours, and authors in the book that are none.
+fn bench() -> Bench {
+    let mut bench = with_two();
+    let records = [AUTHOR, 6, 7, 8, 9, 10].map(|number| signed(number, 1).bytes().clone());
+    bench.frame(LINK, TopicFrame::Push(records.to_vec()));
+    bench.pass(Duration::from_secs(1));
+    bench.out.clear();
+    bench
+}
+
+fn signed_broadcast(author: u8, boot_id: u64, number: u64, data: &[u8]) -> Bytes {
+    Broadcast::sign(&key(author), &topic(), boot_id, number, data)
+}
+
+fn gossip(signed: &[u8]) -> TopicFrame {
+    let content = encode_broadcast(signed);
+    TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(0), content })
+}
+
+fn said(author: u8, number: u64) -> TopicFrame {
+    gossip(&signed_broadcast(author, BOOT_ID, number, &number.to_be_bytes()))
+}
+
+/// What the application heard, by whom.
+fn heard(bench: &Bench) -> Vec<(EndpointId, Bytes)> {
+    let heard = |out: &OutEvent| match out {
+        OutEvent::Topic(_, TopicEvent::Broadcast { author, data }) => Some((*author, data.clone())),
+        _ => None,
+    };
+    bench.out.iter().filter_map(heard).collect()
+}
+
+/// Broadcasts that were sent, by link.
+fn sent(bench: &Bench) -> Vec<(LinkId, Bytes)> {
+    let sent = |out: &OutEvent| match out {
+        OutEvent::Send(link, lane, bytes) => match Frame::decode(bytes).unwrap().unwrap() {
+            Frame::Topic(_, TopicFrame::Overlay(OverlayFrame::Gossip { content, .. })) => {
+                let is_broadcast = crate::wire::is_broadcast(&content);
+                assert_eq!(is_broadcast, *lane == Lane::Broadcast, "a lane of their own");
+                is_broadcast.then_some((*link, content))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    bench.out.iter().filter_map(sent).collect()
+}
+
+fn say(bench: &mut Bench, data: &'static [u8]) {
+    bench.feed(InEvent::Broadcast(topic(), Bytes::from_static(data)));
+}
+
+#[test]
+fn a_broadcast_is_delivered_once_and_told_on_once() {
+    let mut bench = bench();
+    let signed = signed_broadcast(AUTHOR, BOOT_ID, 0, b"hello");
+    bench.frame(LINK, gossip(&signed));
+    assert_eq!(heard(&bench), [(id(AUTHOR), Bytes::from_static(b"hello"))]);
+    assert_eq!(sent(&bench), [(LinkId(2), encode_broadcast(&signed))]);
+    bench.out.clear();
+    // Again, by the other neighbour: it is told not to.
+    bench.frame(LinkId(2), gossip(&signed));
+    let prune = TopicFrame::Overlay(OverlayFrame::Prune);
+    assert!(bench.out.iter().any(|out| matches!(out, OutEvent::Send(LinkId(2), _, bytes)
+        if Frame::decode(bytes).unwrap() == Some(Frame::Topic(0, prune.clone())))));
+    // And a replay, long after the overlay has forgotten it.
+    for _ in 0..3 {
+        bench.pass(Duration::from_mins(2));
+        bench.frame(LINK, gossip(&signed));
+    }
+    assert!(bench.dropped().contains(&"broadcasts that were heard before"));
+    assert_eq!((heard(&bench), sent(&bench)), (vec![], vec![]));
+}
+
+#[test]
+fn numbers_come_in_any_order_and_what_is_too_old_not_at_all() {
+    let mut bench = bench();
+    for number in [3, 0, 2, 1, 5000, 3000, 4999] {
+        bench.frame(LINK, said(AUTHOR, number));
+    }
+    assert_eq!(heard(&bench).len(), 7);
+    bench.out.clear();
+    bench.frame(LINK, said(AUTHOR, 2900));
+    assert_eq!(bench.dropped(), ["broadcasts that were heard before"]);
+}
+
+#[test]
+fn what_its_author_did_not_sign_as_a_broadcast_of_this_topic_closes_the_link() {
+    let good = signed_broadcast(AUTHOR, BOOT_ID, 0, b"hello");
+    let mut forged = good.to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    let elsewhere = TopicId::from_name("elsewhere").unwrap();
+    let other_topic = Broadcast::sign(&key(AUTHOR), &elsewhere, BOOT_ID, 0, b"hello");
+    // The very payload, signed as something else.
+    let payload =
+        crate::cbor::Value::decode("broadcast", &good).unwrap().into_array("broadcast").unwrap();
+    let payload = payload.list(4).unwrap().nth(2).unwrap().into_bytes("payload").unwrap();
+    let other_kind = |kind| cose::sign(&key(AUTHOR), kind, &topic(), &payload);
+    let bad = [
+        forged.into(),
+        other_topic,
+        other_kind("iroh-gossip-discovery/node/1"),
+        other_kind("iroh-gossip-discovery/accusation/1"),
+        signed(AUTHOR, 2).bytes().clone(),
+        signed_broadcast(AUTHOR, BOOT_ID, 0, &[0; MAX_BROADCAST + 1]),
+        Bytes::from_static(b"\x80"),
+    ];
+    for bad in bad {
+        let mut bench = bench();
+        bench.frame(LINK, gossip(&bad));
+        assert_eq!(bench.closed(), [(LINK, CloseCode::Protocol)], "{bad:?}");
+        assert_eq!((heard(&bench), sent(&bench)), (vec![], vec![]));
+    }
+    let mut bench = bench();
+    bench.frame(LINK, gossip(&other_kind("iroh-gossip-discovery/broadcast/1")));
+    assert_eq!((heard(&bench).len(), bench.closed()), (1, vec![]), "the kind makes the difference");
+}
+
+#[test]
+fn a_broadcast_is_no_record_and_does_not_travel_with_one() {
+    let mut bench = bench();
+    let broadcast = signed_broadcast(AUTHOR, BOOT_ID, 0, b"hello");
+    let record = Item::Record(signed(11, 1).bytes().clone());
+    let mut both = encode_content(&[record.clone(), record]).to_vec();
+    // The second item becomes a broadcast by its kind alone.
+    let second = both.windows(2).rposition(|pair| pair == [0x82, 0x00]).unwrap();
+    both[second + 1] = 2;
+    let content = both.into();
+    bench.frame(LINK, TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(0), content }));
+    assert!(bench.dropped().contains(&"broadcasts that cannot be judged"));
+    let content = encode_content(&[Item::Record(broadcast)]);
+    bench.frame(LINK, TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(0), content }));
+    assert_eq!(bench.closed(), [(LINK, CloseCode::Protocol)]);
+    assert_eq!((heard(&bench), sent(&bench)), (vec![], vec![]));
+}
+
+#[test]
+fn strangers_in_the_book_or_on_the_link_are_not_heard_and_nor_are_earlier_lives() {
+    let mut bench = bench();
+    bench.frame(LINK, said(99, 0));
+    bench.frame(LINK, gossip(&signed_broadcast(AUTHOR, BOOT_ID + 1, 0, b"")));
+    bench.frame(LINK, gossip(&signed_broadcast(ME, BOOT_ID, 7, b"")));
+    let what = [
+        "broadcasts of unknown members",
+        "broadcasts of another life of their author",
+        "own broadcasts that came back",
+    ];
+    assert_eq!(bench.dropped(), what);
+    // A life later.
+    let record = NodeRecord { boot_id: BOOT_ID + 1, ..node(AUTHOR, 2) };
+    bench.frame(LINK, said(AUTHOR, 3));
+    bench.frame(LINK, TopicFrame::Push(vec![sign(record).bytes().clone()]));
+    bench.out.clear();
+    bench.frame(LINK, said(AUTHOR, 4));
+    assert_eq!(bench.dropped(), what[1..2]);
+    bench.frame(LINK, gossip(&signed_broadcast(AUTHOR, BOOT_ID + 1, 3, b"")));
+    assert_eq!(heard(&bench).len(), 1, "its numbers begin anew");
+    assert_eq!(bench.closed(), []);
+
+    let mut bench = Bench::linked();
+    bench.frame(LINK, TopicFrame::Push(vec![signed(AUTHOR, 1).bytes().clone()]));
+    bench.frame(LINK, said(AUTHOR, 0));
+    assert_eq!(heard(&bench), [], "no neighbour");
+}
+
+#[test]
+fn a_flood_runs_into_the_budget_of_its_author_and_costs_others_nothing() {
+    let mut bench = bench();
+    for number in 0..1500 {
+        bench.frame(LINK, said(AUTHOR, number));
+    }
+    let over = "broadcasts over the budget of an author";
+    assert_eq!(heard(&bench).len(), 512);
+    assert_eq!(bench.dropped().iter().filter(|what| **what == over).count(), 1500 - 512);
+    bench.out.clear();
+    bench.frame(LINK, said(6, 0));
+    bench.frame(LINK, TopicFrame::Push(vec![signed(11, 1).bytes().clone()]));
+    assert_eq!(heard(&bench).len(), 1);
+    assert_eq!(bench.dropped(), Vec::<&str>::new());
+    // What was dropped for that may come again.
+    bench.pass(Duration::from_secs(1));
+    bench.out.clear();
+    bench.frame(LINK, said(AUTHOR, 1499));
+    assert_eq!(heard(&bench).len(), 1);
+}
+
+#[test]
+fn many_authors_and_one_neighbour_have_a_limit_too_and_membership_passes() {
+    let mut bench = bench();
+    let data = [7; MAX_BROADCAST];
+    for number in 0..200 {
+        for author in AUTHOR..=10 {
+            bench.frame(LINK, gossip(&signed_broadcast(author, BOOT_ID, number, &data)));
+        }
+    }
+    let bytes: usize = heard(&bench).iter().map(|(_, data)| data.len()).sum();
+    assert_eq!(bytes, 4 * 1024 * 1024, "of all authors at once");
+    assert!(bench.dropped().contains(&"broadcasts over the budget of all authors"));
+    assert!(bench.dropped().contains(&"broadcasts over the budget of a peer"));
+    bench.out.clear();
+    let content = encode_content(&[Item::Record(signed(11, 1).bytes().clone())]);
+    bench.frame(LINK, TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(0), content }));
+    assert!(
+        bench.out.iter().any(|out| matches!(out, OutEvent::Topic(_, TopicEvent::PeerJoined(_))))
+    );
+}
+
+#[test]
+fn own_broadcasts_go_to_all_neighbours_at_once_and_not_to_oneself() {
+    let mut bench = bench();
+    say(&mut bench, b"one");
+    say(&mut bench, b"two");
+    let links: Vec<_> = sent(&bench).into_iter().map(|(link, _)| link.0).collect();
+    assert_eq!(links, [1, 2, 1, 2]);
+    assert_eq!(heard(&bench), []);
+    let contents = sent(&bench);
+    bench.out.clear();
+    let content = contents[0].1.clone();
+    bench.frame(LINK, TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(1), content }));
+    assert_eq!((heard(&bench), sent(&bench)), (vec![], vec![]));
+    assert_eq!(bench.state.counts().broadcasts_sent, 2);
+
+    let signed = contents[2].1.clone();
+    let envelope = Broadcast::open(&crate::wire::decode_broadcast(&signed).unwrap()).unwrap();
+    let broadcast = Broadcast::verify(&envelope, &topic()).unwrap();
+    assert_eq!((broadcast.author, broadcast.boot_id, broadcast.number), (id(ME), 1, 1));
+}
+
+#[test]
+fn what_is_too_large_is_an_error_and_what_is_just_large_enough_is_sent() {
+    let mut bench = bench();
+    let now = bench.now;
+    let mut say = |size| {
+        let event = InEvent::Broadcast(topic(), vec![7; size].into());
+        bench.state.handle(event, now)
+    };
+    let error = say(MAX_BROADCAST + 1).unwrap_err();
+    assert!(matches!(&error, Error::Invalid { field: "data", .. }), "{error}");
+    assert!(error.to_string().contains("8192"), "{error}");
+    say(MAX_BROADCAST).unwrap();
+    bench.out.extend(std::iter::from_fn(|| bench.state.poll()));
+    let content = sent(&bench)[0].1.clone();
+    assert!(content.len() <= crate::broadcast::MAX_SIGNED, "{}", content.len());
+    bench.feed(InEvent::Leave(topic()));
+    let gone = bench.state.handle(InEvent::Broadcast(topic(), Bytes::new()), now);
+    assert_eq!(gone, Err(Error::NotJoined(topic())));
+}
+
+#[test]
+fn without_a_neighbour_a_broadcast_waits_for_one_and_not_for_ever() {
+    let mut bench = Bench::new();
+    for _ in 0..330 {
+        say(&mut bench, b"anybody?");
+    }
+    let given_up = "broadcasts without a neighbour";
+    let count = |bench: &Bench| bench.dropped().iter().filter(|what| **what == given_up).count();
+    assert_eq!(count(&bench), 10, "320 wait");
+    bench.pass(Duration::from_secs(11));
+    assert_eq!(count(&bench), 330);
+    for _ in 0..200 {
+        say(&mut bench, &[7; MAX_BROADCAST]);
+    }
+    let left = 200 - (count(&bench) - 330);
+    assert!((150..160).contains(&left), "{left}: 1.25 MiB wait");
+    bench.pass(Duration::from_secs(11));
+    assert_eq!(count(&bench), 530);
+
+    say(&mut bench, b"now?");
+    bench.pass(Duration::from_secs(5));
+    bench.open_link(LINK, PEER, false);
+    bench.hello(LINK, 9);
+    bench.frame(LINK, TopicFrame::Open(topic()));
+    let join = OverlayFrame::Join(signed(PEER, 1).bytes().clone());
+    bench.frame(LINK, TopicFrame::Overlay(join));
+    assert_eq!(sent(&bench), [], "others know this node by then");
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(sent(&bench).len(), 1);
+    assert_eq!(count(&bench), 530);
+}
