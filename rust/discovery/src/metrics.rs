@@ -12,8 +12,11 @@ use tracing::{debug, warn};
 use crate::proto::{Counts, EndpointId, LinkId, TopicEvent, TopicId};
 
 /// What a healthy swarm drops too, day by day: counted, but nothing to warn of.
-const ORDINARY: [&str; 3] = [
+const ORDINARY: [&str; 6] = [
     "accusations by unknown members",
+    "broadcasts of another life of their author",
+    "broadcasts of unknown members",
+    "broadcasts that were heard before",
     "broadcasts without anything new",
     "syncs passed on to other members",
 ];
