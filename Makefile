@@ -62,6 +62,7 @@ bench: $(VENV)/.extension-release $(VENV)/.group-bench ## measure convergence, m
 	cargo run $(LOCKED) --release --package iroh-gossip-discovery --example convergence -- $(ARGS)
 	$(if $(ARGS),,cargo run $(LOCKED) --release --package iroh-gossip-discovery --example liveness)
 	$(if $(ARGS),,$(BIN)/python benchmarks/processes.py)
+	$(if $(ARGS),,$(BIN)/python benchmarks/imports.py)
 	$(if $(ARGS),,$(BIN)/python -m pytest benchmarks/bench_python.py)
 
 soak: $(VENV)/.made ## simulate random faults for as long as asked (release; ARGS="--minutes 10 --nodes 30"; --seeds, --from)

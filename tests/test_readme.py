@@ -153,7 +153,9 @@ def test_whole_programs_run(block: Block, tmp_path: Path) -> None:
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=90, cwd=tmp_path
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    # What asyncio's debug mode says of a step that took long is about the machine.
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
+    assert (done.returncode, said) == (0, []), done.stdout
 
 
 @pytest.mark.asyncio

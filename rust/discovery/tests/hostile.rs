@@ -187,11 +187,11 @@ async fn a_frozen_peer_delays_nobody() {
     const UPDATES: u32 = 16 * RATE;
     /// The frozen peer stays a neighbour all the time.
     const IDLE: Duration = Duration::from_mins(5);
-    let mut config = Config { idle_timeout: IDLE, ..Config::local() };
-    // Nor is it probed, or held to be dead by those who can't dial it.
+    /// Who is no neighbour of it may dial it, and would tell the others that it does not answer.
+    const DIAL: Duration = Duration::from_mins(1);
+    let mut config = Config { idle_timeout: IDLE, connect_timeout: DIAL, ..Config::local() };
+    // Nor is it probed, and held to be dead.
     config.protocol.probe_interval = Duration::from_mins(10);
-    config.protocol.suspicion = Duration::from_mins(10);
-    config.protocol.suspicion_max = Duration::from_mins(10);
     let mut nodes = Nodes::default();
     let source = nodes.build(node("source").config(config.clone())).await;
     let seed = || vec![source.swarm.ticket().into()];
