@@ -309,6 +309,23 @@ fn a_pause_is_one_however_much_waited_for_its_end() {
 }
 
 #[test]
+fn a_machine_that_is_too_busy_for_long_notices_a_crash_all_the_same() {
+    let mut bench = with_two();
+    bench.frame(LinkId(2), TopicFrame::Push(vec![signed(ACCUSER, 10).bytes().clone()]));
+    bench.silent.insert(LINK);
+    let begin = bench.now;
+    while !is_lost(&bench, PEER) {
+        assert!(bench.now - begin < S * 40, "each pause puts the verdict off");
+        // Each time as late as makes a pause.
+        bench.now += Duration::from_millis(300);
+        bench.frame(LinkId(2), TopicFrame::Attached);
+        bench.feed(InEvent::Timer);
+    }
+    assert!(bench.state.counts().pauses > 10);
+    println!("lost after {:?}", bench.now - begin);
+}
+
+#[test]
 fn the_application_hears_of_a_suspicion_long_enough_before_the_verdict() {
     let mut bench = with_two();
     bench.frame(LinkId(2), TopicFrame::Push(vec![signed(ACCUSER, 10).bytes().clone()]));

@@ -32,6 +32,8 @@ const MAX_HELPING: usize = 32;
 const MAX_PATIENCE: u32 = 3;
 /// A probe on behalf of others that failed counts as a confirmation for so long.
 const DOUBT: Duration = Duration::from_secs(5);
+/// A probe begins anew after a pause of this node, at most so many times.
+const MAX_RESTARTS: u32 = 3;
 /// A neighbour that only others reach, so many times in a row, has a broken link with us.
 const SILENT: u32 = 2;
 /// While a twentieth of the book died within a minute, or is suspected, anybody is probed: one in so
@@ -65,6 +67,8 @@ struct Probe {
     own: bool,
     /// Probed a second time, as many failed together.
     second: bool,
+    /// How often it began anew, as this node was paused.
+    restarts: u32,
     asked_by: BTreeSet<EndpointId>,
     helpers: BTreeSet<EndpointId>,
 }
@@ -208,6 +212,7 @@ impl Topic {
             deadline: cx.now + half,
             own,
             second: false,
+            restarts: 0,
             asked_by: asked_by.into_iter().collect(),
             helpers: BTreeSet::new(),
         };
@@ -373,6 +378,7 @@ impl Topic {
                 deadline: cx.now,
                 own: true,
                 second: false,
+                restarts: 0,
                 asked_by: BTreeSet::new(),
                 helpers: BTreeSet::new(),
             };
@@ -432,12 +438,17 @@ impl Topic {
         self.probes.missed.clear();
         let half = self.probe_timeout() / 2;
         for (peer, probe) in &mut self.probes.open {
+            // On a machine that is too busy for long it comes to an end all the same.
+            if probe.restarts >= MAX_RESTARTS {
+                continue;
+            }
+            probe.restarts += 1;
             probe.phase = Phase::Asked;
             probe.since = cx.now;
             probe.deadline = cx.now + half;
             cx.links.ping(peer);
         }
-        for watch in self.probes.watches.values_mut() {
+        for watch in self.probes.watches.values_mut().filter(|watch| watch.next <= cx.now) {
             watch.next = cx.now + jitter(&mut cx.rng, self.config.probe_interval, 0.1..1.0);
         }
         self.schedule_probes();

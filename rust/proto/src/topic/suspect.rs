@@ -443,10 +443,14 @@ impl Topic {
 
     pub(super) fn extend_suspicions(&mut self, late: Duration, cx: &Context) {
         let more = late.min(self.config.suspicion_max) + 2 * self.config.probe_timeout;
+        // A machine that is too busy for long pauses again and again: in all that adds no more than two
+        // longest times to refute, or nobody would ever be lost there.
+        let most = 2 * self.config.suspicion_max;
         for suspicion in self.suspicions.open.values_mut() {
-            let deadline = suspicion.deadline.max(cx.now) + more;
-            suspicion.granted += deadline - suspicion.deadline;
-            suspicion.deadline = deadline;
+            let wanted = (suspicion.deadline.max(cx.now) + more) - suspicion.deadline;
+            let given = wanted.min(most.saturating_sub(suspicion.granted));
+            suspicion.granted += given;
+            suspicion.deadline += given;
         }
         for unconfirmed in self.suspicions.unconfirmed.values_mut() {
             unconfirmed.deadline = unconfirmed.deadline.max(cx.now) + more;
