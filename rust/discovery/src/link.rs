@@ -41,14 +41,16 @@ use crate::{
     proto::{CloseCode, EndpointId, Lane, LinkEnd, LinkId},
 };
 
-/// Most frames in a lane's queue.
+/// Most frames in the queues of the control and the sync lane.
 const QUEUE_FRAMES: usize = 256;
 /// Most bytes in the queue of the control lane.
 const CONTROL_BYTES: usize = 1024 * 1024;
 /// Most bytes in the queue of the sync lane.
 const SYNC_BYTES: usize = 8 * 1024 * 1024;
-/// Most bytes in the queue of the broadcast lane.
-const BROADCAST_BYTES: usize = 1024 * 1024;
+/// Most frames and bytes in the queue of the broadcast lane: more than one author may say at once, and
+/// than waits at a node for its first neighbour (320 messages or 1.25 MiB).
+const BROADCAST_FRAMES: usize = 1024;
+const BROADCAST_BYTES: usize = 2 * 1024 * 1024;
 /// How long a link that closes waits until the peer has acknowledged what was sent on it.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -84,9 +86,9 @@ impl Link {
         services: Services,
         cut: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (control, control_rx) = Queue::new(CONTROL_BYTES);
-        let (sync, sync_rx) = Queue::new(SYNC_BYTES);
-        let (broadcast, broadcast_rx) = Queue::new(BROADCAST_BYTES);
+        let (control, control_rx) = Queue::new(QUEUE_FRAMES, CONTROL_BYTES);
+        let (sync, sync_rx) = Queue::new(QUEUE_FRAMES, SYNC_BYTES);
+        let (broadcast, broadcast_rx) = Queue::new(BROADCAST_FRAMES, BROADCAST_BYTES);
         let (close, close_rx) = oneshot::channel();
         let traffic = Traffic::new(connection);
         let peer = traffic.peer;
@@ -138,8 +140,8 @@ struct Queued {
 }
 
 impl Queue {
-    fn new(limit: usize) -> (Self, Queued) {
-        let (tx, rx) = mpsc::channel(QUEUE_FRAMES);
+    fn new(frames: usize, limit: usize) -> (Self, Queued) {
+        let (tx, rx) = mpsc::channel(frames);
         let bytes = Arc::new(AtomicUsize::new(0));
         (Self { frames: tx, bytes: bytes.clone(), limit }, Queued { frames: rx, bytes })
     }
@@ -241,14 +243,14 @@ mod tests {
 
     #[test]
     fn a_queue_is_bounded_in_frames_and_in_bytes() {
-        let (queue, queued) = Queue::new(usize::MAX);
+        let (queue, queued) = Queue::new(QUEUE_FRAMES, usize::MAX);
         for _ in 0..QUEUE_FRAMES {
             queue.push(Bytes::from_static(b"x")).unwrap();
         }
         queue.push(Bytes::from_static(b"x")).unwrap_err();
         drop(queued);
 
-        let (queue, queued) = Queue::new(3 * MAX_FRAME);
+        let (queue, queued) = Queue::new(QUEUE_FRAMES, 3 * MAX_FRAME);
         let frame = Bytes::from(vec![0; MAX_FRAME]);
         for _ in 0..3 {
             queue.push(frame.clone()).unwrap();
