@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     time::Duration,
 };
 
@@ -52,6 +53,19 @@ pub(crate) async fn dial(
     connecting.await.map_err(|error| format!("{error:#}"))
 }
 
+/// What comes of a dial within a time of which only those parts count in which this process runs: to
+/// give up, and begin anew, what a busy machine had no time for would keep it busy for ever.
+pub(crate) async fn patiently<T>(limit: Duration, dial: impl Future<Output = T>) -> Option<T> {
+    const PARTS: u32 = 20;
+    let mut dial = pin!(dial);
+    for _ in 0..PARTS {
+        if let Ok(dialled) = timeout(limit / PARTS, &mut dial).await {
+            return Some(dialled);
+        }
+    }
+    None
+}
+
 async fn resolve((host, port): &Host, patience: Duration) -> Vec<SocketAddr> {
     let found = timeout(patience, tokio::net::lookup_host((host.as_str(), *port))).await;
     match found.map_err(std::io::Error::from).flatten() {
@@ -65,7 +79,26 @@ async fn resolve((host, port): &Host, patience: Duration) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::{Instant, sleep};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_dial_is_given_the_time_that_this_process_did_not_run() {
+        let limit = Duration::from_millis(100);
+        let begin = Instant::now();
+        assert_eq!(patiently(limit, std::future::pending::<()>()).await, None);
+        assert!(begin.elapsed() >= limit);
+        // The runtime's only thread is blocked most of the time.
+        let busy = tokio::spawn(async {
+            loop {
+                std::thread::sleep(Duration::from_millis(30));
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(patiently(limit, sleep(3 * limit)).await, Some(()));
+        busy.abort();
+    }
 
     #[test]
     fn announced_addresses_that_can_be_no_peers_are_not_dialled() {

@@ -48,6 +48,8 @@ pub(crate) struct Overlay {
     requests: BTreeMap<EndpointId, Instant>,
     swept: Option<Instant>,
     outputs: Vec<Output>,
+    /// What timers that are set get on top, as answers take longer.
+    pub(crate) lag: Duration,
 }
 
 impl Overlay {
@@ -81,6 +83,7 @@ impl Overlay {
             requests: BTreeMap::new(),
             swept: None,
             outputs: Vec::new(),
+            lag: Duration::ZERO,
         }
     }
 
@@ -197,7 +200,7 @@ impl Overlay {
                 }
                 OutEvent::ScheduleTimer(delay, timer) => {
                     self.timer_count += 1;
-                    self.timers.insert((now + delay, self.timer_count), timer);
+                    self.timers.insert((now + delay + self.lag, self.timer_count), timer);
                 }
                 // Received: the topic has judged and applied the content before it came here.
                 // DisconnectPeer means "detach", and links are not the overlay's. PeerData: the

@@ -29,6 +29,13 @@ const SEQUENCE_BLOCK: u64 = 4096;
 /// A timer that is served this much too late shows that this node was paused: the process was
 /// stopped, or the machine is too busy.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A timer that is served this much too late shows that this node is behind.
+const LATE: Duration = Duration::from_millis(10);
+/// An answer of others passes through so many queues, here and there, like the one in which the timer
+/// waited.
+const HOPS: u32 = 8;
+/// A node is held to be behind by this much at the most.
+const MAX_LAG: Duration = Duration::from_secs(2);
 
 /// Who this endpoint is, for one life of the process.
 #[derive(Debug, Clone)]
@@ -65,6 +72,8 @@ pub(crate) struct Context {
     pub(crate) rng: ChaCha12Rng,
     pub(crate) counts: Counts,
     pub(crate) now: Instant,
+    /// When this node will have caught up, as far as its timers tell.
+    behind_until: Instant,
     verified: Option<Arc<Verified>>,
     pub(crate) off: Option<Rule>,
 }
@@ -73,6 +82,21 @@ impl Context {
     /// Whether a rule is on, as all are outside the simulator.
     pub(crate) fn is_on(&self, rule: Rule) -> bool {
         self.off != Some(rule)
+    }
+
+    /// How much longer answers take, as far as this node's own timers tell: for so long, and by so
+    /// much, it puts off what can wait. To do again what is under way already would keep a machine that
+    /// is too busy behind for ever, and all nodes on it.
+    pub(crate) fn lag(&self) -> Duration {
+        self.behind_until.saturating_duration_since(self.now)
+    }
+
+    fn served(&mut self, due: Instant) {
+        let late = self.now.saturating_duration_since(due);
+        // Later than that, this node was stopped.
+        if (LATE..MAX_LAG).contains(&late) {
+            self.behind_until = self.behind_until.max(self.now + (late * HOPS).min(MAX_LAG));
+        }
     }
 
     /// Opens a record: its owner is claimed, not proven.
@@ -157,6 +181,7 @@ impl State {
             rng: ChaCha12Rng::from_seed(seed),
             counts: Counts::default(),
             now,
+            behind_until: now,
             verified: None,
             off: None,
         };
@@ -227,6 +252,7 @@ impl State {
         let due = self.due.map(|due| self.paused.map_or(due, |end| end.max(due)));
         self.context.now = now.max(self.context.now);
         let cx = &mut self.context;
+        self.due.into_iter().for_each(|due| cx.served(due));
         if let Some(late) = due.map(|due| now.saturating_duration_since(due))
             && late >= PAUSE
             && cx.is_on(Rule::ReprobeAfterPause)

@@ -39,6 +39,8 @@ pub(crate) struct Session {
     pub(crate) last_heard: Instant,
     /// Records of this session that were news here, and that the partner lacks.
     pub(crate) news: usize,
+    /// The own sequence number that the partner was introduced to.
+    pub(crate) introduced: Option<u64>,
     pub(crate) given: usize,
     ranges: VecDeque<(Bounds, RangeContent)>,
     entries: VecDeque<EndpointId>,
@@ -53,6 +55,7 @@ impl Session {
             initiator,
             last_heard: now,
             news: 0,
+            introduced: None,
             given: 0,
             ranges: VecDeque::new(),
             entries: VecDeque::new(),

@@ -161,9 +161,9 @@ impl Actor {
         let inputs = self.inputs.clone();
         let stop = self.stop_dials.clone();
         let dialling = async move {
-            let dialled = match stop.run_until_cancelled(timeout(limit, dial)).await {
-                Some(Ok(dialled)) => dialled,
-                Some(Err(_)) => Err("timed out".to_owned()),
+            let dialled = match stop.run_until_cancelled(dial::patiently(limit, dial)).await {
+                Some(Some(dialled)) => dialled,
+                Some(None) => Err("timed out".to_owned()),
                 None => Err("shutting down".to_owned()),
             };
             let connection = dialled

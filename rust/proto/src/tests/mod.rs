@@ -9,6 +9,7 @@ mod liveness;
 mod record;
 mod shapes;
 mod sync;
+mod telling;
 mod wire;
 
 use std::{collections::BTreeSet, time::Duration};

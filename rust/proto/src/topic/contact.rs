@@ -206,7 +206,9 @@ impl Topic {
         cx.counts.syncs_started += 1;
         let newcomer = self.attached_since.is_none();
         let introduce = newcomer.then_some(self.me);
-        let session = Session::initiate(link, self.session_count, &self.book, introduce, cx.now);
+        let mut session =
+            Session::initiate(link, self.session_count, &self.book, introduce, cx.now);
+        session.introduced = introduce.and_then(|me| self.book.sequence(&me));
         self.sessions.insert((peer, true), session);
         self.timers.set_by(Timer::Sessions, cx.now + SYNC_TIMEOUT);
         self.take_turn(peer, true, Turn::Yours, cx);
@@ -244,6 +246,13 @@ impl Topic {
         }
         if !frame.attached {
             self.newcomers.insert(peer, cx.now + NEWCOMER_HELP);
+        }
+        if frame.attached
+            && initiator
+            && known.is_some_and(|session| session.introduced == self.book.sequence(&self.me))
+        {
+            // Whoever answers has our record now, and tells it on with those of others.
+            self.flood.retain(|id| *id != self.me);
         }
         let suspected = self.suspicions.len();
         let mut news = 0;
@@ -331,7 +340,9 @@ impl Topic {
         if id == from {
             self.tell_soon(id, cx);
         } else if !self.overlay.neighbours().is_empty() && self.is_young(&id, age) {
-            self.relay_later(id, cx);
+            // Newcomers come in crowds, and are on their way to all. The rest is rare, and urgent.
+            let young = if *applied == Applied::Joined { age } else { Duration::MAX };
+            self.relay_later(id, young, cx);
         }
         let settled = self
             .attached_since
@@ -435,7 +446,8 @@ impl Topic {
     }
 
     fn schedule_trickle(&mut self, cx: &mut Context) {
-        let at = cx.now + jitter(&mut cx.rng, self.trickle, 0.5..1.0);
+        let interval = self.trickle.max(cx.lag());
+        let at = cx.now + jitter(&mut cx.rng, interval, 0.5..1.0);
         self.timers.set(Timer::Trickle, at);
     }
 

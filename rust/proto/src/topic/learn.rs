@@ -19,11 +19,13 @@ use crate::{
 
 /// Records that come within this are told on together; in a storm, within 0.5 ms for each member.
 const BATCH: Duration = Duration::from_millis(5);
-const BATCH_MAX: Duration = Duration::from_millis(50);
+const BATCH_MAX: Duration = Duration::from_millis(250);
 /// Two batches within this make a storm.
 const STORM: Duration = Duration::from_millis(100);
 /// How long gossip has, at the least, to bring what a sync brought before it is told on.
 const RELAY: Duration = Duration::from_millis(50);
+/// A newcomer that a member has known for less than this is on its way to all, however busy they are.
+const UNDER_WAY: Duration = Duration::from_secs(5);
 /// Room in a broadcast for the array and the heads of its items.
 const CONTENT_ROOM: usize = MAX_CONTENT - 16;
 pub(super) const ITEM_OVERHEAD: usize = 5;
@@ -166,7 +168,8 @@ impl Topic {
 
     fn batch_delay(&self, cx: &Context) -> Duration {
         let storm = self.flooded.is_some_and(|at| cx.now.saturating_duration_since(at) < STORM);
-        if storm { (self.spread() / 10).clamp(BATCH, BATCH_MAX) } else { BATCH }
+        let delay = if storm { (self.spread() / 10).clamp(BATCH, BATCH_MAX) } else { BATCH };
+        delay.max(cx.lag() / 8)
     }
 
     /// There is something to tell on with the next batch.
@@ -192,13 +195,18 @@ impl Topic {
 
     /// A sync brought news that others may lack; gossip may be under way with it, and others may
     /// have learnt it in the same way: the first who tells it spares the rest.
-    pub(super) fn relay_later(&mut self, id: EndpointId, cx: &mut Context) {
-        let at = cx.now + RELAY + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
+    pub(super) fn relay_later(&mut self, id: EndpointId, age: Duration, cx: &mut Context) {
+        let under_way = UNDER_WAY.saturating_sub(age).max(RELAY + cx.lag());
+        let at = cx.now + under_way + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
         self.relay.entry(id).or_insert(at);
         self.timers.set_by(Timer::Relay, at);
     }
 
     pub(super) fn on_relay(&mut self, cx: &mut Context) {
+        if cx.lag() > RELAY && !self.relay.is_empty() {
+            // So are the others, and gossip with them.
+            return self.timers.set(Timer::Relay, cx.now + cx.lag());
+        }
         let due: Vec<_> =
             self.relay.iter().filter(|(_, at)| **at <= cx.now).map(|(id, _)| *id).collect();
         for id in due {

@@ -413,7 +413,7 @@ impl Topic {
             TopicFrame::ProbeAck(about) => self.on_probe_ack(about, peer, cx),
             TopicFrame::Accuse(accusations) => {
                 for accusation in &accusations {
-                    if self.judge_accusation(accusation, peer, cx).is_err() {
+                    if self.judge_accusation(accusation, peer, false, cx).is_err() {
                         break;
                     }
                 }

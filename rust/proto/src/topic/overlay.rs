@@ -235,13 +235,16 @@ impl Topic {
             let record = match item {
                 Item::Record(record) => record,
                 Item::Accusation(bytes) => {
-                    fresh |= self.judge_accusation(bytes, from, cx).ok()?;
+                    fresh |= self.judge_accusation(bytes, from, true, cx).ok()?;
                     continue;
                 }
             };
             let (id, applied) = self.learn(record, Duration::ZERO, from, cx).ok()?;
             // Everybody hears of it from somebody else.
             self.relay.remove(&id);
+            if !matches!(applied, Applied::Stale) {
+                self.flood.retain(|told| *told != id);
+            }
             fresh |= match applied {
                 Applied::Same => id == self.me || self.is_recent(&id, cx.now),
                 other => other.is_news(),
@@ -262,6 +265,7 @@ impl Topic {
 
     /// Carries out what the overlay wants.
     pub(super) fn drive_overlay(&mut self, cx: &mut Context) {
+        self.overlay.lag = cx.lag();
         loop {
             let outputs = self.overlay.poll();
             if outputs.is_empty() {
@@ -339,7 +343,11 @@ impl Topic {
             self.attached_since = None;
             self.join_attempts = 0;
             if self.leaving.is_none() {
-                let at = cx.now + jitter(&mut cx.rng, JOIN_MIN, 0.1..0.5);
+                // A request to be neighbours pushes out one, at the most; a join several.
+                let members = self.random_members(SUGGESTED, &BTreeSet::new(), cx);
+                self.overlay.suggest(members, cx.now);
+                let delay = JOIN_MIN + self.spread() + cx.lag();
+                let at = cx.now + jitter(&mut cx.rng, delay, 0.1..0.5);
                 self.timers.set_by(Timer::OverlayJoin, at);
             }
         }
@@ -350,7 +358,7 @@ impl Topic {
     fn look_at_view(&mut self, cx: &mut Context) {
         if self.leaving.is_none() {
             // In a storm, requests of others come meanwhile.
-            let delay = self.view_delay.max(self.spread());
+            let delay = self.view_delay.max(self.spread()) + cx.lag();
             let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
             self.timers.set(Timer::View, at);
         }
@@ -414,7 +422,9 @@ impl Topic {
         self.drive_overlay(cx);
         let delay = JOIN_MIN * 2_u32.saturating_pow(self.join_attempts.min(8));
         self.join_attempts += 1;
-        let at = cx.now + jitter(&mut cx.rng, delay.min(JOIN_MAX), 0.8..1.2);
+        // A second request would push others out of full views while the first is under way.
+        let delay = delay.min(JOIN_MAX) + self.spread() + cx.lag();
+        let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
         self.timers.set(Timer::OverlayJoin, at);
     }
 }

@@ -205,7 +205,7 @@ impl Topic {
             return;
         }
         cx.counts.probes += 1;
-        let half = self.probe_timeout() / 2;
+        let half = (self.probe_timeout() + cx.lag()) / 2;
         let probe = Probe {
             phase: Phase::Asked,
             since: cx.now,
@@ -243,7 +243,8 @@ impl Topic {
         if cx.links.was_heard(&peer, probe.since) {
             return self.answered(peer, cx);
         }
-        let timeout = self.probe_timeout();
+        // Lifeguard's local health, at once: who is behind itself gives others more time.
+        let timeout = self.probe_timeout() + cx.lag();
         match (probe.phase, probe.own) {
             (Phase::Asked, _) => {
                 cx.links.ping(&peer);

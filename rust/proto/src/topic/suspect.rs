@@ -160,16 +160,19 @@ impl Topic {
         let accusation = Accusation::sign(&cx.identity.key, &self.id, peer, sequence);
         cx.counts.accusations += 1;
         self.suspicions.seen.insert(&accusation.bytes, cx.now);
-        self.suspect(accusation, Some(cx.now), cx);
+        self.suspect(&accusation, Some(cx.now), cx);
+        self.tell_accusation(accusation, cx);
         self.schedule_suspicions();
     }
 
-    /// Takes in an accusation that `from` sent: whether it is news, to be told on. One that does not
-    /// verify is an error, and closes the link.
+    /// Takes in an accusation that `from` sent, in a broadcast or directly: whether it is news, which
+    /// the overlay passes on with the broadcast. One that does not verify is an error, and closes the
+    /// link.
     pub(super) fn judge_accusation(
         &mut self,
         bytes: &Bytes,
         from: EndpointId,
+        broadcast: bool,
         cx: &mut Context,
     ) -> Result<bool, Error> {
         let accusation = match self.verify_accusation(bytes, cx) {
@@ -180,7 +183,11 @@ impl Topic {
                 return Err(error);
             }
         };
-        Ok(self.hear_accusation(accusation, from, cx))
+        let news = self.hear_accusation(&accusation, from, cx);
+        if news && !broadcast {
+            self.tell_accusation(accusation, cx);
+        }
+        Ok(news)
     }
 
     fn verify_accusation(
@@ -204,11 +211,11 @@ impl Topic {
     /// A verified accusation: whether it is news.
     fn hear_accusation(
         &mut self,
-        accusation: Accusation,
+        accusation: &Accusation,
         from: EndpointId,
         cx: &mut Context,
     ) -> bool {
-        let Accusation { accuser, accused, sequence, .. } = accusation;
+        let &Accusation { accuser, accused, sequence, .. } = accusation;
         if accused == self.me {
             self.refute(sequence, from, cx);
             return false;
@@ -237,8 +244,8 @@ impl Topic {
         true
     }
 
-    fn suspect(&mut self, accusation: Accusation, tell: Option<Instant>, cx: &mut Context) {
-        let Accusation { accuser, accused, sequence, .. } = accusation;
+    fn suspect(&mut self, accusation: &Accusation, tell: Option<Instant>, cx: &mut Context) {
+        let &Accusation { accuser, accused, sequence, .. } = accusation;
         let own = accuser == self.me;
         let fresh = !self.is_suspected(&accused);
         let suspicion = self.suspicions.open.entry(accused).or_insert_with(|| Suspicion {
@@ -272,11 +279,16 @@ impl Topic {
             cx.links.send(&accused, self.id, frame, cx.now);
             self.survey_soon(cx);
         }
+    }
+
+    /// Tells all members of an accusation that no broadcast brought.
+    fn tell_accusation(&mut self, accusation: Accusation, cx: &mut Context) {
         if self.suspicions.flood.len() < MAX_WAITING {
             self.suspicions.flood.push_back(accusation);
             self.flood_soon(cx);
         } else {
-            cx.links.dropped("accusations that could not be told on", Some(accused));
+            let accused = Some(accusation.accused);
+            cx.links.dropped("accusations that could not be told on", accused);
         }
     }
 
@@ -478,7 +490,7 @@ impl Topic {
         }
         let learnt = self.learn(record, age, from, cx)?;
         if cx.is_on(Rule::Unconfirmed) {
-            self.judge_accusation(accusation, from, cx)?;
+            self.judge_accusation(accusation, from, false, cx)?;
             self.vouch(id, accusation, from, cx);
         }
         Ok(learnt)

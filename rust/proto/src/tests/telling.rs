@@ -1,0 +1,150 @@
+//! What is told on, by whom and when: each record once where that is enough, and nothing that can
+//! wait while this node is behind.
+
+use super::{guard::with_two, *};
+use crate::{
+    accusation::Accusation,
+    wire::{Entry, Item, OverlayFrame, SyncFrame, Turn, encode_content},
+};
+
+const S: Duration = Duration::from_secs(1);
+const OTHER: LinkId = LinkId(2);
+const NEWCOMER: u8 = 7;
+
+fn broadcast(items: &[Item]) -> TopicFrame {
+    let content = encode_content(items);
+    TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(0), content })
+}
+
+fn record(number: u8, sequence: u64) -> Item {
+    Item::Record(signed(number, sequence).bytes().clone())
+}
+
+/// How many broadcasts went to [`OTHER`] since the last look.
+fn broadcasts(bench: &mut Bench) -> usize {
+    let is_broadcast =
+        |frame: &TopicFrame| matches!(frame, TopicFrame::Overlay(OverlayFrame::Gossip { .. }));
+    let sent = bench.sent();
+    sent.iter().filter(|(link, frame)| *link == OTHER && is_broadcast(frame)).count()
+}
+
+fn sync(entries: &[(&SignedRecord, Duration)], attached: bool) -> TopicFrame {
+    let entry = |(signed, age): &(&SignedRecord, Duration)| Entry {
+        record: signed.bytes().clone(),
+        age_ms: u64::try_from(age.as_millis()).unwrap(),
+        accusation: None,
+    };
+    TopicFrame::Sync(SyncFrame {
+        session: 1,
+        from_initiator: true,
+        attached,
+        turn: Turn::Done,
+        ranges: Vec::new(),
+        entries: entries.iter().map(entry).collect(),
+        wants: Vec::new(),
+    })
+}
+
+#[test]
+fn an_accusation_goes_on_with_the_broadcast_that_brought_it_and_in_no_other() {
+    let mut bench = with_two();
+    let known = [4, 5].map(|number| signed(number, 10).bytes().clone());
+    bench.frame(LINK, TopicFrame::Push(known.into()));
+    let accusation = |by| Accusation::sign(&key(by), &topic(), id(5), 10).bytes;
+    bench.out.clear();
+    bench.frame(LINK, broadcast(&[Item::Accusation(accusation(4))]));
+    bench.pass(S / 10);
+    assert_eq!(broadcasts(&mut bench), 1);
+    // Who is told directly tells all.
+    bench.frame(LINK, TopicFrame::Accuse(vec![accusation(PEER)]));
+    bench.pass(S / 10);
+    assert_eq!(broadcasts(&mut bench), 1);
+}
+
+#[test]
+fn a_newcomer_that_others_tell_of_already_is_not_told_of_again() {
+    for told in [false, true] {
+        let mut bench = with_two();
+        bench.open_link(LinkId(3), NEWCOMER, false);
+        bench.hello(LinkId(3), 9);
+        bench.frame(LinkId(3), TopicFrame::Open(topic()));
+        bench.out.clear();
+        bench.frame(LinkId(3), sync(&[(&signed(NEWCOMER, 1), Duration::ZERO)], false));
+        if told {
+            bench.frame(LINK, broadcast(&[record(NEWCOMER, 1)]));
+            assert_eq!(broadcasts(&mut bench), 1, "it is passed on");
+        }
+        bench.pass(S / 2);
+        assert_eq!(broadcasts(&mut bench), usize::from(!told));
+    }
+}
+
+/// A node that is not in the overlay syncs with [`PEER`]; what it floods once it has a neighbour.
+fn newcomer_attaches(answers: bool, attached: bool) -> usize {
+    let mut bench = Bench::new();
+    let peers = vec![(id(PEER), node(PEER, 1).addresses)];
+    bench.feed(InEvent::AddBootstrap(topic(), peers));
+    bench.pass(S / 10);
+    bench.open_link(LINK, PEER, true);
+    bench.hello(LINK, 9);
+    bench.frame(LINK, TopicFrame::Open(topic()));
+    let began = bench.sent().into_iter().find_map(|(_, frame)| match frame {
+        TopicFrame::Sync(frame) => Some(frame),
+        _ => None,
+    });
+    if answers {
+        let answer = SyncFrame {
+            from_initiator: false,
+            attached,
+            turn: Turn::Done,
+            ranges: Vec::new(),
+            entries: Vec::new(),
+            wants: Vec::new(),
+            ..began.expect("it syncs with its bootstrap peer")
+        };
+        bench.frame(LINK, TopicFrame::Sync(answer));
+    }
+    bench.open_link(OTHER, 3, false);
+    bench.hello(OTHER, 9);
+    bench.frame(OTHER, TopicFrame::Open(topic()));
+    let join = OverlayFrame::Join(signed(3, 1).bytes().clone());
+    bench.frame(OTHER, TopicFrame::Overlay(join));
+    bench.pass(S / 2);
+    broadcasts(&mut bench)
+}
+
+#[test]
+fn a_newcomer_leaves_it_to_the_member_that_has_its_record_to_tell_of_it() {
+    assert_eq!(newcomer_attaches(true, true), 0);
+    assert_eq!(newcomer_attaches(true, false), 1, "who is in no overlay may tell it late");
+    assert_eq!(newcomer_attaches(false, false), 1, "nobody has it, as far as known");
+}
+
+#[test]
+fn what_a_sync_brings_is_told_on_unless_it_is_on_its_way() {
+    for (age, told) in [(Duration::ZERO, 0), (S * 10, 1)] {
+        let mut bench = with_two();
+        bench.frame(LINK, sync(&[(&signed(NEWCOMER, 1), age)], true));
+        bench.out.clear();
+        bench.pass(S * 4);
+        assert_eq!(broadcasts(&mut bench), told, "{age:?}");
+        bench.pass(S * 2);
+        assert_eq!(broadcasts(&mut bench), 1 - told, "gossip had its time: {age:?}");
+    }
+}
+
+#[test]
+fn who_is_behind_puts_off_what_can_wait() {
+    for late in [Duration::ZERO, S / 10] {
+        let mut bench = with_two();
+        let old = (&signed(NEWCOMER, 1), S * 10);
+        bench.frame(LINK, sync(&[old], true));
+        bench.now = bench.state.next_timer().unwrap() + late;
+        bench.feed(InEvent::Timer);
+        bench.out.clear();
+        bench.pass(S / 2);
+        assert_eq!(broadcasts(&mut bench) > 0, late.is_zero(), "{late:?}");
+        bench.pass(S);
+        assert_eq!(broadcasts(&mut bench) > 0, !late.is_zero(), "{late:?}");
+    }
+}
