@@ -35,7 +35,7 @@ const LATE: Duration = Duration::from_millis(10);
 /// waited.
 const HOPS: u32 = 8;
 /// A node is held to be behind by this much at the most.
-const MAX_LAG: Duration = Duration::from_secs(2);
+pub(crate) const MAX_LAG: Duration = Duration::from_secs(2);
 
 /// Who this endpoint is, for one life of the process.
 #[derive(Debug, Clone)]

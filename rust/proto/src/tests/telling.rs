@@ -148,3 +148,17 @@ fn who_is_behind_puts_off_what_can_wait() {
         assert_eq!(broadcasts(&mut bench) > 0, !late.is_zero(), "{late:?}");
     }
 }
+
+#[test]
+fn who_is_behind_for_long_tells_it_all_the_same() {
+    let mut bench = with_two();
+    bench.frame(LINK, sync(&[(&signed(NEWCOMER, 1), S * 10)], true));
+    bench.out.clear();
+    let begin = bench.now;
+    while broadcasts(&mut bench) == 0 {
+        let waited = bench.now.saturating_duration_since(begin);
+        assert!(waited < S * 4, "it is put off without end");
+        bench.now = bench.state.next_timer().unwrap().max(bench.now) + S / 20;
+        bench.feed(InEvent::Timer);
+    }
+}

@@ -12,7 +12,7 @@ use crate::{
     event::{CloseCode, TopicEvent},
     id::EndpointId,
     rule::Rule,
-    state::Context,
+    state::{Context, MAX_LAG},
     timers::{Timer, jitter},
     wire::{Item, MAX_CONTENT, MAX_RECORDS, TopicFrame, encode_content},
 };
@@ -203,18 +203,20 @@ impl Topic {
     }
 
     pub(super) fn on_relay(&mut self, cx: &mut Context) {
-        if cx.lag() > RELAY && !self.relay.is_empty() {
-            // So are the others, and gossip with them.
-            return self.timers.set(Timer::Relay, cx.now + cx.lag());
-        }
-        let due: Vec<_> =
-            self.relay.iter().filter(|(_, at)| **at <= cx.now).map(|(id, _)| *id).collect();
+        // Who is behind is so with others, and gossip too; but not for ever.
+        let put_off = if cx.lag() > RELAY { MAX_LAG } else { Duration::ZERO };
+        let due: Vec<_> = self
+            .relay
+            .iter()
+            .filter(|(_, at)| **at + put_off <= cx.now)
+            .map(|(id, _)| *id)
+            .collect();
         for id in due {
             self.relay.remove(&id);
             self.tell_soon(id, cx);
         }
         if let Some(next) = self.relay.values().min() {
-            self.timers.set(Timer::Relay, *next);
+            self.timers.set(Timer::Relay, (cx.now + cx.lag()).clamp(*next, *next + MAX_LAG));
         }
     }
 
