@@ -6,6 +6,7 @@
 //! cargo run --release -p iroh-gossip-discovery --example convergence             # the tables
 //! cargo run --release -p iroh-gossip-discovery --example convergence -- --runs 5 --nodes 10,50
 //! cargo run --release -p iroh-gossip-discovery --example convergence -- --idle 100   # root: netns
+//! cargo run --release -p iroh-gossip-discovery --example convergence -- --idle 100 --probe-interval 3600
 //! ```
 //!
 //! All nodes start at once with node 0 as bootstrap peer. Binding their endpoints is counted in.
@@ -29,6 +30,7 @@ struct Options {
     idle: Option<usize>,
     settle: Duration,
     window: Duration,
+    probe_interval: Duration,
 }
 
 fn main() -> Result<()> {
@@ -65,6 +67,7 @@ fn parse(arguments: &[String]) -> Result<Options> {
         idle: None,
         settle: Duration::from_mins(5),
         window: Duration::from_mins(1),
+        probe_interval: Config::lan().protocol.probe_interval,
     };
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
@@ -76,6 +79,7 @@ fn parse(arguments: &[String]) -> Result<Options> {
             "--idle" => options.idle = Some(value.parse()?),
             "--settle" => options.settle = Duration::from_secs(value.parse()?),
             "--window" => options.window = Duration::from_secs(value.parse()?),
+            "--probe-interval" => options.probe_interval = Duration::from_secs(value.parse()?),
             _ => return Err(format!("{name} is not known; see the head of this file").into()),
         }
     }
@@ -116,6 +120,7 @@ async fn one_process(nodes: usize) -> Result<Option<Duration>> {
 #[derive(Default)]
 struct Spent {
     nodes: u64,
+    links: u64,
     dials: u64,
     verifications: u64,
     syncs: u64,
@@ -127,6 +132,7 @@ impl Spent {
     fn of(nodes: &[RunningNode]) -> Self {
         nodes.iter().map(|node| node.swarm.metrics()).fold(Self::default(), |sum, metrics| Self {
             nodes: sum.nodes + 1,
+            links: sum.links + metrics.links as u64,
             dials: sum.dials + metrics.dials,
             verifications: sum.verifications + metrics.protocol.verifications,
             syncs: sum.syncs + metrics.protocol.syncs_started,
@@ -230,23 +236,27 @@ fn processes(count: usize) -> Result<Option<Duration>> {
 
 /// What an idle swarm sends: all of loopback's bytes in a namespace where nobody else talks.
 async fn idle(nodes: usize, options: &Options) -> Result<()> {
-    let config = Config { mdns: false, bind: Config::local().bind, ..Config::lan() };
+    let mut config = Config { mdns: false, bind: Config::local().bind, ..Config::lan() };
+    config.protocol.probe_interval = options.probe_interval;
     let (running, full) = start_nodes(nodes, config).await?;
     println!("{nodes} nodes, lan timers, books full: {}", full.is_some());
     tokio::time::sleep(options.settle).await;
-    let before = sent_bytes()?;
+    let (before, frames) = (sent_bytes()?, Spent::of(&running).frames);
     tokio::time::sleep(options.window).await;
-    let after = sent_bytes()?;
+    let (after, spent) = (sent_bytes()?, Spent::of(&running));
     let divisor = options.window.as_secs_f64() * f64::from(u32::try_from(nodes)?);
     println!(
-        "| idle after s | window s | sent B/s per node | packets/s per node |\n|---|---|---|---|"
+        "| idle after s | window s | sent B/s per node | packets/s per node | frames/s per node | links per node |\n\
+         |---|---|---|---|---|---|"
     );
     println!(
-        "| {} | {} | {:.0} | {:.2} |",
+        "| {} | {} | {:.0} | {:.2} | {:.2} | {:.2} |",
         options.settle.as_secs(),
         options.window.as_secs(),
         per(after.bytes - before.bytes, divisor),
         per(after.packets - before.packets, divisor),
+        per(spent.frames - frames, divisor),
+        per(spent.links, per(spent.nodes, 1.0)),
     );
     let full = running.iter().filter(|node| node.swarm.book().len() + 1 == nodes).count();
     println!("books full at the end: {full} of {nodes}");
