@@ -36,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) link: LinkId,
     pub(crate) number: u64,
     pub(crate) initiator: bool,
+    /// Once it is complete, either end has what the other one had at this time.
+    pub(crate) began: Instant,
     pub(crate) last_heard: Instant,
     /// Records of this session that were news here, and that the partner lacks.
     pub(crate) news: usize,
@@ -53,6 +55,7 @@ impl Session {
             link,
             number,
             initiator,
+            began: now,
             last_heard: now,
             news: 0,
             introduced: None,

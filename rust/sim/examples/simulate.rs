@@ -123,7 +123,12 @@ fn print(report: &Report, took: Duration) {
     for failure in &report.failures {
         println!("  {failure}");
     }
-    println!("  {:.0} B/s per node, trace {}", report.rates.bytes(), report.trace);
+    println!(
+        "  {:.0} B/s per node, {} steps, trace {}",
+        report.rates.bytes(),
+        report.steps,
+        report.trace
+    );
 }
 
 fn soak_all(arguments: &Arguments) -> bool {

@@ -134,6 +134,21 @@ fn what_a_sync_brings_is_told_on_unless_it_is_on_its_way() {
 }
 
 #[test]
+fn what_all_neighbours_have_by_a_comparison_is_told_to_nobody() {
+    for (compared, told) in [(vec![], 1), (vec![LINK], 1), (vec![LINK, OTHER], 0)] {
+        let mut bench = with_two();
+        bench.frame(LINK, sync(&[(&signed(NEWCOMER, 1), Duration::ZERO)], true));
+        bench.pass(S);
+        for link in &compared {
+            bench.frame(*link, sync(&[], true));
+        }
+        bench.out.clear();
+        bench.pass(S * 6);
+        assert_eq!(broadcasts(&mut bench), told, "{compared:?}");
+    }
+}
+
+#[test]
 fn who_is_behind_puts_off_what_can_wait() {
     for late in [Duration::ZERO, S / 10] {
         let mut bench = with_two();

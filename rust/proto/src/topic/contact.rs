@@ -366,6 +366,9 @@ impl Topic {
             self.reset_trickle(cx);
         }
         cx.counts.syncs_completed += u64::from(complete);
+        if complete && self.overlay.neighbours().contains(&peer) {
+            self.compared.insert(peer, session.began);
+        }
         if !initiator || !complete {
             return;
         }

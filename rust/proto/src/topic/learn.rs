@@ -213,11 +213,22 @@ impl Topic {
             .collect();
         for id in due {
             self.relay.remove(&id);
-            self.tell_soon(id, cx);
+            if !self.neighbours_have(&id) {
+                self.tell_soon(id, cx);
+            }
         }
         if let Some(next) = self.relay.values().min() {
             self.timers.set(Timer::Relay, (cx.now + cx.lag()).clamp(*next, *next + MAX_LAG));
         }
+    }
+
+    /// Whether all neighbours have what came here of a member, as books were compared since: each of
+    /// them sees to it that it goes on. A swarm that forms at once would tell itself all that it knows.
+    fn neighbours_have(&self, id: &EndpointId) -> bool {
+        let Some(live) = self.book.get(id) else { return false };
+        let has = |peer| self.compared.get(peer).is_some_and(|began| *began > live.received);
+        let neighbours = self.overlay.neighbours();
+        !neighbours.is_empty() && neighbours.iter().all(has)
     }
 
     pub(super) fn on_flood(&mut self, cx: &mut Context) {

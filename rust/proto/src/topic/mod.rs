@@ -124,6 +124,8 @@ pub(crate) struct Topic {
     push: Vec<(EndpointId, EndpointId)>,
     /// News of a sync that the overlay may be bringing as well: told on when it does not.
     relay: BTreeMap<EndpointId, Instant>,
+    /// When the last complete comparison of books with a neighbour began.
+    compared: BTreeMap<EndpointId, Instant>,
     probes: probe::Probes,
     suspicions: suspect::Suspicions,
     healing: heal::Healing,
@@ -179,6 +181,7 @@ impl Topic {
             flooded: None,
             push: Vec::new(),
             relay: BTreeMap::new(),
+            compared: BTreeMap::new(),
             probes: probe::Probes::default(),
             suspicions: suspect::Suspicions::default(),
             healing: heal::Healing::default(),
