@@ -309,6 +309,27 @@ fn a_pause_is_one_however_much_waited_for_its_end() {
 }
 
 #[test]
+fn who_was_paused_for_long_hears_first_who_refuted_meanwhile() {
+    const FAR: u8 = 5;
+    for (told, paused) in [(true, S * 60), (false, S * 60), (true, S * 7)] {
+        let mut bench = with_two();
+        let records = [ACCUSER, FAR].map(|number| signed(number, 10).bytes().clone());
+        bench.frame(LINK, TopicFrame::Push(records.into()));
+        accuse(&mut bench, vec![accusation(ACCUSER, FAR, 10)]);
+        if told {
+            bench.pass(S);
+        }
+        bench.now += paused;
+        bench.feed(InEvent::Timer);
+        bench.pass(S);
+        assert!(!is_lost(&bench, FAR), "{told} {paused:?}");
+        bench.frame(LINK, TopicFrame::Push(vec![signed(FAR, 11).bytes().clone()]));
+        bench.pass(S * 30);
+        assert!(!is_lost(&bench, FAR), "{told} {paused:?}");
+    }
+}
+
+#[test]
 fn a_machine_that_is_too_busy_for_long_notices_a_crash_all_the_same() {
     let mut bench = with_two();
     bench.frame(LinkId(2), TopicFrame::Push(vec![signed(ACCUSER, 10).bytes().clone()]));

@@ -48,6 +48,8 @@ struct Suspicion {
     deadline: Instant,
     /// What was added to the time to refute, as this node was paused: confirmations take none of it.
     granted: Duration,
+    /// What of it was time in which this node ran.
+    waited: Duration,
     accusers: BTreeSet<EndpointId>,
     /// A partner of a sync holds it dead, or found it silent itself: that is as good as confirmed.
     vouched: bool,
@@ -253,6 +255,7 @@ impl Topic {
             since: cx.now,
             deadline: cx.now,
             granted: Duration::ZERO,
+            waited: Duration::ZERO,
             accusers: BTreeSet::new(),
             vouched: false,
             tell,
@@ -353,15 +356,15 @@ impl Topic {
         let mut told = Vec::new();
         let mut due = Vec::new();
         for (peer, suspicion) in &mut self.suspicions.open {
-            if suspicion.deadline <= cx.now {
-                due.push(*peer);
-            } else if let Some(at) = suspicion.tell.filter(|at| *at <= cx.now) {
+            if let Some(at) = suspicion.tell.filter(|at| *at <= cx.now) {
                 suspicion.tell = None;
-                // A node that is late gives as much more time.
+                // A node that is late gives as much more time: no verdict comes with the news.
                 let late = cx.now - at;
                 suspicion.granted += late;
                 suspicion.deadline += late;
                 told.push(*peer);
+            } else if suspicion.deadline <= cx.now {
+                due.push(*peer);
             }
         }
         for peer in told {
@@ -459,10 +462,12 @@ impl Topic {
         // longest times to refute, or nobody would ever be lost there.
         let most = 2 * self.config.suspicion_max;
         for suspicion in self.suspicions.open.values_mut() {
-            let wanted = (suspicion.deadline.max(cx.now) + more) - suspicion.deadline;
-            let given = wanted.min(most.saturating_sub(suspicion.granted));
-            suspicion.granted += given;
-            suspicion.deadline += given;
+            // The answer of whoever refuted during the pause waits behind this timer.
+            let missed = cx.now.saturating_duration_since(suspicion.deadline);
+            let waits = more.min(most.saturating_sub(suspicion.waited));
+            suspicion.waited += waits;
+            suspicion.granted += missed + waits;
+            suspicion.deadline += missed + waits;
         }
         for unconfirmed in self.suspicions.unconfirmed.values_mut() {
             unconfirmed.deadline = unconfirmed.deadline.max(cx.now) + more;
