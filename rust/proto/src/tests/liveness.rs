@@ -309,6 +309,24 @@ fn a_pause_is_one_however_much_waited_for_its_end() {
 }
 
 #[test]
+fn what_the_budget_of_dials_does_not_allow_says_nothing_of_a_peer() {
+    let mut bench = with_two();
+    let members: Vec<u8> = (20..45).collect();
+    let record = |number: &u8| signed(*number, 10).bytes().clone();
+    let known = members.iter().chain([&ACCUSER]).map(record);
+    bench.frame(LINK, TopicFrame::Push(known.collect()));
+    for member in &members {
+        bench.frame(LINK, TopicFrame::ProbeRequest(id(*member)));
+    }
+    // Those that were dialled do not answer.
+    bench.pass(S);
+    for (member, confirmed) in [(44, 0), (20, 1)] {
+        accuse(&mut bench, vec![accusation(ACCUSER, member, 10)]);
+        assert_eq!(bench.state.counts().accusations, confirmed, "of {member}");
+    }
+}
+
+#[test]
 fn who_was_paused_for_long_hears_first_who_refuted_meanwhile() {
     const FAR: u8 = 5;
     for (told, paused) in [(true, S * 60), (false, S * 60), (true, S * 7)] {

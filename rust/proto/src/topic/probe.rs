@@ -218,8 +218,9 @@ impl Topic {
         };
         self.probes.open.insert(peer, probe);
         if !cx.links.ping(&peer) && self.dial_to_probe(peer, cx) == Asked::Refused {
-            // Others may reach it.
-            self.set_phase(peer, Phase::Repeated, Duration::ZERO, cx);
+            // Over our own budget of dials: nothing was tried, so nothing is known, to confirm or to
+            // accuse. Surveys that took it for silence would accuse the living, and feed themselves.
+            self.probes.open.remove(&peer);
         }
         self.schedule_probes();
     }
