@@ -31,10 +31,10 @@ const GAP_AGE: Duration = Duration::from_secs(5);
 const MAX_FOUND: usize = 64;
 const FOUND_INTERVAL: Duration = Duration::from_secs(2);
 /// Who entered the overlay looks beyond its neighbours after this, then after five times as long, and
-/// so on within a minute.
+/// so on within three minutes: what may have kept it from it is over by then.
 pub(super) const FAR_FIRST: Duration = Duration::from_secs(1);
 const FAR_GROWTH: u32 = 5;
-const FAR_SOON: Duration = Duration::from_mins(1);
+const FAR_SOON: Duration = Duration::from_mins(3);
 /// Members named in a busy answer.
 const BUSY_MEMBERS: usize = 8;
 
