@@ -15,8 +15,8 @@ from typing import TypedDict, get_args
 import jsonschema
 import pytest
 
-from iroh_gossip_discovery import Config, Event, GossipDiscovery, Peer, PeerJoined
-from iroh_gossip_discovery._cli._run import event_object, printable
+from iroh_gossip_discovery import Config, Event, EventsLost, GossipDiscovery, Peer, PeerJoined
+from iroh_gossip_discovery._cli._run import Lines, event_object, printable
 
 COMMAND = str(Path(sys.executable).with_name("iroh-gossip-discovery"))
 DOCS = Path(__file__).parent.parent / "docs" / "command-line.md"
@@ -325,20 +325,32 @@ def test_completion_knows_the_commands() -> None:
 def test_help_has_examples_and_exit_codes(command: str) -> None:
     done = call(command, "--help")
     assert done.returncode == 0
+    assert "[[" not in done.stdout
     assert f"\n    iroh-gossip-discovery {command} " in done.stdout
     assert "Exit code: 0 " in done.stdout
 
 
+PEER = Peer(ID, "bob", metadata={"role": "cache"}, boot_id=2**64 - 1)
+GIVEN = {"peer": PEER, "reason": "expired", "count": 3, "boot_id": 7}
+EVENTS = [kind(*(GIVEN[field] for field in kind.__match_args__)) for kind in get_args(Event)]
+
+
 def test_every_event_has_its_line_of_json() -> None:
-    peer = Peer(ID, "bob", metadata={"role": "cache"}, boot_id=2**64 - 1)
-    for kind in get_args(Event):
-        given = {"peer": peer, "reason": "expired", "count": 3, "boot_id": 7}
-        event = kind(*(given[field] for field in kind.__match_args__))
+    for event in EVENTS:
         line = {"at": 0.0} | event_object(event)
-        if kind.__name__ == "EventsLost":
+        if isinstance(event, EventsLost):
             line["book"] = []
         jsonschema.validate(json.loads(json.dumps(line)), SCHEMA)
-    assert event_object(PeerJoined(peer))["peer"]["boot_id"] == "f" * 16  # type: ignore[index,call-overload]
+    assert event_object(PeerJoined(PEER))["peer"]["boot_id"] == "f" * 16  # type: ignore[index,call-overload]
+
+
+def test_every_event_has_its_line_that_says_whom_it_is_about() -> None:
+    lines = [Lines()._describe(event)[1] for event in EVENTS]
+    assert len(set(lines)) == len(EVENTS)
+    for event, line in zip(EVENTS, lines, strict=True):
+        assert type(event).__name__ not in line
+        assert ("bob" in line) == hasattr(event, "peer")
+        assert hasattr(event, "reason") <= ("expired" in line)
 
 
 def test_what_could_steer_a_terminal_is_shown_as_an_escape() -> None:

@@ -311,7 +311,7 @@ def run(  # noqa: PLR0913  # all but one have a default
     bootstrap: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TICKET]...",
+            metavar="TICKET",
             help="Whom to ask first: tickets, ID@HOST:PORT, or ids that a lookup can resolve.",
         ),
     ] = None,

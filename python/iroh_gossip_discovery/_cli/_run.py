@@ -17,11 +17,14 @@ from iroh_gossip_discovery import (
     EventsLost,
     GossipDiscovery,
     GossipDiscoveryReceiver,
+    IdentityConflict,
     Isolated,
     Peer,
     PeerJoined,
     PeerLeft,
     PeerLost,
+    PeerRecovered,
+    PeerSuspected,
     PeerUpdated,
     Reconnected,
 )
@@ -31,10 +34,13 @@ Json: TypeAlias = "str | int | float | list[Json] | dict[str, Json]"
 _PHRASES: dict[type[Event], tuple[str, str]] = {
     PeerJoined: ("green", "+ {peer} joined"),
     PeerUpdated: ("", "~ {peer} changed"),
+    PeerSuspected: ("yellow", "? {peer} is suspected: it does not answer"),
+    PeerRecovered: ("green", "? {peer} is there after all"),
     PeerLeft: ("yellow", "- {peer} left"),
     PeerLost: ("red", "- {peer} was lost: {reason}"),
     Isolated: ("red", "! no link to any member is left"),
     Reconnected: ("green", "! linked again"),
+    IdentityConflict: ("red", "! another process announces with this node's key"),
     EventsLost: ("red", "! {count} events were not shown"),
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -100,7 +106,7 @@ class Lines:
         self._say("", "left")
 
     def _describe(self, event: Event) -> tuple[str, str]:
-        style, text = _PHRASES.get(type(event), ("yellow", f"! {type(event).__name__}"))
+        style, text = _PHRASES[type(event)]
         fields: dict[str, object] = {
             field: getattr(event, field) for field in type(event).__match_args__
         }
