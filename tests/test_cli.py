@@ -80,6 +80,9 @@ def test_the_demo_shows_every_step_in_plain_lines() -> None:
         "dave is back, and all five know each other",
     ]
     assert "\x1b" not in done.stdout
+    # The end of the nodes is no step: nothing is told of it.
+    told = done.stdout.splitlines()
+    assert told[-len(summary) - 1].endswith("dave is back, and all five know each other")
     assert_all_gone([int(pid) for pid in re.findall(r"runs as process (\d+)", done.stdout)])
 
 

@@ -113,6 +113,8 @@ async def run_demo(timeout: float, console: Console | None = None) -> bool:  # n
             except _StepFailedError as error:
                 console.print(f"not converged: {error}", style="red", highlight=False)
                 return False
+            finally:  # what the nodes tell while they end is not of the demo
+                stage.present.clear()
     _summarize(console, steps)
     return True
 
