@@ -131,8 +131,7 @@ async def _answer(discovery: GossipDiscovery, request: Request) -> None:
         case "book":
             reply["book"] = [entry(peer) for peer in discovery.book.values()]
         case "state":
-            node = discovery._running()  # noqa: SLF001  # `me` has no public name yet
-            me = node.me()
+            me = discovery.me
             reply["me"], reply["addresses"] = entry(me), list(me.addresses)
             metrics = discovery.metrics()
             numbers = ((field.name, getattr(metrics, field.name)) for field in fields(metrics))
