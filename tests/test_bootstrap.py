@@ -16,7 +16,6 @@ from iroh_gossip_discovery import (
     Peer,
     Reconnected,
 )
-from iroh_gossip_discovery._cli._node import NodeSpec
 from iroh_gossip_discovery._cli._processes import NodeGroup
 
 pytestmark = pytest.mark.asyncio
@@ -141,14 +140,15 @@ async def test_a_failing_lookup_is_logged_and_harms_no_other(
 
 
 async def test_a_bootstrap_peer_that_starts_late_is_found(tmp_path: Path) -> None:
-    late: NodeSpec = {"name": "late", "topic": "fleet", "state_dir": str(tmp_path)}
+    state = str(tmp_path)
     async with NodeGroup() as group:
-        trial = await group.start(late)  # gives its key, and a port that is free
+        # It gives its key, and a port that is free.
+        trial = await group.start({"name": "late", "topic": "fleet", "state_dir": state})
         (address, *_) = (await trial.ask_state()).addresses
         await trial.stop()
         async with node("bob", trial.ticket) as bob, asyncio.timeout(90):
             while bob.metrics().dials_failed < 2:
                 await asyncio.sleep(0.05)
             assert not bob.book
-            again = await group.start({**late, "config": {"bind": [address]}})
+            again = await group.start({**trial.spec, "config": {"bind": [address]}})
             assert (await bob.wait_for_peers(1)).keys() == {again.id} == {trial.id}

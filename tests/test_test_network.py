@@ -15,8 +15,11 @@ from typing import TypeAlias
 import jsonschema
 import pytest
 
+from iroh_gossip_discovery._cli import _test_network
 from iroh_gossip_discovery._cli._faults import FAULTS
 from iroh_gossip_discovery._cli._network import Member, Network
+from iroh_gossip_discovery._cli._node import NodeSpec, Request
+from iroh_gossip_discovery._cli._processes import NodeProcess
 from iroh_gossip_discovery._cli._report import Report, as_text, node_report
 from iroh_gossip_discovery._cli._usage import usage_of
 
@@ -194,6 +197,40 @@ def test_a_node_that_stops_while_nothing_may_change_fails_the_test(
         assert report["per_node"][2]["stale"] == []
         assert f"wrong        node-3: {condition}" in as_text(report)
         assert not any(map(alive, pids))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("nth", "verdict"),
+    [
+        (2, "FAILED: no process became ready within 1 s, 1 of 2 had before."),
+        (3, "FAILED: restart was not done within 1 s."),
+    ],
+    ids=["starting", "in a fault"],
+)
+async def test_a_node_that_freezes_before_it_is_ready_fails_the_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int, verdict: str
+) -> None:
+    started: list[NodeProcess] = []
+    write = NodeProcess._write
+
+    def write_and_freeze(node: NodeProcess, message: NodeSpec | Request) -> None:
+        if "name" in message:
+            started.append(node)
+            if len(started) == nth - 1:  # the others had all the time they need
+                monkeypatch.setattr(_test_network, "START_BOUND", 1.0)
+            if len(started) == nth:
+                os.kill(node.pid, signal.SIGSTOP)
+        write(node, message)
+
+    monkeypatch.setattr(NodeProcess, "_write", write_and_freeze)
+    options = _test_network.Options(
+        nodes=2, seconds=60.0, at_once=False, faults=["restart"], as_json=True
+    )
+    report = await _test_network._Run(options, tmp_path).run()
+    assert not report["ok"]
+    assert report["verdict"] == verdict
+    assert not any(node.alive for node in started)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ from iroh_gossip_discovery._cli._report import (
 EXPIRATION = 10.0
 """Seconds after which a killed node is out of the books, for as long as only that tells."""
 _FAULT_BOUND = 30.0
+START_BOUND = 120.0
+"""Seconds in which no process becomes ready, after which the rest counts as frozen."""
 _CHECK_EVERY = 1.0
 _SAY_EVERY = 5.0
 _LAST_WORDS = 2.0
@@ -90,6 +92,7 @@ class _Run:
         self.network = Network(state, EXPIRATION, self.tell)
         self.began = time.monotonic()
         self.phase = "starting"
+        self.patience = asyncio.Timeout(None)
         self.start_s: float | None = None
         self.converged_s: dict[Member, float] = {}
         self.converged = False
@@ -145,12 +148,19 @@ class _Run:
         how = "at once" if self.options.at_once else "one after another"
         self.tell(f"starting {count} processes, {how}; topic '{TOPIC}' on 127.0.0.1")
         first, *rest = [f"node-{number}" for number in range(1, count + 1)]
-        seed = await self._enter(first, [])
-        if self.options.at_once:
-            await self._all_of(rest, seed.process.ticket)
-        else:
-            for name in rest:
-                await self._enter(name, [seed.process.ticket])
+        try:
+            async with asyncio.timeout(START_BOUND) as self.patience:
+                seed = await self._enter(first, [])
+                if self.options.at_once:
+                    await self._all_of(rest, seed.process.ticket)
+                else:
+                    for name in rest:
+                        await self._enter(name, [seed.process.ticket])
+        except TimeoutError:
+            ready = len(self.network.members)
+            raise _StopError(
+                f"no process became ready within {START_BOUND:g} s, {ready} of {count} had before"
+            ) from None
         self.start_s = round(time.monotonic() - self.began, 3)
         self.tell(f"all {count} processes run")
 
@@ -164,6 +174,7 @@ class _Run:
 
     async def _enter(self, name: str, bootstrap: Sequence[str]) -> Member:
         member = await self.network.enter(self.network.spec(name, bootstrap))
+        self.patience.reschedule(asyncio.get_running_loop().time() + START_BOUND)
         count = len(self.network.members)
         if self.options.nodes <= 2 * _STATED_ONE_BY_ONE:
             pid, id_ = member.process.pid, member.process.id
@@ -196,7 +207,11 @@ class _Run:
     async def _fault(self, name: str) -> None:
         self.phase = f"in the fault phase {name}"
         self.tell(f"fault {name}: {(FAULTS[name].__doc__ or '').rstrip('.').lower()}")
-        fault = await FAULTS[name](self.network)
+        try:
+            async with asyncio.timeout(START_BOUND):
+                fault = await FAULTS[name](self.network)
+        except TimeoutError:
+            raise _StopError(f"{name} was not done within {START_BOUND:g} s") from None
         self.tell(f"{fault.what}; waiting until {len(self.network.members)} books are right")
         found: FaultReport = {
             "fault": name,
