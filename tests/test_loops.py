@@ -12,6 +12,8 @@ from iroh_gossip_discovery import (
 )
 
 async def main():
+    # Debug mode writes of callbacks that take 0.1 s, as any may on a busy machine.
+    asyncio.get_running_loop().slow_callback_duration = 60
     seen = []
     alice = GossipDiscovery("alice", "fleet", config=Config.local())
     alice.on(PeerJoined | PeerLeft, lambda event: seen.append(type(event).__name__))
