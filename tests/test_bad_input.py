@@ -1,8 +1,11 @@
 """Bad input is one clear error that names the argument and its limit, before anything opens."""
 
+import asyncio
+import math
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ from iroh_gossip_discovery import (
     GossipDiscovery,
     NotRunningError,
     PeerJoined,
+    PeersTimeoutError,
     StateDirError,
 )
 
@@ -217,3 +221,19 @@ async def test_the_number_of_peers_to_wait_for_is_an_int() -> None:
     async with make() as discovery:
         with pytest.raises(TypeError, match="n must be int, not str"):
             await discovery.wait_for_peers("3")  # type: ignore[arg-type]
+
+
+@pytest.mark.asyncio
+async def test_what_limits_no_wait_is_refused_and_not_waited_for() -> None:
+    async with make() as discovery, asyncio.timeout(60):
+        for wait in (
+            partial(discovery.wait_for_peers, 1),
+            partial(discovery.send, ID, b"x"),
+            partial(discovery.open_stream, ID, "chat/1"),
+        ):
+            with pytest.raises(ConfigurationError, match="timeout is nan"):
+                await wait(timeout=math.nan)
+            with pytest.raises(TypeError, match="timeout must be int or float"):
+                await wait(timeout="3")  # type: ignore[arg-type]
+        with pytest.raises(PeersTimeoutError, match="within -1 s"):
+            await discovery.wait_for_peers(1, timeout=-1)

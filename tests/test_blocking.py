@@ -131,6 +131,9 @@ def test_a_for_ends_after_its_timeout_and_another_goes_on(
     assert not messages.ended
     with pytest.raises(TimeoutError):
         messages.get(timeout=0.01)
+    for wait in (alice.messages, messages.get):
+        with pytest.raises(ConfigurationError, match="timeout is nan"):
+            wait(timeout=float("nan"))
     alice.close()
     assert list(messages) == []
     ended: bool = messages.ended

@@ -44,7 +44,7 @@ from iroh_gossip_discovery._errors import (
 )
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._metrics import Metrics
-from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._require import require, require_timeout
 from iroh_gossip_discovery._services import Handler, Service
 from iroh_gossip_discovery._services import start as start_service
 from iroh_gossip_discovery._streams import EventStream, MessageStream, PeerStream
@@ -383,7 +383,7 @@ class GossipDiscovery:
             MessageTooLarge: `data` is over 64 KiB; nothing was sent.
             RequestTimeoutError: The peer did not answer in time; the message may arrive all the
                 same. It is a `TimeoutError`.
-            ConfigurationError: `peer` is no id, or this node itself.
+            ConfigurationError: `peer` is no id, or this node itself; `timeout` is NaN.
             NotRunningError: It is not running.
 
         Example:
@@ -392,6 +392,7 @@ class GossipDiscovery:
                 receipt = await discovery.send(peer, b"hello", timeout=5)
             ```
         """
+        require_timeout(timeout)
         return await _within(timeout, peer, self._running().send(peer, data))
 
     async def broadcast(self, data: bytes | bytearray | memoryview) -> None:
@@ -468,7 +469,7 @@ class GossipDiscovery:
             TooManyStreams: As many are open with the peer as may be, or at the peer.
             RequestTimeoutError: The peer did not answer in time. It is a `TimeoutError`.
             ConfigurationError: `peer` is no id, or this node itself; `protocol` or `limit` is
-                outside its limits.
+                outside its limits; `timeout` is NaN.
             NotRunningError: It is not running.
 
         Example:
@@ -483,6 +484,7 @@ class GossipDiscovery:
             ```
         """
         check_limit(limit)
+        require_timeout(timeout)
         core = await _within(timeout, peer, self._running().open_stream(peer, protocol))
         return halves(core, protocol, limit)
 
@@ -545,9 +547,11 @@ class GossipDiscovery:
         Raises:
             PeersTimeoutError: Fewer were there in time; the message says how many. It is a
                 `TimeoutError`.
+            ConfigurationError: `timeout` is NaN.
             NotRunningError: It is not running, or ended while it waited.
         """
         require("n", n, int)
+        require_timeout(timeout)
         node = self._running()
         _, subscription = node.subscribe()
         most = len(node)

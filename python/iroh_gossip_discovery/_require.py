@@ -1,5 +1,9 @@
 """Checks of what a caller passes in, whatever its annotations promise."""
 
+import math
+
+from iroh_gossip_discovery._errors import ConfigurationError
+
 
 def require(field: str, value: object, *kinds: type) -> None:
     """Refuse a value that is of none of the kinds; a bool is no int here.
@@ -10,3 +14,15 @@ def require(field: str, value: object, *kinds: type) -> None:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"{field} must be {names}, not {type(value).__name__}")
+
+
+def require_timeout(timeout: float | None) -> None:
+    """Refuse what limits no wait; a limit below zero is over already, as asyncio has it.
+
+    Raises:
+        TypeError: It is no number.
+        ConfigurationError: It is NaN, with which a wait would never end.
+    """
+    require("timeout", timeout, int, float, type(None))
+    if timeout is not None and math.isnan(timeout):
+        raise ConfigurationError("timeout", "is nan, which is no number of seconds")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
 from iroh_gossip_discovery import _byte_streams, _services
-from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._require import require_timeout
 from iroh_gossip_discovery.blocking._loop import in_thread
 from iroh_gossip_discovery.blocking._waits import Waits, on_loop, waits
 
@@ -32,7 +32,7 @@ class _Half(Waits[H]):
 
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
-        require("timeout", seconds, int, float, type(None))
+        require_timeout(seconds)
         self._patience = seconds
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from iroh_gossip_discovery._core import Message, MessagesLost, Peer
 from iroh_gossip_discovery._errors import NotRunningError
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._ownership import OwnershipChange
-from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._require import require_timeout
 from iroh_gossip_discovery.blocking._loop import loop_thread, wait
 
 S = TypeVar("S")
@@ -35,7 +35,7 @@ class Stream(Iterable[T]):
     __slots__ = ("_ended", "_filling", "_source", "_taken", "_taking", "_timeout")
 
     def __init__(self, source: _streams.Stream[S, T], timeout: float | None) -> None:
-        require("timeout", timeout, int, float, type(None))
+        require_timeout(timeout)
         self._source = source
         self._timeout = timeout
         # What the loop has taken and this has not given yet; so an interrupted wait loses nothing.
@@ -60,6 +60,7 @@ class Stream(Iterable[T]):
             NotRunningError: It has ended: the topic was left, or it was closed.
             RuntimeError: Another thread takes from it, or the caller runs on an event loop.
         """
+        require_timeout(timeout)
         if not self._taking.acquire(blocking=False):
             raise RuntimeError(
                 f"another thread takes from this {type(self).__name__}: make one for each"
