@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -206,6 +207,44 @@ async def test_a_heartbeat_writes_no_line_above_trace(logs: Recorder) -> None:
         assert before <= 4
         logging.getLogger(f"{ROOT}.proto").setLevel(5)
         await logs.wait("heartbeat (", 4)
+
+
+async def test_at_info_there_is_a_line_for_each_change_of_who_is_there(logs: Recorder) -> None:
+    logging.getLogger(ROOT).setLevel(logging.INFO)
+    # Patient timers: on a busy machine nobody is suspected who is there.
+    config = Config.lan(bind=["127.0.0.1:0"], mdns=False)
+    async with asyncio.timeout(90), LocalSwarm(config=config) as swarm:
+        alice, bob, carol, dave = await swarm.start_many(4)
+        await swarm.wait_converged(timeout=60)
+        me = {node.id[:10]: node.name for node in swarm.nodes}
+        await dave.update_metadata(role="cache")
+        for _ in range(5):
+            await bob.update()  # as a heartbeat: nothing in it is new
+        until = bob.me.sequence
+        while any(node.book[bob.id].sequence < until for node in (alice, carol, dave)):
+            await asyncio.sleep(0.02)
+        await dave.close()
+        await logs.wait("peer left (", 3)
+        await swarm.kill(carol)
+        await logs.wait("peer lost: unreachable (", 2)
+        told = [record for record in list(logs.records) if record.levelno >= logging.INFO]
+    lines = Counter(
+        (
+            record.getMessage().partition(" (")[0],
+            me[str(extra(record, "me"))],
+            me[str(extra(record, "peer"))],
+        )
+        for record in told
+    )
+    names = [node.name for node in (alice, bob, carol, dave)]
+    left = {("peer left", name, dave.name) for name in names[:3]}
+    lost = {
+        (what, name, carol.name)
+        for what in ("peer suspected", "peer lost: unreachable")
+        for name in names[:2]
+    }
+    joined = {("peer joined", one, other) for one in names for other in names if one != other}
+    assert lines == Counter(joined | left | lost)
 
 
 async def test_what_a_healthy_swarm_drops_too_is_no_warning(logs: Recorder) -> None:
