@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import get_args
 
 import pytest
 
@@ -12,13 +13,16 @@ from iroh_gossip_discovery import (
     DiscoveryError,
     Event,
     EventsLost,
+    IdentityConflict,
     Isolated,
     NotRunningError,
     Peer,
     PeerJoined,
     PeerLeft,
     PeerLost,
+    PeerRecovered,
     PeersTimeoutError,
+    PeerSuspected,
     PeerUpdated,
     Reconnected,
     StateDirError,
@@ -45,8 +49,11 @@ VALUES: list[Peer | Event] = [
     Peer(ID, "nothing else"),
     PeerJoined(make_peer()),
     PeerUpdated(make_peer()),
+    PeerSuspected(make_peer()),
+    PeerRecovered(make_peer()),
     PeerLeft(make_peer()),
     PeerLost(make_peer(), "expired"),
+    IdentityConflict(2**64 - 1),
     Isolated(),
     Reconnected(),
     EventsLost(7),
@@ -65,7 +72,7 @@ def by_type(value: object) -> str:
     return type(value).__name__
 
 
-@pytest.mark.parametrize("value", VALUES, ids=[*map(str, range(9))])
+@pytest.mark.parametrize("value", VALUES, ids=[*map(str, range(len(VALUES)))])
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_a_value_survives_pickle(value: Peer | Event, protocol: int) -> None:
     again = pickle.loads(pickle.dumps(value, protocol))  # noqa: S301  # made a line above
@@ -73,14 +80,14 @@ def test_a_value_survives_pickle(value: Peer | Event, protocol: int) -> None:
     assert repr(again) == repr(value)
 
 
-@pytest.mark.parametrize("value", VALUES, ids=[*map(str, range(9))])
+@pytest.mark.parametrize("value", VALUES, ids=[*map(str, range(len(VALUES)))])
 def test_a_value_survives_copying(value: Peer | Event) -> None:
     for again in (copy.copy(value), copy.deepcopy(value)):
         assert again == value
         assert hash(again) == hash(value)
 
 
-@pytest.mark.parametrize("value", VALUES, ids=[*map(str, range(9))])
+@pytest.mark.parametrize("value", VALUES, ids=[*map(str, range(len(VALUES)))])
 def test_a_value_is_frozen(value: Peer | Event) -> None:
     for field in (*value.__match_args__, "anything"):
         with pytest.raises(AttributeError):
@@ -130,8 +137,10 @@ def test_values_match_by_position() -> None:
                 told.append(f"{name} {reason}")
             case PeerJoined(peer) | PeerUpdated(peer) | PeerLeft(peer):
                 told.append(peer.name)
-            case EventsLost(count):
-                told.append(str(count))
+            case PeerSuspected(peer) | PeerRecovered(peer):
+                told.append(f"{peer.name}?")
+            case EventsLost(number) | IdentityConflict(number):
+                told.append(str(number))
             case Isolated() | Reconnected():
                 told.append("-")
             case Peer(peer_id, name):
@@ -141,8 +150,11 @@ def test_values_match_by_position() -> None:
         "07 nothing else",
         "alice",
         "alice",
+        "alice?",
+        "alice?",
         "alice",
         "alice expired",
+        "18446744073709551615",
         "-",
         "-",
         "7",
@@ -151,6 +163,7 @@ def test_values_match_by_position() -> None:
 
 def test_the_union_of_events_serves_isinstance() -> None:
     assert all(isinstance(value, Event) for value in VALUES[2:])
+    assert {type(value) for value in VALUES[2:]} == {*get_args(Event)}
     assert not isinstance(make_peer(), Event)
 
 
