@@ -271,7 +271,7 @@ async def enter_two(network: Network, *, apart: bool = False) -> tuple[Member, M
 
 @pytest.mark.asyncio
 async def test_a_book_that_misses_a_member_is_wrong(tmp_path: Path) -> None:
-    network = Network(tmp_path, 10.0, print)
+    network = Network(tmp_path, print)
     async with network.group:
         one, two = await enter_two(network, apart=True)
         assert not await network.until_right(0.5)
@@ -282,7 +282,7 @@ async def test_a_book_that_misses_a_member_is_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_a_book_that_holds_who_is_no_member_is_wrong(tmp_path: Path) -> None:
-    network = Network(tmp_path, 10.0, print)
+    network = Network(tmp_path, print)
     async with network.group:
         one, two = await enter_two(network)
         assert await network.until_right(30)
@@ -295,7 +295,7 @@ async def test_a_book_that_holds_who_is_no_member_is_wrong(tmp_path: Path) -> No
 
 @pytest.mark.asyncio
 async def test_an_old_record_is_wrong(tmp_path: Path) -> None:
-    network = Network(tmp_path, 10.0, print)
+    network = Network(tmp_path, print)
     async with network.group:
         one, two = await enter_two(network)
         assert await network.until_right(30)
@@ -315,7 +315,7 @@ async def test_an_old_record_is_wrong(tmp_path: Path) -> None:
 async def test_a_node_that_is_in_its_next_life_is_not_right_before_others_know(
     tmp_path: Path,
 ) -> None:
-    network = Network(tmp_path, 10.0, print)
+    network = Network(tmp_path, print)
     async with network.group:
         _, two = await enter_two(network)
         assert await network.until_right(30)

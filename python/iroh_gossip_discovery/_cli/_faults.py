@@ -31,7 +31,7 @@ def _again(member: Member) -> NodeSpec:
 
 
 async def kill(network: Network) -> Fault:
-    """Kill a node: it is lost when its record expires."""
+    """Kill a node: it is lost once it answers nobody."""
     member = _last(network)
     began = time.monotonic()
     member.process.kill()
@@ -52,7 +52,7 @@ async def restart(network: Network) -> Fault:
 
 
 async def rekey(network: Network) -> Fault:
-    """Kill a node and start its namesake with a new key: the old id is lost when it expires."""
+    """Kill a node and start its namesake with a new key: the old id is lost."""
     member = _last(network)
     began = time.monotonic()
     member.process.kill()

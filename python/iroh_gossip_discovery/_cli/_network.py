@@ -80,18 +80,16 @@ class Network:
 
     Args:
         state: A directory in which the nodes keep their keys.
-        expiration: Seconds after which a member that was killed is out of the books.
         tell: Is told what goes on, line by line.
     """
 
-    def __init__(self, state: Path, expiration: float, tell: Callable[[str], None]) -> None:
+    def __init__(self, state: Path, tell: Callable[[str], None]) -> None:
         self.members: list[Member] = []
         self.tell = tell
         self.changes: list[str] | None = None
         """While it is a list: what changed in a book, though nothing should."""
         self.group = NodeGroup(self._hear)
         self._state = state
-        self._expiration = expiration
         self._members: dict[NodeProcess, Member] = {}
         self._changed = asyncio.Event()
 
@@ -104,7 +102,6 @@ class Network:
             "topic": TOPIC,
             "bootstrap": list(bootstrap),
             "state_dir": str(self._state / (name + key)),
-            "config": {"expiration": self._expiration},
         }
 
     async def enter(self, spec: NodeSpec) -> Member:

@@ -72,7 +72,6 @@ class Report(TypedDict):
     nodes: int
     seconds: float
     at_once: bool
-    expiration_s: float
     started: int
     start_s: float | None
     convergence: Convergence
