@@ -29,6 +29,7 @@ Process = subprocess.Popen[str]
 class PeerLine(TypedDict):
     id: str
     name: str
+    addresses: list[str]
     metadata: dict[str, str]
     protocols: list[str]
 
@@ -120,6 +121,22 @@ def test_a_node_tells_its_events_in_lines() -> None:
         rest, error = alice.communicate(timeout=30)
         assert (alice.returncode, error) == (0, "")
         assert rest.endswith("  left\n")
+
+
+def test_a_node_that_nobody_answers_says_so_and_finds_them_all_the_same(tmp_path: Path) -> None:
+    key = tmp_path / "seed.key"
+    call("keygen", key)
+    with running("probe", "--json") as probe:  # a port that is free a moment later
+        address = read(probe, "Started")["peer"]["addresses"][0]
+    ticket = call("ticket", "--key", key, "--address", address).stdout.strip()
+    with running("bob", ticket) as bob:
+        assert bob.stdout is not None
+        lines = [bob.stdout.readline() for _ in range(4)]
+        assert re.search(
+            r"  ! no answer yet, dials that failed: \d+; it goes on trying$", lines[3]
+        )
+        with running("seed", "--key", key, "--bind", address):
+            assert re.search(r"  \+ seed .* joined; 1 peer$", bob.stdout.readline())
 
 
 @pytest.mark.parametrize("form", [["--json"], []], ids=["json", "lines"])

@@ -378,7 +378,8 @@ def run(  # noqa: PLR0913  # all but one have a default
     except ConfigurationError as error:
         raise _refuse(error) from None
     try:
-        asyncio.run(run_node(discovery, JsonLines() if as_json else Lines()))
+        out = JsonLines() if as_json else Lines()
+        asyncio.run(run_node(discovery, out, asks=bool(bootstrap)))
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
     except (DiscoveryError, OSError) as error:

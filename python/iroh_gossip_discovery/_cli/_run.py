@@ -44,6 +44,8 @@ _PHRASES: dict[type[Event], tuple[str, str]] = {
     EventsLost: ("red", "! {count} events were not shown"),
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ALONE = 6.0
+"""Seconds after which a node that found nobody by its tickets says so: longer than a dial takes."""
 
 
 def peer_object(peer: Peer) -> dict[str, Json]:
@@ -101,6 +103,11 @@ class Lines:
         count = len(discovery.book)
         self._say(style, f"{text}; {count} {'peer' if count == 1 else 'peers'}")
 
+    def alone(self, discovery: GossipDiscovery) -> None:
+        """Tell that nobody whom the node was told to ask has answered yet."""
+        failed = discovery.metrics().dials_failed
+        self._say("yellow", f"! no answer yet, dials that failed: {failed}; it goes on trying")
+
     def stopped(self) -> None:
         """Tell that the node has left."""
         self._say("", "left")
@@ -144,6 +151,9 @@ class JsonLines:
             fields["book"] = [peer_object(peer) for peer in discovery.book.values()]
         self._say(fields)
 
+    def alone(self, discovery: GossipDiscovery) -> None:
+        """Tell nothing: that no peer has joined is in the lines."""
+
     def stopped(self) -> None:
         """Tell that the node has left."""
         self._say({"event": "Stopped"})
@@ -153,8 +163,15 @@ class JsonLines:
         sys.stdout.flush()
 
 
-async def run_node(discovery: GossipDiscovery, out: Lines | JsonLines) -> None:
+async def run_node(
+    discovery: GossipDiscovery, out: Lines | JsonLines, *, asks: bool = False
+) -> None:
     """Run a node until a signal comes, or nobody reads any more; then say goodbye.
+
+    Args:
+        discovery: The node, not started.
+        out: What tells of it.
+        asks: Whether it was given somebody to ask, whose silence is worth a line.
 
     Raises:
         DiscoveryError: It can't start.
@@ -175,9 +192,7 @@ async def run_node(discovery: GossipDiscovery, out: Lines | JsonLines) -> None:
         loop.add_signal_handler(number, stop)
     try:
         async with discovery:
-            out.started(discovery)
-            async for event in GossipDiscoveryReceiver(discovery):
-                out.happened(discovery, event)
+            await _tell(discovery, out, asks=asks)
     except asyncio.CancelledError:
         if not stopping:
             raise
@@ -189,6 +204,22 @@ async def run_node(discovery: GossipDiscovery, out: Lines | JsonLines) -> None:
         return
     with suppress(BrokenPipeError):
         out.stopped()
+
+
+async def _tell(discovery: GossipDiscovery, out: Lines | JsonLines, *, asks: bool) -> None:
+    def look() -> None:
+        if not discovery.book:
+            with suppress(BrokenPipeError):  # the next event meets it too
+                out.alone(discovery)
+
+    out.started(discovery)
+    looking = asyncio.get_running_loop().call_later(_ALONE, look) if asks else None
+    try:
+        async for event in GossipDiscoveryReceiver(discovery):
+            out.happened(discovery, event)
+    finally:
+        if looking is not None:
+            looking.cancel()
 
 
 def _discard_stdout() -> None:
