@@ -132,9 +132,7 @@ def test_a_node_that_nobody_answers_says_so_and_finds_them_all_the_same(tmp_path
     with running("bob", ticket) as bob:
         assert bob.stdout is not None
         lines = [bob.stdout.readline() for _ in range(4)]
-        assert re.search(
-            r"  ! no answer yet, dials that failed: \d+; it goes on trying$", lines[3]
-        )
+        assert re.search(r"  ! no answer yet, dials that failed: \d+; it goes on trying$", lines[3])
         with running("seed", "--key", key, "--bind", address):
             assert re.search(r"  \+ seed .* joined; 1 peer$", bob.stdout.readline())
 

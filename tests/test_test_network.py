@@ -17,7 +17,7 @@ import pytest
 
 from iroh_gossip_discovery._cli import _test_network
 from iroh_gossip_discovery._cli._faults import FAULTS
-from iroh_gossip_discovery._cli._network import Member, Network
+from iroh_gossip_discovery._cli._network import SETTLE, Member, Network
 from iroh_gossip_discovery._cli._node import NodeSpec, Request
 from iroh_gossip_discovery._cli._processes import NodeProcess
 from iroh_gossip_discovery._cli._report import Report, as_text, node_report
@@ -197,6 +197,33 @@ def test_a_node_that_stops_while_nothing_may_change_fails_the_test(
         assert report["per_node"][2]["stale"] == []
         assert f"wrong        node-3: {condition}" in as_text(report)
         assert not any(map(alive, pids))
+
+
+@pytest.mark.asyncio
+async def test_a_change_that_is_undone_before_anybody_asks_fails_the_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = Network.verify
+
+    async def verify_late(network: Network, bound: float = SETTLE) -> bool:
+        right = await verify(network, bound)
+        if network.changes is not None:  # nothing may change from here on
+            one, two = network.members
+            peer = one.process.book[two.process.id]
+            for event in ("PeerLost", "PeerJoined"):
+                network._hear(
+                    one.process,
+                    {"kind": "event", "at": time.monotonic(), "event": event, "peer": peer},
+                )
+        return right
+
+    monkeypatch.setattr(Network, "verify", verify_late)
+    options = _test_network.Options(nodes=2, seconds=30.0, at_once=False, faults=[], as_json=True)
+    report = await _test_network._Run(options, tmp_path).run()
+    changes = ["node-1 told PeerLost of node-2", "node-1 told PeerJoined of node-2"]
+    assert report["hold"]["changes"] == changes
+    assert not report["ok"]
+    assert report["verdict"] == f"FAILED: did not stay converged: {changes[0]}."
 
 
 @pytest.mark.asyncio
