@@ -11,7 +11,7 @@ fn overlay(frame: OverlayFrame) -> TopicFrame {
 }
 
 /// [`PEER`] is a neighbour.
-fn with_neighbour() -> Bench {
+pub(super) fn with_neighbour() -> Bench {
     let mut bench = Bench::linked();
     bench.frame(LINK, overlay(OverlayFrame::Join(signed(PEER, 1).bytes().clone())));
     let answered = bench

@@ -3,6 +3,7 @@
 mod book;
 mod broadcast;
 mod cbor;
+mod contact;
 mod guard;
 mod link;
 mod liveness;
@@ -73,6 +74,10 @@ pub(crate) const PEER: u8 = 2;
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
         let identity = Identity { key: key(ME), boot_id: 1, sequence: 100, reserved: 1 << 40 };
         let now = Instant::now();
         let mut bench = Self {
@@ -82,7 +87,7 @@ impl Bench {
             silent: BTreeSet::new(),
         };
         let profile = Profile { name: "me".into(), ..Profile::default() };
-        let options = TopicOptions { profile, config: Config::default() };
+        let options = TopicOptions { profile, config };
         bench.feed(InEvent::Join(topic(), Box::new(options)));
         bench
     }

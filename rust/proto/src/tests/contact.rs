@@ -1,0 +1,138 @@
+//! Getting and staying in contact: redials, busy bootstrap peers, how often books are compared.
+
+use super::*;
+use crate::wire::{Entry, SyncFrame, Turn};
+
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+
+fn sync(session: u64, from_initiator: bool, turn: Turn, entries: Vec<Entry>) -> TopicFrame {
+    TopicFrame::Sync(SyncFrame {
+        session,
+        from_initiator,
+        attached: !from_initiator,
+        turn,
+        ranges: Vec::new(),
+        entries,
+        wants: Vec::new(),
+    })
+}
+
+fn dials(bench: &mut Bench) -> Vec<EndpointId> {
+    let dialled = |event| match event {
+        OutEvent::Dial(peer, _) => Some(peer),
+        _ => None,
+    };
+    std::mem::take(&mut bench.out).into_iter().filter_map(dialled).collect()
+}
+
+#[test]
+fn a_bootstrap_peer_is_dialled_again_and_again_with_a_growing_delay() {
+    let mut bench = Bench::new();
+    bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
+    let start = bench.now;
+    let mut at = Vec::new();
+    while bench.now < start + S * 300 {
+        if !dials(&mut bench).is_empty() {
+            at.push(bench.now);
+            bench.feed(InEvent::DialFailed(id(PEER)));
+        }
+        bench.pass(MS * 10);
+    }
+    let delays: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(at[0] - start < MS * 500);
+    for (delay, expected) in
+        delays.iter().zip([500, 1000, 2000, 4000].into_iter().chain([5000; 90]))
+    {
+        let expected = MS * expected;
+        assert!((expected * 7 / 10..expected * 13 / 10).contains(delay), "{delays:?}");
+    }
+    assert!(delays.len() > 50, "it does not give up: {delays:?}");
+    let last = &delays[delays.len() - 10..];
+    assert!(
+        *last.iter().max().unwrap() > *last.iter().min().unwrap() + MS * 300,
+        "jitter: {last:?}"
+    );
+}
+
+#[test]
+fn a_newcomer_over_the_limit_is_given_members_to_try() {
+    let mut bench = Bench::with(Config { concurrent_syncs: 1, ..Config::default() });
+    bench.open_link(LINK, PEER, false);
+    bench.hello(LINK, 9);
+    bench.frame(LINK, TopicFrame::Open(topic()));
+    let members = (20..40).map(|number| signed(number, 1).bytes().clone());
+    bench.frame(LINK, TopicFrame::Push(members.collect()));
+    for (link, peer) in [(LinkId(2), 3), (LinkId(3), 4)] {
+        bench.open_link(link, peer, false);
+        bench.hello(link, 9);
+        bench.frame(link, TopicFrame::Open(topic()));
+        bench.sent();
+        bench.frame(link, sync(1, true, Turn::More, Vec::new()));
+    }
+    let busy: Vec<_> = bench
+        .sent()
+        .into_iter()
+        .filter_map(|(link, frame)| match frame {
+            TopicFrame::Busy(records) => Some((link, records)),
+            _ => None,
+        })
+        .collect();
+    let [(LinkId(3), records)] = busy.as_slice() else { panic!("{busy:?}") };
+    assert_eq!(records.len(), 8);
+    let known: Vec<_> = (20..40).map(id).collect();
+    for record in records {
+        let member = SignedRecord::verify(&topic(), record).unwrap().record().id;
+        assert!(known.contains(&member));
+    }
+}
+
+#[test]
+fn who_is_passed_on_goes_to_a_member_that_was_named() {
+    let mut bench = Bench::new();
+    bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
+    bench.pass(S);
+    bench.open_link(LINK, PEER, true);
+    bench.hello(LINK, 9);
+    bench.frame(LINK, TopicFrame::Open(topic()));
+    assert!(bench.sent().iter().any(|(_, frame)| matches!(frame, TopicFrame::Sync(_))));
+    bench.frame(LINK, TopicFrame::Busy(vec![signed(5, 1).bytes().clone()]));
+    assert_eq!(dials(&mut bench), [id(5)]);
+}
+
+/// Lets time pass; when a sync began. The partner agrees, and sends entries in the one that is said.
+fn syncs(bench: &mut Bench, time: Duration, news: Option<u8>) -> Vec<Instant> {
+    let end = bench.now + time;
+    let mut news = news;
+    let mut began = Vec::new();
+    while bench.now < end {
+        for (link, frame) in bench.sent() {
+            if let TopicFrame::Sync(SyncFrame { session, from_initiator: true, turn, .. }) = frame
+                && turn != Turn::Done
+            {
+                began.push(bench.now);
+                let record = |number| Entry {
+                    record: signed(number, 1).bytes().clone(),
+                    age_ms: 60_000,
+                    accusation: None,
+                };
+                let entries = news.take().map(record).into_iter().collect();
+                bench.frame(link, sync(session, false, Turn::Done, entries));
+            }
+        }
+        bench.pass(MS * 10);
+    }
+    began
+}
+
+#[test]
+fn books_are_compared_less_and_less_often_until_one_brings_news() {
+    let mut bench = super::guard::with_neighbour();
+    let began = syncs(&mut bench, S * 300, None);
+    assert!(began[2] - began[0] < S, "often at first");
+    assert!((10..20).contains(&began.len()), "then rarely: {}", began.len());
+    let [.., before, last] = began.as_slice() else { unreachable!() };
+    assert!(*last - *before >= S * 25, "{:?}", *last - *before);
+    let began = syncs(&mut bench, S * 70, Some(7));
+    assert!(began[1] - began[0] <= MS * 150, "news: {:?}", began[1] - began[0]);
+}
