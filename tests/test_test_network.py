@@ -352,6 +352,25 @@ async def test_a_node_that_is_in_its_next_life_is_not_right_before_others_know(
         assert network.members[1].process.boot_id != first
         assert await network.until_right(30)
         assert await network.verify()
+        # Another life, of which nobody has heard: only its own book is right.
+        network.members[1].process.boot_id += 1
+        network._judge_all(time.monotonic())
+        assert network.right() == 1
+
+
+@pytest.mark.asyncio
+async def test_a_restart_keeps_the_id_and_a_rekey_does_not(tmp_path: Path) -> None:
+    network = Network(tmp_path, print)
+    async with network.group:
+        _, two = await enter_two(network)
+        first = two.process.id
+        await FAULTS["restart"](network)
+        assert network.members[1].process.id == first
+        await FAULTS["rekey"](network)
+        assert network.members[1].process.id != first
+        assert network.members[1].name == "two"
+        assert await network.until_right(60)
+        assert await network.verify()
 
 
 @pytest.mark.needs("proc")
