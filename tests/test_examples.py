@@ -1,5 +1,7 @@
 """The examples, run as a user runs them: each node a process of its own."""
 
+import asyncio
+import json
 import os
 import re
 import signal
@@ -9,6 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeAlias
+
+import pytest
+
+from iroh_gossip_discovery import GossipDiscovery, StreamReset
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 Node: TypeAlias = subprocess.Popen[str]
@@ -162,3 +168,105 @@ def test_the_worker_pool_survives_the_kill_of_a_worker() -> None:
         for worker in workers[1:]:
             _, error = worker.communicate(timeout=30)
             assert (worker.returncode, error) == (0, "")
+
+
+@contextmanager
+def receiving(folder: Path, name: str = "bob") -> Iterator[tuple[Node, str]]:
+    """Run a node that takes files; give it with its ticket."""
+    with example("file_drop.py", "receive", name, str(folder)) as node:
+        yield node, until(node, "^to send").split()[-1]
+
+
+def send_file(file: Path, whom: str, *tickets: str) -> tuple[int, str, str]:
+    with example("file_drop.py", "send", str(file), whom, *tickets) as sender:
+        said, error = sender.communicate(timeout=60)
+        return sender.returncode, said, error
+
+
+def test_a_dropped_file_is_there_whole_and_never_in_place_of_another(tmp_path: Path) -> None:
+    folder = tmp_path / "of bob"
+    folder.mkdir()
+    file = tmp_path / "räuber.bin"
+    with receiving(folder) as (bob, ticket):
+        for size in (3_000_001, 0):
+            file.write_bytes(os.urandom(size))
+            code, said, error = send_file(file, "bob", ticket)
+            assert (code, error) == (0, "")
+            assert said.splitlines()[-1].startswith("bob ")
+            assert "räuber.bin: 100%" in said or size == 0
+            until(bob, rf"^räuber.bin from \w{{10}}, {size} bytes$")
+            assert (folder / file.name).read_bytes() == file.read_bytes()
+            (folder / file.name).unlink()
+        (folder / file.name).write_text("mine")
+        code, _, error = send_file(file, "bob", ticket)
+        assert code == 1
+        assert error.endswith("a file of this name is there already (code 2)\n")
+        assert [path.read_text() for path in folder.iterdir()] == ["mine"]
+        bob.send_signal(signal.SIGINT)
+        _, error = bob.communicate(timeout=30)
+        assert (bob.returncode, error) == (0, "")
+
+
+def test_where_several_have_a_name_the_id_says_who_is_meant(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("hello")
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+    with receiving(folders[0]) as (_, one), receiving(folders[1]) as (_, other):
+        code, said, _ = send_file(file, "bob", other)
+        assert (code, (folders[1] / "file").read_text()) == (0, "hello")
+        fingerprint = said.split()[-3]
+        error = ""
+        while not error:  # until it knows both when it looks
+            file = file.rename(file.with_name(f"{file.name}-again"))
+            _, _, error = send_file(file, "bob", one, other)
+        assert error.startswith("error: several are called bob, say which: ")
+        assert fingerprint in error
+        assert send_file(file, fingerprint, one, other)[0] == 0
+        assert (folders[1] / file.name).exists()
+        assert not (folders[0] / file.name).exists()
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_not_as_it_should_be_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "of bob"
+    folder.mkdir()
+
+    async def drop(name: object, size: object, rest: bytes) -> str:
+        """Send what a sender should not; give what bob says to it."""
+        peer = next(iter(discovery.book.named("bob").serving("file-drop/1")))
+        reader, writer = await discovery.open_stream(peer, "file-drop/1", timeout=30)
+        writer.write(json.dumps({"name": name, "size": size}).encode() + b"\n" + rest)
+        writer.write_eof()
+        with pytest.raises(StreamReset) as refused:
+            await reader.read()
+        return refused.value.reason
+
+    with receiving(folder) as (bob, ticket):
+        async with GossipDiscovery("mallory", "file-drop", bootstrap=[ticket]) as discovery:
+            async with discovery.events() as events, asyncio.timeout(30):
+                while not discovery.book.named("bob").serving("file-drop/1"):
+                    await anext(events)
+            away = ("../up", "/up", "a/b", "a\\b", "..\\up", "C:up", "..", ".", "", ".profile")
+            for name in (*away, "bell\a", "nul\0", 7, None):
+                assert await drop(name, 0, b"") == "not a plain file name and a size", name
+            for size in (-1, "1", None):
+                assert await drop("file", size, b"") == "not a plain file name and a size", size
+            assert await drop("x" * 300, 0, b"") == "File name too long"
+            other_digest = await drop("file", 5, b"hello" + bytes(32))
+            assert other_digest == "its digest is not what the sender says"
+            for rest in (b"hell", b"hello" + bytes(31)):
+                assert await drop("file", 5, rest) == "it did not come whole"
+                until(bob, "^nothing from .*: it did not come whole$")
+            # One that is killed in the middle.
+            file = tmp_path / "large"
+            with file.open("wb") as large:
+                large.truncate(2**32)
+            with example("file_drop.py", "send", str(file), "bob", ticket) as sender:
+                until(sender, r"large: +[1-9]")
+                assert [path.suffix for path in folder.iterdir()] == [".part"]
+                sender.kill()
+            until(bob, "^nothing from .*: it did not come whole$")
+    assert list(folder.iterdir()) == []
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["large", "of bob"]
