@@ -36,6 +36,13 @@ class Metrics:
         frames_received: Protocol frames that were read from links.
         bytes_sent: Bytes of UDP payload that links sent, all that QUIC adds included.
         bytes_received: Bytes of UDP payload that links received.
+        streams: Now: open streams of applications' protocols, of either side.
+        streams_opened: Streams that this node opened.
+        streams_accepted: Streams that peers opened, of protocols that are served here.
+        streams_refused: Streams that peers wanted to open: not served here, or over a limit.
+        streams_reset: Streams that either end gave up, with a code and a reason.
+        stream_bytes_sent: Bytes that were written to streams, without what QUIC adds.
+        stream_bytes_received: Bytes that were read from streams.
         announcements: Own records that were signed and announced, heartbeats included.
         heartbeats: Records of others that said no more than that their owner is there.
         verifications: Records of others whose signature was checked.
@@ -94,6 +101,20 @@ class Metrics:
         int, About("counter", "bytes", "UDP payload that links sent, all that QUIC adds included")
     ]
     bytes_received: Annotated[int, About("counter", "bytes", "UDP payload that links received")]
+    streams: Annotated[int, About("gauge", "streams", "open streams of applications' protocols")]
+    streams_opened: Annotated[int, About("counter", "streams", "streams that this node opened")]
+    streams_accepted: Annotated[int, About("counter", "streams", "streams that peers opened")]
+    streams_refused: Annotated[
+        int,
+        About("counter", "streams", "streams of peers that were not served here, or over a limit"),
+    ]
+    streams_reset: Annotated[int, About("counter", "streams", "streams that either end gave up")]
+    stream_bytes_sent: Annotated[
+        int, About("counter", "bytes", "bytes that were written to streams, without what QUIC adds")
+    ]
+    stream_bytes_received: Annotated[
+        int, About("counter", "bytes", "bytes that were read from streams")
+    ]
     announcements: Annotated[
         int, About("counter", "records", "own records announced, heartbeats included")
     ]

@@ -86,7 +86,7 @@ pub use error::Error;
 pub use events::Event;
 pub use iroh_gossip_discovery_proto as proto;
 pub use message::{Message, MessageEvent, MessageKind, Messages, Receipt};
-pub use metrics::{EventCounts, Metrics};
+pub use metrics::{EventCounts, Metrics, StreamCounts};
 pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Status, TopicId};
 pub use serve::{IncomingStream, Serving};
 pub use split::{GossipDiscoveryReceiver, GossipDiscoverySender, Node, NodeInfo};

@@ -90,7 +90,7 @@ impl Link {
         let (sync, sync_rx) = Queue::new(QUEUE_FRAMES, SYNC_BYTES);
         let (broadcast, broadcast_rx) = Queue::new(BROADCAST_FRAMES, BROADCAST_BYTES);
         let (close, close_rx) = oneshot::channel();
-        let traffic = Traffic::new(connection);
+        let traffic = Traffic::new(connection, services.counters());
         let peer = traffic.peer;
         let shared = traffic.clone();
         let task = async move {

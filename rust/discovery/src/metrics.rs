@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -55,8 +58,31 @@ pub struct Metrics {
     pub heartbeats: u64,
     /// Now: peers that are suspected, on the whole endpoint.
     pub suspects: usize,
+    /// The streams of the application, on the whole endpoint.
+    pub streams: StreamCounts,
     /// What the protocol counts.
     pub protocol: Counts,
+}
+
+/// What is counted of the streams of an application's own protocols.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamCounts {
+    /// Now: streams that are open in at least one direction.
+    pub open: u64,
+    /// Streams that this end opened.
+    pub opened: u64,
+    /// Streams that peers opened.
+    pub accepted: u64,
+    /// Streams that peers wanted to open, and could not: of protocols that are not served here, or
+    /// beyond a limit.
+    pub refused: u64,
+    /// Streams that one end gave up, with a code and a reason.
+    pub reset: u64,
+    /// Bytes that were written to streams, without what QUIC adds.
+    pub bytes_sent: u64,
+    /// Bytes that were read from streams.
+    pub bytes_received: u64,
 }
 
 /// How often each kind of event happened.
@@ -77,7 +103,53 @@ pub struct EventCounts {
 
 /// The counters of an endpoint.
 #[derive(Debug, Default)]
-pub(crate) struct Counters(Mutex<Counted>);
+pub(crate) struct Counters {
+    counted: Mutex<Counted>,
+    pub(crate) streams: StreamCounters,
+}
+
+/// What streams count with every piece that they move: without a lock.
+#[derive(Debug, Default)]
+pub(crate) struct StreamCounters {
+    pub(crate) open: Count,
+    pub(crate) opened: Count,
+    pub(crate) accepted: Count,
+    pub(crate) refused: Count,
+    pub(crate) reset: Count,
+    pub(crate) bytes_sent: Count,
+    pub(crate) bytes_received: Count,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_off(&self, less: u64) {
+        self.0.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl StreamCounters {
+    fn read(&self) -> StreamCounts {
+        StreamCounts {
+            open: self.open.get(),
+            opened: self.opened.get(),
+            accepted: self.accepted.get(),
+            refused: self.refused.get(),
+            reset: self.reset.get(),
+            bytes_sent: self.bytes_sent.get(),
+            bytes_received: self.bytes_received.get(),
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Counted {
@@ -192,6 +264,7 @@ impl Counters {
             peers,
             links: counted.open.len(),
             suspects: counted.suspects.len(),
+            streams: self.streams.read(),
             ..counted.metrics.clone()
         };
         let mut round_trips = Vec::with_capacity(counted.open.len());
@@ -209,6 +282,6 @@ impl Counters {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

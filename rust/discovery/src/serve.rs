@@ -195,7 +195,10 @@ impl Swarm {
             }
         };
         match self.ask(peer, opened).await? {
-            (Answer::Accepted, Some(halves)) => Ok(halves),
+            (Answer::Accepted, Some(halves)) => {
+                halves.0.count_opened();
+                Ok(halves)
+            }
             (Answer::NotServed, _) => Err(Error::ProtocolNotServed {
                 peer,
                 protocol: protocol.escape_ascii().to_string(),

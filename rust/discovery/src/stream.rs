@@ -4,7 +4,10 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -18,7 +21,8 @@ use tokio::{
 
 use crate::{
     error::Error,
-    link::traffic::{Hold, Traffic},
+    link::traffic::Hold,
+    metrics::StreamCounters,
     proto::{EndpointId, MAX_REASON},
 };
 
@@ -43,23 +47,26 @@ pub enum StreamError {
 }
 
 impl StreamError {
-    fn reset(traffic: &Traffic, stream: u64, code: VarInt) -> Self {
+    fn reset(lease: &Lease, stream: u64, code: VarInt) -> Self {
         let code = u32::try_from(code.into_inner()).unwrap_or(u32::MAX);
-        let reason = if code == 0 { String::new() } else { traffic.reason(stream) };
-        Self::Reset { code, reason }
+        if code == 0 {
+            return Self::Reset { code, reason: String::new() };
+        }
+        lease.count_reset();
+        Self::Reset { code, reason: lease.hold.0.reason(stream) }
     }
 
-    fn read(traffic: &Traffic, stream: u64, error: ReadError) -> Self {
+    fn read(lease: &Lease, stream: u64, error: ReadError) -> Self {
         match error {
-            ReadError::Reset(code) => Self::reset(traffic, stream, code),
+            ReadError::Reset(code) => Self::reset(lease, stream, code),
             ReadError::ConnectionLost(error) => Self::Link(error.to_string()),
             _ => Self::Closed,
         }
     }
 
-    fn write(traffic: &Traffic, stream: u64, error: WriteError) -> Self {
+    fn write(lease: &Lease, stream: u64, error: WriteError) -> Self {
         match error {
-            WriteError::Stopped(code) => Self::reset(traffic, stream, code),
+            WriteError::Stopped(code) => Self::reset(lease, stream, code),
             WriteError::ConnectionLost(error) => Self::Link(error.to_string()),
             _ => Self::Closed,
         }
@@ -83,7 +90,28 @@ struct Lease {
     hold: Hold,
     /// Set once the peer was told why the stream ends.
     told: OnceCell<()>,
+    /// Whether it was counted as one that was given up.
+    is_reset: AtomicBool,
     _permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl Lease {
+    fn counters(&self) -> &StreamCounters {
+        &self.hold.0.counters.streams
+    }
+
+    /// Counts that one of the ends gave the stream up: once, though both halves may say so.
+    fn count_reset(&self) {
+        if !self.is_reset.swap(true, Ordering::Relaxed) {
+            self.counters().reset.add(1);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.counters().open.take_off(1);
+    }
 }
 
 /// Whether a stream may be given up with this: the code is not 0, the reason at most 256 bytes.
@@ -136,6 +164,11 @@ impl StreamReader {
         self.lease.hold.0.peer
     }
 
+    /// Counts that this end opened the stream.
+    pub(crate) fn count_opened(&self) {
+        self.lease.counters().opened.add(1);
+    }
+
     /// The next bytes, as many as are there and fit; 0 at the end. Loses nothing if it is dropped.
     ///
     /// # Errors
@@ -159,8 +192,9 @@ impl StreamReader {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(StreamError::Closed)) };
         let id = u64::from(stream.id());
         ready!(stream.poll_read(cx, buffer))
+            .inspect(|read| self.lease.counters().bytes_received.add(*read as u64))
             .map_err(|error| {
-                let error = StreamError::read(&self.lease.hold.0, id, error);
+                let error = StreamError::read(&self.lease, id, error);
                 self.failed.insert(error).clone()
             })
             .into()
@@ -181,6 +215,7 @@ impl StreamReader {
         check_reset(code, reason)?;
         self.failed = None;
         if let Some(mut stream) = self.stream.take() {
+            self.lease.count_reset();
             end_with(&self.lease, stream.id().into(), reason, move || {
                 // It may have ended already.
                 let _ = stream.stop(VarInt::from_u32(code));
@@ -224,11 +259,13 @@ impl StreamWriter {
     /// # Errors
     /// [`StreamError`].
     pub async fn write_chunk(&mut self, data: &mut Bytes) -> Result<usize, StreamError> {
-        let traffic = &self.lease.hold.0;
+        let lease = &self.lease;
         let stream = self.stream.as_mut().ok_or(StreamError::Closed)?;
         let id = u64::from(stream.id());
-        let written = traffic.gate.write(stream, data).await;
-        written.map_err(|error| StreamError::write(traffic, id, error))
+        let written = lease.hold.0.gate.write(stream, data).await;
+        written
+            .inspect(|written| lease.counters().bytes_sent.add(*written as u64))
+            .map_err(|error| StreamError::write(lease, id, error))
     }
 
     /// Ends the stream in this direction; what was written still arrives.
@@ -246,6 +283,7 @@ impl StreamWriter {
     pub fn reset(&mut self, code: u32, reason: &str) -> Result<(), Error> {
         check_reset(code, reason)?;
         if let Some(mut stream) = self.stream.take() {
+            self.lease.count_reset();
             end_with(&self.lease, stream.id().into(), reason, move || {
                 // It may have ended already.
                 let _ = stream.reset(VarInt::from_u32(code));
@@ -261,7 +299,7 @@ impl StreamWriter {
         async move {
             let Some((stopped, id)) = stopped else { return StreamError::Closed };
             match (stopped.await, lease.upgrade()) {
-                (Ok(Some(code)), Some(lease)) => StreamError::reset(&lease.hold.0, id.into(), code),
+                (Ok(Some(code)), Some(lease)) => StreamError::reset(&lease, id.into(), code),
                 (Err(error), _) => StreamError::Link(error.to_string()),
                 _ => StreamError::Closed,
             }
@@ -277,7 +315,7 @@ impl StreamWriter {
         let stream = self.stream.as_ref().ok_or(StreamError::Closed)?;
         match stream.stopped().await {
             Ok(Some(code)) if code != VarInt::from_u32(0) => {
-                Err(StreamError::reset(&self.lease.hold.0, stream.id().into(), code))
+                Err(StreamError::reset(&self.lease, stream.id().into(), code))
             }
             Ok(_) => Ok(()),
             Err(error) => Err(StreamError::Link(error.to_string())),
@@ -311,9 +349,11 @@ impl AsyncWrite for StreamWriter {
             return Poll::Ready(Err(StreamError::Closed.into()));
         };
         let id = u64::from(stream.id());
-        let traffic = &this.lease.hold.0;
-        let written = traffic.gate.poll_write(stream, cx, buf);
-        written.map_err(|error| StreamError::write(traffic, id, error).into())
+        let written = ready!(this.lease.hold.0.gate.poll_write(stream, cx, buf));
+        written
+            .inspect(|written| this.lease.counters().bytes_sent.add(*written as u64))
+            .map_err(|error| StreamError::write(&this.lease, id, error).into())
+            .into()
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -333,8 +373,13 @@ pub(crate) fn halves(
     recv: RecvStream,
     permits: impl IntoIterator<Item = OwnedSemaphorePermit>,
 ) -> (StreamReader, StreamWriter) {
-    let permits = permits.into_iter().collect();
-    let lease = Arc::new(Lease { hold, told: OnceCell::new(), _permits: permits });
+    hold.0.counters.streams.open.add(1);
+    let lease = Arc::new(Lease {
+        hold,
+        told: OnceCell::new(),
+        is_reset: AtomicBool::new(false),
+        _permits: permits.into_iter().collect(),
+    });
     let reader = StreamReader { stream: Some(recv), failed: None, lease: lease.clone() };
     (reader, StreamWriter { stream: Some(send), lease })
 }

@@ -298,6 +298,40 @@ async fn a_slow_reader_stalls_only_its_own_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_streams_do_is_counted_at_both_ends() {
+    let mut nodes = Nodes::default();
+    let [alice, bob] = pair(&mut nodes).await;
+    alice.swarm.open_stream(bob.swarm.id(), CHAT).await.unwrap_err();
+    let mut serving = bob.swarm.serve(CHAT).unwrap();
+    let ((mut reader, mut writer), mut far) = stream(&alice, &bob, &mut serving).await;
+    writer.write_all(b"hello").await.unwrap();
+    far.reader.read_exact(&mut [0; 5]).await.unwrap();
+    write_all(&mut far.writer, b"you").await.unwrap();
+    reader.read_exact(&mut [0; 3]).await.unwrap();
+    let of = |node: &RunningNode| {
+        let counts = node.swarm.metrics().streams;
+        let moved = (counts.bytes_sent, counts.bytes_received);
+        ((counts.open, counts.opened, counts.accepted), (counts.refused, counts.reset), moved)
+    };
+    assert_eq!(of(&alice), ((1, 1, 0), (0, 0), (5, 3)));
+    assert_eq!(of(&bob), ((1, 0, 1), (1, 0), (3, 5)));
+    // Given up in both directions it is one.
+    writer.reset(7, "").unwrap();
+    reader.stop(7, "").unwrap();
+    timeout(PATIENCE, far.reader.read(&mut [0; 8])).await.unwrap().unwrap_err();
+    timeout(PATIENCE, far.writer.stopped()).await.unwrap();
+    assert_eq!((of(&alice).1, of(&bob).1), ((0, 1), (1, 1)));
+    drop((reader, writer, far));
+    eventually("none is open", || of(&alice).0.0 + of(&bob).0.0 == 0).await;
+    // One that only ends is none that was given up.
+    let (near, far) = stream(&alice, &bob, &mut serving).await;
+    drop((near, far));
+    eventually("none is open", || of(&alice).0 == (0, 2, 0) && of(&bob).0 == (0, 0, 2)).await;
+    assert_eq!((of(&alice).1, of(&bob).1), ((0, 1), (1, 1)));
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_read_or_write_loses_no_byte() {
     let mut nodes = Nodes::default();
     let [alice, bob] = pair(&mut nodes).await;

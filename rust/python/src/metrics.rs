@@ -9,7 +9,7 @@ use pyo3::{
 use crate::logs;
 
 pub(crate) fn fields<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<'py, PyDict>> {
-    let Metrics { protocol, .. } = metrics;
+    let Metrics { protocol, streams, .. } = metrics;
     let fields = [
         ("peers", metrics.peers as u64),
         ("suspects", metrics.suspects as u64),
@@ -24,6 +24,13 @@ pub(crate) fn fields<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<
         ("frames_received", metrics.frames_received),
         ("bytes_sent", metrics.bytes_sent),
         ("bytes_received", metrics.bytes_received),
+        ("streams", streams.open),
+        ("streams_opened", streams.opened),
+        ("streams_accepted", streams.accepted),
+        ("streams_refused", streams.refused),
+        ("streams_reset", streams.reset),
+        ("stream_bytes_sent", streams.bytes_sent),
+        ("stream_bytes_received", streams.bytes_received),
         ("announcements", protocol.announcements),
         ("heartbeats", metrics.heartbeats),
         ("verifications", protocol.verifications),

@@ -35,6 +35,10 @@ impl Services {
     pub(crate) fn new(lookup: Lookup, counters: Arc<Counters>) -> Self {
         Self { lookup, counters, accepted: Arc::new(Semaphore::new(MAX_ACCEPTED)) }
     }
+
+    pub(super) fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
 }
 
 /// Serves requests until the link ends.
@@ -138,11 +142,13 @@ impl Incoming {
             return self.answer(Some(Answer::NotJoined)).await;
         };
         let Some(service) = shared.services.get(&protocol) else {
+            services.counters.streams.refused.add(1);
             return self.answer(Some(Answer::NotServed)).await;
         };
         let of_link = self.hold.0.accepted.clone().try_acquire_owned();
         let of_all = services.accepted.clone().try_acquire_owned();
         let (Ok(of_link), Ok(of_all)) = (of_link, of_all) else {
+            services.counters.streams.refused.add(1);
             services.counters.dropped("streams over the limit", Some(self.hold.0.peer));
             return self.answer(Some(Answer::Busy)).await;
         };
@@ -151,6 +157,7 @@ impl Incoming {
             // Gone meanwhile: dropped, the stream ends in both directions.
             let permits = [of_link, of_all];
             let stream = IncomingStream::new(self.hold, self.send, self.recv, protocol, permits);
+            services.counters.streams.accepted.add(1);
             service.push(Accepted(Some(stream)));
         }
     }

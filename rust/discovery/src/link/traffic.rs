@@ -18,6 +18,7 @@ use super::gate::Gate;
 use crate::{
     actor::Input,
     frame,
+    metrics::Counters,
     proto::{Answer, EndpointId, LinkId, MAX_REQUEST, Request},
 };
 
@@ -45,6 +46,7 @@ pub(crate) struct Traffic {
     pub(crate) connection: Connection,
     pub(crate) peer: EndpointId,
     pub(crate) gate: Gate,
+    pub(crate) counters: Arc<Counters>,
     users: watch::Sender<Users>,
     held: watch::Sender<Held>,
     messages: Semaphore,
@@ -82,11 +84,12 @@ impl Drop for Hold {
 }
 
 impl Traffic {
-    pub(crate) fn new(connection: Connection) -> Arc<Self> {
+    pub(crate) fn new(connection: Connection, counters: Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
             peer: connection.remote_id().into(),
             connection,
             gate: Gate::default(),
+            counters,
             users: watch::Sender::default(),
             held: watch::Sender::new(Held::NotYet),
             messages: Semaphore::new(MAX_MESSAGE_BYTES as usize),
