@@ -64,6 +64,10 @@ pub(crate) async fn bind(config: &Config, key: SecretKey) -> Result<Endpoint, Er
 /// for each peer that stopped; this is enough for 20 MB/s at a round trip of 50 ms.
 const SEND_WINDOW: u64 = 1024 * 1024;
 
+/// Most bytes that a peer has sent and nobody has read, over all streams of its link: what 51 streams
+/// hold that nobody reads. It has to be more than many: control frames are counted in.
+const RECEIVE_WINDOW: u32 = 64 * 1024 * 1024;
+
 /// The settings of a link that is accepted: it keeps the link alive only where the end that dialled
 /// does not, which halves what an idle link costs.
 fn transport_of_accepted(config: &Config) -> Result<QuicTransportConfig, Error> {
@@ -87,6 +91,7 @@ pub(crate) fn transport(config: &Config) -> Result<QuicTransportConfig, Error> {
         .mtu_discovery_config(None)
         .max_concurrent_bidi_streams(VarInt::from_u32(MAX_BIDI_STREAMS))
         .send_window(SEND_WINDOW)
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .build())
 }
 

@@ -298,6 +298,51 @@ async fn a_slow_reader_stalls_only_its_own_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_peer_sends_and_nobody_reads_is_bounded_over_all_its_streams() {
+    const STREAMS: usize = 80;
+    const EACH: usize = 1_000_000;
+    const BOUND: u64 = 64 * 1024 * 1024;
+    /// For so much, on a machine that is busy.
+    const PATIENCE: Duration = Duration::from_mins(2);
+    let mut nodes = Nodes::default();
+    let [alice, bob] = pair(&mut nodes).await;
+    let mut serving = bob.swarm.serve(CHAT).unwrap();
+    let (mut near, mut unread) = (Vec::new(), Vec::new());
+    for _ in 0..STREAMS {
+        let (opened, far) = stream(&alice, &bob, &mut serving).await;
+        near.push(opened);
+        unread.push(far);
+    }
+    let writing = near.into_iter().map(|(reader, mut writer)| {
+        tokio::spawn(async move {
+            write_all(&mut writer, &vec![7; EACH]).await.unwrap();
+            drop(reader);
+        })
+    });
+    let mut all = join_all(writing);
+    // Each stream has room for its own.
+    let sent = || alice.swarm.metrics().streams.bytes_sent;
+    let filling = async {
+        while sent() < BOUND * 15 / 16 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, filling).await.unwrap();
+    assert!(timeout(Duration::from_millis(300), &mut all).await.is_err(), "all of it is there");
+    assert!(sent() <= BOUND, "{} bytes", sent());
+    let reading = unread.iter_mut().map(|far| async {
+        let mut got = Vec::new();
+        far.reader.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got.len(), EACH);
+    });
+    timeout(PATIENCE, join_all(reading)).await.unwrap();
+    for written in timeout(PATIENCE, all).await.unwrap() {
+        written.unwrap();
+    }
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_streams_do_is_counted_at_both_ends() {
     let mut nodes = Nodes::default();
     let [alice, bob] = pair(&mut nodes).await;
