@@ -1,5 +1,6 @@
 //! Messages as frozen Python values, and the subscription that gives them.
 
+use bytes::Bytes;
 use iroh_gossip_discovery::{self as core, EndpointId, MessageEvent, MessageKind};
 use pyo3::{
     IntoPyObjectExt,
@@ -13,9 +14,24 @@ use crate::{error::invalid, extract};
 #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Message {
-    sender: String,
-    data: Vec<u8>,
-    kind: String,
+    sender: EndpointId,
+    data: Bytes,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Direct,
+    Broadcast,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Broadcast => "broadcast",
+        }
+    }
 }
 
 #[pymethods]
@@ -27,17 +43,19 @@ impl Message {
 
     #[new]
     fn new(py: Python<'_>, sender: &Bound<'_, PyAny>, data: &[u8], kind: &str) -> PyResult<Self> {
-        let sender = extract::endpoint_id("sender", sender)?.to_string();
-        if !matches!(kind, "direct" | "broadcast") {
-            return Err(invalid(py, "kind", &format!("{kind:?} is not direct or broadcast")));
-        }
-        Ok(Self { sender, data: data.to_vec(), kind: kind.to_owned() })
+        let sender = extract::endpoint_id("sender", sender)?;
+        let kinds = [Kind::Direct, Kind::Broadcast];
+        let kind = kinds
+            .into_iter()
+            .find(|known| known.name() == kind)
+            .ok_or_else(|| invalid(py, "kind", &format!("{kind:?} is not direct or broadcast")))?;
+        Ok(Self { sender, data: Bytes::copy_from_slice(data), kind })
     }
 
     /// The endpoint id of whoever sent it, authenticated, as 64 hex digits.
     #[getter]
-    fn sender(&self) -> &str {
-        &self.sender
+    fn sender(&self) -> String {
+        self.sender.to_string()
     }
 
     /// What was sent.
@@ -48,8 +66,8 @@ impl Message {
 
     /// How it came: `"direct"`, to this node alone, or `"broadcast"`, to all.
     #[getter]
-    fn kind(&self) -> &str {
-        &self.kind
+    fn kind(&self) -> &'static str {
+        self.kind.name()
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -60,12 +78,12 @@ impl Message {
         } else {
             String::new()
         };
-        let sender = self.sender.get(..10).unwrap_or_default();
-        Ok(format!("Message(sender='{sender}…', data={data}{more}, kind='{}')", self.kind))
+        let (sender, kind) = (self.sender.fmt_short(), self.kind.name());
+        Ok(format!("Message(sender='{sender}…', data={data}{more}, kind='{kind}')"))
     }
 
-    fn __getnewargs__<'py>(&self, py: Python<'py>) -> (&str, Bound<'py, PyBytes>, &str) {
-        (&self.sender, self.data(py), &self.kind)
+    fn __getnewargs__<'py>(&self, py: Python<'py>) -> (String, Bound<'py, PyBytes>, &'static str) {
+        (self.sender(), self.data(py), self.kind.name())
     }
 }
 
@@ -155,12 +173,11 @@ pub(crate) fn convert(py: Python<'_>, event: MessageEvent) -> PyResult<Option<Py
     Some(match event {
         MessageEvent::Message(message) => {
             let kind = match message.kind {
-                MessageKind::Direct => "direct",
-                MessageKind::Broadcast => "broadcast",
+                MessageKind::Direct => Kind::Direct,
+                MessageKind::Broadcast => Kind::Broadcast,
                 _ => return Ok(None),
             };
-            let sender = message.sender.to_string();
-            Message { sender, data: message.data.into(), kind: kind.to_owned() }.into_py_any(py)
+            Message { sender: message.sender, data: message.data, kind }.into_py_any(py)
         }
         MessageEvent::Lost(count) => MessagesLost { count }.into_py_any(py),
         _ => return Ok(None),

@@ -32,13 +32,11 @@ macro_rules! subscription {
             /// Takes up to `limit` items, oldest first; never waits.
             fn drain<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
                 let items = self.0.get()?.items().drain(limit);
-                let list = PyList::empty(py);
+                let mut converted = Vec::with_capacity(items.len());
                 for item in items {
-                    if let Some(item) = $convert(py, item)? {
-                        list.append(item)?;
-                    }
+                    converted.extend($convert(py, item)?);
                 }
-                Ok(list)
+                PyList::new(py, converted)
             }
 
             /// Whether the subscription has ended and everything in it was taken.
