@@ -59,6 +59,24 @@ fn updated(seed: u64) -> Scenario {
     Scenario { seed, ..Scenario::parse(text).expect("a valid one") }
 }
 
+/// Who suspects a node that is paused is paused itself while it refutes.
+fn paused(seed: u64) -> Scenario {
+    let text = r#"
+        nodes = 12
+        warmup = "30s"
+        expect = { nobody_lost = true }
+        [[fault]]
+        at = "1s"
+        pause = 4
+        for = "4500ms"
+        [[fault]]
+        at = "5s"
+        pause = 8
+        for = "4s"
+    "#;
+    Scenario { seed, ..Scenario::parse(text).expect("a valid one") }
+}
+
 macro_rules! controls {
     ($($name:ident: $rule:ident in $scenario:ident,)*) => {
         $(#[test] fn $name() { caught(Rule::$rule, $scenario); })*
@@ -76,5 +94,5 @@ controls! {
     bootstrap_memory: BootstrapMemory in random,
     unconfirmed: Unconfirmed in random,
     link_tie_break: LinkTieBreak in face_to_face,
-    reprobe_after_pause: ReprobeAfterPause in random,
+    reprobe_after_pause: ReprobeAfterPause in paused,
 }
