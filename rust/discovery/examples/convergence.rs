@@ -241,21 +241,23 @@ async fn idle(nodes: usize, options: &Options) -> Result<()> {
     let (running, full) = start_nodes(nodes, config).await?;
     println!("{nodes} nodes, lan timers, books full: {}", full.is_some());
     tokio::time::sleep(options.settle).await;
-    let (before, frames) = (sent_bytes()?, Spent::of(&running).frames);
+    let (before, began) = (sent_bytes()?, Spent::of(&running));
     tokio::time::sleep(options.window).await;
     let (after, spent) = (sent_bytes()?, Spent::of(&running));
     let divisor = options.window.as_secs_f64() * f64::from(u32::try_from(nodes)?);
     println!(
-        "| idle after s | window s | sent B/s per node | packets/s per node | frames/s per node | links per node |\n\
-         |---|---|---|---|---|---|"
+        "| idle after s | window s | sent B/s per node | packets/s per node | frames/s per node | dials/min per node | syncs/min per node | links per node |\n\
+         |---|---|---|---|---|---|---|---|"
     );
     println!(
-        "| {} | {} | {:.0} | {:.2} | {:.2} | {:.2} |",
+        "| {} | {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
         options.settle.as_secs(),
         options.window.as_secs(),
         per(after.bytes - before.bytes, divisor),
         per(after.packets - before.packets, divisor),
-        per(spent.frames - frames, divisor),
+        per(spent.frames - began.frames, divisor),
+        60.0 * per(spent.dials - began.dials, divisor),
+        60.0 * per(spent.syncs - began.syncs, divisor),
         per(spent.links, per(spent.nodes, 1.0)),
     );
     let full = running.iter().filter(|node| node.swarm.book().len() + 1 == nodes).count();

@@ -80,6 +80,8 @@ pub(crate) enum Command {
 pub(crate) enum Input {
     /// A frame arrived on a link.
     Frame(LinkId, Lane, Bytes),
+    /// The peer's QUIC acknowledged what came after a hail.
+    Acknowledged(LinkId),
     /// A link is gone. The last input of each link.
     Closed(LinkId, LinkEnd),
     /// A dial ended; with a connection, or without.
@@ -292,6 +294,7 @@ impl Actor {
                 self.counters.frame_received();
                 self.handle_own(InEvent::Received(link, lane, frame));
             }
+            Input::Acknowledged(link) => self.handle_own(InEvent::Acknowledged(link)),
             Input::Closed(link, end) => self.link_closed(link, end),
             Input::Dialled(peer, connection) => {
                 self.dialling.remove(&peer);

@@ -111,6 +111,11 @@ impl Link {
         }
     }
 
+    /// Looks out for the peer's QUIC to acknowledge what was sent last.
+    pub(crate) fn hail(&self) {
+        self.traffic.hail();
+    }
+
     /// Whether it was asked to close.
     pub(crate) fn is_closing(&self) -> bool {
         self.close.is_none()
@@ -175,6 +180,7 @@ async fn serve(
     let mut read = pin!(read(id, traffic, services, inputs).fuse());
     let mut write = pin!(write(connection, &traffic.gate, lanes).fuse());
     let mut keep = pin!(traffic.keep(id, inputs).fuse());
+    let mut listen = pin!(traffic.listen(id, inputs).fuse());
     let code = loop {
         tokio::select! {
             error = connection.closed() => {
@@ -183,6 +189,7 @@ async fn serve(
                 return classify(&error);
             }
             () = &mut keep => {}
+            () = &mut listen => {}
             stop = &mut read => match stop {
                 Stop::Lost => return classify(&connection.closed().await),
                 Stop::Fault(code, reason) => {

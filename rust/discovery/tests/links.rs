@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{eventually, full, node};
+use common::{Nodes, eventually, full, node};
 use iroh::SecretKey;
 use iroh_gossip_discovery::{Bootstrap, Config, EndpointId, Metrics};
 
@@ -25,6 +25,29 @@ async fn simultaneous_dials_end_in_one_link_on_both_sides() {
     }
     println!("{double} of {PAIRS} pairs were truly double");
     assert!(double > 0, "the test must meet the case");
+}
+
+/// A question, its answer and the comparisons of the books would be more than two frames for a probe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_neighbour_that_is_there_says_so_by_the_acknowledgement_of_a_hail() {
+    let mut nodes = Nodes::default();
+    let alice = nodes.start("alice", &[]).await;
+    let ticket = Bootstrap::Ticket(alice.swarm.ticket());
+    let bob = nodes.start("bob", &[ticket]).await;
+    let pair = [alice, bob];
+    eventually("they know each other", || full(&pair)).await;
+    let count = || {
+        let metrics = pair.each_ref().map(|node| node.swarm.metrics());
+        let probes: u64 = metrics.iter().map(|metrics| metrics.protocol.probes).sum();
+        (probes, metrics.iter().map(|metrics| metrics.frames_sent).sum::<u64>())
+    };
+    // The first comparisons of the books come close together.
+    eventually("it is quiet", || count().0 >= 10).await;
+    let (probes, frames) = count();
+    eventually("thirty probes", || count().0 >= probes + 30).await;
+    let (more, sent) = (count().0 - probes, count().1 - frames);
+    assert!(sent < 2 * more, "{sent} frames for {more} probes");
+    nodes.close().await;
 }
 
 /// How many links the pair opened.

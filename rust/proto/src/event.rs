@@ -1,6 +1,6 @@
 //! What goes into the state machine and what comes out of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use iroh_base::TransportAddr;
@@ -135,6 +135,8 @@ pub enum InEvent {
     LinkClosed(LinkId, LinkEnd),
     /// A dial that [`OutEvent::Dial`] asked for did not lead to a link.
     DialFailed(EndpointId),
+    /// The other end's QUIC acknowledged packets since [`OutEvent::Hail`].
+    Acknowledged(LinkId),
     /// A frame arrived, without its length prefix.
     Received(LinkId, Lane, Bytes),
     /// Sequence numbers below this one are on disk as used: they may be announced.
@@ -152,6 +154,9 @@ pub enum InEvent {
     Timer,
 }
 
+/// How long a driver looks for the acknowledgement of a hail.
+pub const HAIL_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What the state machine wants done.
 #[derive(Debug, Clone)]
 pub enum OutEvent {
@@ -161,6 +166,9 @@ pub enum OutEvent {
     /// Send a frame, to be prefixed with its length. A full queue must never block: it closes the
     /// link with [`CloseCode::Overflow`], but for [`Lane::Broadcast`], where the frame is dropped.
     Send(LinkId, Lane, Bytes),
+    /// Send a frame, as `Send` does on [`Lane::Control`], which the other end does not answer: QUIC
+    /// acknowledges it. If it does within [`HAIL_PATIENCE`], the answer is [`InEvent::Acknowledged`].
+    Hail(LinkId, Bytes),
     /// Close a link, after what was sent on it before is handed to the network.
     Close(LinkId, CloseCode),
     /// Persist that every sequence number below this one may be used, then answer with

@@ -40,7 +40,8 @@ pub use counts::Counts;
 pub use digest::Digest;
 pub use error::Error;
 pub use event::{
-    CloseCode, InEvent, Lane, LinkEnd, LinkId, LostReason, OutEvent, TopicEvent, TopicOptions,
+    CloseCode, HAIL_PATIENCE, InEvent, Lane, LinkEnd, LinkId, LostReason, OutEvent, TopicEvent,
+    TopicOptions,
 };
 pub use id::{EndpointId, MAX_TOPIC_NAME, TopicId};
 pub use record::{

@@ -58,7 +58,9 @@ struct Link {
     receives: [BTreeMap<u64, TopicId>; 3],
     last_used: Instant,
     /// When any frame came in.
+    /// When a frame came in, or an acknowledgement after a hail.
     last_heard: Instant,
+    last_frame: Instant,
     idle_check: Option<Instant>,
     /// An application's messages or streams use it.
     held: bool,
@@ -146,12 +148,12 @@ impl Links {
         self.current.get(peer).copied()
     }
 
-    /// When the last frame came in on the link in use with a peer.
+    /// When the last sign of life came in on the link in use with a peer.
     pub(crate) fn heard(&self, peer: &EndpointId) -> Option<Instant> {
         Some(self.open.get(self.current.get(peer)?)?.last_heard)
     }
 
-    /// Whether a frame came in since then on the link in use with a peer.
+    /// Whether a sign of life came in since then on the link in use with a peer.
     pub(crate) fn was_heard(&self, peer: &EndpointId, since: Instant) -> bool {
         self.heard(peer).is_some_and(|at| at > since)
     }
@@ -159,6 +161,24 @@ impl Links {
     /// The boot id of the process at the other end of the link in use with a peer.
     pub(crate) fn boot_id(&self, peer: &EndpointId) -> Option<u64> {
         self.open.get(self.current.get(peer)?)?.hello.map(|(boot_id, _)| boot_id)
+    }
+
+    /// Says that this node is there, if there is a link on which the peer itself said something within
+    /// this time: whether there is.
+    pub(crate) fn hail(&mut self, peer: &EndpointId, within: Duration, now: Instant) -> bool {
+        let Some(id) = self.current(peer) else { return false };
+        let spoke = now.saturating_duration_since(self.open[&id].last_frame) < within;
+        if spoke {
+            self.out.push_back(OutEvent::Hail(id, Frame::Ack.encode()));
+        }
+        spoke
+    }
+
+    pub(crate) fn acknowledged(&mut self, id: LinkId, now: Instant) {
+        if let Some(link) = self.open.get_mut(&id).filter(|link| link.closing.is_none()) {
+            link.last_heard = now;
+            self.news.push_back(News::Heard(link.peer));
+        }
     }
 
     /// Asks a peer whether it is there, if there is a link: whether there is.
@@ -305,6 +325,7 @@ impl Links {
             receives: Default::default(),
             last_used: now,
             last_heard: now,
+            last_frame: now,
             idle_check: None,
             held: false,
             closing: None,
@@ -379,6 +400,7 @@ impl Links {
             return;
         }
         link.last_heard = now;
+        link.last_frame = now;
         match Frame::decode(bytes) {
             Err(error) => {
                 tracing::debug!(peer = %peer.fmt_short(), %error, "undecodable frame");

@@ -278,6 +278,7 @@ impl State {
             }
             InEvent::LinkClosed(link, end) => cx.links.closed(link, end),
             InEvent::DialFailed(peer) => cx.links.dial_failed(peer),
+            InEvent::Acknowledged(link) => cx.links.acknowledged(link, now),
             InEvent::Received(link, lane, frame) => cx.links.received(link, lane, &frame, now),
             InEvent::Broadcast(topic, data) => {
                 topic_mut(&mut self.topics, topic)?.broadcast(&data, cx)?;

@@ -23,10 +23,9 @@ impl LinkNumber {
 
 /// What QUIC takes before its reader does: the receive window of a stream.
 const WINDOW: usize = 1_250_000;
-/// Most frames in a lane's queue, as the driver has it.
-const QUEUE_FRAMES: usize = 256;
-/// Most bytes in the queues of the lanes, as the driver has it.
-const QUEUE_BYTES: [usize; 3] = [1024 * 1024, 8 * 1024 * 1024, 1024 * 1024];
+/// Most frames and bytes in the queues of the lanes, as the driver has it.
+const QUEUE_FRAMES: [usize; 3] = [256, 256, 1024];
+const QUEUE_BYTES: [usize; 3] = [1024 * 1024, 8 * 1024 * 1024, 2 * 1024 * 1024];
 
 /// What is on its way from one side on one lane.
 #[derive(Debug, Default)]
@@ -51,7 +50,7 @@ impl Flight {
         }
         self.sent = now;
         let most = WINDOW + QUEUE_BYTES[lane as usize];
-        if self.queued >= QUEUE_FRAMES || self.bytes + bytes > most {
+        if self.queued >= QUEUE_FRAMES[lane as usize] || self.bytes + bytes > most {
             return Err(Overflow);
         }
         self.bytes += bytes;
@@ -81,6 +80,8 @@ pub(crate) struct End {
     pub(crate) hello: Option<Nanos>,
     /// Frames from here that a cut holds back.
     pub(crate) held: VecDeque<(Lane, Bytes)>,
+    /// It waits for QUIC to acknowledge what it sent.
+    pub(crate) hailing: bool,
     /// What came here and is not acknowledged.
     pub(crate) unacknowledged: Unacknowledged,
 }
@@ -108,6 +109,7 @@ impl Link {
             opens,
             flights: Default::default(),
             hello: None,
+            hailing: false,
             held: VecDeque::new(),
             unacknowledged: Unacknowledged::default(),
         });

@@ -442,6 +442,7 @@ impl Network {
             }
             Happening::Opened(link, side) => self.on_opened(link, side),
             Happening::Frame(link, side, lane, bytes) => self.on_frame(link, side, lane, bytes),
+            Happening::Acknowledged(link, side) => self.on_acknowledged(link, side),
             Happening::Closed(link, side, end) => self.on_closed(link, side, end),
             Happening::TimedOut(link, side, epoch) => self.on_timed_out(link, side, epoch),
             Happening::Silent(link, side, epoch) => self.on_silent(link, side, epoch),
@@ -531,6 +532,7 @@ impl Network {
         match output {
             OutEvent::Dial(to, addresses) => self.on_dial(number, to, &addresses),
             OutEvent::Send(link, lane, bytes) => self.on_send(number, link, lane, bytes),
+            OutEvent::Hail(link, bytes) => self.on_hail(number, link, bytes),
             OutEvent::Close(link, code) => self.on_close(number, link, code),
             OutEvent::ReserveSequences(_) => unreachable!("performed after all others"),
             OutEvent::Topic(_, event) => self.on_event(number, event),

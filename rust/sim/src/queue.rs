@@ -25,6 +25,8 @@ pub(crate) enum Happening {
     Opened(LinkNumber, Side),
     /// A frame arrives at a side.
     Frame(LinkNumber, Side, Lane, Bytes),
+    /// What a side hailed with was acknowledged.
+    Acknowledged(LinkNumber, Side),
     /// A side hears of the link's end.
     Closed(LinkNumber, Side, LinkEnd),
     /// A side has heard nothing for the idle timeout, unless that changed since.

@@ -16,6 +16,9 @@ use crate::{
 
 /// The first packet of a dial is sent again after this, then after twice as long, and so on.
 const DIAL_RETRY: Nanos = 1_000_000_000;
+/// A lone packet is acknowledged after this (RFC 9000, `max_ack_delay`), and an application learns of it
+/// a moment later.
+const ACK_DELAY: Nanos = 30_000_000;
 /// A hello and the frame that opens a topic: no stream could lose these and go on.
 const NEVER_DROPPED: [u8; 2] = [0, 1];
 
@@ -188,6 +191,36 @@ impl Network {
         self.transmit(number, side, lane, bytes, 0);
     }
 
+    pub(crate) fn on_hail(&mut self, node: usize, id: LinkId, bytes: Bytes) {
+        let (number, side) = LinkNumber::of(id);
+        if let Some(link) = self.link(number) {
+            link.ends[side].hailing = true;
+        }
+        self.on_send(node, id, Lane::Control, bytes);
+    }
+
+    /// QUIC acknowledges what came to a side, where the other one waits for that.
+    fn acknowledge(&mut self, number: LinkNumber, side: Side) {
+        let Some(link) = self.link(number) else { return };
+        let (from, to, pair) = (link.ends[side].node, link.ends[1 - side].node, link.latency);
+        if !std::mem::take(&mut link.ends[1 - side].hailing) || self.is_cut(from, to) {
+            return;
+        }
+        let (late, _) = self.conditions.retransmission(1, pair, &mut self.rng);
+        let at = self.clock.now + ACK_DELAY + self.delay(pair) + late;
+        self.queue.push(at, Happening::Acknowledged(number, 1 - side));
+    }
+
+    pub(crate) fn on_acknowledged(&mut self, number: LinkNumber, side: Side) {
+        let Some(node) = self.node_of(number, side) else { return };
+        if self.put_off(node, || Happening::Acknowledged(number, side)) {
+            return;
+        }
+        if self.link(number).is_some_and(|link| link.ends[side].open) {
+            self.feed(node, InEvent::Acknowledged(number.id(side)));
+        }
+    }
+
     /// Counts what a frame makes on the wire, with what went before it.
     fn count_sent(&mut self, number: LinkNumber, side: Side, lane: Lane, bytes: usize) {
         let now = self.clock.now;
@@ -278,6 +311,7 @@ impl Network {
         link.ends[1 - side].flights[lane as usize].taken(bytes.len());
         let acks = link.ends[side].unacknowledged.received(packets(bytes.len()), now);
         self.nodes[node].sent.acks(acks);
+        self.acknowledge(number, side);
         if !self.link(number).is_some_and(|link| link.ends[side].open) {
             return;
         }

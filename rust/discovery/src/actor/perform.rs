@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use iroh::{
     EndpointAddr, TransportAddr,
     endpoint::{Connection, VarInt},
@@ -98,16 +99,11 @@ impl Actor {
     fn perform(&mut self, out: OutEvent) {
         match out {
             OutEvent::Dial(peer, addresses) => self.dial(peer, addresses),
-            OutEvent::Send(id, lane, frame) => {
-                let Some(link) = self.links.get_mut(&id) else { return };
-                if link.send(lane, frame).is_ok() {
-                    self.counters.frame_sent();
-                } else if lane == Lane::Broadcast {
-                    self.counters.dropped("broadcasts to slow peers", Some(link.peer));
-                } else {
-                    debug!(link = id.0, peer = %link.peer.fmt_short(), ?lane, "queue full");
-                    link.close(CloseCode::Overflow);
-                    self.counters.dropped("links with a full queue", Some(link.peer));
+            OutEvent::Send(id, lane, frame) => self.send(id, lane, frame),
+            OutEvent::Hail(id, frame) => {
+                self.send(id, Lane::Control, frame);
+                if let Some(link) = self.links.get(&id) {
+                    link.hail();
                 }
             }
             OutEvent::Close(id, code) => {
@@ -118,6 +114,19 @@ impl Actor {
             OutEvent::ReserveSequences(end) => self.reserve(end),
             OutEvent::Dropped { what, peer } => self.counters.dropped(what, peer),
             OutEvent::Topic(topic, event) => self.topic_event(topic, event),
+        }
+    }
+
+    fn send(&mut self, id: LinkId, lane: Lane, frame: Bytes) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.send(lane, frame).is_ok() {
+            self.counters.frame_sent();
+        } else if lane == Lane::Broadcast {
+            self.counters.dropped("broadcasts to slow peers", Some(link.peer));
+        } else {
+            debug!(link = id.0, peer = %link.peer.fmt_short(), ?lane, "queue full");
+            link.close(CloseCode::Overflow);
+            self.counters.dropped("links with a full queue", Some(link.peer));
         }
     }
 

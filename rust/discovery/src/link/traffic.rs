@@ -10,8 +10,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt, WriteError};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch},
-    time::timeout,
+    sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch},
+    time::{sleep, timeout},
 };
 
 use super::gate::Gate;
@@ -19,7 +19,7 @@ use crate::{
     actor::Input,
     frame,
     metrics::Counters,
-    proto::{Answer, EndpointId, LinkId, MAX_REQUEST, Request},
+    proto::{Answer, EndpointId, HAIL_PATIENCE, LinkId, MAX_REQUEST, Request},
 };
 
 /// Most streams with one peer that this end opened, and as many that the peer did.
@@ -33,6 +33,9 @@ const MIN_MESSAGE_BYTES: u32 = 4096;
 pub(crate) const MAX_BIDI_STREAMS: u32 = 2048;
 /// A link is held for this long after its last use, so that a series of messages is one use.
 const LINGER: Duration = Duration::from_secs(1);
+/// How often a link looks whether its peer has acknowledged a hail. A lone packet is acknowledged 25 ms
+/// after it came (RFC 9000, `max_ack_delay`).
+const LOOK: Duration = Duration::from_millis(30);
 /// Most reasons of the peer's resets that are kept.
 const MAX_REASONS: usize = 256;
 /// A reset waits no longer than this for its reason to arrive.
@@ -47,6 +50,7 @@ pub(crate) struct Traffic {
     pub(crate) peer: EndpointId,
     pub(crate) gate: Gate,
     pub(crate) counters: Arc<Counters>,
+    hailed: Notify,
     users: watch::Sender<Users>,
     held: watch::Sender<Held>,
     messages: Semaphore,
@@ -90,6 +94,7 @@ impl Traffic {
             connection,
             gate: Gate::default(),
             counters,
+            hailed: Notify::new(),
             users: watch::Sender::default(),
             held: watch::Sender::new(Held::NotYet),
             messages: Semaphore::new(MAX_MESSAGE_BYTES as usize),
@@ -150,6 +155,33 @@ impl Traffic {
 
     pub(crate) fn is_used(&self) -> bool {
         self.users.borrow().now > 0
+    }
+
+    /// A frame was queued that only QUIC acknowledges.
+    pub(crate) fn hail(&self) {
+        self.hailed.notify_one();
+    }
+
+    /// Tells the actor when the peer's QUIC has acknowledged something since a hail.
+    pub(super) async fn listen(&self, id: LinkId, inputs: &mpsc::Sender<Input>) {
+        loop {
+            self.hailed.notified().await;
+            let before = self.acknowledgements();
+            let heard = timeout(HAIL_PATIENCE, async {
+                while self.acknowledgements() == before {
+                    sleep(LOOK).await;
+                }
+            });
+            if heard.await.is_ok() && inputs.send(Input::Acknowledged(id)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// How many packets with acknowledgements came, none of them forged.
+    fn acknowledgements(&self) -> u64 {
+        let received = self.connection.stats().frame_rx;
+        received.acks + received.path_acks
     }
 
     /// Asks the actor to keep the link while it is used.

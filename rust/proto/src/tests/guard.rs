@@ -200,6 +200,7 @@ fn sequence_numbers_wait_until_they_are_persisted() {
         now,
         out: vec![],
         silent: BTreeSet::new(),
+        hung: BTreeSet::new(),
     };
     let profile = Profile { name: "me".into(), ..Profile::default() };
     let options = TopicOptions { profile, config: Config::default() };

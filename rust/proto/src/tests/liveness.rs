@@ -224,9 +224,49 @@ fn first(bench: &mut Bench, limit: Duration, seen: impl Fn(&Bench) -> bool) -> D
     bench.now - begin
 }
 
+fn is_hailed(bench: &Bench) -> bool {
+    bench.out.iter().any(|out| matches!(out, OutEvent::Hail(..)))
+}
+
+fn is_ping(out: &OutEvent) -> bool {
+    matches!(out, OutEvent::Send(_, _, bytes) if *bytes == Frame::Ping.encode())
+}
+
 fn is_pinged(bench: &Bench) -> bool {
-    let ping = Frame::Ping.encode();
-    bench.out.iter().any(|out| matches!(out, OutEvent::Send(_, _, bytes) if *bytes == ping))
+    bench.out.iter().any(is_ping)
+}
+
+#[test]
+fn a_neighbour_that_is_there_is_hailed_and_asked_now_and_then() {
+    let mut bench = with_two();
+    bench.pass(S * 4);
+    bench.out.clear();
+    bench.pass(S * 60);
+    let count = |is: fn(&OutEvent) -> bool| bench.out.iter().filter(|out| is(out)).count();
+    let hails = count(|out| matches!(out, OutEvent::Hail(..)));
+    let pings = count(is_ping);
+    // Two neighbours that say nothing by themselves, every 2 s.
+    assert!((50..=65).contains(&(hails + pings)), "{hails} hails, {pings} pings");
+    assert!((pings * 3..=pings * 5).contains(&hails), "{hails} hails, {pings} pings");
+}
+
+#[test]
+fn a_hail_that_is_not_acknowledged_is_followed_by_a_ping() {
+    let mut bench = with_two();
+    bench.pass(S * 4);
+    bench.silent.insert(LINK);
+    bench.out.clear();
+    first(&mut bench, S * 4, is_hailed);
+    let took = first(&mut bench, S, is_pinged);
+    assert_eq!(took, Config::default().probe_timeout / 2);
+}
+
+#[test]
+fn a_neighbour_of_whom_only_quic_is_left_is_found_too() {
+    let mut bench = with_two();
+    bench.pass(S * 4);
+    bench.hung.insert(LINK);
+    first(&mut bench, S * 12, |bench| is_suspected(bench, PEER));
 }
 
 #[test]
@@ -236,7 +276,7 @@ fn who_misses_all_neighbours_looks_twice_before_it_accuses() {
         bench.pass(S * 4);
         bench.silent.extend(silent);
         bench.out.clear();
-        first(&mut bench, S * 4, is_pinged);
+        first(&mut bench, S * 4, is_hailed);
         let took = first(&mut bench, S * 6, |bench| {
             events(bench).iter().any(|event| matches!(event, TopicEvent::PeerSuspected(_)))
         });

@@ -64,8 +64,10 @@ pub(crate) struct Bench {
     pub(crate) state: State,
     pub(crate) now: Instant,
     pub(crate) out: Vec<OutEvent>,
-    /// Links on which pings stay without an answer.
+    /// Links on which nothing is answered or acknowledged.
     pub(crate) silent: BTreeSet<LinkId>,
+    /// Links of whose peer only QUIC is left.
+    pub(crate) hung: BTreeSet<LinkId>,
 }
 
 pub(crate) const LINK: LinkId = LinkId(1);
@@ -85,6 +87,7 @@ impl Bench {
             now,
             out: Vec::new(),
             silent: BTreeSet::new(),
+            hung: BTreeSet::new(),
         };
         let profile = Profile { name: "me".into(), ..Profile::default() };
         let options = TopicOptions { profile, config };
@@ -105,14 +108,18 @@ impl Bench {
         self.state.handle(event, self.now).unwrap();
         let begin = self.out.len();
         self.out.extend(std::iter::from_fn(|| self.state.poll()));
-        let ping = |out: &OutEvent| match out {
-            OutEvent::Send(link, _, bytes) if *bytes == Frame::Ping.encode() => Some(*link),
+        let answer = |out: &OutEvent| match out {
+            OutEvent::Send(link, lane, bytes) if *bytes == Frame::Ping.encode() => {
+                Some((*link, InEvent::Received(*link, *lane, Frame::Ack.encode())))
+            }
+            OutEvent::Hail(link, _) => Some((*link, InEvent::Acknowledged(*link))),
             _ => None,
         };
-        let pinged: Vec<_> = self.out[begin..].iter().filter_map(ping).collect();
-        for link in pinged {
-            if !self.silent.contains(&link) {
-                self.bytes(link, Frame::Ack.encode());
+        let answers: Vec<_> = self.out[begin..].iter().filter_map(answer).collect();
+        for (link, answer) in answers {
+            let hung = self.hung.contains(&link) && !matches!(answer, InEvent::Acknowledged(_));
+            if !self.silent.contains(&link) && !hung {
+                self.feed(answer);
             }
         }
     }

@@ -2,7 +2,8 @@
 //! of others where it does not answer, and of anybody where many died at once.
 //!
 //! SWIM (Das et al., DSN 2002) with the local health of Lifeguard (Dadgar et al., DSN-W 2018), over
-//! the links that exist: any authenticated frame from a neighbour spares its probe.
+//! the links that exist: any authenticated frame from a neighbour spares its probe, which itself begins
+//! with a hail.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -22,6 +23,10 @@ use crate::{
     wire::TopicFrame,
 };
 
+/// A neighbour that itself said something within so many intervals is only hailed: its QUIC
+/// acknowledges that, which takes half the packets of a question and its answer, as QUIC acknowledges
+/// either one in a packet of its own. So a neighbour of whom only QUIC is left is found too.
+const HAILS: u32 = 4;
 /// Neighbours that are asked to try what did not answer us (SWIM's k).
 const HELPERS: usize = 3;
 /// Probes at a time, and of them on behalf of others.
@@ -217,7 +222,9 @@ impl Topic {
             helpers: BTreeSet::new(),
         };
         self.probes.open.insert(peer, probe);
-        if !cx.links.ping(&peer) && self.dial_to_probe(peer, cx) == Asked::Refused {
+        let hailed = self.probes.watches.contains_key(&peer)
+            && cx.links.hail(&peer, self.config.probe_interval * HAILS, cx.now);
+        if !hailed && !cx.links.ping(&peer) && self.dial_to_probe(peer, cx) == Asked::Refused {
             // Over our own budget of dials: nothing was tried, so nothing is known, to confirm or to
             // accuse. Surveys that took it for silence would accuse the living, and feed themselves.
             self.probes.open.remove(&peer);
