@@ -1,7 +1,10 @@
-//! Getting and staying in contact: redials, busy bootstrap peers, how often books are compared.
+//! Getting and staying in contact: redials, busy bootstrap peers, how often books are compared, leaves.
 
 use super::*;
-use crate::wire::{Entry, SyncFrame, Turn};
+use crate::{
+    TopicEvent,
+    wire::{Entry, Item, OverlayFrame, SyncFrame, Turn, encode_content},
+};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -100,6 +103,39 @@ fn who_is_passed_on_goes_to_a_member_that_was_named() {
     assert_eq!(dials(&mut bench), [id(5)]);
 }
 
+fn entry(number: u8) -> Entry {
+    Entry { record: signed(number, 1).bytes().clone(), age_ms: 60_000, accusation: None }
+}
+
+/// Whether a newcomer that synced with its bootstrap peer, and got so many other members from it,
+/// joins the overlay through that peer.
+fn joins_through_its_bootstrap_peer(members: u8) -> bool {
+    let mut bench = Bench::new();
+    bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
+    bench.pass(S);
+    bench.open_link(LINK, PEER, true);
+    bench.hello(LINK, 9);
+    bench.frame(LINK, TopicFrame::Open(topic()));
+    let number = |(_, frame): (LinkId, TopicFrame)| match frame {
+        TopicFrame::Sync(sync) => Some(sync.session),
+        _ => None,
+    };
+    let session = bench.sent().into_iter().find_map(number).unwrap();
+    let entries = [PEER].into_iter().chain(20..20 + members).map(entry).collect();
+    bench.frame(LINK, sync(session, false, Turn::Done, entries));
+    bench.pass(MS * 500);
+    let join = |(link, frame): &(LinkId, TopicFrame)| {
+        *link == LINK && matches!(frame, TopicFrame::Overlay(OverlayFrame::Join(_)))
+    };
+    bench.sent().iter().any(join)
+}
+
+#[test]
+fn newcomers_join_through_members_and_not_all_through_the_bootstrap_peer() {
+    let through = (10..40).filter(|members| joins_through_its_bootstrap_peer(*members)).count();
+    assert!(through < 10, "{through} of 30, where one or two of them were to be expected");
+}
+
 /// Lets time pass; when a sync began. The partner agrees, and sends entries in the one that is said.
 fn syncs(bench: &mut Bench, time: Duration, news: Option<u8>) -> Vec<Instant> {
     let end = bench.now + time;
@@ -111,12 +147,7 @@ fn syncs(bench: &mut Bench, time: Duration, news: Option<u8>) -> Vec<Instant> {
                 && turn != Turn::Done
             {
                 began.push(bench.now);
-                let record = |number| Entry {
-                    record: signed(number, 1).bytes().clone(),
-                    age_ms: 60_000,
-                    accusation: None,
-                };
-                let entries = news.take().map(record).into_iter().collect();
+                let entries = news.take().map(entry).into_iter().collect();
                 bench.frame(link, sync(session, false, Turn::Done, entries));
             }
         }
@@ -135,4 +166,53 @@ fn books_are_compared_less_and_less_often_until_one_brings_news() {
     assert!(*last - *before >= S * 25, "{:?}", *last - *before);
     let began = syncs(&mut bench, S * 70, Some(7));
     assert!(began[1] - began[0] <= MS * 150, "news: {:?}", began[1] - began[0]);
+}
+
+#[test]
+fn a_leave_is_acknowledged_also_where_it_was_known() {
+    let mut bench = super::guard::with_two();
+    let left = sign(NodeRecord { status: Status::Left, ..node(3, 2) });
+    for _ in 0..2 {
+        bench.frame(LinkId(2), TopicFrame::Leave(left.bytes().clone()));
+        assert!(bench.sent().contains(&(LinkId(2), TopicFrame::LeaveAck(2))));
+    }
+}
+
+#[test]
+fn a_leave_is_told_on_by_who_was_told() {
+    let mut bench = super::guard::with_two();
+    let left = sign(NodeRecord { status: Status::Left, ..node(3, 2) });
+    bench.frame(LinkId(2), TopicFrame::Leave(left.bytes().clone()));
+    bench.pass(S);
+    let content = encode_content(&[Item::Record(left.bytes().clone())]);
+    let tells = |(link, frame): &(LinkId, TopicFrame)| {
+        let TopicFrame::Overlay(OverlayFrame::Gossip { content: told, .. }) = frame else {
+            return false;
+        };
+        *link == LINK && *told == content
+    };
+    assert!(bench.sent().iter().any(tells));
+}
+
+#[test]
+fn who_leaves_waits_until_all_who_are_linked_know_and_no_longer() {
+    let mut bench = super::guard::with_two();
+    let closed = |bench: &Bench| {
+        let closed = |out: &OutEvent| matches!(out, OutEvent::Topic(_, TopicEvent::Closed));
+        bench.out.iter().any(closed)
+    };
+    bench.feed(InEvent::Leave(topic()));
+    let leave = |(_, frame): (LinkId, TopicFrame)| match frame {
+        TopicFrame::Leave(record) => Some(record),
+        _ => None,
+    };
+    let told: Vec<_> = bench.sent().into_iter().filter_map(leave).collect();
+    assert_eq!(told.len(), 2);
+    let sequence = SignedRecord::verify(&topic(), &told[0]).unwrap().record().sequence;
+    bench.frame(LINK, TopicFrame::LeaveAck(sequence));
+    assert!(!closed(&bench));
+    bench.frame(LinkId(2), TopicFrame::LeaveAck(sequence - 1));
+    assert!(!closed(&bench), "of an earlier record");
+    bench.frame(LinkId(2), TopicFrame::LeaveAck(sequence));
+    assert!(closed(&bench));
 }
