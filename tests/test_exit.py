@@ -110,7 +110,7 @@ EXITS = {
 
 def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore", *options, "-c", BUSY + textwrap.dedent(script)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
 @pytest.mark.parametrize("way", EXITS)
@@ -121,6 +121,36 @@ def test_the_interpreter_exits_cleanly_while_events_flow(way: str) -> None:
     assert codes == [0] * REPEATS, [r.stderr[-2000:] for r in results if r.returncode]
     quiet = [result for result in results if not result.stderr]
     assert len(quiet) == REPEATS, next(r.stderr[-2000:] for r in results if r.stderr)
+
+
+def test_nothing_enters_python_once_the_exit_has_shut_the_gate() -> None:
+    script = """
+        seen = 0
+        def look():
+            told = []
+            for _ in range(10):
+                told.append(seen)
+                time.sleep(0.2)
+            os.write(1, f"{told[0] > 0} {len(set(told[5:]))}\\n".encode())
+        # Before the package's own, so it is called after it; a daemon thread still runs then.
+        atexit.register(look)
+        ready = threading.Event()
+        def count(event):
+            global seen
+            seen += 1
+        async def main():
+            global keep
+            keep = await pair()
+            keep[0].on(Event, count)
+            while seen < 10:
+                await asyncio.sleep(0.01)
+            ready.set()
+            await asyncio.sleep(60)
+        threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+        assert ready.wait(30)
+    """
+    result = run(script)
+    assert (result.returncode, result.stdout) == (0, "True 1\n"), result.stderr
 
 
 @pytest.mark.needs("fork")
