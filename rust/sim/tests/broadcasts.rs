@@ -84,20 +84,32 @@ fn a_paused_node_costs_the_others_no_broadcast_and_no_event() {
     }
 }
 
+/// Frames that vanish are more than can happen to a stream: QUIC sends again what is lost, and a full queue
+/// drops broadcasts alone. Where one in five of these vanishes, 99.5 % are heard. Here all four frames of a
+/// repair vanish alike, the broadcast, the announcement of another neighbour, the graft and its answer, so
+/// that half of the repairs fail: with five neighbours 3 to 5 % are lost, with two or three up to 25 %.
+/// Neither the guard nor the window of numbers refuses any of them.
 #[test]
 fn what_comes_again_after_loss_crashes_and_restarts_is_heard_at_most_once() {
     for seed in 0..3 {
         let nodes = 20;
         let mut network = converged(seed, nodes, Conditions { drop: 0.2, ..Conditions::lan() });
         let mut said = 0;
+        // What each could hear in its present life: who is down says and hears nothing.
+        let mut could_hear = vec![0_u32; nodes];
         for round in 0..100 {
-            for number in (round % 4..nodes).step_by(4) {
+            let up = network.up();
+            for number in (round % 4..nodes).step_by(4).filter(|number| up.contains(number)) {
                 say(&mut network, number, 100, &mut said);
+                up.iter().filter(|other| **other != number).for_each(|up| could_hear[*up] += 1);
             }
             network.run_for(S / 10);
             match round {
                 30 => network.crash(7),
-                50 => network.restart(7, Memory::Kept, &[0]),
+                50 => {
+                    network.restart(7, Memory::Kept, &[0]);
+                    could_hear[7] = 0;
+                }
                 60 => network.pause(9),
                 75 => network.resume(9),
                 _ => {}
@@ -105,8 +117,31 @@ fn what_comes_again_after_loss_crashes_and_restarts_is_heard_at_most_once() {
         }
         network.run_for(S * 10);
         assert_eq!(network.failures, []);
-        let share = heard(&network, nodes, said);
+        let heard = network.nodes.iter().map(|node| u32::try_from(node.heard.len()).unwrap());
+        let share = f64::from(heard.sum::<u32>()) / f64::from(could_hear.iter().sum::<u32>());
         println!("seed {seed}: {share:.4} of all, {:?}", network.nodes[3].dropped);
-        assert!(share > 0.8, "seed {seed}: {share}");
+        assert!(share > 0.9, "seed {seed}: {share}");
+        let refused = network.nodes.iter().flat_map(|node| node.dropped.keys());
+        let refused: Vec<_> = refused.filter(|what| what.starts_with("broadcasts over")).collect();
+        assert_eq!(refused, Vec::<&&str>::new());
+    }
+}
+
+/// Without its repair, by announcements and grafts, every hop would lose one in twenty.
+#[test]
+fn what_is_lost_on_the_way_is_asked_for_again() {
+    for seed in 0..3 {
+        let nodes = 20;
+        let mut network = converged(seed, nodes, Conditions { drop: 0.05, ..Conditions::lan() });
+        let mut said = 0;
+        for round in 0..100 {
+            for number in (round % 4..nodes).step_by(4) {
+                say(&mut network, number, 100, &mut said);
+            }
+            network.run_for(S / 10);
+        }
+        network.run_for(S * 10);
+        let share = heard(&network, nodes, said);
+        assert!(share > 0.995, "seed {seed}: {share}");
     }
 }
