@@ -62,8 +62,8 @@ pub(crate) struct Live {
     /// Since when the node is there.
     since: Instant,
     age: Duration,
-    /// Why it is suspected, if it is.
-    pub(crate) accusation: Option<Bytes>,
+    /// Why it is suspected, if it is: few are.
+    pub(crate) accusation: Option<Box<Bytes>>,
     digest: Digest,
 }
 
@@ -195,7 +195,7 @@ impl Book {
     /// Suspects a live node.
     pub(crate) fn accuse(&mut self, id: &EndpointId, accusation: Option<Bytes>) {
         if let Some(live) = self.live.get_mut(id) {
-            live.accusation = accusation;
+            live.accusation = accusation.map(Box::new);
         }
     }
 
@@ -253,7 +253,7 @@ impl Book {
     ) -> Option<(&SignedRecord, Duration, Option<&Bytes>)> {
         if let Some((signed, age)) = self.evidence(id, now) {
             let live = self.live.get(id);
-            return Some((signed, age, live.and_then(|live| live.accusation.as_ref())));
+            return Some((signed, age, live.and_then(|live| live.accusation.as_deref())));
         }
         let gone = self.gone.get(id)?;
         let accusation = gone.accusation.as_ref()?;

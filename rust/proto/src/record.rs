@@ -5,7 +5,7 @@
 //! topic id; payload as in `docs/wire.cddl`. The bytes are kept and relayed as they came, so that
 //! keys of a later version pass through unharmed.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -144,16 +144,20 @@ pub struct NodeRecord {
     pub expiration: Duration,
 }
 
-/// A record together with the bytes that its owner signed.
+/// A record together with the bytes that its owner signed. Cheap to clone, and small: books are full
+/// of them.
 #[derive(Debug, Clone)]
-pub struct SignedRecord {
+pub struct SignedRecord(Arc<Signed>);
+
+#[derive(Debug)]
+struct Signed {
     bytes: Bytes,
-    record: std::sync::Arc<NodeRecord>,
+    record: Arc<NodeRecord>,
 }
 
 impl PartialEq for SignedRecord {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.0.bytes == other.0.bytes
     }
 }
 
@@ -175,7 +179,11 @@ impl SignedRecord {
                 reason: format!("is {} bytes, the limit is {MAX_RECORD}", bytes.len()),
             });
         }
-        Ok(Self { bytes, record: record.into() })
+        Ok(Self::new(bytes, record.into()))
+    }
+
+    fn new(bytes: Bytes, record: Arc<NodeRecord>) -> Self {
+        Self(Arc::new(Signed { bytes, record }))
     }
 
     /// Verifies and decodes a record: the signature first, strictly (no malleable signatures, no
@@ -190,19 +198,19 @@ impl SignedRecord {
     /// The bytes as signed, to be relayed unchanged.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        &self.0.bytes
     }
 
     /// The same record in another copy of the same bytes.
     pub(crate) fn with_bytes(&self, bytes: Bytes) -> Self {
-        debug_assert_eq!(bytes, self.bytes);
-        Self { bytes, record: self.record.clone() }
+        debug_assert_eq!(bytes, self.0.bytes);
+        Self::new(bytes, self.0.record.clone())
     }
 
     /// The decoded content.
     #[must_use]
-    pub fn record(&self) -> &std::sync::Arc<NodeRecord> {
-        &self.record
+    pub fn record(&self) -> &Arc<NodeRecord> {
+        &self.0.record
     }
 }
 
@@ -222,7 +230,7 @@ impl Envelope {
     pub(crate) fn verify(self, topic: &TopicId) -> Result<SignedRecord, Error> {
         let payload = self.signed.verify(KIND_NODE, topic)?;
         let record = decode_payload(self.claimed, payload)?;
-        Ok(SignedRecord { bytes: self.signed.bytes, record: record.into() })
+        Ok(SignedRecord::new(self.signed.bytes, record.into()))
     }
 }
 
