@@ -61,6 +61,7 @@ bench: $(VENV)/.extension-release $(VENV)/.group-bench ## measure convergence, m
 	$(if $(ARGS),,cargo bench $(LOCKED) --package iroh-gossip-discovery --bench book)
 	cargo run $(LOCKED) --release --package iroh-gossip-discovery --example convergence -- $(ARGS)
 	$(if $(ARGS),,cargo run $(LOCKED) --release --package iroh-gossip-discovery --example liveness)
+	$(if $(ARGS),,cargo run $(LOCKED) --release --package iroh-gossip-discovery-sim --example promises -- --nodes 300 --seeds 10)
 	$(if $(ARGS),,$(BIN)/python benchmarks/processes.py)
 	$(if $(ARGS),,$(BIN)/python benchmarks/imports.py)
 	$(if $(ARGS),,$(BIN)/python -m pytest benchmarks/bench_python.py)

@@ -117,6 +117,9 @@ pub struct Report {
     pub events: Vec<EventLine>,
     /// How many events are not there.
     pub events_left_out: u64,
+    /// How many were called lost that were up and in the same part of the network: the first hundred.
+    #[serde(skip)]
+    pub wrongly_lost: usize,
     /// The failures, with their parts.
     #[serde(skip)]
     pub failed: Vec<Failure>,

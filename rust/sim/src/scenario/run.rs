@@ -287,6 +287,7 @@ impl Run<'_> {
             told: self.network.told_of.clone(),
             events: self.network.log.iter().map(event_line).collect(),
             events_left_out: self.network.log_left_out,
+            wrongly_lost: self.network.wrongly_lost.len(),
             failed,
         }
     }
