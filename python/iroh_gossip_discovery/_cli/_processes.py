@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -135,8 +137,12 @@ class NodeProcess:
 
     def kill(self) -> None:
         """End the process at once: no goodbye."""
-        with contextlib.suppress(ProcessLookupError):
-            self._running().kill()
+        process = self._running()
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                # `process.kill()` looks first, and reaps a child that has just ended: asyncio waits
+                # for it in a thread, and would warn of an unknown child.
+                os.kill(process.pid, signal.SIGKILL)
 
     def _running(self) -> asyncio.subprocess.Process:
         if self._process is None:
