@@ -64,6 +64,9 @@ bench: $(VENV)/.extension-release $(VENV)/.group-bench ## measure convergence, m
 	$(if $(ARGS),,cargo run $(LOCKED) --release --package iroh-gossip-discovery-sim --example promises -- --nodes 300 --seeds 10)
 	$(if $(ARGS),,$(BIN)/python benchmarks/processes.py)
 	$(if $(ARGS),,$(BIN)/python benchmarks/imports.py)
+	$(if $(ARGS),,cargo build $(LOCKED) --release --package iroh-gossip-discovery --example streams --example crowd)
+	$(if $(ARGS),,$(BIN)/python benchmarks/streams.py)
+	$(if $(ARGS),,$(BIN)/python benchmarks/latency.py)
 	$(if $(ARGS),,$(BIN)/python -m pytest benchmarks/bench_python.py)
 
 soak: $(VENV)/.made ## simulate random faults for as long as asked (release; ARGS="--minutes 10 --nodes 30"; --seeds, --from)

@@ -10,10 +10,18 @@ from typing import TypeAlias
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from iroh_gossip_discovery import Config, EventsLost, EventStream, GossipDiscovery
+from iroh_gossip_discovery import (
+    Config,
+    EventsLost,
+    EventStream,
+    GossipDiscovery,
+    Message,
+    MessageStream,
+)
 
 PEERS = 20
-EVENTS = 200
+EVENTS = 1000
+MESSAGES = 4000
 ROUNDS = 5
 
 Watched: TypeAlias = tuple[asyncio.AbstractEventLoop, GossipDiscovery, list[GossipDiscovery]]
@@ -22,7 +30,7 @@ Watched: TypeAlias = tuple[asyncio.AbstractEventLoop, GossipDiscovery, list[Goss
 @pytest.fixture(scope="module")
 def watched() -> Iterator[Watched]:
     """Give a loop, a node on it, and the others, all of which it knows."""
-    config = Config.local(event_buffer=1_000_000)
+    config = Config.local(event_buffer=1_000_000, message_buffer=100_000)
     with asyncio.Runner() as runner:
 
         async def begin() -> list[GossipDiscovery]:
@@ -75,6 +83,35 @@ def test_events_that_are_there_are_iterated(benchmark: BenchmarkFixture, watched
         lambda stream: loop.run_until_complete(consume(stream)), setup=setup, rounds=ROUNDS
     )
     assert count == EVENTS
+
+
+def test_messages_that_are_there_are_iterated(
+    benchmark: BenchmarkFixture, watched: Watched
+) -> None:
+    """Per call: MESSAGES messages of 16 bytes, out of the core's buffer and through `async for`."""
+    loop, node, others = watched
+
+    async def produce() -> MessageStream:
+        stream = node.messages()
+        await asyncio.gather(*(others[0].send(node.id, bytes(16)) for _ in range(MESSAGES)))
+        return stream
+
+    async def consume(stream: MessageStream) -> int:
+        count = 0
+        async for message in stream:
+            count += isinstance(message, Message)
+            if count == MESSAGES:
+                break
+        stream.close()
+        return count
+
+    def setup() -> tuple[tuple[MessageStream], dict[str, object]]:
+        return (loop.run_until_complete(produce()),), {}
+
+    count = benchmark.pedantic(  # type: ignore[no-untyped-call]  # that is how it comes
+        lambda stream: loop.run_until_complete(consume(stream)), setup=setup, rounds=ROUNDS
+    )
+    assert count == MESSAGES
 
 
 def test_the_size_of_the_book(benchmark: BenchmarkFixture, watched: Watched) -> None:

@@ -184,6 +184,13 @@ pub fn gossip(records: &[&SignedRecord]) -> Bytes {
     Frame::Topic(0, TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(1), content })).encode()
 }
 
+/// The frame that brings records directly: at most 200 fit.
+#[must_use]
+pub fn push(records: &[SignedRecord]) -> Bytes {
+    let records = records.iter().map(|record| record.bytes().clone()).collect();
+    Frame::Topic(0, TopicFrame::Push(records)).encode()
+}
+
 /// A book, to measure what it costs.
 #[derive(Debug)]
 pub struct SampleBook(Book);
