@@ -8,7 +8,7 @@ use pyo3::{
     types::{PyBytes, PyString},
 };
 
-use crate::{error::invalid, extract};
+use crate::{error::invalid, extract, peer::id_text};
 
 /// A message from another node.
 #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
@@ -54,8 +54,8 @@ impl Message {
 
     /// The endpoint id of whoever sent it, authenticated, as 64 hex digits.
     #[getter]
-    fn sender(&self) -> String {
-        self.sender.to_string()
+    fn sender<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        id_text(py, &self.sender)
     }
 
     /// What was sent.
@@ -82,8 +82,11 @@ impl Message {
         Ok(format!("Message(sender='{sender}…', data={data}{more}, kind='{kind}')"))
     }
 
-    fn __getnewargs__<'py>(&self, py: Python<'py>) -> (String, Bound<'py, PyBytes>, &'static str) {
-        (self.sender(), self.data(py), self.kind.name())
+    fn __getnewargs__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> (Bound<'py, PyString>, Bound<'py, PyBytes>, &'static str) {
+        (self.sender(py), self.data(py), self.kind.name())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     error, extract,
     fork::AtHome,
     message, metrics,
-    peer::Peer,
+    peer::{Peer, id_text},
     selection::Selection,
     settings, stream,
     subscription::{MessageSubscription, Serving, Subscription},
@@ -83,7 +83,7 @@ impl Node {
     fn peers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let peers = PyDict::new(py);
         for record in self.swarm()?.book().iter() {
-            peers.set_item(record.id.to_string(), Peer(record.clone()))?;
+            peers.set_item(id_text(py, &record.id), Peer(record.clone()))?;
         }
         Ok(peers)
     }

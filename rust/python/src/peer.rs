@@ -8,12 +8,13 @@ use std::{
     sync::Arc,
 };
 
+use data_encoding::HEXLOWER;
 use iroh::{EndpointAddr, RelayUrl, TransportAddr};
-use iroh_gossip_discovery::{NodeRecord, Profile, Status};
+use iroh_gossip_discovery::{EndpointId, NodeRecord, Profile, Status};
 use iroh_tickets::endpoint::EndpointTicket;
 use pyo3::{
     prelude::*,
-    types::{PyBytes, PyDict, PyMappingProxy, PyTuple},
+    types::{PyBytes, PyDict, PyMappingProxy, PyString, PyTuple},
 };
 
 use crate::{error::invalid, extract};
@@ -71,8 +72,8 @@ impl Peer {
 
     /// The endpoint id: the peer's public key, proven by its signature, as 64 hex digits.
     #[getter]
-    fn id(&self) -> String {
-        self.0.id.to_string()
+    fn id<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        id_text(py, &self.0.id)
     }
 
     /// The first ten digits of the id, to show beside a name.
@@ -168,7 +169,7 @@ impl Peer {
         fields.set_item("sequence", self.sequence())?;
         fields.set_item("boot_id", self.boot_id())?;
         fields.set_item("expiration", self.expiration())?;
-        Ok(((self.id(), self.name()), fields))
+        Ok(((self.0.id.to_string(), self.name()), fields))
     }
 }
 
@@ -176,6 +177,13 @@ impl Peer {
     fn metadata_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         (&self.0.profile.metadata).into_pyobject(py)
     }
+}
+
+/// An id as Python has it, without a copy on the way.
+pub(crate) fn id_text<'py>(py: Python<'py>, id: &EndpointId) -> Bound<'py, PyString> {
+    let mut text = [0; 64];
+    HEXLOWER.encode_mut(id.as_bytes(), &mut text);
+    PyString::new(py, std::str::from_utf8(&text).expect("hex digits are ASCII"))
 }
 
 fn format_address(address: &TransportAddr) -> String {

@@ -9,7 +9,14 @@ use pyo3::{
     types::{PyDict, PyString},
 };
 
-use crate::{error::invalid, extract, peer::Peer};
+use crate::{
+    error::invalid,
+    extract,
+    peer::{Peer, id_text},
+};
+
+/// With more members, a walk through the book lets other threads of Python run meanwhile.
+const LARGE: usize = 1000;
 
 /// Conditions that all have to hold; without any, every node of the book.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
@@ -125,9 +132,13 @@ impl Selection {
         py: Python<'py>,
         swarm: &Swarm,
     ) -> PyResult<Bound<'py, PyDict>> {
+        // To walk a large book takes as long as to make Python's objects of it, and needs no Python.
+        let is_large = swarm.book().len() > LARGE;
+        let records =
+            if is_large { py.detach(|| self.records(swarm)) } else { self.records(swarm) };
         let peers = PyDict::new(py);
-        for record in self.records(swarm) {
-            peers.set_item(record.id.to_string(), Peer(record))?;
+        for record in records {
+            peers.set_item(id_text(py, &record.id), Peer(record))?;
         }
         Ok(peers)
     }
