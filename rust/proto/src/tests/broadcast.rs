@@ -2,7 +2,7 @@
 
 use super::{guard::with_two, *};
 use crate::{
-    CloseCode, Error, MAX_BROADCAST, TopicEvent,
+    CloseCode, Error, LinkEnd, MAX_BROADCAST, TopicEvent,
     broadcast::Broadcast,
     cose,
     wire::{Item, OverlayFrame, encode_broadcast, encode_content},
@@ -289,4 +289,37 @@ fn without_a_neighbour_a_broadcast_waits_for_one_and_not_for_ever() {
     bench.pass(Duration::from_secs(1));
     assert_eq!(sent(&bench).len(), 1);
     assert_eq!(count(&bench), 530);
+}
+
+#[test]
+fn a_restart_is_no_way_round_the_budget() {
+    let mut bench = bench();
+    for number in 0..512 {
+        bench.frame(LINK, said(AUTHOR, number));
+    }
+    let record = NodeRecord { boot_id: BOOT_ID + 1, ..node(AUTHOR, 2) };
+    bench.frame(LINK, TopicFrame::Push(vec![sign(record).bytes().clone()]));
+    bench.out.clear();
+    bench.frame(LINK, gossip(&signed_broadcast(AUTHOR, BOOT_ID + 1, 0, b"")));
+    assert_eq!(heard(&bench), []);
+    assert_eq!(bench.dropped(), ["broadcasts over the budget of an author"]);
+}
+
+#[test]
+fn who_lost_its_neighbours_keeps_what_it_says_for_the_next() {
+    let mut bench = bench();
+    for link in [LINK, LinkId(2)] {
+        bench.feed(InEvent::LinkClosed(link, LinkEnd::Lost));
+    }
+    bench.out.clear();
+    say(&mut bench, b"still there?");
+    assert_eq!(sent(&bench), []);
+    let link = LinkId(9);
+    bench.open_link(link, PEER, false);
+    bench.hello(link, 9);
+    bench.frame(link, TopicFrame::Open(topic()));
+    let join = OverlayFrame::Join(signed(PEER, 1).bytes().clone());
+    bench.frame(link, TopicFrame::Overlay(join));
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(sent(&bench).into_iter().map(|(link, _)| link).collect::<Vec<_>>(), [link]);
 }
