@@ -184,6 +184,13 @@ impl Actor {
             {
                 timer.as_mut().reset(due);
             }
+            // The runtime's timers round up to the next millisecond: "at once" is not to wait for that.
+            let is_due = due.is_some_and(|due| due <= Instant::now());
+            let waiting = async {
+                if !is_due {
+                    timer.as_mut().await;
+                }
+            };
             tokio::select! {
                 command = commands.recv(), if commands_open => {
                     if let Some(command) = command {
@@ -198,7 +205,7 @@ impl Actor {
                     self.more_inputs(&mut inputs).await;
                 }
                 () = services_changed.notified() => self.announce_services(),
-                () = timer.as_mut(), if due.is_some() => self.timer(),
+                () = waiting, if due.is_some() => self.timer(),
                 Ok(address) = addresses.updated() => self.set_addresses(&address),
                 () = endpoint_closed.as_mut() => break,
             }
