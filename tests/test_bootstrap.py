@@ -86,12 +86,11 @@ async def test_a_lookup_is_asked_again_when_the_node_is_isolated() -> None:
         asked += 1
         return found
 
-    config = Config.local(idle_timeout=1.0, keep_alive=0.2)
     async with NodeGroup() as group:
         first = await group.start({"name": "first", "topic": "fleet"})
         found[:] = [first.ticket]
         async with (
-            GossipDiscovery("bob", "fleet", bootstrap=[lookup], config=config) as bob,
+            GossipDiscovery("bob", "fleet", bootstrap=[lookup], config=Config.local()) as bob,
             bob.events() as events,
         ):
             await bob.wait_for_peers(1, timeout=30)
