@@ -22,6 +22,10 @@ fn caught(rule: Rule, scenario: impl Fn(u64) -> Scenario) {
     assert!(found.is_some(), "nothing noticed that {rule:?} was off in {SEEDS} seeds");
 }
 
+fn parsed(seed: u64, text: &str) -> Scenario {
+    Scenario { seed, ..Scenario::parse(text).expect("a valid one") }
+}
+
 fn random(seed: u64) -> Scenario {
     Scenario::random(seed, 12)
 }
@@ -29,7 +33,7 @@ fn random(seed: u64) -> Scenario {
 /// Two parts that know each other from their books alone.
 fn parted(seed: u64) -> Scenario {
     let text = include_str!("../scenarios/partition.toml");
-    Scenario { seed, nodes: 12, ..Scenario::parse(text).expect("a valid one") }
+    Scenario { nodes: 12, ..parsed(seed, text) }
 }
 
 /// Two that know each other start again, and dial each other at once.
@@ -43,7 +47,7 @@ fn face_to_face(seed: u64) -> Scenario {
         restart = 2
         for = "1s"
     "#;
-    Scenario { seed, ..Scenario::parse(text).expect("a valid one") }
+    parsed(seed, text)
 }
 
 /// A change that everybody has to know sooner than a comparison of books would tell it.
@@ -56,7 +60,7 @@ fn updated(seed: u64) -> Scenario {
         update = 1
         within = "80ms"
     "#;
-    Scenario { seed, ..Scenario::parse(text).expect("a valid one") }
+    parsed(seed, text)
 }
 
 /// Who suspects a node that is paused is paused itself while it refutes.
@@ -74,7 +78,7 @@ fn paused(seed: u64) -> Scenario {
         pause = 8
         for = "4s"
     "#;
-    Scenario { seed, ..Scenario::parse(text).expect("a valid one") }
+    parsed(seed, text)
 }
 
 macro_rules! controls {

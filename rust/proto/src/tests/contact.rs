@@ -92,12 +92,7 @@ fn a_newcomer_over_the_limit_is_given_members_to_try() {
 
 #[test]
 fn who_is_passed_on_goes_to_a_member_that_was_named() {
-    let mut bench = Bench::new();
-    bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
-    bench.pass(S);
-    bench.open_link(LINK, PEER, true);
-    bench.hello(LINK, 9);
-    bench.frame(LINK, TopicFrame::Open(topic()));
+    let mut bench = Bench::bootstrapped();
     assert!(bench.sent().iter().any(|(_, frame)| matches!(frame, TopicFrame::Sync(_))));
     bench.frame(LINK, TopicFrame::Busy(vec![signed(5, 1).bytes().clone()]));
     assert_eq!(dials(&mut bench), [id(5)]);
@@ -110,12 +105,7 @@ fn entry(number: u8) -> Entry {
 /// Whether a newcomer that synced with its bootstrap peer, and got so many other members from it,
 /// joins the overlay through that peer.
 fn joins_through_its_bootstrap_peer(members: u8) -> bool {
-    let mut bench = Bench::new();
-    bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
-    bench.pass(S);
-    bench.open_link(LINK, PEER, true);
-    bench.hello(LINK, 9);
-    bench.frame(LINK, TopicFrame::Open(topic()));
+    let mut bench = Bench::bootstrapped();
     let number = |(_, frame): (LinkId, TopicFrame)| match frame {
         TopicFrame::Sync(sync) => Some(sync.session),
         _ => None,

@@ -95,6 +95,17 @@ impl Bench {
         bench
     }
 
+    /// With a link to its bootstrap peer [`PEER`], which it dialled, and of which it wants the book.
+    pub(crate) fn bootstrapped() -> Self {
+        let mut bench = Self::new();
+        bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
+        bench.pass(Duration::from_secs(1));
+        bench.open_link(LINK, PEER, true);
+        bench.hello(LINK, 9);
+        bench.frame(LINK, TopicFrame::Open(topic()));
+        bench
+    }
+
     /// With a link to [`PEER`], which said hello and opened the topic as its number 0.
     pub(crate) fn linked() -> Self {
         let mut bench = Self::new();

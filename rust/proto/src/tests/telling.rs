@@ -81,13 +81,7 @@ fn a_newcomer_that_others_tell_of_already_is_not_told_of_again() {
 
 /// A node that is not in the overlay syncs with [`PEER`]; what it floods once it has a neighbour.
 fn newcomer_attaches(answers: bool, attached: bool) -> usize {
-    let mut bench = Bench::new();
-    let peers = vec![(id(PEER), node(PEER, 1).addresses)];
-    bench.feed(InEvent::AddBootstrap(topic(), peers));
-    bench.pass(S / 10);
-    bench.open_link(LINK, PEER, true);
-    bench.hello(LINK, 9);
-    bench.frame(LINK, TopicFrame::Open(topic()));
+    let mut bench = Bench::bootstrapped();
     let began = bench.sent().into_iter().find_map(|(_, frame)| match frame {
         TopicFrame::Sync(frame) => Some(frame),
         _ => None,
