@@ -106,6 +106,8 @@ pub(crate) struct Book {
     gone_by_age: BTreeSet<(Instant, EndpointId)>,
     expiry: BTreeSet<(Instant, EndpointId)>,
     digest: Digest,
+    /// When who is there, or a sequence number, last changed.
+    changed: Option<Instant>,
     /// Two rules that only the simulator's controls switch off.
     forgetful: bool,
     equal_wins: bool,
@@ -121,6 +123,7 @@ impl Book {
             gone_by_age: BTreeSet::new(),
             expiry: BTreeSet::new(),
             digest: Digest::default(),
+            changed: None,
             forgetful: false,
             equal_wins: false,
         }
@@ -154,6 +157,13 @@ impl Book {
             digest.subtract(&own.digest);
         }
         digest
+    }
+
+    /// What the whole book comes to, if that did not change for this long.
+    pub(crate) fn settled(&self, time: Duration, now: Instant) -> Option<[u8; 8]> {
+        let changed = self.changed.filter(|at| now.saturating_duration_since(*at) >= time);
+        let (hash, _) = changed.map(|_| self.fingerprint((Bound::Unbounded, Bound::Unbounded)))?;
+        hash.first_chunk().copied()
     }
 
     /// The ids of others that are there, in order.
@@ -206,7 +216,7 @@ impl Book {
         accusation: Bytes,
         now: Instant,
     ) -> Option<Arc<NodeRecord>> {
-        let live = self.remove_live(id)?;
+        let live = self.remove_live(id, now)?;
         let record = Arc::clone(live.signed.record());
         let established = live.is_established(now);
         self.bury(live.signed, Some(accusation), established, now);
@@ -296,14 +306,14 @@ impl Book {
                 // Made-up leaves must not push out what keeps the departed from coming back.
                 return Applied::Full;
             }
-            let was = self.remove_live(&id).map(|live| Arc::clone(live.signed.record()));
+            let was = self.remove_live(&id, now).map(|live| Arc::clone(live.signed.record()));
             self.bury(signed, None, false, now);
             return was.map_or(Applied::Buried, Applied::Left);
         }
         if age >= record.expiration {
             return Applied::Stale;
         }
-        let was = self.remove_live(&id);
+        let was = self.remove_live(&id, now);
         if was.is_none() && id != self.me && self.len() >= self.capacity {
             return Applied::Full;
         }
@@ -338,7 +348,7 @@ impl Book {
         while let Some((at, id)) = self.expiry.first().copied()
             && at <= now
         {
-            let live = self.remove_live(&id).expect("who expires is live");
+            let live = self.remove_live(&id, now).expect("who expires is live");
             expired.push(Arc::clone(live.signed.record()));
             let established = live.is_established(now);
             self.bury(live.signed, None, established, now);
@@ -348,14 +358,16 @@ impl Book {
 
     fn insert_live(&mut self, id: EndpointId, live: Live) {
         self.digest.add(&live.digest);
+        self.changed = Some(live.received);
         if id != self.me {
             self.expiry.insert((live.expires(), id));
         }
         self.live.insert(id, live);
     }
 
-    fn remove_live(&mut self, id: &EndpointId) -> Option<Live> {
+    fn remove_live(&mut self, id: &EndpointId, now: Instant) -> Option<Live> {
         let live = self.live.remove(id)?;
+        self.changed = Some(now);
         self.digest.subtract(&live.digest);
         self.expiry.remove(&(live.expires(), *id));
         Some(live)

@@ -163,13 +163,22 @@ impl Links {
         self.open.get(self.current.get(peer)?)?.hello.map(|(boot_id, _)| boot_id)
     }
 
-    /// Says that this node is there, if there is a link on which the peer itself said something within
-    /// this time: whether there is.
-    pub(crate) fn hail(&mut self, peer: &EndpointId, within: Duration, now: Instant) -> bool {
+    /// Says that this node is there, and what there is to say of a topic that was spoken of, if there
+    /// is a link on which the peer itself said something within this time: whether there is.
+    pub(crate) fn hail(
+        &mut self,
+        peer: &EndpointId,
+        (topic, frame): (TopicId, Option<TopicFrame>),
+        within: Duration,
+        now: Instant,
+    ) -> bool {
         let Some(id) = self.current(peer) else { return false };
-        let spoke = now.saturating_duration_since(self.open[&id].last_frame) < within;
+        let link = &self.open[&id];
+        let spoke = now.saturating_duration_since(link.last_frame) < within;
         if spoke {
-            self.out.push_back(OutEvent::Hail(id, Frame::Ack.encode()));
+            let index = link.sends[Lane::Control as usize].get(&topic);
+            let frame = index.zip(frame).map(|(index, frame)| Frame::Topic(*index, frame));
+            self.out.push_back(OutEvent::Hail(id, frame.unwrap_or(Frame::Ack).encode()));
         }
         spoke
     }

@@ -130,6 +130,7 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         ("busy", TopicFrame::Busy(vec![alive.clone()])),
         ("probe-request", TopicFrame::ProbeRequest(id(6))),
         ("probe-ack", TopicFrame::ProbeAck(id(6))),
+        ("digest", TopicFrame::Digest([7; 8])),
         ("accuse", TopicFrame::Accuse(vec![accusation.clone()])),
     ];
     let frames = frames.into_iter().map(|(name, frame)| (name, Frame::Topic(0, frame).encode()));

@@ -4,7 +4,7 @@
 //! A session is a dialogue in turns over one link. A turn that would be long is cut into frames of
 //! bounded size and paused after [`TURN_FRAMES`], so that neither end has more in flight than that.
 
-use std::{collections::VecDeque, ops::Bound};
+use std::{collections::VecDeque, ops::Bound, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -50,6 +50,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// One that stands still for this long is given up.
+    pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+
     fn new(link: LinkId, number: u64, initiator: bool, now: Instant) -> Self {
         Self {
             link,

@@ -92,6 +92,8 @@ pub(crate) enum TopicFrame {
     ProbeAck(EndpointId),
     /// Accusations that concern the receiver.
     Accuse(Vec<Bytes>),
+    /// A hail: what the sender's book comes to, and did for a while.
+    Digest([u8; 8]),
 }
 
 /// What the overlay's state machines (`HyParView`, Plumtree) say to each other. No shuffles: the
@@ -221,6 +223,7 @@ mod tag {
     pub(super) const PROBE_REQUEST: u64 = 19;
     pub(super) const PROBE_ACK: u64 = 20;
     pub(super) const ACCUSE: u64 = 21;
+    pub(super) const DIGEST: u64 = 22;
 }
 
 impl Frame {
@@ -306,6 +309,7 @@ impl Frame {
             tag::ACCUSE => {
                 TopicFrame::Accuse(list("accuse", fields.take()?, MAX_RECORDS, accusation)?)
             }
+            tag::DIGEST => TopicFrame::Digest(fields.take()?.into_fixed("digest")?),
             _ => return Ok(None),
         };
         Ok(Some(Self::Topic(index, frame)))
@@ -397,6 +401,7 @@ fn encode_topic_frame(frame: &TopicFrame) -> (u64, Vec<Value>) {
         TopicFrame::ProbeRequest(id) => (tag::PROBE_REQUEST, vec![Value::bytes(id.as_bytes())]),
         TopicFrame::ProbeAck(id) => (tag::PROBE_ACK, vec![Value::bytes(id.as_bytes())]),
         TopicFrame::Accuse(list) => (tag::ACCUSE, vec![bytes_list(list)]),
+        TopicFrame::Digest(digest) => (tag::DIGEST, vec![Value::bytes(digest)]),
     }
 }
 

@@ -169,13 +169,19 @@ fn honest_nodes_find_each_other_beside_hostile_ones() {
 #[test]
 fn what_is_kept_over_a_restart_is_enough_to_come_back() {
     // Its bootstrap peer is gone. Others dial who is lost to them, too, but seldom.
-    for (memory, back) in [(Memory::Kept, true), (Memory::Lost, false)] {
-        let mut network = converged(1, 4);
-        network.crash(3);
-        network.crash(0);
-        network.run_for(S * 60);
-        network.restart(3, memory, &[0]);
-        assert_eq!(network.run_until(S / 10, |network| network.knows(3, 1)), back, "{memory:?}");
-        assert_eq!(network.failures, []);
-    }
+    let back = |memory| {
+        let comes_back = |seed| {
+            let mut network = converged(seed, 4);
+            network.crash(3);
+            network.crash(0);
+            network.run_for(S * 60);
+            network.restart(3, memory, &[0]);
+            let back = network.run_until(S / 10, |network| network.knows(3, 1));
+            assert_eq!(network.failures, []);
+            back
+        };
+        (0..20).filter(|seed| comes_back(*seed)).count()
+    };
+    assert_eq!(back(Memory::Kept), 20);
+    assert!(back(Memory::Lost) < 5, "{}", back(Memory::Lost));
 }

@@ -185,6 +185,17 @@ fn a_leave_is_known_to_all() {
     }
 }
 
+/// No QUIC stream loses a frame; a queue that overflows, or a link that ends, does.
+#[test]
+fn what_gossip_loses_is_noticed_within_seconds() {
+    for seed in 0..10 {
+        let mut network = converged(seed, 100, Conditions::lan());
+        network.conditions.drop = 0.2;
+        network.command(50, InEvent::Leave);
+        within(&mut network, S * 7, "know the leave", Network::converged);
+    }
+}
+
 #[test]
 fn copied_keys_are_reported_without_a_flood_war() {
     for seed in 0..10 {

@@ -3,6 +3,7 @@
 mod book;
 mod broadcast;
 mod cbor;
+mod compare;
 mod contact;
 mod guard;
 mod link;

@@ -21,8 +21,6 @@ use crate::{
 
 /// Peers dialled at a time while nobody is linked: of the bootstrap peers, and of each other kind.
 const DIALS: usize = 3;
-/// A sync that stands still for this long is given up.
-const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
 /// A newcomer that does not say that it is in the overlay is helped for so long.
 const NEWCOMER_HELP: Duration = Duration::from_secs(10);
 /// A record that its holder had for longer than this should have come by gossip.
@@ -210,7 +208,7 @@ impl Topic {
             Session::initiate(link, self.session_count, &self.book, introduce, cx.now);
         session.introduced = introduce.and_then(|me| self.book.sequence(&me));
         self.sessions.insert((peer, true), session);
-        self.timers.set_by(Timer::Sessions, cx.now + SYNC_TIMEOUT);
+        self.timers.set_by(Timer::Sessions, cx.now + Session::TIMEOUT);
         self.take_turn(peer, true, Turn::Yours, cx);
     }
 
@@ -324,7 +322,7 @@ impl Topic {
         let session = Session::respond(link, frame.session, cx.now);
         cx.counts.syncs_served += 1;
         self.sessions.insert((peer, false), session);
-        self.timers.set_by(Timer::Sessions, cx.now + SYNC_TIMEOUT);
+        self.timers.set_by(Timer::Sessions, cx.now + Session::TIMEOUT);
         true
     }
 
@@ -367,7 +365,7 @@ impl Topic {
         }
         cx.counts.syncs_completed += u64::from(complete);
         if complete && self.overlay.neighbours().contains(&peer) {
-            self.compared.insert(peer, session.began);
+            self.comparisons.entry(peer).or_default().completed(session.began);
         }
         if !initiator || !complete {
             return;
@@ -421,11 +419,10 @@ impl Topic {
     }
 
     pub(super) fn on_sessions(&mut self, cx: &mut Context) {
-        let still = |session: &Session| session.last_heard + SYNC_TIMEOUT;
         let late: Vec<_> = self
             .sessions
             .iter()
-            .filter(|(_, session)| still(session) <= cx.now)
+            .filter(|(key, session)| session.last_heard + self.patience(key) <= cx.now)
             .map(|(key, _)| *key)
             .collect();
         for (peer, initiator) in late {
@@ -434,8 +431,13 @@ impl Topic {
             if initiator && !self.synced {
                 self.redial_soon(cx);
             }
+            if initiator {
+                self.compare(peer, cx);
+            }
         }
-        if let Some(next) = self.sessions.values().map(still).min() {
+        let ends =
+            self.sessions.iter().map(|(key, session)| session.last_heard + self.patience(key));
+        if let Some(next) = ends.min() {
             self.timers.set(Timer::Sessions, next);
         }
     }
@@ -465,7 +467,9 @@ impl Topic {
             neighbours.range((after, Bound::Unbounded)).next().or(neighbours.first()).copied();
         let Some(next) = next else { return };
         self.trickle_last = Some(next);
-        self.start_sync(next, cx);
+        if !self.agreed(&next, self.trickle, cx.now) {
+            self.start_sync(next, cx);
+        }
         self.trickle = (self.trickle * 2).min(self.config.sync_interval_max);
         self.schedule_trickle(cx);
     }

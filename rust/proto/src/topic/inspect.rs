@@ -47,7 +47,7 @@ impl Topic {
             ("flood", self.flood.len()),
             ("push", self.push.len()),
             ("relay", self.relay.len()),
-            ("compared", self.compared.len()),
+            ("comparisons", self.comparisons.len()),
         ];
         sizes.extend(self.probes.sizes());
         sizes.extend(self.suspicions.sizes());

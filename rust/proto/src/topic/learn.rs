@@ -226,7 +226,7 @@ impl Topic {
     /// them sees to it that it goes on. A swarm that forms at once would tell itself all that it knows.
     fn neighbours_have(&self, id: &EndpointId) -> bool {
         let Some(live) = self.book.get(id) else { return false };
-        let has = |peer| self.compared.get(peer).is_some_and(|began| *began > live.received);
+        let has = |peer| self.compared(peer).is_some_and(|began| began > live.received);
         let neighbours = self.overlay.neighbours();
         !neighbours.is_empty() && neighbours.iter().all(has)
     }

@@ -6,6 +6,7 @@
 
 mod announce;
 mod broadcast;
+mod compare;
 mod contact;
 mod heal;
 mod inspect;
@@ -124,8 +125,8 @@ pub(crate) struct Topic {
     push: Vec<(EndpointId, EndpointId)>,
     /// News of a sync that the overlay may be bringing as well: told on when it does not.
     relay: BTreeMap<EndpointId, Instant>,
-    /// When the last complete comparison of books with a neighbour began.
-    compared: BTreeMap<EndpointId, Instant>,
+    /// With neighbours.
+    comparisons: BTreeMap<EndpointId, compare::Comparison>,
     probes: probe::Probes,
     suspicions: suspect::Suspicions,
     healing: heal::Healing,
@@ -181,7 +182,7 @@ impl Topic {
             flooded: None,
             push: Vec::new(),
             relay: BTreeMap::new(),
-            compared: BTreeMap::new(),
+            comparisons: BTreeMap::new(),
             probes: probe::Probes::default(),
             suspicions: suspect::Suspicions::default(),
             healing: heal::Healing::default(),
@@ -414,6 +415,7 @@ impl Topic {
             TopicFrame::Busy(records) => self.on_busy(&records, peer, cx),
             TopicFrame::ProbeRequest(about) => self.on_probe_request(about, peer, cx),
             TopicFrame::ProbeAck(about) => self.on_probe_ack(about, peer, cx),
+            TopicFrame::Digest(digest) => self.on_digest(digest, peer, cx),
             TopicFrame::Accuse(accusations) => {
                 for accusation in &accusations {
                     if self.judge_accusation(accusation, peer, false, cx).is_err() {

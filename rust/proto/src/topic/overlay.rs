@@ -337,7 +337,7 @@ impl Topic {
         cx.emit(self.id, TopicEvent::NeighbourDown(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.unwatch(&peer);
-        self.compared.remove(&peer);
+        self.comparisons.remove(&peer);
         self.broadcasts_attached(cx);
         self.view_delay = VIEW_MIN;
         if self.overlay.neighbours().is_empty() {

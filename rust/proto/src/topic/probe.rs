@@ -223,7 +223,12 @@ impl Topic {
         };
         self.probes.open.insert(peer, probe);
         let hailed = self.probes.watches.contains_key(&peer)
-            && cx.links.hail(&peer, self.config.probe_interval * HAILS, cx.now);
+            && cx.links.hail(
+                &peer,
+                (self.id, self.digest_to_tell(cx)),
+                self.config.probe_interval * HAILS,
+                cx.now,
+            );
         if !hailed && !cx.links.ping(&peer) && self.dial_to_probe(peer, cx) == Asked::Refused {
             // Over our own budget of dials: nothing was tried, so nothing is known, to confirm or to
             // accuse. Surveys that took it for silence would accuse the living, and feed themselves.

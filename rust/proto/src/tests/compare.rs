@@ -1,0 +1,156 @@
+//! Digests of books, told with each hail, and what follows where they differ.
+
+use super::{guard::with_two, *};
+use crate::wire::{SyncFrame, Turn};
+
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+const THEIRS: [u8; 8] = [7; 8];
+
+/// What was said to [`PEER`] by hails; `None` is a bare one.
+fn hails(bench: &Bench) -> Vec<Option<[u8; 8]>> {
+    let hail = |out: &OutEvent| match out {
+        OutEvent::Hail(LINK, bytes) => match Frame::decode(bytes).unwrap().unwrap() {
+            Frame::Topic(_, TopicFrame::Digest(digest)) => Some(Some(digest)),
+            Frame::Ack => Some(None),
+            other => panic!("{other:?}"),
+        },
+        _ => None,
+    };
+    bench.out.iter().filter_map(hail).collect()
+}
+
+/// The sessions that were begun with [`PEER`] since the last look.
+fn begun(bench: &mut Bench) -> Vec<u64> {
+    let begun = |(link, frame): (LinkId, TopicFrame)| match frame {
+        TopicFrame::Sync(SyncFrame { session, from_initiator: true, turn, .. })
+            if link == LINK && turn != Turn::Done =>
+        {
+            Some(session)
+        }
+        _ => None,
+    };
+    bench.sent().into_iter().filter_map(begun).collect()
+}
+
+fn agree(bench: &mut Bench, session: u64) {
+    let sync = SyncFrame {
+        session,
+        from_initiator: false,
+        attached: true,
+        turn: Turn::Done,
+        ranges: vec![],
+        entries: vec![],
+        wants: vec![],
+    };
+    bench.frame(LINK, TopicFrame::Sync(sync));
+}
+
+/// Two neighbours whose first comparisons are over, and a book that stands still; with its digest.
+fn settled() -> (Bench, [u8; 8]) {
+    let mut bench = with_two();
+    for _ in 0..600 {
+        bench.pass(MS * 100);
+        for session in begun(&mut bench) {
+            agree(&mut bench, session);
+        }
+    }
+    bench.pass(S * 3);
+    let digest = hails(&bench).into_iter().flatten().next_back().unwrap();
+    bench.out.clear();
+    (bench, digest)
+}
+
+#[test]
+fn a_hail_tells_what_a_book_comes_to_while_it_stands_still() {
+    let (mut bench, digest) = settled();
+    bench.pass(S * 20);
+    assert!(hails(&bench).iter().all(|said| *said == Some(digest)), "{:?}", hails(&bench));
+    bench.out.clear();
+    // News each 200 ms, from another one.
+    for sequence in 2..102 {
+        bench.frame(LinkId(2), TopicFrame::Push(vec![signed(3, sequence).bytes().clone()]));
+        bench.pass(MS * 200);
+    }
+    let said = hails(&bench);
+    assert!(!said.is_empty() && said.iter().all(Option::is_none), "{said:?}");
+    bench.out.clear();
+    bench.pass(S * 8);
+    let now = hails(&bench).into_iter().flatten().next().unwrap();
+    assert_ne!(now, digest);
+}
+
+#[test]
+fn books_that_differ_and_stand_still_are_compared_at_once() {
+    let (mut bench, digest) = settled();
+    bench.frame(LINK, TopicFrame::Digest(digest));
+    assert!(begun(&mut bench).is_empty(), "they are equal");
+    bench.frame(LINK, TopicFrame::Digest(THEIRS));
+    assert_eq!(begun(&mut bench).len(), 1);
+    bench.frame(LINK, TopicFrame::Digest(THEIRS));
+    assert!(begun(&mut bench).is_empty(), "it is under way");
+}
+
+#[test]
+fn a_book_that_has_just_changed_is_about_to_be_equal() {
+    let (mut bench, _) = settled();
+    bench.frame(LinkId(2), TopicFrame::Push(vec![signed(3, 9).bytes().clone()]));
+    bench.out.clear();
+    bench.frame(LINK, TopicFrame::Digest(THEIRS));
+    assert!(begun(&mut bench).is_empty());
+    bench.pass(S);
+    begun(&mut bench);
+    bench.frame(LINK, TopicFrame::Digest(THEIRS));
+    assert_eq!(begun(&mut bench).len(), 1);
+}
+
+#[test]
+fn books_that_must_differ_are_compared_once() {
+    let (mut bench, _) = settled();
+    for round in 0..10 {
+        bench.frame(LINK, TopicFrame::Digest(THEIRS));
+        let sessions = begun(&mut bench);
+        assert_eq!(sessions.len(), usize::from(round == 0), "round {round}");
+        for session in sessions {
+            agree(&mut bench, session);
+        }
+    }
+    bench.frame(LINK, TopicFrame::Digest([8; 8]));
+    assert_eq!(begun(&mut bench).len(), 1, "theirs has changed");
+}
+
+#[test]
+fn a_comparison_that_is_not_answered_is_begun_anew_five_times_in_all() {
+    let (mut bench, _) = settled();
+    bench.frame(LINK, TopicFrame::Digest(THEIRS));
+    let mut count = begun(&mut bench).len();
+    bench.pass(MS * 501);
+    count += begun(&mut bench).len();
+    assert_eq!(count, 2);
+    bench.pass(S * 10);
+    count += begun(&mut bench).len();
+    assert_eq!(count, 5);
+    assert!(bench.state.inspect(&topic()).unwrap().sizes.contains(&("sessions", 0)));
+}
+
+#[test]
+fn equal_books_need_no_comparison() {
+    let (mut bench, digest) = settled();
+    let mut compared = 0;
+    // Until its own heartbeat.
+    for _ in 0..40 {
+        bench.frame(LINK, TopicFrame::Digest(digest));
+        bench.pass(S * 3);
+        compared += begun(&mut bench).len();
+    }
+    assert_eq!(compared, 0);
+}
+
+#[test]
+fn only_a_neighbour_is_compared_with() {
+    let mut bench = Bench::linked();
+    bench.pass(S);
+    bench.out.clear();
+    bench.frame(LINK, TopicFrame::Digest(THEIRS));
+    assert!(begun(&mut bench).is_empty());
+}
