@@ -1,5 +1,6 @@
 """The command `test-network`: what it finds is so; whatever happens, it reports and cleans up."""
 
+import asyncio
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 
 from iroh_gossip_discovery._cli import _test_network
 from iroh_gossip_discovery._cli._faults import FAULTS
+from iroh_gossip_discovery._cli._lateness import Lateness
 from iroh_gossip_discovery._cli._network import SETTLE, Member, Network
 from iroh_gossip_discovery._cli._node import NodeSpec, Request
 from iroh_gossip_discovery._cli._processes import NodeProcess
@@ -188,7 +190,7 @@ def test_a_node_that_stops_while_nothing_may_change_fails_the_test(
 ) -> None:
     with under_way("3", "60", until="holding for") as (test, pids):
         os.kill(pids[2], number)
-        stdout, _ = test.communicate(timeout=60)
+        stdout, _ = test.communicate(timeout=100)
         report = report_of(stdout)
         assert test.returncode == 1
         assert report["verdict"].startswith("FAILED: did not stay converged: ")
@@ -197,6 +199,41 @@ def test_a_node_that_stops_while_nothing_may_change_fails_the_test(
         assert report["per_node"][2]["stale"] == []
         assert f"wrong        node-3: {condition}" in as_text(report)
         assert not any(map(alive, pids))
+
+
+def test_a_test_that_fails_on_a_busy_machine_says_so() -> None:
+    with under_way("2", "60", until="holding for") as (test, pids):
+        # What does not run is late, as where others have every processor.
+        test.send_signal(signal.SIGSTOP)
+        time.sleep(1)
+        test.send_signal(signal.SIGCONT)
+        os.kill(pids[1], signal.SIGKILL)
+        stdout, _ = test.communicate(timeout=60)
+    report = report_of(stdout)
+    assert (test.returncode, report["late_s"] > 0.8) == (1, True)
+    told = f"the test itself waited up to {report['late_s']:.1f} s"
+    assert report["verdict"].endswith(
+        f"; but this machine was too busy to be sure: {told} for a processor."
+    )
+    assert f"machine      busy: {told} to run" in as_text(report)
+
+
+@pytest.mark.asyncio
+async def test_late_is_who_waits_and_not_who_works() -> None:
+    lateness = Lateness()
+    watching = asyncio.create_task(lateness.watch())
+    await asyncio.sleep(0)
+    began, end = time.monotonic(), time.process_time() + 0.4
+    while time.process_time() < end:
+        pass
+    await asyncio.sleep(0.1)
+    # Others may have had the processor meanwhile: that counts, and the work does not.
+    assert lateness.worst < time.monotonic() - began - 0.4
+    time.sleep(0.6)  # noqa: ASYNC251  # off the processor, as who waits for it
+    await asyncio.sleep(0.1)
+    watching.cancel()
+    assert lateness.worst > 0.5
+    assert f"waited up to {lateness.worst:.1f} s" in lateness.says()
 
 
 @pytest.mark.asyncio

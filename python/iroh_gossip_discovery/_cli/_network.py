@@ -17,9 +17,10 @@ from iroh_gossip_discovery._cli._processes import (
 )
 from iroh_gossip_discovery._cli._usage import Usage, usage_of
 
-ANSWER = 5.0
-"""Seconds after which a node that does not answer counts as frozen."""
-SETTLE = 5.0
+ANSWER = 30.0
+"""Seconds after which a node that does not answer counts as frozen: on a busy machine a healthy one
+takes more than five."""
+SETTLE = 30.0
 """Most seconds that a book may be behind what a peer has announced: news has to travel."""
 _ASK_AGAIN = 0.1
 _PROGRESS = 1.0
@@ -96,12 +97,17 @@ class Network:
     # --- who belongs to it --------------------------------------------------------------------
 
     def spec(self, name: str, bootstrap: Iterable[str], key: str = "") -> NodeSpec:
-        """Return what to start a node with; nodes of one name and `key` have the same identity."""
+        """Return what to start a node with; nodes of one name and `key` have the same identity.
+
+        Each keeps to the loopback interface, with the timers that applications have by default.
+        """
         return {
             "name": name,
             "topic": TOPIC,
             "bootstrap": list(bootstrap),
             "state_dir": str(self._state / (name + key)),
+            "preset": "lan",
+            "config": {"bind": ["127.0.0.1:0"], "mdns": False},
         }
 
     async def enter(self, spec: NodeSpec) -> Member:

@@ -30,13 +30,14 @@ _LINE = 16 * 1024 * 1024  # a reply with a full book of 10,000 peers fits
 
 
 class NodeSpec(TypedDict):
-    """What a node process is started with; `config` overrides fields of `Config.local()`."""
+    """What a node process is started with; `config` overrides fields of the preset."""
 
     name: str
     topic: str
     bootstrap: NotRequired[list[str]]
     metadata: NotRequired[dict[str, str]]
     state_dir: NotRequired[str]
+    preset: NotRequired[Literal["local", "lan"]]  # default local
     config: NotRequired[ConfigFields]
 
 
@@ -153,13 +154,14 @@ async def _serve() -> None:
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     loop.add_signal_handler(signal.SIGTERM, reader.feed_eof)
     spec: NodeSpec = json.loads(await reader.readline())
+    preset = Config.lan if spec.get("preset") == "lan" else Config.local
     discovery = GossipDiscovery(
         spec["name"],
         spec["topic"],
         bootstrap=spec.get("bootstrap", []),
         metadata=spec.get("metadata"),
         state_dir=spec.get("state_dir"),
-        config=Config.local(**spec.get("config", {})),
+        config=preset(**spec.get("config", {})),
     )
     async with discovery:
         telling = asyncio.create_task(_tell_events(discovery))

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, TypedDict
 
+from iroh_gossip_discovery._cli._lateness import BUSY
 from iroh_gossip_discovery._cli._network import Condition, Member, listed
 
 SCHEMA = 1
@@ -74,6 +75,7 @@ class Report(TypedDict):
     at_once: bool
     started: int
     start_s: float | None
+    late_s: float
     convergence: Convergence
     faults: list[FaultReport]
     hold: Hold
@@ -196,6 +198,8 @@ def as_text(report: Report) -> Iterator[str]:
     costs = [*_costs(nodes)]
     if costs:
         yield f"per node     {', '.join(costs)} (median)"
+    if report["late_s"] >= BUSY:
+        yield f"machine      busy: the test itself waited up to {report['late_s']:.1f} s to run"
     yield from wrong_lines(report)
     yield ""
     yield report["verdict"]

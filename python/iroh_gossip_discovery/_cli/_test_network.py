@@ -14,6 +14,7 @@ from typing import TextIO
 
 from iroh_gossip_discovery import __version__
 from iroh_gossip_discovery._cli._faults import FAULTS
+from iroh_gossip_discovery._cli._lateness import Lateness
 from iroh_gossip_discovery._cli._network import SETTLE, TOPIC, Member, Network
 from iroh_gossip_discovery._cli._processes import NodeFailedError
 from iroh_gossip_discovery._cli._report import (
@@ -91,6 +92,7 @@ class _Run:
         self.began = time.monotonic()
         self.phase = "starting"
         self.patience = asyncio.Timeout(None)
+        self.lateness = Lateness()
         self.start_s: float | None = None
         self.converged_s: dict[Member, float] = {}
         self.converged = False
@@ -113,10 +115,12 @@ class _Run:
         """Go through the phases, whatever comes; end every process; report."""
         async with self.network.group:
             playing = asyncio.create_task(self._play())
+            watching = asyncio.create_task(self.lateness.watch())
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, playing.cancel)
             await asyncio.wait({playing})
+            watching.cancel()
             self.network.changes = None  # from here on, everything may
             interrupted, trouble = playing.cancelled(), ""
             if not interrupted and (error := playing.exception()) is not None:
@@ -160,6 +164,7 @@ class _Run:
                 f"no process became ready within {START_BOUND:g} s, {ready} of {count} had before"
             ) from None
         self.start_s = round(time.monotonic() - self.began, 3)
+        self.lateness.worst = 0.0  # the start alone keeps every processor busy
         self.tell(f"all {count} processes run")
 
     async def _all_of(self, names: Sequence[str], ticket: str) -> None:
@@ -268,7 +273,7 @@ class _Run:
         if interrupted:
             return f"FAILED: interrupted while {self.phase}, before the test was through."
         if trouble:
-            return f"FAILED: {trouble}."
+            return f"FAILED: {trouble}{self.lateness.says()}."
         took, held = max(self.converged_s.values(), default=0.0), self.hold["seconds"]
         faults = len(self.faults)
         again = f" and again after {'each of ' * (faults > 1)}{faults} fault{'s' * (faults > 1)}"
@@ -290,6 +295,7 @@ class _Run:
             "at_once": self.options.at_once,
             "started": len(self.network.group.nodes),
             "start_s": self.start_s,
+            "late_s": round(self.lateness.worst, 3),
             "convergence": convergence([*self.converged_s.values()], converged=self.converged),
             "faults": self.faults,
             "hold": self.hold,
