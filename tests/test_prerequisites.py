@@ -93,6 +93,12 @@ def test_an_old_python_first_on_path_gives_way_to_a_newer_one(machine: Machine) 
     assert (done.returncode, done.stdout) == (0, "python3.12\n")
 
 
+def test_no_python_at_all_is_told(machine: Machine) -> None:
+    done = machine({name: says for name, says in GOOD.items() if name != "python3"})
+    told = "error: Python 3.11 or newer is needed, but no python3 is on PATH\n"
+    assert done.stderr.startswith(told)
+
+
 def test_python_can_be_chosen(machine: Machine) -> None:
     done = machine(GOOD | {"python3": "3.9.2"}, PYTHON=sys.executable)
     assert (done.returncode, done.stdout) == (0, f"{sys.executable}\n")
