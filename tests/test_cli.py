@@ -88,7 +88,7 @@ def test_the_demo_shows_every_step_in_plain_lines() -> None:
 
 def test_the_demo_draws_a_live_table_on_a_terminal() -> None:
     parent, child = pty.openpty()
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "140", "LINES": "40"}
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
     with subprocess.Popen(
         [COMMAND, "demo"], stdout=child, stderr=child, stdin=child, env=environment
     ) as demo:
@@ -103,6 +103,7 @@ def test_the_demo_draws_a_live_table_on_a_terminal() -> None:
     assert code == 0, text[-2000:]
     for expected in (*NAMES, "4 of 4", "left", "came back", "how long it took", "✓"):
         assert expected in text
+    assert "…" not in text, "it fits a terminal of 80 columns, cut off nowhere"
     assert "Traceback" not in text
 
 

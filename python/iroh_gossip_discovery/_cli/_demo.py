@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -62,14 +63,16 @@ class _Stage:
 
     def table(self) -> Table:
         """Return every node's book as it is now."""
-        table = Table(title=f"topic '{_TOPIC}' on 127.0.0.1")
-        table.add_column("node", style="bold")
-        table.add_column("id")
-        table.add_column("process", justify="right")
-        table.add_column("state")
+        # Without lines between its columns it fits a terminal of 80 columns.
+        title = f"who knows whom in topic '{_TOPIC}' on 127.0.0.1"
+        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("node", style="bold", no_wrap=True)
+        table.add_column("id", no_wrap=True)
+        table.add_column("process", justify="right", no_wrap=True)
+        table.add_column("state", no_wrap=True)
         for name in NAMES:
-            table.add_column(f"knows {name}", justify="center")
-        table.add_column("book", justify="right")
+            table.add_column(name, justify="center", no_wrap=True)
+        table.add_column("book", justify="right", no_wrap=True)
         for name in NAMES:
             node = self.present.get(name)
             if node is None or not node.id:
