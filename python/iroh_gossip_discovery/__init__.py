@@ -65,6 +65,7 @@ from iroh_gossip_discovery._simulate import (
     Simulation,
     simulate,
 )
+from iroh_gossip_discovery._snapshot import Snapshot
 from iroh_gossip_discovery._streams import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._views import View
 
@@ -120,6 +121,7 @@ __all__ = [
     "SimulatedRecovery",
     "SimulatedTraffic",
     "Simulation",
+    "Snapshot",
     "StateDirError",
     "StreamReader",
     "StreamReset",

@@ -8,8 +8,9 @@ from typing import Self
 
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource
 from iroh_gossip_discovery._config import Config
-from iroh_gossip_discovery._core import Peer, PeerJoined
+from iroh_gossip_discovery._core import PeerJoined
 from iroh_gossip_discovery._discovery import GossipDiscovery
+from iroh_gossip_discovery._snapshot import Snapshot, peers_of
 from iroh_gossip_discovery._streams import EventStream
 
 
@@ -139,9 +140,9 @@ class GossipDiscoveryReceiver(EventStream):
         peers, subscription = discovery._running().subscribe()  # noqa: SLF001  # one package
         super().__init__(subscription)
         self.discovery = discovery
-        self._take([PeerJoined(peer) for peer in peers])
+        self._take([PeerJoined(peer) for peer in peers_of(peers)])
 
     @property
-    def neighbors(self) -> dict[str, Peer]:
+    def neighbors(self) -> Snapshot:
         """The peers that are there now, by id: a snapshot that is the caller's to keep."""
         return self.discovery.book.snapshot()

@@ -9,6 +9,7 @@ from typing import Generic, TypeAlias, TypeVar, get_args
 
 from iroh_gossip_discovery._core import Node, PeerJoined
 from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._snapshot import peers_of
 from iroh_gossip_discovery._streams import EventStream
 
 E = TypeVar("E", bound=Event)
@@ -96,7 +97,7 @@ def start(
     peers, subscription = node.subscribe()
     stream = EventStream(subscription)
     if known:
-        stream._take([PeerJoined(peer) for peer in peers])  # noqa: SLF001
+        stream._take([PeerJoined(peer) for peer in peers_of(peers)])  # noqa: SLF001
     registration._stream = stream  # noqa: SLF001
     run = registration._run(stream)  # noqa: SLF001
     return asyncio.get_running_loop().create_task(run, context=registration._context)  # noqa: SLF001

@@ -332,6 +332,20 @@ class Selection:
         """Nodes that announce this protocol, too."""
 
 @final
+class Records:
+    """The nodes of a selection as they were at one moment, ordered by id."""
+
+    def __new__(cls, peers: Iterable[Peer]) -> Records: ...
+    def __len__(self) -> int:
+        """How many there are."""
+    def get(self, id: str) -> Peer | None:
+        """The node of this id, if it is among them."""
+    def peers(self, after: str | None, limit: int) -> list[Peer]:
+        """Up to `limit` of them, those after an id or the first."""
+    def ids(self, after: str | None, limit: int) -> list[str]:
+        """Up to `limit` of their ids, those after an id or the first."""
+
+@final
 class Node:
     """A running node: an endpoint, joined to one topic."""
 
@@ -345,23 +359,19 @@ class Node:
         """This node as it announces itself."""
     def __len__(self) -> int:
         """How many other peers are in the book."""
-    def get(self, id: str) -> Peer | None:
-        """The peer of this id, if it is in the book."""
-    def peers(self) -> dict[str, Peer]:
-        """The other peers in the book, by id."""
     def count(self, selection: Selection) -> int:
         """How many nodes are in a selection."""
     def find(self, selection: Selection, id: str) -> Peer | None:
         """The node of this id, if it is in the selection."""
-    def select(self, selection: Selection) -> dict[str, Peer]:
-        """The nodes in a selection, by id and in its order."""
+    def select(self, selection: Selection) -> Records:
+        """The nodes that are in a selection now."""
     def owners(self, selection: Selection, key: bytes, n: int) -> list[Peer]:
         """The first `n` owners of a key among a selection."""
     def owner_of_each(self, selection: Selection, keys: list[bytes]) -> list[Peer | None]:
         """The owner of each key among a selection."""
     def metrics(self, class_: type[_T]) -> _T:
         """What the node counts: `class(**fields)`."""
-    def subscribe(self) -> tuple[list[Peer], Subscription]:
+    def subscribe(self) -> tuple[Records, Subscription]:
         """The peers in the book, and every event after them."""
     def messages(self) -> MessageSubscription:
         """Every message from now on."""

@@ -47,6 +47,7 @@ from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._require import require, require_timeout
 from iroh_gossip_discovery._services import Handler, Service
 from iroh_gossip_discovery._services import start as start_service
+from iroh_gossip_discovery._snapshot import Snapshot
 from iroh_gossip_discovery._streams import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._views import View
 
@@ -537,7 +538,7 @@ class GossipDiscovery:
         n: int,
         *,
         timeout: float | None = None,  # noqa: ASYNC109  # its error says what was seen
-    ) -> dict[str, Peer]:
+    ) -> Snapshot:
         """Wait until the book holds at least `n` other nodes, and return a snapshot of it.
 
         Args:

@@ -17,8 +17,10 @@ from iroh_gossip_discovery._core import (
     PeerLeft,
     PeerLost,
     PeerUpdated,
+    Selection,
 )
 from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._snapshot import peers_of, snapshot_of
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -193,7 +195,7 @@ class PeerStream(Stream[Event, Peer]):
         # and a bounded number of those who are gone.
         self._present: dict[str, int] = {}
         self._departed: OrderedDict[str, int] = OrderedDict()
-        for peer in peers:
+        for peer in peers_of(peers):
             self._meet(peer)
 
     def _take(self, items: list[Event]) -> None:
@@ -204,7 +206,7 @@ class PeerStream(Stream[Event, Peer]):
                 case PeerLeft(peer) | PeerLost(peer):
                     self._part(peer.id)
                 case EventsLost() if self._node is not None:
-                    book = self._node.peers()
+                    book = snapshot_of(self._node.select(Selection()))
                     for peer_id in self._present.keys() - book.keys():
                         self._part(peer_id)
                     for peer in book.values():

@@ -9,6 +9,7 @@ from iroh_gossip_discovery._core import Peer, Selection
 from iroh_gossip_discovery._errors import ConfigurationError, NobodyError, NotRunningError
 from iroh_gossip_discovery._ownership import OwnershipStream, key_bytes
 from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._snapshot import Snapshot, snapshot_of
 
 K = TypeVar("K", bound=str | bytes)
 
@@ -161,10 +162,10 @@ class View(Mapping[str, Peer]):
 
     # --- a mapping ----------------------------------------------------------------------------
 
-    def snapshot(self) -> dict[str, Peer]:
-        """Return a copy of the view as it is at this moment: it is the caller's to keep."""
+    def snapshot(self) -> Snapshot:
+        """Return the view as it is at this moment, which costs the same however many there are."""
         node = self._cell.node
-        return {} if node is None else node.select(self._selection)
+        return Snapshot() if node is None else snapshot_of(node.select(self._selection))
 
     def __getitem__(self, key: str) -> Peer:
         peer = self._find(key)

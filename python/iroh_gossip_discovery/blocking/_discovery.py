@@ -18,6 +18,7 @@ from iroh_gossip_discovery._config import Config
 from iroh_gossip_discovery._core import Node, Peer, PeerJoined
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._metrics import Metrics
+from iroh_gossip_discovery._snapshot import peers_of
 from iroh_gossip_discovery._streams import EventStream as AsyncEventStream
 from iroh_gossip_discovery.blocking import _views
 from iroh_gossip_discovery.blocking._byte_streams import (
@@ -448,7 +449,7 @@ def _begin(
 ) -> threading.Thread | None:
     peers, subscription = node.subscribe()
     stream = EventStream(AsyncEventStream(subscription), None)
-    joined: list[Event] = [PeerJoined(peer) for peer in peers] if known else []
+    joined: list[Event] = [PeerJoined(peer) for peer in peers_of(peers)] if known else []
     return registration._begin(joined, stream)  # noqa: SLF001  # its holder has no use for it
 
 

@@ -1,6 +1,6 @@
 //! The address book: a snapshot of the live others, taken and kept at no cost.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Bound, sync::Arc};
 
 use rpds::RedBlackTreeMapSync;
 use tokio::time::Instant;
@@ -62,6 +62,12 @@ impl Book {
     /// The records, ordered by id.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<NodeRecord>> {
         self.0.values().map(|entry| &entry.record)
+    }
+
+    /// The records after an id, or all, ordered by id: to go on from there. O(log n), and O(1) for each.
+    pub fn after(&self, id: Option<&EndpointId>) -> impl Iterator<Item = &Arc<NodeRecord>> {
+        let start = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.0.range::<EndpointId, _>((start, Bound::Unbounded)).map(|(_, entry)| &entry.record)
     }
 
     /// The ids, in order.

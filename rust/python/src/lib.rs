@@ -18,6 +18,7 @@ mod message;
 mod metrics;
 mod node;
 mod peer;
+mod records;
 mod selection;
 mod settings;
 mod simulate;
@@ -44,6 +45,7 @@ mod _core {
         message::{Message, MessagesLost, Receipt},
         node::Node,
         peer::Peer,
+        records::Records,
         selection::{Selection, endpoint_id, make_ticket},
         settings::{Settings, check_profile},
         simulate::{random_scenario, run_scenario, shrink_scenario},

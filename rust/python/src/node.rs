@@ -3,10 +3,7 @@
 use std::{str::FromStr, sync::Arc};
 
 use iroh_gossip_discovery::{self as core, proto::EndpointId};
-use pyo3::{
-    prelude::*,
-    types::{PyDict, PyList},
-};
+use pyo3::prelude::*;
 
 use crate::{
     bootstrap::Bootstrap,
@@ -14,7 +11,8 @@ use crate::{
     error, extract,
     fork::AtHome,
     message, metrics,
-    peer::{Peer, id_text},
+    peer::Peer,
+    records::Records,
     selection::Selection,
     settings, stream,
     subscription::{MessageSubscription, Serving, Subscription},
@@ -72,36 +70,21 @@ impl Node {
         Ok(self.swarm()?.book().len())
     }
 
-    /// The peer of this id, if it is in the book.
-    fn get(&self, id: &str) -> PyResult<Option<Peer>> {
-        let swarm = self.swarm()?;
-        let Ok(id) = EndpointId::from_str(id) else { return Ok(None) };
-        Ok(swarm.book().get(&id).cloned().map(Peer))
-    }
-
-    /// The other peers in the book, by id.
-    fn peers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let peers = PyDict::new(py);
-        for record in self.swarm()?.book().iter() {
-            peers.set_item(id_text(py, &record.id), Peer(record.clone()))?;
-        }
-        Ok(peers)
-    }
-
     /// How many nodes are in a selection.
-    fn count(&self, selection: &Selection) -> PyResult<usize> {
-        Ok(selection.len(self.swarm()?))
+    fn count(&self, py: Python<'_>, selection: &Selection) -> PyResult<usize> {
+        Ok(selection.look(self.swarm()?).count(py))
     }
 
     /// The node of this id, if it is in the selection.
     fn find(&self, selection: &Selection, id: &str) -> PyResult<Option<Peer>> {
         let swarm = self.swarm()?;
-        Ok(EndpointId::from_str(id).ok().and_then(|id| selection.find(swarm, &id)))
+        let Ok(id) = EndpointId::from_str(id) else { return Ok(None) };
+        Ok(selection.look(swarm).find(&id).map(Peer))
     }
 
-    /// The nodes in a selection, by id and in its order.
-    fn select<'py>(&self, py: Python<'py>, selection: &Selection) -> PyResult<Bound<'py, PyDict>> {
-        selection.peers(py, self.swarm()?)
+    /// The nodes that are in a selection now.
+    fn select(&self, selection: &Selection) -> PyResult<Records> {
+        Ok(selection.look(self.swarm()?))
     }
 
     /// The first `n` owners of a key among a selection.
@@ -129,13 +112,9 @@ impl Node {
     }
 
     /// The peers in the book, and every event after them.
-    fn subscribe<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, Subscription)> {
+    fn subscribe(&self) -> PyResult<(Records, Subscription)> {
         let (book, events) = self.swarm()?.subscribe();
-        let peers = PyList::empty(py);
-        for record in book.iter() {
-            peers.append(Peer(record.clone()))?;
-        }
-        Ok((peers, Subscription::new(events)))
+        Ok((Records::new(Arc::default(), book, None), Subscription::new(events)))
     }
 
     /// Every message from now on.

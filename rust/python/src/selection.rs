@@ -4,25 +4,19 @@
 use std::sync::Arc;
 
 use iroh_gossip_discovery::{EndpointId, NodeRecord, Swarm, ownership};
-use pyo3::{
-    prelude::*,
-    types::{PyDict, PyString},
-};
+use pyo3::{prelude::*, types::PyString};
 
-use crate::{
-    error::invalid,
-    extract,
-    peer::{Peer, id_text},
-};
-
-/// With more members, a walk through the book lets other threads of Python run meanwhile.
-const LARGE: usize = 1000;
+use crate::{error::invalid, extract, peer::Peer, records::Records};
 
 /// Conditions that all have to hold; without any, every node of the book.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
-#[derive(Clone, Default)]
 pub(crate) struct Selection {
     with_self: bool,
+    conditions: Arc<Conditions>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Conditions {
     names: Vec<String>,
     metadata: Vec<(String, Option<String>)>,
     protocols: Vec<Vec<u8>>,
@@ -33,20 +27,18 @@ impl Selection {
     #[new]
     #[pyo3(signature = (*, with_self = false))]
     fn new(with_self: bool) -> Self {
-        Self { with_self, ..Self::default() }
+        Self { with_self, conditions: Arc::default() }
     }
 
     /// Nodes of this name, too.
     fn named(&self, name: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut narrowed = self.clone();
-        narrowed.names.push(extract::text("name", name)?);
-        Ok(narrowed)
+        let name = extract::text("name", name)?;
+        Ok(self.narrowed(|conditions| conditions.names.push(name)))
     }
 
     /// Nodes whose metadata has this value under this key, too; `None`: that lack the key.
     #[pyo3(name = "where_")]
     fn having(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut narrowed = self.clone();
         let key = extract::text("metadata key", key)?;
         let value = if value.is_none() {
             None
@@ -56,96 +48,58 @@ impl Selection {
             let field = format!("metadata[{key:?}]");
             return Err(extract::wrong_type(&field, "str or None", value));
         };
-        narrowed.metadata.push((key, value));
-        Ok(narrowed)
+        Ok(self.narrowed(|conditions| conditions.metadata.push((key, value))))
     }
 
     /// Nodes that announce this protocol, too.
     fn serving(&self, protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut narrowed = self.clone();
-        narrowed.protocols.push(extract::bytes_or_text("protocol", protocol)?);
-        Ok(narrowed)
+        let protocol = extract::bytes_or_text("protocol", protocol)?;
+        Ok(self.narrowed(|conditions| conditions.protocols.push(protocol)))
     }
 
     fn __repr__(&self) -> String {
-        let names = self.names.iter().map(|name| format!(".named({name:?})"));
-        let metadata = self.metadata.iter().map(|(key, value)| match value {
+        let Conditions { names, metadata, protocols } = &*self.conditions;
+        let names = names.iter().map(|name| format!(".named({name:?})"));
+        let metadata = metadata.iter().map(|(key, value)| match value {
             Some(value) => format!(".where({key}={value:?})"),
             None => format!(".where({key}=None)"),
         });
         let protocols =
-            self.protocols.iter().map(|alpn| format!(".serving(\"{}\")", alpn.escape_ascii()));
+            protocols.iter().map(|alpn| format!(".serving(\"{}\")", alpn.escape_ascii()));
         let root = String::from(if self.with_self { "members" } else { "book" });
         [root].into_iter().chain(names).chain(metadata).chain(protocols).collect()
     }
 }
 
-impl Selection {
-    fn holds_all(&self) -> bool {
+impl Conditions {
+    pub(crate) fn are_none(&self) -> bool {
         self.names.is_empty() && self.metadata.is_empty() && self.protocols.is_empty()
     }
 
-    fn admits(&self, record: &NodeRecord) -> bool {
+    pub(crate) fn admit(&self, record: &NodeRecord) -> bool {
         let profile = &record.profile;
         self.names.iter().all(|name| *name == profile.name)
             && self.metadata.iter().all(|(key, value)| profile.metadata.get(key) == value.as_ref())
             && self.protocols.iter().all(|protocol| profile.protocols.contains(protocol))
     }
+}
 
-    /// This node, if it is in the selection: who has left is in none.
-    fn me(&self, swarm: &Swarm) -> Option<Arc<NodeRecord>> {
-        (self.with_self && !swarm.is_closed()).then(|| swarm.me()).filter(|me| self.admits(me))
+impl Selection {
+    fn narrowed(&self, narrow: impl FnOnce(&mut Conditions)) -> Self {
+        let mut conditions = Conditions::clone(&self.conditions);
+        narrow(&mut conditions);
+        Self { with_self: self.with_self, conditions: Arc::new(conditions) }
     }
 
-    /// The records, ordered by id.
-    fn records(&self, swarm: &Swarm) -> Vec<Arc<NodeRecord>> {
-        let book = swarm.book();
-        let all = self.holds_all();
-        let mut records: Vec<_> =
-            book.iter().filter(|record| all || self.admits(record)).cloned().collect();
-        if let Some(me) = self.me(swarm) {
-            let at = records.partition_point(|record| record.id < me.id);
-            records.insert(at, me);
-        }
-        records
-    }
-
-    pub(crate) fn len(&self, swarm: &Swarm) -> usize {
-        let book = swarm.book();
-        let others = if self.holds_all() {
-            book.len()
-        } else {
-            book.iter().filter(|record| self.admits(record)).count()
-        };
-        others + usize::from(self.me(swarm).is_some())
-    }
-
-    pub(crate) fn find(&self, swarm: &Swarm, id: &EndpointId) -> Option<Peer> {
-        if *id == swarm.id() {
-            return self.me(swarm).map(Peer);
-        }
-        swarm.book().get(id).filter(|record| self.admits(record)).cloned().map(Peer)
-    }
-
-    pub(crate) fn peers<'py>(
-        &self,
-        py: Python<'py>,
-        swarm: &Swarm,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        // To walk a large book takes as long as to make Python's objects of it, and needs no Python.
-        let is_large = swarm.book().len() > LARGE;
-        let records =
-            if is_large { py.detach(|| self.records(swarm)) } else { self.records(swarm) };
-        let peers = PyDict::new(py);
-        for record in records {
-            peers.set_item(id_text(py, &record.id), Peer(record))?;
-        }
-        Ok(peers)
+    /// The nodes that are in it now. This node may be one of them: who has left is in none.
+    pub(crate) fn look(&self, swarm: &Swarm) -> Records {
+        let me = (self.with_self && !swarm.is_closed()).then(|| swarm.me());
+        Records::new(self.conditions.clone(), swarm.book(), me)
     }
 
     /// The `n` owners of a key.
     pub(crate) fn owners(&self, swarm: &Swarm, key: &[u8], n: usize) -> Vec<Peer> {
-        let records = self.records(swarm);
+        let records = self.look(swarm).after(None, usize::MAX);
         ownership::owners(key, records.iter().map(|record| &record.id), n)
             .into_iter()
             .filter_map(|id| find(&records, id))
@@ -161,7 +115,7 @@ impl Selection {
     ) -> Vec<Option<Peer>> {
         // Many keys among many nodes take a while: other threads of Python may run meanwhile.
         py.detach(|| {
-            let records = self.records(swarm);
+            let records = self.look(swarm).after(None, usize::MAX);
             keys.iter()
                 .map(|key| {
                     let owner = ownership::owner(key, records.iter().map(|record| &record.id));

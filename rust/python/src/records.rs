@@ -1,0 +1,139 @@
+//! `Records`: what a selection showed at one moment. It is taken at no cost and never changes; a record
+//! becomes a Python object only when somebody looks at it.
+
+use std::{
+    str::FromStr,
+    sync::{Arc, OnceLock},
+};
+
+use iroh_gossip_discovery::{Book, EndpointId, NodeRecord};
+use pyo3::{prelude::*, types::PyList};
+
+use crate::{
+    extract,
+    peer::{Peer, id_text},
+    selection::Conditions,
+};
+
+/// With more nodes, a walk through those that a selection leaves out lets other threads of Python run
+/// meanwhile.
+const LARGE: usize = 1000;
+
+/// The nodes of a selection as they were at one moment, ordered by id.
+#[pyclass(frozen, module = "iroh_gossip_discovery._core")]
+pub(crate) struct Records {
+    conditions: Arc<Conditions>,
+    book: Book,
+    /// This node, if it is one of them.
+    me: Option<Arc<NodeRecord>>,
+    /// How many there are, once somebody wanted to know.
+    count: OnceLock<usize>,
+}
+
+#[pymethods]
+impl Records {
+    #[new]
+    fn from_peers(peers: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let records = extract::list("peers", "Peer", peers, |field, peer| {
+            let wrong = |_| extract::wrong_type(field, "Peer", peer);
+            Ok(peer.cast::<Peer>().map_err(wrong)?.get().0.clone())
+        })?;
+        Ok(Self::new(Arc::default(), records.into_iter().collect(), None))
+    }
+
+    /// How many there are.
+    #[pyo3(name = "__len__")]
+    pub(crate) fn count(&self, py: Python<'_>) -> usize {
+        self.count.get().copied().unwrap_or_else(|| self.walk(py, Self::len))
+    }
+
+    /// The node of this id, if it is among them.
+    fn get(&self, id: &str) -> Option<Peer> {
+        self.find(&EndpointId::from_str(id).ok()?).map(Peer)
+    }
+
+    /// Up to `limit` of them, those after an id or the first.
+    #[pyo3(signature = (after, limit))]
+    fn peers<'py>(
+        &self,
+        py: Python<'py>,
+        after: Option<&Bound<'py, PyAny>>,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        PyList::new(py, self.batch(py, after, limit)?.into_iter().map(Peer))
+    }
+
+    /// Up to `limit` of their ids, those after an id or the first.
+    #[pyo3(signature = (after, limit))]
+    fn ids<'py>(
+        &self,
+        py: Python<'py>,
+        after: Option<&Bound<'py, PyAny>>,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let batch = self.batch(py, after, limit)?;
+        PyList::new(py, batch.iter().map(|record| id_text(py, &record.id)))
+    }
+}
+
+impl Records {
+    pub(crate) fn new(
+        conditions: Arc<Conditions>,
+        book: Book,
+        me: Option<Arc<NodeRecord>>,
+    ) -> Self {
+        let me = me.filter(|me| conditions.admit(me));
+        Self { conditions, book, me, count: OnceLock::new() }
+    }
+
+    fn len(&self) -> usize {
+        *self.count.get_or_init(|| {
+            let others = if self.conditions.are_none() {
+                self.book.len()
+            } else {
+                self.book.iter().filter(|record| self.conditions.admit(record)).count()
+            };
+            others + usize::from(self.me.is_some())
+        })
+    }
+
+    pub(crate) fn find(&self, id: &EndpointId) -> Option<Arc<NodeRecord>> {
+        let me = self.me.as_ref().filter(|me| me.id == *id);
+        let other = || self.book.get(id).filter(|record| self.conditions.admit(record));
+        me.or_else(other).cloned()
+    }
+
+    /// The first `limit` of those after an id, or of all.
+    pub(crate) fn after(&self, id: Option<&EndpointId>, limit: usize) -> Vec<Arc<NodeRecord>> {
+        let all = self.conditions.are_none();
+        let others = self.book.after(id).filter(|record| all || self.conditions.admit(record));
+        let mut records: Vec<_> = others.take(limit).cloned().collect();
+        if let Some(me) = self.me.as_ref().filter(|me| id.is_none_or(|id| *id < me.id)) {
+            let at = records.partition_point(|record| record.id < me.id);
+            if at < limit {
+                records.insert(at, me.clone());
+                records.truncate(limit);
+            }
+        }
+        records
+    }
+
+    fn batch(
+        &self,
+        py: Python<'_>,
+        after: Option<&Bound<'_, PyAny>>,
+        limit: usize,
+    ) -> PyResult<Vec<Arc<NodeRecord>>> {
+        let after = after.map(|id| extract::endpoint_id("after", id)).transpose()?;
+        Ok(self.walk(py, |records| records.after(after.as_ref(), limit)))
+    }
+
+    /// Does something that may have to go through the whole book.
+    fn walk<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&Self) -> T + Send) -> T {
+        if self.book.len() > LARGE && !self.conditions.are_none() {
+            py.detach(|| work(self))
+        } else {
+            work(self)
+        }
+    }
+}
