@@ -80,14 +80,39 @@ def test_it_works_the_same_on(loop: str, dev: bool) -> None:  # noqa: FBT001  # 
 
 def test_import_starts_nothing_and_loads_nothing_heavy() -> None:
     script = """
-import os, sys, threading
-import iroh_gossip_discovery
-heavy = {"rich", "typer", "textual", "matplotlib", "uvloop", "click"} & set(sys.modules)
+import asyncio, os, sys, threading
+before = set(sys.modules)
+from iroh_gossip_discovery import Config, GossipDiscovery
+heavy = {"rich", "typer", "textual", "matplotlib", "uvloop", "click", "pathlib", "random"}
+heavy |= {f"iroh_gossip_discovery.{name}" for name in ("_metrics", "_simulate", "blocking")}
+heavy &= sys.modules.keys() - before
 assert not heavy, heavy
 assert threading.active_count() == 1
 assert sys.platform != "linux" or len(os.listdir("/proc/self/task")) == 1
 import logging
 assert not logging.getLogger("iroh_gossip_discovery").handlers
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_names_that_are_imported_later_are_there_like_all_others() -> None:
+    script = """
+import iroh_gossip_discovery as package
+assert "iroh_gossip_discovery._simulate" not in __import__("sys").modules
+assert set(package.__all__) <= set(dir(package)), set(package.__all__) - set(dir(package))
+from iroh_gossip_discovery import Metrics, simulate
+from iroh_gossip_discovery._metrics import Metrics as same
+assert package.Metrics is Metrics is same
+assert "simulate" in vars(package), "asked for once"
+names = {}
+exec("from iroh_gossip_discovery import *", names)
+assert names.keys() >= set(package.__all__)
+try:
+    package.simulat
+except AttributeError as error:
+    assert str(error) == "module 'iroh_gossip_discovery' has no attribute 'simulat'", error
+else:
+    raise AssertionError
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 

@@ -8,6 +8,8 @@ Example:
     ```
 """
 
+from typing import TYPE_CHECKING
+
 from iroh_gossip_discovery._book import Book
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource, Lookup
 from iroh_gossip_discovery._builder import (
@@ -53,21 +55,39 @@ from iroh_gossip_discovery._errors import (
     TooManyStreams,
 )
 from iroh_gossip_discovery._events import Event, LostReason
-from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._ownership import OwnershipChange, OwnershipStream
 from iroh_gossip_discovery._services import Service
-from iroh_gossip_discovery._simulate import (
-    SimulatedEvent,
-    SimulatedFailure,
-    SimulatedRates,
-    SimulatedRecovery,
-    SimulatedTraffic,
-    Simulation,
-    simulate,
-)
 from iroh_gossip_discovery._snapshot import Snapshot
 from iroh_gossip_discovery._streams import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._views import View
+
+if TYPE_CHECKING:
+    from iroh_gossip_discovery._metrics import Metrics
+    from iroh_gossip_discovery._simulate import (
+        SimulatedEvent,
+        SimulatedFailure,
+        SimulatedRates,
+        SimulatedRecovery,
+        SimulatedTraffic,
+        Simulation,
+        simulate,
+    )
+else:
+    from iroh_gossip_discovery._later import names_later
+
+    __getattr__, __dir__ = names_later(
+        __name__,
+        {
+            "Metrics": "_metrics",
+            "SimulatedEvent": "_simulate",
+            "SimulatedFailure": "_simulate",
+            "SimulatedRates": "_simulate",
+            "SimulatedRecovery": "_simulate",
+            "SimulatedTraffic": "_simulate",
+            "Simulation": "_simulate",
+            "simulate": "_simulate",
+        },
+    )
 
 __all__ = [
     "BindError",

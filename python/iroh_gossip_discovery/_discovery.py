@@ -5,9 +5,8 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from os import PathLike, fsdecode
-from pathlib import Path
 from types import TracebackType, UnionType
-from typing import Self, TypeVar, overload
+from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 from iroh_gossip_discovery._book import Book
 from iroh_gossip_discovery._bootstrap import (
@@ -43,13 +42,15 @@ from iroh_gossip_discovery._errors import (
     RequestTimeoutError,
 )
 from iroh_gossip_discovery._events import Event
-from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._require import require, require_timeout
 from iroh_gossip_discovery._services import Handler, Service
 from iroh_gossip_discovery._services import start as start_service
 from iroh_gossip_discovery._snapshot import Snapshot
 from iroh_gossip_discovery._streams import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._views import View
+
+if TYPE_CHECKING:
+    from iroh_gossip_discovery._metrics import Metrics
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -126,6 +127,8 @@ class GossipDiscovery:
         self._config = Config.lan() if config is None else config
         require("config", self._config, Config)
         if state_dir is not None:
+            from pathlib import Path  # noqa: PLC0415  # few need it, and it takes 4 ms
+
             require("state_dir", state_dir, str, bytes, PathLike)
             state_dir = Path(fsdecode(state_dir)).expanduser()
         self._settings = Settings(
@@ -306,12 +309,14 @@ class GossipDiscovery:
             raise TypeError("bootstrap must not be callables once the discovery is running")
         await self._running().add_bootstrap(found)
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> "Metrics":
         """Return what this node counted so far, as a snapshot.
 
         Raises:
             NotRunningError: It is not running.
         """
+        from iroh_gossip_discovery._metrics import Metrics  # noqa: PLC0415  # as pathlib
+
         return self._running().metrics(Metrics)
 
     # --- who else is there --------------------------------------------------------------------
