@@ -1,6 +1,7 @@
 """A configuration is checked when it is made, and its errors name the field."""
 
 import dataclasses
+import inspect
 import pickle
 from typing import Literal
 
@@ -56,6 +57,22 @@ def test_a_configuration_is_a_value() -> None:
     assert dataclasses.replace(config, expiration=None).expiration is None
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.expiration = 1.0  # type: ignore[misc]
+
+
+def test_a_configuration_without_a_preset_names_the_presets() -> None:
+    presets = r"Config\.lan\(\), Config\.local\(\) or Config\.internet\(\)"
+    with pytest.raises(TypeError, match=rf"{presets}\. Missing here: bind, mdns, relay, …$"):
+        Config()  # type: ignore[call-arg]
+    fields = dataclasses.asdict(Config.lan())
+    assert Config(**fields) == Config.lan()
+    del fields["capacity"]
+    with pytest.raises(TypeError, match=rf"{presets}\. Missing here: capacity$"):
+        Config(**fields)
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'capacit'"):
+        Config.lan(capacit=7)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"positional"):
+        Config("127.0.0.1:0")  # type: ignore[call-arg]
+    assert list(inspect.signature(Config).parameters) == list(ConfigFields.__annotations__)
 
 
 @pytest.mark.parametrize("field", DURATIONS)

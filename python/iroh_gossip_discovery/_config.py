@@ -1,8 +1,9 @@
 """The configuration of a node: three presets, every field of which can be overridden."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self, TypedDict, Unpack
+from functools import wraps
+from typing import Literal, Self, TypedDict, TypeVar, Unpack
 
 from iroh_gossip_discovery import _core
 
@@ -39,6 +40,29 @@ class ConfigFields(TypedDict, total=False):
     concurrent_syncs: int
 
 
+C = TypeVar("C")
+
+
+def _name_presets(config: type[C]) -> type[C]:
+    """Have a call that lacks fields say where they come from."""
+    generated: Callable[..., None] = config.__init__
+
+    @wraps(generated)
+    def __init__(self: C, *values: object, **given: object) -> None:  # noqa: N807
+        lacking = [name for name in ConfigFields.__annotations__ if name not in given]
+        if lacking and not values:
+            some = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")  # noqa: PLR2004
+            raise TypeError(
+                "a Config begins with a preset, which takes what differs from it: Config.lan(), "
+                f"Config.local() or Config.internet(). Missing here: {some}"
+            )
+        generated(self, *values, **given)
+
+    config.__init__ = __init__  # type: ignore[assignment]  # the same, but for its error
+    return config
+
+
+@_name_presets
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Settings of a node; start from `local`, `lan` or `internet` and override what you need.
