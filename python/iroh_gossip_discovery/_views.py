@@ -174,7 +174,7 @@ class View(Mapping[str, Peer]):
         return peer
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._find(key) is not None
+        return self._find(key) is not None
 
     def __len__(self) -> int:
         node = self._cell.node
@@ -198,6 +198,8 @@ class View(Mapping[str, Peer]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._selection!r}: {list(self.values())}>"
 
-    def _find(self, key: str) -> Peer | None:
+    def _find(self, key: object) -> Peer | None:
         node = self._cell.node
-        return None if node is None else node.find(self._selection, key)
+        if node is None or not isinstance(key, str):
+            return None
+        return node.find(self._selection, key)

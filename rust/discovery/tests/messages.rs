@@ -82,6 +82,8 @@ async fn what_cannot_be_delivered_is_an_error_that_says_why() {
     let nobody = EndpointId::from(iroh::SecretKey::generate().public());
     let error = alice.swarm.send(nobody, "hello").await.unwrap_err();
     assert!(matches!(&error, Error::PeerUnreachable { peer, .. } if *peer == nobody), "{error}");
+    let error = alice.swarm.send(EndpointId::from_bytes([2; 32]), "hello").await.unwrap_err();
+    assert!(error.to_string().contains("its id is no public key"), "{error}");
 
     bob.close().await;
     let error = alice.swarm.send(peer, "too late").await.unwrap_err();
