@@ -26,6 +26,8 @@ use crate::{
 
 /// Most bytes of one read.
 const TAKE: usize = 256 * 1024;
+/// Most bytes for which a read holds the lock of the link at a time: what arrives has to wait for it.
+const SLICE: usize = 16 * 1024;
 /// Room for what comes while a read waits: a packet.
 const FIRST: usize = 2048;
 /// Writes smaller than this are put together.
@@ -98,18 +100,24 @@ impl Incoming {
         let held = self.first.len().min(buffer.len());
         buffer[..held].copy_from_slice(&self.first[..held]);
         self.first.drain(..held);
-        if held == buffer.len() {
-            return Ok(Some(held));
-        }
         // QUIC keeps one waker for a stream: who waits for it must not be forgotten.
         let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
-        match self.poll_read(&mut Context::from_waker(&waker), &mut buffer[held..]) {
-            Poll::Ready(Ok(read)) => Ok(Some(held + read)),
-            Poll::Pending => Ok((held > 0).then_some(held)),
-            // It is said again at the next read.
-            Poll::Ready(Err(_)) if held > 0 => Ok(Some(held)),
-            Poll::Ready(Err(error)) => Err(error),
+        let mut filled = held;
+        for slice in buffer[held..].chunks_mut(SLICE) {
+            match self.poll_read(&mut Context::from_waker(&waker), slice) {
+                Poll::Ready(Ok(read)) => {
+                    filled += read;
+                    if read < slice.len() {
+                        break;
+                    }
+                }
+                Poll::Pending if filled == 0 => return Ok(None),
+                Poll::Ready(Err(error)) if filled == 0 => return Err(error),
+                // It is said again at the next read.
+                Poll::Pending | Poll::Ready(Err(_)) => break,
+            }
         }
+        Ok(Some(filled))
     }
 
     fn poll_read(
