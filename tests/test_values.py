@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 from typing import get_args
 
 import pytest
@@ -215,3 +217,28 @@ def test_every_public_name_says_that_it_is_of_this_package() -> None:
         if isinstance(value, type):
             assert value.__module__.partition(".")[0] == "iroh_gossip_discovery", name
             assert value.__doc__, name
+
+
+def test_peers_that_nobody_holds_take_no_memory() -> None:
+    script = """
+import asyncio, resource, sys
+from iroh_gossip_discovery import Config, GossipDiscovery, Peer
+
+def most():
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "linux" else size // 1024
+
+def make(count):
+    for number in range(count):
+        Peer("07" * 32, "bob", metadata={"number": str(number), "x": "x" * 900})
+
+async def main():
+    make(20_000)  # before there is a worker that could free them
+    async with GossipDiscovery("alice", "fleet", config=Config.local()):
+        before = most()
+        make(120_000)
+        assert most() - before < 50_000, f"{most() - before} KiB more"
+
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -27,7 +27,7 @@ impl Bootstrap {
     ) -> PyResult<Self> {
         let topic = settings.get().topic_id();
         if let Ok(peer) = source.cast::<Peer>() {
-            let record = &peer.get().0;
+            let record = peer.get().record();
             let (id, addresses) = (record.id, record.addresses.clone());
             return Ok(Self(core::Bootstrap::Ticket(core::Ticket { id, topic, addresses })));
         }

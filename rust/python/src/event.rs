@@ -224,14 +224,14 @@ fn repr(py: Python<'_>, peer: &Peer) -> PyResult<String> {
 /// The Python value of an event, if there is one for its kind.
 pub(crate) fn convert(py: Python<'_>, event: Event) -> PyResult<Option<Py<PyAny>>> {
     Some(match event {
-        Event::PeerJoined(record) => PeerJoined { peer: Peer(record) }.into_py_any(py),
-        Event::PeerUpdated(record) => PeerUpdated { peer: Peer(record) }.into_py_any(py),
-        Event::PeerSuspected(record) => PeerSuspected { peer: Peer(record) }.into_py_any(py),
-        Event::PeerRecovered(record) => PeerRecovered { peer: Peer(record) }.into_py_any(py),
+        Event::PeerJoined(record) => PeerJoined { peer: record.into() }.into_py_any(py),
+        Event::PeerUpdated(record) => PeerUpdated { peer: record.into() }.into_py_any(py),
+        Event::PeerSuspected(record) => PeerSuspected { peer: record.into() }.into_py_any(py),
+        Event::PeerRecovered(record) => PeerRecovered { peer: record.into() }.into_py_any(py),
         Event::IdentityConflict { boot_id } => IdentityConflict { boot_id }.into_py_any(py),
-        Event::PeerLeft(record) => PeerLeft { peer: Peer(record) }.into_py_any(py),
+        Event::PeerLeft(record) => PeerLeft { peer: record.into() }.into_py_any(py),
         Event::PeerLost(record, reason) => {
-            PeerLost { peer: Peer(record), reason: name(reason).to_owned() }.into_py_any(py)
+            PeerLost { peer: record.into(), reason: name(reason).to_owned() }.into_py_any(py)
         }
         Event::Isolated => Isolated.into_py_any(py),
         Event::Reconnected => Reconnected.into_py_any(py),

@@ -13,6 +13,7 @@ mod event;
 mod extract;
 mod fork;
 mod gate;
+mod held;
 mod logs;
 mod message;
 mod metrics;

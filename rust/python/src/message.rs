@@ -191,7 +191,7 @@ pub(crate) fn convert(py: Python<'_>, event: MessageEvent) -> PyResult<Option<Py
 /// The id of a peer: of a `Peer`, or as text.
 pub(crate) fn peer_id(peer: &Bound<'_, PyAny>) -> PyResult<EndpointId> {
     if let Ok(peer) = peer.cast::<crate::peer::Peer>() {
-        return Ok(peer.get().0.id);
+        return Ok(peer.get().record().id);
     }
     if peer.is_instance_of::<PyString>() {
         return extract::endpoint_id("peer", peer);

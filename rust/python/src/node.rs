@@ -62,7 +62,7 @@ impl Node {
 
     /// This node as it announces itself.
     fn me(&self) -> PyResult<Peer> {
-        Ok(Peer(self.swarm()?.me()))
+        Ok(self.swarm()?.me().into())
     }
 
     /// How many other peers are in the book.
@@ -79,7 +79,7 @@ impl Node {
     fn find(&self, selection: &Selection, id: &str) -> PyResult<Option<Peer>> {
         let swarm = self.swarm()?;
         let Ok(id) = EndpointId::from_str(id) else { return Ok(None) };
-        Ok(selection.look(swarm).find(&id).map(Peer))
+        Ok(selection.look(swarm).find(&id).map(Peer::from))
     }
 
     /// The nodes that are in a selection now.

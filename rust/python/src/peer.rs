@@ -17,12 +17,24 @@ use pyo3::{
     types::{PyBytes, PyDict, PyMappingProxy, PyString, PyTuple},
 };
 
-use crate::{error::invalid, extract};
+use crate::{error::invalid, extract, held::Held};
 
 /// Another node of the topic, as it describes itself in the newest record that it signed.
 #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Peer(pub(crate) Arc<NodeRecord>);
+pub(crate) struct Peer(Held);
+
+impl Peer {
+    pub(crate) fn record(&self) -> &Arc<NodeRecord> {
+        self.0.record()
+    }
+}
+
+impl From<Arc<NodeRecord>> for Peer {
+    fn from(record: Arc<NodeRecord>) -> Self {
+        Self(Held::new(record))
+    }
+}
 
 impl Hash for Peer {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -54,7 +66,7 @@ impl Peer {
         expiration: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let or_zero = |field, value: Option<_>| value.map_or(Ok(0), |v| extract::number(field, v));
-        Ok(Self(Arc::new(NodeRecord {
+        Ok(Self::from(Arc::new(NodeRecord {
             id: extract::endpoint_id("id", id)?,
             sequence: or_zero("sequence", sequence)?,
             boot_id: or_zero("boot_id", boot_id)?,

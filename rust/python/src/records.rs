@@ -36,7 +36,7 @@ impl Records {
     fn from_peers(peers: &Bound<'_, PyAny>) -> PyResult<Self> {
         let records = extract::list("peers", "Peer", peers, |field, peer| {
             let wrong = |_| extract::wrong_type(field, "Peer", peer);
-            Ok(peer.cast::<Peer>().map_err(wrong)?.get().0.clone())
+            Ok(peer.cast::<Peer>().map_err(wrong)?.get().record().clone())
         })?;
         Ok(Self::new(Arc::default(), records.into_iter().collect(), None))
     }
@@ -49,7 +49,7 @@ impl Records {
 
     /// The node of this id, if it is among them.
     fn get(&self, id: &str) -> Option<Peer> {
-        self.find(&EndpointId::from_str(id).ok()?).map(Peer)
+        self.find(&EndpointId::from_str(id).ok()?).map(Peer::from)
     }
 
     /// Up to `limit` of them, those after an id or the first.
@@ -60,7 +60,7 @@ impl Records {
         after: Option<&Bound<'py, PyAny>>,
         limit: usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        PyList::new(py, self.batch(py, after, limit)?.into_iter().map(Peer))
+        PyList::new(py, self.batch(py, after, limit)?.into_iter().map(Peer::from))
     }
 
     /// Up to `limit` of their ids, those after an id or the first.

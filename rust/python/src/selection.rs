@@ -128,7 +128,7 @@ impl Selection {
 
 fn find(records: &[Arc<NodeRecord>], id: &EndpointId) -> Option<Peer> {
     let at = records.binary_search_by_key(id, |record| record.id).ok()?;
-    Some(Peer(records[at].clone()))
+    Some(records[at].clone().into())
 }
 
 /// The endpoint id of a secret key.

@@ -1,0 +1,86 @@
+//! `Held`: a record that a Python object shows. To free one that a newer has replaced takes several
+//! times what it takes to show it, and the thread of an event loop has better things to do: workers of
+//! the runtime do it, a batch at a time.
+
+use std::{
+    cell::RefCell,
+    mem,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use iroh_gossip_discovery::NodeRecord;
+
+use crate::{bridge, fork};
+
+/// Records that go to a worker at a time; as many may wait for that in each thread.
+const BATCH: usize = 256;
+/// Most batches that wait for a worker; who comes with another one then frees it itself.
+const MOST: usize = 64;
+
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static DONE: RefCell<Vec<Arc<NodeRecord>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A record, until the Python object that shows it is gone.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Held(Option<Arc<NodeRecord>>);
+
+impl Held {
+    pub(crate) fn new(record: Arc<NodeRecord>) -> Self {
+        Self(Some(record))
+    }
+
+    pub(crate) fn record(&self) -> &Arc<NodeRecord> {
+        self.0.as_ref().expect("it is held until it is dropped")
+    }
+}
+
+impl Deref for Held {
+    type Target = NodeRecord;
+
+    fn deref(&self) -> &NodeRecord {
+        self.record()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(record) = self.0.take() else { return };
+        // In a thread that ends there is no such place any more: it is freed here.
+        let full = DONE.try_with(|done| {
+            let mut done = done.borrow_mut();
+            done.push(record);
+            let full = done.len() >= BATCH;
+            full.then(|| mem::replace(&mut *done, Vec::with_capacity(BATCH)))
+        });
+        if let Ok(Some(batch)) = full {
+            free(batch);
+        }
+    }
+}
+
+fn free(records: Vec<Arc<NodeRecord>>) {
+    // The workers of a forked child stayed with the parent.
+    if fork::is_child() || UNDER_WAY.load(Ordering::Relaxed) >= MOST {
+        return;
+    }
+    UNDER_WAY.fetch_add(1, Ordering::Relaxed);
+    let batch = Batch(records);
+    bridge::spawn_detached(async move { drop(batch) });
+}
+
+/// Records on their way to a worker, or to their end here if there is none.
+struct Batch(Vec<Arc<NodeRecord>>);
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.0.clear();
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+    }
+}
