@@ -170,6 +170,51 @@ mod tests {
 
     use super::*;
 
+    /// What a budget lets through of `bytes` each in so many seconds of asking all the time.
+    fn passed(take: &mut dyn FnMut(usize, Instant) -> bool, bytes: usize, seconds: u64) -> usize {
+        let start = Instant::now();
+        let asked = (0..seconds * 1000).map(|ms| start + Duration::from_millis(ms));
+        asked.map(|now| (0..1100).take_while(|_| take(bytes, now)).count()).sum()
+    }
+
+    #[test]
+    fn the_pace_is_what_is_said_of_it_and_others_take_it_even_where_it_is_bunched() {
+        let start = Instant::now();
+        for (bytes, at_once, a_second) in [(16, 256, 128), (MAX_BROADCAST, 128, 48)] {
+            let mut pace = Pace::new(start);
+            let take = |pace: &mut Pace, bytes, now| pace.take(bytes, now).is_ok();
+            let all = passed(&mut |bytes, now| take(&mut pace, bytes, now), bytes, 60);
+            let expected = at_once + 60 * a_second;
+            assert!((expected - 2..=expected).contains(&all), "{all} of {bytes} bytes");
+
+            // A second's worth comes at once, and the first one with all that may be said at once.
+            let mut pace = Pace::new(start);
+            let mut of_author = Budget::new(OF_AUTHOR, start);
+            for second in 1..=60 {
+                let now = start + Duration::from_secs(second);
+                let mut said = 0;
+                for ms in 0..1000 {
+                    let then = start + Duration::from_millis(second * 1000 - 1000 + ms);
+                    while take(&mut pace, bytes, then) {
+                        said += 1;
+                    }
+                }
+                let taken = (0..said).filter(|_| of_author.take(bytes, now)).count();
+                assert_eq!(taken, said, "of {bytes} bytes in second {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_says_much_more_than_its_pace_is_not_heard_with_it() {
+        for (bytes, at_once, a_second) in [(16, 512, 160), (MAX_BROADCAST, 256, 64)] {
+            let mut of_author = Budget::new(OF_AUTHOR, Instant::now());
+            let all = passed(&mut |bytes, now| of_author.take(bytes, now), bytes, 60);
+            let expected = at_once + 60 * a_second;
+            assert!((expected - 2..=expected).contains(&all), "{all} of {bytes} bytes");
+        }
+    }
+
     #[test]
     fn a_window_takes_each_number_once_and_nothing_that_is_too_old() {
         let mut window = Window::default();

@@ -306,6 +306,63 @@ fn a_restart_is_no_way_round_the_budget() {
 }
 
 #[test]
+fn authors_are_forgotten_once_nothing_is_held_of_them_and_not_before() {
+    const MOST: usize = 2 * 4 + 1024;
+    let mut bench = Bench::with(Config { capacity: 4, ..Config::default() });
+    bench.open_link(LINK, PEER, false);
+    bench.hello(LINK, 9);
+    bench.frame(LINK, TopicFrame::Open(topic()));
+    let join = OverlayFrame::Join(signed(PEER, 1).bytes().clone());
+    bench.frame(LINK, TopicFrame::Overlay(join));
+    let record = |key: &SigningKey, sequence, status| {
+        let id = EndpointId::from_bytes(key.verifying_key().to_bytes());
+        let record = NodeRecord { id, sequence, status, boot_id: sequence, ..node(9, 1) };
+        let signed = SignedRecord::sign(key, &topic(), record).unwrap();
+        TopicFrame::Push(vec![signed.bytes().clone()])
+    };
+    let authors = |bench: &Bench| {
+        let sizes = bench.state.inspect(&topic()).unwrap().sizes;
+        sizes.into_iter().find(|(what, _)| *what == "authors").unwrap().1
+    };
+    bench.frame(LINK, TopicFrame::Push(vec![signed(AUTHOR, 1).bytes().clone()]));
+    bench.frame(LINK, said(AUTHOR, 0));
+    // They come, say something, and leave; the last but one said as much as it may.
+    let mut flooder = None;
+    while authors(&bench) <= MOST {
+        let mut secret = [200; 32];
+        secret[..8].copy_from_slice(&authors(&bench).to_be_bytes());
+        let author = SigningKey::from_bytes(&secret);
+        bench.frame(LINK, record(&author, 1, Status::Alive));
+        let before = authors(&bench);
+        for number in 0..if before == 1031 { 512 } else { 1 } {
+            bench.frame(LINK, gossip(&Broadcast::sign(&author, &topic(), 1, number, b"")));
+        }
+        assert_eq!(authors(&bench), before + 1);
+        bench.frame(LINK, record(&author, 2, Status::Left));
+        match before {
+            ..1031 => bench.pass(Duration::from_millis(100)),
+            1031 => flooder = Some(author),
+            _ => {}
+        }
+    }
+    bench.out.clear();
+    // The next one makes room; it has been heard before all the same.
+    bench.frame(LINK, said(AUTHOR, 1));
+    assert_eq!(heard(&bench).len(), 1);
+    assert!(authors(&bench) <= 6, "{} are remembered", authors(&bench));
+    bench.frame(LINK, said(AUTHOR, 0));
+    assert_eq!(heard(&bench).len(), 1, "a replay");
+    assert_eq!(bench.dropped(), ["broadcasts that were heard before"]);
+    bench.out.clear();
+    // Nor is a leave a way round the budget.
+    let flooder = flooder.expect("there were as many");
+    bench.frame(LINK, record(&flooder, 3, Status::Alive));
+    bench.frame(LINK, gossip(&Broadcast::sign(&flooder, &topic(), 3, 0, b"")));
+    assert_eq!(heard(&bench), []);
+    assert_eq!(bench.dropped(), ["broadcasts over the budget of an author"]);
+}
+
+#[test]
 fn who_lost_its_neighbours_keeps_what_it_says_for_the_next() {
     let mut bench = bench();
     for link in [LINK, LinkId(2)] {
