@@ -24,7 +24,18 @@ use crate::{
 const TOMBSTONE_AGE: Duration = Duration::from_hours(24);
 
 /// Alive in the book for this long, a node is established.
-const ESTABLISHED: Duration = Duration::from_mins(10);
+const ESTABLISHED: Nanos = 600_000_000_000;
+
+/// Looks for who expired are at least so far apart: records that expire soon, one after another, do not
+/// make a large book look through itself each time.
+const LOOKS_APART: Nanos = 100_000_000;
+
+/// Nanoseconds since the book was opened, or before: half as large as an instant. 292 years fit.
+type Nanos = i64;
+
+fn nanos(duration: Duration) -> Nanos {
+    Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX)
+}
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,31 +65,28 @@ impl Applied {
     }
 }
 
+/// A node that is there. Of these a large swarm has most, in production one book of all, in the
+/// simulator one at each node: it holds what no other place does.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) signed: SignedRecord,
-    /// When these bytes came here, and how old they were then.
-    pub(crate) received: Instant,
+    /// When these bytes came here.
+    received: Nanos,
+    /// When the owner was last heard, as far as known.
+    heard: Nanos,
     /// Since when the node is there.
-    since: Instant,
-    age: Duration,
-    /// Why it is suspected, if it is: few are.
-    pub(crate) accusation: Option<Box<Bytes>>,
-    digest: Digest,
+    since: Nanos,
 }
 
+const _: () = assert!(size_of::<(EndpointId, Live)>() == 64, "what an entry of a book takes");
+
 impl Live {
-    /// Time since the owner was last heard, as far as known.
-    pub(crate) fn age(&self, now: Instant) -> Duration {
-        self.age + now.saturating_duration_since(self.received)
+    fn is_established(&self, now: Nanos) -> bool {
+        now - self.since >= ESTABLISHED
     }
 
-    fn is_established(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) >= ESTABLISHED
-    }
-
-    fn expires(&self) -> Instant {
-        self.received + self.signed.record().expiration.saturating_sub(self.age)
+    fn expires(&self) -> Nanos {
+        self.heard.saturating_add(nanos(self.signed.record().expiration))
     }
 }
 
@@ -100,28 +108,38 @@ struct Gone {
 pub(crate) struct Book {
     me: EndpointId,
     capacity: usize,
+    opened: Instant,
     /// Own record included: it is part of what a sync compares.
     live: BTreeMap<EndpointId, Live>,
+    /// Why those of them that are suspected are.
+    accusations: BTreeMap<EndpointId, Bytes>,
     gone: BTreeMap<EndpointId, Gone>,
     gone_by_age: BTreeSet<(Instant, EndpointId)>,
-    expiry: BTreeSet<(Instant, EndpointId)>,
+    /// When the first may expire. Who announces anew meanwhile does not move it: a look now and then is
+    /// cheaper than an order of all.
+    next_look: Option<Nanos>,
+    looked: Nanos,
     digest: Digest,
     /// When who is there, or a sequence number, last changed.
-    changed: Option<Instant>,
+    changed: Option<Nanos>,
     /// Two rules that only the simulator's controls switch off.
     forgetful: bool,
     equal_wins: bool,
 }
 
 impl Book {
-    pub(crate) fn new(me: EndpointId, capacity: usize) -> Self {
+    /// A book without entries, opened now.
+    pub(crate) fn new(me: EndpointId, capacity: usize, now: Instant) -> Self {
         Self {
             me,
             capacity,
+            opened: now,
             live: BTreeMap::new(),
+            accusations: BTreeMap::new(),
             gone: BTreeMap::new(),
             gone_by_age: BTreeSet::new(),
-            expiry: BTreeSet::new(),
+            next_look: None,
+            looked: -LOOKS_APART,
             digest: Digest::default(),
             changed: None,
             forgetful: false,
@@ -134,6 +152,22 @@ impl Book {
         self.forgetful = off == Some(Rule::Tombstones);
         self.equal_wins = off == Some(Rule::EqualSequences);
         self
+    }
+
+    fn nanos_at(&self, instant: Instant) -> Nanos {
+        match instant.checked_duration_since(self.opened) {
+            Some(after) => nanos(after),
+            None => -nanos(self.opened.saturating_duration_since(instant)),
+        }
+    }
+
+    fn instant(&self, at: Nanos) -> Instant {
+        let apart = Duration::from_nanos(at.unsigned_abs());
+        if at >= 0 {
+            self.opened + apart
+        } else {
+            self.opened.checked_sub(apart).unwrap_or(self.opened)
+        }
     }
 
     /// Others that are there.
@@ -154,14 +188,15 @@ impl Book {
     pub(crate) fn others_digest(&self) -> Digest {
         let mut digest = self.digest;
         if let Some(own) = self.live.get(&self.me) {
-            digest.subtract(&own.digest);
+            digest.subtract(own.signed.digest());
         }
         digest
     }
 
     /// What the whole book comes to, if that did not change for this long.
     pub(crate) fn settled(&self, time: Duration, now: Instant) -> Option<[u8; 8]> {
-        let changed = self.changed.filter(|at| now.saturating_duration_since(*at) >= time);
+        let stands_still = |at: &Nanos| self.nanos_at(now) - at >= nanos(time);
+        let changed = self.changed.filter(stands_still);
         let (hash, _) = changed.map(|_| self.fingerprint((Bound::Unbounded, Bound::Unbounded)))?;
         hash.first_chunk().copied()
     }
@@ -197,16 +232,31 @@ impl Book {
     /// to a stranger (design D10).
     pub(crate) fn is_established(&self, id: &EndpointId, now: Instant) -> bool {
         match self.live.get(id) {
-            Some(live) => live.is_established(now),
+            Some(live) => live.is_established(self.nanos_at(now)),
             None => self.gone.get(id).is_some_and(|gone| gone.established),
         }
     }
 
     /// Suspects a live node.
     pub(crate) fn accuse(&mut self, id: &EndpointId, accusation: Option<Bytes>) {
-        if let Some(live) = self.live.get_mut(id) {
-            live.accusation = accusation.map(Box::new);
+        match accusation {
+            Some(accusation) if self.live.contains_key(id) => {
+                self.accusations.insert(*id, accusation);
+            }
+            _ => {
+                self.accusations.remove(id);
+            }
         }
+    }
+
+    /// Why a live node is suspected, if it is.
+    pub(crate) fn accusation(&self, id: &EndpointId) -> Option<&Bytes> {
+        self.accusations.get(id)
+    }
+
+    /// When the record of a live node came here.
+    pub(crate) fn received(&self, id: &EndpointId) -> Option<Instant> {
+        self.live.get(id).map(|live| self.instant(live.received))
     }
 
     /// Takes out a node that is held to be dead.
@@ -218,7 +268,7 @@ impl Book {
     ) -> Option<Arc<NodeRecord>> {
         let live = self.remove_live(id, now)?;
         let record = Arc::clone(live.signed.record());
-        let established = live.is_established(now);
+        let established = live.is_established(self.nanos_at(now));
         self.bury(live.signed, Some(accusation), established, now);
         Some(record)
     }
@@ -248,7 +298,8 @@ impl Book {
         now: Instant,
     ) -> Option<(&SignedRecord, Duration)> {
         if let Some(live) = self.live.get(id) {
-            return Some((&live.signed, live.age(now)));
+            let age = self.nanos_at(now).saturating_sub(live.heard);
+            return Some((&live.signed, Duration::from_nanos(u64::try_from(age).unwrap_or(0))));
         }
         let since = self.gone.get(id)?.since;
         Some((self.leave_of(id)?, now.saturating_duration_since(since)))
@@ -262,8 +313,7 @@ impl Book {
         now: Instant,
     ) -> Option<(&SignedRecord, Duration, Option<&Bytes>)> {
         if let Some((signed, age)) = self.evidence(id, now) {
-            let live = self.live.get(id);
-            return Some((signed, age, live.and_then(|live| live.accusation.as_deref())));
+            return Some((signed, age, self.accusations.get(id)));
         }
         let gone = self.gone.get(id)?;
         let accusation = gone.accusation.as_ref()?;
@@ -320,17 +370,10 @@ impl Book {
         if let Some(gone) = self.gone.remove(&id) {
             self.gone_by_age.remove(&(gone.since, id));
         }
-        self.insert_live(
-            id,
-            Live {
-                digest: Digest::of(&id, record.sequence),
-                signed,
-                received: now,
-                since: was.as_ref().map_or(now, |was| was.since),
-                age,
-                accusation: None,
-            },
-        );
+        let now = self.nanos_at(now);
+        let since = was.as_ref().map_or(now, |was| was.since);
+        let heard = now.saturating_sub(nanos(age));
+        self.insert_live(id, Live { signed, received: now, heard, since });
         match was {
             None => Applied::Joined,
             Some(was) if was.signed.record().same_content(&record) => Applied::Refreshed,
@@ -338,38 +381,61 @@ impl Book {
         }
     }
 
+    /// When [`Book::expire`] is due.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.expiry.first().map(|(at, _)| *at)
+        self.next_look.map(|at| self.instant(at))
     }
 
     /// Takes out who was not heard of for the expiration that it announced.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Arc<NodeRecord>> {
+        let at = self.nanos_at(now);
+        if self.next_look.is_none_or(|look| look > at) {
+            return Vec::new();
+        }
+        (self.looked, self.next_look) = (at, None);
+        let mut due = Vec::new();
+        let mut next: Option<Nanos> = None;
+        for (id, live) in self.live.iter().filter(|(id, _)| **id != self.me) {
+            let expires = live.expires();
+            if expires <= at {
+                due.push((expires, *id));
+            } else {
+                next = Some(next.map_or(expires, |next| next.min(expires)));
+            }
+        }
+        if let Some(next) = next {
+            self.look_by(next);
+        }
+        due.sort_unstable();
         let mut expired = Vec::new();
-        while let Some((at, id)) = self.expiry.first().copied()
-            && at <= now
-        {
+        for (_, id) in due {
             let live = self.remove_live(&id, now).expect("who expires is live");
             expired.push(Arc::clone(live.signed.record()));
-            let established = live.is_established(now);
+            let established = live.is_established(at);
             self.bury(live.signed, None, established, now);
         }
         expired
     }
 
+    fn look_by(&mut self, at: Nanos) {
+        let at = at.max(self.looked + LOOKS_APART);
+        self.next_look = Some(self.next_look.map_or(at, |next| next.min(at)));
+    }
+
     fn insert_live(&mut self, id: EndpointId, live: Live) {
-        self.digest.add(&live.digest);
+        self.digest.add(live.signed.digest());
         self.changed = Some(live.received);
         if id != self.me {
-            self.expiry.insert((live.expires(), id));
+            self.look_by(live.expires());
         }
         self.live.insert(id, live);
     }
 
     fn remove_live(&mut self, id: &EndpointId, now: Instant) -> Option<Live> {
         let live = self.live.remove(id)?;
-        self.changed = Some(now);
-        self.digest.subtract(&live.digest);
-        self.expiry.remove(&(live.expires(), *id));
+        self.changed = Some(self.nanos_at(now));
+        self.digest.subtract(live.signed.digest());
+        self.accusations.remove(id);
         Some(live)
     }
 
@@ -410,7 +476,7 @@ impl Book {
         let mut sum = Digest::default();
         let mut count = 0;
         for live in self.live.range(range).map(|(_, live)| live) {
-            sum.add(&live.digest);
+            sum.add(live.signed.digest());
             count += 1;
         }
         (sum.fingerprint(count), count)

@@ -15,6 +15,7 @@ use unicode_normalization::UnicodeNormalization;
 use crate::{
     cbor::Value,
     cose,
+    digest::Digest,
     error::Error,
     id::{EndpointId, TopicId},
 };
@@ -153,6 +154,8 @@ pub struct SignedRecord(Arc<Signed>);
 struct Signed {
     bytes: Bytes,
     record: Arc<NodeRecord>,
+    /// Of its id and sequence number.
+    digest: Digest,
 }
 
 impl PartialEq for SignedRecord {
@@ -183,7 +186,8 @@ impl SignedRecord {
     }
 
     fn new(bytes: Bytes, record: Arc<NodeRecord>) -> Self {
-        Self(Arc::new(Signed { bytes, record }))
+        let digest = Digest::of(&record.id, record.sequence);
+        Self(Arc::new(Signed { bytes, record, digest }))
     }
 
     /// Verifies and decodes a record: the signature first, strictly (no malleable signatures, no
@@ -205,6 +209,11 @@ impl SignedRecord {
     pub(crate) fn with_bytes(&self, bytes: Bytes) -> Self {
         debug_assert_eq!(bytes, self.0.bytes);
         Self::new(bytes, self.0.record.clone())
+    }
+
+    /// Its term in the digest of a book.
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.0.digest
     }
 
     /// The decoded content.

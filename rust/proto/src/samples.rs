@@ -200,7 +200,7 @@ impl SampleBook {
     /// A book of these records.
     #[must_use]
     pub fn new<'a>(records: impl IntoIterator<Item = &'a SignedRecord>, now: Instant) -> Self {
-        let mut book = Self(Book::new(EndpointId::from_bytes([0; 32]), 100_000));
+        let mut book = Self(Book::new(EndpointId::from_bytes([0; 32]), 100_000, now));
         for record in records {
             book.apply(record.clone(), now);
         }

@@ -54,7 +54,8 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct State {
     context: Context,
-    topics: BTreeMap<TopicId, Topic>,
+    /// Boxed: a map has room for eleven, and most endpoints have one.
+    topics: BTreeMap<TopicId, Box<Topic>>,
     /// The end of the last pause that was noticed.
     paused: Option<Instant>,
     /// When the timer is due, as of the last event.
@@ -207,7 +208,7 @@ impl State {
     #[doc(hidden)]
     #[must_use]
     pub fn book_digest(&self, topic: &TopicId) -> Option<Digest> {
-        self.topics.get(topic).map(Topic::book_digest)
+        self.topics.get(topic).map(|topic| topic.book_digest())
     }
 
     /// Without one rule. Only for a state without topics.
@@ -228,7 +229,7 @@ impl State {
     /// What was counted so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let sum = |of: fn(&Topic) -> usize| self.topics.values().map(of).sum();
+        let sum = |of: fn(&Topic) -> usize| self.topics.values().map(|topic| of(topic)).sum();
         Counts {
             tombstones: sum(Topic::tombstones),
             neighbours: sum(Topic::neighbour_count),
@@ -242,7 +243,7 @@ impl State {
     /// Only for what the application asks for (join, leave, profile, bootstrap); nothing changed then.
     pub fn handle(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
         let outcome = self.take_in(event, now);
-        let topics = self.topics.values().filter_map(Topic::next_timer);
+        let topics = self.topics.values().filter_map(|topic| topic.next_timer());
         self.due = topics.chain(self.context.links.next_timer()).min();
         outcome
     }
@@ -287,7 +288,8 @@ impl State {
                 topic_mut(&mut self.topics, topic)?.connect(peer, cx);
             }
             InEvent::Held(link, held) => {
-                let idle = self.topics.values().map(Topic::link_idle).max().unwrap_or_default();
+                let idle =
+                    self.topics.values().map(|topic| topic.link_idle()).max().unwrap_or_default();
                 cx.links.hold(link, held, idle, now);
             }
             InEvent::SequencesReserved(below) => {
@@ -331,7 +333,7 @@ impl State {
             return Err(Error::AlreadyJoined(id));
         }
         let topic = Topic::join(id, options, &mut self.context)?;
-        self.topics.insert(id, topic);
+        self.topics.insert(id, Box::new(topic));
         Ok(())
     }
 
@@ -352,7 +354,7 @@ impl State {
         for topic in self.topics.values_mut() {
             topic.on_timer(&mut self.context);
         }
-        let idle = self.topics.values().map(Topic::link_idle).max().unwrap_or_default();
+        let idle = self.topics.values().map(|topic| topic.link_idle()).max().unwrap_or_default();
         let topics = &self.topics;
         let in_use =
             |peer: &EndpointId| topics.values().filter_map(|topic| topic.needs(peer)).max();
@@ -419,6 +421,6 @@ impl State {
     }
 }
 
-fn topic_mut(topics: &mut BTreeMap<TopicId, Topic>, id: TopicId) -> Result<&mut Topic, Error> {
-    topics.get_mut(&id).ok_or(Error::NotJoined(id))
+fn topic_mut(topics: &mut BTreeMap<TopicId, Box<Topic>>, id: TopicId) -> Result<&mut Topic, Error> {
+    topics.get_mut(&id).map(Box::as_mut).ok_or(Error::NotJoined(id))
 }

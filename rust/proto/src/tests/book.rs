@@ -16,7 +16,7 @@ fn expiring(number: u8, sequence: u64, seconds: u64) -> SignedRecord {
 #[test]
 fn only_a_higher_sequence_changes_anything() {
     let now = Instant::now();
-    let mut book = Book::new(id(ME), 10);
+    let mut book = Book::new(id(ME), 10, now);
     assert_eq!(book.apply(signed(2, 5), ZERO, now), Applied::Joined);
     assert_eq!(book.apply(signed(2, 5), ZERO, now), Applied::Same);
     assert_eq!(book.apply(signed(2, 4), ZERO, now), Applied::Stale);
@@ -32,7 +32,7 @@ fn only_a_higher_sequence_changes_anything() {
 #[test]
 fn equal_sequences_bring_no_freshness() {
     let start = Instant::now();
-    let mut book = Book::new(id(ME), 10);
+    let mut book = Book::new(id(ME), 10, start);
     book.apply(expiring(2, 5, 60), ZERO, start);
     for second in 1..59 {
         book.apply(expiring(2, 5, 60), ZERO, start + Duration::from_secs(second));
@@ -43,7 +43,7 @@ fn equal_sequences_bring_no_freshness() {
 #[test]
 fn who_left_or_expired_comes_back_only_with_a_higher_sequence() {
     let now = Instant::now();
-    let mut book = Book::new(id(ME), 10);
+    let mut book = Book::new(id(ME), 10, now);
     book.apply(signed(2, 5), ZERO, now);
     assert!(matches!(book.apply(left(2, 6), ZERO, now), Applied::Left(_)));
     assert_eq!(book.apply(signed(2, 6), ZERO, now), Applied::Stale);
@@ -61,7 +61,7 @@ fn who_left_or_expired_comes_back_only_with_a_higher_sequence() {
 #[test]
 fn tombstones_last_a_day_and_have_a_budget() {
     let now = Instant::now();
-    let mut book = Book::new(id(ME), 3);
+    let mut book = Book::new(id(ME), 3, now);
     book.apply(left(2, 5), ZERO, now);
     let almost = now + Duration::from_hours(24);
     book.apply(left(3, 5), ZERO, almost);
@@ -81,7 +81,7 @@ fn tombstones_last_a_day_and_have_a_budget() {
 #[test]
 fn a_relayed_record_expires_by_the_age_that_it_had() {
     let now = Instant::now();
-    let mut book = Book::new(id(ME), 10);
+    let mut book = Book::new(id(ME), 10, now);
     book.apply(expiring(2, 5, 60), Duration::from_secs(50), now);
     assert!(book.expire(now + Duration::from_secs(9)).is_empty());
     assert_eq!(book.expire(now + Duration::from_secs(10)).len(), 1);
@@ -90,9 +90,35 @@ fn a_relayed_record_expires_by_the_age_that_it_had() {
 }
 
 #[test]
+fn all_expire_in_time_and_many_of_them_in_few_looks() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 100, now);
+    let milliseconds = Duration::from_millis;
+    for number in 2..62 {
+        // One every 10 ms, from 10 s on; one of them announces anew.
+        let age = milliseconds(50_000 - u64::from(number) * 10);
+        book.apply(expiring(number, 5, 60), age, now);
+    }
+    book.apply(expiring(2, 6, 60), ZERO, now);
+    let (mut looks, mut gone) = (0, 0);
+    while let Some(at) = book.next_expiry().filter(|at| *at < now + milliseconds(20_000)) {
+        let expired = book.expire(at);
+        for record in &expired {
+            let number = (2..62).find(|number| id(*number) == record.id).unwrap();
+            let due = now + milliseconds(10_000 + u64::from(number) * 10);
+            assert!(at >= due && at <= due + milliseconds(100), "{number}");
+        }
+        (looks, gone) = (looks + 1, gone + expired.len());
+    }
+    assert_eq!(gone, 59);
+    assert!(looks <= 8, "{looks} looks in 600 ms");
+    assert_eq!(book.next_expiry(), Some(now + milliseconds(60_000)));
+}
+
+#[test]
 fn a_full_book_displaces_nobody() {
     let now = Instant::now();
-    let mut book = Book::new(id(ME), 2);
+    let mut book = Book::new(id(ME), 2, now);
     book.apply(signed(ME, 1), ZERO, now);
     book.apply(signed(2, 1), ZERO, now);
     book.apply(signed(3, 1), ZERO, now);
@@ -106,7 +132,7 @@ fn a_full_book_displaces_nobody() {
 #[test]
 fn names_may_repeat() {
     let now = Instant::now();
-    let mut book = Book::new(id(ME), 10);
+    let mut book = Book::new(id(ME), 10, now);
     for number in 2..5 {
         let mut record = node(number, 1);
         record.profile.name = "robot".into();
@@ -135,7 +161,7 @@ proptest! {
             })
             .collect();
         let book_of = |records: &[SignedRecord]| {
-            let mut book = Book::new(id(ME), 10);
+            let mut book = Book::new(id(ME), 10, now);
             for record in records {
                 book.apply(record.clone(), ZERO, now);
             }

@@ -27,7 +27,7 @@ fn pool(count: usize) -> Vec<SignedRecord> {
 }
 
 fn book_of<'a>(records: impl IntoIterator<Item = &'a SignedRecord>) -> Book {
-    let mut book = Book::new(id(ME), 100_000);
+    let mut book = Book::new(id(ME), 100_000, Instant::now());
     for record in records {
         book.apply(record.clone(), Duration::ZERO, Instant::now());
     }

@@ -225,8 +225,8 @@ impl Topic {
     /// Whether all neighbours have what came here of a member, as books were compared since: each of
     /// them sees to it that it goes on. A swarm that forms at once would tell itself all that it knows.
     fn neighbours_have(&self, id: &EndpointId) -> bool {
-        let Some(live) = self.book.get(id) else { return false };
-        let has = |peer| self.compared(peer).is_some_and(|began| began > live.received);
+        let Some(received) = self.book.received(id) else { return false };
+        let has = |peer| self.compared(peer).is_some_and(|began| began > received);
         let neighbours = self.overlay.neighbours();
         !neighbours.is_empty() && neighbours.iter().all(has)
     }

@@ -151,7 +151,7 @@ impl Topic {
             own: None,
             jump_delay: announce::JUMP_MIN,
             jumped: None,
-            book: Book::new(cx.me, config.capacity).without(cx.off),
+            book: Book::new(cx.me, config.capacity, cx.now).without(cx.off),
             overlay: Overlay::new(cx.me, config.neighbours, cx.rng.random()),
             attached_since: None,
             join_through: None,

@@ -259,7 +259,7 @@ impl Topic {
     }
 
     fn is_recent(&self, id: &EndpointId, now: Instant) -> bool {
-        let received = self.book.get(id).map(|live| live.received).or(self.book.buried(id));
+        let received = self.book.received(id).or(self.book.buried(id));
         received.is_some_and(|at| now.saturating_duration_since(at) < IN_FLIGHT)
     }
 

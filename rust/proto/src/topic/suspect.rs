@@ -397,8 +397,8 @@ impl Topic {
     fn pass_verdict(&mut self, peer: EndpointId, cx: &mut Context) {
         let Some(suspicion) = self.suspicions.open.remove(&peer) else { return };
         let Some(live) = self.book.get(&peer) else { return };
-        let (record, accusation) =
-            (Arc::clone(live.signed.record()), live.accusation.as_deref().cloned());
+        let record = Arc::clone(live.signed.record());
+        let accusation = self.book.accusation(&peer).cloned();
         if cx.links.was_heard(&peer, suspicion.since) {
             // Whatever others say, it speaks with us. It goes on hearing of what they say.
             self.book.accuse(&peer, None);
