@@ -9,22 +9,15 @@ use crate::{
     roster::Roster,
 };
 
-/// What is known of one identity.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Entry {
-    /// Its record, while it is in the book.
-    pub(crate) record: Option<Arc<NodeRecord>>,
-    /// The highest sequence that was ever seen of it, in this life of the node.
-    highest: u64,
-    /// Since when it is suspected.
-    suspected: Option<Nanos>,
-}
-
 /// The address book, by replaying events.
 #[derive(Debug, Default)]
 pub struct Book {
-    /// By number in the roster.
-    pub(crate) entries: Vec<Entry>,
+    /// Who is in it, by number in the roster: a pointer each, as there are as many as nodes, squared.
+    entries: Vec<Option<Arc<NodeRecord>>>,
+    /// The highest sequence that was seen of who is not in it any more.
+    gone: BTreeMap<usize, u64>,
+    /// Since when who is suspected is.
+    suspected: BTreeMap<usize, Nanos>,
     present: usize,
     /// Of the ids and sequences in it.
     pub(crate) digest: Digest,
@@ -51,7 +44,13 @@ impl Book {
 
     /// The records in it, in no order that means anything.
     pub fn values(&self) -> impl Iterator<Item = &Arc<NodeRecord>> {
-        self.entries.iter().filter_map(|entry| entry.record.as_ref())
+        self.entries.iter().flatten()
+    }
+
+    /// Who is in it, by number in the roster, with sequences.
+    pub(crate) fn sequences(&self) -> impl Iterator<Item = (usize, u64)> {
+        let entries = self.entries.iter().enumerate();
+        entries.filter_map(|(number, record)| Some((number, record.as_ref()?.sequence)))
     }
 
     /// The record of a peer. Looks through the book.
@@ -68,16 +67,16 @@ impl Book {
 
     /// Whether a peer, by its number in the roster, is in it.
     pub(crate) fn has(&self, number: usize) -> bool {
-        self.entries.get(number).is_some_and(|entry| entry.record.is_some())
+        self.entries.get(number).is_some_and(Option::is_some)
     }
 
     /// Whether it ever was.
     pub(crate) fn ever_had(&self, number: usize) -> bool {
-        self.entries.get(number).is_some_and(|entry| entry.highest > 0)
+        self.has(number) || self.gone.contains_key(&number)
     }
 
     pub(crate) fn sequence(&self, number: usize) -> Option<u64> {
-        Some(self.entries.get(number)?.record.as_ref()?.sequence)
+        Some(self.entries.get(number)?.as_ref()?.sequence)
     }
 
     /// The book by id, with sequences.
@@ -117,10 +116,13 @@ impl Book {
             return broken("records are their owners'", "its owner never said this");
         }
         if self.entries.len() <= number {
-            self.entries.resize(number + 1, Entry::default());
+            let more = roster.peers.len() - self.entries.len();
+            self.entries.reserve_exact(more);
+            self.entries.resize(number + 1, None);
         }
-        let entry = &mut self.entries[number];
-        let (was, highest) = (entry.record.as_ref().map(|record| record.sequence), entry.highest);
+        let was = self.sequence(number);
+        let highest = was.or(self.gone.get(&number).copied()).unwrap_or(0);
+        let suspected = self.suspected.get(&number).copied();
         let mut result = match (event, was) {
             (TopicEvent::PeerJoined(_), Some(_)) => broken("events replay", "joined twice"),
             (TopicEvent::PeerJoined(_), None) if record.sequence <= highest => {
@@ -136,10 +138,10 @@ impl Book {
             (_, Some(was)) if record.sequence < was => {
                 broken("sequences never fall", "an event with an older record")
             }
-            (TopicEvent::PeerSuspected(_), _) if entry.suspected.is_some() => {
+            (TopicEvent::PeerSuspected(_), _) if suspected.is_some() => {
                 broken("events replay", "suspected twice")
             }
-            (TopicEvent::PeerRecovered(_), _) if entry.suspected.is_none() => {
+            (TopicEvent::PeerRecovered(_), _) if suspected.is_none() => {
                 broken("events replay", "recovered from no suspicion")
             }
             (TopicEvent::PeerLeft(_), _)
@@ -147,7 +149,7 @@ impl Book {
             {
                 broken("records are their owners'", "its owner never said goodbye")
             }
-            (TopicEvent::PeerLost(_, LostReason::Unreachable), _) => match entry.suspected {
+            (TopicEvent::PeerLost(_, LostReason::Unreachable), _) => match suspected {
                 None => broken("no verdict before the floor", "lost without a suspicion"),
                 // The application hears of others' suspicion after a probe's time.
                 Some(since)
@@ -161,25 +163,31 @@ impl Book {
             },
             _ => Ok(()),
         };
-        entry.highest = entry.highest.max(record.sequence);
         match event {
-            TopicEvent::PeerSuspected(_) => entry.suspected = Some(now),
+            TopicEvent::PeerSuspected(_) => {
+                self.suspected.insert(number, now);
+            }
             // The protocol says it where a new sequence refutes.
             TopicEvent::PeerUpdated(_) | TopicEvent::PeerRefreshed(_) => {}
-            _ => entry.suspected = None,
+            _ => {
+                self.suspected.remove(&number);
+            }
         }
         let gone = matches!(event, TopicEvent::PeerLeft(_) | TopicEvent::PeerLost(..));
         let honest = !roster.peers[number].hostile;
-        if let Some(was) = entry.record.take() {
+        if let Some(was) = self.entries[number].take() {
             self.present -= 1;
-            self.digest.subtract(&Digest::of(&was.id, was.sequence));
+            self.digest.subtract(&roster.digest(number, was.sequence));
             self.honest -= usize::from(honest);
             self.right -= usize::from(honest && roster.is_right(number, was.sequence, group));
         }
-        if !gone {
-            entry.record = Some(Arc::clone(record));
+        if gone {
+            self.gone.insert(number, highest.max(record.sequence));
+        } else {
+            self.gone.remove(&number);
+            self.entries[number] = Some(Arc::clone(record));
             self.present += 1;
-            self.digest.add(&Digest::of(&record.id, record.sequence));
+            self.digest.add(&roster.digest(number, record.sequence));
             self.honest += usize::from(honest);
             self.right += usize::from(honest && roster.is_right(number, record.sequence, group));
         }

@@ -617,7 +617,7 @@ impl Network {
             self.fail(Some(number), "sequences never fall", text);
         }
         self.nodes[number].own = Some(Arc::clone(record));
-        self.roster.peers[peer].made.push(Arc::clone(record));
+        self.roster.make(peer, record);
         self.update_truth(peer);
     }
 
@@ -655,10 +655,9 @@ impl Network {
     fn recount(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         let group = self.roster.peers[node.peer].group;
-        let entries = node.book.entries.iter().enumerate();
-        let held = entries.filter_map(|(peer, entry)| Some((peer, entry.record.as_ref()?)));
+        let held = node.book.sequences();
         let honest = held.filter(|(peer, _)| !self.roster.peers[*peer].hostile);
-        let right = honest.filter(|(peer, held)| self.roster.is_right(*peer, held.sequence, group));
+        let right = honest.filter(|(peer, held)| self.roster.is_right(*peer, *held, group));
         node.book.right = right.count();
     }
 }

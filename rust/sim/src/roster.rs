@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use iroh_gossip_discovery_proto::{EndpointId, NodeRecord};
+use iroh_gossip_discovery_proto::{Digest, EndpointId, NodeRecord};
 
 /// One identity.
 #[derive(Debug)]
@@ -12,8 +12,9 @@ pub(crate) struct Peer {
     pub(crate) nodes: Vec<usize>,
     /// What it says is its own affair.
     pub(crate) hostile: bool,
-    /// All records that its owner announced, in order.
-    pub(crate) made: Vec<Arc<NodeRecord>>,
+    /// All records that its owner announced, in order, with what they add to a book's digest: every
+    /// node asks for it.
+    made: Vec<(Arc<NodeRecord>, Digest)>,
     /// Whether its owner said goodbye, ever.
     pub(crate) left: bool,
     /// The sequence that others should hold; `None` while it is not there.
@@ -51,11 +52,24 @@ impl Roster {
         self.numbers.get(id).copied()
     }
 
+    /// The owner announced a record.
+    pub(crate) fn make(&mut self, number: usize, record: &Arc<NodeRecord>) {
+        let digest = Digest::of(&record.id, record.sequence);
+        self.peers[number].made.push((Arc::clone(record), digest));
+    }
+
+    /// What a record adds to a book's digest.
+    pub(crate) fn digest(&self, number: usize, sequence: u64) -> Digest {
+        let peer = &self.peers[number];
+        let made = peer.made.iter().rev().find(|(made, _)| made.sequence == sequence);
+        made.map_or_else(|| Digest::of(&peer.id, sequence), |(_, digest)| *digest)
+    }
+
     /// Whether the owner announced this very record.
     pub(crate) fn made(&self, number: usize, record: &Arc<NodeRecord>) -> bool {
         let peer = &self.peers[number];
         peer.hostile
-            || peer.made.iter().rev().any(|made| {
+            || peer.made.iter().rev().any(|(made, _)| {
                 made.sequence == record.sequence && (Arc::ptr_eq(made, record) || made == record)
             })
     }
