@@ -197,6 +197,12 @@ impl State {
         self
     }
 
+    /// Another chance for what comes, in a simulation that goes on from one state more than once.
+    #[doc(hidden)]
+    pub fn reseed(&mut self, seed: [u8; 32]) {
+        self.context.rng = ChaCha12Rng::from_seed(seed);
+    }
+
     /// What a simulation checks in a topic.
     #[doc(hidden)]
     #[must_use]

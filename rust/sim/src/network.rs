@@ -178,6 +178,18 @@ impl Network {
         }
     }
 
+    /// All that is random from now on follows from this seed: the network's chance, and that of the nodes'
+    /// protocol but for the overlay's own; keys of new nodes; how far apart nodes are, for new links.
+    pub(crate) fn reseed(&mut self, seed: u64) {
+        self.seed = seed;
+        self.rng = ChaCha12Rng::seed_from_u64(seed);
+        for node in &mut self.nodes {
+            if let Mind::Honest(state) = &mut node.mind {
+                state.reseed(self.rng.random());
+            }
+        }
+    }
+
     /// Virtual time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {

@@ -5,7 +5,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use iroh_gossip_discovery_sim::scenario::{Options, Report, Scenario, run};
+use iroh_gossip_discovery_sim::scenario::{Options, Report, Scenario, Warm, run};
 
 fn folder(name: &str) -> Vec<(String, Scenario)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -89,6 +89,47 @@ fn a_run_ends_when_it_is_asked_to() {
     let stopped = stopped.unwrap();
     assert_eq!((asked, stopped.complete, stopped.ok), (50, false, false));
     assert!(stopped.sent.frames() > 0, "what was seen is told");
+}
+
+#[test]
+fn timelines_go_on_from_one_warm_network_each_with_its_own_chance() {
+    const BASE: &str = "nodes = 20\nwarmup = '20s'\nduration = '20s'\n";
+    let base = Scenario::parse(BASE).unwrap();
+    let crash = "[expect]\nnobody_lost = true\n[[fault]]\nat = '1s'\ncrash = 1\nwithin = '8s'";
+    let crash = Scenario::parse(&format!("{BASE}{crash}")).unwrap();
+    let on = |scenario: &Scenario| {
+        let warm = Warm::up(&base, Options::default(), &mut |_| true).unwrap();
+        warm.unwrap().run(scenario, &mut |_| true)
+    };
+    let [first, again, other] =
+        [1, 1, 2].map(|seed| on(&Scenario { seed, ..crash.clone() }).unwrap());
+    for report in [&first, &other] {
+        assert!(report.ok, "{:?}", report.failures);
+        assert_eq!((report.figures.len(), report.figures[0].what), (1, "crash"));
+        assert!(
+            (report.figures[0].at_s - 21.0).abs() < 1e-9 && report.figures[0].took_s > Some(3.0)
+        );
+        assert!((report.virtual_s - 40.0).abs() < 1e-9 && report.up == 19);
+    }
+    assert_eq!(first.trace, again.trace);
+    assert_ne!(first.figures[0].took_s, other.figures[0].took_s);
+    // What is counted is the timeline's alone: less than the start took.
+    let idle = on(&base).unwrap();
+    let whole = run(
+        &Scenario { warmup: "0s".parse().unwrap(), ..base.clone() },
+        Options::default(),
+        &mut |_| true,
+    );
+    assert!(idle.ok && idle.rates.wire_bytes * 2.0 < whole.unwrap().rates.wire_bytes);
+    for (other, key) in [
+        ("nodes = 21\nwarmup = '20s'", "nodes"),
+        ("nodes = 20\nwarmup = '21s'", "warmup"),
+        ("nodes = 20\nwarmup = '20s'\nconfig = { neighbours = 4 }", "config"),
+    ] {
+        let error = on(&Scenario::parse(other).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(key), "{other:?}: {error}");
+    }
+    assert!(Warm::up(&base, Options::default(), &mut |_| false).unwrap().is_none());
 }
 
 /// This test's own binary is the second process: it runs the test that prints the hash.

@@ -1,155 +1,38 @@
 //! Measures the promises that the simulator can show, and prints them as a table.
 //!
 //! ```text
-//! promises                        all, with as many nodes and seeds as each says: hours
-//! promises --nodes 300 --seeds 3  no more of either
+//! promises                        all: 10 seeds of more than 300 nodes, 100 of fewer
+//! promises --nodes 300 --seeds 3  networks of no more nodes; so many seeds
 //! promises --only 4               the fourth row alone
+//! promises --at-once 1            runs at a time, of which each takes a core; 2 by default
 //! ```
 //!
-//! A share of the nodes stays what it is with fewer of them. A time is one until all books are right.
+//! A share of the nodes stays what it is with fewer of them. A time is one until all books are right, or
+//! those of them who joined, left or started anew are known and know all. The
+//! rows of a group go on from one network, each seed from a copy of it, with a chance of its own and
+//! faults that come up to 2 s later; but where all start at once, each seed has a network of its own.
+
+mod forks;
+mod rows;
 
 use std::{
+    io::{self, Write},
     process::ExitCode,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
+    time::Duration,
 };
 
-use iroh_gossip_discovery_sim::scenario::{Options, Report, Scenario, run};
+use iroh_gossip_discovery_sim::scenario::{Options, Report, Scenario, Warm, run};
+use rows::{GROUPS, Group, Measure, Row};
 
-/// What is measured of a run.
-#[derive(Clone, Copy)]
-enum Measure {
-    /// Seconds until all books were right after the last action of this name.
-    Took(&'static str),
-    /// Verdicts on members within reach.
-    Lost,
-    /// Bytes on the wire that a node sends in a second.
-    Wire,
-}
-
-struct Promise {
-    what: &'static str,
-    nodes: usize,
-    seeds: u64,
-    /// The median and the 99th percentile, at the most.
-    goal: (Option<f64>, f64),
-    measure: Measure,
-    scenario: &'static str,
-}
-
-const PROMISES: [Promise; 12] = [
-    Promise {
-        what: "a newcomer has the whole book, and all know it",
-        nodes: 1000,
-        seeds: 10,
-        goal: (None, 0.5),
-        measure: Measure::Took("join"),
-        scenario: "preset = 'internet'\nwarmup = '30s'\nduration = '10s'\nfault = [{ at = '1s', join = 1 }]",
-    },
-    Promise {
-        what: "all start within 5 s: books full after the last start",
-        nodes: 1000,
-        seeds: 10,
-        goal: (None, 1.0),
-        measure: Measure::Took("start"),
-        scenario: "preset = 'internet'\nduration = '20s'\nstart = { over = '5s' }",
-    },
-    Promise {
-        what: "the same, 5 % loss",
-        nodes: 1000,
-        seeds: 10,
-        goal: (None, 2.0),
-        measure: Measure::Took("start"),
-        scenario: "preset = 'internet'\nduration = '20s'\nstart = { over = '5s' }\nnetwork = { loss = 0.05 }",
-    },
-    Promise {
-        what: "a leave is known to all",
-        nodes: 1000,
-        seeds: 10,
-        goal: (None, 0.5),
-        measure: Measure::Took("leave"),
-        scenario: "preset = 'internet'\nwarmup = '30s'\nduration = '10s'\nfault = [{ at = '1s', leave = 1 }]",
-    },
-    Promise {
-        what: "a leave is known to all, 20 % drop",
-        nodes: 1000,
-        seeds: 10,
-        goal: (None, 5.0),
-        measure: Measure::Took("leave"),
-        scenario: "preset = 'internet'\nwarmup = '30s'\nduration = '30s'\nexpect = { quiet = false }
-            fault = [{ network = { drop = 0.2 } }, { at = '1s', leave = 1 }]",
-    },
-    Promise {
-        what: "a crash is known to all",
-        nodes: 1000,
-        seeds: 10,
-        goal: (Some(5.0), 6.5),
-        measure: Measure::Took("crash"),
-        scenario: "warmup = '30s'\nduration = '20s'\nfault = [{ at = '1s', crash = 1 }]",
-    },
-    Promise {
-        what: "the same, N = 100",
-        nodes: 100,
-        seeds: 100,
-        goal: (Some(5.0), 6.5),
-        measure: Measure::Took("crash"),
-        scenario: "warmup = '30s'\nduration = '20s'\nfault = [{ at = '1s', crash = 1 }]",
-    },
-    Promise {
-        what: "a tenth of all crash at once, known to all",
-        nodes: 1000,
-        seeds: 10,
-        goal: (None, 12.0),
-        measure: Measure::Took("crash"),
-        scenario: "warmup = '660s'\nduration = '40s'\nfault = [{ at = '1s', crash = '10%' }]",
-    },
-    Promise {
-        what: "half of all are cut off, known to all",
-        nodes: 500,
-        seeds: 10,
-        // None was promised.
-        goal: (None, f64::INFINITY),
-        measure: Measure::Took("partition"),
-        scenario: "preset = 'internet'\nwarmup = '660s'\nduration = '40s'\nexpect = { quiet = false }
-            fault = [{ at = '1s', partition = '50%' }]",
-    },
-    Promise {
-        what: "a partition of 120 s heals, the bootstrap node gone",
-        nodes: 500,
-        seeds: 10,
-        goal: (None, 3.0),
-        measure: Measure::Took("heal"),
-        scenario: "preset = 'internet'\nwarmup = '660s'\nduration = '170s'
-            fault = [{ at = '1s', crash = [0] }, { at = '20s', partition = '50%' }, { at = '140s', heal = true }]",
-    },
-    Promise {
-        what: "5 % loss and pauses of 3 s of 2 % of the nodes: lost within reach",
-        nodes: 300,
-        seeds: 100,
-        goal: (None, 0.0),
-        measure: Measure::Lost,
-        scenario: "warmup = '30s'\nduration = '60s'\nnetwork = { loss = 0.05 }
-            fault = [{ at = '5s', pause = '2%', for = '3s' }, { at = '15s', pause = '2%', for = '3s' },
-            { at = '25s', pause = '2%', for = '3s' }, { at = '35s', pause = '2%', for = '3s' }]",
-    },
-    Promise {
-        what: "idle: sent by each node, 5 min after the start",
-        nodes: 1000,
-        seeds: 10,
-        goal: (None, 600.0),
-        measure: Measure::Wire,
-        scenario: "warmup = '330s'\nduration = '120s'",
-    },
-];
+/// The longest that a fault is put off: timers of the network that all seeds share are all over it.
+const PUT_OFF: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Arguments {
     nodes: Option<u64>,
     seeds: Option<u64>,
     only: Option<u64>,
+    at_once: Option<u64>,
 }
 
 impl Arguments {
@@ -160,7 +43,11 @@ impl Arguments {
                 "--nodes" => &mut parsed.nodes,
                 "--seeds" => &mut parsed.seeds,
                 "--only" => &mut parsed.only,
-                _ => return Err(format!("{argument:?} is none of --nodes, --seeds, --only")),
+                "--at-once" => &mut parsed.at_once,
+                _ => {
+                    let known = "--nodes, --seeds, --only, --at-once";
+                    return Err(format!("{argument:?} is none of {known}"));
+                }
             };
             let number = arguments.next().and_then(|number| number.parse().ok());
             *value = Some(
@@ -170,6 +57,18 @@ impl Arguments {
             );
         }
         Ok(parsed)
+    }
+
+    fn nodes(&self, most: usize) -> usize {
+        most.min(self.nodes.and_then(|nodes| usize::try_from(nodes).ok()).unwrap_or(usize::MAX))
+    }
+
+    fn seeds(&self, nodes: usize) -> u64 {
+        self.seeds.unwrap_or(if nodes > 300 { 10 } else { 100 })
+    }
+
+    fn at_once(&self) -> usize {
+        self.at_once.and_then(|at_once| usize::try_from(at_once).ok()).unwrap_or(2)
     }
 }
 
@@ -181,69 +80,113 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    match measure_all(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure_all(arguments: &Arguments) -> io::Result<bool> {
     println!("| # | what | N | seeds | p50 | p99, or worst of fewer than 100 | goal | |");
     println!("|---|---|---|---|---|---|---|---|");
     let mut failures = Vec::new();
-    for (row, promise) in (1..).zip(&PROMISES) {
-        if arguments.only.is_none_or(|only| only == row) {
-            measure(row, promise, &arguments, &mut failures);
+    let mut number = 0;
+    for group in &GROUPS {
+        let rows = group.rows.iter().map(|row| {
+            number += 1;
+            (number, row)
+        });
+        let rows: Vec<_> =
+            rows.filter(|(number, _)| arguments.only.is_none_or(|only| only == *number)).collect();
+        if !rows.is_empty() {
+            measure(group, &rows, arguments, &mut failures)?;
         }
     }
     for failure in &failures {
         println!("\n{failure}");
     }
-    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(failures.is_empty())
 }
 
-fn measure(row: u64, promise: &Promise, arguments: &Arguments, failures: &mut Vec<String>) {
-    let limit = arguments.nodes.and_then(|nodes| usize::try_from(nodes).ok());
-    let nodes = promise.nodes.min(limit.unwrap_or(usize::MAX));
-    let seeds = promise.seeds.min(arguments.seeds.unwrap_or(u64::MAX));
-    let scenario = Scenario::parse(promise.scenario).expect("the scenarios above are good ones");
-    let (next, reports) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-    let work = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
-                return;
-            }
-            let scenario = Scenario { seed, nodes, ..scenario.clone() };
-            let report = run(&scenario, Options::default(), &mut |_| true);
-            reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
-        }
+fn scenario(group: &Group, nodes: usize, timeline: &str) -> Scenario {
+    let scenario = Scenario::parse(&format!("nodes = {nodes}\n{}\n{timeline}", group.base));
+    scenario.expect("the scenarios of the rows are good ones")
+}
+
+fn measure(
+    group: &Group,
+    rows: &[(u64, &Row)],
+    arguments: &Arguments,
+    failures: &mut Vec<String>,
+) -> io::Result<()> {
+    let nodes = arguments.nodes(group.nodes);
+    let seeds = arguments.seeds(nodes);
+    let base = scenario(group, nodes, "");
+    let mut warm = if base.warmup.is_zero() {
+        None
+    } else {
+        Warm::up(&base, Options::default(), &mut |_| true).map_err(io::Error::other)?
     };
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
+    for (number, row) in rows {
+        let timeline = scenario(group, nodes, row.timeline);
+        let wrote = forks::each(0..seeds, arguments.at_once(), |seed, writer| {
+            // The copy's own: the next one finds it in its place.
+            let report = one(warm.take(), put_off(&timeline, seed))?;
+            writeln!(writer, "{}", value(row.measure, &report))?;
+            report.failures.iter().try_for_each(|failure| writeln!(writer, "{failure}"))
+        })?;
+        let mut values = Vec::new();
+        for wrote in &wrote {
+            let mut lines = wrote.lines();
+            let value = lines.next().and_then(|value| value.parse().ok());
+            values.push(value.ok_or_else(|| io::Error::other("a run without a value"))?);
+            failures.extend(lines.map(|text| format!("row {number}: {text}")));
         }
-    });
-    let mut values = Vec::new();
-    for report in reports.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        match report {
-            Ok(report) => {
-                values.push(value(promise.measure, &report));
-                failures.extend(report.failures.iter().map(|text| format!("row {row}: {text}")));
-            }
-            Err(error) => failures.push(format!("row {row}: {error}")),
-        }
+        show(*number, row, nodes, &mut values);
     }
+    Ok(())
+}
+
+/// The scenario with this seed, its faults a little later.
+fn put_off(scenario: &Scenario, seed: u64) -> Scenario {
+    let mut scenario = Scenario { seed, ..scenario.clone() };
+    // The golden ratio's multiples are spread evenly.
+    let share = (f64::from(u32::try_from(seed).unwrap_or(u32::MAX)) * 0.618_033_988_75).fract();
+    let later = PUT_OFF.mul_f64(share);
+    scenario.faults.iter_mut().for_each(|fault| fault.at.0 += later);
+    scenario
+}
+
+fn one(warm: Option<Warm>, scenario: Scenario) -> io::Result<Report> {
+    let report = match warm {
+        Some(warm) => warm.run(&scenario, &mut |_| true),
+        None => run(&scenario, Options::default(), &mut |_| true),
+    };
+    report.map_err(io::Error::other)
+}
+
+fn show(number: u64, row: &Row, nodes: usize, values: &mut [f64]) {
     values.sort_by(f64::total_cmp);
-    let (p50, p99) = (percentile(&values, 0.5), percentile(&values, 0.99));
-    let (median, most) = promise.goal;
-    let goal = median
-        .map_or(String::new(), |median| format!("p50 ≤ {}, ", shown(promise.measure, median)));
+    let (p50, p99) = (percentile(values, 0.5), percentile(values, 0.99));
+    let (median, most) = row.goal;
+    let goal =
+        median.map_or(String::new(), |median| format!("p50 ≤ {}, ", shown(row.measure, median)));
     let goal = if most.is_finite() {
-        format!("{goal}≤ {}", shown(promise.measure, most))
+        format!("{goal}≤ {}", shown(row.measure, most))
     } else {
         "none".to_owned()
     };
     let held = p99 <= most && median.is_none_or(|median| p50 <= median);
     println!(
-        "| {row} | {} | {nodes} | {} | {} | {} | {goal} | {} |",
-        promise.what,
+        "| {number} | {} | {nodes} | {} | {} | {} | {goal} | {} |",
+        row.what,
         values.len(),
-        shown(promise.measure, p50),
-        shown(promise.measure, p99),
+        shown(row.measure, p50),
+        shown(row.measure, p99),
         if held { "" } else { "missed" }
     );
 }
@@ -251,9 +194,13 @@ fn measure(row: u64, promise: &Promise, arguments: &Arguments, failures: &mut Ve
 /// What did not come about took for ever.
 fn value(measure: Measure, report: &Report) -> f64 {
     match measure {
-        Measure::Took(what) => {
+        Measure::Took(what) | Measure::Known(what) => {
             let figure = report.figures.iter().rev().find(|figure| figure.what == what);
-            figure.and_then(|figure| figure.took_s).unwrap_or(f64::INFINITY)
+            let seconds = figure.and_then(|figure| match measure {
+                Measure::Known(_) => figure.known_s,
+                _ => figure.took_s,
+            });
+            seconds.unwrap_or(f64::INFINITY)
         }
         Measure::Lost => f64::from(u32::try_from(report.wrongly_lost).unwrap_or(u32::MAX)),
         Measure::Wire => report.rates.wire_bytes,
@@ -262,8 +209,8 @@ fn value(measure: Measure, report: &Report) -> f64 {
 
 fn shown(measure: Measure, value: f64) -> String {
     match measure {
-        Measure::Took(_) if value.is_infinite() => "never".to_owned(),
-        Measure::Took(_) => format!("{value:.2} s"),
+        Measure::Took(_) | Measure::Known(_) if value.is_infinite() => "never".to_owned(),
+        Measure::Took(_) | Measure::Known(_) => format!("{value:.2} s"),
         Measure::Lost => format!("{value:.0}"),
         Measure::Wire => format!("{value:.0} B/s"),
     }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use fault::{Action, Fault, Kind};
 pub use overrides::{NetworkSection, Overrides};
 pub use report::{EventLine, Figure, Rates, Report};
-pub use run::{Options, Progress, run};
+pub use run::{Options, Progress, Warm, run};
 pub use shrink::{Shrunk, shrink};
 pub use soak::{Found, Soaked, commands, soak};
 pub use span::Span;

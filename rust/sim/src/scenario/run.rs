@@ -9,7 +9,7 @@ use std::{
 use iroh_gossip_discovery_proto::Rule;
 
 use super::{
-    Error, Scenario,
+    Error, Scenario, check,
     report::{EventLine, Figure, Rates, Report},
     timeline::Timeline,
 };
@@ -48,6 +48,26 @@ pub(super) struct Watch {
     pub(super) figure: Figure,
     pub(super) since: Duration,
     pub(super) within: Option<Duration>,
+    /// What has not come about yet, of what makes [`Figure::known_s`].
+    pub(super) unknown: Vec<About>,
+}
+
+/// Who knows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum About {
+    /// All are right about this node.
+    It(usize),
+    /// This node is right about all.
+    All(usize),
+}
+
+impl About {
+    fn is_known(self, network: &Network) -> bool {
+        match self {
+            Self::It(node) => network.is_known(node),
+            Self::All(node) => network.is_right(node),
+        }
+    }
 }
 
 impl Watch {
@@ -68,27 +88,66 @@ pub fn run(
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Report, Error> {
     scenario.validate()?;
-    let mut network = Network::new(scenario.seed, scenario.conditions());
-    network.keep_events = false;
-    network.keep_log = options.events;
-    network.without = options.without;
-    let watches = Vec::new();
-    let before = Sent::default();
-    let mut run = Run { scenario, options, network, watches, before, complete: false };
-    // A defect of the state machine is a finding like any other, with its seed.
-    let ran = catch_unwind(AssertUnwindSafe(|| run.go(progress)));
-    match ran {
-        Ok(ended) => run.complete = ended.is_ok(),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied());
-            let text = text.unwrap_or("a panic").to_owned();
-            run.network.failures.insert(0, run.failure("no panic", text));
-        }
+    let mut run = Run::new(scenario, options);
+    let mut timeline = Timeline::new(scenario, &mut run.network);
+    Ok(run.to_its_end(|run| {
+        run.warm_up(&mut timeline, progress)?;
+        run.go(timeline, progress)
+    }))
+}
+
+/// A network at the end of a scenario's warm-up, from where other timelines can go on: of a large one, it
+/// is most of the work.
+#[derive(Debug)]
+pub struct Warm {
+    scenario: Scenario,
+    options: Options,
+    network: Network,
+}
+
+impl Warm {
+    /// Starts the nodes of a scenario and runs to the end of its warm-up; `progress` as in [`run`].
+    /// `None` where it said no.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a scenario outside its limits. What goes wrong is in the reports to come.
+    ///
+    /// # Panics
+    /// Where the protocol does.
+    pub fn up(
+        scenario: &Scenario,
+        options: Options,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Option<Self>, Error> {
+        scenario.validate()?;
+        let mut run = Run::new(scenario, options);
+        let mut timeline = Timeline::new(scenario, &mut run.network);
+        let ended = run.warm_up(&mut timeline, progress).is_err();
+        let Run { network, .. } = run;
+        Ok((!ended).then(|| Self { scenario: scenario.clone(), options, network }))
     }
-    Ok(run.report())
+
+    /// Goes on with the timeline, expectations, network and seed of a scenario with the same nodes,
+    /// settings and warm-up: all that is random from here on follows from that seed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a scenario outside its limits, or with other nodes, settings or warm-up.
+    pub fn run(
+        self,
+        scenario: &Scenario,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Report, Error> {
+        scenario.validate()?;
+        check("nodes", scenario.nodes == self.scenario.nodes, "must be those that are there")?;
+        check("config", scenario.protocol() == self.scenario.protocol(), "must be what was")?;
+        check("warmup", scenario.warmup == self.scenario.warmup, "must be the one that was")?;
+        let mut run = Run { network: self.network, ..Run::new(scenario, self.options) };
+        run.network.reseed(scenario.seed);
+        run.network.conditions = scenario.conditions();
+        run.before = run.network.sent();
+        let timeline = Timeline::of_faults(scenario);
+        Ok(run.to_its_end(|run| run.go(timeline, progress)))
+    }
 }
 
 struct Run<'a> {
@@ -104,27 +163,62 @@ struct Run<'a> {
 /// It ended before its time.
 struct Ended;
 
-impl Run<'_> {
-    fn go(&mut self, progress: &mut dyn FnMut(Progress) -> bool) -> Result<(), Ended> {
-        let mut timeline = Timeline::new(self.scenario, &mut self.network);
-        let end = self.scenario.end();
-        let warmup = self.scenario.warmup.0;
-        let mut warm = warmup.is_zero();
-        while let Some(at) = timeline.next() {
-            if at > end {
-                break;
+impl<'a> Run<'a> {
+    fn new(scenario: &'a Scenario, options: Options) -> Self {
+        let mut network = Network::new(scenario.seed, scenario.conditions());
+        network.keep_events = false;
+        network.keep_log = options.events;
+        network.without = options.without;
+        let (watches, before) = (Vec::new(), Sent::default());
+        Self { scenario, options, network, watches, before, complete: false }
+    }
+
+    fn to_its_end(mut self, go: impl FnOnce(&mut Self) -> Result<(), Ended>) -> Report {
+        // A defect of the state machine is a finding like any other, with its seed.
+        let ran = catch_unwind(AssertUnwindSafe(|| go(&mut self)));
+        match ran {
+            Ok(ended) => self.complete = ended.is_ok(),
+            Err(panic) => {
+                let text = panic
+                    .downcast_ref::<String>()
+                    .map(String::as_str)
+                    .or_else(|| panic.downcast_ref::<&str>().copied());
+                let text = text.unwrap_or("a panic").to_owned();
+                self.network.failures.insert(0, self.failure("no panic", text));
             }
-            if !warm && at >= warmup {
-                self.advance(warmup, end, progress)?;
-                self.check_warm();
-                warm = true;
-            }
+        }
+        self.report()
+    }
+
+    /// Runs to the end of the warm-up.
+    fn warm_up(
+        &mut self,
+        timeline: &mut Timeline,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<(), Ended> {
+        let (end, warmup) = (self.scenario.end(), self.scenario.warmup.0);
+        if warmup.is_zero() {
+            return Ok(());
+        }
+        while let Some(at) = timeline.next().filter(|at| *at < warmup) {
             self.advance(at, end, progress)?;
             self.watches.extend(timeline.act(self.scenario, &mut self.network));
         }
-        if !warm {
-            self.advance(warmup, end, progress)?;
-            self.check_warm();
+        self.advance(warmup, end, progress)?;
+        self.check_warm();
+        Ok(())
+    }
+
+    /// Runs from there to the end.
+    fn go(
+        &mut self,
+        mut timeline: Timeline,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<(), Ended> {
+        let end = self.scenario.end();
+        while let Some(at) = timeline.next().filter(|at| *at <= end) {
+            self.advance(at, end, progress)?;
+            self.watches.extend(timeline.act(self.scenario, &mut self.network));
         }
         self.advance(end, end, progress)?;
         self.conclude(timeline.cloned());
@@ -151,14 +245,33 @@ impl Run<'_> {
             // Not beyond the moment in which a watch is late.
             let late = self.watches.iter().filter_map(Watch::late).filter(|at| *at > elapsed).min();
             let slice = to.min(elapsed + SLICE).min(late.unwrap_or(to));
-            let done = |network: &Network| waits && network.converged();
+            let watches = &self.watches;
+            let comes_to_be_known = |network: &Network| {
+                let mut unknown = watches.iter().flat_map(|watch| &watch.unknown);
+                unknown.any(|about| about.is_known(network))
+            };
+            let done =
+                |network: &Network| (waits && network.converged()) || comes_to_be_known(network);
             let ran = self.network.run_to(slice, SLICE_STEPS, done);
             if ran == Ran::Done {
-                self.note_right();
+                self.note_known();
+                if self.network.converged() {
+                    self.note_right();
+                }
             }
             self.note_late();
             if ran == Ran::Time && self.network.elapsed() >= to {
                 return Ok(());
+            }
+        }
+    }
+
+    fn note_known(&mut self) {
+        let (network, now) = (&self.network, self.network.elapsed());
+        for watch in self.watches.iter_mut().filter(|watch| !watch.unknown.is_empty()) {
+            watch.unknown.retain(|about| !about.is_known(network));
+            if watch.unknown.is_empty() {
+                watch.figure.known_s = Some(now.saturating_sub(watch.since).as_secs_f64());
             }
         }
     }

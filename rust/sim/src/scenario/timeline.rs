@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use iroh_gossip_discovery_proto::{InEvent, Profile};
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng, seq::IndexedRandom};
 
-use super::{Action, Fault, From, Kind, Scenario, Who, report::Figure, run::Watch};
+use super::{
+    Action, Fault, From, Kind, Scenario, Who,
+    report::Figure,
+    run::{About, Watch},
+};
 use crate::{
     hostile::{Mirror, Mute},
     network::{Memory, Network},
@@ -33,11 +37,8 @@ pub(super) struct Timeline {
 
 impl Timeline {
     pub(super) fn new(scenario: &Scenario, network: &mut Network) -> Self {
-        // Not the network's: what happens there must not decide whom a fault befalls.
-        let rng = ChaCha12Rng::seed_from_u64(!scenario.seed);
-        let (cloned, steps) = (Vec::new(), BTreeMap::new());
-        let starting = scenario.nodes;
-        let mut timeline = Self { steps, count: 0, rng, starting, cloned, updates: 0 };
+        let mut timeline = Self::empty(scenario);
+        timeline.starting = scenario.nodes;
         for _ in 0..scenario.nodes {
             let number = timeline.add(scenario, network);
             let share = f64::from(u32::try_from(number).unwrap_or(u32::MAX))
@@ -48,10 +49,28 @@ impl Timeline {
             }
             timeline.push(at, Step::Start(number));
         }
-        for (number, fault) in scenario.faults.iter().enumerate() {
-            timeline.push(scenario.warmup.0 + fault.at.0, Step::Fault(number));
-        }
+        timeline.push_faults(scenario);
         timeline
+    }
+
+    /// That of a network in which all nodes were started before.
+    pub(super) fn of_faults(scenario: &Scenario) -> Self {
+        let mut timeline = Self::empty(scenario);
+        timeline.push_faults(scenario);
+        timeline
+    }
+
+    fn empty(scenario: &Scenario) -> Self {
+        // Not the network's: what happens there must not decide whom a fault befalls.
+        let rng = ChaCha12Rng::seed_from_u64(!scenario.seed);
+        let (cloned, steps) = (Vec::new(), BTreeMap::new());
+        Self { steps, count: 0, rng, starting: 0, cloned, updates: 0 }
+    }
+
+    fn push_faults(&mut self, scenario: &Scenario) {
+        for (number, fault) in scenario.faults.iter().enumerate() {
+            self.push(scenario.warmup.0 + fault.at.0, Step::Fault(number));
+        }
     }
 
     fn add(&mut self, scenario: &Scenario, network: &mut Network) -> usize {
@@ -287,7 +306,21 @@ fn of_fault(
     nodes: Vec<usize>,
     at: Duration,
 ) -> Watch {
-    watch(action.name(), Some(number), nodes, at, fault.within.map(|span| span.0))
+    let spread = matches!(
+        action,
+        Action::Join(_)
+            | Action::Leave(_)
+            | Action::Restart(_)
+            | Action::Wipe(_)
+            | Action::Rekey(_)
+            | Action::Update(_)
+    );
+    let mut watch = watch(action.name(), Some(number), nodes, at, fault.within.map(|span| span.0));
+    if spread {
+        let nodes = watch.figure.nodes.iter();
+        watch.unknown = nodes.flat_map(|node| [About::It(*node), About::All(*node)]).collect();
+    }
+    watch
 }
 
 fn watch(
@@ -299,6 +332,6 @@ fn watch(
 ) -> Watch {
     let within_s = within.map(|within| within.as_secs_f64());
     let at_s = since.as_secs_f64();
-    let figure = Figure { what, fault, nodes, at_s, took_s: None, within_s };
-    Watch { figure, since, within }
+    let figure = Figure { what, fault, nodes, at_s, took_s: None, known_s: None, within_s };
+    Watch { figure, since, within, unknown: Vec::new() }
 }
