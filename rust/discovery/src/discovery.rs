@@ -8,7 +8,7 @@ use std::{
 use futures_util::stream::BoxStream;
 use iroh::{
     Endpoint,
-    address_lookup::{self, AddressLookup, EndpointData},
+    address_lookup::{self, AddressLookup},
     endpoint::{Connection, VarInt},
     protocol::{AcceptError, ProtocolHandler},
 };
@@ -167,12 +167,9 @@ impl ProtocolHandler for Discovery {
 }
 
 /// From the books of all topics and, where it runs, from mDNS. [`Discovery::spawn`] has added it to
-/// its endpoint; it may serve another endpoint too.
+/// its endpoint; it may serve another endpoint too, whose addresses it does not publish: what it
+/// announces, it announces as its own.
 impl AddressLookup for Discovery {
-    fn publish(&self, data: &EndpointData) {
-        self.lookup.publish(data);
-    }
-
     fn resolve(
         &self,
         id: iroh::EndpointId,
@@ -204,4 +201,29 @@ fn random_seed() -> Result<[u8; 32], Error> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| Error::Endpoint(error.to_string()))?;
     Ok(seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use iroh::address_lookup::EndpointData;
+
+    use super::*;
+    use crate::endpoint;
+
+    #[tokio::test]
+    async fn what_another_endpoint_publishes_is_not_announced_as_its_own() {
+        let config = Config::local();
+        let own = endpoint::bind(&config, iroh::SecretKey::generate()).await.unwrap();
+        let discovery = Discovery::spawn_with(own.clone(), config.clone(), None).await.unwrap();
+        let other = endpoint::bind(&config, iroh::SecretKey::generate()).await.unwrap();
+        other.address_lookup().unwrap().add(discovery.clone());
+        let addresses = other.addr().addrs;
+        assert!(!addresses.is_empty());
+        AddressLookup::publish(&discovery, &EndpointData::from_iter(addresses));
+        let published = discovery.lookup.published();
+        assert!(published.is_none_or(|data| data.addrs().eq(own.addr().addrs.iter())));
+        discovery.shutdown().await;
+        own.close().await;
+        other.close().await;
+    }
 }

@@ -53,6 +53,11 @@ impl Lookup {
         table.topics.get(topic).map(|source| source.shared.clone())
     }
 
+    #[cfg(test)]
+    pub(crate) fn published(&self) -> Option<EndpointData> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).published.clone()
+    }
+
     pub(crate) fn remove(&self, topic: &TopicId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).topics.remove(topic);
     }

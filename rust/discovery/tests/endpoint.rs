@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Nodes, eventually};
+use futures_util::StreamExt;
 use iroh::{
     Endpoint, NetReportConfig, RelayMode,
     endpoint::{Connection, PortmapperConfig, presets},
@@ -82,6 +83,19 @@ async fn a_discovered_peer_is_dialled_by_id_on_any_protocol() {
     .await;
     assert_eq!(echo(&other.endpoint, own.id()).await, b"hello");
     assert_eq!(echo(&endpoint, other.swarm.id()).await, b"hello");
+
+    // That may be by the addresses of links; what the book knows is asked for on its own.
+    let id = iroh::EndpointId::try_from(other.swarm.id()).unwrap();
+    let found = endpoint.address_lookup().unwrap().resolve(id).next().await.unwrap();
+    let found = found.unwrap().unwrap();
+    assert_eq!(found.provenance(), "iroh-gossip-discovery");
+    assert_eq!(found.into_endpoint_addr().addrs, other.endpoint.addr().addrs);
+    // An endpoint that has no link to anyone finds the members once it asks the discovery of another.
+    let asking = loopback().await;
+    assert!(asking.connect(id, ECHO).await.is_err(), "nobody has told it an address");
+    asking.address_lookup().unwrap().add(discovery.clone());
+    assert_eq!(echo(&asking, other.swarm.id()).await, b"hello");
+    asking.close().await;
 
     // A shutdown leaves the application's endpoint and its other protocols alone.
     discovery.shutdown().await;
