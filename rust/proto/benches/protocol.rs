@@ -8,29 +8,21 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ed25519_dalek::SigningKey;
 use iroh_gossip_discovery_proto::{
-    Config, Identity, InEvent, Lane, LinkId, NodeRecord, Profile, SignedRecord, State, Status,
-    TopicOptions,
-    samples::{self, SampleBook},
+    Config, Identity, InEvent, Lane, LinkId, Profile, State, Status, TopicOptions,
+    samples::{self, SampleBook, Steps},
 };
 use tokio::time::Instant;
 
 /// A record with every field: name, three metadata entries, three addresses, one protocol.
 fn records(c: &mut Criterion) {
-    let key = SigningKey::from_bytes(&[1; 32]);
-    let topic = samples::topic();
-    let signed = samples::record(1, Status::Alive);
-    let record = NodeRecord::clone(signed.record());
-    println!("a record of {} bytes", signed.bytes().len());
-    c.bench_function("record: encode and sign", |b| {
-        b.iter_batched(
-            || record.clone(),
-            |record| SignedRecord::sign(&key, &topic, record),
-            BatchSize::SmallInput,
-        );
-    });
-    c.bench_function("record: decode and verify", |b| {
-        b.iter(|| SignedRecord::verify(&topic, black_box(signed.bytes())));
-    });
+    let steps = Steps::new();
+    assert_eq!(steps.encode().as_ref(), Ok(steps.signed()), "two steps, and the record is whole");
+    assert_eq!(steps.decode().as_ref(), Ok(&**steps.signed().record()));
+    println!("a record of {} bytes", steps.signed().bytes().len());
+    c.bench_function("record: encode", |b| b.iter(|| black_box(&steps).encode()));
+    c.bench_function("record: sign", |b| b.iter(|| black_box(&steps).sign()));
+    c.bench_function("record: verify", |b| b.iter(|| black_box(&steps).verify()));
+    c.bench_function("record: decode", |b| b.iter(|| black_box(&steps).decode()));
 }
 
 fn frames(c: &mut Criterion) {

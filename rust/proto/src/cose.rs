@@ -18,17 +18,29 @@ const EDDSA: i64 = -8;
 
 /// Signs a payload as something of this kind, for this topic.
 pub(crate) fn sign(key: &SigningKey, kind: &str, topic: &TopicId, payload: &[u8]) -> Bytes {
+    let id = EndpointId::from_bytes(key.verifying_key().to_bytes());
+    sign_with(|message| key.sign(message).to_bytes(), id, kind, topic, payload)
+}
+
+/// The same with a signature from elsewhere, of what it is given.
+pub(crate) fn sign_with(
+    signature: impl FnOnce(&[u8]) -> [u8; 64],
+    id: EndpointId,
+    kind: &str,
+    topic: &TopicId,
+    payload: &[u8],
+) -> Bytes {
     let protected = Value::map([
         (Value::int(ALG), Value::int(EDDSA)),
-        (Value::int(KID), Value::bytes(key.verifying_key().as_bytes())),
+        (Value::int(KID), Value::bytes(id.as_bytes())),
     ])
     .encode();
-    let signature = key.sign(&to_be_signed(&protected, kind, topic, payload));
+    let signature = signature(&to_be_signed(&protected, kind, topic, payload));
     Value::array([
         Value::bytes(&protected),
         Value::map([]),
         Value::bytes(payload),
-        Value::bytes(&signature.to_bytes()),
+        Value::bytes(&signature),
     ])
     .encode()
     .into()

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 use iroh_base::{RelayUrl, TransportAddr};
 use unicode_normalization::UnicodeNormalization;
 
@@ -39,7 +39,7 @@ pub const MAX_SEQUENCE: u64 = 1 << 62;
 /// Shortest and longest expiration that a record may announce, in seconds.
 pub const EXPIRATION_SECONDS: std::ops::RangeInclusive<u32> = 1..=30 * 86_400;
 
-const KIND_NODE: &str = "iroh-gossip-discovery/node/1";
+pub(crate) const KIND_NODE: &str = "iroh-gossip-discovery/node/1";
 
 mod key {
     pub(super) const SEQUENCE: i64 = 0;
@@ -174,8 +174,18 @@ impl SignedRecord {
     /// [`MAX_RECORD`].
     pub fn sign(key: &SigningKey, topic: &TopicId, record: NodeRecord) -> Result<Self, Error> {
         debug_assert_eq!(record.id.as_bytes(), key.verifying_key().as_bytes());
+        Self::sign_with(|message| key.sign(message).to_bytes(), topic, record)
+    }
+
+    /// The same with a signature from elsewhere, of what it is given.
+    pub(crate) fn sign_with(
+        signature: impl FnOnce(&[u8]) -> [u8; 64],
+        topic: &TopicId,
+        record: NodeRecord,
+    ) -> Result<Self, Error> {
         record.validate()?;
-        let bytes = cose::sign(key, KIND_NODE, topic, &encode_payload(&record));
+        let payload = encode_payload(&record);
+        let bytes = cose::sign_with(signature, record.id, KIND_NODE, topic, &payload);
         if bytes.len() > MAX_RECORD {
             return Err(Error::Invalid {
                 field: "record",
@@ -226,7 +236,7 @@ impl SignedRecord {
 /// A record whose signature has not been looked at: only the id that it claims is known.
 #[derive(Debug)]
 pub(crate) struct Envelope {
-    signed: cose::Envelope,
+    pub(crate) signed: cose::Envelope,
     pub(crate) claimed: EndpointId,
 }
 
@@ -395,7 +405,7 @@ fn encode_payload(record: &NodeRecord) -> Vec<u8> {
     Value::map(entries.into_iter().map(|(k, v)| (Value::int(k), v))).encode()
 }
 
-fn decode_payload(id: EndpointId, bytes: &[u8]) -> Result<NodeRecord, Error> {
+pub(crate) fn decode_payload(id: EndpointId, bytes: &[u8]) -> Result<NodeRecord, Error> {
     const WHAT: &str = "record payload";
     let mut fields = BTreeMap::new();
     for (key, value) in Value::decode(WHAT, bytes)?.into_map(WHAT)? {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 use iroh_base::TransportAddr;
 use tokio::time::Instant;
 
@@ -12,9 +12,10 @@ use crate::{
     accusation::Accusation,
     book::{Applied, Book},
     broadcast::Broadcast,
+    error::Error,
     event::LinkId,
     id::{EndpointId, TopicId},
-    record::{NodeRecord, Profile, SignedRecord, Status},
+    record::{Envelope, KIND_NODE, NodeRecord, Profile, SignedRecord, Status, decode_payload},
     request::{Answer, Request},
     sync::Session,
     wire::{
@@ -158,7 +159,7 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
 ///
 /// # Errors
 /// As a link would see them, before it closes.
-pub fn decode(bytes: &[u8]) -> Result<bool, crate::Error> {
+pub fn decode(bytes: &[u8]) -> Result<bool, Error> {
     Frame::decode(bytes).map(|frame| frame.is_some())
 }
 
@@ -190,6 +191,85 @@ pub fn gossip(records: &[&SignedRecord]) -> Bytes {
 pub fn push(records: &[SignedRecord]) -> Bytes {
     let records = records.iter().map(|record| record.bytes().clone()).collect();
     Frame::Topic(0, TopicFrame::Push(records)).encode()
+}
+
+/// Signing and verifying a record, taken apart, to measure what each step costs.
+#[derive(Debug)]
+pub struct Steps {
+    key: SigningKey,
+    record: NodeRecord,
+    signed: SignedRecord,
+    /// What the key signs.
+    message: Vec<u8>,
+    signature: [u8; 64],
+    envelope: Envelope,
+    payload: Vec<u8>,
+}
+
+impl Steps {
+    /// The steps of the first of the samples.
+    ///
+    /// # Panics
+    /// Never: the record is a good one.
+    #[must_use]
+    pub fn new() -> Self {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let record = NodeRecord::clone(record(1, Status::Alive).record());
+        let (mut message, mut signature) = (Vec::new(), [0; 64]);
+        let sign = |bytes: &[u8]| {
+            message = bytes.to_vec();
+            signature = key.sign(bytes).to_bytes();
+            signature
+        };
+        let signed =
+            SignedRecord::sign_with(sign, &topic(), record.clone()).expect("a good record");
+        let envelope = Envelope::open(signed.bytes()).expect("an envelope of ours");
+        let payload = envelope.signed.verify(KIND_NODE, &topic()).expect("signed by us").to_vec();
+        Self { key, record, signed, message, signature, envelope, payload }
+    }
+
+    /// The whole record, signed.
+    #[must_use]
+    pub fn signed(&self) -> &SignedRecord {
+        &self.signed
+    }
+
+    /// All of [`SignedRecord::sign`] but the signature itself.
+    ///
+    /// # Errors
+    /// As [`SignedRecord::sign`].
+    pub fn encode(&self) -> Result<SignedRecord, Error> {
+        SignedRecord::sign_with(|_| self.signature, &topic(), self.record.clone())
+    }
+
+    /// The signature itself.
+    #[must_use]
+    pub fn sign(&self) -> [u8; 64] {
+        self.key.sign(&self.message).to_bytes()
+    }
+
+    /// All of [`SignedRecord::verify`] but the verification of the signature.
+    ///
+    /// # Errors
+    /// As [`SignedRecord::verify`].
+    pub fn decode(&self) -> Result<NodeRecord, Error> {
+        let envelope = Envelope::open(self.signed.bytes())?;
+        decode_payload(envelope.claimed, &self.payload)
+    }
+
+    /// The verification of the signature.
+    ///
+    /// # Errors
+    /// As [`SignedRecord::verify`].
+    pub fn verify(&self) -> Result<&[u8], Error> {
+        self.envelope.signed.verify(KIND_NODE, &topic())
+    }
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// A book, to measure what it costs.
