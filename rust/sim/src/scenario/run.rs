@@ -90,7 +90,7 @@ pub fn run(
     scenario.validate()?;
     let mut run = Run::new(scenario, options);
     let mut timeline = Timeline::new(scenario, &mut run.network);
-    Ok(run.to_its_end(|run| {
+    Ok(run.run_to_its_end(|run| {
         run.warm_up(&mut timeline, progress)?;
         run.go(timeline, progress)
     }))
@@ -146,7 +146,7 @@ impl Warm {
         run.network.conditions = scenario.conditions();
         run.before = run.network.sent();
         let timeline = Timeline::of_faults(scenario);
-        Ok(run.to_its_end(|run| run.go(timeline, progress)))
+        Ok(run.run_to_its_end(|run| run.go(timeline, progress)))
     }
 }
 
@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
         Self { scenario, options, network, watches, before, complete: false }
     }
 
-    fn to_its_end(mut self, go: impl FnOnce(&mut Self) -> Result<(), Ended>) -> Report {
+    fn run_to_its_end(mut self, go: impl FnOnce(&mut Self) -> Result<(), Ended>) -> Report {
         // A defect of the state machine is a finding like any other, with its seed.
         let ran = catch_unwind(AssertUnwindSafe(|| go(&mut self)));
         match ran {
