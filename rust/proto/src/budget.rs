@@ -72,6 +72,18 @@ mod tests {
     }
 
     #[test]
+    fn silence_saves_up_no_more_than_what_is_at_once() {
+        let start = Instant::now();
+        for (bytes, at_once) in [(1, 5), (250, 4)] {
+            let mut budget = Budget::new(RATE, start);
+            for hour in 0..3 {
+                let now = start + Duration::from_hours(hour);
+                assert_eq!((0..100).filter(|_| budget.take(bytes, now)).count(), at_once);
+            }
+        }
+    }
+
+    #[test]
     fn the_time_to_wait_is_enough_and_not_more() {
         let now = Instant::now();
         let mut budget = Budget::new(RATE, now);

@@ -168,6 +168,11 @@ fn strangers_in_the_book_or_on_the_link_are_not_heard_and_nor_are_earlier_lives(
     assert_eq!(bench.dropped(), what[1..2]);
     bench.frame(LINK, gossip(&signed_broadcast(AUTHOR, BOOT_ID + 1, 3, b"")));
     assert_eq!(heard(&bench).len(), 1, "its numbers begin anew");
+    bench.pass(Duration::from_mins(2));
+    bench.frame(LINK, gossip(&signed_broadcast(AUTHOR, BOOT_ID + 1, 4, b"")));
+    bench.frame(LINK, gossip(&signed_broadcast(AUTHOR, BOOT_ID + 1, 3, b"")));
+    assert_eq!(heard(&bench).len(), 2, "and count as before");
+    assert!(bench.dropped().contains(&"broadcasts that were heard before"));
     assert_eq!(bench.closed(), []);
 
     let mut bench = Bench::linked();
@@ -198,6 +203,30 @@ fn a_flood_runs_into_the_budget_of_its_author_and_costs_others_nothing() {
 }
 
 #[test]
+fn one_author_has_a_limit_in_bytes() {
+    let mut bench = bench();
+    for number in 0..300 {
+        bench.frame(LINK, gossip(&signed_broadcast(AUTHOR, BOOT_ID, number, &[7; MAX_BROADCAST])));
+    }
+    assert_eq!(heard(&bench).len(), 256, "2 MiB");
+    assert_eq!(bench.dropped(), ["broadcasts over the budget of an author"; 300 - 256]);
+}
+
+#[test]
+fn many_authors_of_small_ones_have_a_limit_too() {
+    let mut bench = bench();
+    let records = [11, 12, 13].map(|number| signed(number, 1).bytes().clone());
+    bench.frame(LINK, TopicFrame::Push(records.to_vec()));
+    for number in 0..500 {
+        for author in AUTHOR..=13 {
+            bench.frame(LINK, said(author, number));
+        }
+    }
+    assert_eq!(heard(&bench).len(), 4000);
+    assert_eq!(bench.dropped(), ["broadcasts over the budget of all authors"; 500]);
+}
+
+#[test]
 fn many_authors_and_one_neighbour_have_a_limit_too_and_membership_passes() {
     let mut bench = bench();
     let data = [7; MAX_BROADCAST];
@@ -210,6 +239,15 @@ fn many_authors_and_one_neighbour_have_a_limit_too_and_membership_passes() {
     assert_eq!(bytes, 4 * 1024 * 1024, "of all authors at once");
     assert!(bench.dropped().contains(&"broadcasts over the budget of all authors"));
     assert!(bench.dropped().contains(&"broadcasts over the budget of a peer"));
+    // A second later there is room for 2 MiB.
+    bench.pass(Duration::from_secs(1));
+    bench.out.clear();
+    for number in 200..260 {
+        for author in AUTHOR..=10 {
+            bench.frame(LINK, gossip(&signed_broadcast(author, BOOT_ID, number, &data)));
+        }
+    }
+    assert_eq!(heard(&bench).len() * MAX_BROADCAST, 2 * 1024 * 1024);
     bench.out.clear();
     let content = encode_content(&[Item::Record(signed(11, 1).bytes().clone())]);
     bench.frame(LINK, TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(0), content }));
