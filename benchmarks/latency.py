@@ -127,7 +127,13 @@ async def large_book(peers: int) -> None:
         return await asyncio.to_thread(node.book.snapshot)
 
     async def narrowed() -> object:
-        return node.book.where(role="none").snapshot()
+        return list(node.book.where(role="none").snapshot())
+
+    async def iterated() -> object:
+        return sum(1 for peer in node.book.values())
+
+    async def copied() -> object:
+        return dict(node.book.items())
 
     async with crowded(peers) as (node, events):
         await asyncio.sleep(1)
@@ -138,7 +144,9 @@ async def large_book(peers: int) -> None:
             "nothing": nothing,
             "`book.snapshot()`": snapshot,
             "`await asyncio.to_thread(book.snapshot)`": in_thread,
-            '`book.where(role="none").snapshot()`, which is empty': narrowed,
+            "an iteration over `book.values()`": iterated,
+            "`dict(book.items())`": copied,
+            '`list(book.where(role="none").snapshot())`, which is empty': narrowed,
         }
         for what, look in looks.items():
             figures = await standstill(look)

@@ -26,8 +26,8 @@ pub(crate) struct Records {
     book: Book,
     /// This node, if it is one of them.
     me: Option<Arc<NodeRecord>>,
-    /// How many there are, once somebody wanted to know.
-    count: OnceLock<usize>,
+    /// The others that meet the conditions, if there are any, once somebody wanted to know.
+    admitted: OnceLock<Vec<Arc<NodeRecord>>>,
 }
 
 #[pymethods]
@@ -44,7 +44,7 @@ impl Records {
     /// How many there are.
     #[pyo3(name = "__len__")]
     pub(crate) fn count(&self, py: Python<'_>) -> usize {
-        self.count.get().copied().unwrap_or_else(|| self.walk(py, Self::len))
+        self.walk(py, Self::len)
     }
 
     /// The node of this id, if it is among them.
@@ -83,17 +83,18 @@ impl Records {
         me: Option<Arc<NodeRecord>>,
     ) -> Self {
         let me = me.filter(|me| conditions.admit(me));
-        Self { conditions, book, me, count: OnceLock::new() }
+        Self { conditions, book, me, admitted: OnceLock::new() }
     }
 
     fn len(&self) -> usize {
-        *self.count.get_or_init(|| {
-            let others = if self.conditions.are_none() {
-                self.book.len()
-            } else {
-                self.book.iter().filter(|record| self.conditions.admit(record)).count()
-            };
-            others + usize::from(self.me.is_some())
+        let others =
+            if self.conditions.are_none() { self.book.len() } else { self.admitted().len() };
+        others + usize::from(self.me.is_some())
+    }
+
+    fn admitted(&self) -> &[Arc<NodeRecord>] {
+        self.admitted.get_or_init(|| {
+            self.book.iter().filter(|record| self.conditions.admit(record)).cloned().collect()
         })
     }
 
@@ -105,9 +106,13 @@ impl Records {
 
     /// The first `limit` of those after an id, or of all.
     pub(crate) fn after(&self, id: Option<&EndpointId>, limit: usize) -> Vec<Arc<NodeRecord>> {
-        let all = self.conditions.are_none();
-        let others = self.book.after(id).filter(|record| all || self.conditions.admit(record));
-        let mut records: Vec<_> = others.take(limit).cloned().collect();
+        let mut records: Vec<_> = if self.conditions.are_none() {
+            self.book.after(id).take(limit).cloned().collect()
+        } else {
+            let others = self.admitted();
+            let first = others.partition_point(|record| id.is_some_and(|id| record.id <= *id));
+            others[first..].iter().take(limit).cloned().collect()
+        };
         if let Some(me) = self.me.as_ref().filter(|me| id.is_none_or(|id| *id < me.id)) {
             let at = records.partition_point(|record| record.id < me.id);
             if at < limit {
@@ -130,10 +135,7 @@ impl Records {
 
     /// Does something that may have to go through the whole book.
     fn walk<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&Self) -> T + Send) -> T {
-        if self.book.len() > LARGE && !self.conditions.are_none() {
-            py.detach(|| work(self))
-        } else {
-            work(self)
-        }
+        let is_long = self.book.len() > LARGE && self.admitted.get().is_none();
+        if is_long && !self.conditions.are_none() { py.detach(|| work(self)) } else { work(self) }
     }
 }
