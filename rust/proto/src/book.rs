@@ -381,6 +381,24 @@ impl Book {
         }
     }
 
+    /// Holds these records, own one included, as those of members that were there for long; nobody else.
+    pub(crate) fn fill(&mut self, records: &[SignedRecord], now: Instant) {
+        let at = self.nanos_at(now);
+        let live = |signed: &SignedRecord| {
+            let live =
+                Live { signed: signed.clone(), received: at, heard: at, since: at - ESTABLISHED };
+            (signed.record().id, live)
+        };
+        // Built at once, its nodes are full.
+        self.live = records.iter().map(live).collect();
+        self.digest = Digest::default();
+        for signed in records {
+            self.digest.add(signed.digest());
+        }
+        let others = self.live.iter().filter(|(id, _)| **id != self.me);
+        self.next_look = others.map(|(_, live)| live.expires()).min();
+    }
+
     /// When [`Book::expire`] is due.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
         self.next_look.map(|at| self.instant(at))

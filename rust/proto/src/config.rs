@@ -48,6 +48,12 @@ pub struct Config {
     pub concurrent_syncs: usize,
 }
 
+/// Heartbeats are rare and fewer as the swarm grows, so that their sum does not (design D7).
+fn heartbeat_interval(members: usize) -> Duration {
+    let seconds = u64::try_from(members).unwrap_or(u64::MAX).saturating_mul(10);
+    Duration::from_secs(seconds.clamp(300, 6 * 3600))
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -73,6 +79,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// How long others keep a node of a swarm of so many members without hearing of it: three heartbeats,
+    /// 15 min at least, where [`Config::expiration`] does not say.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn expiration_among(&self, members: usize) -> Duration {
+        let derived = (heartbeat_interval(members) * 3).max(Duration::from_mins(15));
+        self.expiration.unwrap_or(derived)
+    }
+
     /// For nodes on one machine, in tests and demos: a crash is known within 1.5 s.
     #[must_use]
     pub fn local() -> Self {

@@ -203,6 +203,24 @@ impl State {
         self.context.rng = ChaCha12Rng::from_seed(seed);
     }
 
+    /// The own record in a topic, as last announced.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn own_record(&self, topic: &TopicId) -> Option<&SignedRecord> {
+        self.topics.get(topic)?.own()
+    }
+
+    /// Knows these members of a topic, itself among them, without having been told: a simulation of a large
+    /// swarm need not form it.
+    #[doc(hidden)]
+    pub fn fill(&mut self, topic: &TopicId, records: &[SignedRecord], now: Instant) {
+        self.context.now = now.max(self.context.now);
+        if let Some(topic) = self.topics.get_mut(topic) {
+            topic.fill(records, &mut self.context);
+        }
+        self.due = self.next_due();
+    }
+
     /// What a simulation checks in a topic.
     #[doc(hidden)]
     #[must_use]
@@ -249,9 +267,13 @@ impl State {
     /// Only for what the application asks for (join, leave, profile, bootstrap); nothing changed then.
     pub fn handle(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
         let outcome = self.take_in(event, now);
-        let topics = self.topics.values().filter_map(|topic| topic.next_timer());
-        self.due = topics.chain(self.context.links.next_timer()).min();
+        self.due = self.next_due();
         outcome
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let topics = self.topics.values().filter_map(|topic| topic.next_timer());
+        topics.chain(self.context.links.next_timer()).min()
     }
 
     fn take_in(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {

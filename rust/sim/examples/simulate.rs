@@ -124,8 +124,9 @@ fn print(report: &Report, took: Duration) {
         println!("  {failure}");
     }
     println!(
-        "  {:.0} B/s per node, {} steps, trace {}",
+        "  {:.0} B/s per node, {:.0} B/s on the wire, {} steps, trace {}",
         report.rates.bytes(),
+        report.rates.wire_bytes,
         report.steps,
         report.trace
     );

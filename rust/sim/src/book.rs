@@ -84,6 +84,23 @@ impl Book {
         self.values().map(|record| (record.id, record.sequence)).collect()
     }
 
+    /// Holds the records of all but one, who all are there.
+    pub(crate) fn fill(
+        &mut self,
+        records: &[(usize, Arc<NodeRecord>)],
+        me: usize,
+        roster: &Roster,
+    ) {
+        self.entries = vec![None; roster.peers.len()];
+        self.digest = Digest::default();
+        for (number, record) in records.iter().filter(|(number, _)| *number != me) {
+            self.digest.add(&roster.digest(*number, record.sequence));
+            self.entries[*number] = Some(Arc::clone(record));
+        }
+        self.present = records.len() - 1;
+        (self.honest, self.right) = (self.present, self.present);
+    }
+
     /// Empties it, for another life of the node.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use iroh_base::TransportAddr;
 use iroh_gossip_discovery_proto::{
-    Config, EndpointId, Identity, InEvent, NodeRecord, OutEvent, Profile, Rule, State, TopicEvent,
-    TopicId, TopicOptions, Verified,
+    Config, EndpointId, Identity, InEvent, NodeRecord, OutEvent, Profile, Rule, SignedRecord,
+    State, TopicEvent, TopicId, TopicOptions, Verified,
 };
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 
@@ -24,7 +24,7 @@ use crate::{
     link::{Link, LinkNumber},
     node::{Mind, Node},
     queue::{Happening, Queue},
-    roster::Roster,
+    roster::{Peer, Roster},
     sent::Sent,
     trace::Trace,
 };
@@ -186,6 +186,29 @@ impl Network {
         for node in &mut self.nodes {
             if let Mind::Honest(state) = &mut node.mind {
                 state.reseed(self.rng.random());
+            }
+        }
+    }
+
+    /// All nodes, which have just started, know each other by the records that they announced.
+    pub(crate) fn fill(&mut self) {
+        let now = self.clock.instant();
+        let own = |node: &Node| Some(node.state()?.own_record(&self.topic)?.clone());
+        let records: Vec<_> = self.nodes.iter().filter_map(own).collect();
+        let number = |signed: &SignedRecord| self.roster.number(&signed.record().id);
+        let held: Vec<_> = records
+            .iter()
+            .filter_map(|signed| Some((number(signed)?, Arc::clone(signed.record()))))
+            .collect();
+        for number in 0..self.nodes.len() {
+            let node = &mut self.nodes[number];
+            let Mind::Honest(state) = &mut node.mind else { continue };
+            state.fill(&self.topic, &records, now);
+            let next = state.next_timer().map(|at| self.clock.nanos_of(at));
+            node.book.fill(&held, node.peer, &self.roster);
+            self.check_digest(number);
+            if let Some(at) = next {
+                self.wake_at(number, at);
             }
         }
     }
@@ -399,6 +422,17 @@ impl Network {
         let group = self.roster.peers[node.peer].group;
         let others = self.roster.there(group).saturating_sub(1);
         node.own.is_some() && node.book.honest == others && node.book.right == others
+    }
+
+    /// Whether everybody who is there is in the book of a node; so it is at one that is down or leaving.
+    #[must_use]
+    pub fn knows_all(&self, number: usize) -> bool {
+        let node = &self.nodes[number];
+        let group = self.roster.peers[node.peer].group;
+        let there = |peer: &Peer| peer.current.is_some() && peer.group == group && !peer.hostile;
+        let peers = self.roster.peers.iter().enumerate();
+        let mut others = peers.filter(|(other, peer)| *other != node.peer && there(peer));
+        !node.is_honest() || node.leaving || others.all(|(other, _)| node.book.has(other))
     }
 
     /// Whether everybody who should has a node's current record in the book, or not, as it is there

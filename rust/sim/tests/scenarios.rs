@@ -64,6 +64,7 @@ fn an_error_names_the_key() {
         ("[[fault]]\nat = \"soon\"\ncrash = 1", "at"),
         ("[network]\nloss = 1.5", "network.loss"),
         ("[config]\nsuspicion = \"0s\"", "suspicion"),
+        ("[start]\nknown = true\nover = \"1s\"", "start.known"),
     ];
     for (text, key) in cases {
         let error = Scenario::parse(text).unwrap_err().to_string();
@@ -89,6 +90,21 @@ fn a_run_ends_when_it_is_asked_to() {
     let stopped = stopped.unwrap();
     assert_eq!((asked, stopped.complete, stopped.ok), (50, false, false));
     assert!(stopped.sent.frames() > 0, "what was seen is told");
+}
+
+#[test]
+fn a_swarm_that_is_known_from_the_beginning_lives_on_as_any_other() {
+    let known = "nodes = 60\nseed = 3\nwarmup = '30s'\nstart = { known = true, from = 'random' }
+        expect = { nobody_lost = true }
+        fault = [{ at = '1s', update = 3, within = '2s' }, { at = '5s', crash = 2, within = '9s' },
+        { at = '20s', join = 2, within = '2s' }, { at = '25s', restart = 2, within = '2s' },
+        { at = '30s', leave = 2, within = '2s' }]";
+    let report = report(&Scenario::parse(known).unwrap());
+    assert!(report.ok, "{:?}", report.failures);
+    // Nobody had to be told of the others, but for the two who joined and were told of, to all.
+    assert!(report.told["PeerJoined"] < 60 * 59, "{:?}", report.told);
+    // And they are one overlay.
+    assert!(report.told["NeighbourUp"] > 60 * 3, "{:?}", report.told);
 }
 
 #[test]

@@ -28,12 +28,6 @@ const JUMP_MAX: Duration = Duration::from_mins(1);
 /// Members that are dialled to be told of a leave while nobody is linked.
 const LEAVE_DIALS: usize = 3;
 
-/// Heartbeats are rare and fewer as the swarm grows, so that their sum does not (design D7).
-fn heartbeat_interval(members: usize) -> Duration {
-    let seconds = u64::try_from(members).unwrap_or(u64::MAX).saturating_mul(10);
-    Duration::from_secs(seconds.clamp(300, 6 * 3600))
-}
-
 /// Other processes that announce with our key.
 #[derive(Debug, Default)]
 pub(super) struct Rivals {
@@ -75,8 +69,7 @@ impl Rivals {
 
 impl Topic {
     fn expiration(&self) -> Duration {
-        let derived = (heartbeat_interval(self.book.len() + 1) * 3).max(Duration::from_mins(15));
-        let expiration = self.config.expiration.unwrap_or(derived);
+        let expiration = self.config.expiration_among(self.book.len() + 1);
         // Records say it in whole seconds; others must not expire us early.
         Duration::from_secs(expiration.as_secs() + u64::from(expiration.subsec_nanos() > 0))
     }

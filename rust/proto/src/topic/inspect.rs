@@ -1,7 +1,13 @@
 //! What a simulation looks at: the book as the protocol holds it, and the size of all that could grow.
 
 use super::Topic;
-use crate::{digest::Digest, id::EndpointId};
+use crate::{
+    digest::Digest,
+    id::EndpointId,
+    record::SignedRecord,
+    state::Context,
+    timers::{Timer, jitter},
+};
 
 /// One topic of one endpoint, from inside.
 #[doc(hidden)]
@@ -18,6 +24,24 @@ pub struct Inspect {
 }
 
 impl Topic {
+    pub(crate) fn own(&self) -> Option<&SignedRecord> {
+        self.own.as_ref()
+    }
+
+    /// This node is one of a swarm that has been there for long: it knows all members, and they know it.
+    pub(crate) fn fill(&mut self, records: &[SignedRecord], cx: &mut Context) {
+        self.book.fill(records, cx.now);
+        self.flood.clear();
+        self.push.clear();
+        self.timers.clear(Timer::Flood);
+        // Heartbeats of such a swarm are spread evenly.
+        if let Some(own) = &self.own {
+            let third = own.record().expiration / 3;
+            self.timers.set(Timer::Announce, cx.now + jitter(&mut cx.rng, third, 0.0..1.0));
+        }
+        self.enter_overlay_soon(cx);
+    }
+
     pub(crate) fn tombstones(&self) -> usize {
         self.book.gone()
     }

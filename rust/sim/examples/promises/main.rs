@@ -3,7 +3,7 @@
 //! ```text
 //! promises                        all: 10 seeds of more than 300 nodes, 100 of fewer
 //! promises --nodes 300 --seeds 3  networks of no more nodes; so many seeds
-//! promises --only 4               the fourth row alone
+//! promises --only 4 --only 5      these rows alone
 //! promises --at-once 1            runs at a time, of which each takes a core; 2 by default
 //! ```
 //!
@@ -31,7 +31,7 @@ const PUT_OFF: Duration = Duration::from_secs(2);
 struct Arguments {
     nodes: Option<u64>,
     seeds: Option<u64>,
-    only: Option<u64>,
+    only: Vec<u64>,
     at_once: Option<u64>,
 }
 
@@ -39,22 +39,20 @@ impl Arguments {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut parsed = Self::default();
         while let Some(argument) = arguments.next() {
-            let value = match argument.as_str() {
-                "--nodes" => &mut parsed.nodes,
-                "--seeds" => &mut parsed.seeds,
-                "--only" => &mut parsed.only,
-                "--at-once" => &mut parsed.at_once,
+            let number = arguments.next().and_then(|number| number.parse().ok());
+            let number = number
+                .filter(|number| *number > 0)
+                .ok_or_else(|| format!("{argument} needs a number above 0"));
+            match argument.as_str() {
+                "--nodes" => parsed.nodes = Some(number?),
+                "--seeds" => parsed.seeds = Some(number?),
+                "--only" => parsed.only.push(number?),
+                "--at-once" => parsed.at_once = Some(number?),
                 _ => {
                     let known = "--nodes, --seeds, --only, --at-once";
                     return Err(format!("{argument:?} is none of {known}"));
                 }
-            };
-            let number = arguments.next().and_then(|number| number.parse().ok());
-            *value = Some(
-                number
-                    .filter(|number| *number > 0)
-                    .ok_or(format!("{argument} needs a number above 0"))?,
-            );
+            }
         }
         Ok(parsed)
     }
@@ -100,8 +98,9 @@ fn measure_all(arguments: &Arguments) -> io::Result<bool> {
             number += 1;
             (number, row)
         });
-        let rows: Vec<_> =
-            rows.filter(|(number, _)| arguments.only.is_none_or(|only| only == *number)).collect();
+        let rows: Vec<_> = rows
+            .filter(|(number, _)| arguments.only.is_empty() || arguments.only.contains(number))
+            .collect();
         if !rows.is_empty() {
             measure(group, &rows, arguments, &mut failures)?;
         }

@@ -54,14 +54,16 @@ const fn idle(most: f64) -> Row {
     row("idle: sent by each node", most, Measure::Wire, "duration = '120s'")
 }
 
-/// After 11 min, members are established.
-const OLD_LAN: &str = "warmup = '660s'";
-const OLD_INTERNET: &str = "preset = 'internet'\nwarmup = '660s'";
+/// A swarm that has been there for long; after 150 s, its overlay is settled as well.
+const LAN: &str = "warmup = '150s'\nstart = { known = true, from = 'random' }";
+const INTERNET: &str = "preset = 'internet'\nwarmup = '150s'\nstart = { known = true }";
+/// 5 min after all is quiet.
+const IDLE: &str = "warmup = '330s'\nstart = { known = true, from = 'random' }";
 
-pub(crate) const GROUPS: [Group; 6] = [
+pub(crate) const GROUPS: [Group; 9] = [
     Group {
         nodes: 1000,
-        base: "preset = 'internet'\nwarmup = '60s'",
+        base: INTERNET,
         rows: &[
             row(
                 "a newcomer has the whole book, and all know it",
@@ -111,7 +113,7 @@ pub(crate) const GROUPS: [Group; 6] = [
     },
     Group {
         nodes: 1000,
-        base: OLD_LAN,
+        base: LAN,
         rows: &[
             CRASH,
             row(
@@ -121,14 +123,16 @@ pub(crate) const GROUPS: [Group; 6] = [
                 "duration = '40s'\nfault = [{ at = '1s', crash = '10%' }]",
             ),
             PAUSES,
-            idle(600.0),
         ],
     },
-    Group { nodes: 300, base: OLD_LAN, rows: &[CRASH, PAUSES] },
-    Group { nodes: 100, base: OLD_LAN, rows: &[CRASH, idle(400.0)] },
+    Group { nodes: 300, base: LAN, rows: &[CRASH, PAUSES] },
+    Group { nodes: 100, base: LAN, rows: &[CRASH] },
+    Group { nodes: 100, base: IDLE, rows: &[idle(400.0)] },
+    Group { nodes: 1000, base: IDLE, rows: &[idle(600.0)] },
+    Group { nodes: 10_000, base: IDLE, rows: &[idle(600.0)] },
     Group {
         nodes: 500,
-        base: OLD_INTERNET,
+        base: INTERNET,
         rows: &[
             // None was promised.
             row(

@@ -84,6 +84,10 @@ pub struct Start {
     pub over: Span,
     /// Whom they start from.
     pub from: From,
+    /// They know each other from the beginning, as a swarm does that has been there for long: all start at
+    /// once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub known: bool,
     /// The first node starts this much later than the others.
     #[serde(skip_serializing_if = "Span::is_zero")]
     pub first_after: Span,
@@ -217,6 +221,8 @@ impl Scenario {
             reason: error.to_string(),
         })?;
         self.network.validate("network")?;
+        let at_once = self.start.over.is_zero() && self.start.first_after.is_zero();
+        check("start.known", !self.start.known || at_once, "needs all to start at once")?;
         let most = [
             ("expect.bytes_per_second", self.expect.bytes_per_second),
             ("expect.wire_bytes_per_second", self.expect.wire_bytes_per_second),

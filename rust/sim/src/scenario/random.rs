@@ -57,7 +57,7 @@ impl Scenario {
             seed,
             duration: Some(Span(TROUBLE + SETTLE)),
             clock_skew: Span(Duration::from_secs(if rng.random_bool(0.3) { 86_400 } else { 0 })),
-            start: Start { over: Span::ms(over), from, first_after: Span::default() },
+            start: Start { over: Span::ms(over), from, ..Start::default() },
             network,
             expect: Expect::default(),
             faults,

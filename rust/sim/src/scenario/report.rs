@@ -20,8 +20,8 @@ pub struct Figure {
     /// Seconds until all books were right; `None` if that did not come about.
     pub took_s: Option<f64>,
     /// Where nodes joined, left, started anew or announced something: seconds until all were right about
-    /// each of [`Figure::nodes`], and each of these, at one moment or another, about all, whatever else went
-    /// on. Not in the report as JSON.
+    /// each of [`Figure::nodes`], and each of these had all in its book, at one moment or another, whatever
+    /// else went on. Not in the report as JSON.
     #[serde(skip)]
     pub known_s: Option<f64>,
     /// What was expected, in seconds.

@@ -57,7 +57,7 @@ pub(super) struct Watch {
 pub(super) enum About {
     /// All are right about this node.
     It(usize),
-    /// This node is right about all.
+    /// This node has all in its book.
     All(usize),
 }
 
@@ -65,7 +65,7 @@ impl About {
     fn is_known(self, network: &Network) -> bool {
         match self {
             Self::It(node) => network.is_known(node),
-            Self::All(node) => network.is_right(node),
+            Self::All(node) => network.knows_all(node),
         }
     }
 }
@@ -90,7 +90,7 @@ pub fn run(
     scenario.validate()?;
     let mut run = Run::new(scenario, options);
     let mut timeline = Timeline::new(scenario, &mut run.network);
-    Ok(run.run_to_its_end(|run| {
+    Ok(run.guarded(|run| {
         run.warm_up(&mut timeline, progress)?;
         run.go(timeline, progress)
     }))
@@ -146,7 +146,7 @@ impl Warm {
         run.network.conditions = scenario.conditions();
         run.before = run.network.sent();
         let timeline = Timeline::of_faults(scenario);
-        Ok(run.run_to_its_end(|run| run.go(timeline, progress)))
+        Ok(run.guarded(|run| run.go(timeline, progress)))
     }
 }
 
@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
         Self { scenario, options, network, watches, before, complete: false }
     }
 
-    fn run_to_its_end(mut self, go: impl FnOnce(&mut Self) -> Result<(), Ended>) -> Report {
+    fn guarded(mut self, go: impl FnOnce(&mut Self) -> Result<(), Ended>) -> Report {
         // A defect of the state machine is a finding like any other, with its seed.
         let ran = catch_unwind(AssertUnwindSafe(|| go(&mut self)));
         match ran {

@@ -105,8 +105,15 @@ impl Timeline {
         match step {
             Step::Start(number) => {
                 let bootstrap = self.first_bootstrap(scenario, number);
-                network.boot(number, scenario.protocol(), &bootstrap);
+                let mut config = scenario.protocol();
+                if scenario.start.known {
+                    config.expiration = Some(config.expiration_among(scenario.nodes));
+                }
+                network.boot(number, config, &bootstrap);
                 self.starting -= 1;
+                if self.starting == 0 && scenario.start.known {
+                    network.fill();
+                }
                 (self.starting == 0).then(|| {
                     let within = scenario.expect.converged.map(|span| span.0);
                     watch("start", None, Vec::new(), at, within)
