@@ -391,6 +391,7 @@ impl Book {
         };
         // Built at once, its nodes are full.
         self.live = records.iter().map(live).collect();
+        self.changed = Some(at);
         self.digest = Digest::default();
         for signed in records {
             self.digest.add(signed.digest());
