@@ -4,6 +4,7 @@ use super::{guard::with_two, *};
 use crate::{
     CloseCode, Error, LinkEnd, MAX_BROADCAST, TopicEvent,
     broadcast::Broadcast,
+    cbor::Value,
     cose,
     wire::{Item, OverlayFrame, encode_broadcast, encode_content},
 };
@@ -76,6 +77,10 @@ fn a_broadcast_is_delivered_once_and_told_on_once() {
     let prune = TopicFrame::Overlay(OverlayFrame::Prune);
     assert!(bench.out.iter().any(|out| matches!(out, OutEvent::Send(LinkId(2), _, bytes)
         if Frame::decode(bytes).unwrap() == Some(Frame::Topic(0, prune.clone())))));
+    // As one to neighbours alone it would not be told on: nobody says that.
+    let content = encode_broadcast(&signed_broadcast(AUTHOR, BOOT_ID, 1, b"psst"));
+    bench.frame(LINK, TopicFrame::Overlay(OverlayFrame::Gossip { round: None, content }));
+    assert_eq!(bench.dropped(), ["broadcasts to neighbours only"]);
     // And a replay, long after the overlay has forgotten it.
     for _ in 0..3 {
         bench.pass(Duration::from_mins(2));
@@ -83,6 +88,7 @@ fn a_broadcast_is_delivered_once_and_told_on_once() {
     }
     assert!(bench.dropped().contains(&"broadcasts that were heard before"));
     assert_eq!((heard(&bench), sent(&bench)), (vec![], vec![]));
+    assert_eq!(bench.state.counts().broadcasts_received, 1);
 }
 
 #[test]
@@ -105,11 +111,20 @@ fn what_its_author_did_not_sign_as_a_broadcast_of_this_topic_closes_the_link() {
     let elsewhere = TopicId::from_name("elsewhere").unwrap();
     let other_topic = Broadcast::sign(&key(AUTHOR), &elsewhere, BOOT_ID, 0, b"hello");
     // The very payload, signed as something else.
-    let payload =
-        crate::cbor::Value::decode("broadcast", &good).unwrap().into_array("broadcast").unwrap();
+    let payload = Value::decode("broadcast", &good).unwrap().into_array("broadcast").unwrap();
     let payload = payload.list(4).unwrap().nth(2).unwrap().into_bytes("payload").unwrap();
     let other_kind = |kind| cose::sign(&key(AUTHOR), kind, &topic(), &payload);
+    let lacking = |absent: i64| {
+        let (boot_id, number) = (Value::uint(BOOT_ID), Value::uint(0_u64));
+        let all = [(0, boot_id), (1, number), (2, Value::bytes(b"hello"))];
+        let rest = all.into_iter().filter(|(key, _)| *key != absent);
+        let payload = Value::map(rest.map(|(key, value)| (Value::int(key), value))).encode();
+        cose::sign(&key(AUTHOR), "iroh-gossip-discovery/broadcast/1", &topic(), &payload)
+    };
     let bad = [
+        lacking(0),
+        lacking(1),
+        lacking(2),
         forged.into(),
         other_topic,
         other_kind("iroh-gossip-discovery/node/1"),
@@ -127,6 +142,8 @@ fn what_its_author_did_not_sign_as_a_broadcast_of_this_topic_closes_the_link() {
     let mut bench = bench();
     bench.frame(LINK, gossip(&other_kind("iroh-gossip-discovery/broadcast/1")));
     assert_eq!((heard(&bench).len(), bench.closed()), (1, vec![]), "the kind makes the difference");
+    bench.frame(LinkId(2), gossip(&lacking(7)));
+    assert_eq!((heard(&bench).len(), bench.closed()), (1, vec![]), "nothing is lacking");
 }
 
 #[test]
@@ -213,6 +230,30 @@ fn one_author_has_a_limit_in_bytes() {
 }
 
 #[test]
+fn one_neighbour_has_a_limit_with_what_it_repeats() {
+    let dropped = |bench: &Bench| {
+        let over = |what: &&&str| **what == "broadcasts over the budget of a peer";
+        bench.dropped().iter().filter(over).count()
+    };
+    let large = encode_broadcast(&signed_broadcast(AUTHOR, BOOT_ID, 0, &[7; MAX_BROADCAST]));
+    let (size, at_once, a_second) = (large.len(), 8 * 1024 * 1024, 4 * 1024 * 1024);
+    let of_large = (at_once / size, (at_once % size + a_second) / size);
+    let small = encode_broadcast(&signed_broadcast(AUTHOR, BOOT_ID, 0, b""));
+    for (content, (first, then)) in [(small, (8000, 2000)), (large, of_large)] {
+        let mut bench = bench();
+        for taken in [first, then] {
+            for _ in 0..taken + 10 {
+                let (round, content) = (Some(0), content.clone());
+                bench.frame(LINK, TopicFrame::Overlay(OverlayFrame::Gossip { round, content }));
+            }
+            assert_eq!(dropped(&bench), 10);
+            bench.pass(Duration::from_secs(1));
+            bench.out.clear();
+        }
+    }
+}
+
+#[test]
 fn many_authors_of_small_ones_have_a_limit_too() {
     let mut bench = bench();
     let records = [11, 12, 13].map(|number| signed(number, 1).bytes().clone());
@@ -269,6 +310,7 @@ fn own_broadcasts_go_to_all_neighbours_at_once_and_not_to_oneself() {
     let content = contents[0].1.clone();
     bench.frame(LINK, TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(1), content }));
     assert_eq!((heard(&bench), sent(&bench)), (vec![], vec![]));
+    assert_eq!(bench.dropped(), Vec::<&str>::new(), "a duplicate as any other");
     assert_eq!(bench.state.counts().broadcasts_sent, 2);
 
     let signed = contents[2].1.clone();
