@@ -1,5 +1,6 @@
 """`Snapshot`: the nodes of a view as they were at one moment."""
 
+from abc import abstractmethod
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from typing import Self
 
@@ -37,7 +38,25 @@ class _Values(ValuesView[Peer]):
         return peers_of(self._mapping._records)  # noqa: SLF001  # it is the snapshot's own
 
 
-class Snapshot(Mapping[str, Peer]):
+class PeerMapping(Mapping[str, Peer]):
+    """Nodes by endpoint id, of which one is found without the others."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Peer:
+        peer = self._find(key)
+        if peer is None:
+            raise KeyError(key)
+        return peer
+
+    def __contains__(self, key: object) -> bool:
+        return self._find(key) is not None
+
+    @abstractmethod
+    def _find(self, key: object) -> Peer | None: ...
+
+
+class Snapshot(PeerMapping):
     """The nodes of a view as they were at one moment, by endpoint id and in the order of the ids.
 
     It never changes, whatever becomes of the nodes, and may be kept, copied, compared and pickled.
@@ -63,15 +82,6 @@ class Snapshot(Mapping[str, Peer]):
 
     def __init__(self, peers: Iterable[Peer] = ()) -> None:
         self._records = Records(peers)
-
-    def __getitem__(self, key: str) -> Peer:
-        peer = self._find(key)
-        if peer is None:
-            raise KeyError(key)
-        return peer
-
-    def __contains__(self, key: object) -> bool:
-        return self._find(key) is not None
 
     def __len__(self) -> int:
         return len(self._records)

@@ -9,12 +9,12 @@ from iroh_gossip_discovery._core import Peer, Selection
 from iroh_gossip_discovery._errors import ConfigurationError, NobodyError, NotRunningError
 from iroh_gossip_discovery._ownership import OwnershipStream, key_bytes
 from iroh_gossip_discovery._require import require
-from iroh_gossip_discovery._snapshot import Snapshot, snapshot_of
+from iroh_gossip_discovery._snapshot import PeerMapping, Snapshot, snapshot_of
 
 K = TypeVar("K", bound=str | bytes)
 
 
-class View(Mapping[str, Peer]):
+class View(PeerMapping):
     """The nodes of the topic that are there now and meet the view's conditions, by endpoint id.
 
     A view is live and costs nothing to keep: it holds conditions, not nodes. A look-up and `len`
@@ -166,15 +166,6 @@ class View(Mapping[str, Peer]):
         """Return the view as it is at this moment, which costs the same however many there are."""
         node = self._cell.node
         return Snapshot() if node is None else snapshot_of(node.select(self._selection))
-
-    def __getitem__(self, key: str) -> Peer:
-        peer = self._find(key)
-        if peer is None:
-            raise KeyError(key)
-        return peer
-
-    def __contains__(self, key: object) -> bool:
-        return self._find(key) is not None
 
     def __len__(self) -> int:
         node = self._cell.node

@@ -57,9 +57,9 @@ struct Link {
     sends: [BTreeMap<TopicId, u64>; 3],
     receives: [BTreeMap<u64, TopicId>; 3],
     last_used: Instant,
-    /// When any frame came in.
     /// When a frame came in, or an acknowledgement after a hail.
     last_heard: Instant,
+    /// When a frame came in.
     last_frame: Instant,
     idle_check: Option<Instant>,
     /// An application's messages or streams use it.
