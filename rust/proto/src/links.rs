@@ -62,6 +62,7 @@ struct Link {
     /// When a frame came in.
     last_frame: Instant,
     idle_check: Option<Instant>,
+    round_trip: Option<Duration>,
     /// An application's messages or streams use it.
     held: bool,
     closing: Option<Closing>,
@@ -161,6 +162,18 @@ impl Links {
     /// The boot id of the process at the other end of the link in use with a peer.
     pub(crate) fn boot_id(&self, peer: &EndpointId) -> Option<u64> {
         self.open.get(self.current.get(peer)?)?.hello.map(|(boot_id, _)| boot_id)
+    }
+
+    /// How long the other end of the link in use took to answer, the last time that it was seen.
+    pub(crate) fn round_trip(&self, peer: &EndpointId) -> Option<Duration> {
+        self.open.get(self.current.get(peer)?)?.round_trip
+    }
+
+    /// The other end took so long to answer.
+    pub(crate) fn answered(&mut self, id: LinkId, took: Duration) {
+        if let Some(link) = self.open.get_mut(&id) {
+            link.round_trip = Some(took);
+        }
     }
 
     /// Says that this node is there, and what there is to say of a topic that was spoken of, if there
@@ -336,6 +349,7 @@ impl Links {
             last_heard: now,
             last_frame: now,
             idle_check: None,
+            round_trip: None,
             held: false,
             closing: None,
         };
@@ -510,6 +524,8 @@ impl Links {
             return;
         }
         link.idle_check = Some(now + HELLO_TIMEOUT);
+        // Who was dialled learns of the link half a round trip later.
+        link.round_trip = dialled.then(|| now.saturating_duration_since(link.opened));
         if self.authenticated.len() < MAX_REMEMBERED {
             self.authenticated.insert(peer);
         }

@@ -39,11 +39,15 @@ pub(crate) struct Session {
     /// Once it is complete, either end has what the other one had at this time.
     pub(crate) began: Instant,
     pub(crate) last_heard: Instant,
+    /// How often it was begun before, and stood still.
+    pub(crate) tries: u32,
     /// Records of this session that were news here, and that the partner lacks.
     pub(crate) news: usize,
     /// The own sequence number that the partner was introduced to.
     pub(crate) introduced: Option<u64>,
     pub(crate) given: usize,
+    /// More was sent than one frame, since the other end was last told what the book comes to.
+    was_long: bool,
     ranges: VecDeque<(Bounds, RangeContent)>,
     entries: VecDeque<EndpointId>,
     wants: VecDeque<EndpointId>,
@@ -60,9 +64,11 @@ impl Session {
             initiator,
             began: now,
             last_heard: now,
+            tries: 0,
             news: 0,
             introduced: None,
             given: 0,
+            was_long: false,
             ranges: VecDeque::new(),
             entries: VecDeque::new(),
             wants: VecDeque::new(),
@@ -85,6 +91,11 @@ impl Session {
 
     pub(crate) fn respond(link: LinkId, number: u64, now: Instant) -> Self {
         Self::new(link, number, false, now)
+    }
+
+    /// Whether nothing came of it so far.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.last_heard == self.began
     }
 
     /// Takes in what a frame says of ranges and wants; its entries are the caller's to learn, before.
@@ -215,6 +226,14 @@ impl Session {
                 (false, _) if asks || theirs == Turn::Paused => Turn::Yours,
                 (false, _) => Turn::Done,
             };
+            self.was_long |= pending;
+            if frame.turn == Turn::Yours && self.was_long && frame.ranges.is_empty() {
+                // Where the other end does not come to the same after so much, it asks for the rest.
+                self.was_long = false;
+                let (hash, count) = book.fingerprint((Bound::Unbounded, Bound::Unbounded));
+                let what = RangeContent::Fingerprint { hash, count };
+                frame.ranges.push(Range { end: None, what });
+            }
             let last = frame.turn != Turn::More;
             frames.push(frame);
             if last {

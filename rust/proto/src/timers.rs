@@ -14,6 +14,8 @@ pub(crate) enum Timer {
     Relay,
     /// Compare the book with a neighbour's (RFC 6206).
     Trickle,
+    /// Tell neighbours what the book comes to.
+    Digest,
     /// Announce the own record again, or for the first time.
     Announce,
     /// Look for someone to sync with.
@@ -45,10 +47,11 @@ pub(crate) enum Timer {
 }
 
 /// In the order of [`Timer`].
-const TIMERS: [Timer; 17] = [
+const TIMERS: [Timer; 18] = [
     Timer::Flood,
     Timer::Relay,
     Timer::Trickle,
+    Timer::Digest,
     Timer::Announce,
     Timer::Redial,
     Timer::OverlayJoin,

@@ -192,7 +192,20 @@ fn what_gossip_loses_is_noticed_within_seconds() {
         let mut network = converged(seed, 100, Conditions::lan());
         network.conditions.drop = 0.2;
         network.command(50, InEvent::Leave);
-        within(&mut network, S * 7, "know the leave", Network::converged);
+        within(&mut network, S * 3, "know the leave", |network| network.is_known(50));
+    }
+}
+
+#[test]
+fn a_newcomer_is_known_and_knows_all_where_frames_vanish() {
+    for seed in 0..10 {
+        let mut network = converged(seed, 100, Conditions::lan());
+        network.conditions.drop = 0.2;
+        let newcomer = network.add();
+        network.start(newcomer, SEQUENCE, Config::default(), &[0]);
+        within(&mut network, S * 3, "know the newcomer", |network| {
+            network.is_known(newcomer) && network.knows_all(newcomer)
+        });
     }
 }
 

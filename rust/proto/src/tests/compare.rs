@@ -119,18 +119,47 @@ fn books_that_must_differ_are_compared_once() {
     assert_eq!(begun(&mut bench).len(), 1, "theirs has changed");
 }
 
+/// When sessions with [`PEER`] were begun within this time.
+fn begun_within(bench: &mut Bench, time: Duration) -> Vec<Duration> {
+    let (start, mut at) = (bench.now, Vec::new());
+    while bench.now < start + time {
+        at.extend(begun(bench).iter().map(|_| bench.now - start));
+        bench.pass(MS * 5);
+    }
+    at
+}
+
+fn assert_doubled(at: &[Duration], first: std::ops::RangeInclusive<Duration>) {
+    let gaps: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(first.contains(&gaps[0]), "{gaps:?}");
+    for pair in gaps.windows(2) {
+        assert!((pair[0] * 19 / 10..=pair[0] * 21 / 10).contains(&pair[1]), "{gaps:?}");
+    }
+}
+
 #[test]
 fn a_comparison_that_is_not_answered_is_begun_anew_five_times_in_all() {
     let (mut bench, _) = settled();
     bench.frame(LINK, TopicFrame::Digest(THEIRS));
-    let mut count = begun(&mut bench).len();
-    bench.pass(MS * 501);
-    count += begun(&mut bench).len();
-    assert_eq!(count, 2);
-    bench.pass(S * 10);
-    count += begun(&mut bench).len();
-    assert_eq!(count, 5);
-    assert!(bench.state.inspect(&topic()).unwrap().sizes.contains(&("sessions", 0)));
+    let at = begun_within(&mut bench, S * 17);
+    assert_eq!(at.len(), 5, "{at:?}");
+    // Answers came within 0.1 s.
+    assert_doubled(&at, MS * 100..=MS * 405);
+}
+
+#[test]
+fn a_first_comparison_that_stands_still_is_begun_anew_by_the_measure_of_its_link() {
+    for (round_trip, first) in [(MS, MS * 100..=MS * 105), (S, S * 4..=MS * 4005)] {
+        let mut bench = Bench::new();
+        bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
+        bench.pass(S);
+        bench.open_link(LINK, PEER, true);
+        bench.pass(round_trip);
+        bench.hello(LINK, 9);
+        bench.frame(LINK, TopicFrame::Open(topic()));
+        let at = begun_within(&mut bench, *first.end() * 4);
+        assert_doubled(&at, first);
+    }
 }
 
 #[test]
@@ -153,4 +182,57 @@ fn only_a_neighbour_is_compared_with() {
     bench.out.clear();
     bench.frame(LINK, TopicFrame::Digest(THEIRS));
     assert!(begun(&mut bench).is_empty());
+}
+
+/// Digests that were told to [`PEER`] of the book's own accord.
+fn told(bench: &Bench) -> Vec<[u8; 8]> {
+    let digest = |out: &OutEvent| match out {
+        OutEvent::Send(LINK, _, bytes) => match Frame::decode(bytes).unwrap().unwrap() {
+            Frame::Topic(_, TopicFrame::Digest(digest)) => Some(digest),
+            _ => None,
+        },
+        _ => None,
+    };
+    bench.out.iter().filter_map(digest).collect()
+}
+
+/// The other neighbour's record, with another name each time.
+fn renamed(sequence: u64) -> Bytes {
+    let mut record = node(3, sequence);
+    record.profile.name = format!("name {sequence}");
+    sign(record).bytes().clone()
+}
+
+#[test]
+fn who_is_there_changed_and_neighbours_are_told_once_the_book_stands_still() {
+    let (mut bench, _) = settled();
+    for sequence in 2..7 {
+        bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(sequence)]));
+        bench.pass(MS * 200);
+        assert!(told(&bench).is_empty(), "it still changes");
+    }
+    bench.pass(MS * 300);
+    assert_eq!(told(&bench).len(), 1);
+    let heartbeat = SignedRecord::verify(&topic(), &renamed(6)).unwrap();
+    let heartbeat = NodeRecord { sequence: 7, ..(**heartbeat.record()).clone() };
+    bench.frame(LinkId(2), TopicFrame::Push(vec![sign(heartbeat).bytes().clone()]));
+    bench.pass(S * 20);
+    assert_eq!(told(&bench).len(), 1, "a heartbeat is no change");
+}
+
+#[test]
+fn who_is_known_to_agree_is_not_told() {
+    let digest = {
+        let (mut bench, _) = settled();
+        bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
+        bench.pass(MS * 500);
+        told(&bench)[0]
+    };
+    let (mut bench, _) = settled();
+    bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
+    bench.pass(MS * 250);
+    bench.frame(LINK, TopicFrame::Digest(digest));
+    bench.out.clear();
+    bench.pass(MS * 250);
+    assert!(told(&bench).is_empty());
 }

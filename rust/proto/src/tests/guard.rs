@@ -12,7 +12,11 @@ fn overlay(frame: OverlayFrame) -> TopicFrame {
 
 /// [`PEER`] is a neighbour.
 pub(super) fn with_neighbour() -> Bench {
-    let mut bench = Bench::linked();
+    with_neighbour_as(Config::default())
+}
+
+fn with_neighbour_as(config: Config) -> Bench {
+    let mut bench = Bench::linked_as(config);
     bench.frame(LINK, overlay(OverlayFrame::Join(signed(PEER, 1).bytes().clone())));
     let answered = bench
         .sent()
@@ -24,7 +28,11 @@ pub(super) fn with_neighbour() -> Bench {
 
 /// A second neighbour, to see what is forwarded.
 pub(super) fn with_two() -> Bench {
-    let mut bench = with_neighbour();
+    with_two_as(Config::default())
+}
+
+pub(super) fn with_two_as(config: Config) -> Bench {
+    let mut bench = with_neighbour_as(config);
     bench.open_link(LinkId(2), 3, false);
     bench.hello(LinkId(2), 9);
     bench.frame(LinkId(2), TopicFrame::Open(topic()));

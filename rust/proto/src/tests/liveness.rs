@@ -1,6 +1,9 @@
 //! Accusations, probes and verdicts, one rule at a time. Whole networks are in `rust/sim`.
 
-use super::{guard::with_two, *};
+use super::{
+    guard::{with_two, with_two_as},
+    *,
+};
 use crate::{
     CloseCode, LostReason, TopicEvent,
     accusation::Accusation,
@@ -411,10 +414,10 @@ fn the_application_hears_of_a_suspicion_long_enough_before_the_verdict() {
     bench.silent.insert(LINK);
     let accused = [accusation(3, PEER, 1), accusation(ACCUSER, PEER, 1)];
     bench.frame(LinkId(2), TopicFrame::Accuse(accused.into()));
-    bench.pass(Duration::from_millis(450));
+    bench.pass(Duration::from_millis(480));
     assert!(!is_suspected(&bench, PEER));
     // Late, by less than what counts as a pause; and its own probe has failed by then.
-    bench.now += Duration::from_millis(140);
+    bench.now += Duration::from_millis(95);
     bench.feed(InEvent::Timer);
     assert!(is_suspected(&bench, PEER));
     let took = first(&mut bench, S * 5, |bench| is_lost(bench, PEER));
@@ -440,11 +443,10 @@ fn a_neighbour_that_is_accused_here_makes_room_for_another() {
 #[test]
 fn many_suspicions_at_once_are_cause_to_probe_anybody() {
     let dials = [1, 12].map(|accused| {
-        let mut bench = with_two();
+        // A view that is full: there is no other reason to dial anybody.
+        let mut bench = with_two_as(Config { neighbours: 2, ..Config::default() });
         let many = (20..70).map(|number| signed(number, 10).bytes().clone());
         bench.frame(LINK, TopicFrame::Push(many.collect()));
-        // Not to fill the view, or to look beyond the neighbours soon after the start.
-        bench.pass(S * 100);
         bench.out.clear();
         accuse(&mut bench, (20..20 + accused).map(|n| accusation(3, n, 10)).collect());
         bench.pass(S * 4);

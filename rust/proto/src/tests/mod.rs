@@ -109,7 +109,11 @@ impl Bench {
 
     /// With a link to [`PEER`], which said hello and opened the topic as its number 0.
     pub(crate) fn linked() -> Self {
-        let mut bench = Self::new();
+        Self::linked_as(Config::default())
+    }
+
+    pub(crate) fn linked_as(config: Config) -> Self {
+        let mut bench = Self::with(config);
         bench.open_link(LINK, PEER, false);
         bench.hello(LINK, 9);
         bench.frame(LINK, TopicFrame::Open(topic()));

@@ -196,6 +196,11 @@ impl Topic {
     }
 
     pub(super) fn start_sync(&mut self, peer: EndpointId, cx: &mut Context) {
+        self.try_sync(peer, 0, cx);
+    }
+
+    /// Starts a sync that was begun so many times before, and stood still.
+    pub(super) fn try_sync(&mut self, peer: EndpointId, tries: u32, cx: &mut Context) {
         if self.sessions.contains_key(&(peer, true)) {
             return;
         }
@@ -207,8 +212,9 @@ impl Topic {
         let mut session =
             Session::initiate(link, self.session_count, &self.book, introduce, cx.now);
         session.introduced = introduce.and_then(|me| self.book.sequence(&me));
+        session.tries = tries;
+        self.timers.set_by(Timer::Sessions, self.stands_still_at(peer, &session, cx));
         self.sessions.insert((peer, true), session);
-        self.timers.set_by(Timer::Sessions, cx.now + Session::TIMEOUT);
         self.take_turn(peer, true, Turn::Yours, cx);
     }
 
@@ -237,16 +243,18 @@ impl Topic {
         cx: &mut Context,
     ) {
         let initiator = !frame.from_initiator;
-        let known = self.sessions.get(&(peer, true));
+        let known = self.sessions.get(&(peer, true)).filter(|_| initiator);
         if initiator && known.is_none_or(|session| session.number != frame.session) {
             // It was given up, or its link was replaced.
             return;
+        }
+        if let Some(session) = known.filter(|session| session.is_unanswered()) {
+            cx.links.answered(link, cx.now.saturating_duration_since(session.began));
         }
         if !frame.attached {
             self.newcomers.insert(peer, cx.now + NEWCOMER_HELP);
         }
         if frame.attached
-            && initiator
             && known.is_some_and(|session| session.introduced == self.book.sequence(&self.me))
         {
             // Whoever answers has our record now, and tells it on with those of others.
@@ -422,21 +430,20 @@ impl Topic {
         let late: Vec<_> = self
             .sessions
             .iter()
-            .filter(|(key, session)| session.last_heard + self.patience(key) <= cx.now)
-            .map(|(key, _)| *key)
+            .filter(|((peer, _), session)| self.stands_still_at(*peer, session, cx) <= cx.now)
+            .map(|(key, session)| (*key, session.tries))
             .collect();
-        for (peer, initiator) in late {
+        for ((peer, initiator), tries) in late {
             cx.links.dropped("syncs that stood still", Some(peer));
             self.end_session(peer, initiator, false, cx);
-            if initiator && !self.synced {
+            if initiator && !self.start_anew(peer, tries + 1, cx) && !self.synced {
                 self.redial_soon(cx);
             }
-            if initiator {
-                self.compare(peer, cx);
-            }
         }
-        let ends =
-            self.sessions.iter().map(|(key, session)| session.last_heard + self.patience(key));
+        let ends = self
+            .sessions
+            .iter()
+            .map(|((peer, _), session)| self.stands_still_at(*peer, session, cx));
         if let Some(next) = ends.min() {
             self.timers.set(Timer::Sessions, next);
         }

@@ -109,6 +109,9 @@ impl Topic {
                 bootstrap.lost = false;
             }
             self.push_on(id, from, cx);
+            if applied != Applied::Refreshed {
+                self.tell_digest_soon(cx);
+            }
             // A member started anew, and its old process still has a link, as far as we know: it has none.
             let earlier_life = link_boot_id.is_some_and(|boot_id| boot_id != record.boot_id);
             if applied == Applied::Updated && earlier_life && from != id {

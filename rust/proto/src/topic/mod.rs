@@ -215,6 +215,7 @@ impl Topic {
                 Timer::Flood => self.on_flood(cx),
                 Timer::Relay => self.on_relay(cx),
                 Timer::Trickle => self.on_trickle(cx),
+                Timer::Digest => self.tell_digest(cx),
                 Timer::Announce => self.announce(cx),
                 Timer::Redial => self.on_redial(cx),
                 Timer::OverlayJoin => self.on_overlay_join(cx),
