@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The memory of a departed or expired node's highest sequence lasts at least this long.
-const TOMBSTONE_AGE: Duration = Duration::from_hours(24);
+pub(crate) const TOMBSTONE_AGE: Duration = Duration::from_hours(24);
 
 /// Alive in the book for this long, a node is established.
 const ESTABLISHED: Nanos = 600_000_000_000;

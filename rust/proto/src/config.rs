@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::{book::TOMBSTONE_AGE, error::Error};
 
 /// Settings of one topic's protocol. All durations are real time on the local monotonic clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +48,11 @@ pub struct Config {
     pub concurrent_syncs: usize,
 }
 
-/// Heartbeats are rare and fewer as the swarm grows, so that their sum does not (design D7).
+/// Heartbeats are rare and fewer as the swarm grows, so that their sum does not (design D7); but no record
+/// lives for longer than the memory of its owner's end.
 fn heartbeat_interval(members: usize) -> Duration {
     let seconds = u64::try_from(members).unwrap_or(u64::MAX).saturating_mul(10);
-    Duration::from_secs(seconds.clamp(300, 6 * 3600))
+    Duration::from_secs(seconds.clamp(300, TOMBSTONE_AGE.as_secs() / 3))
 }
 
 impl Default for Config {

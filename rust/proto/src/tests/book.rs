@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::book::{Applied, Book};
+use crate::book::{Applied, Book, TOMBSTONE_AGE};
 
 const ZERO: Duration = Duration::ZERO;
 
@@ -11,6 +11,15 @@ fn left(number: u8, sequence: u64) -> SignedRecord {
 
 fn expiring(number: u8, sequence: u64, seconds: u64) -> SignedRecord {
     sign(NodeRecord { expiration: Duration::from_secs(seconds), ..node(number, sequence) })
+}
+
+#[test]
+fn no_record_outlives_the_memory_of_its_owners_end() {
+    for members in [1, 30, 1000, 3000, 10_000, 100_000] {
+        let expiration = Config::default().expiration_among(members);
+        let expected = Duration::from_mins(15)..=TOMBSTONE_AGE;
+        assert!(expected.contains(&expiration), "{members} members: {expiration:?}");
+    }
 }
 
 #[test]
