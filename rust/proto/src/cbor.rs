@@ -4,7 +4,8 @@
 //! sorted unique keys, no tags, no floats, at most [`MAX_DEPTH`] levels, no more items than a message
 //! of that length needs, no trailing bytes. What passes allocates in proportion to its length.
 
-use serde_cbor::Value as Raw;
+use serde::Serialize;
+use serde_cbor::{Serializer, Value as Raw};
 
 use crate::error::Error;
 
@@ -54,7 +55,11 @@ impl Value {
     /// The deterministic encoding. `serde_cbor` sorts maps by type, length and bytes, which is the
     /// order of RFC 8949 §4.2.1 for keys that are integers or strings.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        serde_cbor::to_vec(&self.0).expect("integers, strings and containers always encode")
+        let mut bytes = Vec::with_capacity(encoded_len(&self.0));
+        self.0
+            .serialize(&mut Serializer::new(&mut bytes))
+            .expect("integers, strings and containers always encode");
+        bytes
     }
 
     /// Decodes exactly one item in deterministic form.
@@ -131,6 +136,34 @@ impl Value {
             Raw::Integer(n) => Some(*n),
             _ => None,
         }
+    }
+}
+
+/// How many bytes the encoding of a value takes.
+fn encoded_len(value: &Raw) -> usize {
+    let head = |argument: u64| match argument {
+        0..24 => 1,
+        24..=0xff => 2,
+        0x100..=0xffff => 3,
+        0x1_0000..=0xffff_ffff => 5,
+        _ => 9,
+    };
+    let string = |len: usize| head(len as u64) + len;
+    match value {
+        Raw::Integer(n) => {
+            head(u64::try_from(if *n < 0 { -1 - n } else { *n }).unwrap_or(u64::MAX))
+        }
+        Raw::Bytes(bytes) => string(bytes.len()),
+        Raw::Text(text) => string(text.len()),
+        Raw::Array(items) => {
+            head(items.len() as u64) + items.iter().map(encoded_len).sum::<usize>()
+        }
+        Raw::Map(map) => {
+            let entries = map.iter().map(|(key, value)| encoded_len(key) + encoded_len(value));
+            head(map.len() as u64) + entries.sum::<usize>()
+        }
+        // Null and booleans: there is nothing else.
+        _ => 1,
     }
 }
 

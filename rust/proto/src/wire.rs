@@ -228,18 +228,17 @@ mod tag {
 
 impl Frame {
     pub(crate) fn encode(&self) -> Bytes {
-        let items = match self {
-            Self::Hello(hello) => vec![Value::uint(tag::HELLO), encode_hello(hello)],
-            Self::Ping => vec![Value::uint(tag::PING)],
-            Self::Ack => vec![Value::uint(tag::ACK)],
+        let value = match self {
+            Self::Hello(hello) => Value::array([Value::uint(tag::HELLO), encode_hello(hello)]),
+            Self::Ping => Value::array([Value::uint(tag::PING)]),
+            Self::Ack => Value::array([Value::uint(tag::ACK)]),
             Self::Topic(index, frame) => {
                 let (tag, fields) = encode_topic_frame(frame);
-                let mut items = vec![Value::uint(tag), Value::uint(*index)];
-                items.extend(fields);
-                items
+                let head = [Value::uint(tag), Value::uint(*index)];
+                Value::array(head.into_iter().chain(fields))
             }
         };
-        Value::array(items).encode().into()
+        value.encode().into()
     }
 
     /// `Ok(None)` for a type of a later version.

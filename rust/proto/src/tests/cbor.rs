@@ -62,3 +62,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_encoding_takes_the_room_that_was_made_for_it() {
+    let edges = [0_u64, 1, 23, 24, 255, 256, 65_535, 65_536, 0xffff_ffff, 0x1_0000_0000, u64::MAX];
+    let lengths = [0, 1, 23, 24, 255, 256, 65_535, 65_536];
+    let negative = [-1, -24, -25, -256, -257, -65_536, -65_537, i64::MIN];
+    let pairs = |n: u64| (0..n).map(|i| (Value::uint(i), Value::null()));
+    let values = edges
+        .map(Value::uint)
+        .into_iter()
+        .chain(negative.map(Value::int))
+        .chain([Value::null(), Value::bool(true)])
+        .chain(lengths.map(|n| Value::bytes(&vec![7; n])))
+        .chain(lengths.map(|n| Value::text(&"a".repeat(n))))
+        .chain(lengths.map(|n| Value::array((0..n).map(|_| Value::bool(false)))))
+        .chain([0, 23, 24, 300].map(|n| Value::map(pairs(n))));
+    for value in values {
+        let bytes = value.encode();
+        assert_eq!(bytes.len(), bytes.capacity(), "{:02x?}", &bytes[..bytes.len().min(9)]);
+    }
+}
