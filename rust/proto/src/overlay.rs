@@ -15,11 +15,12 @@ use iroh_gossip::proto::{
     topic::{self, InEvent, OutEvent},
 };
 use rand::{SeedableRng, rngs::ChaCha12Rng};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use crate::{
     id::EndpointId,
+    timers::earlier,
     wire::{MAX_CONTENT, MAX_IHAVE, MAX_TTL, OverlayFrame},
 };
 
@@ -29,6 +30,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often ids of broadcasts that never came are forgotten.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// Room for a message of the overlay that carries one record, or none: larger ones make more.
+const MESSAGE_ROOM: usize = 512;
 
 /// What the overlay wants of the topic.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,8 +105,8 @@ impl Overlay {
     }
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        let inner = self.timers.keys().next().map(|(at, _)| *at);
-        inner.into_iter().chain(self.requests.values().copied()).min()
+        let inner = self.timers.first_key_value().map(|((at, _), _)| *at);
+        earlier(inner, self.requests.values().min().copied())
     }
 
     pub(crate) fn on_timer(&mut self, now: Instant) {
@@ -270,13 +274,11 @@ pub(crate) enum ScopeShape {
 
 impl Shape {
     fn of(message: &topic::Message<EndpointId>) -> Self {
-        let bytes = postcard::to_stdvec(message).expect("messages of the overlay serialize");
-        postcard::from_bytes(&bytes).expect("a test pins our mirror to the overlay's messages")
+        passed_through_postcard(message)
     }
 
     pub(crate) fn into_message(self) -> topic::Message<EndpointId> {
-        let bytes = postcard::to_stdvec(&self).expect("our mirror serializes");
-        postcard::from_bytes(&bytes).expect("a test pins our mirror to the overlay's messages")
+        passed_through_postcard(&self)
     }
 
     /// `None` for what does not go out: shuffles.
@@ -331,4 +333,10 @@ impl Shape {
             OverlayFrame::IHave(list) => Self::Gossip(GossipShape::IHave(list)),
         }
     }
+}
+
+fn passed_through_postcard<A: Serialize, B: DeserializeOwned>(message: &A) -> B {
+    let room = Vec::with_capacity(MESSAGE_ROOM);
+    let bytes = postcard::to_extend(message, room).expect("both shapes serialize");
+    postcard::from_bytes(&bytes).expect("a test pins our mirror to the overlay's messages")
 }

@@ -19,6 +19,7 @@ use crate::{
     links::{Links, News},
     record::{Envelope, MAX_SEQUENCE, SignedRecord, choose_addresses},
     rule::Rule,
+    timers::earlier,
     topic::{Inspect, Topic},
     verified::{Opened, Verified},
     wire::TopicFrame,
@@ -89,7 +90,7 @@ impl Context {
     /// much, it puts off what can wait. To do again what is under way already would keep a machine that
     /// is too busy behind for ever, and all nodes on it.
     pub(crate) fn lag(&self) -> Duration {
-        self.behind_until.saturating_duration_since(self.now)
+        if self.behind_until <= self.now { Duration::ZERO } else { self.behind_until - self.now }
     }
 
     fn served(&mut self, due: Instant) {
@@ -272,16 +273,17 @@ impl State {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let topics = self.topics.values().filter_map(|topic| topic.next_timer());
-        topics.chain(self.context.links.next_timer()).min()
+        let topics = self.topics.values().map(|topic| topic.next_timer());
+        topics.fold(self.context.links.next_timer(), earlier)
     }
 
     fn take_in(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
-        // Events that waited with the timer are handled before it: one pause is not many.
-        let due = self.due.map(|due| self.paused.map_or(due, |end| end.max(due)));
+        let due = self.due.filter(|due| *due < now);
         self.context.now = now.max(self.context.now);
         let cx = &mut self.context;
-        self.due.into_iter().for_each(|due| cx.served(due));
+        due.into_iter().for_each(|due| cx.served(due));
+        // Events that waited with the timer are handled before it: one pause is not many.
+        let due = due.map(|due| self.paused.map_or(due, |end| end.max(due)));
         if let Some(late) = due.map(|due| now.saturating_duration_since(due))
             && late >= PAUSE
             && cx.is_on(Rule::ReprobeAfterPause)
@@ -435,10 +437,9 @@ impl State {
 
     /// Removes the topics whose leave is done, and closes the links that nothing needs any more.
     fn finish_leaves(&mut self) {
-        let done: Vec<_> =
-            self.topics.iter().filter(|(_, topic)| topic.is_done()).map(|(id, _)| *id).collect();
-        for id in done {
-            let topic = self.topics.remove(&id).expect("collected above");
+        while let Some((id, _)) = self.topics.iter().find(|(_, topic)| topic.is_done()) {
+            let id = *id;
+            let topic = self.topics.remove(&id).expect("found above");
             for peer in topic.into_peers() {
                 if !self.topics.values().any(|topic| topic.speaks_with(&peer)) {
                     self.context.links.close_peer(&peer, CloseCode::Leave);

@@ -108,6 +108,14 @@ impl Timers {
     }
 }
 
+/// The earlier one of two, where there are two.
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
 /// A duration times a random factor.
 pub(crate) fn jitter(
     rng: &mut ChaCha12Rng,

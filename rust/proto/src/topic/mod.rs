@@ -36,7 +36,7 @@ use crate::{
     record::{Profile, SignedRecord},
     state::Context,
     sync::Session,
-    timers::{Timer, Timers},
+    timers::{Timer, Timers, earlier},
     wire::{OverlayFrame, TopicFrame},
 };
 
@@ -199,10 +199,8 @@ impl Topic {
     }
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        [self.timers.next(), self.overlay.next_timer(), self.book.next_expiry()]
-            .into_iter()
-            .flatten()
-            .min()
+        let next = earlier(self.timers.next(), self.overlay.next_timer());
+        earlier(next, self.book.next_expiry())
     }
 
     pub(crate) fn link_idle(&self) -> Duration {
