@@ -2,7 +2,7 @@
 //! decode and hold it for itself.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{Hash, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -20,7 +20,7 @@ use crate::{
 /// production, where every process verifies what it takes in.
 #[doc(hidden)]
 #[derive(Debug, Default)]
-pub struct Verified(Mutex<HashMap<TopicId, Known>>);
+pub struct Verified(Mutex<BTreeMap<TopicId, Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -57,7 +57,7 @@ impl Opened {
 }
 
 impl Verified {
-    fn lock(&self) -> MutexGuard<'_, HashMap<TopicId, Known>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicId, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -136,6 +136,8 @@ pub struct Network {
     pub(crate) groups: u32,
     pub(crate) trace: Trace,
     verified: Arc<Verified>,
+    /// Empty, and kept for its memory: what a node wants done.
+    outputs: Vec<OutEvent>,
     /// Whether a node told its application something since it was last looked at.
     told: bool,
     /// A node whose book was not right when last looked at.
@@ -173,6 +175,7 @@ impl Network {
             one_way: BTreeSet::new(),
             trace: Trace::default(),
             verified: Arc::default(),
+            outputs: Vec::new(),
             told: false,
             doubtful: std::cell::Cell::new(0),
         }
@@ -194,12 +197,14 @@ impl Network {
     pub(crate) fn fill(&mut self) {
         let now = self.clock.instant();
         let own = |node: &Node| Some(node.state()?.own_record(&self.topic)?.clone());
-        let records: Vec<_> = self.nodes.iter().filter_map(own).collect();
+        let mut records: Vec<_> = self.nodes.iter().filter_map(own).collect();
         let number = |signed: &SignedRecord| self.roster.number(&signed.record().id);
         let held: Vec<_> = records
             .iter()
             .filter_map(|signed| Some((number(signed)?, Arc::clone(signed.record()))))
             .collect();
+        // In order once, and not for each node's book.
+        records.sort_unstable_by_key(|signed| signed.record().id);
         for number in 0..self.nodes.len() {
             let node = &mut self.nodes[number];
             let Mind::Honest(state) = &mut node.mind else { continue };
@@ -532,10 +537,8 @@ impl Network {
                     let text = error.to_string();
                     self.fail(Some(number), "the state takes what a driver says", text);
                 }
-                let mut outputs = Vec::new();
-                while let Some(output) = state.poll() {
-                    outputs.push(output);
-                }
+                let mut outputs = std::mem::take(&mut self.outputs);
+                outputs.extend(std::iter::from_fn(|| state.poll()));
                 let next = state.next_timer();
                 self.nodes[number].mind = Mind::Honest(state);
                 self.perform(number, outputs, next);
@@ -552,16 +555,17 @@ impl Network {
     fn perform(
         &mut self,
         number: usize,
-        outputs: Vec<OutEvent>,
+        mut outputs: Vec<OutEvent>,
         next: Option<tokio::time::Instant>,
     ) {
         let mut reserved = None;
-        for output in outputs {
+        for output in outputs.drain(..) {
             match output {
                 OutEvent::ReserveSequences(below) => reserved = Some(below),
                 output => self.on_output(number, output),
             }
         }
+        self.outputs = outputs;
         self.check_digest(number);
         if let Some(next) = next {
             let at = self.clock.nanos_of(next);
