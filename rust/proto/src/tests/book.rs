@@ -1,3 +1,5 @@
+use std::ops::Bound;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -36,6 +38,22 @@ fn only_a_higher_sequence_changes_anything() {
     let mut other = node(2, 7);
     other.profile.name = "another".into();
     assert_eq!(book.apply(sign(other), ZERO, now), Applied::Updated);
+}
+
+#[test]
+fn the_own_record_counts_in_the_fingerprint_and_not_in_the_digest_of_others() {
+    let now = Instant::now();
+    let [mut book, mut others] = [(), ()].map(|()| Book::new(id(ME), 10, now));
+    for record in [signed(2, 5), signed(3, 5), left(3, 6)] {
+        others.apply(record.clone(), ZERO, now);
+        book.apply(record, ZERO, now);
+    }
+    for sequence in [5, 6] {
+        assert!(book.apply(signed(ME, sequence), ZERO, now).is_news());
+        assert_eq!(book.others_digest(), others.others_digest());
+        let anew = (Bound::Unbounded, Bound::Included(EndpointId::from_bytes([0xff; 32])));
+        assert_eq!(book.fingerprint((Bound::Unbounded, Bound::Unbounded)), book.fingerprint(anew));
+    }
 }
 
 #[test]
@@ -179,7 +197,7 @@ proptest! {
         let mut shuffled = signed.clone();
         shuffled.shuffle(&mut ChaCha12Rng::seed_from_u64(seed));
         let (a, b) = (book_of(&signed), book_of(&shuffled));
-        let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+        let all = (Bound::Unbounded, Bound::Unbounded);
         prop_assert_eq!(a.range(all).collect::<Vec<_>>(), b.range(all).collect::<Vec<_>>());
         prop_assert_eq!(a.fingerprint(all), b.fingerprint(all));
     }
