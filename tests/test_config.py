@@ -3,6 +3,8 @@
 import dataclasses
 import inspect
 import pickle
+import re
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -47,6 +49,35 @@ def test_the_presets_differ_in_their_reach() -> None:
     assert (local.mdns, local.relay, local.dns) == (False, False, False)
     assert (lan.mdns, lan.relay, lan.dns) == (True, False, False)
     assert (internet.mdns, internet.relay, internet.dns) == (True, True, True)
+
+
+def test_every_timer_is_documented_with_the_default_of_each_preset() -> None:
+    units = {"s": 1.0, "min": 60.0, "h": 3600.0}
+    lines = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text().splitlines()
+    documented: dict[str, tuple[float, ...]] = {}
+    for line in lines[lines.index("| setting | `local` | `lan` | `internet` | reason |") + 2 :]:
+        if not line.startswith("|"):
+            break
+        named, *cells, reason = (cell.strip() for cell in line.strip("|").split("|"))
+        assert reason, line
+        names = re.findall(r"`(\w+)`", named)
+        # `sync_interval_min`, `_max`: of the second only what differs is written out.
+        names = [n if n[0] != "_" else names[0].rsplit("_", 1)[0] + n for n in names]
+        if names == ["expiration"]:
+            assert cells == ["3 heartbeats, 15 min at least", "the same", "the same"]
+            continue
+        values = [
+            [float(v) * units[u] for v, u in re.findall(r"([\d.]+) (\w+)", cell)] for cell in cells
+        ]
+        assert all(len(value) == len(names) for value in values), line
+        for index, name in enumerate(names):
+            documented[name] = tuple(value[index] for value in values)
+    presets = Config.local(), Config.lan(), Config.internet()
+    assert documented == {
+        name: tuple(getattr(preset, name) for preset in presets)
+        for name in DURATIONS
+        if name != "expiration"
+    }
 
 
 def test_a_configuration_is_a_value() -> None:
