@@ -163,12 +163,7 @@ impl Book {
     }
 
     fn instant(&self, at: Nanos) -> Instant {
-        let apart = Duration::from_nanos(at.unsigned_abs());
-        if at >= 0 {
-            self.opened + apart
-        } else {
-            self.opened.checked_sub(apart).unwrap_or(self.opened)
-        }
+        self.opened + Duration::from_nanos(u64::try_from(at).unwrap_or(0))
     }
 
     /// Others that are there.

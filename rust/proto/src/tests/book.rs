@@ -157,6 +157,99 @@ fn a_full_book_displaces_nobody() {
 }
 
 #[test]
+fn a_book_stands_still_once_nothing_has_changed_for_so_long() {
+    const LONG: Duration = Duration::from_millis(250);
+    let start = Instant::now();
+    let mut book = Book::new(id(ME), 10, start);
+    assert_eq!(book.settled(LONG, start + LONG * 9), None, "nothing was ever in it");
+    let mut now = start;
+    let mut seen = Vec::new();
+    let changes: [fn(&mut Book, Instant); 5] = [
+        |book, now| drop(book.apply(signed(2, 5), ZERO, now)),
+        |book, now| drop(book.apply(signed(2, 6), ZERO, now)),
+        |book, now| drop(book.apply(signed(3, 1), ZERO, now)),
+        |book, now| drop(book.kill(&id(2), Bytes::new(), now)),
+        |book, now| book.fill(&[signed(2, 7)], now),
+    ];
+    for change in changes {
+        now += LONG * 3;
+        change(&mut book, now);
+        assert_eq!(book.settled(LONG, now + LONG - Duration::from_nanos(1)), None);
+        let came_to = book.settled(LONG, now + LONG).unwrap();
+        assert!(!seen.contains(&came_to));
+        seen.push(came_to);
+        // What changes nothing is none.
+        book.apply(signed(2, 4), ZERO, now + LONG);
+        assert_eq!(book.settled(LONG, now + LONG), Some(came_to));
+    }
+}
+
+#[test]
+fn who_was_there_for_long_is_established_whatever_becomes_of_it() {
+    let start = Instant::now();
+    let long = start + Duration::from_mins(10);
+    let mut book = Book::new(id(ME), 10, start);
+    for number in 2..5 {
+        book.apply(expiring(number, 5, 900), ZERO, start);
+    }
+    assert!(!book.is_established(&id(2), long - Duration::from_nanos(1)));
+    book.apply(signed(5, 5), ZERO, long);
+    book.apply(expiring(2, 6, 900), ZERO, long);
+    book.kill(&id(3), Bytes::new(), long);
+    book.kill(&id(5), Bytes::new(), long);
+    assert_eq!(book.expire(start + Duration::from_mins(15)).len(), 1);
+    assert_eq!(
+        [2, 3, 4, 5].map(|number| book.is_established(&id(number), long)),
+        [true, true, true, false],
+        "announced anew, killed, expired; and killed when it had just come"
+    );
+}
+
+#[test]
+fn a_book_that_is_filled_holds_members_that_were_there_for_long() {
+    let start = Instant::now();
+    let records = [signed(ME, 1), expiring(2, 5, 60), expiring(3, 6, 90)];
+    let mut one_by_one = Book::new(id(ME), 10, start);
+    let mut filled = Book::new(id(ME), 10, start);
+    filled.apply(records[0].clone(), ZERO, start);
+    filled.apply(signed(4, 1), ZERO, start);
+    let now = start + Duration::from_secs(1);
+    filled.fill(&records, now);
+    for record in records {
+        one_by_one.apply(record, ZERO, now);
+    }
+    let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    assert_eq!(filled.fingerprint(all), one_by_one.fingerprint(all));
+    assert_eq!(filled.range(all).collect::<Vec<_>>(), one_by_one.range(all).collect::<Vec<_>>());
+    assert_eq!(filled.next_expiry(), one_by_one.next_expiry());
+    assert_eq!(filled.expire(now + Duration::from_mins(1)).len(), 1);
+    assert!(filled.is_established(&id(3), now) && !one_by_one.is_established(&id(3), now));
+}
+
+#[test]
+fn who_is_gone_and_comes_back_is_not_suspected() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 10, now);
+    book.apply(signed(2, 5), ZERO, now);
+    book.accuse(&id(2), Some(Bytes::from_static(b"why")));
+    assert!(book.accusation(&id(2)).is_some());
+    book.kill(&id(2), Bytes::new(), now);
+    book.apply(signed(2, 6), ZERO, now);
+    assert_eq!(book.accusation(&id(2)), None);
+}
+
+#[test]
+fn the_own_record_does_not_expire() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 10, now);
+    book.apply(expiring(ME, 1, 60), ZERO, now);
+    assert_eq!(book.next_expiry(), None);
+    book.apply(expiring(2, 1, 60), ZERO, now);
+    assert_eq!(book.expire(now + Duration::from_hours(1)).len(), 1);
+    assert_eq!(book.sequence(&id(ME)), Some(1));
+}
+
+#[test]
 fn names_may_repeat() {
     let now = Instant::now();
     let mut book = Book::new(id(ME), 10, now);

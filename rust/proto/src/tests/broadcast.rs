@@ -3,7 +3,7 @@
 use super::{guard::with_two, *};
 use crate::{
     CloseCode, Error, LinkEnd, MAX_BROADCAST, TopicEvent,
-    broadcast::Broadcast,
+    broadcast::{Broadcast, MAX_SIGNED},
     cbor::Value,
     cose,
     wire::{Item, OverlayFrame, encode_broadcast, encode_content},
@@ -121,7 +121,21 @@ fn what_its_author_did_not_sign_as_a_broadcast_of_this_topic_closes_the_link() {
         let payload = Value::map(rest.map(|(key, value)| (Value::int(key), value))).encode();
         cose::sign(&key(AUTHOR), "iroh-gossip-discovery/broadcast/1", &topic(), &payload)
     };
+    // Keys of a later version are ignored, and count.
+    let longer = |more: usize| {
+        let all = [
+            Value::uint(BOOT_ID),
+            Value::uint(1_u64),
+            Value::bytes(b""),
+            Value::bytes(&vec![0; more]),
+        ];
+        let payload = Value::map((0..).map(Value::int).zip(all)).encode();
+        cose::sign(&key(AUTHOR), "iroh-gossip-discovery/broadcast/1", &topic(), &payload)
+    };
+    let longest = MAX_SIGNED - longer(MAX_BROADCAST).len() + MAX_BROADCAST;
+    assert_eq!(longer(longest).len(), MAX_SIGNED);
     let bad = [
+        longer(longest + 1),
         lacking(0),
         lacking(1),
         lacking(2),
@@ -144,6 +158,8 @@ fn what_its_author_did_not_sign_as_a_broadcast_of_this_topic_closes_the_link() {
     assert_eq!((heard(&bench).len(), bench.closed()), (1, vec![]), "the kind makes the difference");
     bench.frame(LinkId(2), gossip(&lacking(7)));
     assert_eq!((heard(&bench).len(), bench.closed()), (1, vec![]), "nothing is lacking");
+    bench.frame(LINK, gossip(&longer(longest)));
+    assert_eq!((heard(&bench).len(), bench.closed()), (2, vec![]));
 }
 
 #[test]
@@ -333,7 +349,7 @@ fn what_is_too_large_is_an_error_and_what_is_just_large_enough_is_sent() {
     say(MAX_BROADCAST).unwrap();
     bench.out.extend(std::iter::from_fn(|| bench.state.poll()));
     let content = sent(&bench)[0].1.clone();
-    assert!(content.len() <= crate::broadcast::MAX_SIGNED, "{}", content.len());
+    assert!(content.len() <= MAX_SIGNED, "{}", content.len());
     bench.feed(InEvent::Leave(topic()));
     let gone = bench.state.handle(InEvent::Broadcast(topic(), Bytes::new()), now);
     assert_eq!(gone, Err(Error::NotJoined(topic())));

@@ -8,7 +8,7 @@ const S: Duration = Duration::from_secs(1);
 const THEIRS: [u8; 8] = [7; 8];
 
 /// What was said to [`PEER`] by hails; `None` is a bare one.
-fn hails(bench: &Bench) -> Vec<Option<[u8; 8]>> {
+pub(super) fn hails(bench: &Bench) -> Vec<Option<[u8; 8]>> {
     let hail = |out: &OutEvent| match out {
         OutEvent::Hail(LINK, bytes) => match Frame::decode(bytes).unwrap().unwrap() {
             Frame::Topic(_, TopicFrame::Digest(digest)) => Some(Some(digest)),
@@ -173,6 +173,40 @@ fn equal_books_need_no_comparison() {
         compared += begun(&mut bench).len();
     }
     assert_eq!(compared, 0);
+    // Of whom nothing is heard any more may have changed. There are two neighbours, in turn.
+    bench.pass(S * 150);
+    assert!(!begun(&mut bench).is_empty());
+}
+
+#[test]
+fn a_session_that_the_other_one_began_has_its_time() {
+    let (mut bench, _) = settled();
+    let theirs = SyncFrame {
+        session: 99,
+        from_initiator: true,
+        attached: true,
+        turn: Turn::More,
+        ranges: vec![],
+        entries: vec![],
+        wants: vec![],
+    };
+    bench.frame(LINK, TopicFrame::Sync(theirs));
+    bench.frame(LINK, TopicFrame::Digest(THEIRS));
+    let stood_still = |bench: &Bench| {
+        let stood_still = |out: &&OutEvent| {
+            matches!(out, OutEvent::Dropped { what: "syncs that stood still", peer, .. }
+                if *peer == Some(id(PEER)))
+        };
+        bench.out.iter().filter(stood_still).count()
+    };
+    // Ours is begun anew again and again; the fifth has not ended yet.
+    let (mut ended, mut begun_anew) = (0, begun(&mut bench).len() - 1);
+    for _ in 0..400 {
+        bench.pass(MS * 5);
+        ended += stood_still(&bench);
+        begun_anew += begun(&mut bench).len();
+    }
+    assert!(ended >= 2 && ended == begun_anew, "{ended} ended, {begun_anew} were begun anew");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::{
-    CloseCode, LostReason, TopicEvent,
+    CloseCode, LinkEnd, LostReason, TopicEvent,
     accusation::Accusation,
     cose,
     wire::{Entry, SyncFrame, Turn},
@@ -314,6 +314,29 @@ fn a_neighbour_that_only_others_reach_loses_its_link_and_not_its_place() {
     }
     assert_eq!(bench.closed(), [(LINK, CloseCode::Unresponsive)]);
     assert!(!is_suspected(&bench, PEER));
+}
+
+#[test]
+fn the_reason_of_a_links_end_decides_whether_its_peer_is_suspected() {
+    let says_nothing = [
+        LinkEnd::Local(CloseCode::Shutdown),
+        LinkEnd::Local(CloseCode::Idle),
+        LinkEnd::Remote(CloseCode::Leave),
+        LinkEnd::Remote(CloseCode::Replaced),
+        LinkEnd::Remote(CloseCode::Idle),
+        LinkEnd::Remote(CloseCode::Refused),
+        LinkEnd::Remote(CloseCode::Unresponsive),
+    ];
+    let broken = [LinkEnd::TimedOut, LinkEnd::Lost, LinkEnd::Remote(CloseCode::Shutdown)];
+    for (ends, suspected) in [(&says_nothing[..], false), (&broken[..], true)] {
+        for end in ends {
+            let mut bench = with_two();
+            bench.feed(InEvent::LinkClosed(LINK, *end));
+            // Nobody answers for it.
+            bench.pass(S * 5);
+            assert_eq!(is_suspected(&bench, PEER), suspected, "{end:?}");
+        }
+    }
 }
 
 #[test]

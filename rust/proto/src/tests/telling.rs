@@ -1,7 +1,7 @@
 //! What is told on, by whom and when: each record once where that is enough, and nothing that can
 //! wait while this node is behind.
 
-use super::{guard::with_two, *};
+use super::{compare::hails, guard::with_two, *};
 use crate::{
     accusation::Accusation,
     wire::{Entry, Item, OverlayFrame, SyncFrame, Turn, encode_content},
@@ -139,6 +139,43 @@ fn what_all_neighbours_have_by_a_comparison_is_told_to_nobody() {
         bench.out.clear();
         bench.pass(S * 6);
         assert_eq!(broadcasts(&mut bench), told, "{compared:?}");
+    }
+}
+
+#[test]
+fn a_book_that_is_filled_is_told_to_nobody() {
+    for filled in [false, true] {
+        let mut bench = Bench::new();
+        if filled {
+            let own = bench.state.own_record(&topic()).unwrap().clone();
+            let due = bench.state.next_timer();
+            bench.state.fill(&topic(), &[own, signed(PEER, 1), signed(3, 1)], bench.now);
+            assert_ne!(bench.state.next_timer(), due, "it was that for telling of itself");
+        }
+        bench.open_link(OTHER, 3, false);
+        bench.hello(OTHER, 9);
+        bench.frame(OTHER, TopicFrame::Open(topic()));
+        let join = OverlayFrame::Join(signed(3, 1).bytes().clone());
+        bench.frame(OTHER, TopicFrame::Overlay(join));
+        bench.pass(S * 5);
+        assert_eq!(broadcasts(&mut bench), usize::from(!filled));
+    }
+}
+
+#[test]
+fn what_neighbours_with_an_equal_book_have_is_told_to_nobody() {
+    for (equal, told) in [(vec![LINK], 1), (vec![LINK, OTHER], 0)] {
+        let mut bench = with_two();
+        bench.frame(LINK, sync(&[(&signed(NEWCOMER, 1), Duration::ZERO)], true));
+        bench.out.clear();
+        bench.pass(S * 4);
+        let digest = hails(&bench).into_iter().flatten().next_back().unwrap();
+        for link in &equal {
+            bench.frame(*link, TopicFrame::Digest(digest));
+        }
+        bench.out.clear();
+        bench.pass(S * 3);
+        assert_eq!(broadcasts(&mut bench), told, "{equal:?}");
     }
 }
 

@@ -32,7 +32,6 @@ impl Topic {
     pub(crate) fn fill(&mut self, records: &[SignedRecord], cx: &mut Context) {
         self.book.fill(records, cx.now);
         self.flood.clear();
-        self.push.clear();
         self.timers.clear(Timer::Flood);
         // Heartbeats of such a swarm are spread evenly.
         if let Some(own) = &self.own {
