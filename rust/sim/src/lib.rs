@@ -11,6 +11,8 @@ mod clock;
 mod conditions;
 mod faults;
 mod hostile;
+#[cfg(test)]
+mod lies;
 mod link;
 mod network;
 mod node;

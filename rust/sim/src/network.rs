@@ -592,7 +592,7 @@ impl Network {
         }
     }
 
-    fn on_event(&mut self, number: usize, event: TopicEvent) {
+    pub(crate) fn on_event(&mut self, number: usize, event: TopicEvent) {
         self.told = true;
         match &event {
             TopicEvent::Announced(record) => self.on_announced(number, record),

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use iroh_gossip_discovery_proto::{Config, InEvent, LostReason, Profile, TopicEvent};
-use iroh_gossip_discovery_sim::{Conditions, Memory, Network};
+use iroh_gossip_discovery_sim::{Conditions, Memory, Network, Node};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -133,6 +133,19 @@ fn a_partition_heals_without_the_bootstrap_node() {
             within(&mut network, S / 2, "know a change", Network::converged);
             network.run_for(S * 60);
             assert!(network.converged());
+            // And it comes to rest: nobody joins, or dials, without end.
+            let joins = |network: &Network| {
+                let joins = |node: &Node| {
+                    let up =
+                        |(_, event): &&(_, TopicEvent)| matches!(event, TopicEvent::NeighbourUp(_));
+                    node.events.iter().filter(up).count()
+                };
+                network.nodes.iter().map(joins).sum::<usize>()
+            };
+            let before = (joins(&network), network.sent().dials);
+            network.run_for(S * 300);
+            let (joins, dials) = (joins(&network) - before.0, network.sent().dials - before.1);
+            assert!(joins <= nodes && dials <= 3 * nodes as u64, "{joins} joins, {dials} dials");
         }
     }
 }

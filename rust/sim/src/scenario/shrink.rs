@@ -138,23 +138,56 @@ fn whole(duration: Duration) -> Duration {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::scenario::{Action, Who};
 
+    /// Forty nodes, and much that does not matter to a crash at 20 s.
+    fn scenario() -> Scenario {
+        let mut scenario = Scenario { nodes: 40, ..Scenario::random(3, 40) };
+        let crash = Fault::new(Span::ms(20_000), Action::Crash(Who::Count(1)));
+        scenario.faults.insert(1, crash);
+        scenario.network.loss = Some(0.1);
+        scenario.start.over = Span::ms(100);
+        scenario.clock_skew = Span::ms(100);
+        scenario
+    }
+
+    /// Fails wherever there are seven nodes and a crash; otherwise where there are fewer.
+    fn failing(scenario: &Scenario) -> Option<&'static str> {
+        let crashes = scenario.faults.iter().any(|fault| fault.crash.is_some());
+        match scenario.nodes {
+            7.. => crashes.then_some("made up"),
+            _ => Some("something else"),
+        }
+    }
+
     #[test]
     fn what_does_not_matter_is_taken_away() {
-        let scenario = Scenario::random(3, 40);
-        let crash = Fault::new(Span::ms(20_000), Action::Crash(Who::Count(1)));
-        let mut scenario = Scenario { nodes: 40, ..scenario };
-        scenario.faults.insert(1, crash.clone());
-        // Fails wherever there are 7 nodes and a crash.
-        let shrunk = shrink_by(&scenario, 1000, &mut |scenario| {
-            let crashes = scenario.faults.iter().any(|fault| fault.crash.is_some());
-            (scenario.nodes >= 7 && crashes).then_some("made up")
-        });
-        let shrunk = shrunk.map(|shrunk| shrunk.scenario);
-        assert_eq!(shrunk.as_ref().map(|scenario| scenario.nodes), Some(7));
-        assert_eq!(shrunk.map(|scenario| scenario.faults.len()), Some(1));
+        let shrunk = shrink_by(&scenario(), 1000, &mut failing).unwrap();
+        assert_eq!(shrunk.check, "made up");
+        let small = shrunk.scenario;
+        assert_eq!((small.nodes, small.faults.len(), small.faults[0].at), (7, 1, Span::default()));
+        assert_eq!(
+            (small.network.is_empty(), &small.start, small.clock_skew),
+            (true, &Start::default(), Span::default())
+        );
+        // Less time would fail as well; it may be that books had no time to become right.
+        assert!((SETTLE..SETTLE * 4 / 3).contains(&small.end()), "{:?}", small.end());
+        assert_eq!(small.validate(), Ok(()));
+    }
+
+    #[test]
+    fn it_ends_after_so_many_runs_with_the_smallest_until_then() {
+        let mut ran = 0;
+        let mut counted = |scenario: &Scenario| {
+            ran += 1;
+            failing(scenario)
+        };
+        let shrunk = shrink_by(&scenario(), 5, &mut counted).unwrap();
+        assert_eq!((shrunk.tried, ran), (5, 5));
+        assert!(shrunk.scenario.nodes < 40 && failing(&shrunk.scenario) == Some("made up"));
+        assert_eq!(shrink_by(&scenario(), 5, &mut |_| None), None);
     }
 }
