@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use iroh_gossip_discovery_sim::scenario::{Options, Report, Scenario, Warm, run};
+use iroh_gossip_discovery_sim::scenario::{EventLine, Options, Report, Scenario, Warm, run};
 
 fn folder(name: &str) -> Vec<(String, Scenario)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -73,6 +73,144 @@ fn an_error_names_the_key() {
 }
 
 #[test]
+fn an_expectation_that_is_not_met_fails_by_its_name_and_alone() {
+    const FOUR: &str = "nodes = 4\nduration = '40s'\n";
+    let cases = [
+        ("expect = { converged = '40s' }", "expect = { converged = '1ms' }", "right in time"),
+        ("warmup = '5s'", "warmup = '1ms'", "right in time"),
+        (
+            "fault = [{ at = '5s', update = 1, within = '2s' }]",
+            "fault = [{ at = '5s', update = 1, within = '1us' }]",
+            "right in time",
+        ),
+        (
+            "expect = { nobody_lost = true }\nfault = [{ at = '5s', pause = 1, for = '2s' }]",
+            "expect = { nobody_lost = true }\nfault = [{ at = '5s', pause = 1, for = '20s' }]",
+            "nobody within reach is lost",
+        ),
+        (
+            "expect = { quiet = false }\nfault = [{ at = '39s', crash = 1 }]",
+            "expect = { quiet = true }\nfault = [{ at = '39s', crash = 1 }]",
+            "books are equal",
+        ),
+        (
+            "expect = { bytes_per_second = 10_000.0 }",
+            "expect = { bytes_per_second = 1.0 }",
+            "cheap enough",
+        ),
+        (
+            "expect = { wire_bytes_per_second = 10_000.0 }",
+            "expect = { wire_bytes_per_second = 1.0 }",
+            "cheap enough",
+        ),
+        // The dials of the warm-up do not count.
+        ("warmup = '10s'\nexpect = { dials = 0 }", "expect = { dials = 1 }", "cheap enough"),
+        (
+            "duration = '200s'\nexpect = { conflict = true }\nfault = [{ at = '5s', clone = 1 }]",
+            "duration = '5s'\nexpect = { conflict = true, quiet = false }\nfault = [{ at = '5s', clone = 1 }]",
+            "conflicts are told",
+        ),
+    ];
+    for (met, missed, check) in cases {
+        let run = |text: &str| {
+            let base = if text.contains("duration") { "nodes = 4\n" } else { FOUR };
+            report(&Scenario::parse(&format!("{base}{text}")).unwrap())
+        };
+        let met_report = run(met);
+        assert!(met_report.ok, "{met}: {:?}", met_report.failures);
+        let missed_report = run(missed);
+        let checks: BTreeSet<_> =
+            missed_report.failed.iter().map(|failure| failure.check).collect();
+        assert!(!missed_report.ok && missed_report.complete);
+        assert_eq!(checks, BTreeSet::from([check]), "{missed}: {:?}", missed_report.failures);
+    }
+}
+
+#[test]
+fn a_run_ends_with_its_first_failure_where_that_is_asked_for() {
+    let text = "nodes = 3\nwarmup = '1us'\nfault = [{ at = '5s', update = 1, within = '1us' }]";
+    let scenario = Scenario::parse(text).unwrap();
+    let with = |fail_fast| {
+        let options = Options { fail_fast, ..Options::default() };
+        run(&scenario, options, &mut |_| true).unwrap()
+    };
+    let (first, all) = (with(true), with(false));
+    assert_eq!((first.complete, all.complete), (false, true));
+    assert!(first.virtual_s < 1.0, "{}", first.virtual_s);
+    assert_eq!((first.failures.as_slice(), all.failures.len()), (&all.failures[..1], 2));
+}
+
+#[test]
+fn what_could_not_come_about_before_the_end_is_refused() {
+    let cases = [
+        ("duration = '5s'\nfault = [{ at = '6s', crash = 1 }]", "fault[0].at"),
+        ("duration = '5s'\nfault = [{ at = '1s', pause = 1, for = '5s' }]", "fault[0].for"),
+        (
+            "duration = '5s'\nfault = [{}, { at = '1s', restart = 1, for = '1s', within = '4s' }]",
+            "fault[1].within",
+        ),
+        ("duration = '5s'\nexpect = { converged = '6s' }", "expect.converged"),
+        ("nodes = 3\nfault = [{ crash = [1, 3] }]", "fault[0].crash"),
+        ("nodes = 3\nfault = [{ mute = [3] }, { at = '1s', join = 1 }]", "fault[0].mute"),
+    ];
+    for (text, key) in cases {
+        let text = text.replace("{}", "{ crash = 1 }");
+        let error = Scenario::parse(&text).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{key}: ")), "{text:?}: {error}");
+    }
+    for text in [
+        "duration = '5s'\nfault = [{ at = '1s', restart = 1, for = '1s', within = '3s' }]",
+        "fault = [{ at = '1s', crash = 1, within = '10m' }]",
+        "expect = { converged = '10m' }",
+        "nodes = 3\nfault = [{ join = 1 }, { at = '1s', crash = [3] }]",
+    ] {
+        let scenario = Scenario::parse(text).unwrap();
+        let fault = scenario.faults.first().map_or(0.0, |fault| fault.at.0.as_secs_f64());
+        let judged = scenario.end().as_secs_f64() - fault;
+        assert!(judged >= if text.contains("10m") { 600.0 } else { 4.0 }, "{text:?}");
+    }
+    let twice = Scenario::parse("fault = [{ leave = [3, 3] }]").unwrap_err().to_string();
+    assert!(twice.contains("node 3 stands there twice"), "{twice}");
+}
+
+/// `known_s` against what the nodes told.
+#[test]
+fn a_change_is_known_once_the_last_one_has_been_told() {
+    let mut heard_last = BTreeSet::new();
+    // A book of twelve takes longer on its way to a newcomer than the newcomer's record to all.
+    for (nodes, bandwidth) in [(2, 0), (12, 0), (12, 2000)] {
+        for seed in 0..5 {
+            let text = format!(
+                "warmup = '30s'\nfault = [{{ network = {{ bandwidth = {bandwidth} }} }},
+                {{ at = '1s', join = 2 }}, {{ at = '20s', leave = 1 }}, {{ at = '25s', update = 1 }},
+                {{ at = '30s', crash = 1 }}]"
+            );
+            let scenario = Scenario { nodes, seed, ..Scenario::parse(&text).unwrap() };
+            let options = Options { events: true, ..Options::default() };
+            let report = run(&scenario, options, &mut |_| true).unwrap();
+            assert!(report.ok, "{:?}", report.failures);
+            let [start, calm, join, leave, update, crash] = report.figures.as_slice() else {
+                panic!("{:?}", report.figures)
+            };
+            let is_new = |name: &str| join.nodes.iter().any(|n| name == format!("node-{n}"));
+            for (figure, event) in
+                [(join, "PeerJoined"), (leave, "PeerLeft"), (update, "PeerUpdated")]
+            {
+                let since = |line: &&EventLine| line.event == event && line.at_s >= figure.at_s;
+                let last = report.events.iter().rfind(since).unwrap();
+                let off = (last.at_s - figure.at_s - figure.known_s.unwrap()).abs();
+                assert!(off < 1e-9, "{nodes} nodes, seed {seed}: {figure:?}, {last:?}");
+                if event == "PeerJoined" {
+                    heard_last.insert(is_new(last.peer.as_deref().unwrap()));
+                }
+            }
+            assert_eq!([start, calm, crash].map(|figure| figure.known_s), [None; 3]);
+        }
+    }
+    assert_eq!(heard_last.len(), 2, "either the newcomers or their books were known last");
+}
+
+#[test]
 fn a_scenario_survives_being_written_and_read() {
     for seed in 0..200 {
         let scenario = Scenario::random(seed, 30);
@@ -108,6 +246,32 @@ fn a_swarm_that_is_known_from_the_beginning_lives_on_as_any_other() {
 }
 
 #[test]
+fn heartbeats_of_a_swarm_that_is_known_come_as_rarely_as_its_size_has_it_and_evenly() {
+    // 60 members: every 10 minutes, so half of them in five.
+    let known = "nodes = 60\nduration = '5m'\nstart = { known = true }";
+    let report = report(&Scenario::parse(known).unwrap());
+    assert!(report.ok, "{:?}", report.failures);
+    let heartbeats = report.told["Announced"] - 60;
+    assert!((15..45).contains(&heartbeats), "{heartbeats}");
+}
+
+#[test]
+fn whom_a_fault_cannot_befall_is_passed_over() {
+    let text = "nodes = 5\nexpect = { quiet = false }
+        fault = [{ at = '5s', leave = [0] }, { at = '6s', crash = [1] },
+        { at = '7s', pause = [2], for = '20s' }, { at = '7s', hostile = 'mute' },
+        { at = '8s', update = '100%' }, { at = '9s', crash = [2, 3] },
+        { at = '10s', update = '1%' }]";
+    let report = report(&Scenario::parse(text).unwrap());
+    let befell = |what: &str| {
+        let figures = report.figures.iter().filter(|figure| figure.what == what);
+        figures.map(|figure| figure.nodes.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(befell("update"), [vec![3, 4], vec![4]], "and of a share it is one at least");
+    assert_eq!(befell("crash"), [[1], [3]]);
+}
+
+#[test]
 fn timelines_go_on_from_one_warm_network_each_with_its_own_chance() {
     const BASE: &str = "nodes = 20\nwarmup = '20s'\nduration = '20s'\n";
     let base = Scenario::parse(BASE).unwrap();
@@ -137,6 +301,11 @@ fn timelines_go_on_from_one_warm_network_each_with_its_own_chance() {
         &mut |_| true,
     );
     assert!(idle.ok && idle.rates.wire_bytes * 2.0 < whole.unwrap().rates.wire_bytes);
+    // Chance and network are the timeline's own.
+    let far = Scenario::parse(&format!("{BASE}network = {{ latency = '30ms' }}")).unwrap();
+    for other in [Scenario { seed: 7, ..base.clone() }, far] {
+        assert_ne!(on(&other).unwrap().trace, idle.trace);
+    }
     for (other, key) in [
         ("nodes = 21\nwarmup = '20s'", "nodes"),
         ("nodes = 20\nwarmup = '21s'", "warmup"),

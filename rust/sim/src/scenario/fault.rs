@@ -131,6 +131,34 @@ impl Action {
     }
 }
 
+impl Action {
+    /// Whom it befalls, where it befalls nodes that are there.
+    pub(crate) fn who(&self) -> Option<&Who> {
+        match self {
+            Self::Crash(who)
+            | Self::Leave(who)
+            | Self::Pause(who)
+            | Self::Restart(who)
+            | Self::Wipe(who)
+            | Self::Rekey(who)
+            | Self::Clone(who)
+            | Self::Update(who)
+            | Self::Partition(who)
+            | Self::Mute(who) => Some(who),
+            Self::Join(_) | Self::Hostile(..) | Self::Heal | Self::Network(_) => None,
+        }
+    }
+
+    /// Most nodes that it adds to so many.
+    pub(crate) fn brings(&self, nodes: usize) -> usize {
+        match self {
+            Self::Join(count) | Self::Hostile(_, count) => *count,
+            Self::Clone(who) => who.most(nodes),
+            _ => 0,
+        }
+    }
+}
+
 impl Fault {
     /// A fault of this action at a time.
     #[must_use]

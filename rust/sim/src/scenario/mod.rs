@@ -233,7 +233,48 @@ impl Scenario {
         for (number, fault) in self.faults.iter().enumerate() {
             fault.validate(&format!("fault[{number}]"))?;
         }
+        self.validate_times()?;
+        self.validate_numbers()
+    }
+
+    /// What would come after the end would never be looked at.
+    fn validate_times(&self) -> Result<(), Error> {
+        const LATE: &str = "is over after the end of the run: a longer duration is needed";
+        let end = self.end();
+        let judged = self.expect.converged.unwrap_or_default().0;
+        check("expect.converged", self.starts() + judged <= end, LATE)?;
+        for (number, fault) in self.faults.iter().enumerate() {
+            let (begins, ends) = (self.warmup.0 + fault.at.0, self.warmup.0 + fault.ends());
+            check(&format!("fault[{number}].at"), begins <= end, "is after the end of the run")?;
+            check(&format!("fault[{number}].for"), ends <= end, LATE)?;
+            let judged = ends + fault.within.unwrap_or_default().0;
+            check(&format!("fault[{number}].within"), judged <= end, LATE)?;
+        }
         Ok(())
+    }
+
+    /// Who is named is there by then, be it as one of those who joined.
+    fn validate_numbers(&self) -> Result<(), Error> {
+        for (number, fault) in self.faults.iter().enumerate() {
+            let Some((action, named)) = fault.action().and_then(|action| {
+                let named = action.who()?.greatest()?;
+                Some((action, named))
+            }) else {
+                continue;
+            };
+            let before = self.faults.iter().filter(|other| other.at <= fault.at);
+            let bring = before.filter_map(Fault::action).map(|action| action.brings(MAX_NODES));
+            let new = bring.fold(0_usize, usize::saturating_add);
+            let reason = format!("there is no node {named} by then, counted from 0");
+            let key = format!("fault[{number}].{}", action.name());
+            check(&key, named < self.nodes.saturating_add(new), &reason)?;
+        }
+        Ok(())
+    }
+
+    /// When the last node has started.
+    fn starts(&self) -> Duration {
+        self.start.over.0.max(self.start.first_after.0)
     }
 
     /// Settings of the protocol.
@@ -263,10 +304,15 @@ impl Scenario {
     /// When the timeline ends, from the first start.
     #[must_use]
     pub fn end(&self) -> Duration {
-        let starts = self.start.over.0.max(self.start.first_after.0);
-        let last = self.faults.iter().map(Fault::ends).max();
-        let after = self.duration.map_or(last.unwrap_or(starts) + AFTER, Duration::from);
-        self.warmup.0 + after
+        if let Some(duration) = self.duration {
+            return self.warmup.0 + duration.0;
+        }
+        // What is expected by a time is waited for.
+        let judged = |within: Option<Span>| AFTER.max(within.unwrap_or_default().0);
+        let faults = self.faults.iter().map(|fault| fault.ends() + judged(fault.within)).max();
+        let after = faults.unwrap_or_else(|| self.starts() + AFTER);
+        let converged = self.starts() + self.expect.converged.unwrap_or_default().0;
+        (self.warmup.0 + after).max(converged)
     }
 }
 

@@ -199,19 +199,9 @@ impl Timeline {
         action: &Action,
     ) -> Vec<usize> {
         let nodes = match action {
-            Action::Crash(who)
-            | Action::Leave(who)
-            | Action::Pause(who)
-            | Action::Restart(who)
-            | Action::Wipe(who)
-            | Action::Rekey(who)
-            | Action::Clone(who)
-            | Action::Update(who)
-            | Action::Partition(who)
-            | Action::Mute(who) => self.choose(who, network),
             Action::Join(count) => (0..*count).map(|_| self.add(scenario, network)).collect(),
             Action::Hostile(_, count) => (0..*count).map(|_| network.add()).collect(),
-            Action::Heal | Action::Network(_) => Vec::new(),
+            _ => action.who().map(|who| self.choose(who, network)).unwrap_or_default(),
         };
         match action {
             Action::Partition(_) => network.partition(std::slice::from_ref(&nodes)),

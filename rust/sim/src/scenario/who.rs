@@ -15,6 +15,25 @@ pub enum Who {
     These(Vec<usize>),
 }
 
+impl Who {
+    /// The greatest number among those that are named.
+    pub(crate) fn greatest(&self) -> Option<usize> {
+        match self {
+            Self::These(numbers) => numbers.iter().max().copied(),
+            _ => None,
+        }
+    }
+
+    /// Most nodes that it means, of so many.
+    pub(crate) fn most(&self, nodes: usize) -> usize {
+        match self {
+            Self::Count(count) => *count,
+            Self::Share(_) => nodes,
+            Self::These(numbers) => numbers.len(),
+        }
+    }
+}
+
 impl Serialize for Who {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -50,7 +69,11 @@ impl<'de> Deserialize<'de> for Who {
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Who, A::Error> {
                 let mut numbers = Vec::new();
-                while let Some(number) = seq.next_element()? {
+                while let Some(number) = seq.next_element::<usize>()? {
+                    if numbers.contains(&number) {
+                        let twice = format!("node {number} stands there twice");
+                        return Err(de::Error::custom(twice));
+                    }
                     numbers.push(number);
                 }
                 if numbers.is_empty() {
