@@ -11,6 +11,8 @@ use crate::network::Network;
 const MOST_WAITING: usize = 64;
 /// Broadcasts that wait for a first neighbour.
 const MOST_KEPT: usize = 320;
+/// Contents that passed of late, each remembered by its hash.
+const MOST_SEEN: usize = 4096;
 /// Nodes that are named in a text.
 const NAMED: usize = 10;
 
@@ -75,6 +77,7 @@ impl Network {
             let most = match what {
                 "tombstones" => inspect.capacity,
                 "broadcasts kept" => MOST_KEPT,
+                "contents seen" => MOST_SEEN,
                 _ => 2 * ids + MOST_WAITING,
             };
             if size > most {

@@ -122,7 +122,13 @@ fn a_lie_about_itself_is_caught() {
 
 #[test]
 fn what_grows_beyond_its_bounds_is_caught() {
-    for (what, most) in [("tombstones", 10_000), ("broadcasts kept", 320), ("sessions", 68)] {
+    let bounds = [
+        ("tombstones", 10_000),
+        ("broadcasts kept", 320),
+        ("contents seen", 4096),
+        ("sessions", 68),
+    ];
+    for (what, most) in bounds {
         let (mut network, ..) = pair();
         let inspect = network.nodes[0].state().and_then(|state| state.inspect(&network.topic));
         let mut inspect = inspect.expect("it is up");

@@ -146,6 +146,25 @@ fn a_flood_of_frames_runs_into_the_budget() {
 }
 
 #[test]
+fn what_is_remembered_of_contents_has_a_bound() {
+    let mut bench = with_two();
+    let seen = |bench: &Bench| {
+        let sizes = bench.state.inspect(&topic()).unwrap().sizes;
+        sizes.into_iter().find(|(what, _)| *what == "contents seen").unwrap().1
+    };
+    for sequence in 2..4300 {
+        bench.frame(LINK, gossip(&[signed(3, sequence)]));
+        if sequence % 500 == 0 {
+            bench.pass(Duration::from_secs(1));
+        }
+    }
+    assert_eq!(seen(&bench), 4096);
+    bench.pass(Duration::from_secs(30));
+    bench.frame(LINK, gossip(&[signed(3, 4300)]));
+    assert_eq!(seen(&bench), 1, "and they are forgotten");
+}
+
+#[test]
 fn a_thousand_replays_of_old_records_change_nothing() {
     let mut bench = with_neighbour();
     bench.frame(LINK, TopicFrame::Push(vec![signed(5, 10).bytes().clone()]));

@@ -71,6 +71,7 @@ impl Topic {
             ("push", self.push.len()),
             ("relay", self.relay.len()),
             ("comparisons", self.comparisons.len()),
+            ("contents seen", self.seen.len()),
         ];
         sizes.extend(self.probes.sizes());
         sizes.extend(self.suspicions.sizes());

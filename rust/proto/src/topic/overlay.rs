@@ -83,13 +83,12 @@ pub(super) struct Seen {
 impl Seen {
     const MOST: usize = 4096;
 
+    pub(super) fn len(&self) -> usize {
+        self.by_age.len()
+    }
+
     pub(super) fn contains(&mut self, content: &[u8], now: Instant) -> bool {
-        while let Some((at, hash)) = self.by_age.front()
-            && (now.saturating_duration_since(*at) >= IN_FLIGHT || self.by_age.len() > Self::MOST)
-        {
-            self.hashes.remove(hash);
-            self.by_age.pop_front();
-        }
+        self.forget(now);
         self.hashes.contains(blake3::hash(content).as_bytes())
     }
 
@@ -97,6 +96,16 @@ impl Seen {
         let hash = *blake3::hash(content).as_bytes();
         if self.hashes.insert(hash) {
             self.by_age.push_back((now, hash));
+        }
+        self.forget(now);
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while let Some((at, hash)) = self.by_age.front()
+            && (now.saturating_duration_since(*at) >= IN_FLIGHT || self.by_age.len() > Self::MOST)
+        {
+            self.hashes.remove(hash);
+            self.by_age.pop_front();
         }
     }
 }
