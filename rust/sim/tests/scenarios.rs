@@ -63,6 +63,7 @@ fn an_error_names_the_key() {
         ("[[fault]]\ncrash = 1\nfor = \"1s\"", "fault[0].for"),
         ("[[fault]]\nat = \"soon\"\ncrash = 1", "at"),
         ("[network]\nloss = 1.5", "network.loss"),
+        ("[network]\nlatency = '2ms'\nlatency_p99 = '1ms'", "network.latency_p99"),
         ("[config]\nsuspicion = \"0s\"", "suspicion"),
         ("[start]\nknown = true\nover = \"1s\"", "start.known"),
     ];

@@ -122,6 +122,8 @@ impl NetworkSection {
         };
         longer("latency", self.latency)?;
         longer("latency_p99", self.latency_p99)?;
+        let nearer = self.latency_p99.zip(self.latency).is_some_and(|(p99, median)| p99 < median);
+        check(&format!("{key}.latency_p99"), !nearer, "must be at least latency")?;
         longer("idle", self.idle)?;
         longer("connect_timeout", self.connect_timeout)
     }
