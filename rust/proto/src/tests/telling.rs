@@ -1,7 +1,11 @@
 //! What is told on, by whom and when: each record once where that is enough, and nothing that can
 //! wait while this node is behind.
 
-use super::{compare::hails, guard::with_two, *};
+use super::{
+    compare::hails,
+    guard::{with_two, with_two_as},
+    *,
+};
 use crate::{
     accusation::Accusation,
     wire::{Entry, Item, OverlayFrame, SyncFrame, Turn, encode_content},
@@ -122,8 +126,45 @@ fn what_a_sync_brings_is_told_on_unless_it_is_on_its_way() {
         bench.out.clear();
         bench.pass(S * 4);
         assert_eq!(broadcasts(&mut bench), told, "{age:?}");
-        bench.pass(S * 2);
+        bench.pass(S * 6);
         assert_eq!(broadcasts(&mut bench), 1 - told, "gossip had its time: {age:?}");
+    }
+}
+
+/// The links on which a comparison of books was begun since the last look, with its number.
+fn begun(bench: &mut Bench) -> Vec<(LinkId, u64)> {
+    let begun = |(link, frame): (LinkId, TopicFrame)| match frame {
+        TopicFrame::Sync(frame) if frame.from_initiator => Some((link, frame.session)),
+        _ => None,
+    };
+    bench.sent().into_iter().filter_map(begun).collect()
+}
+
+#[test]
+fn neighbours_are_asked_for_a_newcomer_before_all_are_told() {
+    for (answering, told) in [(vec![], 1), (vec![LINK], 1), (vec![LINK, OTHER], 0)] {
+        // Trickle asks nobody.
+        let rarely = S * 3600;
+        let mut bench = with_two_as(Config {
+            sync_interval_min: rarely,
+            sync_interval_max: rarely,
+            ..Config::default()
+        });
+        bench.frame(LINK, sync(&[(&signed(NEWCOMER, 1), Duration::ZERO)], true));
+        bench.pass(S * 4);
+        assert_eq!(begun(&mut bench), [], "gossip has its time");
+        bench.pass(S * 3 / 2);
+        let asked = begun(&mut bench);
+        assert_eq!(asked.iter().map(|(link, _)| *link).collect::<Vec<_>>(), [LINK, OTHER]);
+        for (link, session) in asked.into_iter().filter(|(link, _)| answering.contains(link)) {
+            let TopicFrame::Sync(answer) = sync(&[], true) else { unreachable!() };
+            let answer = SyncFrame { session, from_initiator: false, ..answer };
+            bench.frame(link, TopicFrame::Sync(answer));
+        }
+        bench.pass(S * 2);
+        assert_eq!(broadcasts(&mut bench), 0, "they have their time: {answering:?}");
+        bench.pass(S * 4);
+        assert_eq!(broadcasts(&mut bench), told, "{answering:?}");
     }
 }
 
@@ -137,7 +178,7 @@ fn what_all_neighbours_have_by_a_comparison_is_told_to_nobody() {
             bench.frame(*link, sync(&[], true));
         }
         bench.out.clear();
-        bench.pass(S * 6);
+        bench.pass(S * 10);
         assert_eq!(broadcasts(&mut bench), told, "{compared:?}");
     }
 }

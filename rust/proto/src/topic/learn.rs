@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::Topic;
 use crate::{
@@ -26,9 +27,22 @@ const STORM: Duration = Duration::from_millis(100);
 const RELAY: Duration = Duration::from_millis(50);
 /// A newcomer that a member has known for less than this is on its way to all, however busy they are.
 const UNDER_WAY: Duration = Duration::from_secs(5);
+/// Before all are told of a newcomer that a sync brought, books are compared with the neighbours that
+/// may lack it, for so long; who else may lack it is looked for this often.
+const ASK_FOR: Duration = Duration::from_secs(3);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Room in a broadcast for the array and the heads of its items.
 const CONTENT_ROOM: usize = MAX_CONTENT - 16;
 pub(super) const ITEM_OVERHEAD: usize = 5;
+
+/// What a sync brought, and the overlay may be bringing as well.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// When it is looked at next, and told on if it has to be.
+    at: Instant,
+    /// Until when neighbours are asked instead, where it is of a newcomer.
+    ask_until: Option<Instant>,
+}
 
 impl Topic {
     /// Takes in a record that `from` sent. A record that does not verify closes the link: honest
@@ -199,9 +213,11 @@ impl Topic {
     /// A sync brought news that others may lack; gossip may be under way with it, and others may
     /// have learnt it in the same way: the first who tells it spares the rest.
     pub(super) fn relay_later(&mut self, id: EndpointId, age: Duration, cx: &mut Context) {
-        let under_way = UNDER_WAY.saturating_sub(age).max(RELAY + cx.lag());
-        let at = cx.now + under_way + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
-        self.relay.entry(id).or_insert(at);
+        let under_way = UNDER_WAY.saturating_sub(age);
+        let wait = under_way.max(RELAY + cx.lag());
+        let at = cx.now + wait + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
+        let ask_until = (!under_way.is_zero()).then(|| at + ASK_FOR);
+        self.relay.entry(id).or_insert(Relay { at, ask_until });
         self.timers.set_by(Timer::Relay, at);
     }
 
@@ -211,27 +227,36 @@ impl Topic {
         let due: Vec<_> = self
             .relay
             .iter()
-            .filter(|(_, at)| **at + put_off <= cx.now)
-            .map(|(id, _)| *id)
+            .filter(|(_, relay)| relay.at + put_off <= cx.now)
+            .map(|(id, relay)| (*id, relay.ask_until.is_some_and(|until| cx.now < until)))
             .collect();
-        for id in due {
-            self.relay.remove(&id);
-            if !self.neighbours_have(&id) {
+        for (id, asks) in due {
+            let may_lack = self.neighbours_that_may_lack(&id);
+            let alone = self.overlay.neighbours().is_empty();
+            if may_lack.is_empty() && !alone {
+                self.relay.remove(&id);
+            } else if let Some(relay) = self.relay.get_mut(&id).filter(|_| asks) {
+                relay.at = cx.now + ASK_AGAIN;
+                may_lack.into_iter().for_each(|peer| self.start_sync(peer, cx));
+            } else {
+                self.relay.remove(&id);
                 self.tell_soon(id, cx);
             }
         }
-        if let Some(next) = self.relay.values().min() {
-            self.timers.set(Timer::Relay, (cx.now + cx.lag()).clamp(*next, *next + MAX_LAG));
+        if let Some(next) = self.relay.values().map(|relay| relay.at).min() {
+            self.timers.set(Timer::Relay, (cx.now + cx.lag()).clamp(next, next + MAX_LAG));
         }
     }
 
-    /// Whether all neighbours have what came here of a member, as books were compared since: each of
-    /// them sees to it that it goes on. A swarm that forms at once would tell itself all that it knows.
-    fn neighbours_have(&self, id: &EndpointId) -> bool {
-        let Some(received) = self.book.received(id) else { return false };
-        let has = |peer| self.compared(peer).is_some_and(|began| began > received);
-        let neighbours = self.overlay.neighbours();
-        !neighbours.is_empty() && neighbours.iter().all(has)
+    /// Neighbours with whom books were not compared since something came here of a member. All others
+    /// have it, and see to it that it goes on: a swarm that forms at once would tell itself all that it
+    /// knows.
+    fn neighbours_that_may_lack(&self, id: &EndpointId) -> Vec<EndpointId> {
+        let received = self.book.received(id);
+        let has = |peer: &EndpointId| {
+            received.is_some_and(|at| self.compared(peer).is_some_and(|began| began > at))
+        };
+        self.overlay.neighbours().iter().filter(|peer| !has(peer)).copied().collect()
     }
 
     pub(super) fn on_flood(&mut self, cx: &mut Context) {

@@ -124,7 +124,7 @@ pub(crate) struct Topic {
     /// What to push, and from whom it came.
     push: Vec<(EndpointId, EndpointId)>,
     /// News of a sync that the overlay may be bringing as well: told on when it does not.
-    relay: BTreeMap<EndpointId, Instant>,
+    relay: BTreeMap<EndpointId, learn::Relay>,
     /// With neighbours.
     comparisons: BTreeMap<EndpointId, compare::Comparison>,
     probes: probe::Probes,
