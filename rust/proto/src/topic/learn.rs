@@ -27,8 +27,9 @@ const STORM: Duration = Duration::from_millis(100);
 const RELAY: Duration = Duration::from_millis(50);
 /// A newcomer that a member has known for less than this is on its way to all, however busy they are.
 const UNDER_WAY: Duration = Duration::from_secs(5);
-/// Before all are told of a newcomer that a sync brought, books are compared with the neighbours that
-/// may lack it, for so long; who else may lack it is looked for this often.
+/// Where more than so many wait to be told on, all would tell all: instead, books are compared with the
+/// neighbours that may lack them, for so long; who else may is looked for this often.
+const FEW: usize = 8;
 const ASK_FOR: Duration = Duration::from_secs(3);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Room in a broadcast for the array and the heads of its items.
@@ -40,7 +41,7 @@ pub(super) const ITEM_OVERHEAD: usize = 5;
 pub(super) struct Relay {
     /// When it is looked at next, and told on if it has to be.
     at: Instant,
-    /// Until when neighbours are asked instead, where it is of a newcomer.
+    /// Until when neighbours are asked instead, once they are.
     ask_until: Option<Instant>,
 }
 
@@ -213,33 +214,31 @@ impl Topic {
     /// A sync brought news that others may lack; gossip may be under way with it, and others may
     /// have learnt it in the same way: the first who tells it spares the rest.
     pub(super) fn relay_later(&mut self, id: EndpointId, age: Duration, cx: &mut Context) {
-        let under_way = UNDER_WAY.saturating_sub(age);
-        let wait = under_way.max(RELAY + cx.lag());
-        let at = cx.now + wait + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
-        let ask_until = (!under_way.is_zero()).then(|| at + ASK_FOR);
-        self.relay.entry(id).or_insert(Relay { at, ask_until });
+        let under_way = UNDER_WAY.saturating_sub(age).max(RELAY + cx.lag());
+        let at = cx.now + under_way + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
+        self.relay.entry(id).or_insert(Relay { at, ask_until: None });
         self.timers.set_by(Timer::Relay, at);
     }
 
     pub(super) fn on_relay(&mut self, cx: &mut Context) {
         // Who is behind is so with others, and gossip too; but not for ever.
         let put_off = if cx.lag() > RELAY { MAX_LAG } else { Duration::ZERO };
-        let due: Vec<_> = self
-            .relay
-            .iter()
-            .filter(|(_, relay)| relay.at + put_off <= cx.now)
-            .map(|(id, relay)| (*id, relay.ask_until.is_some_and(|until| cx.now < until)))
-            .collect();
-        for (id, asks) in due {
+        let crowd = self.relay.len() > FEW;
+        let due = self.relay.iter().filter(|(_, relay)| relay.at + put_off <= cx.now);
+        let due: Vec<_> = due.map(|(id, relay)| (*id, relay.ask_until)).collect();
+        for (id, ask_until) in due {
             let may_lack = self.neighbours_that_may_lack(&id);
             let alone = self.overlay.neighbours().is_empty();
+            let ask_until = ask_until.or_else(|| crowd.then(|| cx.now + ASK_FOR));
+            self.relay.remove(&id);
             if may_lack.is_empty() && !alone {
-                self.relay.remove(&id);
-            } else if let Some(relay) = self.relay.get_mut(&id).filter(|_| asks) {
-                relay.at = cx.now + ASK_AGAIN;
+                continue;
+            }
+            if ask_until.is_some_and(|until| cx.now < until) {
+                let at = cx.now + ASK_AGAIN;
+                self.relay.insert(id, Relay { at, ask_until });
                 may_lack.into_iter().for_each(|peer| self.start_sync(peer, cx));
             } else {
-                self.relay.remove(&id);
                 self.tell_soon(id, cx);
             }
         }
