@@ -9,8 +9,17 @@ use crate::{
     sent::{ACK_DELAY, packets},
 };
 
-/// Backoff is capped here: the keep-alive makes the peer acknowledge, and so shows what is missing.
-const MOST_BACKOFF: u32 = 7;
+/// Most times that one packet is lost.
+const MOST_LOSSES: u32 = 7;
+/// The longest probe timeout, where links are idle for less than 25 s (noq's `MAX_PTO_FAST_INTERVAL`).
+const MOST_TIMEOUT: Nanos = 1_000_000_000;
+/// The first one of a link, whose round trip nobody knows yet (RFC 9002 §6.2.2).
+const FIRST_TIMEOUT: Nanos = 1_000_000_000;
+/// Acknowledgements of so many packets behind it show that one is lost (RFC 9002 §6.1.1).
+const THRESHOLD: u64 = 3;
+/// Packets that are sent when a probe timeout is over (RFC 9002 §6.2.4). Of a lone packet both carry what was in
+/// it, of several each another one.
+const PROBES: u32 = 2;
 
 /// How long a frame takes one way. Frames of one lane arrive in order.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,7 +84,7 @@ pub struct Conditions {
     /// One way.
     pub latency: Latency,
     /// The share of packets that are lost, 0 to 1. QUIC sends them again: what is behind them on
-    /// their lane is late, twice as late with each further loss.
+    /// their lane is late, later with each further loss.
     pub loss: f64,
     /// The share of frames that are lost for good, 0 to 1: a stress model that QUIC streams do not
     /// have. Never a hello, nor the frame that opens a topic.
@@ -138,29 +147,53 @@ impl Conditions {
     }
 
     /// How much later a frame arrives because packets of it were lost, again and again; and how many
-    /// packets were sent again.
+    /// packets were sent again. As QUIC recovers (RFC 9002), but for packets of other frames, which show
+    /// that one is lost as well: all timeouts are as on a link with nothing else to say.
     pub(crate) fn retransmission(
         &self,
         bytes: usize,
         pair: Nanos,
         rng: &mut ChaCha12Rng,
     ) -> (Nanos, u64) {
-        if self.loss <= 0.0 {
-            return (0, 0);
-        }
+        let packets = packets(bytes);
+        let copies = if packets == 1 { PROBES } else { 1 };
         let (mut worst, mut again) = (0, 0);
-        for _ in 0..packets(bytes) {
-            let mut late = 0;
-            let mut timeout = 3 * pair + ACK_DELAY;
-            let mut repeated = 0;
-            while repeated < MOST_BACKOFF && rng.random_bool(self.loss.min(1.0)) {
-                late += timeout;
-                timeout *= 2;
-                repeated += 1;
-            }
+        for packet in 0..packets {
+            let shown = (packet + THRESHOLD < packets).then_some(2 * pair);
+            let (late, repeated) = self.losses(shown, 3 * pair + ACK_DELAY, copies, rng);
             worst = worst.max(late);
-            again += u64::from(repeated);
+            again += repeated;
         }
         (worst, again)
+    }
+
+    /// How much later the first packet of a link arrives, or the answer to it.
+    pub(crate) fn first_flight(&self, rng: &mut ChaCha12Rng) -> Nanos {
+        self.losses(None, FIRST_TIMEOUT, PROBES, rng).0
+    }
+
+    /// How much later one packet arrives, and how many were sent again: after `shown`, where other packets
+    /// show the first loss; then after `timeout`, twice as long each time, in so many copies.
+    fn losses(
+        &self,
+        mut shown: Option<Nanos>,
+        mut timeout: Nanos,
+        copies: u32,
+        rng: &mut ChaCha12Rng,
+    ) -> (Nanos, u64) {
+        let (mut late, mut again, mut sent) = (0, 0, 1);
+        for _ in 0..MOST_LOSSES {
+            if self.loss <= 0.0 || !(0..sent).all(|_| rng.random_bool(self.loss.min(1.0))) {
+                break;
+            }
+            if let Some(round_trip) = shown.take() {
+                (late, sent) = (late + round_trip, 1);
+            } else {
+                (late, sent) = (late + timeout.min(MOST_TIMEOUT), copies);
+                timeout *= 2;
+            }
+            again += u64::from(sent);
+        }
+        (late, again)
     }
 }

@@ -91,10 +91,14 @@ impl Network {
             return;
         }
         let latency = self.pair_latency(from, target);
-        let (late, _) = self.conditions.retransmission(1, latency, &mut self.rng);
+        let late = [(); 2].map(|()| self.conditions.first_flight(&mut self.rng));
+        let opens = now + self.delay(latency) + late.iter().sum::<Nanos>();
+        if opens > dial.gives_up {
+            let (life, to) = (dial.life, dial.to);
+            return self.queue.push(dial.gives_up, Happening::DialFailed { from, life, to });
+        }
         self.nodes[from].sent.handshake();
         self.nodes[target].sent.handshake();
-        let opens = now + self.delay(latency) + late;
         let accepts = opens + self.delay(latency);
         let ends = [(from, dial.life, opens), (target, self.nodes[target].lives, accepts)];
         let number = LinkNumber(u32::try_from(self.links.len()).unwrap_or(u32::MAX));
