@@ -281,7 +281,9 @@ impl State {
         let due = self.due.filter(|due| *due < now);
         self.context.now = now.max(self.context.now);
         let cx = &mut self.context;
-        due.into_iter().for_each(|due| cx.served(due));
+        if let Some(due) = due {
+            cx.served(due);
+        }
         // Events that waited with the timer are handled before it: one pause is not many.
         let due = due.map(|due| self.paused.map_or(due, |end| end.max(due)));
         if let Some(late) = due.map(|due| now.saturating_duration_since(due))

@@ -237,7 +237,9 @@ impl Topic {
             if ask_until.is_some_and(|until| cx.now < until) {
                 let at = cx.now + ASK_AGAIN;
                 self.relay.insert(id, Relay { at, ask_until });
-                may_lack.into_iter().for_each(|peer| self.start_sync(peer, cx));
+                for peer in may_lack {
+                    self.start_sync(peer, cx);
+                }
             } else {
                 self.tell_soon(id, cx);
             }
