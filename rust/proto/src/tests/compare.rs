@@ -1,6 +1,9 @@
 //! Digests of books, told with each hail, and what follows where they differ.
 
-use super::{guard::with_two, *};
+use super::{
+    guard::{with_neighbour, with_two},
+    *,
+};
 use crate::wire::{SyncFrame, Turn};
 
 const MS: Duration = Duration::from_millis(1);
@@ -163,6 +166,37 @@ fn a_first_comparison_that_stands_still_is_begun_anew_by_the_measure_of_its_link
 }
 
 #[test]
+fn where_no_round_trip_was_measured_a_comparison_stands_still_after_half_a_second() {
+    let mut bench = with_neighbour();
+    let at = begun_within(&mut bench, S * 4);
+    assert_doubled(&at, MS * 500..=MS * 505);
+}
+
+/// A timer of this node comes 0.1 s too late: it is behind by 0.8 s.
+fn be_late(bench: &mut Bench) {
+    bench.now = bench.state.next_timer().unwrap() + MS * 99;
+    bench.feed(InEvent::Timer);
+    bench.out.clear();
+}
+
+#[test]
+fn who_is_behind_tells_of_its_book_and_begins_anew_later() {
+    let (mut bench, _) = settled();
+    be_late(&mut bench);
+    bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
+    bench.pass(MS * 900);
+    assert!(told(&bench).is_empty());
+    bench.pass(MS * 400);
+    assert_eq!(told(&bench).len(), 1);
+
+    let (mut bench, _) = settled();
+    be_late(&mut bench);
+    bench.frame(LINK, TopicFrame::Digest(THEIRS));
+    let at = begun_within(&mut bench, S * 2);
+    assert!(at[1] - at[0] > MS * 790, "{at:?}");
+}
+
+#[test]
 fn equal_books_need_no_comparison() {
     let (mut bench, digest) = settled();
     let mut compared = 0;
@@ -239,7 +273,11 @@ fn renamed(sequence: u64) -> Bytes {
 
 #[test]
 fn who_is_there_changed_and_neighbours_are_told_once_the_book_stands_still() {
-    let (mut bench, _) = settled();
+    let (mut bench, digest) = settled();
+    // That they agreed before says nothing of what comes.
+    bench.frame(LINK, TopicFrame::Digest(digest));
+    bench.pass(S);
+    bench.out.clear();
     for sequence in 2..7 {
         bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(sequence)]));
         bench.pass(MS * 200);
