@@ -197,3 +197,54 @@ impl Conditions {
         (late, again)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Nanos = 1_000_000;
+    const PAIR: Nanos = 10 * MS;
+
+    /// Of so many draws: the shares that are late at all and later than this, and the latest.
+    fn late(
+        draws: u32,
+        than: Nanos,
+        mut draw: impl FnMut(&mut ChaCha12Rng) -> Nanos,
+    ) -> (f64, f64, Nanos) {
+        let mut rng = ChaCha12Rng::seed_from_u64(1);
+        let all: Vec<_> = (0..draws).map(|_| draw(&mut rng)).collect();
+        let share = |of: Nanos| {
+            let count = all.iter().filter(|late| **late > of).count();
+            f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / f64::from(draws)
+        };
+        (share(0), share(than), all.iter().copied().max().unwrap_or_default())
+    }
+
+    #[test]
+    fn loss_is_made_good_after_a_timeout_twice_or_within_a_round_trip_where_others_show_it() {
+        let lossy = |loss| Conditions { loss, ..Conditions::lan() };
+        let frame = |loss, bytes| {
+            move |rng: &mut ChaCha12Rng| lossy(loss).retransmission(bytes, PAIR, rng).0
+        };
+        // Three latencies and 25 ms; both probes are lost once in 25 times.
+        let (once, twice, _) = late(100_000, 55 * MS, frame(0.2, 1));
+        assert!((0.19..0.21).contains(&once) && (0.007..0.009).contains(&twice), "{twice}");
+        let (_, sooner, _) = late(100_000, 55 * MS - 1, frame(0.2, 1));
+        assert!((once - sooner).abs() < f64::EPSILON, "not before the timeout");
+        // The first of four packets by a round trip, the others by a timeout.
+        let (_, timeouts, _) = late(100_000, 20 * MS, frame(0.2, 4 * 1190));
+        let (any, ..) = late(100_000, 0, frame(0.2, 4 * 1190));
+        assert!((0.57..0.61).contains(&any) && (0.48..0.54).contains(&timeouts), "{timeouts}");
+        // Timeouts grow to a second.
+        let (.., latest) = late(100, 0, frame(0.999, 1));
+        assert_eq!(latest, (55 + 110 + 220 + 440 + 880 + 1000 + 1000) * MS);
+    }
+
+    #[test]
+    fn the_first_packet_of_a_link_is_sent_again_after_a_second() {
+        let first =
+            |rng: &mut ChaCha12Rng| Conditions { loss: 0.2, ..Conditions::lan() }.first_flight(rng);
+        let (lost, sooner, _) = late(100_000, 1000 * MS - 1, first);
+        assert!((0.19..0.21).contains(&lost) && (lost - sooner).abs() < f64::EPSILON, "{lost}");
+    }
+}
