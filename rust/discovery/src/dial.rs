@@ -79,9 +79,19 @@ async fn resolve((host, port): &Host, patience: Duration) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{Instant, sleep};
+    use iroh::SecretKey;
+    use tokio::{
+        net::UdpSocket,
+        time::{Instant, sleep},
+    };
 
     use super::*;
+    use crate::{
+        config::Config,
+        endpoint::{bind, transport},
+    };
+
+    const S: Duration = Duration::from_secs(1);
 
     #[tokio::test]
     async fn a_dial_is_given_the_time_that_this_process_did_not_run() {
@@ -98,6 +108,34 @@ mod tests {
         });
         assert_eq!(patiently(limit, sleep(3 * limit)).await, Some(()));
         busy.abort();
+    }
+
+    #[tokio::test]
+    async fn a_first_packet_that_is_lost_is_sent_again_well_before_a_second_is_over() {
+        let config = Config::local();
+        let endpoint = bind(&config, SecretKey::generate()).await.unwrap();
+        // On a machine that is busy, one of several.
+        let mut delays = Vec::new();
+        while delays.len() < 10 && !delays.iter().any(|delay| *delay < Duration::from_millis(800)) {
+            let lost = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let address = TransportAddr::Ip(lost.local_addr().unwrap());
+            let address = EndpointAddr::from_parts(SecretKey::generate().public(), [address]);
+            let transport = transport(&config).unwrap();
+            let dialling = dial(endpoint.clone(), address, BTreeSet::new(), S, transport);
+            let dialling = tokio::spawn(timeout(S * 5, dialling));
+            let mut packet = [0; 2048];
+            lost.recv(&mut packet).await.unwrap();
+            let first = Instant::now();
+            // The first flight is more than one packet.
+            while first.elapsed() < S / 10 {
+                lost.recv(&mut packet).await.unwrap();
+            }
+            delays.push(first.elapsed());
+            dialling.abort();
+        }
+        let soonest = delays.iter().min().copied();
+        assert!(soonest.is_some_and(|delay| delay < Duration::from_millis(800)), "{delays:?}");
+        endpoint.close().await;
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::{
 const MOST_LOSSES: u32 = 7;
 /// The longest probe timeout, where links are idle for less than 25 s (noq's `MAX_PTO_FAST_INTERVAL`).
 const MOST_TIMEOUT: Nanos = 1_000_000_000;
-/// The first one of a link, whose round trip nobody knows yet (RFC 9002 §6.2.2).
-const FIRST_TIMEOUT: Nanos = 1_000_000_000;
+/// The first one of a link, whose round trip nobody knows yet: three times what the driver assumes.
+const FIRST_TIMEOUT: Nanos = 300_000_000;
 /// Acknowledgements of so many packets behind it show that one is lost (RFC 9002 §6.1.1).
 const THRESHOLD: u64 = 3;
 /// Packets that are sent when a probe timeout is over (RFC 9002 §6.2.4). Of a lone packet both carry what was in
