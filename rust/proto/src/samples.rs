@@ -300,8 +300,10 @@ impl SampleBook {
     pub fn reconcile(&mut self, other: &mut Self, now: Instant) -> (usize, usize) {
         let link = LinkId(1);
         let books = [&mut self.0, &mut other.0];
-        let mut sessions =
-            [Session::initiate(link, 1, books[0], None, now), Session::respond(link, 1, now)];
+        let mut sessions = [
+            Session::initiate(link, 1, books[0], None, false, now),
+            Session::respond(link, 1, now),
+        ];
         let (mut side, mut theirs) = (0, Turn::Yours);
         let (mut records, mut bytes) = (0, 0);
         while theirs != Turn::Done {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Ranges with at most this many own records are listed instead of split.
-const LIST_UP_TO: u64 = 32;
+const LIST_UP_TO: u64 = 64;
 /// A range that differs is split into so many.
 const BRANCHES: u64 = 16;
 /// Frames of one turn before the other end is asked to confirm.
@@ -40,7 +40,7 @@ pub(crate) struct Session {
     pub(crate) began: Instant,
     pub(crate) last_heard: Instant,
     /// How often it was begun before, and stood still.
-    pub(crate) tries: u32,
+    pub(crate) tries: i32,
     /// Records of this session that were news here, and that the partner lacks.
     pub(crate) news: usize,
     /// The own sequence number that the partner was introduced to.
@@ -75,17 +75,19 @@ impl Session {
         }
     }
 
-    /// Starts a session: own record first where the partner may not know us yet, then what we have.
+    /// Starts a session: own record first where the partner may not know us yet, then what we have, in
+    /// parts where the whole is known to differ.
     pub(crate) fn initiate(
         link: LinkId,
         number: u64,
         book: &Book,
         introduce: Option<EndpointId>,
+        differs: bool,
         now: Instant,
     ) -> Self {
         let mut session = Self::new(link, number, true, now);
         session.entries.extend(introduce);
-        session.describe(book, (Bound::Unbounded, Bound::Unbounded), introduce.is_some());
+        session.describe(book, (Bound::Unbounded, Bound::Unbounded), differs);
         session
     }
 

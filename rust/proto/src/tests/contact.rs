@@ -206,3 +206,18 @@ fn who_leaves_waits_until_all_who_are_linked_know_and_no_longer() {
     bench.frame(LinkId(2), TopicFrame::LeaveAck(sequence));
     assert!(closed(&bench));
 }
+
+#[test]
+fn who_has_few_neighbours_in_a_crowd_looks_for_others_soon() {
+    let mut bench = Bench::linked();
+    // 200 members: what all may do is spread over a second.
+    let crowd: Vec<_> = (20..220).map(|number| signed(number, 1).bytes().clone()).collect();
+    for part in crowd.chunks(50) {
+        bench.frame(LINK, TopicFrame::Push(part.to_vec()));
+    }
+    let join = OverlayFrame::Join(signed(PEER, 1).bytes().clone());
+    bench.frame(LINK, TopicFrame::Overlay(join));
+    dials(&mut bench);
+    bench.pass(MS * 300);
+    assert!(!dials(&mut bench).is_empty());
+}

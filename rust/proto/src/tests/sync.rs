@@ -49,7 +49,8 @@ fn reconcile(a: &mut Book, b: &mut Book) -> Cost {
 /// Some frames do not arrive.
 fn reconcile_without(a: &mut Book, b: &mut Book, mut lost: impl FnMut(&SyncFrame) -> bool) -> Cost {
     let now = Instant::now();
-    let mut sessions = [Session::initiate(LINK, 1, a, None, now), Session::respond(LINK, 1, now)];
+    let mut sessions =
+        [Session::initiate(LINK, 1, a, None, false, now), Session::respond(LINK, 1, now)];
     let mut cost = Cost::default();
     let mut side = 0;
     let mut theirs = Turn::Yours;

@@ -20,20 +20,21 @@ use crate::{
 /// A book that did not change for this long stands still: gossip has passed.
 const SETTLED: Duration = Duration::from_millis(250);
 /// A session that is wanted soon stands still if nothing came for so many round trips, or for this long
-/// where no round trip was measured; then for twice as long, and so on.
-const STALLED_ROUND_TRIPS: u32 = 4;
+/// where no round trip was measured; then for half as long again, and so on.
+const STALLED_ROUND_TRIPS: u32 = 3;
+const STALLED_GROWTH: f64 = 1.5;
 const STALLED: Duration = Duration::from_millis(500);
 const STALLED_MIN: Duration = Duration::from_millis(100);
 /// How often it is begun, in all.
-const TRIES: u32 = 5;
+const TRIES: i32 = 5;
 
 /// The last comparisons of books with a neighbour.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     /// When the last complete one began: either end has what the other one had then.
     began: Option<Instant>,
-    /// When the digests were last equal.
-    agreed: Option<Instant>,
+    /// What the digests were when they were last equal, and when that was.
+    agreed: Option<([u8; 8], Instant)>,
     /// The digests that led to the last one, ours and theirs.
     differed: Option<([u8; 8], [u8; 8])>,
     /// Whether one was complete since. Books at their capacity differ for ever.
@@ -41,7 +42,7 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    pub(super) fn completed(&mut self, began: Instant) {
+    fn completed(&mut self, began: Instant) {
         self.began = Some(began);
         self.complete = true;
     }
@@ -60,7 +61,7 @@ impl Topic {
     /// Whether a neighbour's book was equal within this time.
     pub(super) fn agreed(&self, peer: &EndpointId, within: Duration, now: Instant) -> bool {
         let agreed = self.comparisons.get(peer).and_then(|comparison| comparison.agreed);
-        agreed.is_some_and(|at| now.saturating_duration_since(at) < within)
+        agreed.is_some_and(|(_, at)| now.saturating_duration_since(at) < within)
     }
 
     pub(super) fn digest_to_tell(&self, cx: &Context) -> Option<TopicFrame> {
@@ -75,13 +76,27 @@ impl Topic {
     }
 
     pub(super) fn tell_digest(&mut self, cx: &mut Context) {
-        let Some(digest) = self.digest_to_tell(cx) else { return };
+        let Some(digest) = self.book.settled(Duration::ZERO, cx.now) else { return };
         for peer in self.overlay.neighbours() {
+            let agreed = self.comparisons.get(peer).and_then(|comparison| comparison.agreed);
             // Of two that may tell each other, the first spares the second.
-            if !self.agreed(peer, 2 * SETTLED, cx.now) {
-                cx.links.send(peer, self.id, digest.clone(), cx.now);
+            if agreed.is_none_or(|(on, _)| on != digest) {
+                cx.links.send(peer, self.id, TopicFrame::Digest(digest), cx.now);
             }
         }
+    }
+
+    /// A session with a neighbour is complete.
+    pub(super) fn compared_with(&mut self, peer: EndpointId, session: &Session, cx: &Context) {
+        if !self.overlay.neighbours().contains(&peer) {
+            return;
+        }
+        let comparison = self.comparisons.entry(peer).or_default();
+        if comparison.is_wanted() && session.news > 0 {
+            // Gossip has passed, and who is next to this node may have missed the same.
+            self.timers.set(Timer::Digest, cx.now);
+        }
+        comparison.completed(session.began);
     }
 
     /// A neighbour's book stands still, and comes to this.
@@ -92,7 +107,7 @@ impl Topic {
         let Some(ours) = self.book.settled(SETTLED, cx.now) else { return };
         let comparison = self.comparisons.entry(peer).or_default();
         if ours == theirs {
-            comparison.agreed = Some(cx.now);
+            comparison.agreed = Some((ours, cx.now));
             return comparison.completed(cx.now);
         }
         let pair = Some((ours, theirs));
@@ -105,7 +120,7 @@ impl Topic {
     }
 
     /// Whether a session with a peer that stands still is begun anew.
-    fn is_wanted_soon(&self, peer: &EndpointId) -> bool {
+    pub(super) fn is_wanted_soon(&self, peer: &EndpointId) -> bool {
         !self.synced || self.comparisons.get(peer).is_some_and(Comparison::is_wanted)
     }
 
@@ -121,14 +136,14 @@ impl Topic {
             let round_trip = cx.links.round_trip(&peer);
             let first = round_trip.map_or(STALLED, |time| time * STALLED_ROUND_TRIPS);
             let first = (first + cx.lag()).max(STALLED_MIN);
-            patience = patience.min(first.saturating_mul(1 << session.tries));
+            patience = patience.min(first.mul_f64(STALLED_GROWTH.powi(session.tries)));
         }
         session.last_heard + patience
     }
 
     /// A session that this node began stood still: another one takes its place, if there are any tries
     /// left: whether there are.
-    pub(super) fn start_anew(&mut self, peer: EndpointId, tries: u32, cx: &mut Context) -> bool {
+    pub(super) fn start_anew(&mut self, peer: EndpointId, tries: i32, cx: &mut Context) -> bool {
         let again = tries < TRIES && self.is_wanted_soon(&peer);
         if again {
             self.try_sync(peer, tries, cx);

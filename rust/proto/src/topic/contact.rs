@@ -200,7 +200,7 @@ impl Topic {
     }
 
     /// Starts a sync that was begun so many times before, and stood still.
-    pub(super) fn try_sync(&mut self, peer: EndpointId, tries: u32, cx: &mut Context) {
+    pub(super) fn try_sync(&mut self, peer: EndpointId, tries: i32, cx: &mut Context) {
         if self.sessions.contains_key(&(peer, true)) {
             return;
         }
@@ -209,8 +209,9 @@ impl Topic {
         cx.counts.syncs_started += 1;
         let newcomer = self.attached_since.is_none();
         let introduce = newcomer.then_some(self.me);
+        let differs = newcomer || self.is_wanted_soon(&peer);
         let mut session =
-            Session::initiate(link, self.session_count, &self.book, introduce, cx.now);
+            Session::initiate(link, self.session_count, &self.book, introduce, differs, cx.now);
         session.introduced = introduce.and_then(|me| self.book.sequence(&me));
         session.tries = tries;
         self.timers.set_by(Timer::Sessions, self.stands_still_at(peer, &session, cx));
@@ -372,8 +373,8 @@ impl Topic {
             self.reset_trickle(cx);
         }
         cx.counts.syncs_completed += u64::from(complete);
-        if complete && self.overlay.neighbours().contains(&peer) {
-            self.comparisons.entry(peer).or_default().completed(session.began);
+        if complete {
+            self.compared_with(peer, &session, cx);
         }
         if !initiator || !complete {
             return;

@@ -368,7 +368,9 @@ impl Topic {
     fn look_at_view(&mut self, cx: &mut Context) {
         if self.leaving.is_none() {
             // In a storm, requests of others come meanwhile.
-            let delay = self.view_delay.max(self.spread()) + cx.lag();
+            let few = self.overlay.neighbours().len() < VIEW_SOUND;
+            let spread = if few { self.spread() / 5 } else { self.spread() };
+            let delay = self.view_delay.max(spread) + cx.lag();
             let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
             self.timers.set(Timer::View, at);
         }
