@@ -9,7 +9,7 @@ use iroh_gossip_discovery_proto::Rule;
 use iroh_gossip_discovery_sim::scenario::{Options, Scenario, commands, soak};
 
 /// Nodes, and how many seeds from 0; the longest first, so that no core ends alone with one.
-const RUNS: [(usize, u64); 2] = [(300, 3), (30, 2000)];
+const RUNS: [(usize, u64); 2] = [(300, 5), (30, 2000)];
 
 /// Histories that are known to fail: nodes, seed, and the fault of the protocol. Nothing is to stand
 /// here for long: what stands here and passes fails the test as well.
