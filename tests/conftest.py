@@ -7,6 +7,7 @@ A skipped test is a failure. A test that not every machine can run says what it 
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -15,6 +16,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell that runs tests in the background has Ctrl-C ignored; what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _without_netns() -> str | None:

@@ -184,11 +184,8 @@ def test_other_threads_go_on_meanwhile() -> None:
 
 
 def test_ctrl_c_raises_keyboard_interrupt() -> None:
-    # A shell that runs the tests in the background has SIGINT ignored, and Python inherits that.
     script = f"""
-import signal
 from iroh_gossip_discovery import simulate
-signal.signal(signal.SIGINT, signal.default_int_handler)
 said = False
 def progress(share):
     global said
