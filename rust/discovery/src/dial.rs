@@ -124,11 +124,13 @@ mod tests {
             let dialling = dial(endpoint.clone(), address, BTreeSet::new(), S, transport);
             let dialling = tokio::spawn(timeout(S * 5, dialling));
             let mut packet = [0; 2048];
-            lost.recv(&mut packet).await.unwrap();
+            let mut arrives =
+                async || timeout(S * 30, lost.recv(&mut packet)).await.unwrap().unwrap();
+            arrives().await;
             let first = Instant::now();
             // The first flight is more than one packet.
             while first.elapsed() < S / 10 {
-                lost.recv(&mut packet).await.unwrap();
+                arrives().await;
             }
             delays.push(first.elapsed());
             dialling.abort();

@@ -73,7 +73,7 @@ const RECEIVE_WINDOW: u32 = 64 * 1024 * 1024;
 
 /// The round trip that a link assumes until it has measured one: a first packet that is lost is sent again
 /// after three of these, 0.3 s, as Chromium does it. RFC 9002 §6.2.2 suggests 333 ms for networks of which
-/// nothing is known, and so a second, half of the time in which a newcomer should know everybody.
+/// nothing is known, and so a second. The simulator counts with it too (`FIRST_TIMEOUT`).
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
 
 /// The settings of a link that is accepted: it keeps the link alive only where the end that dialled

@@ -62,6 +62,7 @@ struct Link {
     /// When a frame came in.
     last_frame: Instant,
     idle_check: Option<Instant>,
+    /// How long the peer took to answer, the last time that it was seen.
     round_trip: Option<Duration>,
     /// An application's messages or streams use it.
     held: bool,

@@ -76,7 +76,7 @@ impl Session {
     }
 
     /// Starts a session: own record first where the partner may not know us yet, then what we have, in
-    /// parts where the whole is known to differ.
+    /// parts where the whole is likely to differ.
     pub(crate) fn initiate(
         link: LinkId,
         number: u64,

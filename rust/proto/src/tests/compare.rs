@@ -1,6 +1,7 @@
 //! Digests of books, told with each hail, and what follows where they differ.
 
 use super::{
+    contact::sync,
     guard::{with_neighbour, with_two},
     *,
 };
@@ -37,16 +38,7 @@ fn begun(bench: &mut Bench) -> Vec<u64> {
 }
 
 fn agree(bench: &mut Bench, session: u64) {
-    let sync = SyncFrame {
-        session,
-        from_initiator: false,
-        attached: true,
-        turn: Turn::Done,
-        ranges: vec![],
-        entries: vec![],
-        wants: vec![],
-    };
-    bench.frame(LINK, TopicFrame::Sync(sync));
+    bench.frame(LINK, sync(session, false, Turn::Done, vec![]));
 }
 
 /// Two neighbours whose first comparisons are over, and a book that stands still; with its digest.
@@ -347,16 +339,8 @@ fn what_a_comparison_by_digests_brought_neighbours_may_have_missed_as_well() {
     let begun = begun.unwrap();
     // The whole is known to differ.
     assert!(matches!(begun.ranges[0].what, RangeContent::List(_)), "{:?}", begun.ranges);
-    let sync = SyncFrame {
-        session: begun.session,
-        from_initiator: false,
-        attached: true,
-        turn: Turn::Done,
-        ranges: vec![],
-        entries: vec![Entry { record: signed(7, 1).bytes().clone(), age_ms: 0, accusation: None }],
-        wants: vec![],
-    };
-    bench.frame(LINK, TopicFrame::Sync(sync));
+    let news = Entry { record: signed(7, 1).bytes().clone(), age_ms: 0, accusation: None };
+    bench.frame(LINK, sync(begun.session, false, Turn::Done, vec![news]));
     bench.pass(MS);
     assert_eq!(told_on(&bench, LinkId(2)).len(), 1);
 }

@@ -9,7 +9,12 @@ use crate::{
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 
-fn sync(session: u64, from_initiator: bool, turn: Turn, entries: Vec<Entry>) -> TopicFrame {
+pub(super) fn sync(
+    session: u64,
+    from_initiator: bool,
+    turn: Turn,
+    entries: Vec<Entry>,
+) -> TopicFrame {
     TopicFrame::Sync(SyncFrame {
         session,
         from_initiator,
