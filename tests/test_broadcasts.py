@@ -1,4 +1,4 @@
-"""Broadcasts: to everyone else, once, from whom they say; what a frozen neighbour costs."""
+"""Broadcasts: to everyone else, once, from whom they say; what a frozen neighbor costs."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ async def swarm(count: int) -> AsyncIterator[list[GossipDiscovery]]:
         for node in nodes:
             await node.wait_for_peers(count - 1, timeout=30)
         async with asyncio.timeout(30):
-            while not all(node.metrics().neighbours for node in nodes):
+            while not all(node.metrics().neighbors for node in nodes):
                 await asyncio.sleep(0.01)
         yield nodes
 
@@ -140,8 +140,8 @@ async def test_blocking_code_broadcasts_too() -> None:
     assert (message.data, message.kind) == (b"hello, all", "broadcast")
 
 
-async def test_a_frozen_neighbour_costs_the_others_no_broadcast_and_no_event() -> None:
-    """Threat 14: 3 kB at 100 a second, one of five neighbours frozen."""
+async def test_a_frozen_neighbor_costs_the_others_no_broadcast_and_no_event() -> None:
+    """Threat 14: 3 kB at 100 a second, one of five neighbors frozen."""
     count = 1000
     async with swarm(5) as nodes:
         author, others = nodes[0], nodes[1:]
@@ -154,7 +154,7 @@ async def test_a_frozen_neighbour_costs_the_others_no_broadcast_and_no_event() -
                 frozen = (await process.stdout.readline()).decode().strip()
                 while any(frozen not in node.book for node in nodes):
                     await asyncio.sleep(0.01)
-                while author.metrics().neighbours < 5:
+                while author.metrics().neighbors < 5:
                     await asyncio.sleep(0.01)
             inboxes = [node.messages() for node in others]
             events = [node.events() for node in others]

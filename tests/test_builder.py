@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio
 LOCAL = Config.local()
 
 
-async def test_changes_arrive_and_neighbours_are_current() -> None:
+async def test_changes_arrive_and_neighbors_are_current() -> None:
     seed_sender, seed = await GossipDiscoveryBuilder("seed", "fleet", config=LOCAL).build()
     async with seed_sender, asyncio.timeout(30):
         builder = GossipDiscoveryBuilder("bob", "fleet", metadata={"role": "cache"}, config=LOCAL)

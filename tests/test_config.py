@@ -20,7 +20,7 @@ DURATIONS = [
     "expiration",
     "sync_interval_min",
     "sync_interval_max",
-    "far_sync_interval",
+    "random_sync_interval",
     "link_idle",
     "redial_min",
     "redial_max",
@@ -32,7 +32,7 @@ DURATIONS = [
     "heal_interval_max",
     "leave_timeout",
 ]
-COUNTS = ["event_buffer", "capacity", "neighbours", "concurrent_syncs"]
+COUNTS = ["event_buffer", "capacity", "neighbors", "concurrent_syncs"]
 
 
 def overridden(**fields: object) -> Config:

@@ -95,7 +95,7 @@ async def test_records_say_who_speaks_of_whom(logs: Recorder) -> None:
     assert str(extra(one, "target")).startswith("iroh_gossip_discovery_proto::")
     # Numbers and truth values stay what they are.
     assert type(extra(one, "sequence")) is int
-    assert {extra(r, "dialled") for r in opened} == {True, False}
+    assert {extra(r, "dialed") for r in opened} == {True, False}
 
 
 async def test_every_field_has_a_prefix_so_that_none_hides_an_attribute(logs: Recorder) -> None:
@@ -165,7 +165,7 @@ async def test_a_level_is_obeyed_and_a_change_is_noticed_while_nodes_run(logs: R
             logging.disable(logging.NOTSET)
         await logs.wait_while(bob, "announced (")
         async with node("carol", alice):
-            await logs.wait("neighbour up (")
+            await logs.wait("neighbor up (")
     assert logs.find("link opened (") == []
 
 

@@ -91,7 +91,7 @@ async def test_a_node_counts_what_it_does() -> None:
             assert his.syncs_started >= 1
             assert mine.syncs_served >= 1
             assert mine.syncs_completed >= 1
-            assert mine.neighbours == 1
+            assert mine.neighbors == 1
             assert mine.events["PeerJoined"] == mine.events["PeerUpdated"] == 1
             assert mine.round_trip is not None
             assert 0 < mine.round_trip < 1

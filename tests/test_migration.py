@@ -48,6 +48,6 @@ def test_the_methods_that_it_points_to_exist() -> None:
     pointed = set(
         re.findall(r"\b(?:receiver|sender|swarm|Discovery|discovery)(?:\.|::)(\w+)\(", PAGE)
     )
-    assert {"book", "nodes", "neighbours", "split", "metrics", "join", "spawn"} <= pointed
+    assert {"book", "nodes", "neighbors", "split", "metrics", "join", "spawn"} <= pointed
     for name in pointed - {"next", "clone", "peers", "events"}:  # of traits, and of Python
         assert re.search(rf"pub (?:async )?fn {name}\b", sources), name

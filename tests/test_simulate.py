@@ -121,7 +121,7 @@ def test_a_file_is_read(tmp_path: Path, failing: Path) -> None:
         ("[[fault]]\nat = '1s'", "fault[0]"),
         ("[network]\nloss = 1.0", "network.loss"),
         ("[expect]\nbytes_per_second = -1.0", "expect.bytes_per_second"),
-        ("[config]\nneighbours = 0", "config"),
+        ("[config]\nneighbors = 0", "config"),
         ("duration = 5\n[[fault]]\ncrash = 1\nwithin = 6", "fault[0].within"),
         ("nodes = 3\n[[fault]]\ncrash = [3]", "fault[0].crash"),
     ],

@@ -98,7 +98,7 @@ class GossipDiscoverySender:
         self.discovery = discovery
 
     async def add_peer(self, peer: BootstrapPeer) -> None:
-        """Add a peer to those that are dialled while none of them is in the book."""
+        """Add a peer to those that are dialed while none of them is in the book."""
         await self.add_peers([peer])
 
     async def add_peers(self, peers: Iterable[BootstrapPeer]) -> None:

@@ -23,10 +23,10 @@ class ConfigFields(TypedDict, total=False):
     connect_timeout: float
     capacity: int
     expiration: float | None
-    neighbours: int
+    neighbors: int
     sync_interval_min: float
     sync_interval_max: float
-    far_sync_interval: float
+    random_sync_interval: float
     link_idle: float
     redial_min: float
     redial_max: float
@@ -85,15 +85,15 @@ class Config:
         capacity: Most peers that the address book holds, 1 to 100,000.
         expiration: Seconds that others keep this node without hearing of it, 1 to 30 days; `None`
             derives it from the size of the book, at least 15 minutes.
-        neighbours: Neighbours in the overlay, 1 to 32.
+        neighbors: Neighbors in the overlay, 1 to 32.
         sync_interval_min: Seconds between two reconciliations while there is news, 0.01 to 3,600.
         sync_interval_max: The same while there is none, up to 3,600.
-        far_sync_interval: Seconds between reconciliations with a peer that is no neighbour, 1 to
+        random_sync_interval: Seconds between reconciliations with a peer that is no neighbor, 1 to
             86,400.
         link_idle: Seconds until a link that served one reconciliation is closed, 0.1 to 3,600.
         redial_min: Seconds until the first redial while isolated, 0.01 to 3,600.
         redial_max: Most seconds between two redials while isolated, up to 3,600.
-        probe_interval: Seconds after which a neighbour that was not heard is probed, 0.05 to
+        probe_interval: Seconds after which a neighbor that was not heard is probed, 0.05 to
             3,600.
         probe_timeout: Seconds until a probe is tried by way of others, and until that fails too,
             0.01 to `probe_interval`.
@@ -127,10 +127,10 @@ class Config:
     connect_timeout: float
     capacity: int
     expiration: float | None
-    neighbours: int
+    neighbors: int
     sync_interval_min: float
     sync_interval_max: float
-    far_sync_interval: float
+    random_sync_interval: float
     link_idle: float
     redial_min: float
     redial_max: float

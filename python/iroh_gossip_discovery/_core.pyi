@@ -43,7 +43,7 @@ class Peer:
         """A label that the peer chose; several peers may share one."""
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where the peer says it can be dialled, best first: `ip:port`, or a relay's URL."""
+        """Where the peer says it can be dialed, best first: `ip:port`, or a relay's URL."""
     @property
     def endpoint_ticket(self) -> str:
         """How to dial the peer's endpoint, as a ticket of iroh's own: `endpoint…`.
@@ -264,7 +264,7 @@ class Receipt:
         """The endpoint id of whoever has the message, as 64 hex digits."""
     @property
     def elapsed(self) -> float:
-        """Seconds from the call to the peer's answer, dialling included."""
+        """Seconds from the call to the peer's answer, dialing included."""
     def __eq__(self, other: object, /) -> bool: ...
     def __getnewargs__(self) -> tuple[str, float]: ...
 
@@ -392,7 +392,7 @@ class Node:
     ) -> asyncio.Future[None]:
         """Announce a new name, metadata and protocols."""
     def add_bootstrap(self, peers: list[Bootstrap]) -> asyncio.Future[None]:
-        """Add peers to those that are dialled while none of them is in the book."""
+        """Add peers to those that are dialed while none of them is in the book."""
     def leave(self) -> asyncio.Future[None]:
         """Say goodbye to the topic; subscriptions end."""
     def close(self) -> asyncio.Future[None]:
@@ -414,7 +414,7 @@ def endpoint_id(secret_key: bytes) -> str:
     """The endpoint id of a secret key."""
 
 def make_ticket(id: str, topic: str, addresses: Sequence[str]) -> str:
-    """A ticket for a node that need not run: its id, its topic, and where it can be dialled."""
+    """A ticket for a node that need not run: its id, its topic, and where it can be dialed."""
 
 @final
 class MessageSubscription:

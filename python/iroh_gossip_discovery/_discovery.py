@@ -82,7 +82,7 @@ class GossipDiscovery:
 
     Args:
         name: A label to show, not an identity: several nodes may share one. 1 to 64 bytes of UTF-8,
-            normalised (NFC), without control characters.
+            normalized (NFC), without control characters.
         topic: Nodes of one topic find each other. 1 to 256 bytes of UTF-8, without control
             characters.
         bootstrap: Whom to ask first: tickets, `id@host:port` (the host is resolved again at every
@@ -294,7 +294,7 @@ class GossipDiscovery:
             await self._announce(self._name, metadata)
 
     async def add_bootstrap(self, peers: Iterable[BootstrapPeer]) -> None:
-        """Add peers to those that are dialled while none of them is in the book.
+        """Add peers to those that are dialed while none of them is in the book.
 
         Args:
             peers: As the `bootstrap` of the constructor, but for callables.
@@ -406,7 +406,7 @@ class GossipDiscovery:
 
         Best effort: it returns once the message is on its way through the overlay, and no receipt
         comes back. Each member delivers it at most once. One that joins at that moment, or whose
-        link is too slow, may miss it. A node that has no neighbour yet sends it as soon as it has
+        link is too slow, may miss it. A node that has no neighbor yet sends it as soon as it has
         one: up to 320 messages or 1.25 MiB wait for that, for up to 10 s.
 
         Beyond 128 messages and 384 KiB a second, after 256 messages or 1 MiB at once, it waits for

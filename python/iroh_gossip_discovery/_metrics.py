@@ -24,7 +24,7 @@ class Metrics:
         peers: Now: others in the book.
         suspects: Now: others in the book that are suspected to be gone.
         tombstones: Now: nodes that left or were lost, whose last sequence number is kept.
-        neighbours: Now: neighbours in the overlay.
+        neighbors: Now: neighbors in the overlay.
         links: Now: open links.
         links_relayed: Now: open links whose packets go through a relay.
         round_trip: Now: the median of the open links' round-trip times, in seconds, as QUIC
@@ -75,7 +75,7 @@ class Metrics:
         int,
         About("gauge", "nodes", "nodes that left or were lost, whose last sequence number is kept"),
     ]
-    neighbours: Annotated[int, About("gauge", "peers", "neighbours in the overlay")]
+    neighbors: Annotated[int, About("gauge", "peers", "neighbors in the overlay")]
     links: Annotated[int, About("gauge", "links", "open links")]
     links_relayed: Annotated[
         int, About("gauge", "links", "open links whose packets go through a relay")

@@ -59,7 +59,7 @@ class SimulatedEvent:
         at_s: When, in virtual seconds since the first start.
         node: The node, by number from 0.
         event: The event's name, as of its class here; what applications are not told elsewhere is
-            there, too: Announced, PeerRefreshed (a heartbeat), NeighbourUp, NeighbourDown, Closed.
+            there, too: Announced, PeerRefreshed (a heartbeat), NeighborUp, NeighborDown, Closed.
         peer: The name of the peer that it is about, if about one.
         id: That peer's endpoint id, as 64 hex digits.
     """

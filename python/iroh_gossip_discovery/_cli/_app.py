@@ -400,7 +400,7 @@ def ticket(
     address: Annotated[
         list[str],
         typer.Option(
-            metavar="IP:PORT", help="Where the node can be dialled, or a relay's URL; 1 to 8."
+            metavar="IP:PORT", help="Where the node can be dialed, or a relay's URL; 1 to 8."
         ),
     ],
     key: Annotated[Path | None, typer.Option(metavar="FILE", help=_KEY_HELP)] = None,

@@ -80,12 +80,12 @@ pub(crate) enum Command {
 pub(crate) enum Input {
     /// A frame arrived on a link.
     Frame(LinkId, Lane, Bytes),
-    /// The peer's QUIC acknowledged what came after a hail.
+    /// The peer's QUIC acknowledged what came after a keepalive.
     Acknowledged(LinkId),
     /// A link is gone. The last input of each link.
     Closed(LinkId, LinkEnd),
     /// A dial ended; with a connection, or without.
-    Dialled(EndpointId, Result<Connection, String>),
+    Dialed(EndpointId, Result<Connection, String>),
     /// Somebody begins to use a link: whether it stays for that.
     Hold(LinkId, oneshot::Sender<bool>),
     /// Nobody uses a link any more.
@@ -106,7 +106,7 @@ pub(crate) struct Actor {
     store: Option<Arc<Store>>,
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
-    dialling: BTreeSet<EndpointId>,
+    dialing: BTreeSet<EndpointId>,
     /// Who waits for a link.
     connecting: BTreeMap<EndpointId, Connecting>,
     services: Services,
@@ -153,7 +153,7 @@ impl Actor {
             store: store.map(Arc::new),
             links: BTreeMap::new(),
             next_link: 0,
-            dialling: BTreeSet::new(),
+            dialing: BTreeSet::new(),
             on_loopback: false,
             topics: BTreeMap::new(),
             echo: VecDeque::new(),
@@ -303,8 +303,8 @@ impl Actor {
             }
             Input::Acknowledged(link) => self.handle_own(InEvent::Acknowledged(link)),
             Input::Closed(link, end) => self.link_closed(link, end),
-            Input::Dialled(peer, connection) => {
-                self.dialling.remove(&peer);
+            Input::Dialed(peer, connection) => {
+                self.dialing.remove(&peer);
                 self.counters.dial_ended(connection.is_ok());
                 match connection {
                     Ok(connection) => self.open_link(connection, true),

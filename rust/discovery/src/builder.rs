@@ -191,7 +191,7 @@ impl RunningNode {
     ///
     /// Takes at most [`crate::proto::Config::leave_timeout`] and about 1 s, besides what the handlers
     /// given to [`GossipDiscoveryBuilder::accept`] take for their own shutdown. QUIC says goodbye to
-    /// a peer that does not answer, such as one that was just being dialled, for 3 s: the rest of that
+    /// a peer that does not answer, such as one that was just being dialed, for 3 s: the rest of that
     /// goes on in the background, and until then the UDP port is not free.
     pub async fn close(&self) {
         self.discovery.shutdown().await;

@@ -59,8 +59,8 @@ pub(crate) async fn patiently<T>(limit: Duration, dial: impl Future<Output = T>)
     const PARTS: u32 = 20;
     let mut dial = pin!(dial);
     for _ in 0..PARTS {
-        if let Ok(dialled) = timeout(limit / PARTS, &mut dial).await {
-            return Some(dialled);
+        if let Ok(dialed) = timeout(limit / PARTS, &mut dial).await {
+            return Some(dialed);
         }
     }
     None
@@ -121,8 +121,8 @@ mod tests {
             let address = TransportAddr::Ip(lost.local_addr().unwrap());
             let address = EndpointAddr::from_parts(SecretKey::generate().public(), [address]);
             let transport = transport(&config).unwrap();
-            let dialling = dial(endpoint.clone(), address, BTreeSet::new(), S, transport);
-            let dialling = tokio::spawn(timeout(S * 5, dialling));
+            let dialing = dial(endpoint.clone(), address, BTreeSet::new(), S, transport);
+            let dialing = tokio::spawn(timeout(S * 5, dialing));
             let mut packet = [0; 2048];
             let mut arrives =
                 async || timeout(S * 30, lost.recv(&mut packet)).await.unwrap().unwrap();
@@ -133,7 +133,7 @@ mod tests {
                 arrives().await;
             }
             delays.push(first.elapsed());
-            dialling.abort();
+            dialing.abort();
         }
         let soonest = delays.iter().min().copied();
         assert!(soonest.is_some_and(|delay| delay < Duration::from_millis(800)), "{delays:?}");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn announced_addresses_that_can_be_no_peers_are_not_dialled() {
+    fn announced_addresses_that_can_be_no_peers_are_not_dialed() {
         let plausible = |text: &str, loopback| {
             is_plausible(&TransportAddr::Ip(text.parse().unwrap()), loopback)
         };

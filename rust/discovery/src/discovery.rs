@@ -45,7 +45,7 @@ pub struct SpawnOptions {
 /// Discovery on one endpoint. Clones are handles of the same.
 ///
 /// Give it to a router under [`crate::ALPN`]; without that, no peer can reach this node. It answers
-/// the endpoint's address lookups from its books, so that a peer in a book can be dialled by its id
+/// the endpoint's address lookups from its books, so that a peer in a book can be dialed by its id
 /// on any ALPN.
 ///
 /// ```no_run

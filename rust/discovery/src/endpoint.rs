@@ -76,13 +76,13 @@ const RECEIVE_WINDOW: u32 = 64 * 1024 * 1024;
 /// nothing is known, and so a second. The simulator counts with it too (`FIRST_TIMEOUT`).
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
 
-/// The settings of a link that is accepted: it keeps the link alive only where the end that dialled
+/// The settings of a link that is accepted: it keeps the link alive only where the end that dialed
 /// does not, which halves what an idle link costs.
 fn transport_of_accepted(config: &Config) -> Result<QuicTransportConfig, Error> {
     transport(&Config { keep_alive: config.keep_alive * 5 / 3, ..config.clone() })
 }
 
-/// The settings of a link that is dialled: keep-alives and the idle timeout that finds a dead one.
+/// The settings of a link that is dialed: keep-alives and the idle timeout that finds a dead one.
 ///
 /// Path MTU discovery is off: it doubles the bytes of opening a link (24 kB instead of 12), which
 /// is most of what a link ever carries.

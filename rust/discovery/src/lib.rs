@@ -19,7 +19,7 @@
 //! ```
 //!
 //! An application with an endpoint of its own spawns a [`Discovery`] on it and gives that to its
-//! router; every peer in a book can then be dialled by id, on any ALPN.
+//! router; every peer in a book can then be dialed by id, on any ALPN.
 //!
 //! Under the names of release 0.6.0 (`docs/migration.md` has all of them):
 //!

@@ -48,7 +48,7 @@ const CONTROL_BYTES: usize = 1024 * 1024;
 /// Most bytes in the queue of the sync lane.
 const SYNC_BYTES: usize = 8 * 1024 * 1024;
 /// Most frames and bytes in the queue of the broadcast lane: more than one author may say at once, and
-/// than waits at a node for its first neighbour (320 messages or 1.25 MiB).
+/// than waits at a node for its first neighbor (320 messages or 1.25 MiB).
 const BROADCAST_FRAMES: usize = 1024;
 const BROADCAST_BYTES: usize = 2 * 1024 * 1024;
 /// How long a link that closes waits until the peer has acknowledged what was sent on it.
@@ -112,8 +112,8 @@ impl Link {
     }
 
     /// Looks out for the peer's QUIC to acknowledge what was sent last.
-    pub(crate) fn hail(&self) {
-        self.traffic.hail();
+    pub(crate) fn keepalive(&self) {
+        self.traffic.keepalive();
     }
 
     /// Whether it was asked to close.
@@ -272,9 +272,9 @@ mod tests {
         let bind = || endpoint::bind(&config, SecretKey::generate());
         let (a, b) = (bind().await.unwrap(), bind().await.unwrap());
         b.set_alpns(vec![ALPN.to_vec()]);
-        let (dialled, accepted) =
+        let (dialed, accepted) =
             tokio::join!(a.connect(b.addr(), ALPN), async { b.accept().await.unwrap().await });
-        ([a, b], [dialled.unwrap(), accepted.unwrap()])
+        ([a, b], [dialed.unwrap(), accepted.unwrap()])
     }
 
     fn link(id: u64, connection: Connection) -> (Link, mpsc::Receiver<Input>) {

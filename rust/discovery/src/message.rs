@@ -82,7 +82,7 @@ impl Item for MessageEvent {
 pub struct Receipt {
     /// Who has it.
     pub peer: EndpointId,
-    /// From the call to the peer's answer, dialling included.
+    /// From the call to the peer's answer, dialing included.
     pub elapsed: Duration,
 }
 

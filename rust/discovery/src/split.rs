@@ -63,7 +63,7 @@ impl GossipDiscoverySender {
         self.0.add_bootstrap(vec![peer.into()]).await
     }
 
-    /// Adds bootstrap peers. They are dialled whenever they are not in the book.
+    /// Adds bootstrap peers. They are dialed whenever they are not in the book.
     ///
     /// # Errors
     /// As [`Swarm::add_bootstrap`].
@@ -105,8 +105,8 @@ impl GossipDiscoveryReceiver {
 
     /// The members that this node is linked to in the overlay now.
     #[must_use]
-    pub fn neighbours(&self) -> BTreeSet<EndpointId> {
-        self.swarm.neighbours()
+    pub fn neighbors(&self) -> BTreeSet<EndpointId> {
+        self.swarm.neighbors()
     }
 
     /// Everyone in the address book now, ordered by id.

@@ -76,7 +76,7 @@ impl Swarm {
         self.shared.lock().me.clone().expect("a joined topic has announced a record")
     }
 
-    /// Where this node can be dialled, as announced.
+    /// Where this node can be dialed, as announced.
     #[must_use]
     pub fn addresses(&self) -> Vec<TransportAddr> {
         self.me().addresses.clone()
@@ -91,8 +91,8 @@ impl Swarm {
     /// The members that this node is linked to in the overlay now, about five of them: who is asked
     /// and told first, not who is there.
     #[must_use]
-    pub fn neighbours(&self) -> BTreeSet<EndpointId> {
-        self.shared.lock().neighbours.clone()
+    pub fn neighbors(&self) -> BTreeSet<EndpointId> {
+        self.shared.lock().neighbors.clone()
     }
 
     /// A snapshot of the address book together with every event after it. After the end of the
@@ -120,7 +120,7 @@ impl Swarm {
         self.request(|reply| Command::SetProfile { topic, profile, reply }).await?
     }
 
-    /// Adds bootstrap peers, at any time. They are dialled whenever they are not in the book.
+    /// Adds bootstrap peers, at any time. They are dialed whenever they are not in the book.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a ticket of another topic or more than 1,024 peers in all, and then
@@ -176,7 +176,7 @@ pub(crate) struct Shared {
 struct Inner {
     me: Option<Arc<NodeRecord>>,
     book: Book,
-    neighbours: BTreeSet<EndpointId>,
+    neighbors: BTreeSet<EndpointId>,
     queues: Vec<Arc<Queue<Event>>>,
     closed: bool,
 }
@@ -262,12 +262,12 @@ impl Shared {
                 inner.book.remove(&record.id);
                 Event::PeerLost(record.clone(), *reason)
             }
-            TopicEvent::NeighbourUp(peer) => {
-                inner.neighbours.insert(*peer);
+            TopicEvent::NeighborUp(peer) => {
+                inner.neighbors.insert(*peer);
                 return;
             }
-            TopicEvent::NeighbourDown(peer) => {
-                inner.neighbours.remove(peer);
+            TopicEvent::NeighborDown(peer) => {
+                inner.neighbors.remove(peer);
                 return;
             }
             TopicEvent::Isolated => Event::Isolated,

@@ -38,7 +38,7 @@ pub struct Ticket {
     pub id: EndpointId,
     /// The topic.
     pub topic: TopicId,
-    /// Where the member can be dialled, best first.
+    /// Where the member can be dialed, best first.
     pub addresses: Vec<TransportAddr>,
 }
 

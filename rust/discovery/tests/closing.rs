@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use iroh_gossip_discovery::{Bootstrap, Config, EndpointId, Event};
 
 /// What `RunningNode::close` promises, and a second more for a machine that is busy. Without the
-/// bounds it is 3.1 s for a peer that does not answer, and 5 s for one that is being dialled.
+/// bounds it is 3.1 s for a peer that does not answer, and 5 s for one that is being dialed.
 fn promised() -> Duration {
     Config::local().protocol.leave_timeout + Duration::from_secs(2)
 }
@@ -30,11 +30,11 @@ async fn a_close_abandons_dials() {
         port: mute.local_addr().unwrap().port(),
     };
     let node = node("alone").bootstrap(vec![nobody]).build().await.unwrap();
-    let dialled = tokio::task::spawn_blocking(move || {
+    let dialed = tokio::task::spawn_blocking(move || {
         mute.recv(&mut [0; 2000]).unwrap();
         mute
     });
-    let _mute = dialled.await.unwrap();
+    let _mute = dialed.await.unwrap();
     let start = Instant::now();
     node.close().await;
     assert!(start.elapsed() < promised(), "{:?}", start.elapsed());
@@ -60,7 +60,7 @@ async fn nodes_that_close_one_after_another_take_no_longer() {
     }
 }
 
-/// Who closes may have lost its only link a moment ago, or be about to be dialled: its goodbye finds a
+/// Who closes may have lost its only link a moment ago, or be about to be dialed: its goodbye finds a
 /// way all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_goodbye_needs_no_link_that_is_already_there() {

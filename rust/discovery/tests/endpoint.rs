@@ -59,7 +59,7 @@ fn options() -> SpawnOptions {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_discovered_peer_is_dialled_by_id_on_any_protocol() {
+async fn a_discovered_peer_is_dialed_by_id_on_any_protocol() {
     let mut nodes = Nodes::default();
     // Discovery as one handler of a router, next to another protocol.
     let endpoint = loopback().await;

@@ -156,7 +156,7 @@ struct Frozen {
     thread: std::thread::JoinHandle<()>,
 }
 
-/// Starts a node; it freezes once it has `peers` peers, and neighbours among them.
+/// Starts a node; it freezes once it has `peers` peers, and neighbors among them.
 async fn frozen(builder: GossipDiscoveryBuilder, peers: usize) -> Frozen {
     let (ready, frozen) = tokio::sync::oneshot::channel();
     let (thaw, thawed) = std::sync::mpsc::channel();
@@ -164,8 +164,8 @@ async fn frozen(builder: GossipDiscoveryBuilder, peers: usize) -> Frozen {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let node = builder.build().await.unwrap();
-            eventually("the node has its neighbours", || {
-                node.swarm.book().len() == peers && node.swarm.neighbours().len() >= 2
+            eventually("the node has its neighbors", || {
+                node.swarm.book().len() == peers && node.swarm.neighbors().len() >= 2
             })
             .await;
             ready.send(node.swarm.id()).unwrap();
@@ -177,7 +177,7 @@ async fn frozen(builder: GossipDiscoveryBuilder, peers: usize) -> Frozen {
     Frozen { id: frozen.await.unwrap(), thaw, thread }
 }
 
-/// Threat 14: one of five neighbours stops dead; the other four must not notice.
+/// Threat 14: one of five neighbors stops dead; the other four must not notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_peer_delays_nobody() {
     const HEALTHY: usize = 4;
@@ -185,9 +185,9 @@ async fn a_frozen_peer_delays_nobody() {
     /// At least so many updates. Then on, until the frozen peer's window and queue are full (1.6 MB):
     /// on a busy machine several updates travel as one.
     const UPDATES: u32 = 16 * RATE;
-    /// The frozen peer stays a neighbour all the time.
+    /// The frozen peer stays a neighbor all the time.
     const IDLE: Duration = Duration::from_mins(5);
-    /// Who is no neighbour of it may dial it, and would tell the others that it does not answer.
+    /// Who is no neighbor of it may dial it, and would tell the others that it does not answer.
     const DIAL: Duration = Duration::from_mins(1);
     let mut config = Config { idle_timeout: IDLE, connect_timeout: DIAL, ..Config::local() };
     // Nor is it probed, and held to be dead.
@@ -228,14 +228,14 @@ async fn a_frozen_peer_delays_nobody() {
         tick.tick().await;
         sent += 1;
         last = sent >= UPDATES && overflows() > 0;
-        let neighbours = || {
-            let those = |node: &&Arc<RunningNode>| node.swarm.neighbours().contains(&frozen.id);
+        let neighbors = || {
+            let those = |node: &&Arc<RunningNode>| node.swarm.neighbors().contains(&frozen.id);
             all.iter().filter(those).count()
         };
         assert!(
             sent < 8 * UPDATES,
-            "the frozen peer, neighbour of {}, was sent no more than is held for it",
-            neighbours()
+            "the frozen peer, neighbor of {}, was sent no more than is held for it",
+            neighbors()
         );
         let mut metadata = metadata(&[("n", &sent.to_string()), ("x", &filler)]);
         if last {

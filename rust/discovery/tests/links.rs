@@ -29,12 +29,12 @@ async fn simultaneous_dials_end_in_one_link_on_both_sides() {
     let double = opened.iter().filter(|opened| **opened > 1).count();
     let settled = opened.iter().filter(|opened| **opened == 2).count();
     assert!(double > 0, "the test must meet the case");
-    assert!(2 * settled > double, "of two links one stays, and none is dialled anew");
+    assert!(2 * settled > double, "of two links one stays, and none is dialed anew");
 }
 
 /// A question, its answer and the comparisons of the books would be more than two frames for a probe.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_neighbour_that_is_there_says_so_by_the_acknowledgement_of_a_hail() {
+async fn a_neighbor_that_is_there_says_so_by_the_acknowledgement_of_a_keepalive() {
     let mut nodes = Nodes::default();
     let alice = nodes.start("alice", &[]).await;
     let ticket = Bootstrap::Ticket(alice.swarm.ticket());

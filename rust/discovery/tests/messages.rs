@@ -132,7 +132,7 @@ async fn each_message_is_delivered_once_and_in_the_order_in_which_it_was_awaited
 /// Nodes of which each keeps few links, and none for long.
 async fn sparse(nodes: &mut Nodes, count: usize) -> Vec<Arc<RunningNode>> {
     let mut config = Config::local();
-    config.protocol.neighbours = 1;
+    config.protocol.neighbors = 1;
     config.protocol.link_idle = Duration::from_millis(100);
     // Idleness alone closes links here.
     config.protocol.probe_interval = Duration::from_mins(10);
@@ -260,7 +260,7 @@ async fn a_message_that_is_given_up_arrives_at_most_once() {
     nodes.close().await;
 }
 
-/// Nodes of which each has some of the others as neighbours.
+/// Nodes of which each has some of the others as neighbors.
 async fn swarm(nodes: &mut Nodes, count: usize) -> Vec<Arc<RunningNode>> {
     let mut all: Vec<Arc<RunningNode>> = Vec::new();
     for n in 0..count {
@@ -270,7 +270,7 @@ async fn swarm(nodes: &mut Nodes, count: usize) -> Vec<Arc<RunningNode>> {
     }
     eventually("all know all", || full(&all)).await;
     eventually("all are in the overlay", || {
-        all.iter().all(|node| !node.swarm.neighbours().is_empty())
+        all.iter().all(|node| !node.swarm.neighbors().is_empty())
     })
     .await;
     all
@@ -319,7 +319,7 @@ async fn a_broadcast_reaches_everyone_else_once_with_its_author() {
 async fn a_burst_of_broadcasts_waits_for_its_pace_and_loses_nothing() {
     let mut nodes = Nodes::default();
     let [alice, bob] = pair(&mut nodes).await;
-    eventually("they are neighbours", || !alice.swarm.neighbours().is_empty()).await;
+    eventually("they are neighbors", || !alice.swarm.neighbors().is_empty()).await;
     let mut inbox = bob.swarm.messages();
     let start = Instant::now();
     let all = (0..500_u32).map(|n| alice.swarm.broadcast(n.to_be_bytes().to_vec()));
@@ -339,7 +339,7 @@ async fn a_burst_of_broadcasts_waits_for_its_pace_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broadcast_before_the_first_neighbour_waits_for_it() {
+async fn a_broadcast_before_the_first_neighbor_waits_for_it() {
     let mut nodes = Nodes::default();
     let alice = nodes.start("alice", &[]).await;
     alice.swarm.broadcast("anybody?").await.unwrap();

@@ -21,7 +21,7 @@ async fn the_halves_announce_and_hear() {
     eventually("alice knows bob", || !alice.swarm.book().is_empty()).await;
     let (_, mut heard) = alice.swarm.clone().split();
 
-    eventually("they are neighbours", || heard.neighbours().contains(&bob.swarm.id())).await;
+    eventually("they are neighbors", || heard.neighbors().contains(&bob.swarm.id())).await;
     let first = timeout(common::PATIENCE, heard.next()).await.unwrap().unwrap();
     assert!(matches!(first, Event::PeerJoined(peer) if peer.profile.name == "bob"), "who is known");
     let before = sender.node();
@@ -44,7 +44,7 @@ async fn the_halves_announce_and_hear() {
         rest.push(timeout(common::PATIENCE, heard.next()).await.unwrap().unwrap());
     }
     assert!(heard.nodes().is_empty() && heard.book().is_empty());
-    eventually("bob is no neighbour any more", || heard.neighbours().is_empty()).await;
+    eventually("bob is no neighbor any more", || heard.neighbors().is_empty()).await;
     nodes.close().await;
     while timeout(common::PATIENCE, heard.next()).await.unwrap().is_some() {}
 }

@@ -421,7 +421,7 @@ async fn a_cancelled_read_or_write_loses_no_byte() {
 async fn an_open_stream_holds_its_link_and_a_closed_one_lets_it_go() {
     let mut nodes = Nodes::default();
     let mut config = Config::local();
-    config.protocol.neighbours = 1;
+    config.protocol.neighbors = 1;
     config.protocol.link_idle = Duration::from_millis(100);
     // Idleness alone closes links here.
     config.protocol.probe_interval = Duration::from_mins(10);

@@ -38,7 +38,7 @@ fn frames(c: &mut Criterion) {
     });
 }
 
-/// A member of the samples' topic with one neighbour.
+/// A member of the samples' topic with one neighbor.
 fn member(now: Instant) -> State {
     let identity = Identity {
         key: SigningKey::from_bytes(&[250; 32]),
@@ -57,7 +57,7 @@ fn member(now: Instant) -> State {
     let received = |name| InEvent::Received(LinkId(1), Lane::Control, frame(name));
     let events = [
         InEvent::Join(samples::topic(), Box::new(options)),
-        InEvent::LinkOpened { link: LinkId(1), peer, dialled: false },
+        InEvent::LinkOpened { link: LinkId(1), peer, dialed: false },
         received("hello"),
         received("open"),
         received("neighbor"),
@@ -83,7 +83,7 @@ fn guard(c: &mut Criterion) {
         (state, out)
     };
     assert!(receive(member(now)).1 > 0, "the record is taken, and its peer joins");
-    c.bench_function("guard: a new record from a neighbour", |b| {
+    c.bench_function("guard: a new record from a neighbor", |b| {
         b.iter_batched(|| member(now), receive, BatchSize::SmallInput);
     });
     c.bench_function("guard: the same frame again", |b| {

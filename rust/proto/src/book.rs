@@ -100,7 +100,7 @@ struct Gone {
     /// Why it is held to be dead, if it is.
     accusation: Option<Bytes>,
     established: bool,
-    /// How often it was dialled since, and when it may be next.
+    /// How often it was dialed since, and when it may be next.
     dials: (u32, Instant),
 }
 
@@ -207,15 +207,15 @@ impl Book {
         self.live.keys().copied().filter(|id| *id != self.me)
     }
 
-    /// Who was lost without a leave, since when, and when it may be dialled next.
+    /// Who was lost without a leave, since when, and when it may be dialed next.
     pub(crate) fn lost(&self) -> impl Iterator<Item = (EndpointId, Instant, Instant)> + '_ {
         let lost = |gone: &&Gone| gone.signed.record().status == Status::Alive;
         let gone = self.gone.values().filter(lost);
         gone.map(|gone| (gone.signed.record().id, gone.since, gone.dials.1))
     }
 
-    /// A lost node is dialled: not again before `interval`, then twice that, and so on.
-    pub(crate) fn dialled(
+    /// A lost node is dialed: not again before `interval`, then twice that, and so on.
+    pub(crate) fn dialed(
         &mut self,
         id: &EndpointId,
         interval: Duration,
@@ -383,7 +383,7 @@ impl Book {
     }
 
     /// Holds these records, own one included, as those of members that were there for long; nobody else.
-    pub(crate) fn fill(&mut self, records: &[SignedRecord], now: Instant) {
+    pub(crate) fn preload(&mut self, records: &[SignedRecord], now: Instant) {
         let at = self.nanos_at(now);
         let live = |signed: &SignedRecord| {
             let live =

@@ -17,7 +17,7 @@ use crate::{
     id::{EndpointId, TopicId},
 };
 
-/// Largest broadcast, in bytes. Every member holds it for some 10 s, for neighbours that may lack it,
+/// Largest broadcast, in bytes. Every member holds it for some 10 s, for neighbors that may lack it,
 /// and passes it on whole before the next one: what is larger belongs into a stream, or is fetched by
 /// whoever wants it.
 pub const MAX_BROADCAST: usize = 8 * 1024;

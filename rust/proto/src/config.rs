@@ -13,14 +13,14 @@ pub struct Config {
     /// How long others keep this node without hearing of it. 1 s to 30 days; `None` derives it from
     /// the size of the book: three heartbeats, at least 15 min. The node heartbeats within a third.
     pub expiration: Option<Duration>,
-    /// Neighbours in the overlay (`HyParView`'s active view). Default 5, as in the paper.
-    pub neighbours: usize,
+    /// Neighbors in the overlay (`HyParView`'s active view). Default 5, as in the paper.
+    pub neighbors: usize,
     /// Trickle's smallest interval between two reconciliations (RFC 6206, Imin). Default 100 ms.
     pub sync_interval_min: Duration,
     /// Trickle's largest interval (RFC 6206, Imax). Default 60 s.
     pub sync_interval_max: Duration,
-    /// How often a peer that is not a neighbour is dialled for a reconciliation. Default 15 min.
-    pub far_sync_interval: Duration,
+    /// How often a peer that is not a neighbor is dialed for a reconciliation. Default 15 min.
+    pub random_sync_interval: Duration,
     /// A link that serves only a sync closes once idle for this long. Default 5 s.
     pub link_idle: Duration,
     /// First delay of a redial while isolated. Default 0.5 s, jittered by a fifth.
@@ -28,7 +28,7 @@ pub struct Config {
     /// Largest delay of a redial while isolated, and the first to bootstrap peers that are not in the
     /// book, twice as long each time, up to `heal_interval_max`. Default 5 s.
     pub redial_max: Duration,
-    /// A neighbour that was not heard for this long is probed. Default 2 s.
+    /// A neighbor that was not heard for this long is probed. Default 2 s.
     pub probe_interval: Duration,
     /// How long a probe waits for an answer, and again for the answer by way of others. Default 0.5 s.
     pub probe_timeout: Duration,
@@ -37,7 +37,7 @@ pub struct Config {
     pub suspicion: Duration,
     /// How long it has where nobody confirms the accusation. Default 6 s.
     pub suspicion_max: Duration,
-    /// How often lost peers are dialled at first; twice as rarely each time, up to
+    /// How often lost peers are dialed at first; twice as rarely each time, up to
     /// `heal_interval_max`. Default 30 s, jittered by a fifth.
     pub heal_interval: Duration,
     /// How rarely at last. Default 1 h.
@@ -60,10 +60,10 @@ impl Default for Config {
         Self {
             capacity: 10_000,
             expiration: None,
-            neighbours: 5,
+            neighbors: 5,
             sync_interval_min: Duration::from_millis(100),
             sync_interval_max: Duration::from_mins(1),
-            far_sync_interval: Duration::from_mins(15),
+            random_sync_interval: Duration::from_mins(15),
             link_idle: Duration::from_secs(5),
             redial_min: Duration::from_millis(500),
             redial_max: Duration::from_secs(5),
@@ -131,7 +131,7 @@ impl Config {
             self.expiration.is_none_or(|e| within(e, s(1), s(30 * 86_400))),
             "must be 1 s to 30 days",
         )?;
-        check("neighbours", (1..=32).contains(&self.neighbours), "must be 1 to 32")?;
+        check("neighbors", (1..=32).contains(&self.neighbors), "must be 1 to 32")?;
         check(
             "sync_interval_min",
             within(self.sync_interval_min, ms(10), s(3600)),
@@ -143,8 +143,8 @@ impl Config {
             "must be sync_interval_min to 1 h",
         )?;
         check(
-            "far_sync_interval",
-            within(self.far_sync_interval, s(1), s(86_400)),
+            "random_sync_interval",
+            within(self.random_sync_interval, s(1), s(86_400)),
             "must be 1 s to 1 day",
         )?;
         check("link_idle", within(self.link_idle, ms(100), s(3600)), "must be 100 ms to 1 h")?;

@@ -31,6 +31,6 @@ pub struct Counts {
     pub pauses: u64,
     /// Now: nodes that left or were lost, whose highest sequence number is kept.
     pub tombstones: usize,
-    /// Now: neighbours in the overlay.
-    pub neighbours: usize,
+    /// Now: neighbors in the overlay.
+    pub neighbors: usize,
 }

@@ -122,20 +122,20 @@ pub enum InEvent {
     Found(TopicId, EndpointId, Vec<TransportAddr>),
     /// This endpoint's own addresses, all of them; announced in every topic if they changed.
     SetAddresses(Vec<TransportAddr>),
-    /// A link is open: `dialled` by this endpoint, or accepted. The driver announces each link once.
+    /// A link is open: `dialed` by this endpoint, or accepted. The driver announces each link once.
     LinkOpened {
         /// The link.
         link: LinkId,
         /// The authenticated id of the other end.
         peer: EndpointId,
-        /// Whether this endpoint dialled it.
-        dialled: bool,
+        /// Whether this endpoint dialed it.
+        dialed: bool,
     },
     /// A link is gone. Comes once for each open link, also where the state asked for the close.
     LinkClosed(LinkId, LinkEnd),
     /// A dial that [`OutEvent::Dial`] asked for did not lead to a link.
     DialFailed(EndpointId),
-    /// The other end's QUIC acknowledged packets since [`OutEvent::Hail`].
+    /// The other end's QUIC acknowledged packets since [`OutEvent::Keepalive`].
     Acknowledged(LinkId),
     /// A frame arrived, without its length prefix.
     Received(LinkId, Lane, Bytes),
@@ -148,14 +148,14 @@ pub enum InEvent {
     /// closed for being idle or replaced.
     Held(LinkId, bool),
     /// The application says something to all members, in at most [`crate::MAX_BROADCAST`] bytes and at
-    /// the [`crate::Pace`] of a topic. It waits for up to 10 s where there is no neighbour yet.
+    /// the [`crate::Pace`] of a topic. It waits for up to 10 s where there is no neighbor yet.
     Broadcast(TopicId, Bytes),
     /// A timer is due: `now` is at or past [`crate::State::next_timer`].
     Timer,
 }
 
-/// How long a driver looks for the acknowledgement of a hail.
-pub const HAIL_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a driver looks for the acknowledgement of a keepalive.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the state machine wants done.
 #[derive(Debug, Clone)]
@@ -167,8 +167,8 @@ pub enum OutEvent {
     /// link with [`CloseCode::Overflow`], but for [`Lane::Broadcast`], where the frame is dropped.
     Send(LinkId, Lane, Bytes),
     /// Send a frame, as `Send` does on [`Lane::Control`], which the other end does not answer: QUIC
-    /// acknowledges it. If it does within [`HAIL_PATIENCE`], the answer is [`InEvent::Acknowledged`].
-    Hail(LinkId, Bytes),
+    /// acknowledges it. If it does within [`KEEPALIVE_TIMEOUT`], the answer is [`InEvent::Acknowledged`].
+    Keepalive(LinkId, Bytes),
     /// Close a link, after what was sent on it before is handed to the network.
     Close(LinkId, CloseCode),
     /// Persist that every sequence number below this one may be used, then answer with
@@ -227,10 +227,10 @@ pub enum TopicEvent {
     Isolated,
     /// A member is linked again after [`TopicEvent::Isolated`].
     Reconnected,
-    /// A member became a neighbour in the overlay. Not for applications.
-    NeighbourUp(EndpointId),
-    /// A member is a neighbour no longer. Not for applications.
-    NeighbourDown(EndpointId),
+    /// A member became a neighbor in the overlay. Not for applications.
+    NeighborUp(EndpointId),
+    /// A member is a neighbor no longer. Not for applications.
+    NeighborDown(EndpointId),
     /// A member said something to all: once for each broadcast, never for this node's own.
     Broadcast {
         /// Who signed it.

@@ -40,7 +40,7 @@ pub use counts::Counts;
 pub use digest::Digest;
 pub use error::Error;
 pub use event::{
-    CloseCode, HAIL_PATIENCE, InEvent, Lane, LinkEnd, LinkId, LostReason, OutEvent, TopicEvent,
+    CloseCode, InEvent, KEEPALIVE_TIMEOUT, Lane, LinkEnd, LinkId, LostReason, OutEvent, TopicEvent,
     TopicOptions,
 };
 pub use id::{EndpointId, MAX_TOPIC_NAME, TopicId};

@@ -15,7 +15,7 @@ use crate::{
     wire::{Frame, Hello, MAX_TOPICS, OverlayFrame, TopicFrame, VERSIONS, is_broadcast},
 };
 
-/// Two links whose openings lie within this of each other were dialled at the same time.
+/// Two links whose openings lie within this of each other were dialed at the same time.
 const SIMULTANEOUS: Duration = Duration::from_secs(2);
 /// The loser of two links is read for so long before it is closed, so that nothing in flight is lost.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const STRANGER_INTERVAL: Duration = Duration::from_secs(30);
 const STRANGER_DIALS: u32 = 20;
 const STRANGER_WINDOW: Duration = Duration::from_mins(1);
-/// Most links at a time; most ids remembered as authenticated, or as dialled of late.
+/// Most links at a time; most ids remembered as authenticated, or as dialed of late.
 const MAX_LINKS: usize = 2048;
 const MAX_REMEMBERED: usize = 20_000;
 
@@ -49,7 +49,7 @@ pub(crate) enum News {
 #[derive(Debug)]
 struct Link {
     peer: EndpointId,
-    dialled: bool,
+    dialed: bool,
     opened: Instant,
     /// The peer's boot id and when its hello came.
     hello: Option<(u64, Instant)>,
@@ -57,7 +57,7 @@ struct Link {
     sends: [BTreeMap<TopicId, u64>; 3],
     receives: [BTreeMap<u64, TopicId>; 3],
     last_used: Instant,
-    /// When a frame came in, or an acknowledgement after a hail.
+    /// When a frame came in, or an acknowledgement after a keepalive.
     last_heard: Instant,
     /// When a frame came in.
     last_frame: Instant,
@@ -82,8 +82,8 @@ enum Closing {
 pub(crate) enum Asked {
     /// There is one.
     Linked,
-    /// It is being dialled: [`News::Up`] or [`News::DialFailed`] follows.
-    Dialling,
+    /// It is being dialed: [`News::Up`] or [`News::DialFailed`] follows.
+    Dialing,
     /// The budget for strangers is used up.
     Refused,
 }
@@ -94,7 +94,7 @@ pub(crate) struct Links {
     hello: Bytes,
     open: BTreeMap<LinkId, Link>,
     current: BTreeMap<EndpointId, LinkId>,
-    dialling: BTreeSet<EndpointId>,
+    dialing: BTreeSet<EndpointId>,
     authenticated: BTreeSet<EndpointId>,
     strangers: BTreeMap<EndpointId, Instant>,
     stranger_dials: VecDeque<Instant>,
@@ -117,7 +117,7 @@ impl Links {
             hello: Frame::Hello(hello).encode(),
             open: BTreeMap::new(),
             current: BTreeMap::new(),
-            dialling: BTreeSet::new(),
+            dialing: BTreeSet::new(),
             authenticated: BTreeSet::new(),
             strangers: BTreeMap::new(),
             stranger_dials: VecDeque::new(),
@@ -135,7 +135,7 @@ impl Links {
     pub(crate) fn sizes(&self) -> [(&'static str, usize); 4] {
         [
             ("links", self.open.len()),
-            ("dials", self.dialling.len()),
+            ("dials", self.dialing.len()),
             ("authenticated", self.authenticated.len()),
             ("strangers", self.strangers.len()),
         ]
@@ -179,7 +179,7 @@ impl Links {
 
     /// Says that this node is there, and what there is to say of a topic that was spoken of, if there
     /// is a link on which the peer itself said something within this time: whether there is.
-    pub(crate) fn hail(
+    pub(crate) fn keepalive(
         &mut self,
         peer: &EndpointId,
         (topic, frame): (TopicId, Option<TopicFrame>),
@@ -192,7 +192,7 @@ impl Links {
         if spoke {
             let index = link.sends[Lane::Control as usize].get(&topic);
             let frame = index.zip(frame).map(|(index, frame)| Frame::Topic(*index, frame));
-            self.out.push_back(OutEvent::Hail(id, frame.unwrap_or(Frame::Ack).encode()));
+            self.out.push_back(OutEvent::Keepalive(id, frame.unwrap_or(Frame::Ack).encode()));
         }
         spoke
     }
@@ -235,20 +235,20 @@ impl Links {
             return Asked::Linked;
         }
         if self.is_connecting(&peer) {
-            return Asked::Dialling;
+            return Asked::Dialing;
         }
         if !trusted && !self.authenticated.contains(&peer) && !self.may_dial_stranger(peer, now) {
             self.dropped("dials to strangers", Some(peer));
             return Asked::Refused;
         }
-        self.dialling.insert(peer);
+        self.dialing.insert(peer);
         self.out.push_back(OutEvent::Dial(peer, addresses.to_vec()));
-        Asked::Dialling
+        Asked::Dialing
     }
 
     /// Whether a link to a peer is being opened.
     pub(crate) fn is_connecting(&self, peer: &EndpointId) -> bool {
-        self.dialling.contains(peer)
+        self.dialing.contains(peer)
             || self.open.values().any(|link| link.peer == *peer && link.hello.is_none())
     }
 
@@ -328,20 +328,20 @@ impl Links {
         true
     }
 
-    pub(crate) fn opened(&mut self, id: LinkId, peer: EndpointId, dialled: bool, now: Instant) {
-        if dialled {
-            self.dialling.remove(&peer);
+    pub(crate) fn opened(&mut self, id: LinkId, peer: EndpointId, dialed: bool, now: Instant) {
+        if dialed {
+            self.dialing.remove(&peer);
         }
         let unwelcome = if peer == self.me {
             Some("links to oneself")
-        } else if !dialled && self.open.len() >= MAX_LINKS {
+        } else if !dialed && self.open.len() >= MAX_LINKS {
             Some("links over the limit")
         } else {
             None
         };
         let link = Link {
             peer,
-            dialled,
+            dialed,
             opened: now,
             hello: None,
             sends: Default::default(),
@@ -364,7 +364,7 @@ impl Links {
     }
 
     pub(crate) fn dial_failed(&mut self, peer: EndpointId) {
-        if self.dialling.remove(&peer) && !self.current.contains_key(&peer) {
+        if self.dialing.remove(&peer) && !self.current.contains_key(&peer) {
             self.news.push_back(News::DialFailed(peer));
         }
     }
@@ -376,7 +376,7 @@ impl Links {
             self.news.push_back(News::Down(link.peer, end));
         } else if link.hello.is_none()
             && !self.current.contains_key(&link.peer)
-            && !self.dialling.contains(&link.peer)
+            && !self.dialing.contains(&link.peer)
         {
             // Whoever opened it: who asked for a link in the meantime was told to wait for it.
             self.news.push_back(News::DialFailed(link.peer));
@@ -507,7 +507,7 @@ impl Links {
 
     fn on_hello(&mut self, id: LinkId, hello: &Hello, now: Instant) {
         let Some(link) = self.open.get_mut(&id) else { return };
-        let (peer, dialled) = (link.peer, link.dialled);
+        let (peer, dialed) = (link.peer, link.dialed);
         if hello.common_version().is_none() {
             tracing::info!(
                 peer = %peer.fmt_short(),
@@ -525,8 +525,8 @@ impl Links {
             return;
         }
         link.idle_check = Some(now + HELLO_TIMEOUT);
-        // Who was dialled learns of the link half a round trip later.
-        link.round_trip = dialled.then(|| now.saturating_duration_since(link.opened));
+        // Who was dialed learns of the link half a round trip later.
+        link.round_trip = dialed.then(|| now.saturating_duration_since(link.opened));
         if self.authenticated.len() < MAX_REMEMBERED {
             self.authenticated.insert(peer);
         }
@@ -536,13 +536,13 @@ impl Links {
             return;
         };
         let (boot_id, since) = self.open[&old].hello.expect("a current link has its hello");
-        let old_dialled = self.open[&old].dialled;
+        let old_dialed = self.open[&old].dialed;
         let another_life = !self.tie_break
             || boot_id != hello.boot_id
             || now.saturating_duration_since(since) > SIMULTANEOUS;
         // Both ends must come to the same choice: the lower id's dial.
-        let lower_dialled = |dialled: bool| dialled == (self.me < peer);
-        if another_life || old_dialled == dialled || lower_dialled(dialled) {
+        let lower_dialed = |dialed: bool| dialed == (self.me < peer);
+        if another_life || old_dialed == dialed || lower_dialed(dialed) {
             self.replace(old, now);
             self.current.insert(peer, id);
             if another_life {

@@ -24,7 +24,7 @@ use crate::{
     wire::{MAX_CONTENT, MAX_IHAVE, MAX_TTL, OverlayFrame},
 };
 
-/// A request to become neighbours that nobody answered is forgotten after this, so that it does not
+/// A request to become neighbors that nobody answered is forgotten after this, so that it does not
 /// hold a place in the active view for ever.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -48,7 +48,7 @@ pub(crate) struct Overlay {
     inner: topic::State<EndpointId, ChaCha12Rng>,
     timers: BTreeMap<(Instant, u64), topic::Timer<EndpointId>>,
     timer_count: u64,
-    neighbours: BTreeSet<EndpointId>,
+    neighbors: BTreeSet<EndpointId>,
     requests: BTreeMap<EndpointId, Instant>,
     swept: Option<Instant>,
     outputs: Vec<Output>,
@@ -57,11 +57,11 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    /// An overlay without neighbours. It needs a record before it can ask anybody.
-    pub(crate) fn new(me: EndpointId, neighbours: usize, seed: [u8; 32]) -> Self {
+    /// An overlay without neighbors. It needs a record before it can ask anybody.
+    pub(crate) fn new(me: EndpointId, neighbors: usize, seed: [u8; 32]) -> Self {
         let config = topic::Config {
             membership: HyparviewConfig {
-                active_view_capacity: neighbours,
+                active_view_capacity: neighbors,
                 active_random_walk_length: MAX_TTL.into(),
                 // A dial on a busy machine takes longer than the default of 0.5 s.
                 neighbor_request_timeout: Duration::from_secs(2),
@@ -83,7 +83,7 @@ impl Overlay {
             inner: topic::State::with_rng(me, None, config, ChaCha12Rng::from_seed(seed)),
             timers: BTreeMap::new(),
             timer_count: 0,
-            neighbours: BTreeSet::new(),
+            neighbors: BTreeSet::new(),
             requests: BTreeMap::new(),
             swept: None,
             outputs: Vec::new(),
@@ -91,11 +91,11 @@ impl Overlay {
         }
     }
 
-    pub(crate) fn neighbours(&self) -> &BTreeSet<EndpointId> {
-        &self.neighbours
+    pub(crate) fn neighbors(&self) -> &BTreeSet<EndpointId> {
+        &self.neighbors
     }
 
-    /// Whether we asked this peer to become a neighbour and wait for its answer.
+    /// Whether we asked this peer to become a neighbor and wait for its answer.
     pub(crate) fn is_requested(&self, peer: &EndpointId) -> bool {
         self.requests.contains_key(peer)
     }
@@ -117,7 +117,7 @@ impl Overlay {
             self.drive(InEvent::TimerExpired(timer), now);
         }
         if self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP) {
-            // Plumtree forgets ids that were announced and never came only when a neighbour goes.
+            // Plumtree forgets ids that were announced and never came only when a neighbor goes.
             // We are none: HyParView does nothing.
             self.swept = Some(now);
             self.drive(InEvent::PeerDisconnected(self.me), now);
@@ -126,7 +126,7 @@ impl Overlay {
             self.requests.iter().filter(|(_, at)| **at <= now).map(|(peer, _)| *peer).collect();
         for peer in late {
             self.requests.remove(&peer);
-            if self.neighbours.contains(&peer) {
+            if self.neighbors.contains(&peer) {
                 // It asked, and our answer counts as a request that has no answer: this is one.
                 let priority = PriorityShape::Low;
                 let answer = Shape::Swarm(SwarmShape::Neighbor { priority, data: None });
@@ -158,7 +158,7 @@ impl Overlay {
         self.drive(InEvent::Command(Command::Join(vec![peer])), now);
     }
 
-    /// Send to all members. Lost where there is no neighbour.
+    /// Send to all members. Lost where there is no neighbor.
     pub(crate) fn broadcast(&mut self, content: Bytes, now: Instant) {
         self.drive(InEvent::Command(Command::Broadcast(content, Scope::Swarm)), now);
     }
@@ -172,9 +172,9 @@ impl Overlay {
         self.drive(InEvent::RecvMessage(first, message), now);
     }
 
-    /// The link to a neighbour is gone. Not for failed dials, not for links that only synced.
+    /// The link to a neighbor is gone. Not for failed dials, not for links that only synced.
     pub(crate) fn link_lost(&mut self, peer: EndpointId, now: Instant) {
-        if self.neighbours.contains(&peer) || self.requests.remove(&peer).is_some() {
+        if self.neighbors.contains(&peer) || self.requests.remove(&peer).is_some() {
             self.drive(InEvent::PeerDisconnected(peer), now);
         }
     }
@@ -183,7 +183,7 @@ impl Overlay {
         self.drive(InEvent::UpdatePeerData(PeerData::new(record.clone())), now);
     }
 
-    /// Tell the neighbours that we are gone.
+    /// Tell the neighbors that we are gone.
     pub(crate) fn quit(&mut self, now: Instant) {
         self.drive(InEvent::Command(Command::Quit), now);
     }
@@ -195,11 +195,11 @@ impl Overlay {
                 OutEvent::SendMessage(to, message) => self.on_send(to, &message, now),
                 OutEvent::EmitEvent(topic::Event::NeighborUp(peer)) => {
                     self.requests.remove(&peer);
-                    self.neighbours.insert(peer);
+                    self.neighbors.insert(peer);
                     self.outputs.push(Output::Up(peer));
                 }
                 OutEvent::EmitEvent(topic::Event::NeighborDown(peer)) => {
-                    self.neighbours.remove(&peer);
+                    self.neighbors.remove(&peer);
                     self.outputs.push(Output::Down(peer));
                 }
                 OutEvent::ScheduleTimer(delay, timer) => {

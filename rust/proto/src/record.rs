@@ -137,7 +137,7 @@ pub struct NodeRecord {
     pub boot_id: u64,
     /// Name, metadata and protocols.
     pub profile: Profile,
-    /// Where the owner can be dialled: hints, best first, at most 8.
+    /// Where the owner can be dialed: hints, best first, at most 8.
     pub addresses: Vec<TransportAddr>,
     /// Alive or left.
     pub status: Status,

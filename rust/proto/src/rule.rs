@@ -12,12 +12,12 @@ pub enum Rule {
     /// An equal sequence number changes nothing.
     EqualSequences,
     /// What is new goes through the overlay.
-    Flooding,
-    /// Books are compared with neighbours'.
+    Dissemination,
+    /// Books are compared with neighbors'.
     Reconciliation,
-    /// Lost peers are dialled.
+    /// Lost peers are dialed.
     Healing,
-    /// Bootstrap peers that are not in the book are dialled.
+    /// Bootstrap peers that are not in the book are dialed.
     BootstrapMemory,
     /// Who is accused where a newcomer learns of it does not join its book.
     Unconfirmed,
@@ -34,7 +34,7 @@ impl Rule {
         Self::Refutation,
         Self::SuspicionFloor,
         Self::EqualSequences,
-        Self::Flooding,
+        Self::Dissemination,
         Self::Reconciliation,
         Self::Healing,
         Self::BootstrapMemory,

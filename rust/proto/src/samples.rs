@@ -112,7 +112,7 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         ("disconnect", overlay(OverlayFrame::Disconnect { alive: true })),
         ("gossip", overlay(OverlayFrame::Gossip { round: Some(2), content: content.clone() })),
         (
-            "gossip-neighbours",
+            "gossip-neighbors",
             overlay(OverlayFrame::Gossip { round: None, content: content.clone() }),
         ),
         (

@@ -214,10 +214,10 @@ impl State {
     /// Knows these members of a topic, itself among them, without having been told: a simulation of a large
     /// swarm need not form it.
     #[doc(hidden)]
-    pub fn fill(&mut self, topic: &TopicId, records: &[SignedRecord], now: Instant) {
+    pub fn preload(&mut self, topic: &TopicId, records: &[SignedRecord], now: Instant) {
         self.context.now = now.max(self.context.now);
         if let Some(topic) = self.topics.get_mut(topic) {
-            topic.fill(records, &mut self.context);
+            topic.preload(records, &mut self.context);
         }
         self.due = self.next_due();
     }
@@ -257,7 +257,7 @@ impl State {
         let sum = |of: fn(&Topic) -> usize| self.topics.values().map(|topic| of(topic)).sum();
         Counts {
             tombstones: sum(Topic::tombstones),
-            neighbours: sum(Topic::neighbour_count),
+            neighbors: sum(Topic::neighbor_count),
             ..self.context.counts
         }
     }
@@ -306,8 +306,8 @@ impl State {
                 topic_mut(&mut self.topics, topic)?.found(peer, addresses, cx);
             }
             InEvent::SetAddresses(addresses) => self.set_addresses(&addresses),
-            InEvent::LinkOpened { link, peer, dialled } => {
-                cx.links.opened(link, peer, dialled, now);
+            InEvent::LinkOpened { link, peer, dialed } => {
+                cx.links.opened(link, peer, dialed, now);
             }
             InEvent::LinkClosed(link, end) => cx.links.closed(link, end),
             InEvent::DialFailed(peer) => cx.links.dial_failed(peer),

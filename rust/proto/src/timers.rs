@@ -12,9 +12,9 @@ pub(crate) enum Timer {
     Flood,
     /// Tell on what a sync brought and the overlay did not.
     Relay,
-    /// Compare the book with a neighbour's (RFC 6206).
+    /// Compare the book with a neighbor's (RFC 6206).
     Trickle,
-    /// Tell neighbours what the book comes to.
+    /// Tell neighbors what the book comes to.
     Digest,
     /// Announce the own record again, or for the first time.
     Announce,
@@ -24,13 +24,13 @@ pub(crate) enum Timer {
     OverlayJoin,
     /// Look whether the active view is full.
     View,
-    /// Sync with someone who is not a neighbour.
-    FarSync,
+    /// Sync with someone who is not a neighbor.
+    RandomSync,
     /// Give up on syncs that stand still.
     Sessions,
     /// Tell the application that no link is left.
     Isolation,
-    /// Look after neighbours, and take the next step of probes.
+    /// Look after neighbors, and take the next step of probes.
     Probe,
     /// Tell of suspicions, and pass verdicts.
     Suspicion,
@@ -40,7 +40,7 @@ pub(crate) enum Timer {
     Heal,
     /// Join the overlay behind a gap.
     HealJoin,
-    /// Send broadcasts that wait for a neighbour, or give them up.
+    /// Send broadcasts that wait for a neighbor, or give them up.
     Broadcast,
     /// Stop waiting for acknowledgements of the leave.
     Leave,
@@ -56,7 +56,7 @@ const TIMERS: [Timer; 18] = [
     Timer::Redial,
     Timer::OverlayJoin,
     Timer::View,
-    Timer::FarSync,
+    Timer::RandomSync,
     Timer::Sessions,
     Timer::Isolation,
     Timer::Probe,

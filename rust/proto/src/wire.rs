@@ -92,7 +92,7 @@ pub(crate) enum TopicFrame {
     ProbeAck(EndpointId),
     /// Accusations that concern the receiver.
     Accuse(Vec<Bytes>),
-    /// A hail: what the sender's book comes to, and did for a while.
+    /// A keepalive: what the sender's book comes to, and did for a while.
     Digest([u8; 8]),
 }
 
@@ -112,7 +112,7 @@ pub(crate) enum OverlayFrame {
     Disconnect {
         alive: bool,
     },
-    /// `round` is `None` for a broadcast to neighbours only. The message id is the content's hash.
+    /// `round` is `None` for a broadcast to neighbors only. The message id is the content's hash.
     Gossip {
         round: Option<u16>,
         content: Bytes,
@@ -132,7 +132,7 @@ pub(crate) struct SyncFrame {
     /// Chosen by the initiator, rising on each link.
     pub(crate) session: u64,
     pub(crate) from_initiator: bool,
-    /// Whether the sender has a neighbour in the overlay. One that has none is a newcomer.
+    /// Whether the sender has a neighbor in the overlay. One that has none is a newcomer.
     pub(crate) attached: bool,
     pub(crate) turn: Turn,
     pub(crate) ranges: Vec<Range>,

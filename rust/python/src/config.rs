@@ -44,10 +44,10 @@ pub(crate) fn preset<'py>(
     fields.set_item("connect_timeout", config.connect_timeout.as_secs_f64())?;
     fields.set_item("capacity", protocol.capacity)?;
     fields.set_item("expiration", protocol.expiration.map(|e| e.as_secs_f64()))?;
-    fields.set_item("neighbours", protocol.neighbours)?;
+    fields.set_item("neighbors", protocol.neighbors)?;
     fields.set_item("sync_interval_min", protocol.sync_interval_min.as_secs_f64())?;
     fields.set_item("sync_interval_max", protocol.sync_interval_max.as_secs_f64())?;
-    fields.set_item("far_sync_interval", protocol.far_sync_interval.as_secs_f64())?;
+    fields.set_item("random_sync_interval", protocol.random_sync_interval.as_secs_f64())?;
     fields.set_item("link_idle", protocol.link_idle.as_secs_f64())?;
     fields.set_item("redial_min", protocol.redial_min.as_secs_f64())?;
     fields.set_item("redial_max", protocol.redial_max.as_secs_f64())?;
@@ -83,10 +83,10 @@ pub(crate) fn extract(config: &Bound<'_, PyAny>) -> PyResult<Config> {
             } else {
                 Some(extract::seconds("expiration", &expiration)?)
             },
-            neighbours: count("neighbours")?,
+            neighbors: count("neighbors")?,
             sync_interval_min: seconds("sync_interval_min")?,
             sync_interval_max: seconds("sync_interval_max")?,
-            far_sync_interval: seconds("far_sync_interval")?,
+            random_sync_interval: seconds("random_sync_interval")?,
             link_idle: seconds("link_idle")?,
             redial_min: seconds("redial_min")?,
             redial_max: seconds("redial_max")?,

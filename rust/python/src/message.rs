@@ -150,7 +150,7 @@ impl Receipt {
         &self.peer
     }
 
-    /// Seconds from the call to the peer's answer, dialling included.
+    /// Seconds from the call to the peer's answer, dialing included.
     #[getter]
     fn elapsed(&self) -> f64 {
         self.elapsed

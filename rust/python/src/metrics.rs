@@ -14,7 +14,7 @@ pub(crate) fn fields<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<
         ("peers", metrics.peers as u64),
         ("suspects", metrics.suspects as u64),
         ("tombstones", protocol.tombstones as u64),
-        ("neighbours", protocol.neighbours as u64),
+        ("neighbors", protocol.neighbors as u64),
         ("links", metrics.links as u64),
         ("links_relayed", metrics.links_relayed as u64),
         ("links_opened", metrics.links_opened),

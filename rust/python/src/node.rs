@@ -182,7 +182,7 @@ impl Node {
         Bridge::get(py)?.future(py, async move { swarm.set_profile(profile).await })
     }
 
-    /// Adds peers to those that are dialled while none of them is in the book.
+    /// Adds peers to those that are dialed while none of them is in the book.
     fn add_bootstrap<'py>(
         &self,
         py: Python<'py>,

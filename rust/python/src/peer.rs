@@ -100,7 +100,7 @@ impl Peer {
         &self.0.profile.name
     }
 
-    /// Where the peer says it can be dialled, best first: `ip:port`, or a relay's URL.
+    /// Where the peer says it can be dialed, best first: `ip:port`, or a relay's URL.
     #[getter]
     fn addresses<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.0.addresses.iter().map(format_address))

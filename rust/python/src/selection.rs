@@ -138,7 +138,7 @@ pub(crate) fn endpoint_id(secret_key: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(EndpointId::from(key.public()).to_string())
 }
 
-/// A ticket for a node that need not run: its id, its topic, and where it can be dialled.
+/// A ticket for a node that need not run: its id, its topic, and where it can be dialed.
 #[pyfunction]
 pub(crate) fn make_ticket(
     id: &Bound<'_, PyAny>,

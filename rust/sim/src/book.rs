@@ -85,7 +85,7 @@ impl Book {
     }
 
     /// Holds the records of all but one, who all are there.
-    pub(crate) fn fill(
+    pub(crate) fn preload(
         &mut self,
         records: &[(usize, Arc<NodeRecord>)],
         me: usize,

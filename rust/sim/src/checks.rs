@@ -9,7 +9,7 @@ use crate::network::Network;
 /// Most frames and the like that may wait for something in one topic, beyond what follows the
 /// number of members.
 const MOST_WAITING: usize = 64;
-/// Broadcasts that wait for a first neighbour.
+/// Broadcasts that wait for a first neighbor.
 const MOST_KEPT: usize = 320;
 /// Contents that passed of late, each remembered by its hash.
 const MOST_SEEN: usize = 4096;

@@ -81,7 +81,7 @@ pub(crate) struct End {
     /// Frames from here that a cut holds back.
     pub(crate) held: VecDeque<(Lane, Bytes)>,
     /// It waits for QUIC to acknowledge what it sent.
-    pub(crate) hailing: bool,
+    pub(crate) keepalive_pending: bool,
     /// What came here and is not acknowledged.
     pub(crate) unacknowledged: Unacknowledged,
 }
@@ -109,7 +109,7 @@ impl Link {
             opens,
             flights: Default::default(),
             hello: None,
-            hailing: false,
+            keepalive_pending: false,
             held: VecDeque::new(),
             unacknowledged: Unacknowledged::default(),
         });

@@ -194,7 +194,7 @@ impl Network {
     }
 
     /// All nodes, which have just started, know each other by the records that they announced.
-    pub(crate) fn fill(&mut self) {
+    pub(crate) fn preload(&mut self) {
         let now = self.clock.instant();
         let own = |node: &Node| Some(node.state()?.own_record(&self.topic)?.clone());
         let mut records: Vec<_> = self.nodes.iter().filter_map(own).collect();
@@ -208,9 +208,9 @@ impl Network {
         for number in 0..self.nodes.len() {
             let node = &mut self.nodes[number];
             let Mind::Honest(state) = &mut node.mind else { continue };
-            state.fill(&self.topic, &records, now);
+            state.preload(&self.topic, &records, now);
             let next = state.next_timer().map(|at| self.clock.nanos_of(at));
-            node.book.fill(&held, node.peer, &self.roster);
+            node.book.preload(&held, node.peer, &self.roster);
             self.check_digest(number);
             if let Some(at) = next {
                 self.wake_at(number, at);
@@ -485,7 +485,7 @@ impl Network {
     pub(crate) fn handle(&mut self, happening: Happening) {
         match happening {
             Happening::Wake(number) => self.on_wake(number),
-            Happening::Dialled(dial) => self.on_dialled(*dial),
+            Happening::Dialed(dial) => self.on_dialed(*dial),
             Happening::DialFailed { from, life, to } => {
                 if self.nodes[from].lives == life {
                     self.feed(from, InEvent::DialFailed(to));
@@ -582,7 +582,7 @@ impl Network {
         match output {
             OutEvent::Dial(to, addresses) => self.on_dial(number, to, &addresses),
             OutEvent::Send(link, lane, bytes) => self.on_send(number, link, lane, bytes),
-            OutEvent::Hail(link, bytes) => self.on_hail(number, link, bytes),
+            OutEvent::Keepalive(link, bytes) => self.on_keepalive(number, link, bytes),
             OutEvent::Close(link, code) => self.on_close(number, link, code),
             OutEvent::ReserveSequences(_) => unreachable!("performed after all others"),
             OutEvent::Topic(_, event) => self.on_event(number, event),
@@ -727,8 +727,8 @@ pub fn name_of(event: &TopicEvent) -> &'static str {
         TopicEvent::PeerLost(..) => "PeerLost",
         TopicEvent::Isolated => "Isolated",
         TopicEvent::Reconnected => "Reconnected",
-        TopicEvent::NeighbourUp(_) => "NeighbourUp",
-        TopicEvent::NeighbourDown(_) => "NeighbourDown",
+        TopicEvent::NeighborUp(_) => "NeighborUp",
+        TopicEvent::NeighborDown(_) => "NeighborDown",
         TopicEvent::Broadcast { .. } => "Broadcast",
         TopicEvent::Closed => "Closed",
         _ => "Other",

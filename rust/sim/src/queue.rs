@@ -7,7 +7,7 @@ use iroh_gossip_discovery_proto::{EndpointId, Lane, LinkEnd};
 
 use crate::{clock::Nanos, link::LinkNumber};
 
-/// One of the two ends of a link: 0 dialled, 1 accepted.
+/// One of the two ends of a link: 0 dialed, 1 accepted.
 pub(crate) type Side = usize;
 
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) enum Happening {
     /// A timer of a node's state may be due.
     Wake(usize),
     /// The first packet of a dial reaches its target.
-    Dialled(Box<Dial>),
+    Dialed(Box<Dial>),
     DialFailed {
         from: usize,
         life: u64,
@@ -25,7 +25,7 @@ pub(crate) enum Happening {
     Opened(LinkNumber, Side),
     /// A frame arrives at a side.
     Frame(LinkNumber, Side, Lane, Bytes),
-    /// What a side hailed with was acknowledged.
+    /// The keepalive of one side was acknowledged.
     Acknowledged(LinkNumber, Side),
     /// A side hears of the link's end.
     Closed(LinkNumber, Side, LinkEnd),

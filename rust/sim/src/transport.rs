@@ -62,13 +62,13 @@ impl Network {
                 let pair = self.pair_latency(from, target);
                 let at = now + self.delay(pair);
                 let dial = Dial { from, life, to, target, gives_up, retry: DIAL_RETRY };
-                self.queue.push(at, Happening::Dialled(Box::new(dial)));
+                self.queue.push(at, Happening::Dialed(Box::new(dial)));
             }
             _ => self.queue.push(gives_up, Happening::DialFailed { from, life, to }),
         }
     }
 
-    pub(crate) fn on_dialled(&mut self, mut dial: Dial) {
+    pub(crate) fn on_dialed(&mut self, mut dial: Dial) {
         let (from, target) = (dial.from, dial.target);
         if self.nodes[from].lives != dial.life || !self.nodes[from].is_up() {
             return;
@@ -83,7 +83,7 @@ impl Network {
             let again = now + dial.retry;
             if again < dial.gives_up {
                 dial.retry *= 2;
-                self.queue.push(again, Happening::Dialled(Box::new(dial)));
+                self.queue.push(again, Happening::Dialed(Box::new(dial)));
             } else {
                 let (life, to) = (dial.life, dial.to);
                 self.queue.push(dial.gives_up.max(now), Happening::DialFailed { from, life, to });
@@ -161,7 +161,7 @@ impl Network {
         if let Some(link) = self.link(number) {
             (link.ends[side].open, link.ends[side].told) = (true, true);
         }
-        let event = InEvent::LinkOpened { link: number.id(side), peer, dialled: side == 0 };
+        let event = InEvent::LinkOpened { link: number.id(side), peer, dialed: side == 0 };
         self.feed(node, event);
     }
 
@@ -195,10 +195,10 @@ impl Network {
         self.transmit(number, side, lane, bytes, 0);
     }
 
-    pub(crate) fn on_hail(&mut self, node: usize, id: LinkId, bytes: Bytes) {
+    pub(crate) fn on_keepalive(&mut self, node: usize, id: LinkId, bytes: Bytes) {
         let (number, side) = LinkNumber::of(id);
         if let Some(link) = self.link(number) {
-            link.ends[side].hailing = true;
+            link.ends[side].keepalive_pending = true;
         }
         self.on_send(node, id, Lane::Control, bytes);
     }
@@ -207,7 +207,7 @@ impl Network {
     fn acknowledge(&mut self, number: LinkNumber, side: Side) {
         let Some(link) = self.link(number) else { return };
         let (from, to, pair) = (link.ends[side].node, link.ends[1 - side].node, link.latency);
-        if !std::mem::take(&mut link.ends[1 - side].hailing) || self.is_cut(from, to) {
+        if !std::mem::take(&mut link.ends[1 - side].keepalive_pending) || self.is_cut(from, to) {
             return;
         }
         let (late, _) = self.conditions.retransmission(1, pair, &mut self.rng);
@@ -238,7 +238,7 @@ impl Network {
         sent.packets(packets(bytes));
     }
 
-    /// The end that dialled keeps a link alive, the other acknowledges that.
+    /// The end that dialed keeps a link alive, the other acknowledges that.
     pub(crate) fn count_keep_alives(&mut self, number: LinkNumber) {
         let (now, interval) = (self.clock.now, nanos(self.conditions.keep_alive));
         let Some(link) = self.link(number).filter(|link| link.cut.is_none()) else { return };

@@ -86,8 +86,8 @@ fn a_paused_node_costs_the_others_no_broadcast_and_no_event() {
 
 /// Frames that vanish are more than can happen to a stream: QUIC sends again what is lost, and a full queue
 /// drops broadcasts alone. Where one in five of these vanishes, 99.5 % are heard. Here all four frames of a
-/// repair vanish alike, the broadcast, the announcement of another neighbour, the graft and its answer, so
-/// that half of the repairs fail: with five neighbours 3 to 5 % are lost, with two or three up to 25 %.
+/// repair vanish alike, the broadcast, the announcement of another neighbor, the graft and its answer, so
+/// that half of the repairs fail: with five neighbors 3 to 5 % are lost, with two or three up to 25 %.
 /// Neither the guard nor the window of numbers refuses any of them.
 #[test]
 fn what_comes_again_after_loss_crashes_and_restarts_is_heard_at_most_once() {

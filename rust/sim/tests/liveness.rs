@@ -43,14 +43,14 @@ fn within(
     let wrong: Vec<_> = (0..network.nodes.len())
         .filter(|n| network.nodes[*n].is_up() && !network.is_right(*n))
         .map(|n| {
-            let neighbours =
+            let neighbors =
                 network.nodes[n].events.iter().fold(0_i32, |sum, (_, event)| match event {
-                    TopicEvent::NeighbourUp(_) => sum + 1,
-                    TopicEvent::NeighbourDown(_) => sum - 1,
+                    TopicEvent::NeighborUp(_) => sum + 1,
+                    TopicEvent::NeighborDown(_) => sum - 1,
                     _ => sum,
                 });
             format!(
-                "{n}: {neighbours} neighbours, {}, {:?}",
+                "{n}: {neighbors} neighbors, {}, {:?}",
                 network.what_is_wrong(n),
                 network.nodes[n].dropped
             )
@@ -137,7 +137,7 @@ fn a_partition_heals_without_the_bootstrap_node() {
             let joins = |network: &Network| {
                 let joins = |node: &Node| {
                     let up =
-                        |(_, event): &&(_, TopicEvent)| matches!(event, TopicEvent::NeighbourUp(_));
+                        |(_, event): &&(_, TopicEvent)| matches!(event, TopicEvent::NeighborUp(_));
                     node.events.iter().filter(up).count()
                 };
                 network.nodes.iter().map(joins).sum::<usize>()
@@ -164,20 +164,20 @@ fn half_of_all_may_vanish_at_once() {
 }
 
 #[test]
-fn who_dies_with_all_of_its_neighbours_is_noticed() {
+fn who_dies_with_all_of_its_neighbors_is_noticed() {
     for seed in 0..10 {
         let mut network = converged(seed, 50, Conditions::lan());
         network.run_for(S * 660);
-        let mut neighbours = BTreeSet::new();
+        let mut neighbors = BTreeSet::new();
         for (_, event) in &network.nodes[20].events {
             match event {
-                TopicEvent::NeighbourUp(peer) => drop(neighbours.insert(*peer)),
-                TopicEvent::NeighbourDown(peer) => drop(neighbours.remove(peer)),
+                TopicEvent::NeighborUp(peer) => drop(neighbors.insert(*peer)),
+                TopicEvent::NeighborDown(peer) => drop(neighbors.remove(peer)),
                 _ => {}
             }
         }
         let dying: Vec<_> =
-            (0..50).filter(|n| *n == 20 || neighbours.contains(&network.nodes[*n].id)).collect();
+            (0..50).filter(|n| *n == 20 || neighbors.contains(&network.nodes[*n].id)).collect();
         for number in dying {
             network.crash(number);
         }

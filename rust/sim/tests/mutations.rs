@@ -92,7 +92,7 @@ controls! {
     refutation: Refutation in random,
     suspicion_floor: SuspicionFloor in random,
     equal_sequences: EqualSequences in random,
-    flooding: Flooding in updated,
+    dissemination: Dissemination in updated,
     reconciliation: Reconciliation in random,
     healing: Healing in parted,
     bootstrap_memory: BootstrapMemory in random,

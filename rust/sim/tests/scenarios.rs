@@ -243,7 +243,7 @@ fn a_swarm_that_is_known_from_the_beginning_lives_on_as_any_other() {
     // Nobody had to be told of the others, but for the two who joined and were told of, to all.
     assert!(report.told["PeerJoined"] < 60 * 59, "{:?}", report.told);
     // And they are one overlay.
-    assert!(report.told["NeighbourUp"] > 60 * 3, "{:?}", report.told);
+    assert!(report.told["NeighborUp"] > 60 * 3, "{:?}", report.told);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn timelines_go_on_from_one_warm_network_each_with_its_own_chance() {
     for (other, key) in [
         ("nodes = 21\nwarmup = '20s'", "nodes"),
         ("nodes = 20\nwarmup = '21s'", "warmup"),
-        ("nodes = 20\nwarmup = '20s'\nconfig = { neighbours = 4 }", "config"),
+        ("nodes = 20\nwarmup = '20s'\nconfig = { neighbors = 4 }", "config"),
     ] {
         let error = on(&Scenario::parse(other).unwrap()).unwrap_err().to_string();
         assert!(error.contains(key), "{other:?}: {error}");

@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Actor {
-    pub(super) fn open_link(&mut self, connection: Connection, dialled: bool) {
+    pub(super) fn open_link(&mut self, connection: Connection, dialed: bool) {
         let peer = connection.remote_id().into();
         let refuse = if self.is_ending() || self.barred.contains(&peer) {
             Some(CloseCode::Shutdown)
@@ -34,7 +34,7 @@ impl Actor {
         };
         if let Some(code) = refuse {
             connection.close(VarInt::from_u32(code.into()), b"");
-            if dialled {
+            if dialed {
                 self.handle_own(InEvent::DialFailed(peer));
             }
             return;
@@ -51,8 +51,8 @@ impl Actor {
         );
         self.links.insert(id, link);
         self.tasks.spawn(task.in_current_span());
-        debug!(link = id.0, peer = %peer.fmt_short(), dialled, "link opened");
-        self.handle_own(InEvent::LinkOpened { link: id, peer, dialled });
+        debug!(link = id.0, peer = %peer.fmt_short(), dialed, "link opened");
+        self.handle_own(InEvent::LinkOpened { link: id, peer, dialed });
     }
 
     pub(super) fn link_closed(&mut self, id: LinkId, end: LinkEnd) {
@@ -100,10 +100,10 @@ impl Actor {
         match out {
             OutEvent::Dial(peer, addresses) => self.dial(peer, addresses),
             OutEvent::Send(id, lane, frame) => self.send(id, lane, frame),
-            OutEvent::Hail(id, frame) => {
+            OutEvent::Keepalive(id, frame) => {
                 self.send(id, Lane::Control, frame);
                 if let Some(link) = self.links.get(&id) {
-                    link.hail();
+                    link.keepalive();
                 }
             }
             OutEvent::Close(id, code) => {
@@ -131,7 +131,7 @@ impl Actor {
     }
 
     fn dial(&mut self, peer: EndpointId, mut addresses: Vec<TransportAddr>) {
-        if self.dialling.contains(&peer) {
+        if self.dialing.contains(&peer) {
             return;
         }
         let Ok(id) = iroh::EndpointId::try_from(peer) else {
@@ -142,7 +142,7 @@ impl Actor {
         if let Some(connecting) = self.connecting.get_mut(&peer).filter(|_| barred) {
             connecting.reason = Some("a test bars the way".to_owned());
         }
-        if barred || self.is_ending() || self.dialling.len() >= MAX_DIALS {
+        if barred || self.is_ending() || self.dialing.len() >= MAX_DIALS {
             self.echo.push_back(InEvent::DialFailed(peer));
             return;
         }
@@ -150,7 +150,7 @@ impl Actor {
         if !self.topics.values().any(|topic| topic.is_bootstrap(&peer)) {
             addresses.retain(|address| dial::is_plausible(address, self.on_loopback));
         }
-        self.dialling.insert(peer);
+        self.dialing.insert(peer);
         self.counters.dial_begun();
         let hosts: BTreeSet<_> = self
             .topics
@@ -169,18 +169,18 @@ impl Actor {
         );
         let inputs = self.inputs.clone();
         let stop = self.stop_dials.clone();
-        let dialling = async move {
-            let dialled = match stop.run_until_cancelled(dial::patiently(limit, dial)).await {
-                Some(Some(dialled)) => dialled,
+        let dialing = async move {
+            let dialed = match stop.run_until_cancelled(dial::patiently(limit, dial)).await {
+                Some(Some(dialed)) => dialed,
                 Some(None) => Err("timed out".to_owned()),
                 None => Err("shutting down".to_owned()),
             };
-            let connection = dialled
+            let connection = dialed
                 .inspect_err(|reason| debug!(peer = %peer.fmt_short(), reason, "dial failed"));
             // The receiver is gone only when the actor is; the connection closes with the drop.
-            let _ = inputs.send(Input::Dialled(peer, connection)).await;
+            let _ = inputs.send(Input::Dialed(peer, connection)).await;
         };
-        self.tasks.spawn(dialling.in_current_span());
+        self.tasks.spawn(dialing.in_current_span());
     }
 
     fn reserve(&mut self, end: u64) {

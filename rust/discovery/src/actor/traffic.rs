@@ -59,7 +59,7 @@ impl Actor {
             }
             let Some(waiting) = self.connecting.remove(&peer) else { continue };
             let Some(id) = open else {
-                let reason = waiting.reason.unwrap_or_else(|| never_dialled(&peer).into());
+                let reason = waiting.reason.unwrap_or_else(|| never_dialed(&peer).into());
                 for reply in waiting.replies {
                     let reason = reason.clone();
                     let _ = reply.send(Err(Error::PeerUnreachable { peer, reason }));
@@ -117,7 +117,7 @@ impl Actor {
 }
 
 /// Why there was not even a dial.
-fn never_dialled(peer: &EndpointId) -> &'static str {
+fn never_dialed(peer: &EndpointId) -> &'static str {
     match iroh::EndpointId::from_bytes(peer.as_bytes()) {
         Ok(_) => "no link could be opened",
         Err(_) => "its id is no public key",

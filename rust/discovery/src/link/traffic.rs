@@ -19,7 +19,7 @@ use crate::{
     actor::Input,
     frame,
     metrics::Counters,
-    proto::{Answer, EndpointId, HAIL_PATIENCE, LinkId, MAX_REQUEST, Request},
+    proto::{Answer, EndpointId, KEEPALIVE_TIMEOUT, LinkId, MAX_REQUEST, Request},
 };
 
 /// Most streams with one peer that this end opened, and as many that the peer did.
@@ -33,7 +33,7 @@ const MIN_MESSAGE_BYTES: u32 = 4096;
 pub(crate) const MAX_BIDI_STREAMS: u32 = 2048;
 /// A link is held for this long after its last use, so that a series of messages is one use.
 const LINGER: Duration = Duration::from_secs(1);
-/// How often a link looks whether its peer has acknowledged a hail. A lone packet is acknowledged 25 ms
+/// How often a link looks whether its peer has acknowledged a keepalive. A lone packet is acknowledged 25 ms
 /// after it came (RFC 9000, `max_ack_delay`).
 const LOOK: Duration = Duration::from_millis(30);
 /// Most reasons of the peer's resets that are kept.
@@ -50,7 +50,7 @@ pub(crate) struct Traffic {
     pub(crate) peer: EndpointId,
     pub(crate) gate: Gate,
     pub(crate) counters: Arc<Counters>,
-    hailed: Notify,
+    keepalive_sent: Notify,
     users: watch::Sender<Users>,
     held: watch::Sender<Held>,
     messages: Semaphore,
@@ -94,7 +94,7 @@ impl Traffic {
             connection,
             gate: Gate::default(),
             counters,
-            hailed: Notify::new(),
+            keepalive_sent: Notify::new(),
             users: watch::Sender::default(),
             held: watch::Sender::new(Held::NotYet),
             messages: Semaphore::new(MAX_MESSAGE_BYTES as usize),
@@ -158,16 +158,16 @@ impl Traffic {
     }
 
     /// A frame was queued that only QUIC acknowledges.
-    pub(crate) fn hail(&self) {
-        self.hailed.notify_one();
+    pub(crate) fn keepalive(&self) {
+        self.keepalive_sent.notify_one();
     }
 
-    /// Tells the actor when the peer's QUIC has acknowledged something since a hail.
+    /// Tells the actor when the peer's QUIC has acknowledged something since a keepalive.
     pub(super) async fn listen(&self, id: LinkId, inputs: &mpsc::Sender<Input>) {
         loop {
-            self.hailed.notified().await;
+            self.keepalive_sent.notified().await;
             let before = self.acknowledgements();
-            let heard = timeout(HAIL_PATIENCE, async {
+            let heard = timeout(KEEPALIVE_TIMEOUT, async {
                 while self.acknowledgements() == before {
                     sleep(LOOK).await;
                 }

@@ -169,7 +169,7 @@ fn a_book_stands_still_once_nothing_has_changed_for_so_long() {
         |book, now| drop(book.apply(signed(2, 6), ZERO, now)),
         |book, now| drop(book.apply(signed(3, 1), ZERO, now)),
         |book, now| drop(book.kill(&id(2), Bytes::new(), now)),
-        |book, now| book.fill(&[signed(2, 7)], now),
+        |book, now| book.preload(&[signed(2, 7)], now),
     ];
     for change in changes {
         now += LONG * 3;
@@ -214,7 +214,7 @@ fn a_book_that_is_filled_holds_members_that_were_there_for_long() {
     filled.apply(records[0].clone(), ZERO, start);
     filled.apply(signed(4, 1), ZERO, start);
     let now = start + Duration::from_secs(1);
-    filled.fill(&records, now);
+    filled.preload(&records, now);
     for record in records {
         one_by_one.apply(record, ZERO, now);
     }

@@ -12,7 +12,7 @@ use crate::{
 const AUTHOR: u8 = 5;
 const BOOT_ID: u64 = 1;
 
-/// Two neighbours, and authors in the book that are none.
+/// Two neighbors, and authors in the book that are none.
 fn bench() -> Bench {
     let mut bench = with_two();
     let records = [AUTHOR, 6, 7, 8, 9, 10].map(|number| signed(number, 1).bytes().clone());
@@ -72,15 +72,15 @@ fn a_broadcast_is_delivered_once_and_told_on_once() {
     assert_eq!(heard(&bench), [(id(AUTHOR), Bytes::from_static(b"hello"))]);
     assert_eq!(sent(&bench), [(LinkId(2), encode_broadcast(&signed))]);
     bench.out.clear();
-    // Again, by the other neighbour: it is told not to.
+    // Again, by the other neighbor: it is told not to.
     bench.frame(LinkId(2), gossip(&signed));
     let prune = TopicFrame::Overlay(OverlayFrame::Prune);
     assert!(bench.out.iter().any(|out| matches!(out, OutEvent::Send(LinkId(2), _, bytes)
         if Frame::decode(bytes).unwrap() == Some(Frame::Topic(0, prune.clone())))));
-    // As one to neighbours alone it would not be told on: nobody says that.
+    // As one to neighbors alone it would not be told on: nobody says that.
     let content = encode_broadcast(&signed_broadcast(AUTHOR, BOOT_ID, 1, b"psst"));
     bench.frame(LINK, TopicFrame::Overlay(OverlayFrame::Gossip { round: None, content }));
-    assert_eq!(bench.dropped(), ["broadcasts to neighbours only"]);
+    assert_eq!(bench.dropped(), ["broadcasts to neighbors only"]);
     // And a replay, long after the overlay has forgotten it.
     for _ in 0..3 {
         bench.pass(Duration::from_mins(2));
@@ -211,7 +211,7 @@ fn strangers_in_the_book_or_on_the_link_are_not_heard_and_nor_are_earlier_lives(
     let mut bench = Bench::linked();
     bench.frame(LINK, TopicFrame::Push(vec![signed(AUTHOR, 1).bytes().clone()]));
     bench.frame(LINK, said(AUTHOR, 0));
-    assert_eq!(heard(&bench), [], "no neighbour");
+    assert_eq!(heard(&bench), [], "no neighbor");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn one_author_has_a_limit_in_bytes() {
 }
 
 #[test]
-fn one_neighbour_has_a_limit_with_what_it_repeats() {
+fn one_neighbor_has_a_limit_with_what_it_repeats() {
     let dropped = |bench: &Bench| {
         let over = |what: &&&str| **what == "broadcasts over the budget of a peer";
         bench.dropped().iter().filter(over).count()
@@ -284,7 +284,7 @@ fn many_authors_of_small_ones_have_a_limit_too() {
 }
 
 #[test]
-fn many_authors_and_one_neighbour_have_a_limit_too_and_membership_passes() {
+fn many_authors_and_one_neighbor_have_a_limit_too_and_membership_passes() {
     let mut bench = bench();
     let data = [7; MAX_BROADCAST];
     for number in 0..200 {
@@ -314,7 +314,7 @@ fn many_authors_and_one_neighbour_have_a_limit_too_and_membership_passes() {
 }
 
 #[test]
-fn own_broadcasts_go_to_all_neighbours_at_once_and_not_to_oneself() {
+fn own_broadcasts_go_to_all_neighbors_at_once_and_not_to_oneself() {
     let mut bench = bench();
     say(&mut bench, b"one");
     say(&mut bench, b"two");
@@ -356,12 +356,12 @@ fn what_is_too_large_is_an_error_and_what_is_just_large_enough_is_sent() {
 }
 
 #[test]
-fn without_a_neighbour_a_broadcast_waits_for_one_and_not_for_ever() {
+fn without_a_neighbor_a_broadcast_waits_for_one_and_not_for_ever() {
     let mut bench = Bench::new();
     for _ in 0..330 {
         say(&mut bench, b"anybody?");
     }
-    let given_up = "broadcasts without a neighbour";
+    let given_up = "broadcasts without a neighbor";
     let count = |bench: &Bench| bench.dropped().iter().filter(|what| **what == given_up).count();
     assert_eq!(count(&bench), 10, "320 wait");
     bench.pass(Duration::from_secs(11));
@@ -459,7 +459,7 @@ fn authors_are_forgotten_once_nothing_is_held_of_them_and_not_before() {
 }
 
 #[test]
-fn who_lost_its_neighbours_keeps_what_it_says_for_the_next() {
+fn who_lost_its_neighbors_keeps_what_it_says_for_the_next() {
     let mut bench = bench();
     for link in [LINK, LinkId(2)] {
         bench.feed(InEvent::LinkClosed(link, LinkEnd::Lost));

@@ -1,8 +1,8 @@
-//! Digests of books, told with each hail, and what follows where they differ.
+//! Digests of books, told with each keepalive, and what follows where they differ.
 
 use super::{
     contact::sync,
-    guard::{with_neighbour, with_two},
+    guard::{with_neighbor, with_two},
     *,
 };
 use crate::wire::{Entry, RangeContent, SyncFrame, Turn};
@@ -11,17 +11,17 @@ const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 const THEIRS: [u8; 8] = [7; 8];
 
-/// What was said to [`PEER`] by hails; `None` is a bare one.
-pub(super) fn hails(bench: &Bench) -> Vec<Option<[u8; 8]>> {
-    let hail = |out: &OutEvent| match out {
-        OutEvent::Hail(LINK, bytes) => match Frame::decode(bytes).unwrap().unwrap() {
+/// What was said to [`PEER`] by keepalives; `None` is a bare one.
+pub(super) fn keepalives(bench: &Bench) -> Vec<Option<[u8; 8]>> {
+    let keepalive = |out: &OutEvent| match out {
+        OutEvent::Keepalive(LINK, bytes) => match Frame::decode(bytes).unwrap().unwrap() {
             Frame::Topic(_, TopicFrame::Digest(digest)) => Some(Some(digest)),
             Frame::Ack => Some(None),
             other => panic!("{other:?}"),
         },
         _ => None,
     };
-    bench.out.iter().filter_map(hail).collect()
+    bench.out.iter().filter_map(keepalive).collect()
 }
 
 /// The sessions that were begun with [`PEER`] since the last look.
@@ -41,7 +41,7 @@ fn agree(bench: &mut Bench, session: u64) {
     bench.frame(LINK, sync(session, false, Turn::Done, vec![]));
 }
 
-/// Two neighbours whose first comparisons are over, and a book that stands still; with its digest.
+/// Two neighbors whose first comparisons are over, and a book that stands still; with its digest.
 fn settled() -> (Bench, [u8; 8]) {
     let mut bench = with_two();
     for _ in 0..600 {
@@ -51,27 +51,31 @@ fn settled() -> (Bench, [u8; 8]) {
         }
     }
     bench.pass(S * 3);
-    let digest = hails(&bench).into_iter().flatten().next_back().unwrap();
+    let digest = keepalives(&bench).into_iter().flatten().next_back().unwrap();
     bench.out.clear();
     (bench, digest)
 }
 
 #[test]
-fn a_hail_tells_what_a_book_comes_to_while_it_stands_still() {
+fn a_keepalive_carries_the_digest_of_a_settled_book() {
     let (mut bench, digest) = settled();
     bench.pass(S * 20);
-    assert!(hails(&bench).iter().all(|said| *said == Some(digest)), "{:?}", hails(&bench));
+    assert!(
+        keepalives(&bench).iter().all(|said| *said == Some(digest)),
+        "{:?}",
+        keepalives(&bench)
+    );
     bench.out.clear();
     // News each 200 ms, from another one.
     for sequence in 2..102 {
         bench.frame(LinkId(2), TopicFrame::Push(vec![signed(3, sequence).bytes().clone()]));
         bench.pass(MS * 200);
     }
-    let said = hails(&bench);
+    let said = keepalives(&bench);
     assert!(!said.is_empty() && said.iter().all(Option::is_none), "{said:?}");
     bench.out.clear();
     bench.pass(S * 8);
-    let now = hails(&bench).into_iter().flatten().next().unwrap();
+    let now = keepalives(&bench).into_iter().flatten().next().unwrap();
     assert_ne!(now, digest);
 }
 
@@ -143,7 +147,7 @@ fn a_comparison_that_is_not_answered_is_begun_anew_five_times_in_all() {
 }
 
 /// A link to a bootstrap peer that was so long in answering the dial's hello, and says no more.
-fn dialled(round_trip: Duration) -> Bench {
+fn dialed(round_trip: Duration) -> Bench {
     let mut bench = Bench::new();
     bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
     bench.pass(S);
@@ -156,14 +160,14 @@ fn dialled(round_trip: Duration) -> Bench {
 
 #[test]
 fn no_comparison_is_waited_for_longer_than_ten_seconds() {
-    let at = begun_within(&mut dialled(S * 4), S * 11);
+    let at = begun_within(&mut dialed(S * 4), S * 11);
     assert_grown(&at, S * 10..=MS * 10_005);
 }
 
 #[test]
 fn a_first_comparison_that_stands_still_is_begun_anew_by_the_measure_of_its_link() {
     for (round_trip, first) in [(MS, MS * 100..=MS * 105), (S, S * 3..=MS * 3005)] {
-        let mut bench = dialled(round_trip);
+        let mut bench = dialed(round_trip);
         let at = begun_within(&mut bench, *first.end() * 3);
         assert_grown(&at, first);
     }
@@ -171,7 +175,7 @@ fn a_first_comparison_that_stands_still_is_begun_anew_by_the_measure_of_its_link
 
 #[test]
 fn where_no_round_trip_was_measured_a_comparison_stands_still_after_half_a_second() {
-    let mut bench = with_neighbour();
+    let mut bench = with_neighbor();
     let at = begun_within(&mut bench, S * 3);
     assert_grown(&at, MS * 500..=MS * 505);
 }
@@ -211,7 +215,7 @@ fn equal_books_need_no_comparison() {
         compared += begun(&mut bench).len();
     }
     assert_eq!(compared, 0);
-    // Of whom nothing is heard any more may have changed. There are two neighbours, in turn.
+    // Of whom nothing is heard any more may have changed. There are two neighbors, in turn.
     bench.pass(S * 150);
     assert!(!begun(&mut bench).is_empty());
 }
@@ -248,7 +252,7 @@ fn a_session_that_the_other_one_began_has_its_time() {
 }
 
 #[test]
-fn only_a_neighbour_is_compared_with() {
+fn only_a_neighbor_is_compared_with() {
     let mut bench = Bench::linked();
     bench.pass(S);
     bench.out.clear();
@@ -274,7 +278,7 @@ fn told_on(bench: &Bench, on: LinkId) -> Vec<[u8; 8]> {
     bench.out.iter().filter_map(digest).collect()
 }
 
-/// The other neighbour's record, with another name each time.
+/// The other neighbor's record, with another name each time.
 fn renamed(sequence: u64) -> Bytes {
     let mut record = node(3, sequence);
     record.profile.name = format!("name {sequence}");
@@ -282,7 +286,7 @@ fn renamed(sequence: u64) -> Bytes {
 }
 
 #[test]
-fn who_is_there_changed_and_neighbours_are_told_once_the_book_stands_still() {
+fn who_is_there_changed_and_neighbors_are_told_once_the_book_stands_still() {
     let (mut bench, digest) = settled();
     // That they agreed before says nothing of what comes.
     bench.frame(LINK, TopicFrame::Digest(digest));
@@ -329,7 +333,7 @@ fn an_agreement_on_an_older_book_spares_nobody() {
 }
 
 #[test]
-fn what_a_comparison_by_digests_brought_neighbours_may_have_missed_as_well() {
+fn what_a_comparison_by_digests_brought_neighbors_may_have_missed_as_well() {
     let (mut bench, _) = settled();
     bench.frame(LINK, TopicFrame::Digest(THEIRS));
     let begun = bench.sent().into_iter().find_map(|(link, frame)| match frame {

@@ -27,15 +27,15 @@ pub(super) fn sync(
 }
 
 fn dials(bench: &mut Bench) -> Vec<EndpointId> {
-    let dialled = |event| match event {
+    let dialed = |event| match event {
         OutEvent::Dial(peer, _) => Some(peer),
         _ => None,
     };
-    std::mem::take(&mut bench.out).into_iter().filter_map(dialled).collect()
+    std::mem::take(&mut bench.out).into_iter().filter_map(dialed).collect()
 }
 
 #[test]
-fn a_bootstrap_peer_is_dialled_again_and_again_with_a_growing_delay() {
+fn a_bootstrap_peer_is_dialed_again_and_again_with_a_growing_delay() {
     let mut bench = Bench::new();
     bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
     let start = bench.now;
@@ -153,7 +153,7 @@ fn syncs(bench: &mut Bench, time: Duration, news: Option<u8>) -> Vec<Instant> {
 
 #[test]
 fn books_are_compared_less_and_less_often_until_one_brings_news() {
-    let mut bench = super::guard::with_neighbour();
+    let mut bench = super::guard::with_neighbor();
     let began = syncs(&mut bench, S * 300, None);
     assert!(began[2] - began[0] < S, "often at first");
     assert!((10..20).contains(&began.len()), "then rarely: {}", began.len());
@@ -213,7 +213,7 @@ fn who_leaves_waits_until_all_who_are_linked_know_and_no_longer() {
 }
 
 #[test]
-fn who_has_few_neighbours_in_a_crowd_looks_for_others_soon() {
+fn who_has_few_neighbors_in_a_crowd_looks_for_others_soon() {
     let mut bench = Bench::linked();
     // 200 members: what all may do is spread over a second.
     let crowd: Vec<_> = (20..220).map(|number| signed(number, 1).bytes().clone()).collect();

@@ -1,4 +1,4 @@
-//! The guard: what a stranger or a hostile neighbour sends does not reach the overlay.
+//! The guard: what a stranger or a hostile neighbor sends does not reach the overlay.
 
 use super::*;
 use crate::{
@@ -10,12 +10,12 @@ fn overlay(frame: OverlayFrame) -> TopicFrame {
     TopicFrame::Overlay(frame)
 }
 
-/// [`PEER`] is a neighbour.
-pub(super) fn with_neighbour() -> Bench {
-    with_neighbour_as(Config::default())
+/// [`PEER`] is a neighbor.
+pub(super) fn with_neighbor() -> Bench {
+    with_neighbor_as(Config::default())
 }
 
-fn with_neighbour_as(config: Config) -> Bench {
+fn with_neighbor_as(config: Config) -> Bench {
     let mut bench = Bench::linked_as(config);
     bench.frame(LINK, overlay(OverlayFrame::Join(signed(PEER, 1).bytes().clone())));
     let answered = bench
@@ -26,13 +26,13 @@ fn with_neighbour_as(config: Config) -> Bench {
     bench
 }
 
-/// A second neighbour, to see what is forwarded.
+/// A second neighbor, to see what is forwarded.
 pub(super) fn with_two() -> Bench {
     with_two_as(Config::default())
 }
 
 pub(super) fn with_two_as(config: Config) -> Bench {
-    let mut bench = with_neighbour_as(config);
+    let mut bench = with_neighbor_as(config);
     bench.open_link(LinkId(2), 3, false);
     bench.hello(LinkId(2), 9);
     bench.frame(LinkId(2), TopicFrame::Open(topic()));
@@ -137,7 +137,7 @@ fn nobody_is_introduced_with_another_ones_record() {
 
 #[test]
 fn a_flood_of_frames_runs_into_the_budget() {
-    let mut bench = with_neighbour();
+    let mut bench = with_neighbor();
     for round in 0..5000_u16 {
         bench.frame(LINK, overlay(OverlayFrame::IHave(vec![([1; 32], round)])));
     }
@@ -166,7 +166,7 @@ fn what_is_remembered_of_contents_has_a_bound() {
 
 #[test]
 fn a_thousand_replays_of_old_records_change_nothing() {
-    let mut bench = with_neighbour();
+    let mut bench = with_neighbor();
     bench.frame(LINK, TopicFrame::Push(vec![signed(5, 10).bytes().clone()]));
     bench.out.clear();
     for sequence in (1..10).cycle().take(1000) {
@@ -178,7 +178,7 @@ fn a_thousand_replays_of_old_records_change_nothing() {
 
 #[test]
 fn a_higher_record_of_our_own_key_is_outrun() {
-    let mut bench = with_neighbour();
+    let mut bench = with_neighbor();
     bench.frame(LINK, TopicFrame::Push(vec![signed(ME, 5_000).bytes().clone()]));
     bench.out.clear();
     bench.pass(Duration::from_secs(1));
@@ -191,7 +191,7 @@ fn a_higher_record_of_our_own_key_is_outrun() {
 
 #[test]
 fn a_clone_of_our_key_causes_no_flood_war() {
-    let mut bench = with_neighbour();
+    let mut bench = with_neighbor();
     bench.out.clear();
     let mut announcements = 0;
     let mut sequence = 5_000;
@@ -210,7 +210,7 @@ fn a_clone_of_our_key_causes_no_flood_war() {
 
 #[test]
 fn a_peer_behind_its_own_past_is_shown_it() {
-    let mut bench = with_neighbour();
+    let mut bench = with_neighbor();
     bench.frame(LINK, TopicFrame::Push(vec![signed(PEER, 50).bytes().clone()]));
     bench.out.clear();
     bench.frame(LINK, TopicFrame::Push(vec![signed(PEER, 7).bytes().clone()]));

@@ -105,11 +105,11 @@ fn an_unused_link_is_closed_and_a_used_one_is_not() {
 }
 
 #[test]
-fn strangers_are_dialled_at_a_bounded_rate() {
+fn strangers_are_dialed_at_a_bounded_rate() {
     // A record full of a victim's address, again and again under new ids.
     let mut bench = Bench::linked();
-    let neighbour = signed(PEER, 1).bytes().clone();
-    let join = TopicFrame::Overlay(crate::wire::OverlayFrame::Join(neighbour));
+    let neighbor = signed(PEER, 1).bytes().clone();
+    let join = TopicFrame::Overlay(crate::wire::OverlayFrame::Join(neighbor));
     bench.frame(LINK, join);
     let mut dials = 0;
     for number in 10..=200 {

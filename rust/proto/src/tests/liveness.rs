@@ -80,19 +80,19 @@ fn an_accusation_suspects_and_then_loses_who_does_not_refute() {
 fn who_hears_of_a_suspicion_that_nobody_confirms_tries_the_accused() {
     let mut bench = with_members();
     accuse(&mut bench, vec![accusation(ACCUSER, ACCUSED, 10)]);
-    let dialled = |bench: &Bench| {
+    let dialed = |bench: &Bench| {
         bench.out.iter().any(|out| matches!(out, OutEvent::Dial(peer, _) if *peer == id(ACCUSED)))
     };
-    assert!(!dialled(&bench), "its neighbours have time to confirm");
+    assert!(!dialed(&bench), "its neighbors have time to confirm");
     bench.pass(S);
-    assert!(dialled(&bench));
+    assert!(dialed(&bench));
     bench.pass(S * 7 / 2);
     assert!(is_lost(&bench, ACCUSED), "two accusers: it has 4.1 s");
     let mut bench = with_members();
     bench.frame(LINK, TopicFrame::Push(vec![signed(5, 10).bytes().clone()]));
     accuse(&mut bench, [PEER, ACCUSER, 5].map(|by| accusation(by, ACCUSED, 10)).into());
     bench.pass(S);
-    assert!(is_suspected(&bench, ACCUSED) && !dialled(&bench), "three say so");
+    assert!(is_suspected(&bench, ACCUSED) && !dialed(&bench), "three say so");
 }
 
 #[test]
@@ -227,8 +227,8 @@ fn first(bench: &mut Bench, limit: Duration, seen: impl Fn(&Bench) -> bool) -> D
     bench.now - begin
 }
 
-fn is_hailed(bench: &Bench) -> bool {
-    bench.out.iter().any(|out| matches!(out, OutEvent::Hail(..)))
+fn sent_keepalive(bench: &Bench) -> bool {
+    bench.out.iter().any(|out| matches!(out, OutEvent::Keepalive(..)))
 }
 
 fn is_ping(out: &OutEvent) -> bool {
@@ -240,32 +240,35 @@ fn is_pinged(bench: &Bench) -> bool {
 }
 
 #[test]
-fn a_neighbour_that_is_there_is_hailed_and_asked_now_and_then() {
+fn a_quiet_neighbor_is_sent_keepalives_and_sometimes_pinged() {
     let mut bench = with_two();
     bench.pass(S * 4);
     bench.out.clear();
     bench.pass(S * 60);
     let count = |is: fn(&OutEvent) -> bool| bench.out.iter().filter(|out| is(out)).count();
-    let hails = count(|out| matches!(out, OutEvent::Hail(..)));
+    let keepalives = count(|out| matches!(out, OutEvent::Keepalive(..)));
     let pings = count(is_ping);
-    // Two neighbours that say nothing by themselves, every 2 s.
-    assert!((50..=65).contains(&(hails + pings)), "{hails} hails, {pings} pings");
-    assert!((pings * 3..=pings * 5).contains(&hails), "{hails} hails, {pings} pings");
+    // Two neighbors that say nothing by themselves, every 2 s.
+    assert!((50..=65).contains(&(keepalives + pings)), "{keepalives} keepalives, {pings} pings");
+    assert!(
+        (pings * 3..=pings * 5).contains(&keepalives),
+        "{keepalives} keepalives, {pings} pings"
+    );
 }
 
 #[test]
-fn a_hail_that_is_not_acknowledged_is_followed_by_a_ping() {
+fn a_keepalive_that_is_not_acknowledged_is_followed_by_a_ping() {
     let mut bench = with_two();
     bench.pass(S * 4);
     bench.silent.insert(LINK);
     bench.out.clear();
-    first(&mut bench, S * 4, is_hailed);
+    first(&mut bench, S * 4, sent_keepalive);
     let took = first(&mut bench, S, is_pinged);
     assert_eq!(took, Config::default().probe_timeout / 2);
 }
 
 #[test]
-fn a_neighbour_of_whom_only_quic_is_left_is_found_too() {
+fn a_neighbor_of_whom_only_quic_is_left_is_found_too() {
     let mut bench = with_two();
     bench.pass(S * 4);
     bench.hung.insert(LINK);
@@ -273,13 +276,13 @@ fn a_neighbour_of_whom_only_quic_is_left_is_found_too() {
 }
 
 #[test]
-fn who_misses_all_neighbours_looks_twice_before_it_accuses() {
+fn who_misses_all_neighbors_looks_twice_before_it_accuses() {
     for (silent, rounds) in [(vec![LINK, LinkId(2)], 2), (vec![LINK], 1)] {
         let mut bench = with_two();
         bench.pass(S * 4);
         bench.silent.extend(silent);
         bench.out.clear();
-        first(&mut bench, S * 4, is_hailed);
+        first(&mut bench, S * 4, sent_keepalive);
         let took = first(&mut bench, S * 6, |bench| {
             events(bench).iter().any(|event| matches!(event, TopicEvent::PeerSuspected(_)))
         });
@@ -290,7 +293,7 @@ fn who_misses_all_neighbours_looks_twice_before_it_accuses() {
 }
 
 #[test]
-fn a_neighbour_that_only_others_reach_loses_its_link_and_not_its_place() {
+fn a_neighbor_that_only_others_reach_loses_its_link_and_not_its_place() {
     let mut bench = with_two();
     bench.pass(S * 4);
     bench.silent.insert(LINK);
@@ -384,7 +387,7 @@ fn what_the_budget_of_dials_does_not_allow_says_nothing_of_a_peer() {
     for member in &members {
         bench.frame(LINK, TopicFrame::ProbeRequest(id(*member)));
     }
-    // Those that were dialled do not answer.
+    // Those that were dialed do not answer.
     bench.pass(S);
     for (member, confirmed) in [(44, 0), (20, 1)] {
         accuse(&mut bench, vec![accusation(ACCUSER, member, 10)]);
@@ -449,13 +452,13 @@ fn the_application_hears_of_a_suspicion_long_enough_before_the_verdict() {
 }
 
 #[test]
-fn a_neighbour_that_is_accused_here_makes_room_for_another() {
+fn a_neighbor_that_is_accused_here_makes_room_for_another() {
     let mut bench = with_two();
     bench.pass(S * 4);
     bench.silent.insert(LINK);
     first(&mut bench, S * 6, |bench| is_suspected(bench, PEER));
     let down =
-        |event: &&TopicEvent| matches!(event, TopicEvent::NeighbourDown(peer) if *peer == id(PEER));
+        |event: &&TopicEvent| matches!(event, TopicEvent::NeighborDown(peer) if *peer == id(PEER));
     assert!(events(&bench).iter().any(down));
     bench.pass(S * 11 / 2);
     assert_eq!(bench.closed(), [], "its link stays, should it refute");
@@ -467,7 +470,7 @@ fn a_neighbour_that_is_accused_here_makes_room_for_another() {
 fn many_suspicions_at_once_are_cause_to_probe_anybody() {
     let dials = [1, 12].map(|accused| {
         // A view that is full: there is no other reason to dial anybody.
-        let mut bench = with_two_as(Config { neighbours: 2, ..Config::default() });
+        let mut bench = with_two_as(Config { neighbors: 2, ..Config::default() });
         let many = (20..70).map(|number| signed(number, 10).bytes().clone());
         bench.frame(LINK, TopicFrame::Push(many.collect()));
         bench.out.clear();

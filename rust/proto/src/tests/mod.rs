@@ -96,7 +96,7 @@ impl Bench {
         bench
     }
 
-    /// With a link to its bootstrap peer [`PEER`], which it dialled, and of which it wants the book.
+    /// With a link to its bootstrap peer [`PEER`], which it dialed, and of which it wants the book.
     pub(crate) fn bootstrapped() -> Self {
         let mut bench = Self::new();
         bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
@@ -128,7 +128,7 @@ impl Bench {
             OutEvent::Send(link, lane, bytes) if *bytes == Frame::Ping.encode() => {
                 Some((*link, InEvent::Received(*link, *lane, Frame::Ack.encode())))
             }
-            OutEvent::Hail(link, _) => Some((*link, InEvent::Acknowledged(*link))),
+            OutEvent::Keepalive(link, _) => Some((*link, InEvent::Acknowledged(*link))),
             _ => None,
         };
         let answers: Vec<_> = self.out[begin..].iter().filter_map(answer).collect();
@@ -140,8 +140,8 @@ impl Bench {
         }
     }
 
-    pub(crate) fn open_link(&mut self, link: LinkId, peer: u8, dialled: bool) {
-        self.feed(InEvent::LinkOpened { link, peer: id(peer), dialled });
+    pub(crate) fn open_link(&mut self, link: LinkId, peer: u8, dialed: bool) {
+        self.feed(InEvent::LinkOpened { link, peer: id(peer), dialed });
     }
 
     pub(crate) fn hello(&mut self, link: LinkId, boot_id: u64) {

@@ -2,7 +2,7 @@
 //! wait while this node is behind.
 
 use super::{
-    compare::hails,
+    compare::keepalives,
     guard::{with_two, with_two_as},
     *,
 };
@@ -83,7 +83,7 @@ fn a_newcomer_that_others_tell_of_already_is_not_told_of_again() {
     }
 }
 
-/// A node that is not in the overlay syncs with [`PEER`]; what it floods once it has a neighbour.
+/// A node that is not in the overlay syncs with [`PEER`]; what it floods once it has a neighbor.
 fn newcomer_attaches(answers: bool, attached: bool) -> usize {
     let mut bench = Bench::bootstrapped();
     let began = bench.sent().into_iter().find_map(|(_, frame)| match frame {
@@ -168,7 +168,7 @@ fn brought(members: u8, answering: &[LinkId]) -> (Vec<LinkId>, usize) {
 }
 
 #[test]
-fn where_a_sync_brings_a_crowd_neighbours_are_asked_before_all_are_told() {
+fn where_a_sync_brings_a_crowd_neighbors_are_asked_before_all_are_told() {
     let (asked, told) = brought(8, &[]);
     assert!(asked.is_empty() && told > 0, "few are told of: {asked:?}");
     for (answering, some) in [(vec![], true), (vec![LINK], true), (vec![LINK, OTHER], false)] {
@@ -179,7 +179,7 @@ fn where_a_sync_brings_a_crowd_neighbours_are_asked_before_all_are_told() {
 }
 
 #[test]
-fn what_all_neighbours_have_by_a_comparison_is_told_to_nobody() {
+fn what_all_neighbors_have_by_a_comparison_is_told_to_nobody() {
     for (compared, told) in [(vec![], 1), (vec![LINK], 1), (vec![LINK, OTHER], 0)] {
         let mut bench = with_two();
         bench.frame(LINK, sync(&[(&signed(NEWCOMER, 1), Duration::ZERO)], true));
@@ -200,7 +200,7 @@ fn a_book_that_is_filled_is_told_to_nobody() {
         if filled {
             let own = bench.state.own_record(&topic()).unwrap().clone();
             let due = bench.state.next_timer();
-            bench.state.fill(&topic(), &[own, signed(PEER, 1), signed(3, 1)], bench.now);
+            bench.state.preload(&topic(), &[own, signed(PEER, 1), signed(3, 1)], bench.now);
             assert_ne!(bench.state.next_timer(), due, "it was that for telling of itself");
         }
         bench.open_link(OTHER, 3, false);
@@ -214,13 +214,13 @@ fn a_book_that_is_filled_is_told_to_nobody() {
 }
 
 #[test]
-fn what_neighbours_with_an_equal_book_have_is_told_to_nobody() {
+fn what_neighbors_with_an_equal_book_have_is_told_to_nobody() {
     for (equal, told) in [(vec![LINK], 1), (vec![LINK, OTHER], 0)] {
         let mut bench = with_two();
         bench.frame(LINK, sync(&[(&signed(NEWCOMER, 1), Duration::ZERO)], true));
         bench.out.clear();
         bench.pass(S * 4);
-        let digest = hails(&bench).into_iter().flatten().next_back().unwrap();
+        let digest = keepalives(&bench).into_iter().flatten().next_back().unwrap();
         for link in &equal {
             bench.frame(*link, TopicFrame::Digest(digest));
         }

@@ -25,7 +25,7 @@ use crate::{
 /// Shortest and longest delay before jumping above somebody else who announces with our key.
 pub(super) const JUMP_MIN: Duration = Duration::from_millis(10);
 const JUMP_MAX: Duration = Duration::from_mins(1);
-/// Members that are dialled to be told of a leave while nobody is linked.
+/// Members that are dialed to be told of a leave while nobody is linked.
 const LEAVE_DIALS: usize = 3;
 
 /// Other processes that announce with our key.
@@ -203,7 +203,7 @@ impl Topic {
                 cx.links.send(peer, self.id, TopicFrame::Leave(signed.bytes().clone()), cx.now);
             }
             let item = Item::Record(signed.bytes().clone());
-            if cx.is_on(Rule::Flooding) {
+            if cx.is_on(Rule::Dissemination) {
                 self.overlay.broadcast(encode_content(&[item]), cx.now);
             }
             self.drive_overlay(cx);
@@ -223,7 +223,7 @@ impl Topic {
         }
     }
 
-    /// A link is up while this node leaves: dialled to tell of it, or by a member that does not know.
+    /// A link is up while this node leaves: dialed to tell of it, or by a member that does not know.
     pub(super) fn tell_leave(&mut self, peer: EndpointId, cx: &mut Context) {
         let member = self.book.get(&peer).is_some();
         if let Some(Leaving { record: Some(signed), waiting, told }) = &mut self.leaving

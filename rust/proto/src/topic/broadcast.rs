@@ -26,7 +26,7 @@ use crate::{
 /// What a node takes of all authors: with it, Plumtree holds at most 34 MiB of broadcasts.
 const OF_ALL: Rate =
     Rate { messages: (2000.0, 4000.0), bytes: (2.0 * 1024.0 * 1024.0, 4.0 * 1024.0 * 1024.0) };
-/// What a node takes from one neighbour, repetitions included, before it looks at signatures.
+/// What a node takes from one neighbor, repetitions included, before it looks at signatures.
 pub(super) const OF_PEER: Rate =
     Rate { messages: (2000.0, 8000.0), bytes: (4.0 * 1024.0 * 1024.0, 8.0 * 1024.0 * 1024.0) };
 /// Broadcasts that wait until this node is in the overlay, their bytes, and for how long: what the
@@ -45,7 +45,7 @@ pub(super) struct Broadcasts {
     /// How many this node made: the next one's number.
     count: u64,
     kept: VecDeque<(Instant, Bytes)>,
-    /// Since when this node has neighbours.
+    /// Since when this node has neighbors.
     attached: Option<Instant>,
     pub(super) seen: Seen,
     authors: BTreeMap<EndpointId, Author>,
@@ -97,14 +97,14 @@ impl Topic {
         while kept.len() >= MAX_KEPT || bytes > MAX_KEPT_BYTES {
             let Some((_, oldest)) = kept.pop_front() else { break };
             bytes -= oldest.len();
-            cx.links.dropped("broadcasts without a neighbour", None);
+            cx.links.dropped("broadcasts without a neighbor", None);
         }
         kept.push_back((cx.now + KEEP, content));
         self.on_broadcasts(cx);
         Ok(())
     }
 
-    /// Sends what waits for a neighbour, if there is one; forgets what waited for too long.
+    /// Sends what waits for a neighbor, if there is one; forgets what waited for too long.
     pub(super) fn on_broadcasts(&mut self, cx: &mut Context) {
         let settled = self.broadcasts.attached.map(|at| at + SETTLE);
         if settled.is_some_and(|at| at <= cx.now) {
@@ -116,16 +116,16 @@ impl Topic {
         }
         while self.broadcasts.kept.front().is_some_and(|(until, _)| *until <= cx.now) {
             self.broadcasts.kept.pop_front();
-            cx.links.dropped("broadcasts without a neighbour", None);
+            cx.links.dropped("broadcasts without a neighbor", None);
         }
         if let Some((until, _)) = self.broadcasts.kept.front() {
             self.timers.set(Timer::Broadcast, settled.unwrap_or(*until));
         }
     }
 
-    /// Whether this node has neighbours may have changed.
+    /// Whether this node has neighbors may have changed.
     pub(super) fn broadcasts_attached(&mut self, cx: &mut Context) {
-        if self.overlay.neighbours().is_empty() {
+        if self.overlay.neighbors().is_empty() {
             self.broadcasts.attached = None;
         } else if self.broadcasts.attached.is_none() {
             self.broadcasts.attached = Some(cx.now);

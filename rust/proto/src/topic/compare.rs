@@ -1,4 +1,4 @@
-//! What neighbours' books come to, told with each hail: where two differ, and both stand still, gossip
+//! What neighbors' books come to, told with each keepalive: where two differ, and both stand still, gossip
 //! is not about to make them equal. What the overlay missed is noticed by both ends within seconds.
 //!
 //! These comparisons, and a newcomer's first, are wanted soon: one that stands still is begun anew.
@@ -28,7 +28,7 @@ const STALLED_MIN: Duration = Duration::from_millis(100);
 /// How often it is begun, in all.
 const TRIES: i32 = 5;
 
-/// The last comparisons of books with a neighbour.
+/// The last comparisons of books with a neighbor.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     /// When the last complete one began: either end has what the other one had then.
@@ -53,12 +53,12 @@ impl Comparison {
 }
 
 impl Topic {
-    /// When the last complete comparison with a neighbour began.
+    /// When the last complete comparison with a neighbor began.
     pub(super) fn compared(&self, peer: &EndpointId) -> Option<Instant> {
         self.comparisons.get(peer).and_then(|comparison| comparison.began)
     }
 
-    /// Whether a neighbour's book was equal within this time.
+    /// Whether a neighbor's book was equal within this time.
     pub(super) fn agreed(&self, peer: &EndpointId, within: Duration, now: Instant) -> bool {
         let agreed = self.comparisons.get(peer).and_then(|comparison| comparison.agreed);
         agreed.is_some_and(|(_, at)| now.saturating_duration_since(at) < within)
@@ -68,8 +68,8 @@ impl Topic {
         self.book.settled(SETTLED, cx.now).map(TopicFrame::Digest)
     }
 
-    /// Who is there has changed: neighbours learn what the book comes to as soon as it stands still, not
-    /// with the next hail.
+    /// Who is there has changed: neighbors learn what the book comes to as soon as it stands still, not
+    /// with the next keepalive.
     pub(super) fn tell_digest_soon(&mut self, cx: &mut Context) {
         let at = cx.now + SETTLED + jitter(&mut cx.rng, SETTLED, 0.0..1.0) + cx.lag();
         self.timers.set(Timer::Digest, at);
@@ -77,7 +77,7 @@ impl Topic {
 
     pub(super) fn tell_digest(&mut self, cx: &mut Context) {
         let Some(digest) = self.book.settled(Duration::ZERO, cx.now) else { return };
-        for peer in self.overlay.neighbours() {
+        for peer in self.overlay.neighbors() {
             let agreed = self.comparisons.get(peer).and_then(|comparison| comparison.agreed);
             // Of two that may tell each other, the first spares the second.
             if agreed.is_none_or(|(on, _)| on != digest) {
@@ -86,9 +86,9 @@ impl Topic {
         }
     }
 
-    /// A session with a neighbour is complete.
+    /// A session with a neighbor is complete.
     pub(super) fn compared_with(&mut self, peer: EndpointId, session: &Session, cx: &Context) {
-        if !self.overlay.neighbours().contains(&peer) {
+        if !self.overlay.neighbors().contains(&peer) {
             return;
         }
         let comparison = self.comparisons.entry(peer).or_default();
@@ -99,9 +99,9 @@ impl Topic {
         comparison.completed(session.began);
     }
 
-    /// A neighbour's book stands still, and comes to this.
+    /// A neighbor's book stands still, and comes to this.
     pub(super) fn on_digest(&mut self, theirs: [u8; 8], peer: EndpointId, cx: &mut Context) {
-        if !self.overlay.neighbours().contains(&peer) || !cx.is_on(Rule::Reconciliation) {
+        if !self.overlay.neighbors().contains(&peer) || !cx.is_on(Rule::Reconciliation) {
             return;
         }
         let Some(ours) = self.book.settled(SETTLED, cx.now) else { return };

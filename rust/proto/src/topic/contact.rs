@@ -1,4 +1,4 @@
-//! Getting and staying in contact: bootstrap peers, redialling, and syncs of the book.
+//! Getting and staying in contact: bootstrap peers, redialing, and syncs of the book.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     wire::{SyncFrame, TopicFrame, Turn},
 };
 
-/// Peers dialled at a time while nobody is linked: of the bootstrap peers, and of each other kind.
+/// Peers dialed at a time while nobody is linked: of the bootstrap peers, and of each other kind.
 const DIALS: usize = 3;
 /// A newcomer that does not say that it is in the overlay is helped for so long.
 const NEWCOMER_HELP: Duration = Duration::from_secs(10);
@@ -28,9 +28,9 @@ const GAP_AGE: Duration = Duration::from_secs(5);
 /// Found by a lookup and not in the book: most that are remembered, and how often they are tried.
 const MAX_FOUND: usize = 64;
 const FOUND_INTERVAL: Duration = Duration::from_secs(2);
-/// Who entered the overlay looks beyond its neighbours after this, then after five times as long, and
+/// Who entered the overlay looks beyond its neighbors after this, then after five times as long, and
 /// so on within three minutes: what may have kept it from it is over by then.
-pub(super) const FAR_FIRST: Duration = Duration::from_secs(1);
+pub(super) const RANDOM_SYNC_FIRST: Duration = Duration::from_secs(1);
 const FAR_GROWTH: u32 = 5;
 const FAR_SOON: Duration = Duration::from_mins(3);
 /// Members named in a busy answer.
@@ -168,7 +168,7 @@ impl Topic {
         }
     }
 
-    /// Syncs with a peer, over a link that may have to be dialled first.
+    /// Syncs with a peer, over a link that may have to be dialed first.
     pub(super) fn contact(&mut self, peer: EndpointId, cx: &mut Context) {
         if self.sessions.contains_key(&(peer, true)) {
             return;
@@ -177,20 +177,20 @@ impl Topic {
         let trusted = self.is_trusted(&peer, cx.now);
         match cx.links.ask(peer, &addresses, trusted, cx.now) {
             Asked::Linked => self.start_sync(peer, cx),
-            Asked::Dialling => {
+            Asked::Dialing => {
                 self.sync_wanted.insert(peer);
             }
             Asked::Refused => {}
         }
     }
 
-    /// Dials up to `count` random members; those that are being dialled now.
+    /// Dials up to `count` random members; those that are being dialed now.
     pub(super) fn dial_members(&mut self, count: usize, cx: &mut Context) -> Vec<EndpointId> {
         let mut members = self.random_members(count, &BTreeSet::new(), cx);
         members.retain(|peer| {
             let trusted = self.is_trusted(peer, cx.now);
             let addresses = self.addresses(peer).unwrap_or_default();
-            cx.links.ask(*peer, &addresses, trusted, cx.now) == Asked::Dialling
+            cx.links.ask(*peer, &addresses, trusted, cx.now) == Asked::Dialing
         });
         members
     }
@@ -266,11 +266,11 @@ impl Topic {
         let mut outdated = Vec::new();
         for entry in &frame.entries {
             let age = Duration::from_millis(entry.age_ms);
-            let learnt = match &entry.accusation {
+            let learned = match &entry.accusation {
                 None => self.learn(&entry.record, age, peer, cx),
                 Some(accusation) => self.learn_accused(&entry.record, age, accusation, peer, cx),
             };
-            let Ok((id, applied)) = learnt else { return };
+            let Ok((id, applied)) = learned else { return };
             if applied.is_news() {
                 news += 1;
                 self.on_synced_news(id, &applied, age, peer, cx);
@@ -346,7 +346,7 @@ impl Topic {
     ) {
         if id == from {
             self.tell_soon(id, cx);
-        } else if !self.overlay.neighbours().is_empty() && self.is_young(&id, age) {
+        } else if !self.overlay.neighbors().is_empty() && self.is_young(&id, age) {
             // Newcomers come in crowds, and are on their way to all. The rest is rare, and urgent.
             let young = if *applied == Applied::Joined { age } else { Duration::MAX };
             self.relay_later(id, young, cx);
@@ -356,9 +356,9 @@ impl Topic {
             .is_some_and(|since| cx.now.saturating_duration_since(since) > 2 * GAP_AGE);
         let missed = settled && age > GAP_AGE && !matches!(applied, Applied::Refreshed);
         if missed && self.gap_sync_after.is_none_or(|after| after <= cx.now) {
-            // Gossip has a gap: look beyond the neighbours, at once.
+            // Gossip has a gap: look beyond the neighbors, at once.
             self.gap_sync_after = Some(cx.now + 2 * GAP_AGE);
-            self.timers.set_by(Timer::FarSync, cx.now);
+            self.timers.set_by(Timer::RandomSync, cx.now);
         }
     }
 
@@ -450,7 +450,7 @@ impl Topic {
         }
     }
 
-    /// Reconcile soon and often: something was found to differ, or the neighbours changed.
+    /// Reconcile soon and often: something was found to differ, or the neighbors changed.
     pub(super) fn reset_trickle(&mut self, cx: &mut Context) {
         if self.trickle > self.config.sync_interval_min || !self.timers.is_set(Timer::Trickle) {
             self.trickle = self.config.sync_interval_min;
@@ -469,10 +469,9 @@ impl Topic {
         if !cx.is_on(Rule::Reconciliation) {
             return;
         }
-        let neighbours = self.overlay.neighbours();
+        let neighbors = self.overlay.neighbors();
         let after = self.trickle_last.map_or(Bound::Unbounded, Bound::Excluded);
-        let next =
-            neighbours.range((after, Bound::Unbounded)).next().or(neighbours.first()).copied();
+        let next = neighbors.range((after, Bound::Unbounded)).next().or(neighbors.first()).copied();
         let Some(next) = next else { return };
         self.trickle_last = Some(next);
         if !self.agreed(&next, self.trickle, cx.now) {
@@ -483,25 +482,26 @@ impl Topic {
     }
 
     /// Soon after this node entered the overlay, then later and later.
-    pub(super) fn schedule_far_sync(&mut self, cx: &mut Context) {
-        let delay = self.far_delay.min(self.config.far_sync_interval);
-        let grown = self.far_delay.saturating_mul(FAR_GROWTH);
-        self.far_delay = if grown > FAR_SOON { self.config.far_sync_interval } else { grown };
+    pub(super) fn schedule_random_sync(&mut self, cx: &mut Context) {
+        let delay = self.random_sync_delay.min(self.config.random_sync_interval);
+        let grown = self.random_sync_delay.saturating_mul(FAR_GROWTH);
+        self.random_sync_delay =
+            if grown > FAR_SOON { self.config.random_sync_interval } else { grown };
         let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2) + self.spread();
-        self.timers.set(Timer::FarSync, at);
+        self.timers.set(Timer::RandomSync, at);
     }
 
-    /// Looks beyond the neighbours: a swarm that forms at once may form in parts, and each is whole
+    /// Looks beyond the neighbors: a swarm that forms at once may form in parts, and each is whole
     /// by itself. First with the peer that this node came from, while there is still a link: who
     /// does so is never apart from it.
-    pub(super) fn on_far_sync(&mut self, cx: &mut Context) {
-        let neighbours = self.overlay.neighbours().clone();
+    pub(super) fn on_random_sync(&mut self, cx: &mut Context) {
+        let neighbors = self.overlay.neighbors().clone();
         let origin = self.came_from.take();
-        let origin = origin.filter(|peer| !neighbours.contains(peer) && self.linked.contains(peer));
-        let far = origin.or_else(|| self.random_members(1, &neighbours, cx).first().copied());
+        let origin = origin.filter(|peer| !neighbors.contains(peer) && self.linked.contains(peer));
+        let far = origin.or_else(|| self.random_members(1, &neighbors, cx).first().copied());
         if let Some(peer) = far.filter(|_| cx.is_on(Rule::Reconciliation)) {
             self.contact(peer, cx);
         }
-        self.schedule_far_sync(cx);
+        self.schedule_random_sync(cx);
     }
 }

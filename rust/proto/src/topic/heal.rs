@@ -1,4 +1,4 @@
-//! Healing (design D8): who was lost is dialled now and then, as a partition looks like many deaths.
+//! Healing (design D8): who was lost is dialed now and then, as a partition looks like many deaths.
 //!
 //! Two sides that meet again compare their books first: each learns whom it is held to be dead by,
 //! and refutes. Then one of them joins the other's overlay, once for each gap that is found.
@@ -28,8 +28,8 @@ const JOIN_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Healing {
     delay: Option<Duration>,
-    /// Lost members that are dialled, or synced with, to heal.
-    dialled: BTreeSet<EndpointId>,
+    /// Lost members that are dialed, or synced with, to heal.
+    dialed: BTreeSet<EndpointId>,
     /// A partner behind a gap, to join the overlay through.
     join: Option<(EndpointId, u32)>,
     joined: Option<Instant>,
@@ -79,8 +79,8 @@ impl Topic {
             let able = lost.iter().filter(|(_, next)| torn || *next <= cx.now);
             if let Some((peer, _)) = able.choose(&mut cx.rng).copied() {
                 let (interval, max) = (self.config.heal_interval, self.config.heal_interval_max);
-                self.book.dialled(&peer, interval, max, cx.now);
-                self.healing.dialled.insert(peer);
+                self.book.dialed(&peer, interval, max, cx.now);
+                self.healing.dialed.insert(peer);
                 self.contact(peer, cx);
             }
         }
@@ -90,15 +90,15 @@ impl Topic {
 
     /// A dial to a lost member did not lead to a link.
     pub(super) fn heal_failed(&mut self, peer: &EndpointId) {
-        self.healing.dialled.remove(peer);
+        self.healing.dialed.remove(peer);
     }
 
     /// A sync that this node began is complete. Behind a partner who was lost, or where either had
     /// more than one record that gossip did not bring the other, lies a gap.
     pub(super) fn look_for_gap(&mut self, peer: EndpointId, news: usize, cx: &mut Context) {
-        let was_lost = self.healing.dialled.remove(&peer);
-        let neighbour = self.overlay.neighbours().contains(&peer);
-        if !(was_lost || news > 1) || neighbour || self.attached_since.is_none() {
+        let was_lost = self.healing.dialed.remove(&peer);
+        let neighbor = self.overlay.neighbors().contains(&peer);
+        if !(was_lost || news > 1) || neighbor || self.attached_since.is_none() {
             return;
         }
         let rested = |at: Instant| cx.now.saturating_duration_since(at) >= JOIN_INTERVAL;
@@ -115,7 +115,7 @@ impl Topic {
 
     pub(super) fn on_heal_join(&mut self, cx: &mut Context) {
         let Some((peer, attempts)) = self.healing.join.take() else { return };
-        if self.overlay.neighbours().contains(&peer) {
+        if self.overlay.neighbors().contains(&peer) {
             return;
         }
         if self.book.get(&peer).is_some() && !self.is_suspected(&peer) {

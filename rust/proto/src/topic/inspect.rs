@@ -29,8 +29,8 @@ impl Topic {
     }
 
     /// This node is one of a swarm that has been there for long: it knows all members, and they know it.
-    pub(crate) fn fill(&mut self, records: &[SignedRecord], cx: &mut Context) {
-        self.book.fill(records, cx.now);
+    pub(crate) fn preload(&mut self, records: &[SignedRecord], cx: &mut Context) {
+        self.book.preload(records, cx.now);
         self.flood.clear();
         self.timers.clear(Timer::Flood);
         // Heartbeats of such a swarm are spread evenly.
@@ -45,8 +45,8 @@ impl Topic {
         self.book.gone()
     }
 
-    pub(crate) fn neighbour_count(&self) -> usize {
-        self.overlay.neighbours().len()
+    pub(crate) fn neighbor_count(&self) -> usize {
+        self.overlay.neighbors().len()
     }
 
     pub(crate) fn book_digest(&self) -> Digest {
@@ -57,7 +57,7 @@ impl Topic {
         let live = self.book.others().filter_map(|id| Some((id, self.book.sequence(&id)?)));
         let mut sizes = vec![
             ("tombstones", self.book.gone()),
-            ("neighbours", self.overlay.neighbours().len()),
+            ("neighbors", self.overlay.neighbors().len()),
             ("linked", self.linked.len()),
             ("frames waiting for a dial", self.overlay_waiting.values().map(Vec::len).sum()),
             ("overlay budgets", self.overlay_budgets.len()),

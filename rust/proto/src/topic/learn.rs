@@ -28,7 +28,7 @@ const RELAY: Duration = Duration::from_millis(50);
 /// A newcomer that a member has known for less than this is on its way to all, however busy they are.
 const UNDER_WAY: Duration = Duration::from_secs(5);
 /// Where more than so many wait to be told on, all would tell all: instead, books are compared with the
-/// neighbours that may lack them, for so long; who else may is looked for this often.
+/// neighbors that may lack them, for so long; who else may is looked for this often.
 const FEW: usize = 8;
 const ASK_FOR: Duration = Duration::from_secs(3);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ pub(super) const ITEM_OVERHEAD: usize = 5;
 pub(super) struct Relay {
     /// When it is looked at next, and told on if it has to be.
     at: Instant,
-    /// Until when neighbours are asked instead, once they are.
+    /// Until when neighbors are asked instead, once they are.
     ask_until: Option<Instant>,
 }
 
@@ -212,7 +212,7 @@ impl Topic {
     }
 
     /// A sync brought news that others may lack; gossip may be under way with it, and others may
-    /// have learnt it in the same way: the first who tells it spares the rest.
+    /// have learned it in the same way: the first who tells it spares the rest.
     pub(super) fn relay_later(&mut self, id: EndpointId, age: Duration, cx: &mut Context) {
         let under_way = UNDER_WAY.saturating_sub(age).max(RELAY + cx.lag());
         let at = cx.now + under_way + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
@@ -227,8 +227,8 @@ impl Topic {
         let due = self.relay.iter().filter(|(_, relay)| relay.at + put_off <= cx.now);
         let due: Vec<_> = due.map(|(id, relay)| (*id, relay.ask_until)).collect();
         for (id, ask_until) in due {
-            let may_lack = self.neighbours_that_may_lack(&id);
-            let alone = self.overlay.neighbours().is_empty();
+            let may_lack = self.neighbors_that_may_lack(&id);
+            let alone = self.overlay.neighbors().is_empty();
             let ask_until = ask_until.or_else(|| crowd.then(|| cx.now + ASK_FOR));
             self.relay.remove(&id);
             if may_lack.is_empty() && !alone {
@@ -249,22 +249,22 @@ impl Topic {
         }
     }
 
-    /// Neighbours with whom books were not compared since something came here of a member. All others
+    /// Neighbors with whom books were not compared since something came here of a member. All others
     /// have it, and see to it that it goes on: a swarm that forms at once would tell itself all that it
     /// knows.
-    fn neighbours_that_may_lack(&self, id: &EndpointId) -> Vec<EndpointId> {
+    fn neighbors_that_may_lack(&self, id: &EndpointId) -> Vec<EndpointId> {
         let received = self.book.received(id);
         let has = |peer: &EndpointId| {
             received.is_some_and(|at| self.compared(peer).is_some_and(|began| began > at))
         };
-        self.overlay.neighbours().iter().filter(|peer| !has(peer)).copied().collect()
+        self.overlay.neighbors().iter().filter(|peer| !has(peer)).copied().collect()
     }
 
     pub(super) fn on_flood(&mut self, cx: &mut Context) {
         self.flooded = Some(cx.now);
         self.push_to_newcomers(cx);
-        if self.overlay.neighbours().is_empty() {
-            // Kept until there is a neighbour. Bounded by the book, as ids are unique in it.
+        if self.overlay.neighbors().is_empty() {
+            // Kept until there is a neighbor. Bounded by the book, as ids are unique in it.
             return;
         }
         loop {
@@ -288,7 +288,7 @@ impl Topic {
             }
             let content = encode_content(&batch);
             self.seen.insert(&content, cx.now);
-            if cx.is_on(Rule::Flooding) {
+            if cx.is_on(Rule::Dissemination) {
                 self.overlay.broadcast(content, cx.now);
             }
         }

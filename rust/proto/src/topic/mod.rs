@@ -40,7 +40,7 @@ use crate::{
     wire::{OverlayFrame, TopicFrame},
 };
 
-/// A bootstrap peer: where it is, and when it is dialled next.
+/// A bootstrap peer: where it is, and when it is dialed next.
 #[derive(Debug)]
 struct Bootstrap {
     addresses: Vec<TransportAddr>,
@@ -63,7 +63,7 @@ enum Reach {
 struct Leaving {
     /// The signed leave; `None` where no sequence number was free for it.
     record: Option<SignedRecord>,
-    /// Who was told, or is being dialled to be told.
+    /// Who was told, or is being dialed to be told.
     told: BTreeSet<EndpointId>,
     /// Whose acknowledgement is waited for.
     waiting: BTreeSet<EndpointId>,
@@ -82,17 +82,17 @@ pub(crate) struct Topic {
     jumped: Option<Instant>,
     book: Book,
     overlay: Overlay,
-    /// Since when this node is in the overlay. A newcomer is, once it became somebody's neighbour
+    /// Since when this node is in the overlay. A newcomer is, once it became somebody's neighbor
     /// of its own accord: who was joined by other newcomers only may be cut off with them.
     attached_since: Option<Instant>,
     /// A member that was there before us: joins that lead back in time make one tree.
     join_through: Option<EndpointId>,
-    /// Frames of the overlay that wait for a link to be dialled.
+    /// Frames of the overlay that wait for a link to be dialed.
     overlay_waiting: BTreeMap<EndpointId, Vec<OverlayFrame>>,
     seen: overlay::Seen,
     overlay_budgets: BTreeMap<EndpointId, overlay::Budgets>,
     broadcasts: broadcast::Broadcasts,
-    /// Peers that could not be dialled, or refused, of late.
+    /// Peers that could not be dialed, or refused, of late.
     avoid: BTreeMap<EndpointId, Instant>,
     view_delay: Duration,
     join_attempts: u32,
@@ -112,7 +112,7 @@ pub(crate) struct Topic {
     trickle: Duration,
     trickle_last: Option<EndpointId>,
     gap_sync_after: Option<Instant>,
-    far_delay: Duration,
+    random_sync_delay: Duration,
     /// The partner of the first sync before this node entered the overlay.
     came_from: Option<EndpointId>,
     /// Peers that synced with us and are not in the overlay yet, until when news is pushed to them.
@@ -125,7 +125,7 @@ pub(crate) struct Topic {
     push: Vec<(EndpointId, EndpointId)>,
     /// News of a sync that the overlay may be bringing as well: told on when it does not.
     relay: BTreeMap<EndpointId, learn::Relay>,
-    /// With neighbours.
+    /// With neighbors.
     comparisons: BTreeMap<EndpointId, compare::Comparison>,
     probes: probe::Probes,
     suspicions: suspect::Suspicions,
@@ -152,7 +152,7 @@ impl Topic {
             jump_delay: announce::JUMP_MIN,
             jumped: None,
             book: Book::new(cx.me, config.capacity, cx.now).without(cx.off),
-            overlay: Overlay::new(cx.me, config.neighbours, cx.rng.random()),
+            overlay: Overlay::new(cx.me, config.neighbors, cx.rng.random()),
             attached_since: None,
             join_through: None,
             overlay_waiting: BTreeMap::new(),
@@ -174,7 +174,7 @@ impl Topic {
             trickle: config.sync_interval_min,
             trickle_last: None,
             gap_sync_after: None,
-            far_delay: config.far_sync_interval,
+            random_sync_delay: config.random_sync_interval,
             came_from: None,
             newcomers: BTreeMap::new(),
             helpers: BTreeSet::new(),
@@ -194,7 +194,7 @@ impl Topic {
             config,
         };
         topic.announce(cx);
-        topic.schedule_far_sync(cx);
+        topic.schedule_random_sync(cx);
         Ok(topic)
     }
 
@@ -218,7 +218,7 @@ impl Topic {
                 Timer::Redial => self.on_redial(cx),
                 Timer::OverlayJoin => self.on_overlay_join(cx),
                 Timer::View => self.on_view(cx),
-                Timer::FarSync => self.on_far_sync(cx),
+                Timer::RandomSync => self.on_random_sync(cx),
                 Timer::Sessions => self.on_sessions(cx),
                 Timer::Isolation => self.on_isolation(cx),
                 Timer::Probe => self.on_probe(cx),
@@ -238,7 +238,7 @@ impl Topic {
     /// Whether the link to a peer is needed: `Some(true)` until further notice, `Some(false)` for
     /// the moment, `None` not at all.
     pub(crate) fn needs(&self, peer: &EndpointId) -> Option<bool> {
-        if self.overlay.neighbours().contains(peer) {
+        if self.overlay.neighbors().contains(peer) {
             return Some(true);
         }
         let for_now = self.overlay.is_requested(peer)
@@ -441,7 +441,7 @@ impl Topic {
         self.avoid.get(peer).is_some_and(|until| *until > now)
     }
 
-    /// Where a peer can be dialled, by what we know of it.
+    /// Where a peer can be dialed, by what we know of it.
     fn addresses(&self, peer: &EndpointId) -> Option<Vec<TransportAddr>> {
         let book = self.book.get(peer).map(|live| live.signed.record().addresses.clone());
         let bootstrap = self.bootstrap.get(peer).map(|peer| peer.addresses.clone());

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Topic, broadcast, contact::FAR_FIRST};
+use super::{Topic, broadcast, contact::RANDOM_SYNC_FIRST};
 use crate::{
     book::Applied,
     budget::{Budget, Rate},
@@ -27,7 +27,7 @@ use crate::{
 /// First and largest delay between two looks whether the active view is full.
 pub(super) const VIEW_MIN: Duration = Duration::from_millis(100);
 const VIEW_MAX: Duration = Duration::from_mins(5);
-/// With this many neighbours the overlay is sound: no hurry to find more.
+/// With this many neighbors the overlay is sound: no hurry to find more.
 const VIEW_SOUND: usize = 3;
 /// Members suggested to the passive view at a time, as in a shuffle (`HyParView`: 3 + 4).
 const SUGGESTED: usize = 7;
@@ -61,7 +61,7 @@ impl Budgets {
         }
     }
 
-    /// Whether to tell a stranger now that it is none of our neighbours.
+    /// Whether to tell a stranger now that it is none of our neighbors.
     fn tell_stranger(&mut self, now: Instant) -> bool {
         let due = self
             .strangers_told
@@ -146,7 +146,7 @@ impl Topic {
         frame: OverlayFrame,
         cx: &mut Context,
     ) -> Option<(EndpointId, OverlayFrame)> {
-        let is_neighbour = self.overlay.neighbours().contains(&peer);
+        let is_neighbor = self.overlay.neighbors().contains(&peer);
         match frame {
             OverlayFrame::Join(record) => {
                 let record = self.introduced(peer, &record, peer, cx)?;
@@ -157,7 +157,7 @@ impl Topic {
                 Some((peer, OverlayFrame::Neighbor { high, record }))
             }
             OverlayFrame::Disconnect { .. } => Some((peer, frame)),
-            _ if !is_neighbour => {
+            _ if !is_neighbor => {
                 self.reject_stranger(peer, cx);
                 None
             }
@@ -168,7 +168,7 @@ impl Topic {
             }
             OverlayFrame::Gossip { round: None, .. } => {
                 // Nobody says it in version 1, and the overlay would not pass it on.
-                cx.links.dropped("broadcasts to neighbours only", Some(peer));
+                cx.links.dropped("broadcasts to neighbors only", Some(peer));
                 None
             }
             OverlayFrame::Gossip { content, .. } if self.has_seen(&content, cx.now) => {
@@ -191,7 +191,7 @@ impl Topic {
         }
     }
 
-    /// A peer that thinks it is our neighbour, and is not, is told so, but not for each frame.
+    /// A peer that thinks it is our neighbor, and is not, is told so, but not for each frame.
     fn reject_stranger(&mut self, peer: EndpointId, cx: &mut Context) {
         let budget = self.overlay_budgets.entry(peer).or_insert_with(|| Budgets::new(cx.now));
         if budget.tell_stranger(cx.now) {
@@ -283,14 +283,14 @@ impl Topic {
             for output in outputs {
                 match output {
                     Output::Send(peer, frame) => self.send_overlay(peer, frame, cx),
-                    Output::Up(peer) => self.on_neighbour_up(peer, cx),
-                    Output::Down(peer) => self.on_neighbour_down(peer, cx),
+                    Output::Up(peer) => self.on_neighbor_up(peer, cx),
+                    Output::Down(peer) => self.on_neighbor_down(peer, cx),
                 }
             }
         }
     }
 
-    /// Only a request to become neighbours may cause a dial, and only to who is in the book.
+    /// Only a request to become neighbors may cause a dial, and only to who is in the book.
     fn send_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
         if cx.links.current(&peer).is_some() {
             cx.links.send(&peer, self.id, TopicFrame::Overlay(frame), cx.now);
@@ -303,7 +303,7 @@ impl Topic {
         let Some(live) = self.book.get(&peer) else { return };
         let addresses = live.signed.record().addresses.clone();
         let trusted = self.is_trusted(&peer, cx.now);
-        if cx.links.ask(peer, &addresses, trusted, cx.now) == Asked::Dialling {
+        if cx.links.ask(peer, &addresses, trusted, cx.now) == Asked::Dialing {
             let waiting = self.overlay_waiting.entry(peer).or_default();
             if waiting.len() < MAX_WAITING {
                 waiting.push(frame);
@@ -311,9 +311,9 @@ impl Topic {
         }
     }
 
-    fn on_neighbour_up(&mut self, peer: EndpointId, cx: &mut Context) {
-        tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbour up");
-        cx.emit(self.id, TopicEvent::NeighbourUp(peer));
+    fn on_neighbor_up(&mut self, peer: EndpointId, cx: &mut Context) {
+        tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbor up");
+        cx.emit(self.id, TopicEvent::NeighborUp(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.newcomers.remove(&peer);
         self.watch(peer, cx);
@@ -333,27 +333,27 @@ impl Topic {
         if self.attached_since.is_none() {
             self.attached_since = Some(cx.now);
             self.timers.clear(Timer::OverlayJoin);
-            self.far_delay = FAR_FIRST;
-            self.schedule_far_sync(cx);
+            self.random_sync_delay = RANDOM_SYNC_FIRST;
+            self.schedule_random_sync(cx);
             for helper in std::mem::take(&mut self.helpers) {
                 cx.links.send(&helper, self.id, TopicFrame::Attached, cx.now);
             }
         }
     }
 
-    fn on_neighbour_down(&mut self, peer: EndpointId, cx: &mut Context) {
-        tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbour down");
-        cx.emit(self.id, TopicEvent::NeighbourDown(peer));
+    fn on_neighbor_down(&mut self, peer: EndpointId, cx: &mut Context) {
+        tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbor down");
+        cx.emit(self.id, TopicEvent::NeighborDown(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.unwatch(&peer);
         self.comparisons.remove(&peer);
         self.broadcasts_attached(cx);
         self.view_delay = VIEW_MIN;
-        if self.overlay.neighbours().is_empty() {
+        if self.overlay.neighbors().is_empty() {
             self.attached_since = None;
             self.join_attempts = 0;
             if self.leaving.is_none() {
-                // A request to be neighbours pushes out one, at the most; a join several.
+                // A request to be neighbors pushes out one, at the most; a join several.
                 let members = self.random_members(SUGGESTED, &BTreeSet::new(), cx);
                 self.overlay.suggest(members, cx.now);
                 let delay = JOIN_MIN + self.spread() + cx.lag();
@@ -368,7 +368,7 @@ impl Topic {
     fn look_at_view(&mut self, cx: &mut Context) {
         if self.leaving.is_none() {
             // In a storm, requests of others come meanwhile.
-            let few = self.overlay.neighbours().len() < VIEW_SOUND;
+            let few = self.overlay.neighbors().len() < VIEW_SOUND;
             let spread = if few { self.spread() / 5 } else { self.spread() };
             let delay = self.view_delay.max(spread) + cx.lag();
             let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
@@ -378,28 +378,27 @@ impl Topic {
 
     /// A member joined: there may be room for it in the active view.
     pub(super) fn view_grows(&mut self, cx: &mut Context) {
-        let neighbours = self.overlay.neighbours().len();
-        if (1..self.config.neighbours).contains(&neighbours) && !self.timers.is_set(Timer::View) {
+        let neighbors = self.overlay.neighbors().len();
+        if (1..self.config.neighbors).contains(&neighbors) && !self.timers.is_set(Timer::View) {
             self.view_delay = VIEW_MIN;
             self.look_at_view(cx);
         }
     }
 
     pub(super) fn on_view(&mut self, cx: &mut Context) {
-        let neighbours = self.overlay.neighbours().clone();
-        if neighbours.is_empty() || neighbours.len() >= self.config.neighbours.min(self.book.len())
-        {
+        let neighbors = self.overlay.neighbors().clone();
+        if neighbors.is_empty() || neighbors.len() >= self.config.neighbors.min(self.book.len()) {
             return;
         }
-        let members = self.random_members(SUGGESTED, &neighbours, cx);
+        let members = self.random_members(SUGGESTED, &neighbors, cx);
         self.overlay.suggest(members, cx.now);
         self.drive_overlay(cx);
-        let floor = if neighbours.len() >= VIEW_SOUND { VIEW_MAX / 5 } else { VIEW_MIN };
+        let floor = if neighbors.len() >= VIEW_SOUND { VIEW_MAX / 5 } else { VIEW_MIN };
         self.view_delay = (self.view_delay * 2).clamp(floor, VIEW_MAX);
         self.look_at_view(cx);
     }
 
-    /// There are members, and nobody has made us a neighbour yet: a first node waits to be joined,
+    /// There are members, and nobody has made us a neighbor yet: a first node waits to be joined,
     /// but not for ever.
     pub(super) fn enter_overlay_soon(&mut self, cx: &mut Context) {
         if self.attached_since.is_none()
@@ -427,7 +426,7 @@ impl Topic {
             }
             return;
         };
-        if self.overlay.neighbours().contains(&member) {
+        if self.overlay.neighbors().contains(&member) {
             return self.on_attached(cx);
         }
         self.overlay.join(member, cx.now);

@@ -1,9 +1,9 @@
-//! Probes: is this member there? Asked of a neighbour that was not heard for a while, of it by way
+//! Probes: is this member there? Asked of a neighbor that was not heard for a while, of it by way
 //! of others where it does not answer, and of anybody where many died at once.
 //!
 //! SWIM (Das et al., DSN 2002) with the local health of Lifeguard (Dadgar et al., DSN-W 2018), over
-//! the links that exist: any authenticated frame from a neighbour spares its probe, which itself begins
-//! with a hail.
+//! the links that exist: any authenticated frame from a neighbor spares its probe, which itself begins
+//! with a keepalive.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -23,11 +23,11 @@ use crate::{
     wire::TopicFrame,
 };
 
-/// A neighbour that itself said something within so many intervals is only hailed: its QUIC
+/// A neighbor that itself said something within so many intervals is only sent a keepalive: its QUIC
 /// acknowledges that, which takes half the packets of a question and its answer, as QUIC acknowledges
-/// either one in a packet of its own. So a neighbour of whom only QUIC is left is found too.
-const HAILS: u32 = 4;
-/// Neighbours that are asked to try what did not answer us (SWIM's k).
+/// either one in a packet of its own. So a neighbor of whom only QUIC is left is found too.
+const SILENT_INTERVALS: u32 = 4;
+/// Neighbors that are asked to try what did not answer us (SWIM's k).
 const HELPERS: usize = 3;
 /// Probes at a time, and of them on behalf of others.
 const MAX_PROBES: usize = 256;
@@ -39,7 +39,7 @@ const MAX_PATIENCE: u32 = 3;
 const DOUBT: Duration = Duration::from_secs(5);
 /// A probe begins anew after a pause of this node, at most so many times.
 const MAX_RESTARTS: u32 = 3;
-/// A neighbour that only others reach, so many times in a row, has a broken link with us.
+/// A neighbor that only others reach, so many times in a row, has a broken link with us.
 const SILENT: u32 = 2;
 /// While a twentieth of the book died within a minute, or is suspected, anybody is probed: one in so
 /// many intervals of probes. The more died of late, the more of them died with all who looked after
@@ -50,12 +50,12 @@ const MASS_WINDOW: Duration = Duration::from_mins(1);
 const MASS_SHARE: usize = 20;
 /// Deaths are of late for so long.
 const WAVE: Duration = Duration::from_secs(10);
-/// Of all who hear of a suspicion that neighbours do not confirm, so many try the accused.
+/// Of all who hear of a suspicion that neighbors do not confirm, so many try the accused.
 const CONFIRMERS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Asked once, or dialled; is asked again in the middle of its time, should a packet be lost.
+    /// Asked once, or dialed; is asked again in the middle of its time, should a packet be lost.
     Asked,
     Repeated,
     /// Others were asked to try.
@@ -78,7 +78,7 @@ struct Probe {
     helpers: BTreeSet<EndpointId>,
 }
 
-/// When a neighbour is looked at next.
+/// When a neighbor is looked at next.
 #[derive(Debug)]
 struct Watch {
     next: Instant,
@@ -90,7 +90,7 @@ pub(super) struct Probes {
     watches: BTreeMap<EndpointId, Watch>,
     open: BTreeMap<EndpointId, Probe>,
     patience: u32,
-    /// Neighbours that did not answer, of late.
+    /// Neighbors that did not answer, of late.
     missed: VecDeque<(Instant, EndpointId)>,
     doubts: BTreeMap<EndpointId, Instant>,
     /// When members were held to be dead, of late.
@@ -153,7 +153,7 @@ impl Topic {
     }
 
     pub(super) fn on_probe(&mut self, cx: &mut Context) {
-        self.look_at_neighbours(cx);
+        self.look_at_neighbors(cx);
         let due: Vec<_> = self
             .probes
             .open
@@ -167,7 +167,7 @@ impl Topic {
         self.schedule_probes();
     }
 
-    fn look_at_neighbours(&mut self, cx: &mut Context) {
+    fn look_at_neighbors(&mut self, cx: &mut Context) {
         let interval = self.config.probe_interval;
         let mut silent = Vec::new();
         for (peer, watch) in &mut self.probes.watches {
@@ -222,14 +222,17 @@ impl Topic {
             helpers: BTreeSet::new(),
         };
         self.probes.open.insert(peer, probe);
-        let hailed = self.probes.watches.contains_key(&peer)
-            && cx.links.hail(
+        let sent_keepalive = self.probes.watches.contains_key(&peer)
+            && cx.links.keepalive(
                 &peer,
                 (self.id, self.digest_to_tell(cx)),
-                self.config.probe_interval * HAILS,
+                self.config.probe_interval * SILENT_INTERVALS,
                 cx.now,
             );
-        if !hailed && !cx.links.ping(&peer) && self.dial_to_probe(peer, cx) == Asked::Refused {
+        if !sent_keepalive
+            && !cx.links.ping(&peer)
+            && self.dial_to_probe(peer, cx) == Asked::Refused
+        {
             // Over our own budget of dials: nothing was tried, so nothing is known, to confirm or to
             // accuse. Surveys that took it for silence would accuse the living, and feed themselves.
             self.probes.open.remove(&peer);
@@ -282,7 +285,7 @@ impl Topic {
     }
 
     fn ask_helpers(&mut self, peer: EndpointId, cx: &mut Context) {
-        let others = self.overlay.neighbours().iter().copied();
+        let others = self.overlay.neighbors().iter().copied();
         let able = others.filter(|id| *id != peer && !self.probes.is_probing(id));
         let helpers = able.sample(&mut cx.rng, HELPERS);
         for helper in &helpers {
@@ -304,7 +307,7 @@ impl Topic {
     }
 
     /// Somebody is accused: whether our own probe of it failed of late. If not, and it is a
-    /// neighbour, it is probed at once.
+    /// neighbor, it is probed at once.
     pub(super) fn second_opinion(&mut self, peer: EndpointId, cx: &mut Context) -> bool {
         if self.probes.doubts.remove(&peer).is_some_and(|until| until > cx.now) {
             return true;
@@ -324,9 +327,9 @@ impl Topic {
             if let Some(probe) = self.probes.open.get_mut(&peer) {
                 probe.second = true;
             }
-            // Members beyond the neighbours may tell which it is.
-            let neighbours = self.overlay.neighbours().clone();
-            for peer in self.random_members(1, &neighbours, cx) {
+            // Members beyond the neighbors may tell which it is.
+            let neighbors = self.overlay.neighbors().clone();
+            for peer in self.random_members(1, &neighbors, cx) {
                 self.contact(peer, cx);
             }
             return;
@@ -338,7 +341,7 @@ impl Topic {
         self.drive_overlay(cx);
     }
 
-    /// Whether half of the neighbours, and more than one, did not answer within one round.
+    /// Whether half of the neighbors, and more than one, did not answer within one round.
     fn half_is_missing(&mut self, cx: &Context) -> bool {
         let round = self.config.probe_interval + 3 * self.probe_timeout();
         let missed = &mut self.probes.missed;
@@ -469,7 +472,7 @@ impl Topic {
         self.extend_suspicions(late, cx);
     }
 
-    /// Somebody is suspected for a while, and its neighbours have not confirmed: of all others a few
+    /// Somebody is suspected for a while, and its neighbors have not confirmed: of all others a few
     /// try it. Where they died too, there is nobody else to confirm, or to hear that it answers.
     pub(super) fn try_accused(&mut self, peer: EndpointId, cx: &mut Context) {
         if self.is_confirmed(&peer) {
@@ -489,7 +492,7 @@ impl Topic {
     }
 
     /// A member is suspected, or held to be dead: with many of them, more may have died than
-    /// neighbours tell of.
+    /// neighbors tell of.
     pub(super) fn survey_soon(&mut self, cx: &mut Context) {
         if let Some(interval) = self.survey_interval(cx) {
             let at = cx.now + jitter(&mut cx.rng, interval, 0.0..1.0);
@@ -519,8 +522,8 @@ impl Topic {
 
     pub(super) fn on_survey(&mut self, cx: &mut Context) {
         let Some(interval) = self.survey_interval(cx) else { return };
-        let neighbours = self.overlay.neighbours().clone();
-        if let Some(peer) = self.random_members(1, &neighbours, cx).first().copied() {
+        let neighbors = self.overlay.neighbors().clone();
+        if let Some(peer) = self.random_members(1, &neighbors, cx).first().copied() {
             self.probe(peer, true, None, cx);
             // The overlay may have fallen apart, too: books tell.
             let rare = self.config.probe_interval * SURVEY_INTERVALS;

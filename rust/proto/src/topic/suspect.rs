@@ -494,12 +494,12 @@ impl Topic {
             }
             return Ok((id, Applied::Stale));
         }
-        let learnt = self.learn(record, age, from, cx)?;
+        let learned = self.learn(record, age, from, cx)?;
         if cx.is_on(Rule::Unconfirmed) {
             self.judge_accusation(accusation, from, false, cx)?;
             self.vouch(id, accusation, from, cx);
         }
-        Ok(learnt)
+        Ok(learned)
     }
 
     /// The partner of a sync holds this opinion. Where it vouches for it itself, it has waited, or
@@ -545,7 +545,7 @@ impl Topic {
         Ok(())
     }
 
-    /// Where an unconfirmed member can be dialled.
+    /// Where an unconfirmed member can be dialed.
     pub(super) fn unconfirmed_addresses(
         &self,
         peer: &EndpointId,

@@ -30,10 +30,10 @@ macro_rules! overrides {
 overrides! {
     capacity: usize,
     expiration: Span,
-    neighbours: usize,
+    neighbors: usize,
     sync_interval_min: Span,
     sync_interval_max: Span,
-    far_sync_interval: Span,
+    random_sync_interval: Span,
     link_idle: Span,
     redial_min: Span,
     redial_max: Span,

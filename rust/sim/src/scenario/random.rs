@@ -9,7 +9,7 @@ use super::{Action, Expect, Fault, From, Kind, NetworkSection, Scenario, Span, S
 
 /// How long faults go on.
 const TROUBLE: Duration = Duration::from_secs(40);
-/// How long the network has to settle: lost peers are dialled anew within this.
+/// How long the network has to settle: lost peers are dialed anew within this.
 const SETTLE: Duration = Duration::from_secs(150);
 /// Most faults of a timeline, beside its end.
 const MOST_FAULTS: usize = 8;

@@ -112,7 +112,7 @@ impl Timeline {
                 network.boot(number, config, &bootstrap);
                 self.starting -= 1;
                 if self.starting == 0 && scenario.start.known {
-                    network.fill();
+                    network.preload();
                 }
                 (self.starting == 0).then(|| {
                     let within = scenario.expect.converged.map(|span| span.0);
