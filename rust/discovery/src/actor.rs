@@ -3,8 +3,8 @@
 //! It never waits for a peer, a disk or a subscriber: sends are queued or refused, dials and writes
 //! to disk run in tasks of their own, and all of them come back through one bounded channel.
 
+mod connect;
 mod perform;
-mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,11 +13,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use iroh::{
-    Endpoint, EndpointAddr, TransportAddr, Watcher,
-    endpoint::{Connection, QuicTransportConfig},
-};
+use iroh::{Endpoint, EndpointAddr, Watcher, endpoint::QuicTransportConfig};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
@@ -25,23 +21,21 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use self::traffic::{Connecting, LinkReply};
 use crate::{
+    barred::Barred,
     bootstrap::Bootstrap,
+    commands::{Command, JoinReply, LinkReply, Reply},
     config::Config,
     error::Error,
-    faults::Barred,
+    inputs::Input,
+    joined::JoinedTopic,
     link::{Link, accept::Services},
     lookup::Lookup,
     metrics::Counters,
-    proto::{
-        CloseCode, EndpointId, InEvent, Lane, LinkEnd, LinkId, Profile, State, TopicId,
-        TopicOptions,
-    },
+    proto::{CloseCode, EndpointId, InEvent, LinkId, Profile, State, TopicId, TopicOptions},
+    published::Published,
     store::Store,
-    swarm::{JoinOptions, Shared},
-    topic::Topic,
-    topics::{JoinReply, Joined, Reply},
+    topic::{JoinOptions, Topic},
 };
 
 /// Inputs that wait for the actor; readers of links wait for room.
@@ -61,39 +55,13 @@ const CUT: Duration = Duration::from_millis(200);
 /// A failed write of the reserved sequence numbers is tried again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What a handle asks of the actor.
+/// Who waits for a link to a peer.
 #[derive(Debug)]
-pub(crate) enum Command {
-    Join { topic: Topic, options: Box<JoinOptions>, reply: JoinReply },
-    SetProfile { topic: TopicId, profile: Profile, reply: Reply },
-    AddBootstrap { topic: TopicId, peers: Vec<Bootstrap>, reply: Reply },
-    Broadcast { topic: TopicId, data: Bytes, reply: Reply },
-    Link { topic: TopicId, peer: EndpointId, reply: LinkReply },
-    Leave { topic: TopicId, reply: oneshot::Sender<()> },
-    Accepted(Connection),
-    Sever { reply: oneshot::Sender<()> },
-    Shutdown { reply: oneshot::Sender<()> },
-}
-
-/// What the actor's own tasks tell it.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// A frame arrived on a link.
-    Frame(LinkId, Lane, Bytes),
-    /// The peer's QUIC acknowledged what came after a keepalive.
-    Acknowledged(LinkId),
-    /// A link is gone. The last input of each link.
-    Closed(LinkId, LinkEnd),
-    /// A dial ended; with a connection, or without.
-    Dialed(EndpointId, Result<Connection, String>),
-    /// Somebody begins to use a link: whether it stays for that.
-    Hold(LinkId, oneshot::Sender<bool>),
-    /// Nobody uses a link any more.
-    Release(LinkId),
-    /// mDNS saw a member of a topic.
-    Found(TopicId, EndpointId, Vec<TransportAddr>),
-    /// Sequence numbers below this one are on disk as used.
-    Reserved(u64),
+struct Connecting {
+    topic: TopicId,
+    replies: Vec<LinkReply>,
+    /// Why the last dial failed.
+    reason: Option<String>,
 }
 
 pub(crate) struct Actor {
@@ -113,7 +81,7 @@ pub(crate) struct Actor {
     services_changed: Arc<Notify>,
     /// Whether an own address is of the loopback interface.
     on_loopback: bool,
-    topics: BTreeMap<TopicId, Joined>,
+    topics: BTreeMap<TopicId, JoinedTopic>,
     /// Answers to the state that need no task.
     echo: VecDeque<InEvent>,
     inputs: mpsc::Sender<Input>,
@@ -246,7 +214,7 @@ impl Actor {
     /// Ends what is left: topics that did not close, links that did not drain, writes to disk.
     async fn finish(mut self) {
         for topic in std::mem::take(&mut self.topics).into_values() {
-            self.lookup.remove(&topic.shared.topic.id());
+            self.lookup.remove(&topic.published.topic.id());
             topic.close();
         }
         self.stop_dials.cancel();
@@ -316,8 +284,8 @@ impl Actor {
                     }
                 }
             }
-            Input::Hold(link, reply) => self.hold(link, reply),
-            Input::Release(link) => self.release(link),
+            Input::Used(link, reply) => self.hold(link, reply),
+            Input::Unused(link) => self.release(link),
             Input::Found(topic, peer, addresses) => {
                 self.handle_own(InEvent::Found(topic, peer, addresses));
             }
@@ -340,14 +308,14 @@ impl Actor {
             return;
         }
         let own = self.endpoint.id().into();
-        let shared = Arc::new(Shared::new(
+        let published = Arc::new(Published::new(
             topic,
             own,
             &self.config,
             self.counters.clone(),
             self.services_changed.clone(),
         ));
-        self.topics.insert(id, Joined::new(shared.clone(), options.profile.clone(), reply));
+        self.topics.insert(id, JoinedTopic::new(published.clone(), options.profile.clone(), reply));
         let topic_options =
             TopicOptions { profile: options.profile, config: self.config.protocol.clone() };
         if let Err(error) = self.handle(InEvent::Join(id, Box::new(topic_options))) {
@@ -361,7 +329,7 @@ impl Actor {
             .mdns
             .then(|| crate::mdns::start(self.endpoint.id(), id, self.inputs.clone()))
             .flatten();
-        self.lookup.add(shared, mdns.as_ref().map(|mdns| mdns.lookup.clone()));
+        self.lookup.add(published, mdns.as_ref().map(|mdns| mdns.lookup.clone()));
         if let Some(topic) = self.topics.get_mut(&id) {
             topic.mdns = mdns;
         }
@@ -450,7 +418,7 @@ impl Drop for Actor {
     fn drop(&mut self) {
         for (id, topic) in &self.topics {
             self.lookup.remove(id);
-            topic.shared.close();
+            topic.published.close();
         }
     }
 }

@@ -10,15 +10,16 @@ use tokio::time::timeout;
 
 use crate::{
     ALPN,
+    blocking::blocking,
     bootstrap::Bootstrap,
     config::Config,
-    discovery::{Discovery, blocking},
+    discovery::Discovery,
     endpoint,
     error::Error,
     proto::Profile,
     store::Store,
-    swarm::{JoinOptions, Swarm},
-    topic::Topic,
+    swarm::Swarm,
+    topic::{JoinOptions, Topic},
 };
 
 /// Builds a [`RunningNode`].

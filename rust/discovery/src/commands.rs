@@ -1,11 +1,40 @@
-//! Asking the actor for something, and its answer.
+//! The actor's mailbox for handles: what they ask of it, and how they wait for the answer.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use iroh::endpoint::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{actor::Command, error::Error};
+use crate::{
+    bootstrap::Bootstrap,
+    error::Error,
+    link::handle::LinkGuard,
+    proto::{EndpointId, Profile, TopicId},
+    published::Published,
+    topic::{JoinOptions, Topic},
+};
+
+pub(crate) type Reply = oneshot::Sender<Result<(), Error>>;
+pub(crate) type JoinReply = oneshot::Sender<Result<Arc<Published>, Error>>;
+pub(crate) type LinkReply = oneshot::Sender<Result<LinkGuard, Error>>;
 
 /// Commands that wait for the actor.
 const COMMANDS: usize = 64;
+
+/// What a handle asks of the actor.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Join { topic: Topic, options: Box<JoinOptions>, reply: JoinReply },
+    SetProfile { topic: TopicId, profile: Profile, reply: Reply },
+    AddBootstrap { topic: TopicId, peers: Vec<Bootstrap>, reply: Reply },
+    Broadcast { topic: TopicId, data: Bytes, reply: Reply },
+    Link { topic: TopicId, peer: EndpointId, reply: LinkReply },
+    Leave { topic: TopicId, reply: oneshot::Sender<()> },
+    Accepted(Connection),
+    Sever { reply: oneshot::Sender<()> },
+    Shutdown { reply: oneshot::Sender<()> },
+}
 
 /// Where handles put what they ask of the actor.
 #[derive(Debug, Clone)]

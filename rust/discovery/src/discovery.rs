@@ -16,17 +16,18 @@ use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
 use crate::{
-    actor::{Actor, Command},
-    commands::Commands,
+    actor::Actor,
+    barred::Barred,
+    blocking::blocking,
+    commands::{Command, Commands},
     config::Config,
     endpoint,
     error::Error,
-    faults::Barred,
     lookup::Lookup,
     proto::{CloseCode, EndpointId, Identity, MAX_SEQUENCE, State},
     store::Store,
-    swarm::{JoinOptions, Swarm},
-    topic::Topic,
+    swarm::Swarm,
+    topic::{JoinOptions, Topic},
 };
 
 /// Sequence numbers that are reserved at the start, so that the first announcement waits for no disk.
@@ -138,8 +139,8 @@ impl Discovery {
     pub async fn join(&self, topic: Topic, options: JoinOptions) -> Result<Swarm, Error> {
         let options = Box::new(options);
         let join = |reply| Command::Join { topic, options, reply };
-        let shared = self.commands.request(join).await??;
-        Ok(Swarm::new(shared, self.commands.clone()))
+        let published = self.commands.request(join).await??;
+        Ok(Swarm::new(published, self.commands.clone()))
     }
 
     /// Leaves every topic and closes every link. The endpoint stays open. May be called again.
@@ -176,13 +177,6 @@ impl AddressLookup for Discovery {
     ) -> Option<BoxStream<'static, Result<address_lookup::Item, address_lookup::Error>>> {
         self.lookup.resolve(id)
     }
-}
-
-/// Runs something that blocks off the runtime's workers.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Endpoint(error.to_string()))?
 }
 
 fn unix_micros() -> u64 {

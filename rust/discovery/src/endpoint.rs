@@ -11,7 +11,7 @@ use iroh::{
     endpoint::{BindError, BindOpts, PortmapperConfig, QuicTransportConfig, VarInt, presets},
 };
 
-use crate::{config::Config, error::Error, link::traffic::MAX_BIDI_STREAMS};
+use crate::{config::Config, error::Error, link::handle::MAX_BIDI_STREAMS};
 
 /// Fails where an address is taken, or not of this machine.
 ///

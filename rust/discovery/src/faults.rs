@@ -1,26 +1,8 @@
 //! For tests: a rule that bars an endpoint from others, as a network that fails between them would.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeSet;
 
-use crate::{actor::Command, discovery::Discovery, proto::EndpointId};
-
-/// Peers that no link is opened with, from either side.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Barred(Arc<Mutex<BTreeSet<EndpointId>>>);
-
-impl Barred {
-    pub(crate) fn contains(&self, peer: &EndpointId) -> bool {
-        self.lock().contains(peer)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<EndpointId>> {
-        // A set is sound after any panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use crate::{commands::Command, discovery::Discovery, proto::EndpointId};
 
 /// Not part of the interface: what `iroh_gossip_discovery.testing` makes faults with.
 #[doc(hidden)]

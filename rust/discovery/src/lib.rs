@@ -49,6 +49,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 mod actor;
+mod barred;
+mod blocking;
 mod book;
 mod bootstrap;
 mod builder;
@@ -61,21 +63,25 @@ mod error;
 mod events;
 mod faults;
 mod frame;
+mod inputs;
+mod joined;
 mod link;
 mod lookup;
 mod mdns;
 mod message;
 mod metrics;
+mod migration;
 pub mod ownership;
+mod published;
+mod send;
 mod serve;
-mod split;
+mod services;
 mod store;
 mod stream;
 mod subscription;
 mod swarm;
 mod ticket;
 mod topic;
-mod topics;
 
 pub use book::Book;
 pub use bootstrap::Bootstrap;
@@ -87,16 +93,17 @@ pub use events::Event;
 pub use iroh_gossip_discovery_proto as proto;
 pub use message::{Message, MessageEvent, MessageKind, Messages, Receipt};
 pub use metrics::{EventCounts, Metrics, StreamCounts};
+pub use migration::{GossipDiscoveryReceiver, GossipDiscoverySender, Node, NodeInfo};
 pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Status, TopicId};
-pub use serve::{IncomingStream, Serving};
-pub use split::{GossipDiscoveryReceiver, GossipDiscoverySender, Node, NodeInfo};
+pub use serve::Serving;
+pub use services::IncomingStream;
 #[doc(hidden)]
 pub use stream::check_reset;
 pub use stream::{StreamError, StreamReader, StreamWriter};
 pub use subscription::Subscription;
-pub use swarm::{JoinOptions, Swarm};
+pub use swarm::Swarm;
 pub use ticket::Ticket;
-pub use topic::Topic;
+pub use topic::{JoinOptions, Topic};
 
 /// The ALPN of a link.
 pub const ALPN: &[u8] = b"iroh-gossip-discovery/1";

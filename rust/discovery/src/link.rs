@@ -6,18 +6,13 @@
 
 pub(crate) mod accept;
 pub(crate) mod gate;
+pub(crate) mod handle;
+pub(crate) mod lane;
+mod queue;
 mod read;
-pub(crate) mod traffic;
 mod write;
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -31,13 +26,13 @@ use tracing::debug;
 
 use self::{
     accept::Services,
+    handle::LinkHandle,
+    queue::{Overflow, Queue, Queued},
     read::{Stop, read},
-    traffic::Traffic,
     write::write,
 };
 use crate::{
-    actor::Input,
-    frame::MAX_FRAME,
+    inputs::Input,
     proto::{CloseCode, EndpointId, Lane, LinkEnd, LinkId},
 };
 
@@ -54,27 +49,15 @@ const BROADCAST_BYTES: usize = 2 * 1024 * 1024;
 /// How long a link that closes waits until the peer has acknowledged what was sent on it.
 const DRAIN: Duration = Duration::from_secs(2);
 
-const fn lane_byte(lane: Lane) -> u8 {
-    match lane {
-        Lane::Control => 0,
-        Lane::Sync => 1,
-        Lane::Broadcast => 2,
-    }
-}
-
 /// The actor's end of a link.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) peer: EndpointId,
     /// By lane; gone once the link closes.
     lanes: Option<[Queue; 3]>,
-    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) handle: Arc<LinkHandle>,
     close: Option<oneshot::Sender<CloseCode>>,
 }
-
-/// A queue is full, or the peer refused the stream behind it.
-#[derive(Debug)]
-pub(crate) struct Overflow;
 
 impl Link {
     /// A link and the future that serves it, to be spawned. The future's last act is to send
@@ -90,30 +73,30 @@ impl Link {
         let (sync, sync_rx) = Queue::new(QUEUE_FRAMES, SYNC_BYTES);
         let (broadcast, broadcast_rx) = Queue::new(BROADCAST_FRAMES, BROADCAST_BYTES);
         let (close, close_rx) = oneshot::channel();
-        let traffic = Traffic::new(connection, services.counters());
-        let peer = traffic.peer;
-        let shared = traffic.clone();
+        let handle = LinkHandle::new(connection, services.counters());
+        let peer = handle.peer;
+        let served = handle.clone();
         let task = async move {
             let lanes = [control_rx, sync_rx, broadcast_rx];
-            let serving = serve(id, &shared, &services, lanes, close_rx, &inputs, &cut);
+            let serving = serve(id, &served, &services, lanes, close_rx, &inputs, &cut);
             let end = serving.await;
             // The receiver is gone only when the actor is: nobody is left to tell.
             let _ = inputs.send(Input::Closed(id, end)).await;
         };
-        (Self { peer, lanes: Some([control, sync, broadcast]), traffic, close: Some(close) }, task)
+        (Self { peer, lanes: Some([control, sync, broadcast]), handle, close: Some(close) }, task)
     }
 
     /// Queues a frame. On a link that closes it is dropped.
     pub(crate) fn send(&self, lane: Lane, frame: Bytes) -> Result<(), Overflow> {
         match &self.lanes {
-            Some(lanes) => lanes[usize::from(lane_byte(lane))].push(frame),
+            Some(lanes) => lanes[usize::from(lane::byte(lane))].push(frame),
             None => Ok(()),
         }
     }
 
     /// Looks out for the peer's QUIC to acknowledge what was sent last.
     pub(crate) fn keepalive(&self) {
-        self.traffic.keepalive();
+        self.handle.keepalive();
     }
 
     /// Whether it was asked to close.
@@ -131,56 +114,21 @@ impl Link {
     }
 }
 
-/// A bounded queue of frames: bounded in number and in bytes.
-#[derive(Debug)]
-struct Queue {
-    frames: mpsc::Sender<Bytes>,
-    bytes: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-struct Queued {
-    frames: mpsc::Receiver<Bytes>,
-    bytes: Arc<AtomicUsize>,
-}
-
-impl Queue {
-    fn new(frames: usize, limit: usize) -> (Self, Queued) {
-        let (tx, rx) = mpsc::channel(frames);
-        let bytes = Arc::new(AtomicUsize::new(0));
-        (Self { frames: tx, bytes: bytes.clone(), limit }, Queued { frames: rx, bytes })
-    }
-
-    fn push(&self, frame: Bytes) -> Result<(), Overflow> {
-        let length = frame.len();
-        debug_assert!((1..=MAX_FRAME).contains(&length), "a frame of {length} bytes");
-        if self.bytes.load(Ordering::Relaxed) + length > self.limit {
-            return Err(Overflow);
-        }
-        // Before the writer can take it off again.
-        self.bytes.fetch_add(length, Ordering::Relaxed);
-        self.frames.try_send(frame).map_err(|_| {
-            self.bytes.fetch_sub(length, Ordering::Relaxed);
-            Overflow
-        })
-    }
-}
-
 /// Serves a link until it is closed; how it ended.
 async fn serve(
     id: LinkId,
-    traffic: &Arc<Traffic>,
+    handle: &Arc<LinkHandle>,
     services: &Services,
     lanes: [Queued; 3],
     mut close: oneshot::Receiver<CloseCode>,
     inputs: &mpsc::Sender<Input>,
     cut: &CancellationToken,
 ) -> LinkEnd {
-    let connection = &traffic.connection;
-    let mut read = pin!(read(id, traffic, services, inputs).fuse());
-    let mut write = pin!(write(connection, &traffic.gate, lanes).fuse());
-    let mut keep = pin!(traffic.keep(id, inputs).fuse());
-    let mut listen = pin!(traffic.listen(id, inputs).fuse());
+    let connection = &handle.connection;
+    let mut read = pin!(read(id, handle, services, inputs).fuse());
+    let mut write = pin!(write(connection, &handle.gate, lanes).fuse());
+    let mut keep = pin!(handle.keep(id, inputs).fuse());
+    let mut listen = pin!(handle.listen(id, inputs).fuse());
     let code = loop {
         tokio::select! {
             error = connection.closed() => {
@@ -248,24 +196,6 @@ mod tests {
     use super::*;
     use crate::{ALPN, config::Config, endpoint, lookup::Lookup};
 
-    #[test]
-    fn a_queue_is_bounded_in_frames_and_in_bytes() {
-        let (queue, queued) = Queue::new(QUEUE_FRAMES, usize::MAX);
-        for _ in 0..QUEUE_FRAMES {
-            queue.push(Bytes::from_static(b"x")).unwrap();
-        }
-        queue.push(Bytes::from_static(b"x")).unwrap_err();
-        drop(queued);
-
-        let (queue, queued) = Queue::new(QUEUE_FRAMES, 3 * MAX_FRAME);
-        let frame = Bytes::from(vec![0; MAX_FRAME]);
-        for _ in 0..3 {
-            queue.push(frame.clone()).unwrap();
-        }
-        queue.push(Bytes::from_static(b"x")).unwrap_err();
-        assert_eq!(queued.bytes.load(Ordering::Relaxed), 3 * MAX_FRAME);
-    }
-
     /// Two endpoints and the connection between them, at both ends.
     async fn connected() -> ([Endpoint; 2], [Connection; 2]) {
         let config = Config::local();
@@ -313,7 +243,7 @@ mod tests {
                         lane == Lane::Control || !seen[0].is_empty(),
                         "no frame before the hello"
                     );
-                    seen[usize::from(lane_byte(lane))].push(frame);
+                    seen[usize::from(lane::byte(lane))].push(frame);
                 }
                 Input::Closed(LinkId(1), end) => break end,
                 other => panic!("{other:?}"),

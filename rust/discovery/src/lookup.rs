@@ -14,7 +14,7 @@ use iroh_mdns_address_lookup::MdnsAddressLookup;
 
 use crate::{
     proto::{EndpointId, TopicId},
-    swarm::Shared,
+    published::Published,
 };
 
 const PROVENANCE: &str = "iroh-gossip-discovery";
@@ -34,23 +34,23 @@ struct Table {
 
 #[derive(Debug)]
 struct Source {
-    shared: Arc<Shared>,
+    published: Arc<Published>,
     mdns: Option<MdnsAddressLookup>,
 }
 
 impl Lookup {
-    pub(crate) fn add(&self, shared: Arc<Shared>, mdns: Option<MdnsAddressLookup>) {
+    pub(crate) fn add(&self, published: Arc<Published>, mdns: Option<MdnsAddressLookup>) {
         let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if let (Some(mdns), Some(data)) = (&mdns, &table.published) {
             mdns.publish(data);
         }
-        table.topics.insert(shared.topic.id(), Source { shared, mdns });
+        table.topics.insert(published.topic.id(), Source { published, mdns });
     }
 
     /// A joined topic.
-    pub(crate) fn topic(&self, topic: &TopicId) -> Option<Arc<Shared>> {
+    pub(crate) fn topic(&self, topic: &TopicId) -> Option<Arc<Published>> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        table.topics.get(topic).map(|source| source.shared.clone())
+        table.topics.get(topic).map(|source| source.published.clone())
     }
 
     #[cfg(test)]
@@ -78,7 +78,7 @@ impl AddressLookup for Lookup {
         let known: Vec<_> = table
             .topics
             .values()
-            .filter_map(|source| source.shared.addresses_of(&peer))
+            .filter_map(|source| source.published.addresses_of(&peer))
             .map(|addresses| {
                 let info = EndpointInfo::from(EndpointAddr::from_parts(id, addresses));
                 Ok(Item::new(info, PROVENANCE, None))

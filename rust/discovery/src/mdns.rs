@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use crate::{
-    actor::Input,
+    inputs::Input,
     proto::{EndpointId, TopicId},
 };
 

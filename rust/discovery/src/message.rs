@@ -1,34 +1,21 @@
-//! Messages: to one peer, directly over its link, and to all, through the overlay.
+//! What messages are, who subscribed to them, and the pace of broadcasts.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use iroh::endpoint::{Connection, ConnectionError};
-use tokio::{
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
+use tokio::sync::Semaphore;
 
 use crate::{
-    actor::Command,
-    error::Error,
-    link::traffic::{Failed, Hold},
     metrics::Counters,
-    proto::{Answer, CloseCode, EndpointId, MAX_BROADCAST, MAX_MESSAGE, Pace, Request},
+    proto::{EndpointId, Pace},
     subscription::{Item, Queue, Subscription},
-    swarm::Swarm,
 };
 
 /// Most bytes of messages that wait for one subscriber.
 const MAX_QUEUED: usize = 16 * 1024 * 1024;
-/// A link that closes under a request is replaced by another this often.
-const ATTEMPTS: usize = 4;
-/// A link that is said to be closing is gone after this.
-const CLOSING: Duration = Duration::from_secs(3);
-
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -44,9 +31,9 @@ pub struct Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageKind {
-    /// To this node alone: [`Swarm::send`].
+    /// To this node alone: [`crate::Swarm::send`].
     Direct,
-    /// To all members: [`Swarm::broadcast`].
+    /// To all members: [`crate::Swarm::broadcast`].
     Broadcast,
 }
 
@@ -127,7 +114,7 @@ impl Subscribers {
 /// The pace at which the application broadcasts in one topic; who has the turn may wait for it.
 #[derive(Debug)]
 pub(crate) struct Broadcasting {
-    turn: Semaphore,
+    pub(crate) turn: Semaphore,
     pace: Mutex<Option<Pace>>,
 }
 
@@ -139,145 +126,9 @@ impl Default for Broadcasting {
 
 impl Broadcasting {
     /// How long to wait, if another broadcast is too much now.
-    fn take(&self, bytes: usize) -> Result<(), Duration> {
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), Duration> {
         let now = tokio::time::Instant::now();
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         pace.get_or_insert_with(|| Pace::new(now)).take(bytes, now)
     }
-}
-
-impl Swarm {
-    /// The messages for this node from now on, direct ones and broadcasts; each call is a
-    /// subscription of its own. After the end of the topic it is closed from the start.
-    #[must_use]
-    pub fn messages(&self) -> Messages {
-        self.shared.subscribe_messages()
-    }
-
-    /// Sends a message to one peer, over the link that there is, or else a new one. Returns once the
-    /// peer has put it into the queue of a subscriber. It is delivered at most once; messages that are
-    /// sent one after another arrive in that order.
-    ///
-    /// Waits for its turn while 256 messages, or 1 MiB of them, are on their way to the peer. To limit the time of it all,
-    /// drop the future: the message may arrive all the same, if it has left already.
-    ///
-    /// # Errors
-    /// [`Error::MessageTooLarge`] before anything is sent; [`Error::PeerUnreachable`], after which
-    /// the message was delivered only if the link broke while the answer was on its way;
-    /// [`Error::NoSubscriber`]; [`Error::Invalid`] for this node itself; [`Error::Closed`].
-    pub async fn send(&self, peer: EndpointId, data: impl Into<Bytes>) -> Result<Receipt, Error> {
-        let start = Instant::now();
-        let data = data.into();
-        if data.len() > MAX_MESSAGE {
-            return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_MESSAGE });
-        }
-        let request = Request::Message(self.topic().id());
-        let answer = |hold: Hold| {
-            let (request, data) = (request.clone(), data.clone());
-            async move {
-                let traffic = &hold.0;
-                let _turn = traffic.turn(data.len()).await;
-                let (answer, ..) = traffic.request(&request, Some(data), 0).await?;
-                Ok((answer, ()))
-            }
-        };
-        match self.ask(peer, answer).await? {
-            (Answer::Accepted, ()) => Ok(Receipt { peer, elapsed: start.elapsed() }),
-            (Answer::NoSubscriber, ()) => Err(Error::NoSubscriber { peer }),
-            (answer, ()) => Err(refused(peer, answer)),
-        }
-    }
-
-    /// Sends a message to all members but this node itself, through the overlay. Best effort: returns once
-    /// it is on its way, and comes at most once to each member that has this node in its book and is in
-    /// the overlay meanwhile. Where this node is not in the overlay yet, it waits for that in the
-    /// background, for up to 10 s, up to 320 of them or 1.25 MiB.
-    ///
-    /// Waits for its turn where more is broadcast than 128 messages and 384 KiB a second, after 256
-    /// messages or 1 MiB at once: members drop what comes much faster.
-    ///
-    /// # Errors
-    /// [`Error::MessageTooLarge`] for more than 8 KiB, before anything is sent; [`Error::Closed`].
-    ///
-    /// # Panics
-    /// Never: the turn is never closed.
-    pub async fn broadcast(&self, data: impl Into<Bytes>) -> Result<(), Error> {
-        let data = data.into();
-        if data.len() > MAX_BROADCAST {
-            return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_BROADCAST });
-        }
-        let broadcasting = &self.shared.broadcasting;
-        let _turn = broadcasting.turn.acquire().await.expect("never closed");
-        while let Err(wait) = broadcasting.take(data.len()) {
-            sleep(wait).await;
-        }
-        let topic = self.topic().id();
-        self.request(|reply| Command::Broadcast { topic, data, reply }).await?
-    }
-
-    /// Asks something of a peer over a link, and on another where the first one closes meanwhile.
-    pub(crate) async fn ask<T, F>(
-        &self,
-        peer: EndpointId,
-        request: impl Fn(Hold) -> F,
-    ) -> Result<(Answer, T), Error>
-    where
-        F: Future<Output = Result<(Answer, T), Failed>>,
-    {
-        if peer == self.id() {
-            return Err(Error::invalid("peer", "must not be this node itself"));
-        }
-        let mut reason = String::new();
-        for _ in 0..ATTEMPTS {
-            let hold = self.link(peer).await?;
-            let connection = hold.0.connection.clone();
-            match request(hold).await {
-                Ok((Answer::Closing, _)) => {
-                    let _ = timeout(CLOSING, connection.closed()).await;
-                    reason = "its link is closing".into();
-                }
-                Ok(answered) => return Ok(answered),
-                Err(Failed::Link) if is_graceful(&connection) => {
-                    reason = "its link was closed".into();
-                }
-                Err(Failed::Link) => {
-                    reason = connection.close_reason().map_or_else(String::new, |e| e.to_string());
-                    break;
-                }
-                Err(Failed::Broken(what)) => {
-                    reason = what;
-                    break;
-                }
-            }
-        }
-        if self.is_closed() {
-            return Err(Error::Closed);
-        }
-        Err(Error::PeerUnreachable { peer, reason })
-    }
-
-    async fn link(&self, peer: EndpointId) -> Result<Hold, Error> {
-        let topic = self.topic().id();
-        self.request(|reply| Command::Link { topic, peer, reply }).await?
-    }
-}
-
-/// Whether the peer closed the link as one that nobody uses: then it had accepted nothing on it that
-/// it did not answer.
-fn is_graceful(connection: &Connection) -> bool {
-    let Some(ConnectionError::ApplicationClosed(close)) = connection.close_reason() else {
-        return false;
-    };
-    let code = u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX);
-    matches!(code.into(), CloseCode::Idle | CloseCode::Replaced)
-}
-
-/// What an answer means that is no acceptance.
-pub(crate) fn refused(peer: EndpointId, answer: Answer) -> Error {
-    let reason = match answer {
-        Answer::NotJoined => "it has not joined the topic",
-        Answer::Busy => return Error::TooManyStreams { peer },
-        _ => "its answer makes no sense",
-    };
-    Error::PeerUnreachable { peer, reason: reason.into() }
 }

@@ -1,72 +1,31 @@
 //! Serving protocols, and opening streams of them: over the link that discovery holds.
 
 use std::{
-    collections::BTreeMap,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_util::Stream;
-use iroh::endpoint::{RecvStream, SendStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::{
     error::Error,
-    link::traffic::{Hold, STREAM_PRIORITY},
-    message::refused,
-    proto::{Answer, EndpointId, MAX_PROTOCOL, MAX_PROTOCOLS, Request},
+    link::{handle::LinkGuard, lane::STREAM_PRIORITY},
+    proto::{Answer, EndpointId, MAX_PROTOCOL, Request},
+    published::Published,
+    send::refused,
+    services::{Accepted, IncomingStream},
     stream::{StreamReader, StreamWriter, halves},
-    subscription::{Item, Queue, Subscription},
-    swarm::{Shared, Swarm},
+    subscription::Subscription,
+    swarm::Swarm,
 };
-
-/// A stream that a peer opened.
-#[derive(Debug)]
-pub struct IncomingStream {
-    /// What the peer writes.
-    pub reader: StreamReader,
-    /// What the peer reads.
-    pub writer: StreamWriter,
-    /// The protocol.
-    pub protocol: Vec<u8>,
-}
-
-impl IncomingStream {
-    pub(crate) fn new(
-        hold: Hold,
-        send: SendStream,
-        recv: RecvStream,
-        protocol: Vec<u8>,
-        permits: [OwnedSemaphorePermit; 2],
-    ) -> Self {
-        let (reader, writer) = halves(hold, send, recv, permits);
-        Self { reader, writer, protocol }
-    }
-
-    /// Who opened it.
-    #[must_use]
-    pub fn peer(&self) -> EndpointId {
-        self.reader.peer()
-    }
-}
-
-/// Streams are never dropped from their queue: how many there are is bounded before they come in.
-#[derive(Debug)]
-pub(crate) struct Accepted(pub(crate) Option<IncomingStream>);
-
-impl Item for Accepted {
-    fn lost(_: u64) -> Self {
-        Self(None)
-    }
-}
 
 /// The streams of one protocol that peers open, until it is dropped.
 #[derive(Debug)]
 pub struct Serving {
     protocol: Vec<u8>,
     streams: Subscription<Accepted>,
-    shared: Arc<Shared>,
+    published: Arc<Published>,
 }
 
 impl Serving {
@@ -103,67 +62,7 @@ impl Stream for Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.shared.services.remove(&self.protocol);
-    }
-}
-
-/// The protocols that a topic's handlers serve.
-#[derive(Debug)]
-pub(crate) struct ServiceTable {
-    services: Mutex<BTreeMap<Vec<u8>, Arc<Queue<Accepted>>>>,
-    /// Wakes the actor, which announces them.
-    changed: Arc<Notify>,
-}
-
-impl ServiceTable {
-    pub(crate) fn new(changed: Arc<Notify>) -> Self {
-        Self { services: Mutex::default(), changed }
-    }
-
-    pub(crate) fn get(&self, protocol: &[u8]) -> Option<Arc<Queue<Accepted>>> {
-        self.lock().get(protocol).cloned()
-    }
-
-    /// The protocols, in order.
-    pub(crate) fn protocols(&self) -> Vec<Vec<u8>> {
-        self.lock().keys().cloned().collect()
-    }
-
-    fn add(&self, protocol: &[u8], announced: &[Vec<u8>]) -> Result<Subscription<Accepted>, Error> {
-        let mut services = self.lock();
-        if services.contains_key(protocol) {
-            let name = protocol.escape_ascii();
-            return Err(Error::invalid("protocol", format!("{name} is served already")));
-        }
-        let others =
-            announced.iter().filter(|own| !services.contains_key(*own) && *own != protocol);
-        let total = services.len() + 1 + others.count();
-        if total > MAX_PROTOCOLS {
-            let limit = MAX_PROTOCOLS;
-            let reason = format!("would be number {total} of this node, the limit is {limit}");
-            return Err(Error::invalid("protocol", reason));
-        }
-        let (streams, queue) = Subscription::new(usize::MAX, 0);
-        services.insert(protocol.to_vec(), queue);
-        drop(services);
-        self.changed.notify_one();
-        Ok(streams)
-    }
-
-    fn remove(&self, protocol: &[u8]) {
-        self.lock().remove(protocol);
-        self.changed.notify_one();
-    }
-
-    pub(crate) fn close(&self) {
-        for service in self.lock().values() {
-            service.close();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Arc<Queue<Accepted>>>> {
-        // A map of queues is sound after any panic.
-        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+        self.published.services.remove(&self.protocol);
     }
 }
 
@@ -183,15 +82,15 @@ impl Swarm {
         let protocol = protocol.as_ref();
         check(protocol)?;
         let request = Request::Stream(self.topic().id(), protocol.to_vec());
-        let opened = |hold: Hold| {
+        let opened = |guard: LinkGuard| {
             let request = request.clone();
             async move {
-                let Ok(permit) = hold.0.opened.clone().try_acquire_owned() else {
+                let Ok(permit) = guard.opened.clone().try_acquire_owned() else {
                     return Ok((Answer::Busy, None));
                 };
-                let asked = hold.0.request(&request, None, STREAM_PRIORITY).await;
+                let asked = guard.request(&request, None, STREAM_PRIORITY).await;
                 let (answer, send, recv) = asked?;
-                Ok((answer, Some(halves(hold, send, recv, [permit]))))
+                Ok((answer, Some(halves(guard, send, recv, [permit]))))
             }
         };
         match self.ask(peer, opened).await? {
@@ -222,9 +121,9 @@ impl Swarm {
         if self.is_closed() {
             return Err(Error::Closed);
         }
-        let shared = self.shared.clone();
-        let streams = shared.services.add(protocol, &self.me().profile.protocols)?;
-        Ok(Serving { protocol: protocol.to_vec(), streams, shared })
+        let published = self.published.clone();
+        let streams = published.services.add(protocol, &self.me().profile.protocols)?;
+        Ok(Serving { protocol: protocol.to_vec(), streams, published })
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     error::Error,
-    link::traffic::Hold,
+    link::handle::LinkGuard,
     metrics::StreamCounters,
     proto::{EndpointId, MAX_REASON},
 };
@@ -53,7 +53,7 @@ impl StreamError {
             return Self::Reset { code, reason: String::new() };
         }
         lease.count_reset();
-        Self::Reset { code, reason: lease.hold.0.reason(stream) }
+        Self::Reset { code, reason: lease.guard.reason(stream) }
     }
 
     fn read(lease: &Lease, stream: u64, error: ReadError) -> Self {
@@ -87,7 +87,7 @@ impl From<StreamError> for io::Error {
 /// What both halves of a stream hold: the link, and their place among its streams.
 #[derive(Debug)]
 struct Lease {
-    hold: Hold,
+    guard: LinkGuard,
     /// Set once the peer was told why the stream ends.
     told: OnceCell<()>,
     /// Whether it was counted as one that was given up.
@@ -97,7 +97,7 @@ struct Lease {
 
 impl Lease {
     fn counters(&self) -> &StreamCounters {
-        &self.hold.0.counters.streams
+        &self.guard.counters.streams
     }
 
     /// Counts that one of the ends gave the stream up: once, though both halves may say so.
@@ -140,7 +140,7 @@ fn end_with(lease: &Arc<Lease>, stream: u64, reason: &str, end: impl FnOnce() + 
     }
     let (lease, reason) = (lease.clone(), reason.to_owned());
     runtime.spawn(async move {
-        lease.told.get_or_init(|| lease.hold.0.tell_reason(stream, reason)).await;
+        lease.told.get_or_init(|| lease.guard.tell_reason(stream, reason)).await;
         end();
     });
 }
@@ -161,7 +161,7 @@ impl StreamReader {
     /// The peer.
     #[must_use]
     pub fn peer(&self) -> EndpointId {
-        self.lease.hold.0.peer
+        self.lease.guard.peer
     }
 
     /// Counts that this end opened the stream.
@@ -250,7 +250,7 @@ impl StreamWriter {
     /// The peer.
     #[must_use]
     pub fn peer(&self) -> EndpointId {
-        self.lease.hold.0.peer
+        self.lease.guard.peer
     }
 
     /// Writes some of the bytes and takes them off; waits while the peer does not read, or the link
@@ -262,7 +262,7 @@ impl StreamWriter {
         let lease = &self.lease;
         let stream = self.stream.as_mut().ok_or(StreamError::Closed)?;
         let id = u64::from(stream.id());
-        let written = lease.hold.0.gate.write(stream, data).await;
+        let written = lease.guard.gate.write(stream, data).await;
         written
             .inspect(|written| lease.counters().bytes_sent.add(*written as u64))
             .map_err(|error| StreamError::write(lease, id, error))
@@ -349,7 +349,7 @@ impl AsyncWrite for StreamWriter {
             return Poll::Ready(Err(StreamError::Closed.into()));
         };
         let id = u64::from(stream.id());
-        let written = ready!(this.lease.hold.0.gate.poll_write(stream, cx, buf));
+        let written = ready!(this.lease.guard.gate.poll_write(stream, cx, buf));
         written
             .inspect(|written| this.lease.counters().bytes_sent.add(*written as u64))
             .map_err(|error| StreamError::write(&this.lease, id, error).into())
@@ -368,14 +368,14 @@ impl AsyncWrite for StreamWriter {
 
 /// Both halves of a stream.
 pub(crate) fn halves(
-    hold: Hold,
+    guard: LinkGuard,
     send: SendStream,
     recv: RecvStream,
     permits: impl IntoIterator<Item = OwnedSemaphorePermit>,
 ) -> (StreamReader, StreamWriter) {
-    hold.0.counters.streams.open.add(1);
+    guard.counters.streams.open.add(1);
     let lease = Arc::new(Lease {
-        hold,
+        guard,
         told: OnceCell::new(),
         is_reset: AtomicBool::new(false),
         _permits: permits.into_iter().collect(),

@@ -1,8 +1,12 @@
-//! A topic: its name and the id that follows from it.
+//! A topic: its name, the id that follows from it, and how it is joined.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::{error::Error, proto::TopicId};
+use crate::{
+    bootstrap::Bootstrap,
+    error::Error,
+    proto::{Profile, TopicId},
+};
 
 /// A topic: nodes find each other within one.
 ///
@@ -54,4 +58,13 @@ impl FromStr for Topic {
     fn from_str(name: &str) -> Result<Self, Error> {
         Self::new(name)
     }
+}
+
+/// How a topic is joined.
+#[derive(Debug, Clone, Default)]
+pub struct JoinOptions {
+    /// What this node says of itself.
+    pub profile: Profile,
+    /// Whom to dial first; without any, the node waits to be found.
+    pub bootstrap: Vec<Bootstrap>,
 }

@@ -10,10 +10,11 @@ use iroh::{
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug, error};
 
-use super::{Actor, Input, MAX_DIALS, MAX_LINKS, MAX_LINKS_PER_PEER, RETRY};
+use super::{Actor, MAX_DIALS, MAX_LINKS, MAX_LINKS_PER_PEER, RETRY};
 use crate::{
+    blocking::blocking,
     dial,
-    discovery::blocking,
+    inputs::Input,
     link::Link,
     proto::{
         CloseCode, EndpointId, Error, InEvent, Lane, LinkEnd, LinkId, OutEvent, TopicEvent, TopicId,
@@ -67,7 +68,7 @@ impl Actor {
     /// Cuts the links to barred peers.
     pub(super) fn sever(&mut self) {
         for link in self.links.values().filter(|link| self.barred.contains(&link.peer)) {
-            link.traffic.connection.close(VarInt::from_u32(CloseCode::Shutdown.into()), b"");
+            link.handle.connection.close(VarInt::from_u32(CloseCode::Shutdown.into()), b"");
         }
     }
 
@@ -207,7 +208,7 @@ impl Actor {
 
     fn topic_event(&mut self, topic: TopicId, event: TopicEvent) {
         let Some(joined) = self.topics.get_mut(&topic) else { return };
-        joined.shared.apply(&event);
+        joined.published.apply(&event);
         self.counters.event(topic, &event);
         match event {
             TopicEvent::Announced(record) => joined.announced(&record),

@@ -7,14 +7,17 @@ use iroh::endpoint::{RecvStream, SendStream, VarInt};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tracing::debug;
 
-use super::traffic::{Hold, MAX_STREAMS, STREAM_PRIORITY, Traffic, read_frame};
+use super::{
+    handle::{LinkGuard, LinkHandle, MAX_STREAMS, read_frame},
+    lane::STREAM_PRIORITY,
+};
 use crate::{
     frame,
     lookup::Lookup,
     message::{Message, MessageKind},
     metrics::Counters,
     proto::{Answer, CloseCode, MAX_MESSAGE, Request, TopicId},
-    serve::{Accepted, IncomingStream},
+    services::{Accepted, IncomingStream},
 };
 
 /// Most streams that peers have open with this endpoint.
@@ -42,13 +45,13 @@ impl Services {
 }
 
 /// Serves requests until the link ends.
-pub(super) async fn serve_requests(traffic: &Arc<Traffic>, services: &Services) {
+pub(super) async fn serve_requests(handle: &Arc<LinkHandle>, services: &Services) {
     let mut requests = JoinSet::new();
     loop {
         tokio::select! {
-            opened = traffic.connection.accept_bi() => {
+            opened = handle.connection.accept_bi() => {
                 let Ok((send, recv)) = opened else { break };
-                let request = Incoming { hold: traffic.hold(), send, recv };
+                let request = Incoming { guard: handle.hold(), send, recv };
                 requests.spawn(request.serve(services.clone()));
             }
             Some(_) = requests.join_next() => {}
@@ -60,7 +63,7 @@ pub(super) async fn serve_requests(traffic: &Arc<Traffic>, services: &Services) 
 
 /// A stream that the peer opened.
 struct Incoming {
-    hold: Hold,
+    guard: LinkGuard,
     send: SendStream,
     recv: RecvStream,
 }
@@ -73,21 +76,21 @@ impl Incoming {
             Err(reason) => Err(reason),
         };
         match request {
-            Ok(Some(request)) if self.hold.0.is_kept().await => match request {
+            Ok(Some(request)) if self.guard.is_kept().await => match request {
                 Request::Message(topic) => {
                     let answer = self.receive(&services, topic).await;
                     self.answer(answer).await;
                 }
                 Request::Stream(topic, protocol) => self.open(&services, topic, protocol).await,
                 Request::Reason(stream, reason) => {
-                    self.hold.0.keep_reason(stream, reason);
+                    self.guard.keep_reason(stream, reason);
                     self.answer(Some(Answer::Accepted)).await;
                 }
             },
             Ok(Some(_)) => self.answer(Some(Answer::Closing)).await,
             Ok(None) => self.refuse(&services, "requests of unknown kind"),
             Err(reason) => {
-                debug!(peer = %self.hold.0.peer.fmt_short(), reason, "broken request");
+                debug!(peer = %self.guard.peer.fmt_short(), reason, "broken request");
                 self.refuse(&services, "requests that do not decode");
             }
         }
@@ -97,13 +100,13 @@ impl Incoming {
     async fn receive(&mut self, services: &Services, topic: TopicId) -> Option<Answer> {
         let data = timeout(REQUEST_TIMEOUT, self.recv.read_to_end(MAX_MESSAGE)).await;
         let Ok(Ok(data)) = data else {
-            services.counters.dropped("messages that did not come whole", Some(self.hold.0.peer));
+            services.counters.dropped("messages that did not come whole", Some(self.guard.peer));
             return None;
         };
-        let Some(shared) = services.lookup.topic(&topic) else { return Some(Answer::NotJoined) };
+        let Some(published) = services.lookup.topic(&topic) else { return Some(Answer::NotJoined) };
         let message =
-            Message { sender: self.hold.0.peer, data: data.into(), kind: MessageKind::Direct };
-        Some(if shared.deliver(&message) { Answer::Accepted } else { Answer::NoSubscriber })
+            Message { sender: self.guard.peer, data: data.into(), kind: MessageKind::Direct };
+        Some(if published.deliver(&message) { Answer::Accepted } else { Answer::NoSubscriber })
     }
 
     /// Sends an answer, and holds the link until the peer has it.
@@ -126,11 +129,11 @@ impl Incoming {
     async fn send_answer(&mut self, answer: Answer) -> bool {
         let mut frame = BytesMut::new();
         frame::put(&answer.encode(), &mut frame);
-        self.hold.0.gate.write_all(&mut self.send, frame.freeze()).await.is_ok()
+        self.guard.gate.write_all(&mut self.send, frame.freeze()).await.is_ok()
     }
 
     fn refuse(mut self, services: &Services, what: &'static str) {
-        services.counters.dropped(what, Some(self.hold.0.peer));
+        services.counters.dropped(what, Some(self.guard.peer));
         let code = VarInt::from_u32(CloseCode::Refused.into());
         let _ = self.send.reset(code);
         let _ = self.recv.stop(code);
@@ -138,25 +141,25 @@ impl Incoming {
 
     /// Gives the stream to whoever serves its protocol.
     async fn open(mut self, services: &Services, topic: TopicId, protocol: Vec<u8>) {
-        let Some(shared) = services.lookup.topic(&topic) else {
+        let Some(published) = services.lookup.topic(&topic) else {
             return self.answer(Some(Answer::NotJoined)).await;
         };
-        let Some(service) = shared.services.get(&protocol) else {
+        let Some(service) = published.services.get(&protocol) else {
             services.counters.streams.refused.add(1);
             return self.answer(Some(Answer::NotServed)).await;
         };
-        let of_link = self.hold.0.accepted.clone().try_acquire_owned();
+        let of_link = self.guard.accepted.clone().try_acquire_owned();
         let of_all = services.accepted.clone().try_acquire_owned();
         let (Ok(of_link), Ok(of_all)) = (of_link, of_all) else {
             services.counters.streams.refused.add(1);
-            services.counters.dropped("streams over the limit", Some(self.hold.0.peer));
+            services.counters.dropped("streams over the limit", Some(self.guard.peer));
             return self.answer(Some(Answer::Busy)).await;
         };
         let _ = self.send.set_priority(STREAM_PRIORITY);
         if self.send_answer(Answer::Accepted).await {
             // Gone meanwhile: dropped, the stream ends in both directions.
             let permits = [of_link, of_all];
-            let stream = IncomingStream::new(self.hold, self.send, self.recv, protocol, permits);
+            let stream = IncomingStream::new(self.guard, self.send, self.recv, protocol, permits);
             services.counters.streams.accepted.add(1);
             service.push(Accepted(Some(stream)));
         }

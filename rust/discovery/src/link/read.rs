@@ -9,11 +9,11 @@ use tracing::debug;
 
 use super::{
     accept::{Services, serve_requests},
-    traffic::Traffic,
+    handle::LinkHandle,
 };
 use crate::{
-    actor::Input,
     frame::{FRAME_TIMEOUT, FrameError, FrameReader},
+    inputs::Input,
     proto::{CloseCode, Lane, LinkId},
 };
 
@@ -36,11 +36,11 @@ const fn fault(reason: &'static str) -> Stop {
 /// Reads until the link ends or the peer breaks a rule.
 pub(super) async fn read(
     id: LinkId,
-    traffic: &Arc<Traffic>,
+    handle: &Arc<LinkHandle>,
     services: &Services,
     inputs: &mpsc::Sender<Input>,
 ) -> Stop {
-    let connection = &traffic.connection;
+    let connection = &handle.connection;
     let result = async {
         let hello = async {
             let mut control = accept(connection).await?;
@@ -73,7 +73,7 @@ pub(super) async fn read(
         };
         // Each lane is read to its end, also when another one has met the end of the connection.
         let others = read_others(id, connection, inputs);
-        let requests = serve_requests(traffic, services).map(Ok);
+        let requests = serve_requests(handle, services).map(Ok);
         tokio::try_join!(control.map(until_lost), others, requests).map(|((), (), ())| ())
     };
     match result.await {

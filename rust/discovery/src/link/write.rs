@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::{BufMut, Bytes, BytesMut};
 use iroh::endpoint::{Connection, SendStream};
 
-use super::{Queued, gate::Gate, lane_byte};
+use super::{gate::Gate, lane, queue::Queued};
 use crate::{frame, proto::Lane};
 
 /// Bytes that are put together for one write.
@@ -60,14 +60,9 @@ async fn write_lane(
     queue: impl Into<PeekedQueue>,
 ) -> Result<(), Stopped> {
     let PeekedQueue { mut first, mut queued } = queue.into();
-    let priority = match lane {
-        Lane::Control => 3,
-        Lane::Sync => 2,
-        Lane::Broadcast => 1,
-    };
-    stream.set_priority(priority).map_err(|_| Stopped)?;
+    stream.set_priority(lane::priority(lane)).map_err(|_| Stopped)?;
     let mut buffer = BytesMut::new();
-    buffer.put_u8(lane_byte(lane));
+    buffer.put_u8(lane::byte(lane));
     loop {
         let next = match first.take() {
             Some(frame) => Some(frame),

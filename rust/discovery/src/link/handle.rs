@@ -1,7 +1,8 @@
-//! What an application's messages and streams need of a link: that it stays, and that they are bounded.
+//! A link as its users see it: a link guard keeps it open, and streams on it are bounded.
 
 use std::{
     collections::VecDeque,
+    ops::Deref,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -14,10 +15,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::gate::Gate;
+use super::{gate::Gate, lane::MESSAGE_PRIORITY};
 use crate::{
-    actor::Input,
     frame,
+    inputs::Input,
     metrics::Counters,
     proto::{Answer, EndpointId, KEEPALIVE_TIMEOUT, LinkId, MAX_REQUEST, Request},
 };
@@ -40,12 +41,10 @@ const LOOK: Duration = Duration::from_millis(30);
 const MAX_REASONS: usize = 256;
 /// A reset waits no longer than this for its reason to arrive.
 const REASON_TIMEOUT: Duration = Duration::from_secs(1);
-/// Priorities of streams: control 2, reconciliation 1, messages 0.
-pub(crate) const STREAM_PRIORITY: i32 = -1;
 
 /// One link, as its users see it.
 #[derive(Debug)]
-pub(crate) struct Traffic {
+pub(crate) struct LinkHandle {
     pub(crate) connection: Connection,
     pub(crate) peer: EndpointId,
     pub(crate) gate: Gate,
@@ -79,15 +78,23 @@ enum Held {
 
 /// A use of a link: while it lasts, the link is not closed for being idle or replaced.
 #[derive(Debug)]
-pub(crate) struct Hold(pub(crate) Arc<Traffic>);
+pub(crate) struct LinkGuard(Arc<LinkHandle>);
 
-impl Drop for Hold {
+impl Deref for LinkGuard {
+    type Target = LinkHandle;
+
+    fn deref(&self) -> &LinkHandle {
+        &self.0
+    }
+}
+
+impl Drop for LinkGuard {
     fn drop(&mut self) {
         self.0.users.send_modify(|users| users.now -= 1);
     }
 }
 
-impl Traffic {
+impl LinkHandle {
     pub(crate) fn new(connection: Connection, counters: Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
             peer: connection.remote_id().into(),
@@ -136,16 +143,16 @@ impl Traffic {
     /// Has the peer keep why a stream will end. Does what it can: the end itself matters more.
     pub(crate) async fn tell_reason(&self, stream: u64, reason: String) {
         let request = Request::Reason(stream, reason);
-        let _ = timeout(REASON_TIMEOUT, self.request(&request, None, 0)).await;
+        let _ = timeout(REASON_TIMEOUT, self.request(&request, None, MESSAGE_PRIORITY)).await;
     }
 
     /// Begins a use.
-    pub(crate) fn hold(self: &Arc<Self>) -> Hold {
+    pub(crate) fn hold(self: &Arc<Self>) -> LinkGuard {
         self.users.send_modify(|users| {
             users.now += 1;
             users.ever += 1;
         });
-        Hold(self.clone())
+        LinkGuard(self.clone())
     }
 
     /// Whether neither end has closed the connection, nor lost it.
@@ -193,7 +200,7 @@ impl Traffic {
                 return;
             }
             let (reply, answer) = oneshot::channel();
-            let asked = inputs.send(Input::Hold(id, reply)).await;
+            let asked = inputs.send(Input::Used(id, reply)).await;
             let kept = asked.is_ok() && answer.await.unwrap_or(false);
             self.held.send_replace(if kept { Held::Yes } else { Held::Refused });
             if !kept {
@@ -201,7 +208,7 @@ impl Traffic {
             }
             seen = unused(&mut users).await;
             self.held.send_replace(Held::NotYet);
-            if inputs.send(Input::Release(id)).await.is_err() {
+            if inputs.send(Input::Unused(id)).await.is_err() {
                 return;
             }
         }

@@ -10,22 +10,20 @@ use tokio::sync::oneshot;
 
 use crate::{
     bootstrap::Bootstrap,
+    commands::{JoinReply, Reply},
     dial::Host,
     error::Error,
     mdns::Mdns,
     proto::{EndpointId, NodeRecord, Profile},
-    swarm::Shared,
+    published::Published,
 };
-
-pub(crate) type Reply = oneshot::Sender<Result<(), Error>>;
-pub(crate) type JoinReply = oneshot::Sender<Result<Arc<Shared>, Error>>;
 
 /// Most bootstrap peers of a topic.
 const MAX_BOOTSTRAP: usize = 1024;
 
 /// A joined topic. (Replies to callers that are gone are dropped: nobody waits.)
-pub(crate) struct Joined {
-    pub(crate) shared: Arc<Shared>,
+pub(crate) struct JoinedTopic {
+    pub(crate) published: Arc<Published>,
     /// Answered at the first announcement.
     joining: Option<JoinReply>,
     /// Answered, in order, once their profile is announced.
@@ -41,10 +39,10 @@ pub(crate) struct Joined {
     pub(crate) mdns: Option<Mdns>,
 }
 
-impl Joined {
-    pub(crate) fn new(shared: Arc<Shared>, base: Profile, joining: JoinReply) -> Self {
+impl JoinedTopic {
+    pub(crate) fn new(published: Arc<Published>, base: Profile, joining: JoinReply) -> Self {
         Self {
-            shared,
+            published,
             joining: Some(joining),
             announcing: VecDeque::new(),
             leaving: Vec::new(),
@@ -69,7 +67,7 @@ impl Joined {
         peers: &[Bootstrap],
         own: &EndpointId,
     ) -> Result<Vec<(EndpointId, Vec<TransportAddr>)>, Error> {
-        Bootstrap::check_all(peers, &self.shared.topic.id())?;
+        Bootstrap::check_all(peers, &self.published.topic.id())?;
         let new: BTreeSet<_> = peers.iter().map(Bootstrap::id).filter(|id| id != own).collect();
         let total = self.bootstrap.union(&new).count();
         if total > MAX_BOOTSTRAP {
@@ -95,7 +93,7 @@ impl Joined {
     /// What is announced: what the application says of itself, and the protocols that it serves.
     pub(crate) fn with_services(&self) -> Profile {
         let mut profile = self.base.clone();
-        for protocol in self.shared.services.protocols() {
+        for protocol in self.published.services.protocols() {
             if !profile.protocols.contains(&protocol) {
                 profile.protocols.push(protocol);
             }
@@ -111,7 +109,7 @@ impl Joined {
     pub(crate) fn announced(&mut self, record: &NodeRecord) {
         self.announced = Some(record.profile.clone());
         if let Some(reply) = self.joining.take() {
-            let _ = reply.send(Ok(self.shared.clone()));
+            let _ = reply.send(Ok(self.published.clone()));
         }
         self.settle_unchanged();
     }
@@ -127,7 +125,7 @@ impl Joined {
 
     /// Ends the topic for everyone who holds or waits for it.
     pub(crate) fn close(self) {
-        self.shared.close();
+        self.published.close();
         for reply in self.leaving {
             let _ = reply.send(());
         }

@@ -3,23 +3,12 @@
 use tokio::{sync::oneshot, time::Instant};
 use tracing::debug;
 
-use super::Actor;
+use super::{Actor, Connecting};
 use crate::{
+    commands::LinkReply,
     error::Error,
-    link::traffic::Hold,
     proto::{EndpointId, InEvent, LinkEnd, LinkId, TopicId},
 };
-
-pub(crate) type LinkReply = oneshot::Sender<Result<Hold, Error>>;
-
-/// Who waits for a link to a peer.
-#[derive(Debug)]
-pub(super) struct Connecting {
-    topic: TopicId,
-    replies: Vec<LinkReply>,
-    /// Why the last dial failed.
-    pub(super) reason: Option<String>,
-}
 
 impl Actor {
     /// Finds or opens a link for a message or a stream.
@@ -66,9 +55,9 @@ impl Actor {
                 }
                 continue;
             };
-            let traffic = self.links[&id].traffic.clone();
+            let handle = self.links[&id].handle.clone();
             for reply in waiting.replies {
-                let _ = reply.send(Ok(traffic.hold()));
+                let _ = reply.send(Ok(handle.hold()));
             }
             self.tell_held(id, true, now);
         }
@@ -76,7 +65,7 @@ impl Actor {
 
     fn is_open(&self, id: LinkId) -> bool {
         let link = self.links.get(&id);
-        link.is_some_and(|link| !link.is_closing() && link.traffic.is_connected())
+        link.is_some_and(|link| !link.is_closing() && link.handle.is_connected())
     }
 
     /// A peer's request came in on a link: it stays, unless it is closing.
@@ -90,7 +79,7 @@ impl Actor {
 
     pub(super) fn release(&mut self, id: LinkId) {
         // Somebody may have begun anew meanwhile; then another hold follows.
-        if self.links.get(&id).is_some_and(|link| !link.traffic.is_used()) {
+        if self.links.get(&id).is_some_and(|link| !link.handle.is_used()) {
             self.tell_held(id, false, Instant::now());
         }
     }
@@ -109,7 +98,7 @@ impl Actor {
                 continue;
             };
             let profile = joined.with_services();
-            if joined.shared.me().is_none_or(|me| me.profile != profile) {
+            if joined.published.me().is_none_or(|me| me.profile != profile) {
                 self.handle_own(InEvent::SetProfile(topic, profile));
             }
         }

@@ -1,0 +1,10 @@
+//! Work that blocks, off the runtime's workers.
+
+use crate::error::Error;
+
+/// Runs something that blocks off the runtime's workers.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Endpoint(error.to_string()))?
+}

@@ -1,0 +1,75 @@
+//! The bounded queue between the actor and the writer of one lane.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::frame::MAX_FRAME;
+
+/// A queue is full, or the peer refused the stream behind it.
+#[derive(Debug)]
+pub(crate) struct Overflow;
+
+/// A bounded queue of frames: bounded in number and in bytes.
+#[derive(Debug)]
+pub(super) struct Queue {
+    frames: mpsc::Sender<Bytes>,
+    bytes: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+pub(super) struct Queued {
+    pub(super) frames: mpsc::Receiver<Bytes>,
+    pub(super) bytes: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    pub(super) fn new(frames: usize, limit: usize) -> (Self, Queued) {
+        let (tx, rx) = mpsc::channel(frames);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        (Self { frames: tx, bytes: bytes.clone(), limit }, Queued { frames: rx, bytes })
+    }
+
+    pub(super) fn push(&self, frame: Bytes) -> Result<(), Overflow> {
+        let length = frame.len();
+        debug_assert!((1..=MAX_FRAME).contains(&length), "a frame of {length} bytes");
+        if self.bytes.load(Ordering::Relaxed) + length > self.limit {
+            return Err(Overflow);
+        }
+        // Before the writer can take it off again.
+        self.bytes.fetch_add(length, Ordering::Relaxed);
+        self.frames.try_send(frame).map_err(|_| {
+            self.bytes.fetch_sub(length, Ordering::Relaxed);
+            Overflow
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAMES: usize = 256;
+
+    #[test]
+    fn a_queue_is_bounded_in_frames_and_in_bytes() {
+        let (queue, queued) = Queue::new(FRAMES, usize::MAX);
+        for _ in 0..FRAMES {
+            queue.push(Bytes::from_static(b"x")).unwrap();
+        }
+        queue.push(Bytes::from_static(b"x")).unwrap_err();
+        drop(queued);
+
+        let (queue, queued) = Queue::new(FRAMES, 3 * MAX_FRAME);
+        let frame = Bytes::from(vec![0; MAX_FRAME]);
+        for _ in 0..3 {
+            queue.push(frame.clone()).unwrap();
+        }
+        queue.push(Bytes::from_static(b"x")).unwrap_err();
+        assert_eq!(queued.bytes.load(Ordering::Relaxed), 3 * MAX_FRAME);
+    }
+}

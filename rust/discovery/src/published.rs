@@ -1,0 +1,197 @@
+//! What the actor publishes of one joined topic: the book, its subscribers and the served protocols.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use iroh::TransportAddr;
+use tokio::sync::Notify;
+
+use crate::{
+    book::Book,
+    config::Config,
+    events::Event,
+    message::{Broadcasting, Message, MessageKind, Messages, Subscribers},
+    metrics::{Counters, Metrics},
+    proto::{EndpointId, NodeRecord, TopicEvent},
+    services::ServiceTable,
+    subscription::{Queue, Subscription},
+    topic::Topic,
+};
+
+/// What the actor publishes of one topic.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) topic: Topic,
+    pub(crate) id: EndpointId,
+    event_buffer: usize,
+    message_buffer: usize,
+    counters: Arc<Counters>,
+    subscribers: Subscribers,
+    pub(crate) broadcasting: Broadcasting,
+    pub(crate) services: ServiceTable,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    me: Option<Arc<NodeRecord>>,
+    book: Book,
+    neighbors: BTreeSet<EndpointId>,
+    queues: Vec<Arc<Queue<Event>>>,
+    closed: bool,
+}
+
+impl Published {
+    pub(crate) fn new(
+        topic: Topic,
+        id: EndpointId,
+        config: &Config,
+        counters: Arc<Counters>,
+        services_changed: Arc<Notify>,
+    ) -> Self {
+        Self {
+            topic,
+            id,
+            event_buffer: config.event_buffer,
+            message_buffer: config.message_buffer,
+            counters,
+            subscribers: Subscribers::default(),
+            broadcasting: Broadcasting::default(),
+            services: ServiceTable::new(services_changed),
+            inner: Mutex::default(),
+        }
+    }
+
+    /// The record that was last announced.
+    pub(crate) fn me(&self) -> Option<Arc<NodeRecord>> {
+        self.lock().me.clone()
+    }
+
+    /// A snapshot of the address book.
+    pub(crate) fn book(&self) -> Book {
+        self.lock().book.clone()
+    }
+
+    /// The neighbors in the overlay.
+    pub(crate) fn neighbors(&self) -> BTreeSet<EndpointId> {
+        self.lock().neighbors.clone()
+    }
+
+    /// Returns true if the topic was left.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// What the endpoint counts, with the size of this topic's book.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let peers = self.lock().book.len();
+        self.counters.read(peers)
+    }
+
+    /// The book together with a subscription to every event after it.
+    pub(crate) fn subscribe(&self) -> (Book, Subscription) {
+        let (subscription, queue) = Subscription::new(self.event_buffer, 0);
+        let mut inner = self.lock();
+        if inner.closed {
+            queue.close();
+        } else {
+            // In a quiet topic nothing else would let go of those that nobody reads any more.
+            inner.queues.retain(|queue| !queue.is_abandoned());
+            inner.queues.push(queue);
+        }
+        (inner.book.clone(), subscription)
+    }
+
+    pub(crate) fn subscribe_messages(&self) -> Messages {
+        // Under the lock, so that no close comes between the look and the subscription.
+        let inner = self.lock();
+        let messages = self.subscribers.subscribe(self.message_buffer);
+        if inner.closed {
+            self.subscribers.close();
+        }
+        messages
+    }
+
+    /// Hands a message to the subscribers; whether there is one.
+    pub(crate) fn deliver(&self, message: &Message) -> bool {
+        self.subscribers.deliver(message, &self.counters)
+    }
+
+    /// Applies an event to the book and hands it to every subscriber, both under one lock, so that a
+    /// snapshot and the events after it fit together.
+    pub(crate) fn apply(&self, event: &TopicEvent) {
+        let mut inner = self.lock();
+        let event = match event {
+            TopicEvent::Broadcast { author, data } => {
+                drop(inner);
+                let (sender, data) = (*author, data.clone());
+                self.deliver(&Message { sender, data, kind: MessageKind::Broadcast });
+                return;
+            }
+            TopicEvent::Announced(record) => {
+                inner.me = Some(record.clone());
+                return;
+            }
+            TopicEvent::PeerRefreshed(record) => {
+                inner.book.insert(record.clone());
+                return;
+            }
+            TopicEvent::PeerJoined(record) => {
+                inner.book.insert(record.clone());
+                Event::PeerJoined(record.clone())
+            }
+            TopicEvent::PeerUpdated(record) => {
+                inner.book.insert(record.clone());
+                Event::PeerUpdated(record.clone())
+            }
+            TopicEvent::PeerLeft(record) => {
+                inner.book.remove(&record.id);
+                Event::PeerLeft(record.clone())
+            }
+            TopicEvent::PeerSuspected(record) => Event::PeerSuspected(record.clone()),
+            TopicEvent::PeerRecovered(record) => Event::PeerRecovered(record.clone()),
+            TopicEvent::IdentityConflict { boot_id } => {
+                Event::IdentityConflict { boot_id: *boot_id }
+            }
+            TopicEvent::PeerLost(record, reason) => {
+                inner.book.remove(&record.id);
+                Event::PeerLost(record.clone(), *reason)
+            }
+            TopicEvent::NeighborUp(peer) => {
+                inner.neighbors.insert(*peer);
+                return;
+            }
+            TopicEvent::NeighborDown(peer) => {
+                inner.neighbors.remove(peer);
+                return;
+            }
+            TopicEvent::Isolated => Event::Isolated,
+            TopicEvent::Reconnected => Event::Reconnected,
+            _ => return,
+        };
+        inner.queues.retain(|queue| queue.push(event.clone()).is_some());
+    }
+
+    /// Ends every subscription. The last book stays readable.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        for queue in inner.queues.drain(..) {
+            queue.close();
+        }
+        self.subscribers.close();
+        self.services.close();
+    }
+
+    /// The addresses of a peer in the book.
+    pub(crate) fn addresses_of(&self, id: &EndpointId) -> Option<Vec<TransportAddr>> {
+        self.lock().book.get(id).map(|record| record.addresses.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Each update leaves a whole book behind even if a later line panicked.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
