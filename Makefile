@@ -41,7 +41,7 @@ lint-rust: $(VENV)/.made ## rustfmt and clippy (pedantic)
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 
-lint-python: $(VENV)/.extension-dev $(VENV)/.group-lint ## ruff, mypy (strict), stubtest, tombi, typos
+lint-python: $(VENV)/.extension-dev $(VENV)/.group-lint ## ruff, mypy (strict), stubtest, tombi, typos, the house's own rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,6 +49,7 @@ lint-python: $(VENV)/.extension-dev $(VENV)/.group-lint ## ruff, mypy (strict), 
 	$(BIN)/tombi lint --offline --quiet .
 	$(BIN)/tombi format --offline --check --quiet .
 	$(BIN)/typos
+	$(BIN)/python scripts/house.py
 
 format: $(VENV)/.group-lint ## put everything into the house's format
 	cargo fmt --all
