@@ -28,10 +28,10 @@ from iroh_gossip_discovery import (
     PeerJoined,
     PeerLeft,
     PeersTimeoutError,
-    PeerUnreachable,
+    PeerUnreachableError,
     PeerUpdated,
-    ProtocolNotServed,
-    StreamReset,
+    ProtocolNotServedError,
+    StreamResetError,
     blocking,
 )
 from iroh_gossip_discovery.blocking import GossipDiscovery, StreamReader, StreamWriter
@@ -280,7 +280,7 @@ def test_streams_of_bytes_go_both_ways_with_timeouts(
     assert writer.is_closing()
     echo.cancel()
     until(lambda: alice.id not in bob.book.serving("echo/1"))
-    with pytest.raises(ProtocolNotServed):
+    with pytest.raises(ProtocolNotServedError):
         bob.open_stream(alice.id, "echo/1", timeout=PATIENCE)
 
 
@@ -291,7 +291,7 @@ def test_a_handler_that_fails_resets_its_stream_and_is_logged(
     alice.serve("fail/1", lambda _, __: 1 // 0)
     reader, _ = bob.open_stream(alice.id, "fail/1", timeout=PATIENCE)
     reader.timeout = PATIENCE
-    with pytest.raises(StreamReset, match="the handler failed"):
+    with pytest.raises(StreamResetError, match="the handler failed"):
         reader.read()
     until(lambda: "ZeroDivisionError" in caplog.text)
 
@@ -302,7 +302,7 @@ def test_a_node_that_closes_ends_a_handler_that_waits() -> None:
 
     def wait_for_ever(reader: StreamReader, _: StreamWriter) -> None:
         begun.set()
-        with contextlib.suppress(PeerUnreachable, StreamReset):
+        with contextlib.suppress(PeerUnreachableError, StreamResetError):
             reader.read()
         ended.set()
 

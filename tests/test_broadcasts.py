@@ -13,7 +13,7 @@ from iroh_gossip_discovery import (
     GossipDiscovery,
     Message,
     MessageStream,
-    MessageTooLarge,
+    MessageTooLargeError,
     NotRunningError,
     PeerLost,
     PeerUpdated,
@@ -87,7 +87,7 @@ async def test_limits_are_errors_before_anything_is_sent() -> None:
     with pytest.raises(NotRunningError):
         await discovery.broadcast(b"")
     async with discovery:
-        with pytest.raises(MessageTooLarge) as caught:
+        with pytest.raises(MessageTooLargeError) as caught:
             await discovery.broadcast(bytes(LIMIT + 1))
         assert (caught.value.size, caught.value.limit) == (LIMIT + 1, LIMIT)
         for wrong in ("text", 7, None):

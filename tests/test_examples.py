@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import pytest
 
-from iroh_gossip_discovery import GossipDiscovery, StreamReset
+from iroh_gossip_discovery import GossipDiscovery, StreamResetError
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 Node: TypeAlias = subprocess.Popen[str]
@@ -239,7 +239,7 @@ async def test_a_file_that_is_not_as_it_should_be_leaves_nothing(tmp_path: Path)
         reader, writer = await discovery.open_stream(peer, "file-drop/1", timeout=30)
         writer.write(json.dumps({"name": name, "size": size}).encode() + b"\n" + rest)
         writer.write_eof()
-        with pytest.raises(StreamReset) as refused:
+        with pytest.raises(StreamResetError) as refused:
             await reader.read()
         return refused.value.reason
 

@@ -14,11 +14,11 @@ from iroh_gossip_discovery import (
     GossipDiscovery,
     Message,
     MessagesLost,
-    MessageTooLarge,
-    NoSubscriber,
+    MessageTooLargeError,
+    NoSubscriberError,
     NotRunningError,
     Peer,
-    PeerUnreachable,
+    PeerUnreachableError,
     PeerUpdated,
     Receipt,
     RequestTimeoutError,
@@ -77,17 +77,17 @@ async def test_peers_and_buffers_of_any_kind_are_taken(pair: Pair) -> None:
 async def test_what_cannot_be_delivered_is_an_error_that_says_why(pair: Pair) -> None:
     alice, bob = pair
     too_large = await fails(alice.send(bob.id, bytes(LIMIT + 1)))
-    assert isinstance(too_large, MessageTooLarge)
+    assert isinstance(too_large, MessageTooLargeError)
     assert (too_large.size, too_large.limit) == (LIMIT + 1, LIMIT)
     unheard = await fails(alice.send(bob.id, b"anybody?"))
-    assert isinstance(unheard, NoSubscriber)
+    assert isinstance(unheard, NoSubscriberError)
     assert unheard.peer == bob.id
     inbox = bob.messages()
     await alice.send(bob.id, b"now")
     inbox.close()
-    assert isinstance(await fails(alice.send(bob.id, b"and now?")), NoSubscriber)
+    assert isinstance(await fails(alice.send(bob.id, b"and now?")), NoSubscriberError)
     unreachable = await fails(alice.send(NOBODY, b"hello"))
-    assert isinstance(unreachable, PeerUnreachable)
+    assert isinstance(unreachable, PeerUnreachableError)
     assert (unreachable.peer, isinstance(unreachable, ConnectionError)) == (NOBODY, True)
     assert unreachable.reason
     assert unreachable.reason in str(unreachable)
@@ -96,7 +96,7 @@ async def test_what_cannot_be_delivered_is_an_error_that_says_why(pair: Pair) ->
     assert myself.field == "peer"
     gone = bob.id
     await bob.close()
-    assert isinstance(await fails(alice.send(gone, b"late")), PeerUnreachable)
+    assert isinstance(await fails(alice.send(gone, b"late")), PeerUnreachableError)
 
 
 async def test_wrong_arguments_are_named(pair: Pair) -> None:
@@ -240,9 +240,9 @@ async def test_values_are_frozen_and_pickle() -> None:
     with pytest.raises(ConfigurationError, match="kind"):
         Message(NOBODY, b"", "carrier pigeon")  # type: ignore[arg-type]
     errors: list[DiscoveryError] = [
-        PeerUnreachable(NOBODY, "why"),
-        NoSubscriber(NOBODY),
-        MessageTooLarge(2, 1),
+        PeerUnreachableError(NOBODY, "why"),
+        NoSubscriberError(NOBODY),
+        MessageTooLargeError(2, 1),
     ]
     for error in errors:
         again = pickle.loads(pickle.dumps(error))  # noqa: S301

@@ -18,7 +18,7 @@ from iroh_gossip_discovery import (
     PeerJoined,
     PeerLeft,
     PeerLost,
-    PeerUnreachable,
+    PeerUnreachableError,
 )
 from iroh_gossip_discovery.testing import LocalSwarm, wait_for
 
@@ -131,7 +131,7 @@ async def test_a_partition_cuts_messages_and_books_and_heals() -> None:
         await alice.send(carol.id, b"before")
         record = Record(dave, Isolated)
         await swarm.partition([alice, bob], [carol])
-        with pytest.raises(PeerUnreachable):
+        with pytest.raises(PeerUnreachableError):
             await alice.send(carol.id, b"during", timeout=PATIENCE)
         await swarm.wait_converged(timeout=PATIENCE)
         assert alice.book.keys() == {bob.id}
@@ -208,7 +208,7 @@ async def test_a_node_that_an_application_starts_and_closes_belongs_to_its_swarm
         made = swarm.make("application", bootstrap=[alice.ticket])
         assert swarm.nodes == (alice,)
         async with made:
-            with pytest.raises(PeerUnreachable):
+            with pytest.raises(PeerUnreachableError):
                 await made.send(alice.id, b"x", timeout=PATIENCE)
             await swarm.wait_converged(timeout=PATIENCE)
             assert not alice.book
@@ -251,14 +251,14 @@ def test_a_thread_that_nobody_holds_or_needs_ends() -> None:
     script = """
         import asyncio, contextlib, gc, time
         from pathlib import Path
-        from iroh_gossip_discovery._core import Apart
+        from iroh_gossip_discovery._core import TestRuntime
         from iroh_gossip_discovery.testing import LocalSwarm
 
         def threads():
             count = 0
             for comm in Path("/proc/self/task").glob("*/comm"):
                 with contextlib.suppress(OSError):  # it has just ended
-                    count += comm.read_text() == "igd-apart\\n"
+                    count += comm.read_text() == "igd-test\\n"
             return count
 
         def until(count):
@@ -267,7 +267,7 @@ def test_a_thread_that_nobody_holds_or_needs_ends() -> None:
                 assert time.monotonic() < end, threads()
                 time.sleep(0.01)
 
-        several = [Apart() for _ in range(3)]
+        several = [TestRuntime() for _ in range(3)]
         until(3)
         several[0].pause()
         for _ in range(2):

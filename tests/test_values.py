@@ -1,6 +1,7 @@
 """Peers and events are plain values: they compare, hash, copy, pickle, match and print."""
 
 import copy
+import importlib
 import pickle
 import subprocess
 import sys
@@ -242,3 +243,17 @@ async def main():
 asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["iroh_gossip_discovery", "iroh_gossip_discovery.blocking"])
+def test_dir_of_the_package_lists_public_names_only(name: str) -> None:
+    package = importlib.import_module(name)
+    assert dir(package) == sorted(package.__all__)
+    assert all(hasattr(package, public) for public in dir(package))
+
+
+def test_the_name_of_every_error_ends_in_error() -> None:
+    values = [getattr(package, name) for name in package.__all__]
+    errors = [value for value in values if isinstance(value, type) and issubclass(value, Exception)]
+    assert package.DiscoveryError in errors
+    assert [error.__name__ for error in errors if not error.__name__.endswith("Error")] == []

@@ -17,7 +17,6 @@ from iroh_gossip_discovery._builder import (
     GossipDiscoveryReceiver,
     GossipDiscoverySender,
 )
-from iroh_gossip_discovery._byte_streams import StreamReader, StreamWriter
 from iroh_gossip_discovery._callbacks import Registration
 from iroh_gossip_discovery._config import Config, ConfigFields
 from iroh_gossip_discovery._core import (
@@ -42,23 +41,24 @@ from iroh_gossip_discovery._discovery import GossipDiscovery
 from iroh_gossip_discovery._errors import (
     BindError,
     ConfigurationError,
-    MessageTooLarge,
+    MessageTooLargeError,
     NobodyError,
-    NoSubscriber,
+    NoSubscriberError,
     NotRunningError,
     PeersTimeoutError,
-    PeerUnreachable,
-    ProtocolNotServed,
+    PeerUnreachableError,
+    ProtocolNotServedError,
     RequestTimeoutError,
     StateDirError,
-    StreamReset,
-    TooManyStreams,
+    StreamResetError,
+    TooManyStreamsError,
 )
 from iroh_gossip_discovery._events import Event, LostReason
+from iroh_gossip_discovery._iterators import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._ownership import OwnershipChange, OwnershipStream
 from iroh_gossip_discovery._services import Service
 from iroh_gossip_discovery._snapshot import Snapshot
-from iroh_gossip_discovery._streams import EventStream, MessageStream, PeerStream
+from iroh_gossip_discovery._streams import StreamReader, StreamWriter
 from iroh_gossip_discovery._views import View
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ if TYPE_CHECKING:
         simulate,
     )
 else:
-    from iroh_gossip_discovery._later import names_later
+    from iroh_gossip_discovery._lazy_imports import lazy_imports
 
-    __getattr__, __dir__ = names_later(
+    __getattr__, __dir__ = lazy_imports(
         __name__,
         {
             "Metrics": "_metrics",
@@ -111,10 +111,10 @@ __all__ = [
     "LostReason",
     "Message",
     "MessageStream",
-    "MessageTooLarge",
+    "MessageTooLargeError",
     "MessagesLost",
     "Metrics",
-    "NoSubscriber",
+    "NoSubscriberError",
     "NobodyError",
     "NotRunningError",
     "OwnershipChange",
@@ -126,10 +126,10 @@ __all__ = [
     "PeerRecovered",
     "PeerStream",
     "PeerSuspected",
-    "PeerUnreachable",
+    "PeerUnreachableError",
     "PeerUpdated",
     "PeersTimeoutError",
-    "ProtocolNotServed",
+    "ProtocolNotServedError",
     "Receipt",
     "Reconnected",
     "Registration",
@@ -144,9 +144,9 @@ __all__ = [
     "Snapshot",
     "StateDirError",
     "StreamReader",
-    "StreamReset",
+    "StreamResetError",
     "StreamWriter",
-    "TooManyStreams",
+    "TooManyStreamsError",
     "View",
     "__version__",
     "simulate",

@@ -1,7 +1,7 @@
 """The address book: a live, read-only mapping of who is there."""
 
-from iroh_gossip_discovery._cell import NodeCell
 from iroh_gossip_discovery._core import Selection
+from iroh_gossip_discovery._shared_node import SharedNode
 from iroh_gossip_discovery._views import View
 
 
@@ -22,5 +22,5 @@ class Book(View):
 
     __slots__ = ()
 
-    def __init__(self, cell: NodeCell) -> None:
-        super().__init__(cell, Selection())
+    def __init__(self, shared: SharedNode) -> None:
+        super().__init__(shared, Selection())

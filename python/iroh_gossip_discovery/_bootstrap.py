@@ -17,7 +17,7 @@ from iroh_gossip_discovery._core import (
 )
 from iroh_gossip_discovery._errors import NotRunningError
 from iroh_gossip_discovery._events import Event
-from iroh_gossip_discovery._streams import EventStream
+from iroh_gossip_discovery._iterators import EventStream
 
 BootstrapPeer: TypeAlias = str | Peer
 """A ticket, `id@host:port`, an id that a lookup can resolve, or a peer of another node's book."""

@@ -10,8 +10,8 @@ from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource
 from iroh_gossip_discovery._config import Config
 from iroh_gossip_discovery._core import PeerJoined
 from iroh_gossip_discovery._discovery import GossipDiscovery
+from iroh_gossip_discovery._iterators import EventStream
 from iroh_gossip_discovery._snapshot import Snapshot, peers_of
-from iroh_gossip_discovery._streams import EventStream
 
 
 class GossipDiscoveryBuilder:

@@ -9,8 +9,8 @@ from typing import Generic, TypeAlias, TypeVar, get_args
 
 from iroh_gossip_discovery._core import Node, PeerJoined
 from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._iterators import EventStream
 from iroh_gossip_discovery._snapshot import peers_of
-from iroh_gossip_discovery._streams import EventStream
 
 E = TypeVar("E", bound=Event)
 E_contra = TypeVar("E_contra", bound=Event, contravariant=True)

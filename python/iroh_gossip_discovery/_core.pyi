@@ -292,14 +292,12 @@ class Settings:
     @property
     def protocols(self) -> list[bytes]:
         """A copy of the protocols."""
-    def start(self, bootstrap: list[Bootstrap], apart: Apart | None = None) -> asyncio.Future[Node]:
-        """Bind an endpoint and join the topic; wait for no peer. With `apart`, it runs there."""
 
 @final
-class Apart:
+class TestRuntime:
     """A runtime and a thread for one node alone, for tests: they can be paused and killed."""
 
-    def __new__(cls) -> Apart: ...
+    def __new__(cls) -> TestRuntime: ...
     def pause(self) -> None:
         """Stop everything that runs there, until `resume`."""
     def resume(self) -> None:
@@ -477,6 +475,11 @@ class Writer:
         """Give the stream up in this direction, with what is queued."""
     def ended(self) -> asyncio.Future[None]:
         """Resolve once the stream has ended in this direction."""
+
+def start(
+    settings: Settings, bootstrap: list[Bootstrap], runtime: TestRuntime | None = None
+) -> asyncio.Future[Node]:
+    """Bind an endpoint and join the topic; wait for no peer. With a test runtime, it runs there."""
 
 def preset(class_: type[_T], name: Literal["local", "lan", "internet"]) -> _T:
     """Build a preset: `class(**fields)` with the values of `local`, `lan` or `internet`."""

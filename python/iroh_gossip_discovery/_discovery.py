@@ -15,25 +15,18 @@ from iroh_gossip_discovery._bootstrap import (
     keep_looking,
     sort_sources,
 )
-from iroh_gossip_discovery._byte_streams import (
-    LIMIT,
-    StreamReader,
-    StreamWriter,
-    check_limit,
-    halves,
-)
 from iroh_gossip_discovery._callbacks import Callback, Registration, event_kinds
 from iroh_gossip_discovery._callbacks import start as start_callback
-from iroh_gossip_discovery._cell import NodeCell
 from iroh_gossip_discovery._config import Config
 from iroh_gossip_discovery._core import (
-    Apart,
     Node,
     Peer,
     Receipt,
     Selection,
     Settings,
+    TestRuntime,
     check_profile,
+    start,
 )
 from iroh_gossip_discovery._errors import (
     ConfigurationError,
@@ -42,11 +35,19 @@ from iroh_gossip_discovery._errors import (
     RequestTimeoutError,
 )
 from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._iterators import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._require import require, require_timeout
 from iroh_gossip_discovery._services import Handler, Service
 from iroh_gossip_discovery._services import start as start_service
+from iroh_gossip_discovery._shared_node import SharedNode
 from iroh_gossip_discovery._snapshot import Snapshot
-from iroh_gossip_discovery._streams import EventStream, MessageStream, PeerStream
+from iroh_gossip_discovery._streams import (
+    LIMIT,
+    StreamReader,
+    StreamWriter,
+    check_limit,
+    halves,
+)
 from iroh_gossip_discovery._views import View
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class GossipDiscovery:
         protocols: Iterable[str | bytes] = (),
         config: Config | None = None,
     ) -> None:
-        self._cell = NodeCell()
+        self._shared = SharedNode()
         self._closed = False
         self._config = Config.lan() if config is None else config
         require("config", self._config, Config)
@@ -138,8 +139,8 @@ class GossipDiscovery:
         self._topic = topic
         self._metadata = self._settings.metadata
         self._peers, self._lookups = sort_sources(bootstrap, self._settings)
-        self._book = Book(self._cell)
-        self._members = View(self._cell, Selection(with_self=True))
+        self._book = Book(self._shared)
+        self._members = View(self._shared, Selection(with_self=True))
         self._unstarted: list[Callable[[Node], object]] = []
         self._callback_tasks: set[asyncio.Task[None]] = set()
         self._unstarted_services: list[Service] = []
@@ -148,7 +149,7 @@ class GossipDiscovery:
         self._updating = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
         # Only in tests, which can then pause and kill the node.
-        self._apart: Apart | None = None
+        self._test_runtime: TestRuntime | None = None
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -162,9 +163,9 @@ class GossipDiscovery:
             RuntimeError: This process was forked from one that had started a discovery.
         """
         async with self._starting:
-            if self._cell.node is not None or self._closed:
+            if self._shared.node is not None or self._closed:
                 raise NotRunningError("a discovery starts once: make another GossipDiscovery")
-            node = self._cell.node = await self._settings.start(self._peers, self._apart)
+            node = self._shared.node = await start(self._settings, self._peers, self._test_runtime)
             if self._lookups:
                 retry = max(self._config.redial_min, 0.1)
                 self._lookup_task = asyncio.create_task(
@@ -384,9 +385,9 @@ class GossipDiscovery:
             timeout: Most seconds to wait; `None` waits until the link breaks.
 
         Raises:
-            PeerUnreachable: There is no link and none could be opened, or it broke.
-            NoSubscriber: Nobody at the peer iterates over `messages()`.
-            MessageTooLarge: `data` is over 64 KiB; nothing was sent.
+            PeerUnreachableError: There is no link and none could be opened, or it broke.
+            NoSubscriberError: Nobody at the peer iterates over `messages()`.
+            MessageTooLargeError: `data` is over 64 KiB; nothing was sent.
             RequestTimeoutError: The peer did not answer in time; the message may arrive all the
                 same. It is a `TimeoutError`.
             ConfigurationError: `peer` is no id, or this node itself; `timeout` is NaN.
@@ -416,7 +417,7 @@ class GossipDiscovery:
             data: At most 8 KiB.
 
         Raises:
-            MessageTooLarge: `data` is over 8 KiB; nothing was sent.
+            MessageTooLargeError: `data` is over 8 KiB; nothing was sent.
             NotRunningError: It is not running.
 
         Example:
@@ -470,9 +471,9 @@ class GossipDiscovery:
             timeout: Most seconds to wait until it is open; `None` waits until the link breaks.
 
         Raises:
-            PeerUnreachable: There is no link and none could be opened, or it broke.
-            ProtocolNotServed: The peer does not serve the protocol.
-            TooManyStreams: As many are open with the peer as may be, or at the peer.
+            PeerUnreachableError: There is no link and none could be opened, or it broke.
+            ProtocolNotServedError: The peer does not serve the protocol.
+            TooManyStreamsError: As many are open with the peer as may be, or at the peer.
             RequestTimeoutError: The peer did not answer in time. It is a `TimeoutError`.
             ConfigurationError: `peer` is no id, or this node itself; `protocol` or `limit` is
                 outside its limits; `timeout` is NaN.
@@ -649,11 +650,11 @@ class GossipDiscovery:
     def _running(self) -> Node:
         if self._closed:
             raise NotRunningError("the discovery is closed")
-        if self._cell.node is None:
+        if self._shared.node is None:
             raise NotRunningError(
                 "the discovery is not started: use `async with`, or await start()"
             )
-        return self._cell.node
+        return self._shared.node
 
     async def _announce(self, name: str, metadata: Mapping[str, str]) -> None:
         protocols = self._settings.protocols
@@ -661,13 +662,13 @@ class GossipDiscovery:
         metadata = dict(metadata)
         await self._running().set_profile(name, metadata, protocols)
         self._name, self._metadata = name, metadata
-        self._cell.self_changed()
+        self._shared.self_changed()
 
     def _register(self, kinds: tuple[type[Event], ...], callback: Callback[E]) -> Registration[E]:
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {type(callback).__name__}")
         registration = Registration[E](kinds, callback)
-        if self._cell.node is None and not self._closed:
+        if self._shared.node is None and not self._closed:
             self._unstarted.append(partial(self._start_callback, registration, known=True))
         else:
             self._start_callback(registration, self._running())
@@ -677,7 +678,7 @@ class GossipDiscovery:
         if not callable(handler):
             raise TypeError(f"handler must be callable, not {type(handler).__name__}")
         service = Service(protocol, handler, limit, self._callback_tasks)
-        if self._cell.node is None and not self._closed:
+        if self._shared.node is None and not self._closed:
             others = [other.protocol for other in self._unstarted_services if other.active]
             check_profile(
                 self._name, self._metadata, [*self._settings.protocols, *others, protocol]
@@ -701,7 +702,7 @@ class GossipDiscovery:
     async def _close(self, caller: asyncio.Task[object] | None) -> None:
         async with self._starting:  # a start that is under way comes to its end first
             self._closed = True
-            node = self._cell.node
+            node = self._shared.node
             if node is None:
                 return
             if self._lookup_task is not None:
@@ -709,9 +710,9 @@ class GossipDiscovery:
             try:
                 await node.close()
             finally:
-                self._cell.node = None
-                if self._apart is not None:
-                    self._apart.kill()
+                self._shared.node = None
+                if self._test_runtime is not None:
+                    self._test_runtime.kill()
             others = {task for task in self._callback_tasks if task is not caller}
             if others:
                 _, late = await asyncio.wait(others, timeout=_CALLBACK_GRACE)
@@ -721,25 +722,25 @@ class GossipDiscovery:
     def _crash(self) -> None:
         """End as a process that is killed: see `iroh_gossip_discovery.testing`."""
         self._closed = True
-        if self._apart is not None:
-            self._apart.kill()
+        if self._test_runtime is not None:
+            self._test_runtime.kill()
         if self._lookup_task is not None:
             self._lookup_task.cancel()
-        self._cell.node = None
+        self._shared.node = None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not started"
-        if self._cell.node is not None and not self._closed:
+        if self._shared.node is not None and not self._closed:
             try:
-                state = f"id='{self._cell.node.id[:10]}…', peers={len(self._book)}"
+                state = f"id='{self._shared.node.id[:10]}…', peers={len(self._book)}"
             except RuntimeError:
                 state = "in the process that this one was forked from"
         return f"<GossipDiscovery {self._name!r} in {self._topic!r}: {state}>"
 
     def __del__(self) -> None:
         # An object whose construction failed early has no such attribute.
-        cell = getattr(self, "_cell", None)
-        if isinstance(cell, NodeCell) and cell.node is not None and not self._closed:
+        shared = getattr(self, "_shared", None)
+        if isinstance(shared, SharedNode) and shared.node is not None and not self._closed:
             warnings.warn(
                 f"GossipDiscovery {self._name!r} was never closed",
                 ResourceWarning,

@@ -43,7 +43,7 @@ class _PeerError(DiscoveryError):
         self.peer = peer
 
 
-class PeerUnreachable(_PeerError, ConnectionError):  # noqa: N818  # it is what happened
+class PeerUnreachableError(_PeerError, ConnectionError):
     """A peer can't be reached, or the link to it broke.
 
     What the peer was asked for has happened only if the link broke while its answer was on its way.
@@ -61,7 +61,7 @@ class PeerUnreachable(_PeerError, ConnectionError):  # noqa: N818  # it is what 
         return f"peer {self.peer[:10]} can't be reached: {self.reason}"
 
 
-class NoSubscriber(_PeerError):  # noqa: N818  # it is what happened
+class NoSubscriberError(_PeerError):
     """A peer was reached, but nobody there iterates over `messages()`: nothing was delivered.
 
     Args:
@@ -72,7 +72,7 @@ class NoSubscriber(_PeerError):  # noqa: N818  # it is what happened
         return f"peer {self.peer[:10]} has no subscriber to messages"
 
 
-class ProtocolNotServed(_PeerError):  # noqa: N818  # it is what happened
+class ProtocolNotServedError(_PeerError):
     r"""A peer was reached, but does not serve the protocol.
 
     Args:
@@ -88,7 +88,7 @@ class ProtocolNotServed(_PeerError):  # noqa: N818  # it is what happened
         return f"peer {self.peer[:10]} does not serve {self.protocol}"
 
 
-class TooManyStreams(_PeerError):  # noqa: N818  # it is what happened
+class TooManyStreamsError(_PeerError):
     """As many streams are open with a peer as may be, or at the peer.
 
     Args:
@@ -99,7 +99,7 @@ class TooManyStreams(_PeerError):  # noqa: N818  # it is what happened
         return f"too many streams are open with peer {self.peer[:10]}, or there"
 
 
-class StreamReset(_PeerError, ConnectionResetError):  # noqa: N818  # it is what happened
+class StreamResetError(_PeerError, ConnectionResetError):
     """The peer gave a stream up: what was not read yet, or not sent yet, is lost.
 
     Args:
@@ -119,7 +119,7 @@ class StreamReset(_PeerError, ConnectionResetError):  # noqa: N818  # it is what
         return f"peer {self.peer[:10]} reset the stream: {why} (code {self.code})"
 
 
-class MessageTooLarge(DiscoveryError, ValueError):  # noqa: N818  # it is what happened
+class MessageTooLargeError(DiscoveryError, ValueError):
     """A message is over its limit; nothing was sent.
 
     Args:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from iroh_gossip_discovery._cell import NodeCell
 from iroh_gossip_discovery._core import (
     EventsLost,
     Node,
@@ -16,7 +15,8 @@ from iroh_gossip_discovery._core import (
     Selection,
 )
 from iroh_gossip_discovery._events import Event
-from iroh_gossip_discovery._streams import BATCH, Stream
+from iroh_gossip_discovery._iterators import BATCH, Stream
+from iroh_gossip_discovery._shared_node import SharedNode
 
 K = TypeVar("K", bound=str | bytes)
 
@@ -64,18 +64,20 @@ class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
     be taken. It costs one hash per key and node, 0.1 to 0.2 µs, when nodes of the topic change.
     """
 
-    __slots__ = ("_cell", "_id", "_keys", "_node", "_selection", "_told")
+    __slots__ = ("_id", "_keys", "_node", "_selection", "_shared", "_told")
 
-    def __init__(self, cell: NodeCell, node: Node, selection: Selection, keys: Iterable[K]) -> None:
+    def __init__(
+        self, shared: SharedNode, node: Node, selection: Selection, keys: Iterable[K]
+    ) -> None:
         _, subscription = node.subscribe()
         super().__init__(subscription)
-        self._cell = cell
+        self._shared = shared
         self._node: Node | None = node
         self._id = node.id
         self._selection = selection
         self._keys: dict[K, bytes] = {}
         self._told: dict[K, Peer] = {}
-        cell.watchers.add(self)
+        shared.watchers.add(self)
         self.add(keys)
 
     def add(self, keys: Iterable[K]) -> None:
@@ -105,7 +107,7 @@ class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
     def close(self) -> None:
         """End the subscription; an iteration that waits for the next change ends too."""
         super().close()
-        self._cell.watchers.discard(self)
+        self._shared.watchers.discard(self)
         self._node = None
 
     async def __anext__(self) -> OwnershipChange[K]:
@@ -150,4 +152,4 @@ class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
                 gained, lost = now == self._id, before == self._id
                 self._items.append(OwnershipChange(key, previous, owner, gained, lost))
         if self._items:
-            self._waker.wake()
+            self._waiters.wake()

@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from iroh_gossip_discovery._byte_streams import StreamReader, StreamWriter, halves
 from iroh_gossip_discovery._core import Node, Reader, Writer
-from iroh_gossip_discovery._errors import PeerUnreachable, StreamReset
-from iroh_gossip_discovery._streams import Stream
+from iroh_gossip_discovery._errors import PeerUnreachableError, StreamResetError
+from iroh_gossip_discovery._iterators import Stream
+from iroh_gossip_discovery._streams import StreamReader, StreamWriter, halves
 
 Handler: TypeAlias = Callable[[StreamReader, StreamWriter], Awaitable[object] | object]
 """Takes both ends of a stream; where it returns an awaitable, the stream ends with that."""
@@ -95,7 +95,10 @@ class Service:
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the application's
             writer.reset(1, "the handler failed")
-            gone = isinstance(error, StreamReset | PeerUnreachable) and error.peer == writer.peer
+            gone = (
+                isinstance(error, StreamResetError | PeerUnreachableError)
+                and error.peer == writer.peer
+            )
             if not gone:
                 asyncio.get_running_loop().call_exception_handler(
                     {

@@ -1,234 +1,320 @@
-"""Async iterators over a subscription: a cancelled wait loses nothing."""
+"""Streams of bytes with a peer, in the manner of asyncio's: a reader and a writer.
+
+Nothing is lost by a cancellation: waiting moves no byte, and moving bytes waits for nothing.
+"""
 
 import asyncio
-from abc import abstractmethod
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
-from types import TracebackType
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from collections.abc import Iterable
+from typing import Self
 
-from iroh_gossip_discovery._core import (
-    EventsLost,
-    Message,
-    MessagesLost,
-    Node,
-    Peer,
-    PeerJoined,
-    PeerLeft,
-    PeerLost,
-    PeerUpdated,
-    Selection,
-)
-from iroh_gossip_discovery._events import Event
-from iroh_gossip_discovery._snapshot import peers_of, snapshot_of
+from iroh_gossip_discovery._core import Reader, Writer
+from iroh_gossip_discovery._errors import ConfigurationError
+from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._waiters import Waiters
 
-S = TypeVar("S")
-T = TypeVar("T")
+LIMIT = 2**16
+"""Most bytes that `readuntil` and `readline` look through, by default."""
 
-# Most events that are taken at a time, so that a flood does not hold the loop.
-BATCH = 256
-# Lives that `peers` remembers after the peer is gone, so that it is not shown twice if it returns.
-_DEPARTED = 10_000
+# What is asked of the core at a time, in bytes.
+_TAKE = 256 * 1024
+# `drain` waits while more than the first wait to be sent, until no more than the second do.
+_HIGH = 1024 * 1024
+_LOW = 512 * 1024
 
 
-class _Waker:
-    """What Rust calls when there is something to take; it knows the waiter, not the stream."""
+class StreamReader:
+    """The end of a stream that is read.
 
-    __slots__ = ("_waiter", "armed")
-
-    def __init__(self) -> None:
-        self.armed = False
-        self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def waiting(self) -> bool:
-        return self._waiter is not None
-
-    def __call__(self) -> None:
-        self.armed = False
-        self.wake()
-
-    def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._waiter = loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-
-class Source(Protocol[S]):
-    """What the core gives: a subscription to things of one kind."""
-
-    def drain(self, limit: int) -> list[S]:
-        """Take up to `limit` items, oldest first; never wait."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has ended and everything in it was taken."""
-
-    def arm(self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-        """Have `callback()` called once, on the loop, when there is an item or the end."""
-
-
-class Stream(AsyncIterator[T], Generic[S, T]):
-    """Takes batches without waiting, and waits without taking.
-
-    An item that travels inside a future is lost when the future is cancelled; here `__anext__` has
-    nothing to wait for once it has taken an item.
+    Its methods are those of `asyncio.StreamReader`, with the same meaning. They raise
+    `StreamResetError` if the peer gave the stream up, and `PeerUnreachableError` if the link is
+    gone: after all that came before. Up to 1.25 MB that the peer wrote wait until they are read,
+    and no other stream waits for that. Iterating gives lines.
     """
 
-    __slots__ = ("__weakref__", "_items", "_subscription", "_waker")
+    __slots__ = ("_buffer", "_core", "_ended", "_limit", "_waiters")
 
-    # What its calls are named in an error.
-    _made_by: ClassVar[str] = "events() or peers()"
+    def __init__(self, core: Reader, limit: int) -> None:
+        self._core = core
+        self._limit = limit
+        self._buffer = bytearray()
+        self._ended = False
+        self._waiters = Waiters()
 
-    def __init__(self, subscription: Source[S]) -> None:
-        self._items: deque[T] = deque()
-        self._subscription: Source[S] | None = subscription
-        self._waker = _Waker()
+    @property
+    def peer(self) -> str:
+        """The endpoint id of the peer, authenticated, as 64 hex digits."""
+        return self._core.peer
 
-    async def __anext__(self) -> T:
-        if not self._items:
-            await self._fill()
-        return self._items.popleft()
+    def at_eof(self) -> bool:
+        """Whether the end was reached and everything before it was read."""
+        return self._ended and not self._buffer
 
-    def close(self) -> None:
-        """End the subscription; an iteration that waits for the next item ends too."""
-        self._items.clear()
-        self._subscription = None
-        self._waker.wake()
+    async def read(self, n: int = -1) -> bytes:
+        """Read up to `n` bytes, as soon as there are any; `b""` at the end.
 
-    async def aclose(self) -> None:
-        """Do as `close`; by this name `contextlib.aclosing` finds it."""
-        self.close()
+        Args:
+            n: Most bytes; -1 reads until the end.
 
-    async def __aenter__(self) -> Self:
+        Raises:
+            StreamResetError: The peer gave the stream up.
+            PeerUnreachableError: The link is gone.
+        """
+        if n < 0:
+            while data := await self._more(_TAKE):
+                self._buffer += data
+            return self._consume(len(self._buffer))
+        if n == 0:
+            return b""
+        if not self._buffer:
+            return await self._more(n)
+        return self._consume(n)
+
+    async def readexactly(self, n: int) -> bytes:
+        """Read exactly `n` bytes.
+
+        Raises:
+            asyncio.IncompleteReadError: The end came first; its `partial` has what there was.
+            StreamResetError: The peer gave the stream up.
+            PeerUnreachableError: The link is gone.
+        """
+        if n < 0:
+            raise ValueError(f"n must not be negative, is {n}")
+        while (lacking := n - len(self._buffer)) > 0:
+            data = await self._more(lacking)
+            if len(data) == n:  # nothing to put together
+                return data
+            if not data:
+                raise asyncio.IncompleteReadError(self._consume(n), n)
+            self._buffer += data
+        return self._consume(n)
+
+    async def readuntil(self, separator: bytes = b"\n") -> bytes:
+        """Read up to and with `separator`.
+
+        Raises:
+            asyncio.IncompleteReadError: The end came first; its `partial` has what there was.
+            asyncio.LimitOverrunError: It is not within the stream's limit; nothing was read.
+            StreamResetError: The peer gave the stream up.
+            PeerUnreachableError: The link is gone.
+        """
+        if not separator:
+            raise ValueError("separator must be at least one byte")
+        searched = 0
+        while (at := self._buffer.find(separator, searched)) < 0:
+            searched = max(0, len(self._buffer) + 1 - len(separator))
+            if searched > self._limit:
+                raise asyncio.LimitOverrunError(
+                    f"no separator in {self._limit} bytes, the stream's limit", searched
+                )
+            data = await self._more(self._limit)
+            if not data:
+                raise asyncio.IncompleteReadError(self._consume(len(self._buffer)), None)
+            self._buffer += data
+        if at > self._limit:
+            raise asyncio.LimitOverrunError(
+                f"the separator is beyond {self._limit} bytes, the stream's limit", at
+            )
+        return self._consume(at + len(separator))
+
+    async def readline(self) -> bytes:
+        r"""Read a line with its `\n`; without it at the end, and `b""` after that.
+
+        Raises:
+            ValueError: The line is longer than the stream's limit; what came of it was dropped.
+            StreamResetError: The peer gave the stream up.
+            PeerUnreachableError: The link is gone.
+        """
+        try:
+            return await self.readuntil()
+        except asyncio.IncompleteReadError as error:
+            return error.partial
+        except asyncio.LimitOverrunError as error:
+            if self._buffer.startswith(b"\n", error.consumed):
+                self._consume(error.consumed + 1)
+            else:
+                self._buffer.clear()
+            raise ValueError(str(error)) from None
+
+    def __aiter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    async def __anext__(self) -> bytes:
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
 
-    def _take_ready(self) -> list[T]:
-        """Take what needs no waiting for, and may be kept: for who hands it on."""
-        ready = list(self._items)
-        self._items.clear()
-        return ready
+    async def _more(self, most: int) -> bytes:
+        """Take bytes that were not looked at yet, and wait if there are none; `b""` at the end."""
+        if self._waiters:
+            raise RuntimeError("another task reads from this stream already")
+        while not self._ended:
+            data = self._core.take(most)
+            if data is not None:
+                self._ended = not data
+                return data
+            loop = asyncio.get_running_loop()
+            if not self._waiters.armed:
+                self._core.arm(loop, self._waiters)
+                self._waiters.armed = True
+            await self._waiters.wait(loop)
+        return b""
 
-    @abstractmethod
-    def _take(self, items: list[S]) -> None: ...
+    def _consume(self, n: int) -> bytes:
+        with memoryview(self._buffer)[:n] as view:
+            data = bytes(view)
+        del self._buffer[:n]
+        return data
 
-    async def _fill(self) -> None:
-        if self._waker.waiting:
-            raise RuntimeError(
-                f"another task iterates over this {type(self).__name__}: "
-                f"each call of {self._made_by} is a subscription of its own"
-            )
+    def _end(self) -> None:
+        """End it here; a read that waits ends too."""
+        self._ended = True
+        self._waiters.wake()
+
+    def __repr__(self) -> str:
+        state = " at its end" if self.at_eof() else ""
+        return f"<StreamReader of peer {self.peer[:10]}{state}>"
+
+
+class StreamWriter:
+    """The end of a stream that is written.
+
+    Its methods are those of `asyncio.StreamWriter`, with the same meaning, and `reset`. What is
+    written is queued and sent as fast as the peer reads: `drain` waits while more than 1 MiB is
+    queued. Where the peer reads no more, `write` and `drain` raise `StreamResetError`.
+    """
+
+    __slots__ = ("_core", "_finished", "_protocol", "_reader", "_reset", "_waiters")
+
+    def __init__(self, core: Writer, reader: StreamReader, protocol: str) -> None:
+        self._core = core
+        self._reader = reader
+        self._protocol = protocol
+        self._finished = False
+        self._reset = False
+        self._waiters = Waiters()
+
+    @property
+    def peer(self) -> str:
+        """The endpoint id of the peer, authenticated, as 64 hex digits."""
+        return self._core.peer
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue bytes to be sent; await `drain` after it.
+
+        Args:
+            data: Any bytes; a copy is taken.
+
+        Raises:
+            ConfigurationError: More than 64 MiB would wait; nothing of `data` was queued.
+            StreamResetError: The peer reads no more.
+            PeerUnreachableError: The link is gone.
+            RuntimeError: It was closed, or ended with `write_eof`.
+        """
+        if self._finished:
+            raise RuntimeError("the stream was closed here, or ended with write_eof()")
+        self._core.write(data)
+
+    def writelines(self, data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Queue each of them, as `write` does."""
+        for piece in data:
+            self.write(piece)
+
+    async def drain(self) -> None:
+        """Wait until no more than 1 MiB is queued: the way not to write faster than the peer reads.
+
+        Raises:
+            StreamResetError: The peer reads no more.
+            PeerUnreachableError: The link is gone.
+        """
+        if self._core.waiting() <= _HIGH:
+            return
         loop = asyncio.get_running_loop()
-        while (subscription := self._subscription) is not None:
-            if self._items:  # what woke it brought something itself
-                return
-            taken = subscription.drain(BATCH)
-            if taken:
-                self._take(taken)
-                if not self._items:
-                    await asyncio.sleep(0)  # a flood of what isn't yielded must not hold the loop
-            elif subscription.ended:
-                break
-            else:
-                if not self._waker.armed:
-                    subscription.arm(loop, self._waker)
-                    self._waker.armed = True
-                await self._waker.wait(loop)
-        raise StopAsyncIteration
+        while self._core.waiting() > _LOW:
+            if not self._waiters.armed:
+                self._core.arm(loop, self._waiters, _LOW)
+                self._waiters.armed = True
+            await self._waiters.wait(loop)
 
+    def can_write_eof(self) -> bool:
+        """Return True: each direction ends by itself."""
+        return True
 
-class EventStream(Stream[Event, Event]):
-    """What happens in the topic from now on; ends when the topic is left or it is closed.
-
-    Each has a buffer of its own, of `Config.event_buffer` events. Whoever lags behind by more gets
-    an `EventsLost` in the place of the oldest, and finds what holds now in the book.
-    """
-
-    __slots__ = ()
-
-    def _take(self, items: list[Event]) -> None:
-        self._items.extend(items)
-
-
-class MessageStream(Stream[Message | MessagesLost, Message | MessagesLost]):
-    """The messages for this node from now on; ends when the topic is left or it is closed.
-
-    Each has a buffer of its own, of `Config.message_buffer` messages and 16 MiB. Whoever lags
-    behind by more gets a `MessagesLost` in the place of the oldest.
-    """
-
-    __slots__ = ()
-    _made_by = "messages()"
-
-    def _take(self, items: list[Message | MessagesLost]) -> None:
-        self._items.extend(items)
-
-
-class PeerStream(Stream[Event, Peer]):
-    """The peers known so far, then each new one; ends when the topic is left or it is closed.
-
-    A peer comes once for each of its lives: one that was restarted comes again, one that was only
-    out of reach for a while does not.
-    """
-
-    __slots__ = ("_departed", "_node", "_present")
-
-    def __init__(self, node: Node) -> None:
-        peers, subscription = node.subscribe()
-        super().__init__(subscription)
-        self._node: Node | None = node
-        # The boot id of each peer's last life that was met: no more of them than the book holds,
-        # and a bounded number of those who are gone.
-        self._present: dict[str, int] = {}
-        self._departed: OrderedDict[str, int] = OrderedDict()
-        for peer in peers_of(peers):
-            self._meet(peer)
-
-    def _take(self, items: list[Event]) -> None:
-        for event in items:
-            match event:
-                case PeerJoined(peer) | PeerUpdated(peer):
-                    self._meet(peer)
-                case PeerLeft(peer) | PeerLost(peer):
-                    self._part(peer.id)
-                case EventsLost() if self._node is not None:
-                    book = snapshot_of(self._node.select(Selection()))
-                    for peer_id in self._present.keys() - book.keys():
-                        self._part(peer_id)
-                    for peer in book.values():
-                        self._meet(peer)
-                case _:
-                    pass
-
-    def _meet(self, peer: Peer) -> None:
-        known = self._present.get(peer.id, self._departed.pop(peer.id, None))
-        self._present[peer.id] = peer.boot_id
-        if known != peer.boot_id:
-            self._items.append(peer)
-
-    def _part(self, peer_id: str) -> None:
-        boot_id = self._present.pop(peer_id, None)
-        if boot_id is not None:
-            self._departed[peer_id] = boot_id
-            self._departed.move_to_end(peer_id)
-            if len(self._departed) > _DEPARTED:
-                self._departed.popitem(last=False)
+    def write_eof(self) -> None:
+        """End this direction after what is queued; reading goes on."""
+        self._finished = True
+        self._core.finish()
 
     def close(self) -> None:
-        """End the subscription; an iteration that waits for the next peer ends too."""
-        super().close()
-        self._node = None
+        """End both directions: what is queued is still sent, and nothing is read any more."""
+        self.write_eof()
+        if not self._reader.at_eof():
+            self._reader._core.close()  # noqa: SLF001  # two parts of one thing
+            self._reader._end()  # noqa: SLF001
+
+    def is_closing(self) -> bool:
+        """Whether it was closed, reset, or ended with `write_eof`."""
+        return self._finished
+
+    async def wait_closed(self) -> None:
+        """Wait until this direction has ended.
+
+        Then the peer's library has everything that was queued, or the peer has closed its end.
+
+        Raises:
+            StreamResetError: The peer gave the stream up before that.
+            PeerUnreachableError: The link was gone before that.
+        """
+        try:
+            await self._core.ended()
+        except BrokenPipeError:  # after a reset of our own
+            if not self._reset:
+                raise
+
+    def reset(self, code: int = 1, reason: str = "") -> None:
+        """Give both directions up, and tell the peer why: there it is a `StreamResetError`.
+
+        What is queued, and what has not arrived yet, may never arrive.
+
+        Args:
+            code: A number for programs: 1 to 4294967295.
+            reason: Words for humans: at most 256 bytes of UTF-8.
+
+        Raises:
+            ConfigurationError: One of them is outside its limits; nothing happened.
+        """
+        self._core.reset(code, reason)
+        self._finished = self._reset = True
+        if not self._reader.at_eof():
+            self._reader._core.stop(code, reason)  # noqa: SLF001
+            self._reader._end()  # noqa: SLF001
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Return what there is to know: `"peer"`, its endpoint id, and `"protocol"`."""
+        known: dict[str, object] = {"peer": self.peer, "protocol": self._protocol}
+        return known.get(name, default)
+
+    def __repr__(self) -> str:
+        state = " closed" if self._finished else ""
+        return f"<StreamWriter of {self._protocol!r} to peer {self.peer[:10]}{state}>"
+
+
+def halves(
+    core: tuple[Reader, Writer], protocol: str | bytes, limit: int
+) -> tuple[StreamReader, StreamWriter]:
+    """Return what a user holds of a stream."""
+    name = protocol if isinstance(protocol, str) else protocol.decode(errors="backslashreplace")
+    reader = StreamReader(core[0], limit)
+    return reader, StreamWriter(core[1], reader, name)
+
+
+def check_limit(limit: object) -> None:
+    """Refuse what is no limit for `readuntil`.
+
+    Raises:
+        TypeError: It is no int.
+        ConfigurationError: It is not positive.
+    """
+    require("limit", limit, int)
+    if isinstance(limit, int) and limit <= 0:
+        raise ConfigurationError("limit", f"is {limit}, must be at least 1 byte")

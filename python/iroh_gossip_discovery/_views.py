@@ -4,11 +4,11 @@ import unicodedata
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import TypeVar
 
-from iroh_gossip_discovery._cell import NodeCell
 from iroh_gossip_discovery._core import Peer, Selection
 from iroh_gossip_discovery._errors import ConfigurationError, NobodyError, NotRunningError
 from iroh_gossip_discovery._ownership import OwnershipStream, key_bytes
 from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._shared_node import SharedNode
 from iroh_gossip_discovery._snapshot import PeerMapping, Snapshot, snapshot_of
 
 K = TypeVar("K", bound=str | bytes)
@@ -32,10 +32,10 @@ class View(PeerMapping):
         ```
     """
 
-    __slots__ = ("_cell", "_selection")
+    __slots__ = ("_selection", "_shared")
 
-    def __init__(self, cell: NodeCell, selection: Selection) -> None:
-        self._cell = cell
+    def __init__(self, shared: SharedNode, selection: Selection) -> None:
+        self._shared = shared
         self._selection = selection
 
     # --- narrower views -----------------------------------------------------------------------
@@ -50,7 +50,7 @@ class View(PeerMapping):
             TypeError: The name is no text.
         """
         require("name", name, str)
-        return View(self._cell, self._selection.named(unicodedata.normalize("NFC", name)))
+        return View(self._shared, self._selection.named(unicodedata.normalize("NFC", name)))
 
     def where(
         self, metadata: Mapping[str, str | None] | None = None, /, **equal: str | None
@@ -73,7 +73,7 @@ class View(PeerMapping):
         selection = self._selection
         for key, value in [*(metadata or {}).items(), *equal.items()]:
             selection = selection.where_(key, value)
-        return View(self._cell, selection)
+        return View(self._shared, selection)
 
     def serving(self, protocol: str | bytes) -> "View":
         """Return a view of those nodes of this view that announce a protocol (ALPN).
@@ -84,7 +84,7 @@ class View(PeerMapping):
         Raises:
             TypeError: The protocol is neither text nor bytes.
         """
-        return View(self._cell, self._selection.serving(protocol))
+        return View(self._shared, self._selection.serving(protocol))
 
     # --- ownership ----------------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class View(PeerMapping):
         if n < 1:
             raise ConfigurationError("n", f"must be at least 1, is {n}")
         data = key_bytes(key)
-        node = self._cell.node
+        node = self._shared.node
         return [] if node is None else node.owners(self._selection, data, n)
 
     def ownership_changes(self, keys: Iterable[K]) -> OwnershipStream[K]:
@@ -156,19 +156,19 @@ class View(PeerMapping):
                     print("somebody else's from now on:", change.key)
             ```
         """
-        if self._cell.node is None:
+        if self._shared.node is None:
             raise NotRunningError("the discovery is not running")
-        return OwnershipStream(self._cell, self._cell.node, self._selection, keys)
+        return OwnershipStream(self._shared, self._shared.node, self._selection, keys)
 
     # --- a mapping ----------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         """Return the view as it is at this moment, which costs the same however many there are."""
-        node = self._cell.node
+        node = self._shared.node
         return Snapshot() if node is None else snapshot_of(node.select(self._selection))
 
     def __len__(self) -> int:
-        node = self._cell.node
+        node = self._shared.node
         return 0 if node is None else node.count(self._selection)
 
     def __iter__(self) -> Iterator[str]:
@@ -190,7 +190,7 @@ class View(PeerMapping):
         return f"<{type(self).__name__} {self._selection!r}: {list(self.values())}>"
 
     def _find(self, key: object) -> Peer | None:
-        node = self._cell.node
+        node = self._shared.node
         if node is None or not isinstance(key, str):
             return None
         return node.find(self._selection, key)

@@ -19,7 +19,7 @@ from typing import Self, TypedDict, TypeVar, Unpack
 
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource
 from iroh_gossip_discovery._config import Config
-from iroh_gossip_discovery._core import Apart, bar, endpoint_id, sever
+from iroh_gossip_discovery._core import TestRuntime, bar, endpoint_id, sever
 from iroh_gossip_discovery._discovery import GossipDiscovery
 from iroh_gossip_discovery._require import require
 
@@ -78,12 +78,12 @@ async def wait_for(
 class _Member:
     """A node, and what the swarm knows of it."""
 
-    __slots__ = ("apart", "id", "name", "node", "options", "paused", "side")
+    __slots__ = ("id", "name", "node", "options", "paused", "runtime", "side")
 
     def __init__(self, name: str, options: NodeOptions) -> None:
         self.name = name
         self.options = options
-        self.apart = Apart()
+        self.runtime = TestRuntime()
         self.paused = False
         self.side = 0
         # With a state directory alone it is known once the node runs.
@@ -93,7 +93,7 @@ class _Member:
 
     @property
     def runs(self) -> bool:
-        return self.node._cell.node is not None and not self.node._closed  # noqa: SLF001
+        return self.node._shared.node is not None and not self.node._closed  # noqa: SLF001
 
 
 class LocalSwarm:
@@ -242,7 +242,7 @@ class LocalSwarm:
         """
         member = self._member(node)
         member.paused = True
-        member.apart.pause()
+        member.runtime.pause()
 
     async def resume(self, node: GossipDiscovery) -> None:
         """Have a paused node go on; it notices that it stood still.
@@ -255,7 +255,7 @@ class LocalSwarm:
         """
         member = self._member(node)
         member.paused = False
-        member.apart.resume()
+        member.runtime.resume()
 
     async def partition(self, *groups: Iterable[GossipDiscovery]) -> None:
         """Cut the swarm into parts that do not reach each other, in place of those before.
@@ -366,7 +366,7 @@ class LocalSwarm:
             protocols=options.get("protocols", ()),
             config=options.get("config", self._config),
         )
-        member.node._apart = member.apart  # noqa: SLF001  # what this kit is for
+        member.node._test_runtime = member.runtime  # noqa: SLF001  # what this kit is for
         return member
 
     def _member(self, node: GossipDiscovery) -> _Member:
@@ -392,13 +392,13 @@ class LocalSwarm:
             if member.runs:
                 member.id = member.node.id
         for member in self._members:
-            if (node := member.node._cell.node) is not None:  # noqa: SLF001
+            if (node := member.node._shared.node) is not None:  # noqa: SLF001
                 others = [other for other in self._members if other.side != member.side]
                 bar(node, [other.id for other in others if other.id is not None])
 
     @staticmethod
     def _sever(member: _Member) -> "asyncio.Future[None] | None":
-        node = member.node._cell.node  # noqa: SLF001
+        node = member.node._shared.node  # noqa: SLF001
         return None if node is None else sever(node)
 
     def _faults(self) -> list[str]:

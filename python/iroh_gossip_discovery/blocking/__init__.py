@@ -9,16 +9,16 @@ Example:
     ```
 """
 
-from iroh_gossip_discovery.blocking._byte_streams import Service, StreamReader, StreamWriter
 from iroh_gossip_discovery.blocking._callbacks import Registration
 from iroh_gossip_discovery.blocking._discovery import GossipDiscovery
-from iroh_gossip_discovery.blocking._streams import (
+from iroh_gossip_discovery.blocking._iterators import (
     EventStream,
     MessageStream,
     OwnershipStream,
     PeerStream,
     Stream,
 )
+from iroh_gossip_discovery.blocking._streams import Service, StreamReader, StreamWriter
 from iroh_gossip_discovery.blocking._views import View
 
 __all__ = [
@@ -34,3 +34,7 @@ __all__ = [
     "StreamWriter",
     "View",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

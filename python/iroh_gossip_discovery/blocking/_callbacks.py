@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from iroh_gossip_discovery._events import Event
-from iroh_gossip_discovery.blocking._streams import EventStream
+from iroh_gossip_discovery.blocking._iterators import EventStream
 
 E = TypeVar("E", bound=Event, contravariant=True)  # noqa: PLC0105  # one name in all modules
 

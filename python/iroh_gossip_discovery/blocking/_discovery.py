@@ -12,16 +12,19 @@ from typing import Self, TypeAlias, TypeVar, overload
 
 from iroh_gossip_discovery import _discovery, _services
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource, Lookup
-from iroh_gossip_discovery._byte_streams import LIMIT
 from iroh_gossip_discovery._callbacks import event_kinds
 from iroh_gossip_discovery._config import Config
 from iroh_gossip_discovery._core import Node, Peer, PeerJoined
 from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._iterators import EventStream as AsyncEventStream
 from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._snapshot import peers_of
-from iroh_gossip_discovery._streams import EventStream as AsyncEventStream
+from iroh_gossip_discovery._streams import LIMIT
 from iroh_gossip_discovery.blocking import _views
-from iroh_gossip_discovery.blocking._byte_streams import (
+from iroh_gossip_discovery.blocking._callbacks import Registration
+from iroh_gossip_discovery.blocking._iterators import EventStream, MessageStream, PeerStream
+from iroh_gossip_discovery.blocking._loop import in_thread, loop_thread, wait
+from iroh_gossip_discovery.blocking._streams import (
     Handler,
     Service,
     StreamReader,
@@ -29,9 +32,6 @@ from iroh_gossip_discovery.blocking._byte_streams import (
     halves,
     in_threads,
 )
-from iroh_gossip_discovery.blocking._callbacks import Registration
-from iroh_gossip_discovery.blocking._loop import in_thread, loop_thread, wait
-from iroh_gossip_discovery.blocking._streams import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery.blocking._views import View
 from iroh_gossip_discovery.blocking._waits import Waits, waits
 
@@ -102,9 +102,9 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             config=config,
         )
         super().__init__(awaited)
-        cell = awaited._cell  # noqa: SLF001  # the two are one
-        self._book = _views.book(cell)
-        self._members = _views.members(cell)
+        shared = awaited._shared  # noqa: SLF001  # the two are one
+        self._book = _views.book(shared)
+        self._members = _views.members(shared)
         self._lock = threading.Lock()
         self._unstarted: list[Callable[[Node], threading.Thread | None]] = []
         self._threads: list[threading.Thread] = []
@@ -293,9 +293,9 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             timeout: Most seconds to wait until it is open; `None` waits until the link breaks.
 
         Raises:
-            PeerUnreachable: There is no link and none could be opened, or it broke.
-            ProtocolNotServed: The peer does not serve the protocol.
-            TooManyStreams: As many are open with the peer as may be, or at the peer.
+            PeerUnreachableError: There is no link and none could be opened, or it broke.
+            ProtocolNotServedError: The peer does not serve the protocol.
+            TooManyStreamsError: As many are open with the peer as may be, or at the peer.
             RequestTimeoutError: The peer did not answer in time. It is a `TimeoutError`.
             ConfigurationError: `peer` is no id, or this node itself; `protocol` or `limit` is
                 outside its limits.
@@ -416,7 +416,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         _require_function("callback", callback)
         registration = Registration[E](kinds, callback)
         with self._lock:
-            if self._awaited._cell.node is None and not self._awaited._closed:  # noqa: SLF001
+            if self._awaited._shared.node is None and not self._awaited._closed:  # noqa: SLF001
                 self._unstarted.append(lambda node: _begin(registration, node, known=True))
             else:
                 node = self._awaited._running()  # noqa: SLF001  # the two are one

@@ -1,167 +1,158 @@
-"""Blocking iterators over a subscription: an interrupted wait loses nothing."""
+"""Streams of bytes with a peer for code without asyncio, and serving them."""
 
-import asyncio
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+import contextvars
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias, TypeVar
 
-from iroh_gossip_discovery import _ownership, _streams
-from iroh_gossip_discovery._core import Message, MessagesLost, Peer
-from iroh_gossip_discovery._errors import NotRunningError
-from iroh_gossip_discovery._events import Event
-from iroh_gossip_discovery._ownership import OwnershipChange
+from iroh_gossip_discovery import _services, _streams
 from iroh_gossip_discovery._require import require_timeout
-from iroh_gossip_discovery.blocking._loop import loop_thread, wait
+from iroh_gossip_discovery.blocking._loop import in_thread
+from iroh_gossip_discovery.blocking._waits import Waits, on_loop, waits
 
-S = TypeVar("S")
-T = TypeVar("T")
-K = TypeVar("K", bound=str | bytes)
+H = TypeVar("H", _streams.StreamReader, _streams.StreamWriter)
 
 
-class Stream(Iterable[T]):
-    """What comes from now on, taken with `for` or with `get`.
+class _Half(Waits[H]):
+    """What both ends of a stream have."""
 
-    A `for` ends when the topic is left, the stream is closed, or, with a `timeout`, nothing has
-    come for so many seconds; another one goes on where it ended. One thread at a time takes from
-    it: each call of the method that made it is a subscription of its own.
-
-    Args:
-        source: Where the items come from.
-        timeout: Most seconds that a `for` waits for the next item; `None` for ever.
-    """
-
-    __slots__ = ("_ended", "_filling", "_source", "_taken", "_taking", "_timeout")
-
-    def __init__(self, source: _streams.Stream[S, T], timeout: float | None) -> None:
-        require_timeout(timeout)
-        self._source = source
-        self._timeout = timeout
-        # What the loop has taken and this has not given yet; so an interrupted wait loses nothing.
-        self._taken: deque[T] = deque()
-        self._taking = threading.Lock()
-        self._filling = asyncio.Lock()
-        self._ended = False
+    __slots__ = ()
 
     @property
-    def ended(self) -> bool:
-        """Whether it has ended, and everything in it was taken."""
-        return self._ended and not self._taken
+    def peer(self) -> str:
+        """The endpoint id of the peer, authenticated, as 64 hex digits."""
+        return self._awaited.peer
 
-    def get(self, *, timeout: float | None = None) -> T:
-        """Take the next item; wait for it.
+    @property
+    def timeout(self) -> float | None:
+        """Most seconds that a call waits; `None` for ever, as at first.
+
+        Then it raises `TimeoutError`; what had come is not lost, and another call goes on.
+        """
+        return self._patience
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        require_timeout(seconds)
+        self._patience = seconds
+
+    def __repr__(self) -> str:
+        return f"<blocking.{repr(self._awaited).removeprefix('<')}"
+
+
+class StreamReader(_Half[_streams.StreamReader]):
+    """As `iroh_gossip_discovery.StreamReader`, for code without asyncio; iterating gives lines."""
+
+    __slots__ = ()
+
+    def at_eof(self) -> bool:
+        """Whether the end was reached and everything before it was read."""
+        return self._awaited.at_eof()
+
+    read = waits(_streams.StreamReader.read)
+    readexactly = waits(_streams.StreamReader.readexactly)
+    readuntil = waits(_streams.StreamReader.readuntil)
+    readline = waits(_streams.StreamReader.readline)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while line := self.readline():
+            yield line
+
+
+class StreamWriter(_Half[_streams.StreamWriter]):
+    """As `iroh_gossip_discovery.StreamWriter`, for code without asyncio."""
+
+    __slots__ = ()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue bytes to be sent; call `drain` after it.
 
         Args:
-            timeout: Most seconds to wait; `None` for ever.
+            data: Any bytes; a copy is taken.
 
         Raises:
-            TimeoutError: None came in time.
-            NotRunningError: It has ended: the topic was left, or it was closed.
-            RuntimeError: Another thread takes from it, or the caller runs on an event loop.
+            ConfigurationError: More than 64 MiB would wait; nothing of `data` was queued.
+            StreamResetError: The peer reads no more.
+            PeerUnreachableError: The link is gone.
+            RuntimeError: It was closed, or ended with `write_eof`.
         """
-        require_timeout(timeout)
-        if not self._taking.acquire(blocking=False):
-            raise RuntimeError(
-                f"another thread takes from this {type(self).__name__}: make one for each"
-            )
-        try:
-            if not self._taken and not self._ended:
-                wait(lambda: self._more(timeout))
-            return self._taken.popleft()
-        except IndexError:
-            raise NotRunningError(f"the {type(self).__name__} has ended") from None
-        finally:
-            self._taking.release()
+        self._awaited.write(data)
 
-    def close(self) -> None:
-        """End the subscription; whoever waits for its next item waits no longer."""
-        self._ended = True
-        self._taken.clear()
-        loop_thread().soon(self._source.close)
+    def writelines(self, data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Queue each of them, as `write` does."""
+        self._awaited.writelines(data)
 
-    def __iter__(self) -> Iterator[T]:
-        while True:
-            try:
-                item = self.get(timeout=self._timeout)
-            except (TimeoutError, NotRunningError):
-                return
-            yield item
+    drain = waits(_streams.StreamWriter.drain)
 
-    def __enter__(self) -> Self:
-        return self
+    def can_write_eof(self) -> bool:
+        """Return True: each direction ends by itself."""
+        return self._awaited.can_write_eof()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    write_eof = on_loop(_streams.StreamWriter.write_eof)
+    close = on_loop(_streams.StreamWriter.close)
+    reset = on_loop(_streams.StreamWriter.reset)
 
-    async def _more(self, timeout: float | None) -> None:  # noqa: ASYNC109  # a limit of its caller
-        """Take what there is; wait until there is something."""
-        # Ctrl-C may strike where nobody can cancel this any more: then the next call waits for it.
-        async with asyncio.timeout(timeout), self._filling:
-            if self._taken or self._ended:
-                return
-            try:
-                self._taken.append(await anext(self._source))
-            except StopAsyncIteration:
-                self._ended = True
-                return
-            self._taken.extend(self._source._take_ready())  # noqa: SLF001  # made for this
+    def is_closing(self) -> bool:
+        """Whether it was closed, reset, or ended with `write_eof`."""
+        return self._awaited.is_closing()
+
+    wait_closed = waits(_streams.StreamWriter.wait_closed)
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Return what there is to know: `"peer"`, its endpoint id, and `"protocol"`."""
+        return self._awaited.get_extra_info(name, default)
 
 
-class EventStream(Stream[Event]):
-    """As `iroh_gossip_discovery.EventStream`, for code without asyncio."""
-
-    __slots__ = ()
+Handler: TypeAlias = Callable[[StreamReader, StreamWriter], object]
+"""Takes both ends of a stream; the stream ends when it returns."""
 
 
-class MessageStream(Stream[Message | MessagesLost]):
-    """As `iroh_gossip_discovery.MessageStream`, for code without asyncio."""
+class Service(Waits[_services.Service]):
+    """A served protocol: calls its handler for each stream, and `cancel` ends that.
 
-    __slots__ = ()
+    Each call has a daemon thread of its own, and a copy of the context that `serve` was called in.
+    When it returns, the stream is closed; when it raises, the stream is reset with code 1, and the
+    exception is logged, unless it says only that the peer is gone.
+    """
+
+    __slots__ = ("_handler",)
+
+    def __init__(self, awaited: _services.Service, handler: Handler) -> None:
+        super().__init__(awaited)
+        self._handler = handler
+
+    @property
+    def protocol(self) -> str | bytes:
+        """The protocol, as it was given."""
+        return self._awaited.protocol
+
+    @property
+    def active(self) -> bool:
+        """Whether it is served."""
+        return self._awaited.active
+
+    cancel = on_loop(_services.Service.cancel)
+
+    def __call__(self, reader: StreamReader, writer: StreamWriter) -> object:
+        return self._handler(reader, writer)
+
+    def __repr__(self) -> str:
+        state = "" if self.active else ", cancelled"
+        return f"<Service of {self.protocol!r} by {self._handler!r}{state}>"
 
 
-class PeerStream(Stream[Peer]):
-    """As `iroh_gossip_discovery.PeerStream`, for code without asyncio."""
+def halves(
+    awaited: tuple[_streams.StreamReader, _streams.StreamWriter],
+) -> tuple[StreamReader, StreamWriter]:
+    """Return what a user holds of a stream."""
+    return StreamReader(awaited[0]), StreamWriter(awaited[1])
 
-    __slots__ = ()
 
+def in_threads(handler: Handler) -> _services.Handler:
+    """Make a handler that is awaited of one that blocks: each call on a thread of its own."""
+    context = contextvars.copy_context()
 
-class OwnershipStream(Stream[OwnershipChange[K]], Generic[K]):
-    """As `iroh_gossip_discovery.OwnershipStream`, for code without asyncio."""
+    async def handle(reader: _streams.StreamReader, writer: _streams.StreamWriter) -> None:
+        ends, copy = halves((reader, writer)), context.copy()
+        await in_thread(lambda: copy.run(handler, *ends))
 
-    __slots__ = ("_changes",)
-
-    def __init__(self, source: _ownership.OwnershipStream[K], timeout: float | None) -> None:
-        super().__init__(source, timeout)
-        self._changes = source
-
-    def add(self, keys: Iterable[K]) -> None:
-        """Follow more keys; each comes with its present owner. Keys that are followed stay so.
-
-        Raises:
-            TypeError: A key is neither text nor bytes, or `keys` is a single text or bytes.
-            RuntimeError: The caller runs on an event loop.
-        """
-
-        async def add() -> None:
-            self._changes.add(keys)
-
-        wait(add)
-
-    def discard(self, keys: Iterable[K]) -> None:
-        """Follow some keys no more; those that are not followed do no harm.
-
-        Raises:
-            TypeError: `keys` is a single text or bytes.
-            RuntimeError: The caller runs on an event loop.
-        """
-
-        async def discard() -> None:
-            self._changes.discard(keys)
-
-        wait(discard)
+    return handle

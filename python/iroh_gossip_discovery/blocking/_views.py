@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from iroh_gossip_discovery import _views
-from iroh_gossip_discovery._cell import NodeCell
 from iroh_gossip_discovery._core import Selection
+from iroh_gossip_discovery._shared_node import SharedNode
+from iroh_gossip_discovery.blocking._iterators import OwnershipStream
 from iroh_gossip_discovery.blocking._loop import wait
-from iroh_gossip_discovery.blocking._streams import OwnershipStream
 
 K = TypeVar("K", bound=str | bytes)
 
@@ -54,14 +54,14 @@ class View(_views.View):
 
     @staticmethod
     def _like(view: _views.View) -> "View":
-        return View(view._cell, view._selection)  # noqa: SLF001  # it is this class' base
+        return View(view._shared, view._selection)  # noqa: SLF001  # it is this class' base
 
 
-def book(cell: NodeCell) -> View:
+def book(shared: SharedNode) -> View:
     """Make the view of all other nodes."""
-    return View(cell, Selection())
+    return View(shared, Selection())
 
 
-def members(cell: NodeCell) -> View:
+def members(shared: SharedNode) -> View:
     """Make the view of all nodes."""
-    return View(cell, Selection(with_self=True))
+    return View(shared, Selection(with_self=True))

@@ -42,15 +42,15 @@ pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
         Error::StateDirInUse { .. } | Error::StateDir { .. } => {
             make(py, "StateDirError", (message,))
         }
-        Error::MessageTooLarge { size, limit } => make(py, "MessageTooLarge", (size, limit)),
+        Error::MessageTooLarge { size, limit } => make(py, "MessageTooLargeError", (size, limit)),
         Error::PeerUnreachable { peer, reason } => {
-            make(py, "PeerUnreachable", (peer.to_string(), reason))
+            make(py, "PeerUnreachableError", (peer.to_string(), reason))
         }
-        Error::NoSubscriber { peer } => make(py, "NoSubscriber", (peer.to_string(),)),
+        Error::NoSubscriber { peer } => make(py, "NoSubscriberError", (peer.to_string(),)),
         Error::ProtocolNotServed { peer, protocol } => {
-            make(py, "ProtocolNotServed", (peer.to_string(), protocol))
+            make(py, "ProtocolNotServedError", (peer.to_string(), protocol))
         }
-        Error::TooManyStreams { peer } => make(py, "TooManyStreams", (peer.to_string(),)),
+        Error::TooManyStreams { peer } => make(py, "TooManyStreamsError", (peer.to_string(),)),
         Error::Closed => make(py, "NotRunningError", (message,)),
         _ => DiscoveryError::new_err(message),
     }
@@ -83,9 +83,11 @@ impl Raise for OfStream {
         let Self(peer, error) = self;
         match error {
             StreamError::Reset { code, reason } => {
-                make(py, "StreamReset", (peer.to_string(), code, reason))
+                make(py, "StreamResetError", (peer.to_string(), code, reason))
             }
-            StreamError::Link(reason) => make(py, "PeerUnreachable", (peer.to_string(), reason)),
+            StreamError::Link(reason) => {
+                make(py, "PeerUnreachableError", (peer.to_string(), reason))
+            }
             other => PyBrokenPipeError::new_err(other.to_string()),
         }
     }

@@ -4,27 +4,31 @@
 //! Python only through [`gate`], and only from the one thread that [`bridge`] runs, or with lines of
 //! the log from the one that [`logs`] runs.
 
-mod apart;
 mod bootstrap;
 mod bridge;
+mod conditions;
 mod config;
 mod error;
 mod event;
 mod extract;
 mod fork;
 mod gate;
-mod held;
 mod logs;
 mod message;
 mod metrics;
 mod node;
 mod peer;
+mod profile;
+mod record_handle;
 mod records;
 mod selection;
 mod settings;
 mod simulate;
+mod start;
 mod stream;
 mod subscription;
+mod test_runtime;
+mod ticket;
 
 use pyo3::prelude::*;
 
@@ -34,7 +38,6 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
     #[pymodule_export]
     use super::{
-        apart::{Apart, bar, sever},
         bootstrap::Bootstrap,
         config::{check_config, preset},
         error::DiscoveryError,
@@ -46,12 +49,16 @@ mod _core {
         message::{Message, MessagesLost, Receipt},
         node::Node,
         peer::Peer,
+        profile::check_profile,
         records::Records,
-        selection::{Selection, endpoint_id, make_ticket},
-        settings::{Settings, check_profile},
+        selection::Selection,
+        settings::Settings,
         simulate::{random_scenario, run_scenario, shrink_scenario},
+        start::start,
         stream::{Reader, Writer},
         subscription::{MessageSubscription, Serving, Subscription},
+        test_runtime::{TestRuntime, bar, sever},
+        ticket::{endpoint_id, make_ticket},
     };
 
     #[pymodule_init]

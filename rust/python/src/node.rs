@@ -12,9 +12,10 @@ use crate::{
     fork::AtHome,
     message, metrics,
     peer::Peer,
+    profile::profile,
     records::Records,
     selection::Selection,
-    settings, stream,
+    stream,
     subscription::{MessageSubscription, Serving, Subscription},
 };
 
@@ -177,7 +178,7 @@ impl Node {
         metadata: &Bound<'py, PyAny>,
         protocols: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let profile = settings::profile(name, metadata, protocols)?;
+        let profile = profile(name, metadata, protocols)?;
         let swarm = self.swarm()?.clone();
         Bridge::get(py)?.future(py, async move { swarm.set_profile(profile).await })
     }

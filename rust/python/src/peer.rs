@@ -17,12 +17,12 @@ use pyo3::{
     types::{PyBytes, PyDict, PyMappingProxy, PyString, PyTuple},
 };
 
-use crate::{error::invalid, extract, held::Held};
+use crate::{error::invalid, extract, record_handle::RecordHandle};
 
 /// Another node of the topic, as it describes itself in the newest record that it signed.
 #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Peer(Held);
+pub(crate) struct Peer(RecordHandle);
 
 impl Peer {
     pub(crate) fn record(&self) -> &Arc<NodeRecord> {
@@ -32,7 +32,7 @@ impl Peer {
 
 impl From<Arc<NodeRecord>> for Peer {
     fn from(record: Arc<NodeRecord>) -> Self {
-        Self(Held::new(record))
+        Self(RecordHandle::new(record))
     }
 }
 

@@ -10,9 +10,9 @@ use iroh_gossip_discovery::{Book, EndpointId, NodeRecord};
 use pyo3::{prelude::*, types::PyList};
 
 use crate::{
+    conditions::Conditions,
     extract,
     peer::{Peer, id_text},
-    selection::Conditions,
 };
 
 /// With more nodes, a walk through those that a selection leaves out lets other threads of Python run

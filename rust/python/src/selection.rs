@@ -6,20 +6,13 @@ use std::sync::Arc;
 use iroh_gossip_discovery::{EndpointId, NodeRecord, Swarm, ownership};
 use pyo3::{prelude::*, types::PyString};
 
-use crate::{error::invalid, extract, peer::Peer, records::Records};
+use crate::{conditions::Conditions, extract, peer::Peer, records::Records};
 
 /// Conditions that all have to hold; without any, every node of the book.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
 pub(crate) struct Selection {
     with_self: bool,
     conditions: Arc<Conditions>,
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct Conditions {
-    names: Vec<String>,
-    metadata: Vec<(String, Option<String>)>,
-    protocols: Vec<Vec<u8>>,
 }
 
 #[pymethods]
@@ -71,19 +64,6 @@ impl Selection {
     }
 }
 
-impl Conditions {
-    pub(crate) fn are_none(&self) -> bool {
-        self.names.is_empty() && self.metadata.is_empty() && self.protocols.is_empty()
-    }
-
-    pub(crate) fn admit(&self, record: &NodeRecord) -> bool {
-        let profile = &record.profile;
-        self.names.iter().all(|name| *name == profile.name)
-            && self.metadata.iter().all(|(key, value)| profile.metadata.get(key) == value.as_ref())
-            && self.protocols.iter().all(|protocol| profile.protocols.contains(protocol))
-    }
-}
-
 impl Selection {
     fn narrowed(&self, narrow: impl FnOnce(&mut Conditions)) -> Self {
         let mut conditions = Conditions::clone(&self.conditions);
@@ -129,30 +109,4 @@ impl Selection {
 fn find(records: &[Arc<NodeRecord>], id: &EndpointId) -> Option<Peer> {
     let at = records.binary_search_by_key(id, |record| record.id).ok()?;
     Some(records[at].clone().into())
-}
-
-/// The endpoint id of a secret key.
-#[pyfunction]
-pub(crate) fn endpoint_id(secret_key: &Bound<'_, PyAny>) -> PyResult<String> {
-    let key = iroh::SecretKey::from_bytes(&extract::secret_key(secret_key)?);
-    Ok(EndpointId::from(key.public()).to_string())
-}
-
-/// A ticket for a node that need not run: its id, its topic, and where it can be dialed.
-#[pyfunction]
-pub(crate) fn make_ticket(
-    id: &Bound<'_, PyAny>,
-    topic: &Bound<'_, PyAny>,
-    addresses: &Bound<'_, PyAny>,
-) -> PyResult<String> {
-    use std::str::FromStr;
-
-    let py = id.py();
-    let id = extract::text("id", id)?;
-    let id = EndpointId::from_str(&id)
-        .map_err(|_| invalid(py, "id", &format!("{id:?} is not 64 lower-case hex digits")))?;
-    let topic = iroh_gossip_discovery::Topic::new(&extract::text("topic", topic)?)
-        .map_err(|error| crate::error::raise(py, error))?;
-    let addresses = crate::peer::addresses(addresses)?;
-    Ok(iroh_gossip_discovery::Ticket { id, topic: topic.id(), addresses }.to_string())
 }

@@ -3,13 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use iroh::SecretKey;
-use iroh_gossip_discovery::{Config, Error, GossipDiscoveryBuilder, Profile, Topic, TopicId};
+use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder, Profile, Topic, TopicId};
 use pyo3::{prelude::*, types::PyBytes};
 
-use crate::{
-    apart::Apart, bootstrap::Bootstrap, bridge::Bridge, config, error::raise, extract, logs,
-    node::Node,
-};
+use crate::{config, error::raise, extract, profile::profile};
 
 /// What a node is started with.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
@@ -24,6 +21,21 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn topic_id(&self) -> TopicId {
         self.topic.id()
+    }
+
+    /// A builder of a node with these settings; it has no bootstrap peers yet.
+    pub(crate) fn builder(&self) -> GossipDiscoveryBuilder {
+        let mut builder = GossipDiscoveryBuilder::new(&self.profile.name, self.topic.name())
+            .config(self.config.clone())
+            .metadata(self.profile.metadata.clone())
+            .protocols(self.profile.protocols.clone());
+        if let Some(key) = &self.secret_key {
+            builder = builder.secret_key(key.clone());
+        }
+        if let Some(path) = &self.state_dir {
+            builder = builder.state_dir(path);
+        }
+        builder
     }
 }
 
@@ -62,62 +74,4 @@ impl Settings {
     fn protocols<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
         self.profile.protocols.iter().map(|alpn| PyBytes::new(py, alpn)).collect()
     }
-
-    /// Binds an endpoint and joins the topic; waits for no peer. With `apart`, it all runs there.
-    #[pyo3(signature = (bootstrap, apart = None))]
-    fn start<'py>(
-        &self,
-        py: Python<'py>,
-        bootstrap: Vec<Bound<'py, Bootstrap>>,
-        apart: Option<&Apart>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let mut builder = GossipDiscoveryBuilder::new(&self.profile.name, self.topic.name())
-            .config(self.config.clone())
-            .metadata(self.profile.metadata.clone())
-            .protocols(self.profile.protocols.clone())
-            .bootstrap(bootstrap.iter().map(|peer| peer.get().0.clone()).collect());
-        if let Some(key) = &self.secret_key {
-            builder = builder.secret_key(key.clone());
-        }
-        if let Some(path) = &self.state_dir {
-            builder = builder.state_dir(path);
-        }
-        logs::look(py);
-        let bridge = Bridge::get(py)?;
-        let build = async move { builder.build().await };
-        match apart {
-            None => bridge.future(py, async { build.await.map(Node::new) }),
-            Some(apart) => {
-                let running = apart.run(build)?;
-                bridge.future(py, async {
-                    let node = running.await.map_err(|error| Error::Endpoint(error.to_string()))?;
-                    node.map(Node::new)
-                })
-            }
-        }
-    }
-}
-
-/// Checks what a node would say of itself.
-#[pyfunction]
-pub(crate) fn check_profile(
-    name: &Bound<'_, PyAny>,
-    metadata: &Bound<'_, PyAny>,
-    protocols: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    profile(name, metadata, protocols).map(drop)
-}
-
-pub(crate) fn profile(
-    name: &Bound<'_, PyAny>,
-    metadata: &Bound<'_, PyAny>,
-    protocols: &Bound<'_, PyAny>,
-) -> PyResult<Profile> {
-    let profile = Profile {
-        name: extract::text("name", name)?,
-        metadata: extract::metadata(metadata)?,
-        protocols: extract::protocols(protocols)?,
-    };
-    profile.validate().map_err(|error| raise(name.py(), error.into()))?;
-    Ok(profile)
 }

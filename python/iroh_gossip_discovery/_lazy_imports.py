@@ -1,14 +1,14 @@
-"""Names that few programs use: what defines them is imported when one is asked for (PEP 562)."""
+"""Names that few programs use: their modules are imported when a name is asked for (PEP 562)."""
 
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
 
-def names_later(
+def lazy_imports(
     package: str, modules: Mapping[str, str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Make the `__getattr__` and the `__dir__` of a package.
+    """Make the `__getattr__` and the `__dir__` of a package; `dir` shows what `__all__` lists.
 
     Args:
         package: The package's name.
@@ -23,4 +23,4 @@ def names_later(
         value = names[name] = getattr(import_module(f"{package}.{module}"), name)
         return value
 
-    return get, lambda: sorted({*names, *modules})
+    return get, lambda: sorted(names["__all__"])

@@ -1,5 +1,7 @@
-//! `Apart`: a runtime and a thread for one node alone, so that a test can stop or end it as a kernel
-//! does a process: nothing of it runs any more, and it says goodbye to nobody.
+//! `TestRuntime`: a runtime and a thread for one node alone, which a test can pause or kill.
+//!
+//! A killed node ends as a process that the kernel kills: nothing of it runs any more, and it says
+//! goodbye to nobody.
 
 use std::sync::{
     Arc,
@@ -48,10 +50,10 @@ impl Drop for Inner {
 
 /// A runtime and a thread for one node alone, for tests: they can be paused and killed.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
-pub(crate) struct Apart(AtHome<Inner>);
+pub(crate) struct TestRuntime(AtHome<Inner>);
 
 #[pymethods]
-impl Apart {
+impl TestRuntime {
     #[new]
     fn new() -> PyResult<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -64,7 +66,7 @@ impl Apart {
             runtime.shutdown_background();
             drop(answer);
         };
-        std::thread::Builder::new().name("igd-apart".into()).spawn(live)?;
+        std::thread::Builder::new().name("igd-test".into()).spawn(live)?;
         Ok(Self(AtHome::new(inner)))
     }
 
@@ -84,7 +86,7 @@ impl Apart {
     }
 }
 
-impl Apart {
+impl TestRuntime {
     /// Runs something there.
     pub(crate) fn run<T: Send + 'static>(
         &self,

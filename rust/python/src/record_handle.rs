@@ -1,6 +1,7 @@
-//! `Held`: a record that a Python object shows. To free one that a newer has replaced takes several
-//! times what it takes to show it, and the thread of an event loop has better things to do: workers of
-//! the runtime do it, a batch at a time.
+//! `RecordHandle`: keeps a record alive for the Python object that shows it, and has it freed elsewhere.
+//!
+//! A record that a newer one has replaced takes several times as long to free as to show. The thread
+//! of an event loop has better things to do, so workers of the runtime free records in batches.
 
 use std::{
     cell::RefCell,
@@ -29,9 +30,9 @@ thread_local! {
 
 /// A record, until the Python object that shows it is gone.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Held(Option<Arc<NodeRecord>>);
+pub(crate) struct RecordHandle(Option<Arc<NodeRecord>>);
 
-impl Held {
+impl RecordHandle {
     pub(crate) fn new(record: Arc<NodeRecord>) -> Self {
         Self(Some(record))
     }
@@ -41,7 +42,7 @@ impl Held {
     }
 }
 
-impl Deref for Held {
+impl Deref for RecordHandle {
     type Target = NodeRecord;
 
     fn deref(&self) -> &NodeRecord {
@@ -49,7 +50,7 @@ impl Deref for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for RecordHandle {
     fn drop(&mut self) {
         let Some(record) = self.0.take() else { return };
         // In a thread that ends there is no such place any more: it is freed here.

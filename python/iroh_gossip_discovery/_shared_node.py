@@ -14,7 +14,7 @@ class Watcher(Protocol):
         """Look again at what this node announces."""
 
 
-class NodeCell:
+class SharedNode:
     """The running node, if there is one: shared by a discovery and its views."""
 
     __slots__ = ("node", "watchers")

@@ -1,0 +1,30 @@
+//! `Profile`: what a node says of itself, taken from Python and checked.
+
+use iroh_gossip_discovery::Profile;
+use pyo3::prelude::*;
+
+use crate::{error::raise, extract};
+
+/// Checks what a node would say of itself.
+#[pyfunction]
+pub(crate) fn check_profile(
+    name: &Bound<'_, PyAny>,
+    metadata: &Bound<'_, PyAny>,
+    protocols: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    profile(name, metadata, protocols).map(drop)
+}
+
+pub(crate) fn profile(
+    name: &Bound<'_, PyAny>,
+    metadata: &Bound<'_, PyAny>,
+    protocols: &Bound<'_, PyAny>,
+) -> PyResult<Profile> {
+    let profile = Profile {
+        name: extract::text("name", name)?,
+        metadata: extract::metadata(metadata)?,
+        protocols: extract::protocols(protocols)?,
+    };
+    profile.validate().map_err(|error| raise(name.py(), error.into()))?;
+    Ok(profile)
+}

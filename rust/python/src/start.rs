@@ -1,0 +1,35 @@
+//! `start`: from settings and bootstrap peers to a running node.
+
+use iroh_gossip_discovery::Error;
+use pyo3::prelude::*;
+
+use crate::{
+    bootstrap::Bootstrap, bridge::Bridge, logs, node::Node, settings::Settings,
+    test_runtime::TestRuntime,
+};
+
+/// Binds an endpoint and joins the topic; waits for no peer. With a test runtime, it all runs there.
+#[pyfunction]
+#[pyo3(signature = (settings, bootstrap, runtime = None))]
+pub(crate) fn start<'py>(
+    py: Python<'py>,
+    settings: &Settings,
+    bootstrap: Vec<Bound<'py, Bootstrap>>,
+    runtime: Option<&TestRuntime>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let peers = bootstrap.iter().map(|peer| peer.get().0.clone()).collect();
+    let builder = settings.builder().bootstrap(peers);
+    logs::look(py);
+    let bridge = Bridge::get(py)?;
+    let build = async move { builder.build().await };
+    match runtime {
+        None => bridge.future(py, async { build.await.map(Node::new) }),
+        Some(runtime) => {
+            let running = runtime.run(build)?;
+            bridge.future(py, async {
+                let node = running.await.map_err(|error| Error::Endpoint(error.to_string()))?;
+                node.map(Node::new)
+            })
+        }
+    }
+}
