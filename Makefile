@@ -65,7 +65,7 @@ bench: $(VENV)/.extension-release $(VENV)/.group-bench ## measure convergence, m
 	$(if $(ARGS),,cargo run $(LOCKED) --release --package iroh-gossip-discovery-sim --example promises -- --nodes 300 --seeds 10)
 	$(if $(ARGS),,$(BIN)/python benchmarks/processes.py)
 	$(if $(ARGS),,$(BIN)/python benchmarks/imports.py)
-	$(if $(ARGS),,cargo build $(LOCKED) --release --package iroh-gossip-discovery --example streams --example crowd)
+	$(if $(ARGS),,cargo build $(LOCKED) --release --package iroh-gossip-discovery --example streams --example burst)
 	$(if $(ARGS),,$(BIN)/python benchmarks/streams.py)
 	$(if $(ARGS),,$(BIN)/python benchmarks/latency.py)
 	$(if $(ARGS),,$(BIN)/python -m pytest benchmarks/bench_python.py)

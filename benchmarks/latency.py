@@ -3,12 +3,12 @@
     make bench, or: .venv/bin/python benchmarks/latency.py --changes 500 --peers 10000
 
 A change: a node in a process of its own changes its metadata, with the time in it; both processes
-read one clock. What is measured ends in the callback here. A large book: the example `crowd` fills
+read one clock. What is measured ends in the callback here. A large book: the example `burst` fills
 it with signed records, each verified. The events of that are iterated, and while the book is read
 over and over, the loop wakes every millisecond: the longest that it stood still beyond that is
 told. Beside the time on the clock stands that of the thread alone, for a machine that does other
 work too. Needs the release build of that example: `cargo build --release -p
-iroh-gossip-discovery --example crowd`.
+iroh-gossip-discovery --example burst`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from iroh_gossip_discovery import Config, EventStream, GossipDiscovery, PeerJoin
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-CROWD = str(TARGET / "release" / "examples" / "crowd")
+BURST = str(TARGET / "release" / "examples" / "burst")
 # Time between two changes, in seconds: each comes alone.
 PAUSE = 0.02
 LOOKS = 50
@@ -64,13 +64,13 @@ async def changes(count: int) -> None:
 
 
 @asynccontextmanager
-async def crowded(peers: int) -> AsyncIterator[tuple[GossipDiscovery, EventStream]]:
+async def filled(peers: int) -> AsyncIterator[tuple[GossipDiscovery, EventStream]]:
     """Run a node with so many peers in its book; give it with all events since it was empty."""
     config = Config.local(capacity=2 * peers, event_buffer=10 * peers)
-    async with GossipDiscovery("crowded", "samples", config=config) as node:
+    async with GossipDiscovery("filled", "samples", config=config) as node:
         events = node.events()
         stdin = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(CROWD, node.ticket, str(peers), stdin=stdin)
+        process = await asyncio.create_subprocess_exec(BURST, node.ticket, str(peers), stdin=stdin)
         try:
             await node.wait_for_peers(peers, timeout=120)
             yield node, events
@@ -135,7 +135,7 @@ async def large_book(peers: int) -> None:
     async def copied() -> object:
         return dict(node.book.items())
 
-    async with crowded(peers) as (node, events):
+    async with filled(peers) as (node, events):
         await asyncio.sleep(1)
         await burst(events, peers)
         print(f"| a book of {len(node.book)} | thread ms | clock ms | longest standstill, ms |")

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder, RunningNode};
+use iroh_gossip_discovery::{Config, NodeBuilder, RunningNode};
 use support::{PATIENCE, Result, TOPIC, close, numbers, row, run, start_nodes, when};
 
 /// What was asked for on the command line.
@@ -173,7 +173,7 @@ async fn child(arguments: &[String]) -> Result<()> {
         return Err("--child needs a name and a number".into());
     };
     let peers = bootstrap.iter().map(|text| text.parse()).collect::<std::result::Result<_, _>>()?;
-    let node = GossipDiscoveryBuilder::new(name.as_str(), TOPIC)
+    let node = NodeBuilder::new(name.as_str(), TOPIC)
         .config(Config::local())
         .bootstrap(peers)
         .build()

@@ -21,9 +21,7 @@ use std::{
 
 use futures_util::future::join_all;
 use iroh::SecretKey;
-use iroh_gossip_discovery::{
-    Book, Config, EndpointId, GossipDiscoveryBuilder, RunningNode, Ticket,
-};
+use iroh_gossip_discovery::{Book, Config, EndpointId, NodeBuilder, RunningNode, Ticket};
 use support::{Result, TOPIC, close, numbers, row, run, start_nodes, when};
 
 /// What happens to the one node.
@@ -231,7 +229,7 @@ async fn child(arguments: &[String]) -> Result<()> {
     let [preset, bootstrap, kind, identity] = arguments else {
         return Err("--child needs a preset, a ticket and an identity".into());
     };
-    let builder = GossipDiscoveryBuilder::new("the-one", TOPIC)
+    let builder = NodeBuilder::new("the-one", TOPIC)
         .config(config(preset)?)
         .bootstrap(vec![bootstrap.parse()?]);
     let builder = if kind == "dir" {

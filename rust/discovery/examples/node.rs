@@ -8,7 +8,7 @@
 //! With `--local` it keeps to this machine's loopback interface, with `--internet` it uses relays.
 
 use futures_util::StreamExt;
-use iroh_gossip_discovery::{Bootstrap, Config, Event, GossipDiscoveryBuilder};
+use iroh_gossip_discovery::{Bootstrap, Config, Event, NodeBuilder};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,11 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // From here on: a signal that comes between two looks at it is not lost.
     let mut interrupted = tokio::spawn(tokio::signal::ctrl_c());
-    let node = GossipDiscoveryBuilder::new(name, topic)
-        .config(config)
-        .bootstrap(bootstrap)
-        .build()
-        .await?;
+    let node = NodeBuilder::new(name, topic).config(config).bootstrap(bootstrap).build().await?;
     println!("id {}", node.swarm.id());
     println!("ticket {}", node.swarm.ticket());
     let (book, mut events) = node.swarm.subscribe();

@@ -11,7 +11,7 @@ use std::{error::Error, time::Instant};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use iroh_gossip_discovery::{
-    Bootstrap, Config, GossipDiscoveryBuilder, StreamError, StreamReader, StreamWriter, Ticket,
+    Bootstrap, Config, NodeBuilder, StreamError, StreamReader, StreamWriter, Ticket,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -30,7 +30,7 @@ async fn main() -> Result<()> {
 }
 
 async fn serve() -> Result<()> {
-    let node = GossipDiscoveryBuilder::new("served", "streams").config(Config::local());
+    let node = NodeBuilder::new("served", "streams").config(Config::local());
     let node = node.build().await?;
     let mut sink = node.swarm.serve("sink/1")?;
     let mut source = node.swarm.serve("source/1")?;
@@ -86,7 +86,7 @@ async fn repeat(
 async fn drive(ticket: &str, mib: u64, write: bool) -> Result<()> {
     let ticket: Ticket = ticket.parse()?;
     let peer = ticket.id;
-    let node = GossipDiscoveryBuilder::new("driver", "streams").config(Config::local());
+    let node = NodeBuilder::new("driver", "streams").config(Config::local());
     let node = node.bootstrap(vec![Bootstrap::from(ticket)]).build().await?;
     let protocol = if write { "sink/1" } else { "source/1" };
     let (mut reader, mut writer) = node.swarm.open_stream(peer, protocol).await?;

@@ -23,9 +23,20 @@ use crate::{
 };
 
 /// Builds a [`RunningNode`].
+///
+/// ```no_run
+/// # async fn example() -> Result<(), iroh_gossip_discovery::Error> {
+/// use iroh_gossip_discovery::{Config, RunningNode};
+///
+/// let node = RunningNode::builder("alice", "fleet").config(Config::local()).build().await?;
+/// println!("{}", node.swarm.ticket());
+/// node.close().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is built"]
-pub struct GossipDiscoveryBuilder {
+pub struct NodeBuilder {
     topic: String,
     profile: Profile,
     bootstrap: Vec<Bootstrap>,
@@ -36,7 +47,7 @@ pub struct GossipDiscoveryBuilder {
     handlers: Vec<(Vec<u8>, Box<dyn DynProtocolHandler>)>,
 }
 
-impl GossipDiscoveryBuilder {
+impl NodeBuilder {
     /// A node called `name` in the topic called `topic`, with [`Config::lan`].
     pub fn new(name: impl Into<String>, topic: impl Into<String>) -> Self {
         Self {
@@ -57,8 +68,9 @@ impl GossipDiscoveryBuilder {
         self
     }
 
-    /// How long others keep this node without hearing of it; in place of what the settings say.
-    pub fn with_expiration_timeout(mut self, expiration: Duration) -> Self {
+    /// How long others keep this node without a newer record of it, in place of
+    /// [`Config::protocol`]'s `expiration`. 1 s to 30 days, in whole seconds.
+    pub fn expiration(mut self, expiration: Duration) -> Self {
         self.expiration = Some(expiration);
         self
     }
@@ -188,10 +200,15 @@ pub struct RunningNode {
 }
 
 impl RunningNode {
+    /// Builds a node called `name` in the topic called `topic`, with [`Config::lan`].
+    pub fn builder(name: impl Into<String>, topic: impl Into<String>) -> NodeBuilder {
+        NodeBuilder::new(name, topic)
+    }
+
     /// Leaves every topic, then closes the endpoint. May be called again.
     ///
     /// Takes at most [`crate::proto::Config::leave_timeout`] and about 1 s, besides what the handlers
-    /// given to [`GossipDiscoveryBuilder::accept`] take for their own shutdown. QUIC says goodbye to
+    /// given to [`NodeBuilder::accept`] take for their own shutdown. QUIC says goodbye to
     /// a peer that does not answer, such as one that was just being dialed, for 3 s: the rest of that
     /// goes on in the background, and until then the UDP port is not free.
     pub async fn close(&self) {

@@ -6,9 +6,9 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), iroh_gossip_discovery::Error> {
-//! use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder};
+//! use iroh_gossip_discovery::{Config, RunningNode};
 //!
-//! let node = GossipDiscoveryBuilder::new("alice", "fleet").config(Config::local()).build().await?;
+//! let node = RunningNode::builder("alice", "fleet").config(Config::local()).build().await?;
 //! println!("{} {}", node.swarm.id(), node.swarm.ticket());
 //! for peer in node.swarm.book().iter() {
 //!     println!("{} {:?}", peer.profile.name, peer.addresses);
@@ -21,30 +21,7 @@
 //! An application with an endpoint of its own spawns a [`Discovery`] on it and gives that to its
 //! router; every peer in a book can then be dialed by id, on any ALPN.
 //!
-//! Under the names of release 0.6.0 (`docs/migration.md` has all of them):
-//!
-//! ```no_run
-//! # async fn example(ticket: &str, other_ticket: &str) -> Result<(), iroh_gossip_discovery::Error> {
-//! use std::time::Duration;
-//!
-//! use futures_util::StreamExt;
-//! use iroh_gossip_discovery::{Bootstrap, Event, GossipDiscoveryBuilder};
-//!
-//! let node = GossipDiscoveryBuilder::new("alice", "fleet")
-//!     .with_expiration_timeout(Duration::from_secs(60))
-//!     .bootstrap(vec![ticket.parse::<Bootstrap>()?])
-//!     .build()
-//!     .await?;
-//! let (sender, mut receiver) = node.swarm.clone().split();
-//! sender.add_peer(other_ticket.parse::<Bootstrap>()?).await?;
-//! while let Some(event) = receiver.next().await {
-//!     if let Event::PeerJoined(peer) = event {
-//!         println!("{} at {:?}", peer.profile.name, peer.addresses);
-//!     }
-//! }
-//! # Ok(())
-//! # }
-//! ```
+//! Code that was written for release 0.6.0 finds its names in [`migration`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
@@ -70,7 +47,7 @@ mod lookup;
 mod mdns;
 mod message;
 mod metrics;
-mod migration;
+pub mod migration;
 pub mod ownership;
 mod published;
 mod send;
@@ -85,7 +62,7 @@ mod topic;
 
 pub use book::Book;
 pub use bootstrap::Bootstrap;
-pub use builder::{GossipDiscoveryBuilder, RunningNode};
+pub use builder::{NodeBuilder, RunningNode};
 pub use config::Config;
 pub use discovery::{Discovery, SpawnOptions};
 pub use error::Error;
@@ -93,7 +70,9 @@ pub use events::Event;
 pub use iroh_gossip_discovery_proto as proto;
 pub use message::{Message, MessageEvent, MessageKind, Messages, Receipt};
 pub use metrics::{EventCounts, Metrics, StreamCounts};
-pub use migration::{GossipDiscoveryReceiver, GossipDiscoverySender, Node, NodeInfo};
+pub use migration::{
+    GossipDiscoveryBuilder, GossipDiscoveryReceiver, GossipDiscoverySender, Node, NodeInfo,
+};
 pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Status, TopicId};
 pub use serve::Serving;
 pub use services::IncomingStream;

@@ -8,7 +8,7 @@ pub(crate) mod accept;
 pub(crate) mod gate;
 pub(crate) mod handle;
 pub(crate) mod lane;
-mod queue;
+pub(crate) mod queue;
 mod read;
 mod write;
 
@@ -27,7 +27,7 @@ use tracing::debug;
 use self::{
     accept::Services,
     handle::LinkHandle,
-    queue::{Overflow, Queue, Queued},
+    queue::{NotQueued, Queue, Queued},
     read::{Stop, read},
     write::write,
 };
@@ -86,11 +86,11 @@ impl Link {
         (Self { peer, lanes: Some([control, sync, broadcast]), handle, close: Some(close) }, task)
     }
 
-    /// Queues a frame. On a link that closes it is dropped.
-    pub(crate) fn send(&self, lane: Lane, frame: Bytes) -> Result<(), Overflow> {
+    /// Queues a frame for the writer of its lane.
+    pub(crate) fn send(&self, lane: Lane, frame: Bytes) -> Result<(), NotQueued> {
         match &self.lanes {
             Some(lanes) => lanes[usize::from(lane::byte(lane))].push(frame),
-            None => Ok(()),
+            None => Err(NotQueued::Closed),
         }
     }
 

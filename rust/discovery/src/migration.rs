@@ -1,10 +1,37 @@
-//! A joined topic in two halves, under the names of release 0.6.0: one that says, one that hears.
+//! The names of release 0.6.0, for code that is ported from it.
+//!
+//! New code needs none of them: [`NodeBuilder`] builds a node, [`Swarm`] is its topic, and
+//! [`Swarm::subscribe`] gives the events. `docs/migration.md` lists every name of 0.6.0.
+//!
+//! ```no_run
+//! # async fn example(ticket: &str, other_ticket: &str) -> Result<(), iroh_gossip_discovery::Error> {
+//! use std::time::Duration;
+//!
+//! use futures_util::StreamExt;
+//! use iroh_gossip_discovery::{Bootstrap, Event, migration::GossipDiscoveryBuilder};
+//!
+//! let node = GossipDiscoveryBuilder::new("alice", "fleet")
+//!     .with_expiration_timeout(Duration::from_secs(60))
+//!     .bootstrap(vec![ticket.parse::<Bootstrap>()?])
+//!     .build()
+//!     .await?;
+//! let (sender, mut receiver) = node.swarm.clone().split();
+//! sender.add_peer(other_ticket.parse::<Bootstrap>()?).await?;
+//! while let Some(event) = receiver.next().await {
+//!     if let Event::PeerJoined(peer) = event {
+//!         println!("{} at {:?}", peer.profile.name, peer.addresses);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::{
     collections::{BTreeSet, VecDeque},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::Stream;
@@ -13,12 +40,23 @@ use tokio::time::Instant;
 use crate::{
     book::Book,
     bootstrap::Bootstrap,
+    builder::NodeBuilder,
     error::Error,
     events::Event,
     proto::{EndpointId, NodeRecord, Profile},
     subscription::Subscription,
     swarm::Swarm,
 };
+
+/// The builder of a node; [`NodeBuilder`] is its name now.
+pub type GossipDiscoveryBuilder = NodeBuilder;
+
+impl NodeBuilder {
+    /// The name in 0.6.0 of [`Self::expiration`].
+    pub fn with_expiration_timeout(self, expiration: Duration) -> Self {
+        self.expiration(expiration)
+    }
+}
 
 /// Who a node is, in short; [`NodeRecord`] is the whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -16,7 +16,7 @@ use iroh::{
     endpoint::{Connection, ConnectionError, PortmapperConfig, SendStream, presets},
 };
 use iroh_gossip_discovery::{
-    ALPN, Config, EndpointId, Event, GossipDiscoveryBuilder, Profile, RunningNode, Subscription,
+    ALPN, Config, EndpointId, Event, NodeBuilder, Profile, RunningNode, Subscription,
 };
 
 /// The code of a broken rule (`CloseCode::Protocol`).
@@ -157,7 +157,7 @@ struct Frozen {
 }
 
 /// Starts a node; it freezes once it has `peers` peers, and neighbors among them.
-async fn frozen(builder: GossipDiscoveryBuilder, peers: usize) -> Frozen {
+async fn frozen(builder: NodeBuilder, peers: usize) -> Frozen {
     let (ready, frozen) = tokio::sync::oneshot::channel();
     let (thaw, thawed) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {

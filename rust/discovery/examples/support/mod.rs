@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use iroh_gossip_discovery::{Book, Bootstrap, Config, GossipDiscoveryBuilder, RunningNode};
+use iroh_gossip_discovery::{Book, Bootstrap, Config, NodeBuilder, RunningNode};
 use tokio::time::timeout;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -50,7 +50,7 @@ pub(crate) async fn start_nodes(
     config: Config,
 ) -> Result<(Vec<RunningNode>, Option<Instant>)> {
     let builder = move |number: usize| {
-        GossipDiscoveryBuilder::new(format!("node-{number}"), TOPIC).config(config.clone())
+        NodeBuilder::new(format!("node-{number}"), TOPIC).config(config.clone())
     };
     let seed = builder(0).build().await?;
     let ticket = Bootstrap::from(seed.swarm.ticket());

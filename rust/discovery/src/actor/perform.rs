@@ -15,7 +15,7 @@ use crate::{
     blocking::blocking,
     dial,
     inputs::Input,
-    link::Link,
+    link::{Link, queue::NotQueued},
     proto::{
         CloseCode, EndpointId, Error, InEvent, Lane, LinkEnd, LinkId, OutEvent, TopicEvent, TopicId,
     },
@@ -120,14 +120,18 @@ impl Actor {
 
     fn send(&mut self, id: LinkId, lane: Lane, frame: Bytes) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.send(lane, frame).is_ok() {
-            self.counters.frame_sent();
-        } else if lane == Lane::Broadcast {
-            self.counters.dropped("broadcasts to slow peers", Some(link.peer));
-        } else {
-            debug!(link = id.0, peer = %link.peer.fmt_short(), ?lane, "queue full");
-            link.close(CloseCode::Overflow);
-            self.counters.dropped("links with a full queue", Some(link.peer));
+        match link.send(lane, frame) {
+            Ok(()) => self.counters.frame_sent(),
+            // The link ends: its task reports that, and nothing is wrong with the peer.
+            Err(NotQueued::Closed) => {}
+            Err(NotQueued::Full) if lane == Lane::Broadcast => {
+                self.counters.dropped("broadcasts to slow peers", Some(link.peer));
+            }
+            Err(NotQueued::Full) => {
+                debug!(link = id.0, peer = %link.peer.fmt_short(), ?lane, "queue full");
+                link.close(CloseCode::Overflow);
+                self.counters.dropped("links with a full queue", Some(link.peer));
+            }
         }
     }
 

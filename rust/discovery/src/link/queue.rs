@@ -6,13 +6,18 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::frame::MAX_FRAME;
 
-/// A queue is full, or the peer refused the stream behind it.
-#[derive(Debug)]
-pub(crate) struct Overflow;
+/// Why a queue takes no frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotQueued {
+    /// The peer reads too slowly: the limit of frames or bytes is reached.
+    Full,
+    /// The writer has ended, because the link closes or the peer stopped the stream.
+    Closed,
+}
 
 /// A bounded queue of frames: bounded in number and in bytes.
 #[derive(Debug)]
@@ -34,17 +39,23 @@ impl Queue {
         (Self { frames: tx, bytes: bytes.clone(), limit }, Queued { frames: rx, bytes })
     }
 
-    pub(super) fn push(&self, frame: Bytes) -> Result<(), Overflow> {
+    pub(super) fn push(&self, frame: Bytes) -> Result<(), NotQueued> {
         let length = frame.len();
         debug_assert!((1..=MAX_FRAME).contains(&length), "a frame of {length} bytes");
-        if self.bytes.load(Ordering::Relaxed) + length > self.limit {
-            return Err(Overflow);
+        if self.frames.is_closed() {
+            return Err(NotQueued::Closed);
         }
-        // Before the writer can take it off again.
+        if self.bytes.load(Ordering::Relaxed) + length > self.limit {
+            return Err(NotQueued::Full);
+        }
+        // Added before the writer can take the frame, and its bytes, off again.
         self.bytes.fetch_add(length, Ordering::Relaxed);
-        self.frames.try_send(frame).map_err(|_| {
+        self.frames.try_send(frame).map_err(|error| {
             self.bytes.fetch_sub(length, Ordering::Relaxed);
-            Overflow
+            match error {
+                TrySendError::Full(_) => NotQueued::Full,
+                TrySendError::Closed(_) => NotQueued::Closed,
+            }
         })
     }
 }
@@ -61,15 +72,16 @@ mod tests {
         for _ in 0..FRAMES {
             queue.push(Bytes::from_static(b"x")).unwrap();
         }
-        queue.push(Bytes::from_static(b"x")).unwrap_err();
+        assert_eq!(queue.push(Bytes::from_static(b"x")), Err(NotQueued::Full));
         drop(queued);
+        assert_eq!(queue.push(Bytes::from_static(b"x")), Err(NotQueued::Closed));
 
         let (queue, queued) = Queue::new(FRAMES, 3 * MAX_FRAME);
         let frame = Bytes::from(vec![0; MAX_FRAME]);
         for _ in 0..3 {
             queue.push(frame.clone()).unwrap();
         }
-        queue.push(Bytes::from_static(b"x")).unwrap_err();
+        assert_eq!(queue.push(Bytes::from_static(b"x")), Err(NotQueued::Full));
         assert_eq!(queued.bytes.load(Ordering::Relaxed), 3 * MAX_FRAME);
     }
 }

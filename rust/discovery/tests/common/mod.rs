@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iroh_gossip_discovery::{Bootstrap, Config, GossipDiscoveryBuilder, RunningNode};
+use iroh_gossip_discovery::{Bootstrap, Config, NodeBuilder, RunningNode};
 
 /// A condition must hold within this time; a healthy run takes a small part of it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,7 +44,7 @@ impl Nodes {
         self.build(node(name).bootstrap(bootstrap.to_vec())).await
     }
 
-    pub async fn build(&mut self, builder: GossipDiscoveryBuilder) -> Arc<RunningNode> {
+    pub async fn build(&mut self, builder: NodeBuilder) -> Arc<RunningNode> {
         log();
         let node = Arc::new(builder.build().await.unwrap());
         self.0.push(node.clone());
@@ -64,8 +64,8 @@ impl Nodes {
 }
 
 /// A node of the topic "test" on loopback.
-pub fn node(name: &str) -> GossipDiscoveryBuilder {
-    GossipDiscoveryBuilder::new(name, "test").config(Config::local())
+pub fn node(name: &str) -> NodeBuilder {
+    NodeBuilder::new(name, "test").config(Config::local())
 }
 
 /// Whether each node's book holds exactly all the others.

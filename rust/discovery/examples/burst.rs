@@ -1,8 +1,8 @@
-//! Fills the book of a running node, for `benchmarks/bench_python.py`: `crowd TICKET COUNT`.
+//! Fills the book of a running node, for `benchmarks/latency.py`: `burst TICKET COUNT`.
 //!
-//! So many members, each with a key and a signed record of its own, are told of over one link, and the
-//! node verifies every one. They are in the topic `samples`, and nobody answers at their addresses.
-//! The link is held until standard input ends.
+//! One link pushes the records of `COUNT` members, each with a key and a signature of its own, and the
+//! node verifies every one. The members are in the topic `samples`; nobody answers at their addresses.
+//! The link stays open until standard input ends.
 
 use std::error::Error;
 
@@ -15,7 +15,7 @@ use iroh_gossip_discovery::{
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<_> = std::env::args().skip(1).collect();
-    let [ticket, count] = words.as_slice() else { return Err("usage: crowd TICKET COUNT".into()) };
+    let [ticket, count] = words.as_slice() else { return Err("usage: burst TICKET COUNT".into()) };
     let ticket: Ticket = ticket.parse()?;
     let records: Vec<SignedRecord> = (0..count.parse()?).map(samples::numbered).collect();
 
