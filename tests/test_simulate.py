@@ -68,7 +68,7 @@ def test_a_crash_is_measured_and_told() -> None:
     assert 0.5 < crash.took_s < 6.5
     assert (found.nodes, found.up, found.seed, found.virtual_s) == (8, 7, 3, 71.0)
     lost = [event for event in found.events if event.event == "PeerLost"]
-    assert len(lost) == found.told["PeerLost"] == 7
+    assert len(lost) == found.emitted["PeerLost"] == 7
     assert {event.peer for event in lost} == {f"node-{crash.nodes[0]}"}
     assert max(event.at_s for event in lost) == pytest.approx(crash.at_s + crash.took_s)
     assert 0 < found.sent.control_bytes + found.sent.sync_bytes < found.sent.wire_bytes
@@ -154,7 +154,7 @@ def test_progress_rises_and_may_end_the_run() -> None:
     assert (found.complete, found.ok, len(shares)) == (False, False, 3)
     assert shares == sorted(shares)
     assert 0.0 <= shares[0] <= shares[-1] < 1.0
-    assert found.sent.control_frames > 0, "what was seen is told"
+    assert found.sent.control_frames > 0, "the report holds what was sent until then"
 
 
 def test_what_progress_raises_is_raised() -> None:

@@ -53,13 +53,13 @@ class SimulatedFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedEvent:
-    """Something that a simulated node told its application.
+    """An event that a simulated node emitted to its application.
 
     Args:
         at_s: When, in virtual seconds since the first start.
         node: The node, by number from 0.
-        event: The event's name, as of its class here; what applications are not told elsewhere is
-            there, too: Announced, PeerRefreshed (a heartbeat), NeighborUp, NeighborDown, Closed.
+        event: The name of its class here. Also events that applications do not get
+            elsewhere: Announced, PeerRefreshed (a heartbeat), NeighborUp, NeighborDown, Closed.
         peer: The name of the peer that it is about, if about one.
         id: That peer's endpoint id, as 64 hex digits.
     """
@@ -133,9 +133,9 @@ class Simulation:
         sent: What all nodes sent.
         rates: What a node sent in a second.
         dropped: What limits refused or dropped at all nodes, by what it was.
-        steps: How many happenings were simulated.
-        told: How often nodes told their applications what, by the event's name.
-        events: What they told, in order, if that was asked for: the first two millions.
+        steps: How many events the simulator handled.
+        emitted: How many events nodes emitted to their applications, by the name of the event.
+        events: The emitted events in order, if `events=True`: the first two million.
         events_left_out: How many events are not in `events`.
     """
 
@@ -153,7 +153,7 @@ class Simulation:
     rates: SimulatedRates
     dropped: Mapping[str, int]
     steps: int
-    told: Mapping[str, int]
+    emitted: Mapping[str, int]
     events: tuple[SimulatedEvent, ...]
     events_left_out: int
 
@@ -178,7 +178,7 @@ def simulate(  # noqa: PLR0913  # all but one have a default
             simulator describes.
         seed: In place of the scenario's, 0 to 2⁶³ - 1.
         nodes: In place of the scenario's, 1 to 20,000.
-        events: Whether to keep what all nodes told their applications.
+        events: Whether to keep the events that all nodes emit to their applications.
         fail_fast: Whether the first failure ends the run.
         progress: Called about twenty times a second with the share of the virtual time that is
             over, 0.0 to 1.0, and returns whether to go on; where it does not, the result is what

@@ -40,7 +40,7 @@ class Options:
         loss: The share of packets that are lost.
         crash: How many nodes crash at once.
         random: Faults that follow from the seed, in place of `loss` and `crash`.
-        events: Whether the JSON holds what nodes told their applications.
+        events: Whether the JSON holds the events that nodes emitted.
         as_json: Print one JSON object.
     """
 

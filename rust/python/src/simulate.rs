@@ -190,7 +190,7 @@ fn simulation<'py>(py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyAn
     fields.set_item("rates", make(py, "SimulatedRates", &rates.into_py_dict(py)?)?)?;
     fields.set_item("dropped", (&report.dropped).into_py_dict(py)?)?;
     fields.set_item("steps", report.steps)?;
-    fields.set_item("told", (&report.told).into_py_dict(py)?)?;
+    fields.set_item("emitted", (&report.emitted).into_py_dict(py)?)?;
     fields.set_item("events", tuple(py, &report.events, event)?)?;
     fields.set_item("events_left_out", report.events_left_out)?;
     make(py, "Simulation", &fields)

@@ -146,7 +146,7 @@ impl Book {
                 broken("no resurrection", "it came back without a higher sequence")
             }
             (TopicEvent::PeerJoined(_), None) => Ok(()),
-            (_, None) => broken("events replay", "an event about who is not in the book"),
+            (_, None) => broken("events replay", "an event about a peer that is not in the book"),
             (TopicEvent::PeerUpdated(_) | TopicEvent::PeerRefreshed(_), Some(was))
                 if record.sequence <= was =>
             {

@@ -27,19 +27,19 @@ impl Network {
         let held = node.state().and_then(|state| state.book_digest(&self.topic));
         if held.is_some_and(|held| held != node.book.digest) {
             self.nodes[number].strayed = true;
-            let text = self.held_and_told(number);
+            let text = self.held_and_replayed(number);
             let text = text.unwrap_or_else(|| "a digest that is not its book's".to_owned());
             self.fail(Some(number), "events replay", text);
         }
     }
 
     /// What is in the book of a node or in the one by its events, and not in both.
-    fn held_and_told(&self, number: usize) -> Option<String> {
+    fn held_and_replayed(&self, number: usize) -> Option<String> {
         let node = &self.nodes[number];
         let inspect = node.state()?.inspect(&self.topic)?;
         let held: BTreeMap<_, _> = inspect.live.iter().copied().collect();
-        let told = node.book.by_id();
-        if node.leaving || held == told {
+        let replayed = node.book.by_id();
+        if node.leaving || held == replayed {
             return None;
         }
         let only = |in_this: &BTreeMap<_, _>, not: &BTreeMap<_, _>| {
@@ -48,10 +48,10 @@ impl Network {
         };
         Some(format!(
             "{} by the events, {} in the book; there alone: {:?}, {:?}",
-            told.len(),
+            replayed.len(),
             held.len(),
-            only(&told, &held),
-            only(&held, &told)
+            only(&replayed, &held),
+            only(&held, &replayed)
         ))
     }
 
@@ -63,7 +63,7 @@ impl Network {
             let Some(inspect) = node.state().and_then(|state| state.inspect(&self.topic)) else {
                 continue;
             };
-            if let Some(text) = self.held_and_told(number).filter(|_| !node.strayed) {
+            if let Some(text) = self.held_and_replayed(number).filter(|_| !node.strayed) {
                 self.fail(Some(number), "events replay", text);
             }
             self.check_sizes(number, &inspect);
@@ -104,12 +104,12 @@ impl Network {
         // Timers, and the frames that probes and heartbeats have under way.
         let most = 200 * self.nodes.len() + 1000;
         if waiting > most {
-            self.fail(None, "caps hold", format!("{waiting} happenings wait"));
+            self.fail(None, "caps hold", format!("{waiting} events wait"));
         }
     }
 
     /// Nodes that are up, by who could find whom: each part is held together by what its nodes were
-    /// ever told of each other, in this life. One that starts from a bootstrap peer which is gone,
+    /// ever replayed of each other, in this life. One that starts from a bootstrap peer which is gone,
     /// and whom nobody knows, has nobody to find.
     fn acquainted(&self) -> Vec<BTreeSet<usize>> {
         let mut parts: Vec<BTreeSet<usize>> = Vec::new();

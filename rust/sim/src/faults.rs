@@ -7,8 +7,8 @@ use crate::{
     clock::nanos,
     link::LinkNumber,
     network::{Memory, Network, address},
-    node::Mind,
-    queue::Happening,
+    node::Behavior,
+    queue::SimEvent,
 };
 
 /// Addresses that a node with its memory starts from.
@@ -18,7 +18,7 @@ impl Network {
     /// Stops a node as a crash does: the others hear nothing, their links time out.
     pub fn crash(&mut self, number: usize) {
         let node = &mut self.nodes[number];
-        node.mind = Mind::Down;
+        node.behavior = Behavior::Down;
         node.wake = None;
         node.paused = None;
         node.inbox.clear();
@@ -33,7 +33,7 @@ impl Network {
             let (epoch, was_cut) = (inner.epoch, inner.cut.is_some());
             if !was_cut {
                 let at = self.clock.now + idle;
-                self.queue.push(at, Happening::TimedOut(link, 1 - side, epoch));
+                self.queue.push(at, SimEvent::TimedOut(link, 1 - side, epoch));
             }
             self.shut(link, side);
         }
@@ -103,7 +103,7 @@ impl Network {
             let Some(inner) = self.links[link.0 as usize].as_ref() else { continue };
             let side = usize::from(inner.ends[0].node != number);
             let epoch = inner.epoch;
-            self.queue.push(at, Happening::Silent(link, 1 - side, epoch));
+            self.queue.push(at, SimEvent::Silent(link, 1 - side, epoch));
         }
     }
 
@@ -123,8 +123,8 @@ impl Network {
                 }
             }
         }
-        for happening in std::mem::take(&mut self.nodes[number].inbox) {
-            self.handle(happening);
+        for event in std::mem::take(&mut self.nodes[number].inbox) {
+            self.handle(event);
         }
     }
 
@@ -197,7 +197,7 @@ impl Network {
             for (side, deaf) in blocked.into_iter().enumerate() {
                 // Who still hears does so until the other side has given up.
                 let at = now + if deaf { idle } else { 2 * idle };
-                self.queue.push(at, Happening::TimedOut(number, side, epoch));
+                self.queue.push(at, SimEvent::TimedOut(number, side, epoch));
             }
         }
     }

@@ -12,7 +12,7 @@ mod conditions;
 mod faults;
 mod hostile;
 #[cfg(test)]
-mod lies;
+mod invariant_tests;
 mod link;
 mod network;
 mod node;
@@ -28,6 +28,6 @@ mod transport;
 pub use book::Book;
 pub use conditions::{Conditions, Latency};
 pub use hostile::{Hostile, Mirror, Mute};
-pub use network::{Failure, Memory, Network, Ran, Told, name_of};
+pub use network::{Emitted, Failure, Memory, Network, RunEnd, name_of};
 pub use node::Node;
 pub use sent::{Frames, Sent};

@@ -70,8 +70,8 @@ pub(crate) struct End {
     pub(crate) life: u64,
     /// Whether the node knows the link.
     pub(crate) open: bool,
-    /// Whether it was told of the link, or never will be.
-    pub(crate) told: bool,
+    /// Whether it was notified of the link, or never will be.
+    pub(crate) notified: bool,
     /// When the handshake is done here.
     pub(crate) opens: Nanos,
     /// What this side sends.
@@ -105,7 +105,7 @@ impl Link {
             node,
             life,
             open: false,
-            told: false,
+            notified: false,
             opens,
             flights: Default::default(),
             hello: None,

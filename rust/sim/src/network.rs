@@ -22,8 +22,8 @@ use crate::{
     conditions::Conditions,
     hostile::Hostile,
     link::{Link, LinkNumber},
-    node::{Mind, Node},
-    queue::{Happening, Queue},
+    node::{Behavior, Node},
+    queue::{Queue, SimEvent},
     roster::{Peer, Roster},
     sent::Sent,
     trace::Trace,
@@ -76,7 +76,7 @@ pub enum Memory {
 
 /// Why [`Network::run_to`] came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ran {
+pub enum RunEnd {
     /// It was done.
     Done,
     /// The time is over.
@@ -87,7 +87,7 @@ pub enum Ran {
 
 /// Something that a node told its application.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct Emitted {
     /// Virtual time since the start.
     pub at: Duration,
     /// The node.
@@ -108,20 +108,20 @@ pub struct Network {
     /// Whether the events of all nodes are kept: costs memory.
     pub keep_events: bool,
     /// A rule of the protocol that is off at all nodes that start from now on.
-    pub without: Option<Rule>,
+    pub disabled_rule: Option<Rule>,
     /// Whether [`Network::log`] is kept.
     pub keep_log: bool,
     /// What all nodes told their applications, over all of their lives: the first two millions.
-    pub log: Vec<Told>,
+    pub log: Vec<Emitted>,
     /// How much they told beyond that.
     pub log_left_out: u64,
     /// How often they told what.
-    pub told_of: BTreeMap<&'static str, u64>,
+    pub emitted_counts: BTreeMap<&'static str, u64>,
     /// Who was called lost, by whom and when, that was up and in the same part of the network.
     pub wrongly_lost: Vec<(Duration, usize, EndpointId)>,
     /// Nodes that were told of another one with their key.
     pub in_conflict: BTreeSet<usize>,
-    /// How many happenings were handled.
+    /// How many events were handled.
     pub steps: u64,
     pub(crate) topic: TopicId,
     pub(crate) seed: u64,
@@ -139,7 +139,7 @@ pub struct Network {
     /// Empty, and kept for its memory: what a node wants done.
     outputs: Vec<OutEvent>,
     /// Whether a node told its application something since it was last looked at.
-    told: bool,
+    noteworthy: bool,
     /// A node whose book was not right when last looked at.
     doubtful: std::cell::Cell<usize>,
 }
@@ -156,11 +156,11 @@ impl Network {
             conditions,
             failures: Vec::new(),
             keep_events: true,
-            without: None,
+            disabled_rule: None,
             keep_log: false,
             log: Vec::new(),
             log_left_out: 0,
-            told_of: BTreeMap::new(),
+            emitted_counts: BTreeMap::new(),
             wrongly_lost: Vec::new(),
             in_conflict: BTreeSet::new(),
             groups: 0,
@@ -176,7 +176,7 @@ impl Network {
             trace: Trace::default(),
             verified: Arc::default(),
             outputs: Vec::new(),
-            told: false,
+            noteworthy: false,
             doubtful: std::cell::Cell::new(0),
         }
     }
@@ -187,7 +187,7 @@ impl Network {
         self.seed = seed;
         self.rng = ChaCha12Rng::seed_from_u64(seed);
         for node in &mut self.nodes {
-            if let Mind::Honest(state) = &mut node.mind {
+            if let Behavior::Honest(state) = &mut node.behavior {
                 state.reseed(self.rng.random());
             }
         }
@@ -207,7 +207,7 @@ impl Network {
         records.sort_unstable_by_key(|signed| signed.record().id);
         for number in 0..self.nodes.len() {
             let node = &mut self.nodes[number];
-            let Mind::Honest(state) = &mut node.mind else { continue };
+            let Behavior::Honest(state) = &mut node.behavior else { continue };
             state.preload(&self.topic, &records, now);
             let next = state.next_timer().map(|at| self.clock.nanos_of(at));
             node.book.preload(&held, node.peer, &self.roster);
@@ -328,11 +328,11 @@ impl Network {
         node.isolated = false;
         node.origins = origins;
         let state = State::new(identity, seed, now).sharing(Arc::clone(&self.verified));
-        let state = match self.without {
+        let state = match self.disabled_rule {
             Some(rule) => state.without(rule),
             None => state,
         };
-        node.mind = Mind::Honest(Box::new(state));
+        node.behavior = Behavior::Honest(Box::new(state));
         let profile = Profile { name: format!("node-{number}"), ..Profile::default() };
         let options = Box::new(TopicOptions { profile, config });
         self.feed(number, InEvent::SetAddresses(vec![address(number)]));
@@ -349,7 +349,7 @@ impl Network {
         }
         let node = &mut self.nodes[number];
         node.lives += 1;
-        node.mind = Mind::Hostile(hostile);
+        node.behavior = Behavior::Hostile(hostile);
         let peer = node.peer;
         self.roster.peers[peer].hostile = true;
     }
@@ -374,7 +374,7 @@ impl Network {
     /// asked whenever an application would have seen something.
     pub fn run_until(&mut self, limit: Duration, done: impl FnMut(&Self) -> bool) -> bool {
         let end = self.elapsed().saturating_add(limit);
-        self.run_to(end, u64::MAX, done) == Ran::Done
+        self.run_to(end, u64::MAX, done) == RunEnd::Done
     }
 
     /// As [`Network::run_until`], to a time since the start, for at most so many steps.
@@ -383,20 +383,20 @@ impl Network {
         end: Duration,
         steps: u64,
         mut done: impl FnMut(&Self) -> bool,
-    ) -> Ran {
+    ) -> RunEnd {
         let end = nanos(end);
         let most = self.steps.saturating_add(steps);
-        self.told = true;
+        self.noteworthy = true;
         loop {
-            if std::mem::take(&mut self.told) && done(self) {
-                return Ran::Done;
+            if std::mem::take(&mut self.noteworthy) && done(self) {
+                return RunEnd::Done;
             }
             match self.queue.next() {
                 Some(at) if at <= end && self.steps < most => self.step(),
-                Some(at) if at <= end => return Ran::Steps,
+                Some(at) if at <= end => return RunEnd::Steps,
                 _ => {
                     self.clock.now = end.max(self.clock.now);
-                    return if done(self) { Ran::Done } else { Ran::Time };
+                    return if done(self) { RunEnd::Done } else { RunEnd::Time };
                 }
             }
         }
@@ -476,27 +476,27 @@ impl Network {
     }
 
     fn step(&mut self) {
-        let Some((at, happening)) = self.queue.pop() else { return };
+        let Some((at, event)) = self.queue.pop() else { return };
         self.clock.now = at.max(self.clock.now);
         self.steps += 1;
-        self.handle(happening);
+        self.handle(event);
     }
 
-    pub(crate) fn handle(&mut self, happening: Happening) {
-        match happening {
-            Happening::Wake(number) => self.on_wake(number),
-            Happening::Dialed(dial) => self.on_dialed(*dial),
-            Happening::DialFailed { from, life, to } => {
+    pub(crate) fn handle(&mut self, event: SimEvent) {
+        match event {
+            SimEvent::Wake(number) => self.on_wake(number),
+            SimEvent::Dialed(dial) => self.on_dialed(*dial),
+            SimEvent::DialFailed { from, life, to } => {
                 if self.nodes[from].lives == life {
                     self.feed(from, InEvent::DialFailed(to));
                 }
             }
-            Happening::Opened(link, side) => self.on_opened(link, side),
-            Happening::Frame(link, side, lane, bytes) => self.on_frame(link, side, lane, bytes),
-            Happening::Acknowledged(link, side) => self.on_acknowledged(link, side),
-            Happening::Closed(link, side, end) => self.on_closed(link, side, end),
-            Happening::TimedOut(link, side, epoch) => self.on_timed_out(link, side, epoch),
-            Happening::Silent(link, side, epoch) => self.on_silent(link, side, epoch),
+            SimEvent::Opened(link, side) => self.on_opened(link, side),
+            SimEvent::Frame(link, side, lane, bytes) => self.on_frame(link, side, lane, bytes),
+            SimEvent::Acknowledged(link, side) => self.on_acknowledged(link, side),
+            SimEvent::Closed(link, side, end) => self.on_closed(link, side, end),
+            SimEvent::TimedOut(link, side, epoch) => self.on_timed_out(link, side, epoch),
+            SimEvent::Silent(link, side, epoch) => self.on_silent(link, side, epoch),
         }
     }
 
@@ -506,10 +506,10 @@ impl Network {
             return;
         }
         node.wake = None;
-        let next = match &node.mind {
-            Mind::Down => return,
-            Mind::Honest(state) => state.next_timer(),
-            Mind::Hostile(hostile) => hostile.next_timer(),
+        let next = match &node.behavior {
+            Behavior::Down => return,
+            Behavior::Honest(state) => state.next_timer(),
+            Behavior::Hostile(hostile) => hostile.next_timer(),
         };
         match next.map(|at| self.clock.nanos_of(at)) {
             Some(at) if at <= self.clock.now => self.feed(number, InEvent::Timer),
@@ -523,16 +523,16 @@ impl Network {
         let at = at.max(self.clock.now);
         if node.wake.is_none_or(|wake| at < wake) {
             node.wake = Some(at);
-            self.queue.push(at, Happening::Wake(number));
+            self.queue.push(at, SimEvent::Wake(number));
         }
     }
 
     /// Hands an event to whatever runs at a node, and does what it wants done.
     pub(crate) fn feed(&mut self, number: usize, event: InEvent) {
         let now = self.clock.instant();
-        match std::mem::replace(&mut self.nodes[number].mind, Mind::Down) {
-            Mind::Down => {}
-            Mind::Honest(mut state) => {
+        match std::mem::replace(&mut self.nodes[number].behavior, Behavior::Down) {
+            Behavior::Down => {}
+            Behavior::Honest(mut state) => {
                 if let Err(error) = state.handle(event, now) {
                     let text = error.to_string();
                     self.fail(Some(number), "the state takes what a driver says", text);
@@ -540,13 +540,13 @@ impl Network {
                 let mut outputs = std::mem::take(&mut self.outputs);
                 outputs.extend(std::iter::from_fn(|| state.poll()));
                 let next = state.next_timer();
-                self.nodes[number].mind = Mind::Honest(state);
+                self.nodes[number].behavior = Behavior::Honest(state);
                 self.perform(number, outputs, next);
             }
-            Mind::Hostile(mut hostile) => {
+            Behavior::Hostile(mut hostile) => {
                 let outputs = hostile.handle(event, now);
                 let next = hostile.next_timer();
-                self.nodes[number].mind = Mind::Hostile(hostile);
+                self.nodes[number].behavior = Behavior::Hostile(hostile);
                 self.perform(number, outputs, next);
             }
         }
@@ -593,7 +593,7 @@ impl Network {
     }
 
     pub(crate) fn on_event(&mut self, number: usize, event: TopicEvent) {
-        self.told = true;
+        self.noteworthy = true;
         match &event {
             TopicEvent::Announced(record) => self.on_announced(number, record),
             TopicEvent::Isolated | TopicEvent::Reconnected => {
@@ -613,7 +613,7 @@ impl Network {
                 }
             }
         }
-        *self.told_of.entry(name_of(&event)).or_default() += 1;
+        *self.emitted_counts.entry(name_of(&event)).or_default() += 1;
         match &event {
             TopicEvent::PeerLost(record, _) => self.note_lost(number, record),
             TopicEvent::IdentityConflict { .. } => {
@@ -625,7 +625,7 @@ impl Network {
             self.log_left_out += 1;
         } else if self.keep_log {
             let at = self.elapsed();
-            self.log.push(Told { at, node: number, event: event.clone() });
+            self.log.push(Emitted { at, node: number, event: event.clone() });
         }
         if self.keep_events {
             let at = self.elapsed();
@@ -682,7 +682,7 @@ impl Network {
         if (truth.current, truth.group) == (current, group) {
             return;
         }
-        self.told = true;
+        self.noteworthy = true;
         let (was, was_group) = (truth.current, truth.group);
         self.roster.set(peer, current, group);
         let hostile = self.roster.peers[peer].hostile;

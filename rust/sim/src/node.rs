@@ -11,12 +11,12 @@ use ed25519_dalek::SigningKey;
 use iroh_gossip_discovery_proto::{Config, EndpointId, NodeRecord, State, TopicEvent};
 
 use crate::{
-    book::Book, clock::Nanos, hostile::Hostile, link::LinkNumber, queue::Happening, sent::Sent,
+    book::Book, clock::Nanos, hostile::Hostile, link::LinkNumber, queue::SimEvent, sent::Sent,
 };
 
 /// What runs at a node.
 #[derive(Debug)]
-pub(crate) enum Mind {
+pub(crate) enum Behavior {
     /// Nothing: it is down.
     Down,
     /// The protocol.
@@ -46,7 +46,7 @@ pub struct Node {
     pub sent: Sent,
     /// By how much its wall clock is off, in microseconds.
     pub clock_offset: i64,
-    pub(crate) mind: Mind,
+    pub(crate) behavior: Behavior,
     /// Its identity's number in the roster.
     pub(crate) peer: usize,
     pub(crate) config: Config,
@@ -60,7 +60,7 @@ pub struct Node {
     pub(crate) leaving: bool,
     /// Since when it handles nothing.
     pub(crate) paused: Option<Nanos>,
-    pub(crate) inbox: VecDeque<Happening>,
+    pub(crate) inbox: VecDeque<SimEvent>,
     /// What is on its disk: sequences below this one are used.
     pub(crate) reserved: u64,
     /// When what it sends now is sent, by lane: bandwidth.
@@ -83,7 +83,7 @@ impl Node {
             dropped: BTreeMap::new(),
             sent: Sent::default(),
             clock_offset: 0,
-            mind: Mind::Down,
+            behavior: Behavior::Down,
             peer,
             config: Config::default(),
             lives: 0,
@@ -104,13 +104,13 @@ impl Node {
     /// Whether it runs, be it paused.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        !matches!(self.mind, Mind::Down)
+        !matches!(self.behavior, Behavior::Down)
     }
 
     /// Whether it runs the protocol.
     #[must_use]
     pub fn is_honest(&self) -> bool {
-        matches!(self.mind, Mind::Honest(_))
+        matches!(self.behavior, Behavior::Honest(_))
     }
 
     /// The boot id of its current life, random for each process elsewhere.
@@ -125,8 +125,8 @@ impl Node {
     }
 
     pub(crate) fn state(&self) -> Option<&State> {
-        match &self.mind {
-            Mind::Honest(state) => Some(state),
+        match &self.behavior {
+            Behavior::Honest(state) => Some(state),
             _ => None,
         }
     }

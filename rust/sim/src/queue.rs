@@ -11,7 +11,7 @@ use crate::{clock::Nanos, link::LinkNumber};
 pub(crate) type Side = usize;
 
 #[derive(Debug)]
-pub(crate) enum Happening {
+pub(crate) enum SimEvent {
     /// A timer of a node's state may be due.
     Wake(usize),
     /// The first packet of a dial reaches its target.
@@ -31,7 +31,7 @@ pub(crate) enum Happening {
     Closed(LinkNumber, Side, LinkEnd),
     /// A side has heard nothing for the idle timeout, unless that changed since.
     TimedOut(LinkNumber, Side, u32),
-    /// As [`Happening::TimedOut`], if the other side's node is paused since then.
+    /// As [`SimEvent::TimedOut`], if the other side's node is paused since then.
     Silent(LinkNumber, Side, u32),
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Dial {
 struct Entry {
     at: Nanos,
     count: u64,
-    happening: Happening,
+    event: SimEvent,
 }
 
 impl PartialEq for Entry {
@@ -82,9 +82,9 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn push(&mut self, at: Nanos, happening: Happening) {
+    pub(crate) fn push(&mut self, at: Nanos, event: SimEvent) {
         self.count += 1;
-        self.heap.push(Reverse(Entry { at, count: self.count, happening }));
+        self.heap.push(Reverse(Entry { at, count: self.count, event }));
     }
 
     /// When the next thing happens.
@@ -92,8 +92,8 @@ impl Queue {
         self.heap.peek().map(|Reverse(entry)| entry.at)
     }
 
-    pub(crate) fn pop(&mut self) -> Option<(Nanos, Happening)> {
-        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.happening))
+    pub(crate) fn pop(&mut self) -> Option<(Nanos, SimEvent)> {
+        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -8,7 +8,7 @@ use iroh_gossip_discovery_proto::{Config, Lane, LinkId};
 use crate::{
     conditions::{Conditions, Latency},
     network::Network,
-    queue::Happening,
+    queue::SimEvent,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -41,8 +41,8 @@ fn send(network: &mut Network, link: LinkId, lane: Lane, number: u8, length: usi
 fn arriving(network: &mut Network) -> Vec<(u8, Duration)> {
     let begin = network.clock.now;
     let mut frames = Vec::new();
-    while let Some((at, happening)) = network.queue.pop() {
-        if let Happening::Frame(_, _, _, bytes) = happening {
+    while let Some((at, event)) = network.queue.pop() {
+        if let SimEvent::Frame(_, _, _, bytes) = event {
             frames.push((bytes[0], Duration::from_nanos(at - begin)));
         }
     }
@@ -116,6 +116,6 @@ fn a_queue_that_is_full_closes_its_link() {
     send(&mut network, link, Lane::Control, 0, 10);
     assert_eq!(network.nodes[0].dropped.get("queues overflowed"), Some(&1));
     let closed = std::iter::from_fn(|| network.queue.pop())
-        .filter(|(_, happening)| matches!(happening, Happening::Closed(..)));
+        .filter(|(_, event)| matches!(event, SimEvent::Closed(..)));
     assert_eq!(closed.count(), 2, "both ends hear of it");
 }

@@ -9,8 +9,8 @@ use crate::{
     clock::{Nanos, nanos},
     link::{Link, LinkNumber},
     network::{Network, node_at},
-    node::Mind,
-    queue::{Dial, Happening, Side},
+    node::Behavior,
+    queue::{Dial, Side, SimEvent},
     sent::packets,
 };
 
@@ -62,9 +62,9 @@ impl Network {
                 let pair = self.pair_latency(from, target);
                 let at = now + self.delay(pair);
                 let dial = Dial { from, life, to, target, gives_up, retry: DIAL_RETRY };
-                self.queue.push(at, Happening::Dialed(Box::new(dial)));
+                self.queue.push(at, SimEvent::Dialed(Box::new(dial)));
             }
-            _ => self.queue.push(gives_up, Happening::DialFailed { from, life, to }),
+            _ => self.queue.push(gives_up, SimEvent::DialFailed { from, life, to }),
         }
     }
 
@@ -83,10 +83,10 @@ impl Network {
             let again = now + dial.retry;
             if again < dial.gives_up {
                 dial.retry *= 2;
-                self.queue.push(again, Happening::Dialed(Box::new(dial)));
+                self.queue.push(again, SimEvent::Dialed(Box::new(dial)));
             } else {
                 let (life, to) = (dial.life, dial.to);
-                self.queue.push(dial.gives_up.max(now), Happening::DialFailed { from, life, to });
+                self.queue.push(dial.gives_up.max(now), SimEvent::DialFailed { from, life, to });
             }
             return;
         }
@@ -95,7 +95,7 @@ impl Network {
         let opens = now + self.delay(latency) + late.iter().sum::<Nanos>();
         if opens > dial.gives_up {
             let (life, to) = (dial.life, dial.to);
-            return self.queue.push(dial.gives_up, Happening::DialFailed { from, life, to });
+            return self.queue.push(dial.gives_up, SimEvent::DialFailed { from, life, to });
         }
         self.nodes[from].sent.handshake();
         self.nodes[target].sent.handshake();
@@ -105,8 +105,8 @@ impl Network {
         self.links.push(Some(Box::new(Link::new(ends, latency))));
         self.nodes[from].links.insert(number);
         self.nodes[target].links.insert(number);
-        self.queue.push(opens, Happening::Opened(number, 0));
-        self.queue.push(accepts, Happening::Opened(number, 1));
+        self.queue.push(opens, SimEvent::Opened(number, 0));
+        self.queue.push(accepts, SimEvent::Opened(number, 1));
     }
 
     fn link(&mut self, number: LinkNumber) -> Option<&mut Link> {
@@ -121,10 +121,10 @@ impl Network {
     }
 
     /// Puts off what happens at a paused node: whether it was put off.
-    fn put_off(&mut self, node: usize, happening: impl FnOnce() -> Happening) -> bool {
+    fn put_off(&mut self, node: usize, event: impl FnOnce() -> SimEvent) -> bool {
         let paused = self.nodes[node].paused.is_some();
         if paused {
-            self.nodes[node].inbox.push_back(happening());
+            self.nodes[node].inbox.push_back(event());
         }
         paused
     }
@@ -138,28 +138,28 @@ impl Network {
         let epoch = link.epoch;
         let Some(node) = node else {
             // It went down meanwhile: the other side finds out.
-            link.ends[side].told = true;
+            link.ends[side].notified = true;
             if side == 0 {
                 self.forget(number);
             } else {
-                self.queue.push(now + idle, Happening::TimedOut(number, 0, epoch));
+                self.queue.push(now + idle, SimEvent::TimedOut(number, 0, epoch));
             }
             return;
         };
         if side == 1 && link.cut.is_some() {
-            link.ends[side].told = true;
+            link.ends[side].notified = true;
             return;
         }
         let peer = link.ends[1 - side].node;
         if side == 1 && !link.ends[0].open && other.is_none() {
             return self.forget(number);
         }
-        if self.put_off(node, || Happening::Opened(number, side)) {
+        if self.put_off(node, || SimEvent::Opened(number, side)) {
             return;
         }
         let peer = self.nodes[peer].id;
         if let Some(link) = self.link(number) {
-            (link.ends[side].open, link.ends[side].told) = (true, true);
+            (link.ends[side].open, link.ends[side].notified) = (true, true);
         }
         let event = InEvent::LinkOpened { link: number.id(side), peer, dialed: side == 0 };
         self.feed(node, event);
@@ -212,12 +212,12 @@ impl Network {
         }
         let (late, _) = self.conditions.retransmission(1, pair, &mut self.rng);
         let at = self.clock.now + ACK_DELAY + self.delay(pair) + late;
-        self.queue.push(at, Happening::Acknowledged(number, 1 - side));
+        self.queue.push(at, SimEvent::Acknowledged(number, 1 - side));
     }
 
     pub(crate) fn on_acknowledged(&mut self, number: LinkNumber, side: Side) {
         let Some(node) = self.node_of(number, side) else { return };
-        if self.put_off(node, || Happening::Acknowledged(number, side)) {
+        if self.put_off(node, || SimEvent::Acknowledged(number, side)) {
             return;
         }
         if self.link(number).is_some_and(|link| link.ends[side].open) {
@@ -274,7 +274,7 @@ impl Network {
         if lane == Lane::Control {
             end.hello.get_or_insert(at);
         }
-        self.queue.push(at, Happening::Frame(number, 1 - side, lane, bytes));
+        self.queue.push(at, SimEvent::Frame(number, 1 - side, lane, bytes));
     }
 
     /// When a frame leaves its node: control goes before what is queued of a sync, and that before
@@ -307,7 +307,7 @@ impl Network {
     pub(crate) fn on_frame(&mut self, number: LinkNumber, side: Side, lane: Lane, bytes: Bytes) {
         let Some(node) = self.node_of(number, side) else { return };
         if self.nodes[node].paused.is_some() {
-            self.nodes[node].inbox.push_back(Happening::Frame(number, side, lane, bytes));
+            self.nodes[node].inbox.push_back(SimEvent::Frame(number, side, lane, bytes));
             return;
         }
         let now = self.clock.now;
@@ -339,13 +339,13 @@ impl Network {
         let opens = link.ends[1 - side].opens;
         if !self.is_cut(node, to) {
             let at = (now + self.delay(pair)).max(last + 1).max(opens + 2);
-            self.queue.push(at, Happening::Closed(number, 1 - side, LinkEnd::Remote(code)));
+            self.queue.push(at, SimEvent::Closed(number, 1 - side, LinkEnd::Remote(code)));
         } else if let Some(link) = self.link(number) {
             let epoch = link.epoch;
             let at = now + nanos(self.conditions.idle);
-            self.queue.push(at, Happening::TimedOut(number, 1 - side, epoch));
+            self.queue.push(at, SimEvent::TimedOut(number, 1 - side, epoch));
         }
-        self.queue.push(now, Happening::Closed(number, side, LinkEnd::Local(code)));
+        self.queue.push(now, SimEvent::Closed(number, side, LinkEnd::Local(code)));
     }
 
     /// A side hears of the end of its link.
@@ -353,7 +353,7 @@ impl Network {
         let Some(node) = self.node_of(number, side) else {
             return self.shut(number, side);
         };
-        if self.put_off(node, || Happening::Closed(number, side, end)) {
+        if self.put_off(node, || SimEvent::Closed(number, side, end)) {
             return;
         }
         let open = self.link(number).is_some_and(|link| link.ends[side].open);
@@ -367,11 +367,11 @@ impl Network {
     pub(crate) fn shut(&mut self, number: LinkNumber, side: Side) {
         self.count_keep_alives(number);
         let Some(link) = self.link(number) else { return };
-        (link.ends[side].open, link.ends[side].told) = (false, true);
+        (link.ends[side].open, link.ends[side].notified) = (false, true);
         link.ends[side].held.clear();
         let node = link.ends[side].node;
         // Who is paused hears later that it was opened, and then of its end.
-        let over = !link.ends[1 - side].open && link.ends[1 - side].told;
+        let over = !link.ends[1 - side].open && link.ends[1 - side].notified;
         self.nodes[node].links.remove(&number);
         if over {
             self.forget(number);
@@ -423,7 +423,7 @@ impl Network {
         for side in [0, 1] {
             if open[side] && !open[1 - side] {
                 let at = now + nanos(self.conditions.idle);
-                self.queue.push(at, Happening::TimedOut(number, side, epoch));
+                self.queue.push(at, SimEvent::TimedOut(number, side, epoch));
             }
         }
     }
@@ -448,7 +448,7 @@ impl Network {
             let number = open[self.rng.random_range(0..open.len())];
             let number = LinkNumber(u32::try_from(number).unwrap_or(u32::MAX));
             for side in [0, 1] {
-                self.queue.push(self.clock.now, Happening::Closed(number, side, LinkEnd::Lost));
+                self.queue.push(self.clock.now, SimEvent::Closed(number, side, LinkEnd::Lost));
             }
         }
     }
@@ -457,6 +457,9 @@ impl Network {
     #[must_use]
     pub fn up(&self) -> Vec<usize> {
         let nodes = self.nodes.iter().enumerate();
-        nodes.filter(|(_, node)| matches!(node.mind, Mind::Honest(_))).map(|(n, _)| n).collect()
+        nodes
+            .filter(|(_, node)| matches!(node.behavior, Behavior::Honest(_)))
+            .map(|(n, _)| n)
+            .collect()
     }
 }

@@ -6,8 +6,8 @@ use iroh_gossip_discovery_sim::scenario::{Options, Scenario, run};
 
 const SEEDS: u64 = 200;
 
-fn failure(scenario: &Scenario, without: Option<Rule>) -> Option<String> {
-    let options = Options { fail_fast: true, without, ..Options::default() };
+fn failure(scenario: &Scenario, disabled_rule: Option<Rule>) -> Option<String> {
+    let options = Options { fail_fast: true, disabled_rule, ..Options::default() };
     let report = run(scenario, options, &mut |_| true).expect("a valid one");
     report.failures.into_iter().next()
 }

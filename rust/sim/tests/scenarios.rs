@@ -109,7 +109,7 @@ fn an_expectation_that_is_not_met_fails_by_its_name_and_alone() {
         (
             "duration = '200s'\nexpect = { conflict = true }\nfault = [{ at = '5s', clone = 1 }]",
             "duration = '5s'\nexpect = { conflict = true, quiet = false }\nfault = [{ at = '5s', clone = 1 }]",
-            "conflicts are told",
+            "conflicts are reported",
         ),
     ];
     for (met, missed, check) in cases {
@@ -228,7 +228,7 @@ fn a_run_ends_when_it_is_asked_to() {
     });
     let stopped = stopped.unwrap();
     assert_eq!((asked, stopped.complete, stopped.ok), (50, false, false));
-    assert!(stopped.sent.frames() > 0, "what was seen is told");
+    assert!(stopped.sent.frames() > 0, "the report holds what was sent until then");
 }
 
 #[test]
@@ -241,9 +241,9 @@ fn a_swarm_that_is_known_from_the_beginning_lives_on_as_any_other() {
     let report = report(&Scenario::parse(known).unwrap());
     assert!(report.ok, "{:?}", report.failures);
     // Nobody had to be told of the others, but for the two who joined and were told of, to all.
-    assert!(report.told["PeerJoined"] < 60 * 59, "{:?}", report.told);
+    assert!(report.emitted["PeerJoined"] < 60 * 59, "{:?}", report.emitted);
     // And they are one overlay.
-    assert!(report.told["NeighborUp"] > 60 * 3, "{:?}", report.told);
+    assert!(report.emitted["NeighborUp"] > 60 * 3, "{:?}", report.emitted);
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn heartbeats_of_a_swarm_that_is_known_come_as_rarely_as_its_size_has_it_and_eve
     let known = "nodes = 60\nduration = '5m'\nstart = { known = true }";
     let report = report(&Scenario::parse(known).unwrap());
     assert!(report.ok, "{:?}", report.failures);
-    let heartbeats = report.told["Announced"] - 60;
+    let heartbeats = report.emitted["Announced"] - 60;
     assert!((15..45).contains(&heartbeats), "{heartbeats}");
 }
 

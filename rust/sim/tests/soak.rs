@@ -38,7 +38,7 @@ fn every_check_holds_in_random_histories() {
 #[test]
 fn a_history_that_fails_is_found_with_its_commands() {
     let soaked = |rule, threads| {
-        let options = Options { without: rule, ..Options::default() };
+        let options = Options { disabled_rule: rule, ..Options::default() };
         soak((0..20).map(|seed| Scenario::random(seed, 12)), threads, options, &|_| ())
     };
     assert_eq!(soaked(None, 1).found, []);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, MAX_NODES, NetworkSection, Span, Who, check};
+use super::{Error, HumanDuration, MAX_NODES, NetworkSection, NodeSelector, check};
 
 /// What does not keep to the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,40 +21,40 @@ pub enum Kind {
 #[serde(default, deny_unknown_fields)]
 pub struct Fault {
     /// When, from the beginning of the timeline.
-    pub at: Span,
+    pub at: HumanDuration,
     /// All books must be right this long after it has come about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub within: Option<Span>,
+    pub within: Option<HumanDuration>,
     /// How long a pause, a restart's absence or a partition lasts.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
-    pub lasts: Option<Span>,
+    pub lasts: Option<HumanDuration>,
     /// Stops nodes as `kill -9` does.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub crash: Option<Who>,
+    pub crash: Option<NodeSelector>,
     /// Nodes say goodbye.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub leave: Option<Who>,
+    pub leave: Option<NodeSelector>,
     /// Nodes handle nothing for the time of `for`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Who>,
+    pub pause: Option<NodeSelector>,
     /// Nodes crash and start again, with what they knew, after the time of `for`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub restart: Option<Who>,
+    pub restart: Option<NodeSelector>,
     /// As `restart`, with nothing but their key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub wipe: Option<Who>,
+    pub wipe: Option<NodeSelector>,
     /// As `restart`, with another key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rekey: Option<Who>,
+    pub rekey: Option<NodeSelector>,
     /// So many new nodes start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join: Option<usize>,
     /// New nodes start with the keys of these, which go on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub clone: Option<Who>,
+    pub clone: Option<NodeSelector>,
     /// Nodes announce something new.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub update: Option<Who>,
+    pub update: Option<NodeSelector>,
     /// New nodes that do not keep to the protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostile: Option<Kind>,
@@ -63,10 +63,10 @@ pub struct Fault {
     pub count: Option<usize>,
     /// Parts the network: these are cut off from the others, until `heal` or for the time of `for`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub partition: Option<Who>,
+    pub partition: Option<NodeSelector>,
     /// What these send does not arrive; what the others send does.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mute: Option<Who>,
+    pub mute: Option<NodeSelector>,
     /// Makes the network whole again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub heal: bool,
@@ -79,29 +79,29 @@ pub struct Fault {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// See [`Fault::crash`].
-    Crash(Who),
+    Crash(NodeSelector),
     /// See [`Fault::leave`].
-    Leave(Who),
+    Leave(NodeSelector),
     /// See [`Fault::pause`].
-    Pause(Who),
+    Pause(NodeSelector),
     /// See [`Fault::restart`].
-    Restart(Who),
+    Restart(NodeSelector),
     /// See [`Fault::wipe`].
-    Wipe(Who),
+    Wipe(NodeSelector),
     /// See [`Fault::rekey`].
-    Rekey(Who),
+    Rekey(NodeSelector),
     /// See [`Fault::join`].
     Join(usize),
     /// See [`Fault::clone`].
-    Clone(Who),
+    Clone(NodeSelector),
     /// See [`Fault::update`].
-    Update(Who),
+    Update(NodeSelector),
     /// See [`Fault::hostile`].
     Hostile(Kind, usize),
     /// See [`Fault::partition`].
-    Partition(Who),
+    Partition(NodeSelector),
     /// See [`Fault::mute`].
-    Mute(Who),
+    Mute(NodeSelector),
     /// See [`Fault::heal`].
     Heal,
     /// See [`Fault::network`].
@@ -133,18 +133,18 @@ impl Action {
 
 impl Action {
     /// Whom it befalls, where it befalls nodes that are there.
-    pub(crate) fn who(&self) -> Option<&Who> {
+    pub(crate) fn selector(&self) -> Option<&NodeSelector> {
         match self {
-            Self::Crash(who)
-            | Self::Leave(who)
-            | Self::Pause(who)
-            | Self::Restart(who)
-            | Self::Wipe(who)
-            | Self::Rekey(who)
-            | Self::Clone(who)
-            | Self::Update(who)
-            | Self::Partition(who)
-            | Self::Mute(who) => Some(who),
+            Self::Crash(selector)
+            | Self::Leave(selector)
+            | Self::Pause(selector)
+            | Self::Restart(selector)
+            | Self::Wipe(selector)
+            | Self::Rekey(selector)
+            | Self::Clone(selector)
+            | Self::Update(selector)
+            | Self::Partition(selector)
+            | Self::Mute(selector) => Some(selector),
             Self::Join(_) | Self::Hostile(..) | Self::Heal | Self::Network(_) => None,
         }
     }
@@ -153,7 +153,7 @@ impl Action {
     pub(crate) fn brings(&self, nodes: usize) -> usize {
         match self {
             Self::Join(count) | Self::Hostile(_, count) => *count,
-            Self::Clone(who) => who.most(nodes),
+            Self::Clone(selector) => selector.most(nodes),
             _ => 0,
         }
     }
@@ -162,23 +162,23 @@ impl Action {
 impl Fault {
     /// A fault of this action at a time.
     #[must_use]
-    pub fn new(at: Span, action: Action) -> Self {
+    pub fn new(at: HumanDuration, action: Action) -> Self {
         let mut fault = Self { at, ..Self::default() };
         match action {
-            Action::Crash(who) => fault.crash = Some(who),
-            Action::Leave(who) => fault.leave = Some(who),
-            Action::Pause(who) => fault.pause = Some(who),
-            Action::Restart(who) => fault.restart = Some(who),
-            Action::Wipe(who) => fault.wipe = Some(who),
-            Action::Rekey(who) => fault.rekey = Some(who),
+            Action::Crash(selector) => fault.crash = Some(selector),
+            Action::Leave(selector) => fault.leave = Some(selector),
+            Action::Pause(selector) => fault.pause = Some(selector),
+            Action::Restart(selector) => fault.restart = Some(selector),
+            Action::Wipe(selector) => fault.wipe = Some(selector),
+            Action::Rekey(selector) => fault.rekey = Some(selector),
             Action::Join(count) => fault.join = Some(count),
-            Action::Clone(who) => fault.clone = Some(who),
-            Action::Update(who) => fault.update = Some(who),
+            Action::Clone(selector) => fault.clone = Some(selector),
+            Action::Update(selector) => fault.update = Some(selector),
             Action::Hostile(kind, count) => {
                 (fault.hostile, fault.count) = (Some(kind), Some(count));
             }
-            Action::Partition(who) => fault.partition = Some(who),
-            Action::Mute(who) => fault.mute = Some(who),
+            Action::Partition(selector) => fault.partition = Some(selector),
+            Action::Mute(selector) => fault.mute = Some(selector),
             Action::Heal => fault.heal = true,
             Action::Network(section) => fault.network = Some(section),
         }

@@ -1,15 +1,15 @@
 //! Scenarios as data: nodes, a network, a timeline of faults, and what is expected (docs/simulator.md).
 
 mod fault;
+mod human_duration;
+mod node_selector;
 mod overrides;
 mod random;
 mod report;
 mod run;
 mod shrink;
 mod soak;
-mod span;
 mod timeline;
-mod who;
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use iroh_gossip_discovery_proto::Config;
 use serde::{Deserialize, Serialize};
 
 pub use fault::{Action, Fault, Kind};
+pub use human_duration::HumanDuration;
+pub use node_selector::NodeSelector;
 pub use overrides::{NetworkSection, Overrides};
 pub use report::{EventLine, Figure, Rates, Report};
 pub use run::{Options, Progress, Warm, run};
 pub use shrink::{Shrunk, shrink};
-pub use soak::{Found, Soaked, commands, soak};
-pub use span::Span;
-pub use who::Who;
+pub use soak::{FailedScenario, SoakReport, commands, soak};
 
 use crate::conditions::Conditions;
 
@@ -80,8 +80,8 @@ pub enum From {
 #[serde(default, deny_unknown_fields)]
 pub struct Start {
     /// They start one after another within this time; at once by default.
-    #[serde(skip_serializing_if = "Span::is_zero")]
-    pub over: Span,
+    #[serde(skip_serializing_if = "HumanDuration::is_zero")]
+    pub over: HumanDuration,
     /// Whom they start from.
     pub from: From,
     /// They know each other from the beginning, as a swarm does that has been there for long: all start at
@@ -89,8 +89,8 @@ pub struct Start {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub known: bool,
     /// The first node starts this much later than the others.
-    #[serde(skip_serializing_if = "Span::is_zero")]
-    pub first_after: Span,
+    #[serde(skip_serializing_if = "HumanDuration::is_zero")]
+    pub first_after: HumanDuration,
 }
 
 /// What is expected of the whole run.
@@ -99,7 +99,7 @@ pub struct Start {
 pub struct Expect {
     /// All books are right this long after the last start.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub converged: Option<Span>,
+    pub converged: Option<HumanDuration>,
     /// Nobody is called lost who is up and in the same part of the network.
     pub nobody_lost: bool,
     /// At the end all books of one part of the network are right.
@@ -145,14 +145,14 @@ pub struct Scenario {
     /// Timers of the protocol and of the links, and the latency.
     pub preset: Preset,
     /// The timeline begins this long after the first start; the books must be right by then.
-    #[serde(skip_serializing_if = "Span::is_zero")]
-    pub warmup: Span,
+    #[serde(skip_serializing_if = "HumanDuration::is_zero")]
+    pub warmup: HumanDuration,
     /// How long the timeline is; by default until 60 s after its last fault.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub duration: Option<Span>,
+    pub duration: Option<HumanDuration>,
     /// By how much wall clocks are off at most, either way.
-    #[serde(skip_serializing_if = "Span::is_zero")]
-    pub clock_skew: Span,
+    #[serde(skip_serializing_if = "HumanDuration::is_zero")]
+    pub clock_skew: HumanDuration,
     /// How the nodes start.
     pub start: Start,
     /// Settings of the protocol that differ from the preset.
@@ -175,9 +175,9 @@ impl Default for Scenario {
             nodes: 10,
             seed: 0,
             preset: Preset::Lan,
-            warmup: Span::default(),
+            warmup: HumanDuration::default(),
             duration: None,
-            clock_skew: Span::default(),
+            clock_skew: HumanDuration::default(),
             start: Start::default(),
             config: Overrides::default(),
             network: NetworkSection::default(),
@@ -257,7 +257,7 @@ impl Scenario {
     fn validate_numbers(&self) -> Result<(), Error> {
         for (number, fault) in self.faults.iter().enumerate() {
             let Some((action, named)) = fault.action().and_then(|action| {
-                let named = action.who()?.greatest()?;
+                let named = action.selector()?.greatest()?;
                 Some((action, named))
             }) else {
                 continue;
@@ -308,7 +308,7 @@ impl Scenario {
             return self.warmup.0 + duration.0;
         }
         // What is expected by a time is waited for.
-        let judged = |within: Option<Span>| AFTER.max(within.unwrap_or_default().0);
+        let judged = |within: Option<HumanDuration>| AFTER.max(within.unwrap_or_default().0);
         let faults = self.faults.iter().map(|fault| fault.ends() + judged(fault.within)).max();
         let after = faults.unwrap_or_else(|| self.starts() + AFTER);
         let converged = self.starts() + self.expect.converged.unwrap_or_default().0;

@@ -3,7 +3,7 @@
 use iroh_gossip_discovery_proto::Config;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Span, check};
+use super::{Error, HumanDuration, check};
 use crate::conditions::{Conditions, Latency};
 
 macro_rules! overrides {
@@ -29,21 +29,21 @@ macro_rules! overrides {
 
 overrides! {
     capacity: usize,
-    expiration: Span,
+    expiration: HumanDuration,
     neighbors: usize,
-    sync_interval_min: Span,
-    sync_interval_max: Span,
-    random_sync_interval: Span,
-    link_idle: Span,
-    redial_min: Span,
-    redial_max: Span,
-    probe_interval: Span,
-    probe_timeout: Span,
-    suspicion: Span,
-    suspicion_max: Span,
-    heal_interval: Span,
-    heal_interval_max: Span,
-    leave_timeout: Span,
+    sync_interval_min: HumanDuration,
+    sync_interval_max: HumanDuration,
+    random_sync_interval: HumanDuration,
+    link_idle: HumanDuration,
+    redial_min: HumanDuration,
+    redial_max: HumanDuration,
+    probe_interval: HumanDuration,
+    probe_timeout: HumanDuration,
+    suspicion: HumanDuration,
+    suspicion_max: HumanDuration,
+    heal_interval: HumanDuration,
+    heal_interval_max: HumanDuration,
+    leave_timeout: HumanDuration,
     concurrent_syncs: usize,
 }
 
@@ -59,10 +59,10 @@ impl Overrides {
 pub struct NetworkSection {
     /// One way, the median: log-normal, one pair in a hundred is `latency_p99` apart.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency: Option<Span>,
+    pub latency: Option<HumanDuration>,
     /// Five times the median by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency_p99: Option<Span>,
+    pub latency_p99: Option<HumanDuration>,
     /// The share of packets that are lost and sent again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
@@ -77,10 +77,10 @@ pub struct NetworkSection {
     pub dial_failure: Option<f64>,
     /// A link is lost after this long without a packet.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub idle: Option<Span>,
+    pub idle: Option<HumanDuration>,
     /// A dial gives up after this long.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub connect_timeout: Option<Span>,
+    pub connect_timeout: Option<HumanDuration>,
 }
 
 impl NetworkSection {
@@ -116,7 +116,7 @@ impl NetworkSection {
         share("loss", self.loss)?;
         share("drop", self.drop)?;
         share("dial_failure", self.dial_failure)?;
-        let longer = |name: &str, value: Option<Span>| {
+        let longer = |name: &str, value: Option<HumanDuration>| {
             let ok = value.is_none_or(|value| !value.is_zero());
             check(&format!("{key}.{name}"), ok, "must be longer than 0")
         };

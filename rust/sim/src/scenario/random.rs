@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 
-use super::{Action, Expect, Fault, From, Kind, NetworkSection, Scenario, Span, Start, Who};
+use super::{
+    Action, Expect, Fault, From, HumanDuration, Kind, NetworkSection, NodeSelector, Scenario, Start,
+};
 
 /// How long faults go on.
 const TROUBLE: Duration = Duration::from_secs(40);
@@ -33,7 +35,7 @@ impl Scenario {
             network.dial_failure = Some(hundredths(rng.random_range(0..30)));
         }
         if rng.random_bool(0.3) {
-            network.latency = Some(Span::ms(rng.random_range(1..40)));
+            network.latency = Some(HumanDuration::ms(rng.random_range(1..40)));
         }
         let mut faults: Vec<Fault> = (0..rng.random_range(1..=MOST_FAULTS))
             .map(|_| {
@@ -48,16 +50,20 @@ impl Scenario {
             dial_failure: Some(0.0),
             ..NetworkSection::default()
         };
-        let end = Span(TROUBLE);
+        let end = HumanDuration(TROUBLE);
         faults.push(Fault::new(end, Action::Heal));
         faults.push(Fault::new(end, Action::Network(calm)));
         Self {
             name: format!("random {seed}"),
             nodes,
             seed,
-            duration: Some(Span(TROUBLE + SETTLE)),
-            clock_skew: Span(Duration::from_secs(if rng.random_bool(0.3) { 86_400 } else { 0 })),
-            start: Start { over: Span::ms(over), from, ..Start::default() },
+            duration: Some(HumanDuration(TROUBLE + SETTLE)),
+            clock_skew: HumanDuration(Duration::from_secs(if rng.random_bool(0.3) {
+                86_400
+            } else {
+                0
+            })),
+            start: Start { over: HumanDuration::ms(over), from, ..Start::default() },
             network,
             expect: Expect::default(),
             faults,
@@ -77,9 +83,10 @@ fn hundredths(n: u32) -> f64 {
 fn fault(rng: &mut ChaCha12Rng, nodes: usize, at: Duration) -> Fault {
     // It must be over before the end of trouble, so that no crash comes after it.
     let longest = millis(TROUBLE.saturating_sub(at)).max(2);
-    let few = Who::Count(rng.random_range(1..=(nodes / 10).max(1)));
-    let many = Who::Count(rng.random_range(1..=(nodes / 2).max(1)));
-    let span = |rng: &mut ChaCha12Rng, most: u64| Some(Span::ms(rng.random_range(1..most)));
+    let few = NodeSelector::Count(rng.random_range(1..=(nodes / 10).max(1)));
+    let many = NodeSelector::Count(rng.random_range(1..=(nodes / 2).max(1)));
+    let span =
+        |rng: &mut ChaCha12Rng, most: u64| Some(HumanDuration::ms(rng.random_range(1..most)));
     let mut lasts = None;
     let action = match rng.random_range(0..14) {
         0 => Action::Crash(if rng.random_bool(0.2) { many } else { few }),
@@ -112,5 +119,5 @@ fn fault(rng: &mut ChaCha12Rng, nodes: usize, at: Duration) -> Fault {
             Action::Hostile(kind, 1)
         }
     };
-    Fault { lasts, ..Fault::new(Span(at), action) }
+    Fault { lasts, ..Fault::new(HumanDuration(at), action) }
 }

@@ -114,10 +114,10 @@ pub struct Report {
     pub rates: Rates,
     /// What limits refused or dropped at all nodes, by name.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// Happenings that the simulator handled.
+    /// Events that the simulator handled.
     pub steps: u64,
     /// How often nodes told what.
-    pub told: BTreeMap<&'static str, u64>,
+    pub emitted: BTreeMap<&'static str, u64>,
     /// What they told, where that was asked for: the first two millions.
     pub events: Vec<EventLine>,
     /// How many events are not there.

@@ -14,7 +14,7 @@ use super::{
     timeline::Timeline,
 };
 use crate::{
-    network::{Failure, Network, Ran, Told, name_of},
+    network::{Emitted, Failure, Network, RunEnd, name_of},
     sent::Sent,
 };
 
@@ -39,7 +39,7 @@ pub struct Options {
     /// Whether a run ends with its first failure.
     pub fail_fast: bool,
     /// A rule of the protocol that is off, to see that a check notices.
-    pub without: Option<Rule>,
+    pub disabled_rule: Option<Rule>,
 }
 
 /// Something that was done, until all books are right again.
@@ -49,19 +49,19 @@ pub(super) struct Watch {
     pub(super) since: Duration,
     pub(super) within: Option<Duration>,
     /// What has not come about yet, of what makes [`Figure::known_s`].
-    pub(super) unknown: Vec<About>,
+    pub(super) unknown: Vec<Knowledge>,
 }
 
 /// Who knows.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum About {
+pub(super) enum Knowledge {
     /// All are right about this node.
     It(usize),
     /// This node has all in its book.
     All(usize),
 }
 
-impl About {
+impl Knowledge {
     fn is_known(self, network: &Network) -> bool {
         match self {
             Self::It(node) => network.is_known(node),
@@ -168,7 +168,7 @@ impl<'a> Run<'a> {
         let mut network = Network::new(scenario.seed, scenario.conditions());
         network.keep_events = false;
         network.keep_log = options.events;
-        network.without = options.without;
+        network.disabled_rule = options.disabled_rule;
         let (watches, before) = (Vec::new(), Sent::default());
         Self { scenario, options, network, watches, before, complete: false }
     }
@@ -253,14 +253,14 @@ impl<'a> Run<'a> {
             let done =
                 |network: &Network| (waits && network.converged()) || comes_to_be_known(network);
             let ran = self.network.run_to(slice, SLICE_STEPS, done);
-            if ran == Ran::Done {
+            if ran == RunEnd::Done {
                 self.note_known();
                 if self.network.converged() {
                     self.note_right();
                 }
             }
             self.note_late();
-            if ran == Ran::Time && self.network.elapsed() >= to {
+            if ran == RunEnd::Time && self.network.elapsed() >= to {
                 return Ok(());
             }
         }
@@ -356,11 +356,11 @@ impl<'a> Run<'a> {
             self.network.failures.push(self.failure("cheap enough", text));
         }
         if expect.conflict {
-            let untold: Vec<_> =
+            let unaware: Vec<_> =
                 cloned.iter().filter(|n| !self.network.in_conflict.contains(n)).collect();
-            if !untold.is_empty() {
-                let text = format!("nodes {untold:?} were not told of another one with their key");
-                self.network.failures.push(self.failure("conflicts are told", text));
+            if !unaware.is_empty() {
+                let text = format!("nodes {unaware:?} did not learn of another one with their key");
+                self.network.failures.push(self.failure("conflicts are reported", text));
             }
         }
     }
@@ -397,7 +397,7 @@ impl<'a> Run<'a> {
             rates,
             dropped,
             steps: self.network.steps,
-            told: self.network.told_of.clone(),
+            emitted: self.network.emitted_counts.clone(),
             events: self.network.log.iter().map(event_line).collect(),
             events_left_out: self.network.log_left_out,
             wrongly_lost: self.network.wrongly_lost.len(),
@@ -406,9 +406,9 @@ impl<'a> Run<'a> {
     }
 }
 
-fn event_line(told: &Told) -> EventLine {
+fn event_line(emitted: &Emitted) -> EventLine {
     use iroh_gossip_discovery_proto::TopicEvent as Event;
-    let record = match &told.event {
+    let record = match &emitted.event {
         Event::Announced(record)
         | Event::PeerJoined(record)
         | Event::PeerUpdated(record)
@@ -420,9 +420,9 @@ fn event_line(told: &Told) -> EventLine {
         _ => None,
     };
     EventLine {
-        at_s: told.at.as_secs_f64(),
-        node: told.node,
-        event: name_of(&told.event),
+        at_s: emitted.at.as_secs_f64(),
+        node: emitted.node,
+        event: name_of(&emitted.event),
         peer: record.map(|record| record.profile.name.clone()),
         id: record.map(|record| record.id.to_string()),
     }

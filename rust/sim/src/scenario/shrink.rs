@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, NetworkSection, Options, Scenario, Span, Start, run};
+use super::{Fault, HumanDuration, NetworkSection, Options, Scenario, Start, run};
 
 /// What a network is left to settle before its books are compared.
 const SETTLE: Duration = Duration::from_secs(90);
@@ -93,7 +93,7 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
     let plain = [
         Scenario { network: NetworkSection::default(), ..scenario.clone() },
         Scenario { start: Start::default(), ..scenario.clone() },
-        Scenario { clock_skew: Span::default(), ..scenario.clone() },
+        Scenario { clock_skew: HumanDuration::default(), ..scenario.clone() },
     ];
     let mut plain = Vec::from(plain);
     plain.retain(|plain| plain != scenario);
@@ -108,13 +108,13 @@ fn less_time(scenario: &Scenario) -> Vec<Scenario> {
     for part in [4, 2] {
         let shorter = whole(last + rest.saturating_sub(rest / part));
         if shorter < after && shorter >= last + SETTLE {
-            less.push(Scenario { duration: Some(Span(shorter)), ..scenario.clone() });
+            less.push(Scenario { duration: Some(HumanDuration(shorter)), ..scenario.clone() });
         }
     }
     for (number, fault) in scenario.faults.iter().enumerate() {
         if let Some(lasts) = fault.lasts.filter(|lasts| lasts.0 > Duration::from_secs(1)) {
             let mut shorter = scenario.clone();
-            shorter.faults[number].lasts = Some(Span(whole(lasts.0 / 2)));
+            shorter.faults[number].lasts = Some(HumanDuration(whole(lasts.0 / 2)));
             less.push(shorter);
         }
     }
@@ -126,7 +126,7 @@ fn less_time(scenario: &Scenario) -> Vec<Scenario> {
         for fault in &mut sooner.faults {
             fault.at.0 -= first.0;
         }
-        sooner.duration = Some(Span(after.saturating_sub(first.0)));
+        sooner.duration = Some(HumanDuration(after.saturating_sub(first.0)));
         less.push(sooner);
     }
     less
@@ -141,16 +141,16 @@ fn whole(duration: Duration) -> Duration {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::scenario::{Action, Who};
+    use crate::scenario::{Action, NodeSelector};
 
     /// Forty nodes, and much that does not matter to a crash at 20 s.
     fn scenario() -> Scenario {
         let mut scenario = Scenario { nodes: 40, ..Scenario::random(3, 40) };
-        let crash = Fault::new(Span::ms(20_000), Action::Crash(Who::Count(1)));
+        let crash = Fault::new(HumanDuration::ms(20_000), Action::Crash(NodeSelector::Count(1)));
         scenario.faults.insert(1, crash);
         scenario.network.loss = Some(0.1);
-        scenario.start.over = Span::ms(100);
-        scenario.clock_skew = Span::ms(100);
+        scenario.start.over = HumanDuration::ms(100);
+        scenario.clock_skew = HumanDuration::ms(100);
         scenario
     }
 
@@ -168,10 +168,13 @@ mod tests {
         let shrunk = shrink_by(&scenario(), 1000, &mut failing).unwrap();
         assert_eq!(shrunk.check, "made up");
         let small = shrunk.scenario;
-        assert_eq!((small.nodes, small.faults.len(), small.faults[0].at), (7, 1, Span::default()));
+        assert_eq!(
+            (small.nodes, small.faults.len(), small.faults[0].at),
+            (7, 1, HumanDuration::default())
+        );
         assert_eq!(
             (small.network.is_empty(), &small.start, small.clock_skew),
-            (true, &Start::default(), Span::default())
+            (true, &Start::default(), HumanDuration::default())
         );
         // Less time would fail as well; it may be that books had no time to become right.
         assert!((SETTLE..SETTLE * 4 / 3).contains(&small.end()), "{:?}", small.end());

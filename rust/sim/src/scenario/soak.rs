@@ -9,7 +9,7 @@ use super::{Options, Scenario, run};
 
 /// A scenario that failed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct FailedScenario {
     /// The scenario.
     pub scenario: Scenario,
     /// The first check that did not hold, and what was seen.
@@ -18,11 +18,11 @@ pub struct Found {
 
 /// What many scenarios came to.
 #[derive(Debug, Default)]
-pub struct Soaked {
+pub struct SoakReport {
     /// How many ran.
     pub ran: u64,
     /// Those that failed, by nodes and seed.
-    pub found: Vec<Found>,
+    pub found: Vec<FailedScenario>,
 }
 
 /// Runs scenarios until there are no more, so many at once, each up to its first failure. `failed`
@@ -31,10 +31,10 @@ pub fn soak(
     scenarios: impl Iterator<Item = Scenario> + Send,
     threads: usize,
     options: Options,
-    failed: &(dyn Fn(&Found) + Sync),
-) -> Soaked {
+    failed: &(dyn Fn(&FailedScenario) + Sync),
+) -> SoakReport {
     let options = Options { fail_fast: true, ..options };
-    let (scenarios, soaked) = (Mutex::new(scenarios), Mutex::new(Soaked::default()));
+    let (scenarios, soaked) = (Mutex::new(scenarios), Mutex::new(SoakReport::default()));
     let work = || {
         loop {
             // The lock ends with this line.
@@ -43,7 +43,7 @@ pub fn soak(
                 Ok(report) => report.failures.into_iter().next(),
                 Err(error) => Some(error.to_string()),
             };
-            let found = failure.map(|failure| Found { scenario, failure });
+            let found = failure.map(|failure| FailedScenario { scenario, failure });
             found.iter().for_each(failed);
             let mut soaked = lock(&soaked);
             soaked.ran += 1;

@@ -6,9 +6,9 @@ use iroh_gossip_discovery_proto::{InEvent, Profile};
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng, seq::IndexedRandom};
 
 use super::{
-    Action, Fault, From, Kind, Scenario, Who,
+    Action, Fault, From, Kind, NodeSelector, Scenario,
     report::Figure,
-    run::{About, Watch},
+    run::{Knowledge, Watch},
 };
 use crate::{
     hostile::{Mirror, Mute},
@@ -168,18 +168,18 @@ impl Timeline {
     }
 
     /// The nodes that a fault befalls.
-    fn choose(&mut self, who: &Who, network: &Network) -> Vec<usize> {
+    fn choose(&mut self, selector: &NodeSelector, network: &Network) -> Vec<usize> {
         let able = |number: &usize| {
             let node = &network.nodes[*number];
             node.is_honest() && !node.leaving && node.paused.is_none()
         };
         let all: Vec<usize> = (0..network.nodes.len()).filter(able).collect();
-        let count = match who {
-            Who::These(numbers) => {
+        let count = match selector {
+            NodeSelector::These(numbers) => {
                 return numbers.iter().copied().filter(|number| all.contains(number)).collect();
             }
-            Who::Count(count) => *count,
-            Who::Share(share) => {
+            NodeSelector::Count(count) => *count,
+            NodeSelector::Share(share) => {
                 let all = f64::from(u32::try_from(all.len()).unwrap_or(u32::MAX));
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // At most all.
                 let count = (share * all).round() as usize;
@@ -201,7 +201,9 @@ impl Timeline {
         let nodes = match action {
             Action::Join(count) => (0..*count).map(|_| self.add(scenario, network)).collect(),
             Action::Hostile(_, count) => (0..*count).map(|_| network.add()).collect(),
-            _ => action.who().map(|who| self.choose(who, network)).unwrap_or_default(),
+            _ => {
+                action.selector().map(|selector| self.choose(selector, network)).unwrap_or_default()
+            }
         };
         match action {
             Action::Partition(_) => network.partition(std::slice::from_ref(&nodes)),
@@ -315,7 +317,8 @@ fn of_fault(
     let mut watch = watch(action.name(), Some(number), nodes, at, fault.within.map(|span| span.0));
     if spread {
         let nodes = watch.figure.nodes.iter();
-        watch.unknown = nodes.flat_map(|node| [About::It(*node), About::All(*node)]).collect();
+        watch.unknown =
+            nodes.flat_map(|node| [Knowledge::It(*node), Knowledge::All(*node)]).collect();
     }
     watch
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Some nodes.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Who {
+pub enum NodeSelector {
     /// So many, chosen by the seed among those that it can befall.
     Count(usize),
     /// A share of those that it can befall, 0 to 1, at least one of them.
@@ -15,7 +15,7 @@ pub enum Who {
     These(Vec<usize>),
 }
 
-impl Who {
+impl NodeSelector {
     /// The greatest number among those that are named.
     pub(crate) fn greatest(&self) -> Option<usize> {
         match self {
@@ -34,7 +34,7 @@ impl Who {
     }
 }
 
-impl Serialize for Who {
+impl Serialize for NodeSelector {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Count(count) => count.serialize(serializer),
@@ -44,30 +44,35 @@ impl Serialize for Who {
     }
 }
 
-impl<'de> Deserialize<'de> for Who {
+impl<'de> Deserialize<'de> for NodeSelector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Who;
+            type Value = NodeSelector;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("how many nodes (2), a share of them (\"10%\") or which ([0, 3])")
             }
 
-            fn visit_i64<E: de::Error>(self, count: i64) -> Result<Who, E> {
+            fn visit_i64<E: de::Error>(self, count: i64) -> Result<NodeSelector, E> {
                 let count = usize::try_from(count).ok().filter(|count| *count > 0);
-                count.map(Who::Count).ok_or_else(|| E::custom("at least one node"))
+                count.map(NodeSelector::Count).ok_or_else(|| E::custom("at least one node"))
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Who, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<NodeSelector, E> {
                 let share = text.strip_suffix('%').and_then(|share| share.trim().parse().ok());
                 match share {
-                    Some(share) if (0.0..=100.0).contains(&share) => Ok(Who::Share(share / 100.0)),
+                    Some(share) if (0.0..=100.0).contains(&share) => {
+                        Ok(NodeSelector::Share(share / 100.0))
+                    }
                     _ => Err(E::custom(format!("{text:?} is no share such as \"10%\""))),
                 }
             }
 
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Who, A::Error> {
+            fn visit_seq<A: de::SeqAccess<'de>>(
+                self,
+                mut seq: A,
+            ) -> Result<NodeSelector, A::Error> {
                 let mut numbers = Vec::new();
                 while let Some(number) = seq.next_element::<usize>()? {
                     if numbers.contains(&number) {
@@ -79,7 +84,7 @@ impl<'de> Deserialize<'de> for Who {
                 if numbers.is_empty() {
                     return Err(de::Error::custom("at least one node"));
                 }
-                Ok(Who::These(numbers))
+                Ok(NodeSelector::These(numbers))
             }
         }
         deserializer.deserialize_any(Visitor)

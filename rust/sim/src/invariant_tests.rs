@@ -6,7 +6,7 @@ use iroh_gossip_discovery_proto::{
     Config, EndpointId, InEvent, LostReason, NodeRecord, Profile, TopicEvent as Event, TopicOptions,
 };
 
-use crate::{conditions::Conditions, network::Network, queue::Happening};
+use crate::{conditions::Conditions, network::Network, queue::SimEvent};
 
 /// Two nodes that know each other; the first record of the second one, and the one that the first has.
 fn pair() -> (Network, Arc<NodeRecord>, Arc<NodeRecord>) {
@@ -64,7 +64,7 @@ fn a_lie_about_a_peer_is_caught() {
         (vec![Event::PeerUpdated(above)], OWNERS, "its owner never said this"),
         (vec![Event::PeerLeft(Arc::clone(&newer))], OWNERS, "never said goodbye"),
         (vec![joined.clone()], REPLAY, "joined twice"),
-        (vec![expired.clone(), suspected.clone()], REPLAY, "who is not in the book"),
+        (vec![expired.clone(), suspected.clone()], REPLAY, "a peer that is not in the book"),
         (vec![suspected.clone(), suspected.clone()], REPLAY, "suspected twice"),
         (vec![Event::PeerRecovered(Arc::clone(&newer))], REPLAY, "recovered from no suspicion"),
         (vec![expired, joined], "no resurrection", "without a higher sequence"),
@@ -152,11 +152,11 @@ fn a_driver_that_asks_for_what_cannot_be_is_caught() {
 }
 
 #[test]
-fn a_queue_of_happenings_that_grows_is_caught() {
+fn a_queue_of_events_that_grows_is_caught() {
     let (mut network, ..) = pair();
     network.check_quiet();
     assert_eq!(network.failures, []);
-    (0..2000).for_each(|_| network.queue.push(u64::MAX, Happening::Wake(0)));
+    (0..2000).for_each(|_| network.queue.push(u64::MAX, SimEvent::Wake(0)));
     network.check_quiet();
     assert_eq!(network.failures.len(), 1, "{:?}", network.failures);
     assert_eq!(network.failures[0].check, "caps hold");

@@ -19,9 +19,9 @@ const LONGEST: f64 = 100.0 * 365.25 * 86_400.0;
 
 /// A duration as a scenario writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Span(pub Duration);
+pub struct HumanDuration(pub Duration);
 
-impl Span {
+impl HumanDuration {
     /// Whole milliseconds.
     #[must_use]
     pub const fn ms(milliseconds: u64) -> Self {
@@ -35,27 +35,27 @@ impl Span {
     }
 }
 
-impl From<Span> for Duration {
-    fn from(span: Span) -> Self {
+impl From<HumanDuration> for Duration {
+    fn from(span: HumanDuration) -> Self {
         span.0
     }
 }
 
-impl From<Span> for Option<Duration> {
-    fn from(span: Span) -> Self {
+impl From<HumanDuration> for Option<Duration> {
+    fn from(span: HumanDuration) -> Self {
         Some(span.0)
     }
 }
 
-fn seconds(value: f64) -> Result<Span, String> {
+fn seconds(value: f64) -> Result<HumanDuration, String> {
     if (0.0..=LONGEST).contains(&value) {
-        Ok(Span(Duration::from_secs_f64(value)))
+        Ok(HumanDuration(Duration::from_secs_f64(value)))
     } else {
         Err("a duration is 0 to 100 years".to_owned())
     }
 }
 
-impl FromStr for Span {
+impl FromStr for HumanDuration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -72,7 +72,7 @@ impl FromStr for Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.as_micros();
         if micros.is_multiple_of(1_000_000) {
@@ -85,31 +85,31 @@ impl fmt::Display for Span {
     }
 }
 
-impl Serialize for Span {
+impl Serialize for HumanDuration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl de::Visitor<'_> for Visitor {
-            type Value = Span;
+            type Value = HumanDuration;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a duration such as \"1.5s\", or a number of seconds")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<HumanDuration, E> {
                 text.parse().map_err(E::custom)
             }
 
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Span, E> {
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<HumanDuration, E> {
                 seconds(value).map_err(E::custom)
             }
 
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Span, E> {
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<HumanDuration, E> {
                 let value = u32::try_from(value).map_err(|_| E::custom("no such duration"))?;
                 seconds(f64::from(value)).map_err(E::custom)
             }
