@@ -56,21 +56,14 @@ impl Accusation {
     /// Verifies, then decodes. Keys of a later version are ignored.
     pub(crate) fn verify(envelope: Envelope, topic: &TopicId) -> Result<Self, Error> {
         const WHAT: &str = "accusation";
-        let (mut accused, mut known) = (None, None);
         let payload = envelope.verify(KIND, topic)?;
-        for (key, value) in Value::decode(WHAT, payload)?.into_map(WHAT)? {
-            match key.as_int() {
-                Some(k) if k == i128::from(ACCUSED) => {
-                    accused = Some(EndpointId::from_bytes(value.into_fixed("accused")?));
-                }
-                Some(k) if k == i128::from(SEQUENCE) => known = Some(sequence(value)?),
-                _ => {}
-            }
-        }
+        let mut fields = Value::decode(WHAT, payload)?.into_keyed(WHAT)?;
+        let accused = fields.required(ACCUSED, "accused")?.into_fixed("accused")?;
+        let sequence = sequence(fields.required(SEQUENCE, "sequence")?)?;
         Ok(Self {
             accuser: envelope.claimed,
-            accused: accused.ok_or_else(|| Error::malformed(WHAT, "no accused"))?,
-            sequence: known.ok_or_else(|| Error::malformed(WHAT, "no sequence"))?,
+            accused: EndpointId::from_bytes(accused),
+            sequence,
             bytes: envelope.bytes,
         })
     }

@@ -92,26 +92,17 @@ impl Broadcast {
     /// Verifies, then decodes. Keys of a later version are ignored.
     pub(crate) fn verify(envelope: &Envelope, topic: &TopicId) -> Result<Self, Error> {
         const WHAT: &str = "broadcast";
-        let (mut boot_id, mut number, mut data) = (None, None, None);
         let payload = envelope.verify(KIND, topic)?;
-        for (key, value) in Value::decode(WHAT, payload)?.into_map(WHAT)? {
-            match key.as_int() {
-                Some(k) if k == i128::from(BOOT_ID) => boot_id = Some(value.into_uint("boot id")?),
-                Some(k) if k == i128::from(NUMBER) => number = Some(value.into_uint("number")?),
-                Some(k) if k == i128::from(DATA) => data = Some(value.into_bytes("data")?),
-                _ => {}
-            }
-        }
-        let missing = |what: &str| Error::malformed(WHAT, format!("no {what}"));
-        let data = data.ok_or_else(|| missing("data"))?;
+        let mut fields = Value::decode(WHAT, payload)?.into_keyed(WHAT)?;
+        let data = fields.required(DATA, "data")?.into_bytes("data")?;
         if data.len() > MAX_BROADCAST {
             let reason = format!("{} bytes, the limit is {MAX_BROADCAST}", data.len());
             return Err(Error::malformed(WHAT, reason));
         }
         Ok(Self {
             author: envelope.claimed,
-            boot_id: boot_id.ok_or_else(|| missing("boot id"))?,
-            number: number.ok_or_else(|| missing("number"))?,
+            boot_id: fields.required(BOOT_ID, "boot id")?.into_uint("boot id")?,
+            number: fields.required(NUMBER, "number")?.into_uint("number")?,
             data: data.into(),
         })
     }

@@ -4,12 +4,14 @@
 //! sorted unique keys, no tags, no floats, at most [`MAX_DEPTH`] levels, no more items than a message
 //! of that length needs, no trailing bytes. What passes allocates in proportion to its length.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_cbor::{Serializer, Value as Raw};
 
 use crate::error::Error;
 
-/// Deepest nesting of arrays and maps. Records travel as byte strings and are counted anew.
+/// Deepest nesting of arrays and maps. Records travel as byte strings and are counted again.
 pub(crate) const MAX_DEPTH: usize = 4;
 /// Items that an encoding may have besides one for every two bytes: a tree of tiny items would take
 /// many times its encoding in memory. The densest honest message is metadata of one-letter keys.
@@ -84,6 +86,14 @@ impl Value {
             Raw::Map(map) => Ok(map.into_iter().map(|(k, v)| (Self(k), Self(v))).collect()),
             _ => Err(Error::malformed(what, "not a map")),
         }
+    }
+
+    /// The entries of a map whose keys are integers. Other keys belong to a later version, and are
+    /// left out.
+    pub(crate) fn into_keyed(self, what: &'static str) -> Result<Keyed, Error> {
+        let entries = self.into_map(what)?.into_iter();
+        let entries = entries.filter_map(|(key, value)| Some((key.as_int()?, value))).collect();
+        Ok(Keyed { what, entries })
     }
 
     pub(crate) fn into_bytes(self, what: &'static str) -> Result<Vec<u8>, Error> {
@@ -187,6 +197,24 @@ impl Fields {
             ));
         }
         Ok(self.items.map(Value))
+    }
+}
+
+/// The entries of a map, taken by their integer keys. What is left over belongs to a later version.
+pub(crate) struct Keyed {
+    what: &'static str,
+    entries: BTreeMap<i128, Value>,
+}
+
+impl Keyed {
+    /// Takes out the value of a key, if there is one.
+    pub(crate) fn take(&mut self, key: i64) -> Option<Value> {
+        self.entries.remove(&i128::from(key))
+    }
+
+    /// Takes out the value of a key that must be there; the error calls it by `name`.
+    pub(crate) fn required(&mut self, key: i64, name: &'static str) -> Result<Value, Error> {
+        self.take(key).ok_or_else(|| Error::malformed(self.what, format!("no {name}")))
     }
 }
 

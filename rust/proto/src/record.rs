@@ -407,39 +407,32 @@ fn encode_payload(record: &NodeRecord) -> Vec<u8> {
 
 pub(crate) fn decode_payload(id: EndpointId, bytes: &[u8]) -> Result<NodeRecord, Error> {
     const WHAT: &str = "record payload";
-    let mut fields = BTreeMap::new();
-    for (key, value) in Value::decode(WHAT, bytes)?.into_map(WHAT)? {
-        // Other keys belong to a later version: they are covered by the signature and relayed.
-        if let Some(key) = key.as_int().and_then(|key| i64::try_from(key).ok()) {
-            fields.insert(key, value);
-        }
-    }
-    let mut required = |key: i64, name: &'static str| {
-        fields.remove(&key).ok_or_else(|| Error::malformed(WHAT, format!("no {name}")))
-    };
-    let sequence: u64 = required(key::SEQUENCE, "sequence")?.into_uint("sequence")?;
-    let boot_id: u64 = required(key::BOOT_ID, "boot id")?.into_uint("boot id")?;
-    let name = required(key::NAME, "name")?.into_text("name")?;
-    let status = match required(key::STATUS, "status")?.into_uint::<u64>("status")? {
+    // Other keys belong to a later version: they are covered by the signature and forwarded.
+    let mut fields = Value::decode(WHAT, bytes)?.into_keyed(WHAT)?;
+    let sequence: u64 = fields.required(key::SEQUENCE, "sequence")?.into_uint("sequence")?;
+    let boot_id: u64 = fields.required(key::BOOT_ID, "boot id")?.into_uint("boot id")?;
+    let name = fields.required(key::NAME, "name")?.into_text("name")?;
+    let status = match fields.required(key::STATUS, "status")?.into_uint::<u64>("status")? {
         0 => Status::Alive,
         1 => Status::Left,
         other => return Err(Error::malformed("status", format!("{other} is not known"))),
     };
-    let expiration: u32 = required(key::EXPIRATION, "expiration")?.into_uint("expiration")?;
+    let expiration: u32 =
+        fields.required(key::EXPIRATION, "expiration")?.into_uint("expiration")?;
     let mut addresses = Vec::new();
-    if let Some(list) = fields.remove(&key::ADDRESSES) {
+    if let Some(list) = fields.take(key::ADDRESSES) {
         for item in list.into_array("addresses")?.list(MAX_ADDRESSES)? {
             addresses.extend(decode_address(item)?);
         }
     }
     let mut metadata = BTreeMap::new();
-    if let Some(map) = fields.remove(&key::METADATA) {
+    if let Some(map) = fields.take(key::METADATA) {
         for (key, value) in map.into_map("metadata")? {
             metadata.insert(key.into_text("metadata key")?, value.into_text("metadata value")?);
         }
     }
     let mut protocols = Vec::new();
-    if let Some(list) = fields.remove(&key::PROTOCOLS) {
+    if let Some(list) = fields.take(key::PROTOCOLS) {
         for item in list.into_array("protocols")?.list(MAX_PROTOCOLS)? {
             protocols.push(item.into_bytes("protocol")?);
         }

@@ -1,0 +1,98 @@
+//! Frames about one topic.
+
+use bytes::Bytes;
+
+use super::{
+    MAX_RECORDS, Value,
+    fields::{accusation, bytes_list, endpoint_id, list, record, sequence},
+    overlay::OverlayFrame,
+    sync::{self, SyncFrame},
+};
+use crate::{
+    cbor::Fields,
+    error::Error,
+    id::{EndpointId, TopicId},
+};
+
+mod tag {
+    pub(super) const OPEN: u64 = 1;
+    pub(super) const CLOSED: u64 = 2;
+    pub(super) const PUSH: u64 = 11;
+    pub(super) const ATTACHED: u64 = 12;
+    pub(super) const LEAVE: u64 = 13;
+    pub(super) const LEAVE_ACK: u64 = 14;
+    pub(super) const BUSY: u64 = 16;
+    pub(super) const PROBE_REQUEST: u64 = 19;
+    pub(super) const PROBE_ACK: u64 = 20;
+    pub(super) const ACCUSE: u64 = 21;
+    pub(super) const DIGEST: u64 = 22;
+}
+
+/// What one end of a link says to the other about a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TopicFrame {
+    /// From now on this lane's index stands for this topic.
+    Open(TopicId),
+    /// The topic that *the receiver* calls by this index is not served here.
+    Closed,
+    Overlay(OverlayFrame),
+    /// Records that the receiver, which is not in the overlay yet, would miss.
+    Push(Vec<Bytes>),
+    /// The sender is in the overlay: no more pushes.
+    Attached,
+    /// The sender leaves: its last record.
+    Leave(Bytes),
+    /// The leave with this sequence number arrived.
+    LeaveAck(u64),
+    Sync(SyncFrame),
+    /// Too many newcomers at once: try one of these.
+    Busy(Vec<Bytes>),
+    /// Probe this member for me.
+    ProbeRequest(EndpointId),
+    /// It was heard.
+    ProbeAck(EndpointId),
+    /// Accusations that concern the receiver.
+    Accuse(Vec<Bytes>),
+    /// A keepalive with the digest of the sender's book, which did not change recently.
+    Digest([u8; 8]),
+}
+
+impl TopicFrame {
+    pub(super) fn encode(&self) -> (u64, Vec<Value>) {
+        match self {
+            Self::Open(topic) => (tag::OPEN, vec![Value::bytes(topic.as_bytes())]),
+            Self::Closed => (tag::CLOSED, vec![]),
+            Self::Overlay(frame) => frame.encode(),
+            Self::Push(records) => (tag::PUSH, vec![bytes_list(records)]),
+            Self::Attached => (tag::ATTACHED, vec![]),
+            Self::Leave(record) => (tag::LEAVE, vec![Value::bytes(record)]),
+            Self::LeaveAck(sequence) => (tag::LEAVE_ACK, vec![Value::uint(*sequence)]),
+            Self::Sync(frame) => (sync::TAG, frame.encode()),
+            Self::Busy(records) => (tag::BUSY, vec![bytes_list(records)]),
+            Self::ProbeRequest(id) => (tag::PROBE_REQUEST, vec![Value::bytes(id.as_bytes())]),
+            Self::ProbeAck(id) => (tag::PROBE_ACK, vec![Value::bytes(id.as_bytes())]),
+            Self::Accuse(list) => (tag::ACCUSE, vec![bytes_list(list)]),
+            Self::Digest(digest) => (tag::DIGEST, vec![Value::bytes(digest)]),
+        }
+    }
+
+    /// Decodes the fields behind a tag; `None` if the tag belongs to a later version.
+    pub(super) fn decode(tag: u64, fields: &mut Fields) -> Result<Option<Self>, Error> {
+        let frame = match tag {
+            tag::OPEN => Self::Open(TopicId::from_bytes(fields.take()?.into_fixed("topic id")?)),
+            tag::CLOSED => Self::Closed,
+            tag::PUSH => Self::Push(list("push", fields.take()?, MAX_RECORDS, record)?),
+            tag::ATTACHED => Self::Attached,
+            tag::LEAVE => Self::Leave(record(fields.take()?)?),
+            tag::LEAVE_ACK => Self::LeaveAck(sequence(fields.take()?)?),
+            sync::TAG => Self::Sync(SyncFrame::decode(fields)?),
+            tag::BUSY => Self::Busy(list("busy", fields.take()?, MAX_RECORDS, record)?),
+            tag::PROBE_REQUEST => Self::ProbeRequest(endpoint_id(fields.take()?)?),
+            tag::PROBE_ACK => Self::ProbeAck(endpoint_id(fields.take()?)?),
+            tag::ACCUSE => Self::Accuse(list("accuse", fields.take()?, MAX_RECORDS, accusation)?),
+            tag::DIGEST => Self::Digest(fields.take()?.into_fixed("digest")?),
+            tag => return Ok(OverlayFrame::decode(tag, fields)?.map(Self::Overlay)),
+        };
+        Ok(Some(frame))
+    }
+}
