@@ -19,7 +19,7 @@ from iroh_gossip_discovery import Config, Event, EventsLost, GossipDiscovery, Pe
 from iroh_gossip_discovery._cli._run import Lines, event_object, printable
 
 COMMAND = str(Path(sys.executable).with_name("iroh-gossip-discovery"))
-DOCS = Path(__file__).parent.parent / "docs" / "command-line.md"
+DOCS = Path(__file__).parent.parent / "docs"
 ENVIRONMENT = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}
 ID = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"  # RFC 8032, 7.1
 KEY = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
@@ -65,7 +65,7 @@ def running(*arguments: str | Path) -> Iterator[Process]:
             node.kill()
 
 
-SCHEMA = json.loads(re.findall(r"```json\n(.*?)```", DOCS.read_text(), re.DOTALL)[0])
+SCHEMA = json.loads((DOCS / "run.schema.json").read_text())
 
 
 def read(node: Process, event: str) -> Line:

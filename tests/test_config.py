@@ -53,7 +53,7 @@ def test_the_presets_differ_in_their_reach() -> None:
 
 def test_every_timer_is_documented_with_the_default_of_each_preset() -> None:
     units = {"s": 1.0, "min": 60.0, "h": 3600.0}
-    lines = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text().splitlines()
+    lines = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text().splitlines()
     documented: dict[str, tuple[float, ...]] = {}
     for line in lines[lines.index("| setting | `local` | `lan` | `internet` | reason |") + 2 :]:
         if not line.startswith("|"):
@@ -78,6 +78,28 @@ def test_every_timer_is_documented_with_the_default_of_each_preset() -> None:
         for name in DURATIONS
         if name != "expiration"
     }
+
+
+def test_every_field_is_documented_once() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+    first_cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    named = [name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)]
+    named = ["sync_interval_max" if name == "_max" else name for name in named]
+    assert sorted(named) == sorted(field.name for field in dataclasses.fields(Config))
+
+
+def test_documented_limits_and_defaults_of_sizes_are_those_of_the_code() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) to ([\d,]+) \|", page, re.MULTILINE)
+    assert len(rows) == 5
+    for name, *cells in rows:
+        default, least, most = (int(cell.replace(",", "")) for cell in cells)
+        assert getattr(Config.lan(), name) == default
+        for accepted in (least, most):
+            assert getattr(Config.lan(**{name: accepted}), name) == accepted  # type: ignore[misc]
+        for refused in (least - 1, most + 1):
+            with pytest.raises(ConfigurationError, match=name):
+                Config.lan(**{name: refused})  # type: ignore[misc]
 
 
 def test_a_configuration_is_a_value() -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -130,3 +131,11 @@ def test_the_allowance_only_shrinks(tmp_path: Path, capsys: pytest.CaptureFixtur
     findings(tmp_path, page, "words")
     assert house.main(["--update"], tmp_path) == 1, "an update raises nothing"
     assert json.loads(recorded.read_text()) == {"words": {"docs/a.md": 1}}
+
+
+def test_the_pictures_are_what_their_script_draws() -> None:
+    script = SCRIPT.with_name("pictures.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")

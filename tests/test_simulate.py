@@ -19,7 +19,7 @@ import pytest
 from iroh_gossip_discovery import ConfigurationError, simulate
 
 COMMAND = str(Path(sys.executable).with_name("iroh-gossip-discovery"))
-DOCS = Path(__file__).parent.parent / "docs" / "simulator.md"
+DOCS = Path(__file__).parent.parent / "docs"
 ENVIRONMENT = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}
 CRASH = """
 nodes = 8
@@ -224,9 +224,7 @@ def test_the_json_is_what_the_docs_describe(more: list[str], tmp_path: Path) -> 
     done = call(tmp_path / "crash.toml", "--json", *more)
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
-    schema = re.search(r"```json\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    assert schema is not None
-    jsonschema.validate(report, json.loads(schema[1]))
+    jsonschema.validate(report, json.loads((DOCS / "simulate.schema.json").read_text()))
     assert report["ok"]
     assert report["trace"] == simulate(CRASH).trace
     assert bool(report["events"]) == bool(more)
