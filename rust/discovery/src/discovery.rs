@@ -106,7 +106,7 @@ impl Discovery {
             (kept, sequence, reserved) = blocking(move || {
                 store.check_key(&check)?;
                 let sequence = sequence.max(store.sequence);
-                let reserved = sequence + FIRST_BLOCK;
+                let reserved = (sequence + FIRST_BLOCK).min(MAX_SEQUENCE);
                 store.reserve(reserved)?;
                 Ok((Some(store), sequence, reserved))
             })

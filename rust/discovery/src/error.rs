@@ -100,6 +100,9 @@ impl From<proto::Error> for Error {
             proto::Error::Invalid { field, reason } => Self::Invalid { field, reason },
             proto::Error::AlreadyJoined(topic) => Self::AlreadyJoined(topic),
             proto::Error::NotJoined(_) => Self::Closed,
+            exhausted @ proto::Error::SequencesExhausted => {
+                Self::Invalid { field: "secret_key", reason: exhausted.to_string() }
+            }
             other => Self::Invalid { field: "record", reason: other.to_string() },
         }
     }

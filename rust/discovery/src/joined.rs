@@ -123,6 +123,16 @@ impl JoinedTopic {
         }
     }
 
+    /// Answers everyone who waits for an announcement that can't come.
+    pub(crate) fn refuse_announcements(&mut self, error: impl Fn() -> Error) {
+        for (_, reply) in self.announcing.drain(..) {
+            let _ = reply.send(Err(error()));
+        }
+        if let Some(reply) = self.joining.take() {
+            let _ = reply.send(Err(error()));
+        }
+    }
+
     /// Ends the topic for everyone who holds or waits for it.
     pub(crate) fn close(self) {
         self.published.close();

@@ -154,7 +154,8 @@ fn read_sequence(dir: &Path) -> Result<u64, Error> {
         Err(error) => return Err(failed(&path, &error)),
     };
     let sequence = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
-    if let Some(sequence) = sequence.filter(|sequence| *sequence < MAX_SEQUENCE) {
+    // The limit itself says that all are used.
+    if let Some(sequence) = sequence.filter(|sequence| *sequence <= MAX_SEQUENCE) {
         return Ok(sequence);
     }
     let aside = dir.join("sequence.damaged");
@@ -263,7 +264,7 @@ mod tests {
     #[test]
     fn damage_is_named_or_set_aside() {
         let dir = tempfile::tempdir().unwrap();
-        for damaged in ["", "12x", "-1", "99999999999999999999", "4611686018427387904", "\u{0}"] {
+        for damaged in ["", "12x", "-1", "99999999999999999999", "4611686018427387905", "\u{0}"] {
             fs::write(dir.path().join(SEQUENCE), damaged).unwrap();
             assert_eq!(Store::open(dir.path()).unwrap().sequence, 0, "{damaged:?}");
             assert_eq!(fs::read_to_string(dir.path().join("sequence.damaged")).unwrap(), damaged);

@@ -149,18 +149,22 @@ impl Context {
             self.identity.sequence += 1;
         }
         let used = self.identity.sequence;
-        if used + SEQUENCE_BLOCK / 2 >= self.identity.reserved
-            && self.asked <= used + SEQUENCE_BLOCK / 2
-        {
-            self.asked = used + SEQUENCE_BLOCK;
+        let soon = (used + SEQUENCE_BLOCK / 2).min(MAX_SEQUENCE - 1);
+        if soon >= self.identity.reserved && self.asked <= soon {
+            self.asked = (used + SEQUENCE_BLOCK).min(MAX_SEQUENCE);
             self.links.out.push_back(OutEvent::ReserveSequences(self.asked));
         }
         free.then_some(next)
     }
 
-    /// From now on, sequence numbers are above this one.
+    /// From now on, sequence numbers are above this one, which a record with our signature shows.
     pub(crate) fn jump_above(&mut self, sequence: u64) {
         self.identity.sequence = self.identity.sequence.max(sequence.saturating_add(1));
+    }
+
+    /// Whether no sequence number is left for this key: somebody who holds it signed one of the last.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.identity.sequence >= MAX_SEQUENCE
     }
 
     pub(crate) fn emit(&mut self, topic: TopicId, event: TopicEvent) {
@@ -243,6 +247,13 @@ impl State {
         self.context.off = Some(rule);
         self.context.links.tie_break = rule != Rule::LinkTieBreak;
         self
+    }
+
+    /// Returns true if no sequence number is left for this node's key: somebody signed a record with it
+    /// that took one of the last. This node still answers and serves others, and can announce nothing.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.context.is_exhausted()
     }
 
     /// This endpoint's id.
@@ -363,6 +374,9 @@ impl State {
     fn join(&mut self, id: TopicId, options: TopicOptions) -> Result<(), Error> {
         if self.topics.contains_key(&id) {
             return Err(Error::AlreadyJoined(id));
+        }
+        if self.context.is_exhausted() {
+            return Err(Error::SequencesExhausted);
         }
         let topic = Topic::join(id, options, &mut self.context)?;
         self.topics.insert(id, Box::new(topic));

@@ -91,6 +91,10 @@ impl Actor {
                 debug!(reason = %error, "the state refused an answer");
             }
         }
+        if self.state.is_exhausted() {
+            let error = || Error::SequencesExhausted.into();
+            self.topics.values_mut().for_each(|topic| topic.refuse_announcements(error));
+        }
         self.settle_connecting(now);
         self.counters.protocol(self.state.counts());
         self.end_links();

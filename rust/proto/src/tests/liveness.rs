@@ -162,26 +162,134 @@ fn an_accusation_by_somebody_unknown_or_of_an_older_record_says_nothing() {
 fn an_accuser_has_a_budget() {
     let mut bench = with_members();
     // Of records long gone, so that nothing else stops them; 32, and one for each of three members.
-    accuse(&mut bench, (0..9).chain(20..60).map(|n| accusation(ACCUSER, PEER, n)).collect());
+    let old = |by, count| (0..count).map(|n| accusation(by, PEER, n % 10)).collect::<Vec<_>>();
+    bench.frame(LINK, TopicFrame::Push(vec![signed(PEER, 1000).bytes().clone()]));
+    bench.out.clear();
+    accuse(&mut bench, (0..49).map(|n| accusation(ACCUSER, PEER, n)).collect());
     let over = "accusations over the budget of an accuser";
     assert_eq!(bench.dropped().iter().filter(|what| **what == over).count(), 49 - 35);
+    // Another one's is untouched.
+    bench.out.clear();
+    accuse(&mut bench, old(ACCUSED, 10));
+    assert_eq!(bench.dropped(), [""; 0]);
+}
+
+#[test]
+fn nobody_takes_from_an_accuser_s_budget_in_its_name() {
+    for round in 0..3 {
+        let mut bench = with_members();
+        let mut forged = accusation(ACCUSER, ACCUSED, 10).to_vec();
+        *forged.last_mut().unwrap() ^= 1;
+        for _ in 0..100 * round {
+            // The link is closed for it, and opened again.
+            accuse(&mut bench, vec![forged.clone().into()]);
+            bench.feed(InEvent::LinkClosed(LINK, LinkEnd::Local(CloseCode::Protocol)));
+            bench.open_link(LINK, PEER, false);
+            bench.hello(LINK, 9);
+            bench.frame(LINK, TopicFrame::Open(topic()));
+        }
+        accuse(&mut bench, vec![accusation(ACCUSER, ACCUSED, 10)]);
+        bench.pass(S);
+        assert!(is_suspected(&bench, ACCUSED), "round {round}");
+    }
+}
+
+#[test]
+fn what_a_link_may_have_checked_is_bounded() {
+    let mut bench = with_members();
+    bench.frame(LINK, TopicFrame::Push((20..250).map(|n| signed(n, 10).bytes().clone()).collect()));
+    let checked = (0..60_u64).flat_map(|n| (20..250).map(move |by| accusation(by, PEER, n)));
+    bench.out.clear();
+    checked.for_each(|accusation| accuse(&mut bench, vec![accusation]));
+    let over = "accusations over the budget of a peer";
+    let over = bench.dropped().iter().filter(|what| **what == over).count();
+    assert!(over >= 60 * 230 - 7000, "{over} of {}", 60 * 230);
 }
 
 #[test]
 fn one_refutation_answers_all_and_another_comes_a_second_later() {
     let mut bench = with_members();
-    accuse(&mut bench, vec![accusation(PEER, ME, 100), accusation(ACCUSER, ME, 100)]);
+    let own = |bench: &Bench| bench.state.own_record(&topic()).unwrap().record().sequence;
+    let before = own(&bench);
+    accuse(&mut bench, vec![accusation(PEER, ME, before), accusation(ACCUSER, ME, before)]);
     let first = announced(&bench);
     assert_eq!(first.len(), 1);
-    assert!(first[0] > 100);
-    for round in 0..30 {
-        accuse(&mut bench, vec![accusation(ACCUSED, ME, first[0] + round)]);
+    assert!(first[0] > before);
+    for by in [ACCUSED, ACCUSER, PEER] {
+        accuse(&mut bench, vec![accusation(by, ME, first[0])]);
     }
     assert_eq!(announced(&bench), first, "at once, another one would make a storm");
     bench.pass(S);
     let all = announced(&bench);
     assert_eq!(all.len(), 2);
-    assert!(all[1] > first[0] + 29, "above all that was accused");
+    assert!(all[1] > first[0], "above all that was accused");
+}
+
+#[test]
+fn nobody_moves_another_s_sequence_number() {
+    let own = |bench: &Bench| bench.state.own_record(&topic()).unwrap().record().sequence;
+    let last = crate::MAX_SEQUENCE - 1;
+    for by in [PEER, ACCUSER, 9] {
+        for above in [1, 2, 1000, 1 << 40, last] {
+            let mut bench = with_members();
+            let before = own(&bench);
+            let named = (before + above).min(last);
+            accuse(&mut bench, vec![accusation(by, ME, named)]);
+            bench.pass(S * 10);
+            assert_eq!(own(&bench), before, "by {by}, of {named}");
+            assert!(bench.dropped().iter().any(|what| what.starts_with("accusations")));
+            let profile = Profile { name: "again".into(), ..Profile::default() };
+            bench.feed(InEvent::SetProfile(topic(), profile));
+            assert_eq!(own(&bench), before + 1, "by {by}, of {named}");
+            // Nor at third parties.
+            bench.out.clear();
+            accuse(&mut bench, vec![accusation(by, ACCUSED, named)]);
+            bench.pass(S * 10);
+            assert!(!is_suspected(&bench, ACCUSED), "by {by}, of {named}");
+            assert!(bench.state.inspect(&topic()).unwrap().live.contains(&(id(ACCUSED), 10)));
+        }
+    }
+}
+
+#[test]
+fn an_accusation_waits_for_the_record_that_it_speaks_of_and_not_for_ever() {
+    // Of the accused, of the accuser.
+    let cases = [(ACCUSER, ACCUSED, 11, signed(ACCUSED, 11)), (9, ACCUSED, 10, signed(9, 1))];
+    for (by, accused, sequence, record) in cases {
+        for (wait, counts) in [(S, true), (S * 7, false)] {
+            let mut bench = with_members();
+            accuse(&mut bench, vec![accusation(by, accused, sequence)]);
+            bench.pass(wait);
+            assert!(!is_suspected(&bench, accused));
+            bench.frame(LINK, TopicFrame::Push(vec![record.bytes().clone()]));
+            bench.pass(S);
+            assert_eq!(is_suspected(&bench, accused), counts, "by {by}, after {wait:?}");
+        }
+    }
+}
+
+#[test]
+fn a_key_without_numbers_left_is_told_of_and_nothing_waits_for_one() {
+    let mut bench = with_members();
+    let last = NodeRecord { boot_id: 77, ..node(ME, crate::MAX_SEQUENCE - 1) };
+    bench.frame(LINK, TopicFrame::Push(vec![sign(last).bytes().clone()]));
+    let told = |event: &&TopicEvent| matches!(event, TopicEvent::IdentityConflict { boot_id: 77 });
+    assert_eq!(events(&bench).iter().filter(|event| told(event)).count(), 1);
+    assert!(bench.state.is_exhausted());
+    let now = bench.now;
+    let set = InEvent::SetProfile(topic(), Profile { name: "x".into(), ..Profile::default() });
+    assert_eq!(bench.state.handle(set, now), Err(crate::Error::SequencesExhausted));
+    // It goes on serving others.
+    bench.out.clear();
+    bench.frame(LINK, TopicFrame::ProbeRequest(id(PEER)));
+    bench.frame(LINK, TopicFrame::Push(vec![signed(40, 1).bytes().clone()]));
+    assert!(bench.state.inspect(&topic()).unwrap().live.contains(&(id(40), 1)));
+    bench.feed(InEvent::Leave(topic()));
+    bench.pass(S);
+    assert!(events(&bench).iter().any(|event| matches!(event, TopicEvent::Closed)));
+    for out in &bench.out {
+        assert!(!matches!(out, OutEvent::ReserveSequences(end) if *end > crate::MAX_SEQUENCE));
+    }
 }
 
 #[test]

@@ -142,6 +142,9 @@ impl Topic {
 
     pub(crate) fn set_profile(&mut self, profile: Profile, cx: &mut Context) -> Result<(), Error> {
         profile.validate()?;
+        if cx.is_exhausted() {
+            return Err(Error::SequencesExhausted);
+        }
         self.profile = profile;
         if self.rivals.is_conflict(cx.now) {
             // With the next announcement, within a minute.
@@ -166,6 +169,12 @@ impl Topic {
         cx.jump_above(record.sequence);
         let (topic, sequence) = (self.id.fmt_short(), record.sequence);
         let foreign = record.boot_id != cx.identity.boot_id;
+        if cx.is_exhausted() {
+            tracing::error!(%topic, sequence, boot_id = record.boot_id, "{}", Error::SequencesExhausted);
+            cx.emit(self.id, TopicEvent::IdentityConflict { boot_id: record.boot_id });
+            self.timers.clear(Timer::Announce);
+            return;
+        }
         if foreign && self.rivals.rose(record.boot_id, cx.now) {
             self.jump_delay = JUMP_MAX;
             tracing::warn!(%topic, boot_id = record.boot_id, "another process announces with this node's key");

@@ -316,6 +316,7 @@ impl Topic {
         self.helpers.remove(&peer);
         self.overlay_waiting.remove(&peer);
         self.overlay_budgets.remove(&peer);
+        self.suspicions.forget_link(&peer);
         self.sessions.remove(&(peer, false));
         let was_syncing = self.sessions.remove(&(peer, true)).is_some();
         self.overlay.link_lost(peer, cx.now);

@@ -17,6 +17,7 @@ use super::{Topic, overlay::Seen};
 use crate::{
     accusation::Accusation,
     book::Applied,
+    budget::{Budget, Rate},
     error::Error,
     event::{CloseCode, LostReason, TopicEvent},
     id::EndpointId,
@@ -39,6 +40,13 @@ const ACCUSER_REFILL: Duration = Duration::from_mins(1);
 /// Most members that are unconfirmed, and accusations that wait to be told on.
 const MAX_UNCONFIRMED: usize = 1024;
 const MAX_WAITING: usize = 4096;
+/// Most accusations that wait for the record that they speak of: of one peer, and in all.
+const HELD_OF_PEER: usize = 16;
+const MAX_HELD: usize = 256;
+/// Accusations of one link whose signature is checked: a second, and at once. Whatever key signed them,
+/// that is what a link may cost; a partition makes all of the other side look dead.
+const CHECKS_OF_PEER: Rate =
+    Rate { messages: (200.0, 4096.0), bytes: (64.0 * 1024.0, 1024.0 * 1024.0) };
 
 #[derive(Debug)]
 struct Suspicion {
@@ -67,6 +75,19 @@ struct Unconfirmed {
     deadline: Instant,
 }
 
+/// What is dropped because nobody showed a record with the number that it names.
+const NEVER_SIGNED: &str = "accusations of a sequence that its owner did not sign";
+
+/// An accusation that nobody can judge yet: a record that it speaks of is not held.
+#[derive(Debug)]
+struct Held {
+    /// Whose record it waits for: the accuser's, or the accused's that it names.
+    about: EndpointId,
+    bytes: Bytes,
+    from: EndpointId,
+    until: Instant,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Suspicions {
     open: BTreeMap<EndpointId, Suspicion>,
@@ -75,6 +96,9 @@ pub(super) struct Suspicions {
     pub(super) flood: VecDeque<Accusation>,
     seen: Seen,
     budgets: BTreeMap<EndpointId, (f64, Instant)>,
+    /// By link: how many more signatures are checked.
+    checks: BTreeMap<EndpointId, Budget>,
+    held: Vec<Held>,
     refuted: Option<Instant>,
 }
 
@@ -87,14 +111,17 @@ impl Suspicions {
         self.open.clear();
         self.unconfirmed.clear();
         self.flood.clear();
+        self.held.clear();
     }
 
-    pub(super) fn sizes(&self) -> [(&'static str, usize); 4] {
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 6] {
         [
             ("suspicions", self.open.len()),
             ("unconfirmed", self.unconfirmed.len()),
             ("accusations", self.flood.len()),
             ("accusers' budgets", self.budgets.len()),
+            ("accusation checks", self.checks.len()),
+            ("accusations held", self.held.len()),
         ]
     }
 
@@ -119,6 +146,33 @@ impl Suspicions {
             self.budgets.retain(|_, (_, at)| now.saturating_duration_since(*at) < ACCUSER_REFILL);
         }
         enough
+    }
+}
+
+impl Suspicions {
+    /// Whether one more signature of what a link brought may be checked.
+    fn may_check(&mut self, from: EndpointId, size: usize, now: Instant) -> bool {
+        let budget = self.checks.entry(from).or_insert_with(|| Budget::new(CHECKS_OF_PEER, now));
+        budget.take(size, now)
+    }
+
+    /// Keeps an accusation until a record comes that lets it be judged: whether there was room.
+    fn hold(&mut self, held: Held, now: Instant) -> bool {
+        self.held.retain(|held| held.until > now);
+        if self.held.iter().any(|other| other.bytes == held.bytes) {
+            return true;
+        }
+        let of_peer = self.held.iter().filter(|other| other.from == held.from).count();
+        let room = of_peer < HELD_OF_PEER && self.held.len() < MAX_HELD;
+        if room {
+            self.held.push(held);
+        }
+        room
+    }
+
+    /// The link to a peer is gone, and what it may cost.
+    pub(super) fn forget_link(&mut self, peer: &EndpointId) {
+        self.checks.remove(peer);
     }
 }
 
@@ -177,7 +231,7 @@ impl Topic {
         broadcast: bool,
         cx: &mut Context,
     ) -> Result<bool, Error> {
-        let accusation = match self.verify_accusation(bytes, cx) {
+        let accusation = match self.verify_accusation(bytes, from, cx) {
             Ok(None) => return Ok(false),
             Ok(Some(accusation)) => accusation,
             Err(error) => {
@@ -192,25 +246,67 @@ impl Topic {
         Ok(news)
     }
 
+    /// Verifies an accusation by a member: its signature first, and only then takes from the
+    /// accuser's budget, which nobody else can use up.
     fn verify_accusation(
         &mut self,
         bytes: &Bytes,
+        from: EndpointId,
         cx: &mut Context,
     ) -> Result<Option<Accusation>, Error> {
         if self.suspicions.seen.contains(bytes, cx.now) {
             return Ok(None);
         }
         let envelope = Accusation::open(bytes)?;
-        if !self.suspicions.take_budget(envelope.claimed, self.book.len(), cx.now) {
-            cx.links.dropped("accusations over the budget of an accuser", Some(envelope.claimed));
+        let accuser = envelope.claimed;
+        if self.book.get(&accuser).is_none() {
+            self.hold_accusation(accuser, bytes, from, "accusations by unknown members", cx);
+            return Ok(None);
+        }
+        if !self.suspicions.may_check(from, bytes.len(), cx.now) {
+            cx.links.dropped("accusations over the budget of a peer", Some(from));
             return Ok(None);
         }
         let accusation = cx.verify_accusation(&self.id, envelope)?;
-        self.suspicions.seen.insert(bytes, cx.now);
+        if !self.suspicions.take_budget(accuser, self.book.len(), cx.now) {
+            cx.links.dropped("accusations over the budget of an accuser", Some(accuser));
+            return Ok(None);
+        }
         Ok(Some(accusation))
     }
 
-    /// A verified accusation: whether it is news.
+    /// What a record may still show to be true is looked at again once the record is there; until
+    /// then it says nothing, and if none comes it never does.
+    fn hold_accusation(
+        &mut self,
+        about: EndpointId,
+        bytes: &Bytes,
+        from: EndpointId,
+        what: &'static str,
+        cx: &mut Context,
+    ) {
+        let until = cx.now + self.config.suspicion_max;
+        let held = Held { about, bytes: bytes.clone(), from, until };
+        if !self.suspicions.hold(held, cx.now) {
+            cx.links.dropped("accusations held over the limit", Some(from));
+        }
+        cx.links.dropped(what, Some(from));
+    }
+
+    /// A newer record of a member came: what waited for it is judged.
+    fn judge_held(&mut self, id: EndpointId, cx: &mut Context) {
+        let due = self.suspicions.held.extract_if(.., |held| held.about == id);
+        for held in due.collect::<Vec<_>>() {
+            if held.until > cx.now {
+                let _ = self.judge_accusation(&held.bytes, held.from, false, cx);
+            }
+        }
+    }
+
+    /// A verified accusation by a member: whether it is news.
+    ///
+    /// It counts only for the sequence number of a record that its owner signed and that is held here:
+    /// nobody moves another's number, and nobody answers for a number that was never used.
     fn hear_accusation(
         &mut self,
         accusation: &Accusation,
@@ -218,22 +314,31 @@ impl Topic {
         cx: &mut Context,
     ) -> bool {
         let &Accusation { accuser, accused, sequence, .. } = accusation;
+        if accuser == accused {
+            return false;
+        }
         if accused == self.me {
+            if sequence >= cx.identity.sequence {
+                // If an earlier life did, its record is shown to us, and we jump above that.
+                cx.links.dropped(NEVER_SIGNED, Some(accuser));
+                return false;
+            }
+            self.suspicions.seen.insert(&accusation.bytes, cx.now);
             self.refute(sequence, from, cx);
             return false;
         }
-        if accuser != from && self.book.sequence(&accuser).is_none() {
-            cx.links.dropped("accusations by unknown members", Some(accuser));
+        if self.book.sequence(&accused).is_none_or(|known| sequence > known) {
+            // The record may be on its way.
+            self.hold_accusation(accused, &accusation.bytes, from, NEVER_SIGNED, cx);
             return false;
         }
+        self.suspicions.seen.insert(&accusation.bytes, cx.now);
         // Not there any more, or refuted already.
-        if self.book.get(&accused).is_none_or(|live| live.signed.record().sequence > sequence) {
+        if self.book.get(&accused).is_none_or(|live| live.signed.record().sequence != sequence) {
             return false;
         }
         let known = self.suspicions.open.get(&accused);
-        if accuser == accused
-            || known
-                .is_some_and(|s| s.accusers.len() >= MAX_ACCUSERS || s.accusers.contains(&accuser))
+        if known.is_some_and(|s| s.accusers.len() >= MAX_ACCUSERS || s.accusers.contains(&accuser))
         {
             return false;
         }
@@ -336,7 +441,7 @@ impl Topic {
         }
         let own = self.own.as_ref().map_or(0, |own| own.record().sequence);
         if sequence >= own {
-            cx.jump_above(sequence);
+            // The next number is above it: it is one that was used already.
             let next = self.suspicions.refuted.map_or(cx.now, |at| at + REFUTE_INTERVAL);
             if next > cx.now {
                 return self.timers.set_by(Timer::Announce, next);
@@ -431,6 +536,7 @@ impl Topic {
     pub(super) fn on_newer_record(&mut self, record: &Arc<NodeRecord>, cx: &mut Context) {
         let id = record.id;
         self.suspicions.unconfirmed.remove(&id);
+        self.judge_held(id, cx);
         let Some(suspicion) = self.suspicions.open.get(&id) else { return };
         let gone = self.book.get(&id).is_none();
         if !gone && suspicion.sequence >= record.sequence {
@@ -523,9 +629,13 @@ impl Topic {
         cx: &mut Context,
     ) -> Result<(), Error> {
         let id = signed.record().id;
+        if !self.suspicions.may_check(from, bytes.len(), cx.now) {
+            cx.links.dropped("accusations over the budget of a peer", Some(from));
+            return Ok(());
+        }
         let accusation = cx.verify_accusation(&self.id, Accusation::open(bytes)?)?;
-        if accusation.accused != id || accusation.sequence < signed.record().sequence {
-            // Refuted, or about somebody else: it says nothing.
+        if accusation.accused != id || accusation.sequence != signed.record().sequence {
+            // Refuted, about somebody else, or of a record that nobody shows: it says nothing.
             return self.learn(signed.bytes(), age, from, cx).map(drop);
         }
         if self.suspicions.unconfirmed.len() >= MAX_UNCONFIRMED {
