@@ -5,12 +5,17 @@
 //! topic id; payload as in `docs/wire.cddl`. The bytes are kept and relayed as they came, so that
 //! keys of a later version pass through unharmed.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use iroh_base::{RelayUrl, TransportAddr};
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 use crate::{
     cbor::Value,
@@ -55,8 +60,8 @@ mod key {
 /// What a node says of itself and may change at any time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {
-    /// A label, not an identity: several nodes may share it. 1 to 64 bytes, NFC, no control or
-    /// direction-changing characters.
+    /// A label, not an identity: several nodes may share it. 1 to 64 bytes, NFC, at least one visible
+    /// character, no control or direction-changing characters.
     pub name: String,
     /// Free text by key, at most 1 KiB encoded.
     pub metadata: BTreeMap<String, String>,
@@ -85,6 +90,9 @@ impl Profile {
                 "name",
                 format!("has a control or direction-changing character (U+{:04X})", u32::from(c)),
             );
+        }
+        if self.name.chars().all(is_invisible) {
+            return invalid("name", "must have a visible character: it is blank".into());
         }
         if !self.name.nfc().eq(self.name.chars()) {
             return invalid("name", "must be in Unicode normalization form C".into());
@@ -115,6 +123,43 @@ impl Profile {
 fn is_label_char(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Returns true for a character that shows nothing by itself: white space, zero-width characters,
+/// fillers and the marks that only change the character before them. A name of these alone would
+/// look like no name, or like another's.
+fn is_invisible(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{206f}'
+            | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+        || is_combining_mark(c)
+}
+
+/// Why an address can't be a peer's: it is no place to send a packet to, or holds a secret.
+fn implausible(address: &TransportAddr) -> Option<&'static str> {
+    match address {
+        TransportAddr::Ip(socket) => match socket.ip().to_canonical() {
+            _ if socket.port() == 0 => Some("has port 0"),
+            ip if ip.is_unspecified() => Some("is no address of a host"),
+            ip if ip.is_multicast() => Some("is a multicast address"),
+            IpAddr::V4(v4) if v4.is_broadcast() => Some("is the broadcast address"),
+            _ => None,
+        },
+        TransportAddr::Relay(url) if !matches!(url.scheme(), "http" | "https") => {
+            Some("is a relay URL that is neither http nor https")
+        }
+        TransportAddr::Relay(url) if url.host_str().is_none_or(str::is_empty) => {
+            Some("is a relay URL without a host")
+        }
+        TransportAddr::Relay(url) if !url.username().is_empty() || url.password().is_some() => {
+            Some("is a relay URL with a user name or a password")
+        }
+        _ => None,
+    }
 }
 
 /// Whether a record says that its owner is there or gone.
@@ -267,6 +312,14 @@ impl NodeRecord {
             );
         }
         for address in &self.addresses {
+            if let Some(reason) = implausible(address) {
+                // A URL is not repeated: it may hold a password.
+                let shown = match address {
+                    TransportAddr::Ip(socket) => format!("{socket}, which"),
+                    _ => "one that".to_owned(),
+                };
+                return invalid("addresses", format!("has {shown} {reason}"));
+            }
             match address {
                 TransportAddr::Ip(_) => {}
                 TransportAddr::Relay(url) if url.as_str().len() <= MAX_RELAY_URL => {}
@@ -305,12 +358,8 @@ impl NodeRecord {
 #[must_use]
 pub fn choose_addresses(addresses: &[TransportAddr]) -> (Vec<TransportAddr>, usize) {
     let rank = |address: &TransportAddr| match address {
+        _ if implausible(address).is_some() => None,
         TransportAddr::Relay(url) if url.as_str().len() <= MAX_RELAY_URL => Some(0),
-        TransportAddr::Ip(socket)
-            if socket.port() == 0 || socket.ip().is_unspecified() || socket.ip().is_multicast() =>
-        {
-            None
-        }
         TransportAddr::Ip(SocketAddr::V4(v4)) if v4.ip().is_loopback() => Some(4),
         TransportAddr::Ip(SocketAddr::V6(v6)) if v6.ip().is_loopback() => Some(4),
         TransportAddr::Ip(SocketAddr::V4(v4)) if v4.ip().is_private() => Some(2),

@@ -83,12 +83,76 @@ fn payloads_outside_their_limits_are_refused_though_signed() {
     assert!(with(2, Value::text(&"x".repeat(65))).contains("64"));
     assert!(with(2, Value::text("a\u{202e}b")).contains("direction"));
     assert!(with(2, Value::text("e\u{301}")).contains("normalization"));
+    assert!(with(2, Value::text(" \u{200b}\u{a0}")).contains("visible"));
     assert!(with(5, Value::uint(7_u64)).contains("status"));
     assert!(with(6, Value::uint(0_u64)).contains("expiration"));
     let address = || Value::array([Value::bytes(&[1, 2, 3, 4]), Value::uint(5_u64)]);
     assert!(with(3, Value::array((0..9).map(|_| address()))).contains("addresses"));
     let pair = (Value::text("k"), Value::text(&"v".repeat(1024)));
     assert!(with(4, Value::map([pair])).contains("metadata"));
+    let at = |ip: &[u8], port: u16| {
+        with(3, Value::array([Value::array([Value::bytes(ip), Value::uint(port)])]))
+    };
+    assert!(at(&[1, 2, 3, 4], 0).contains("port 0"));
+    assert!(at(&[224, 0, 0, 251], 5353).contains("multicast"));
+    assert!(at(&[0; 16], 1).contains("no address of a host"));
+    let relay = |url: &str| with(3, Value::array([Value::text(url)]));
+    assert!(relay("file:///etc/passwd").contains("neither http nor https"));
+    assert!(relay("https://a:secret@relay.example/").contains("password"));
+}
+
+#[test]
+fn a_name_without_a_visible_character_is_refused() {
+    let check = |name: &str| Profile { name: name.into(), ..Profile::default() }.validate();
+    for blank in [
+        " ",
+        "\u{3000}",
+        "\u{200b}",
+        "\u{200d}\u{2060}",
+        "\u{ad}",
+        "\u{3164}",
+        "\u{2800}",
+        "\u{301}",
+        "\u{fe0f}",
+        "\u{e0020}",
+        "\u{115f} ",
+    ] {
+        let error = check(blank).unwrap_err().to_string();
+        assert!(error.starts_with("name must have a visible character"), "{blank:?}: {error}");
+    }
+    for name in ["a", " a ", "一", "👩\u{200d}🔧", "क\u{94d}\u{200d}ष"] {
+        check(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn addresses_that_can_be_no_peers_are_neither_signed_nor_chosen() {
+    let ip = |text: &str| TransportAddr::Ip(text.parse().unwrap());
+    let relay = |text: &str| TransportAddr::Relay(text.parse().unwrap());
+    let never = [
+        ip("10.0.0.1:0"),
+        ip("0.0.0.0:1"),
+        ip("[::]:1"),
+        ip("255.255.255.255:9"),
+        ip("224.0.0.251:5353"),
+        ip("[ff02::fb]:5353"),
+        ip("[::ffff:224.0.0.1]:1"),
+        ip("[::ffff:0.0.0.0]:1"),
+        relay("ftp://relay.example/"),
+        relay("file:///etc/passwd"),
+        relay("https://user@relay.example/"),
+        relay("https://:secret@relay.example/"),
+    ];
+    for address in &never {
+        let mut record = node(3, 1);
+        record.addresses = vec![address.clone()];
+        let error = SignedRecord::sign(&key(3), &topic(), record).unwrap_err().to_string();
+        assert!(error.starts_with("addresses has"), "{address}: {error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+    assert_eq!(choose_addresses(&never), (Vec::new(), never.len()));
+    let good = [ip("10.0.0.1:1"), ip("[fe80::1]:1"), relay("http://relay.example:3340/")];
+    assert_eq!(choose_addresses(&good).0.len(), good.len());
 }
 
 #[test]
