@@ -120,6 +120,15 @@ fn print(report: &Report, took: Duration) {
         let took = figure.took_s.map_or("never".to_owned(), |took| format!("{took:.3} s"));
         println!("  {:>10.3} s  {:<10} right after {took}", figure.at_s, figure.what);
     }
+    if let Some(work) = report.start_work {
+        println!(
+            "  until right: {:.1} dials, {:.1} syncs begun, {:.0} frames per node; {:.2} s of CPU",
+            work.dials, work.syncs, work.frames, work.cpu_s
+        );
+    }
+    for (what, count) in report.dropped.iter().chain(&report.emitted) {
+        println!("  {count:>10} {what}");
+    }
     for failure in &report.failures {
         println!("  {failure}");
     }

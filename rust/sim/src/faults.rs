@@ -124,7 +124,7 @@ impl Network {
             }
         }
         for event in std::mem::take(&mut self.nodes[number].inbox) {
-            self.handle(event);
+            self.dispatch(event);
         }
     }
 

@@ -9,6 +9,7 @@ mod book;
 mod checks;
 mod clock;
 mod conditions;
+mod cpu;
 mod faults;
 mod hostile;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod transport;
 
 pub use book::Book;
 pub use conditions::{Conditions, Latency};
+pub use cpu::Costs;
 pub use hostile::{Hostile, Mirror, Mute};
 pub use network::{Emitted, Failure, Memory, Network, RunEnd, name_of};
 pub use node::Node;

@@ -20,6 +20,7 @@ use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 use crate::{
     clock::{Clock, Nanos, nanos},
     conditions::Conditions,
+    cpu::{Costs, Processors},
     hostile::Hostile,
     link::{Link, LinkNumber},
     node::{Behavior, Node},
@@ -135,6 +136,9 @@ pub struct Network {
     /// Parts of the network that there ever were.
     pub(crate) groups: u32,
     pub(crate) trace: Trace,
+    pub(crate) processors: Processors,
+    /// Events that nodes handled, of any kind.
+    fed: u64,
     verified: Arc<Verified>,
     /// Empty, and kept for its memory: what a node wants done.
     outputs: Vec<OutEvent>,
@@ -174,6 +178,8 @@ impl Network {
             roster: Roster::default(),
             one_way: BTreeSet::new(),
             trace: Trace::default(),
+            processors: Processors::default(),
+            fed: 0,
             verified: Arc::default(),
             outputs: Vec::new(),
             noteworthy: false,
@@ -479,11 +485,85 @@ impl Network {
         let Some((at, event)) = self.queue.pop() else { return };
         self.clock.now = at.max(self.clock.now);
         self.steps += 1;
-        self.handle(event);
+        self.dispatch(event);
+    }
+
+    /// Hands an event to its node, at once or as soon as a core is free for it.
+    pub(crate) fn dispatch(&mut self, event: SimEvent) {
+        let worker = if self.processors.are_limited() { self.worker_of(&event) } else { None };
+        match (event, worker) {
+            (SimEvent::Core(machine), _) => self.work(machine),
+            (event, Some(node)) => {
+                let machine = self.processors.enqueue(node, event);
+                self.work(machine);
+            }
+            (event, None) => self.handle(event),
+        }
+    }
+
+    /// The node that has to work on an event.
+    fn worker_of(&self, event: &SimEvent) -> Option<usize> {
+        match event {
+            SimEvent::Wake(node) | SimEvent::DialFailed { from: node, .. } => Some(*node),
+            SimEvent::Dialed(dial) => Some(dial.target),
+            SimEvent::Opened(link, side)
+            | SimEvent::Frame(link, side, ..)
+            | SimEvent::Acknowledged(link, side)
+            | SimEvent::Closed(link, side, _) => {
+                self.links.get(link.0 as usize)?.as_ref().map(|link| link.ends[*side].node)
+            }
+            SimEvent::Core(_) | SimEvent::TimedOut(..) | SimEvent::Silent(..) => None,
+        }
+    }
+
+    /// Lets the free cores of a machine work on what waits.
+    fn work(&mut self, machine: usize) {
+        let now = self.clock.now;
+        while let Some((node, event)) = self.processors.next(machine, now) {
+            // Both ends of a new link work on its handshake.
+            let is_handshake = match &event {
+                SimEvent::Dialed(dial) => self.nodes[dial.target].is_up(),
+                SimEvent::Opened(_, side) => *side == 0,
+                _ => false,
+            };
+            let (fed, verified) = (self.fed, self.verified_by(node));
+            self.handle(event);
+            if is_handshake || self.fed > fed {
+                let verified = self.verified_by(node).saturating_sub(verified);
+                let cost = self.processors.cost_of(is_handshake, verified);
+                self.processors.charge(node, cost, now);
+            }
+        }
+        if let Some(at) = self.processors.look_again(machine, now) {
+            self.queue.push(at, SimEvent::Core(machine));
+        }
+    }
+
+    fn verified_by(&self, node: usize) -> u64 {
+        self.nodes[node].state().map_or(0, |state| state.counts().verifications)
+    }
+
+    /// From now on, work costs time.
+    pub fn set_costs(&mut self, costs: Costs) {
+        self.processors = Processors::new(costs);
+    }
+
+    /// The time for which cores worked, of all machines together.
+    #[must_use]
+    pub fn worked(&self) -> Duration {
+        Duration::from_nanos(self.processors.worked)
+    }
+
+    /// Syncs that all nodes began, in their present lives.
+    #[must_use]
+    pub fn syncs_begun(&self) -> u64 {
+        let states = self.nodes.iter().filter_map(Node::state);
+        states.map(|state| state.counts().syncs_started).sum()
     }
 
     pub(crate) fn handle(&mut self, event: SimEvent) {
         match event {
+            SimEvent::Core(machine) => self.work(machine),
             SimEvent::Wake(number) => self.on_wake(number),
             SimEvent::Dialed(dial) => self.on_dialed(*dial),
             SimEvent::DialFailed { from, life, to } => {
@@ -530,6 +610,7 @@ impl Network {
     /// Hands an event to whatever runs at a node, and does what it wants done.
     pub(crate) fn feed(&mut self, number: usize, event: InEvent) {
         let now = self.clock.instant();
+        self.fed += 1;
         match std::mem::replace(&mut self.nodes[number].behavior, Behavior::Down) {
             Behavior::Down => {}
             Behavior::Honest(mut state) => {

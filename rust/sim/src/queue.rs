@@ -25,6 +25,8 @@ pub(crate) enum SimEvent {
     Opened(LinkNumber, Side),
     /// A frame arrives at a side.
     Frame(LinkNumber, Side, Lane, Bytes),
+    /// A core of a machine may be free for an event that waits.
+    Core(usize),
     /// The keepalive of one side was acknowledged.
     Acknowledged(LinkNumber, Side),
     /// A side hears of the link's end.

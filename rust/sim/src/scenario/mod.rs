@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use fault::{Action, Fault, Kind};
 pub use human_duration::HumanDuration;
 pub use node_selector::NodeSelector;
-pub use overrides::{NetworkSection, Overrides};
-pub use report::{EventLine, Figure, Rates, Report};
+pub use overrides::{CpuSection, NetworkSection, Overrides};
+pub use report::{EventLine, Figure, Rates, Report, StartWork};
 pub use run::{Options, Progress, Warm, run};
 pub use shrink::{Shrunk, shrink};
 pub use soak::{FailedScenario, SoakReport, commands, soak};
@@ -113,6 +113,12 @@ pub struct Expect {
     /// At most so many dials by all nodes, over the whole timeline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dials: Option<u64>,
+    /// At most this many dials per node, the mean, from the first start until all books are right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dials_to_converge: Option<f64>,
+    /// At most this many syncs begun per node, the mean, until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syncs_to_converge: Option<f64>,
     /// Somebody at each of two nodes with one key is told of the other.
     pub conflict: bool,
 }
@@ -126,6 +132,8 @@ impl Default for Expect {
             bytes_per_second: None,
             wire_bytes_per_second: None,
             dials: None,
+            dials_to_converge: None,
+            syncs_to_converge: None,
             conflict: false,
         }
     }
@@ -161,6 +169,9 @@ pub struct Scenario {
     /// What the network is like where it differs from the preset.
     #[serde(skip_serializing_if = "NetworkSection::is_empty")]
     pub network: NetworkSection,
+    /// What work costs; nothing by default.
+    #[serde(skip_serializing_if = "CpuSection::is_empty")]
+    pub cpu: CpuSection,
     /// What is expected.
     pub expect: Expect,
     /// The timeline.
@@ -181,6 +192,7 @@ impl Default for Scenario {
             start: Start::default(),
             config: Overrides::default(),
             network: NetworkSection::default(),
+            cpu: CpuSection::default(),
             expect: Expect::default(),
             faults: Vec::new(),
         }
@@ -221,11 +233,14 @@ impl Scenario {
             reason: error.to_string(),
         })?;
         self.network.validate("network")?;
+        self.cpu.validate()?;
         let at_once = self.start.over.is_zero() && self.start.first_after.is_zero();
         check("start.known", !self.start.known || at_once, "needs all to start at once")?;
         let most = [
             ("expect.bytes_per_second", self.expect.bytes_per_second),
             ("expect.wire_bytes_per_second", self.expect.wire_bytes_per_second),
+            ("expect.dials_to_converge", self.expect.dials_to_converge),
+            ("expect.syncs_to_converge", self.expect.syncs_to_converge),
         ];
         for (key, most) in most {
             check(key, most.is_none_or(|bytes| bytes >= 0.0), "must not be below 0")?;

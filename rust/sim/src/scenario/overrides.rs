@@ -1,10 +1,18 @@
 //! What differs from the preset: settings of the protocol, and what the network is like.
 
+use std::time::Duration;
+
 use iroh_gossip_discovery_proto::Config;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, HumanDuration, check};
-use crate::conditions::{Conditions, Latency};
+use crate::{
+    conditions::{Conditions, Latency},
+    cpu::Costs,
+};
+
+/// The longest that one piece of work may take.
+const MAX_COST: Duration = Duration::from_secs(10);
 
 macro_rules! overrides {
     ($($field:ident: $type:ty,)*) => {
@@ -50,6 +58,56 @@ overrides! {
 impl Overrides {
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// What work costs, and which nodes share the cores that do it. Without cores, work costs nothing.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CpuSection {
+    /// Cores of each machine, 1 to 1,024.
+    pub cores: usize,
+    /// Nodes on each machine; 0: all nodes are on one.
+    pub nodes: usize,
+    /// What a handshake costs, at either end.
+    pub handshake: HumanDuration,
+    /// What the verification of one signature costs.
+    pub verify: HumanDuration,
+    /// What each frame and each timer costs beside that.
+    pub frame: HumanDuration,
+}
+
+impl CpuSection {
+    /// Most cores of a machine.
+    const MAX_CORES: usize = 1024;
+
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn costs(&self) -> Costs {
+        let Self { cores, nodes, handshake, verify, frame } = self;
+        Costs {
+            cores: *cores,
+            nodes: *nodes,
+            handshake: handshake.0,
+            verify: verify.0,
+            frame: frame.0,
+        }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let cores = self.is_empty() || (1..=Self::MAX_CORES).contains(&self.cores);
+        check("cpu.cores", cores, "must be 1 to 1,024")?;
+        let costs = [
+            ("cpu.handshake", self.handshake),
+            ("cpu.verify", self.verify),
+            ("cpu.frame", self.frame),
+        ];
+        for (key, cost) in costs {
+            check(key, cost.0 <= MAX_COST, "must be at most 10 s")?;
+        }
+        Ok(())
     }
 }
 

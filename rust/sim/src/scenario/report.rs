@@ -28,6 +28,19 @@ pub struct Figure {
     pub within_s: Option<f64>,
 }
 
+/// What it took each node, the mean, from the first start until all books were right.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StartWork {
+    /// Dials begun.
+    pub dials: f64,
+    /// Syncs begun.
+    pub syncs: f64,
+    /// Frames sent.
+    pub frames: f64,
+    /// Seconds that cores worked, of all machines and for all nodes together. 0 if work costs nothing.
+    pub cpu_s: f64,
+}
+
 /// What one node sent in one second, over all nodes and the whole timeline, without the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Rates {
@@ -125,6 +138,9 @@ pub struct Report {
     /// How many were called lost that were up and in the same part of the network: the first hundred.
     #[serde(skip)]
     pub wrongly_lost: usize,
+    /// What the start took; `None` if the books did not become right. Not in the report as JSON.
+    #[serde(skip)]
+    pub start_work: Option<StartWork>,
     /// The failures, with their parts.
     #[serde(skip)]
     pub failed: Vec<Failure>,

@@ -10,7 +10,7 @@ use iroh_gossip_discovery_proto::Rule;
 
 use super::{
     Error, Scenario, check,
-    report::{EventLine, Figure, Rates, Report},
+    report::{EventLine, Figure, Rates, Report, StartWork},
     timeline::Timeline,
 };
 use crate::{
@@ -158,6 +158,7 @@ struct Run<'a> {
     /// What was sent when the timeline began.
     before: Sent,
     complete: bool,
+    start_work: Option<StartWork>,
 }
 
 /// It ended before its time.
@@ -169,8 +170,9 @@ impl<'a> Run<'a> {
         network.keep_events = false;
         network.keep_log = options.events;
         network.disabled_rule = options.disabled_rule;
+        network.set_costs(scenario.cpu.costs());
         let (watches, before) = (Vec::new(), Sent::default());
-        Self { scenario, options, network, watches, before, complete: false }
+        Self { scenario, options, network, watches, before, complete: false, start_work: None }
     }
 
     fn guarded(mut self, go: impl FnOnce(&mut Self) -> Result<(), Ended>) -> Report {
@@ -279,12 +281,28 @@ impl<'a> Run<'a> {
     /// All books are right.
     fn note_right(&mut self) {
         let now = self.network.elapsed();
+        let starts = |watch: &Watch| watch.figure.fault.is_none() && watch.figure.took_s.is_none();
+        if self.watches.iter().any(starts) {
+            self.start_work = Some(self.work_so_far());
+        }
         for watch in self.watches.iter_mut().filter(|watch| watch.figure.took_s.is_none()) {
             watch.figure.took_s = Some(now.saturating_sub(watch.since).as_secs_f64());
         }
     }
 
-    /// Who waits for longer than was expected has failed, and may still be measured.
+    #[allow(clippy::cast_precision_loss)] // Figures to be read.
+    fn work_so_far(&mut self) -> StartWork {
+        let sent = self.network.sent();
+        let per = |count: u64| count as f64 / self.network.nodes.len().max(1) as f64;
+        StartWork {
+            dials: per(sent.dials),
+            syncs: per(self.network.syncs_begun()),
+            frames: per(sent.frames()),
+            cpu_s: self.network.worked().as_secs_f64(),
+        }
+    }
+
+    /// A watch that waits for longer than was expected has failed, and may still be measured.
     fn note_late(&mut self) {
         let now = self.network.elapsed();
         let mut late = Vec::new();
@@ -355,6 +373,18 @@ impl<'a> Run<'a> {
             let text = format!("{dials} dials, expected {most}");
             self.network.failures.push(self.failure("cheap enough", text));
         }
+        let work = [
+            (expect.dials_to_converge, self.start_work.map(|work| work.dials), "dials"),
+            (expect.syncs_to_converge, self.start_work.map(|work| work.syncs), "syncs"),
+        ];
+        for (most, count, what) in work {
+            let Some(most) = most else { continue };
+            if count.is_none_or(|count| count > most) {
+                let count = count.map_or("never".to_owned(), |count| format!("{count:.2}"));
+                let text = format!("{count} {what} per node until all were right, expected {most}");
+                self.network.failures.push(self.failure("cheap enough", text));
+            }
+        }
         if expect.conflict {
             let unaware: Vec<_> =
                 cloned.iter().filter(|n| !self.network.in_conflict.contains(n)).collect();
@@ -401,6 +431,7 @@ impl<'a> Run<'a> {
             events: self.network.log.iter().map(event_line).collect(),
             events_left_out: self.network.log_left_out,
             wrongly_lost: self.network.wrongly_lost.len(),
+            start_work: self.start_work,
             failed,
         }
     }

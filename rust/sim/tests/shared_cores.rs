@@ -1,0 +1,46 @@
+//! Nodes that share cores: work takes time, waits for a free core, and is counted.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use iroh_gossip_discovery_sim::scenario::{Error, Options, Report, Scenario, run};
+
+fn report(cpu: &str, expect: &str) -> Report {
+    let text = format!("nodes = 30\npreset = \"local\"\nduration = \"5s\"\n{cpu}\n{expect}");
+    run(&Scenario::parse(&text).unwrap(), Options::default(), &mut |_| true).unwrap()
+}
+
+const COSTS: &str = "handshake = \"800us\"\nverify = \"35us\"\nframe = \"55us\"";
+
+#[test]
+fn work_that_costs_nothing_changes_nothing() {
+    let free = report("[cpu]\ncores = 1", "");
+    assert_eq!(free.trace, report("", "").trace);
+    assert!(free.start_work.unwrap().cpu_s.abs() < f64::EPSILON);
+}
+
+#[test]
+fn nodes_that_share_one_core_wait_for_each_other() {
+    let alone = report(&format!("[cpu]\ncores = 1\nnodes = 1\n{COSTS}"), "");
+    let shared = report(&format!("[cpu]\ncores = 1\n{COSTS}"), "");
+    let took = |report: &Report| report.figures[0].took_s.unwrap();
+    assert!(took(&shared) > 2.0 * took(&alone), "{} and {}", took(&shared), took(&alone));
+    let work = shared.start_work.unwrap();
+    assert!(work.cpu_s <= took(&shared) + 0.01, "one core worked for {} s", work.cpu_s);
+    // Both ends of each link, and every record at every other node.
+    let least = 30.0 * 29.0 * 35e-6 + 29.0 * 2.0 * 800e-6;
+    assert!(work.cpu_s > least, "{} s of {least}", work.cpu_s);
+}
+
+#[test]
+fn an_expectation_of_the_work_to_converge_can_fail() {
+    let kept = report("", "[expect]\ndials_to_converge = 29\nsyncs_to_converge = 29");
+    assert_eq!(kept.failures, [""; 0]);
+    let broken = report("", "[expect]\ndials_to_converge = 0.5\nsyncs_to_converge = 0.5");
+    let checks: Vec<_> = broken.failed.iter().map(|failure| failure.check).collect();
+    assert_eq!(checks, ["cheap enough"; 2]);
+}
+
+#[test]
+fn costs_without_cores_are_an_error_that_names_the_key() {
+    let parsed = Scenario::parse("[cpu]\nverify = \"35us\"");
+    assert!(matches!(parsed, Err(Error::Invalid { key, .. }) if key == "cpu.cores"));
+}
