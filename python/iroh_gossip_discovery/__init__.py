@@ -56,6 +56,7 @@ from iroh_gossip_discovery._errors import (
 from iroh_gossip_discovery._events import Event, LostReason
 from iroh_gossip_discovery._iterators import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._ownership import OwnershipChange, OwnershipStream
+from iroh_gossip_discovery._problems import Problem
 from iroh_gossip_discovery._services import Service
 from iroh_gossip_discovery._snapshot import Snapshot
 from iroh_gossip_discovery._streams import StreamReader, StreamWriter
@@ -129,6 +130,7 @@ __all__ = [
     "PeerUnreachableError",
     "PeerUpdated",
     "PeersTimeoutError",
+    "Problem",
     "ProtocolNotServedError",
     "Receipt",
     "Reconnected",

@@ -12,6 +12,7 @@ class ConfigFields(TypedDict, total=False):
     """The fields of `Config`, for overriding some of a preset's."""
 
     bind: Sequence[str]
+    advertise: Sequence[str]
     mdns: bool
     relay: bool
     relay_urls: Sequence[str]
@@ -70,6 +71,11 @@ class Config:
     Args:
         bind: Local UDP addresses, as `ip:port`: at most one for IPv4 and one for IPv6. Port 0 takes
             a free one.
+        advertise: What to announce, at most 64 entries: an address (`"203.0.113.7:4433"`,
+            `"lb.example:4433"`, `"203.0.113.7"` with the bound port) is announced as it stands, at
+            most 8; an interface (`"eth0"`, `"wg*"`) or a network (`"10.0.0.0/8"`) is preferred; a
+            `!` before one leaves it out. The first entry that matches an address decides. Empty:
+            the default route's interface first, then what others are likely to reach.
         mdns: Whether to find members in the local network by multicast DNS.
         relay: Whether to use relays where no direct path is found: iroh's own, unless `relay_urls`
             names others.
@@ -116,6 +122,7 @@ class Config:
     """
 
     bind: Sequence[str]
+    advertise: Sequence[str]
     mdns: bool
     relay: bool
     relay_urls: Sequence[str]
@@ -147,6 +154,7 @@ class Config:
         """Check every field, then make the sequences tuples, so that a configuration hashes."""
         _core.check_config(self)
         object.__setattr__(self, "bind", tuple(self.bind))
+        object.__setattr__(self, "advertise", tuple(self.advertise))
         object.__setattr__(self, "relay_urls", tuple(self.relay_urls))
 
     @classmethod

@@ -369,6 +369,8 @@ class Node:
         """The owner of each key among a selection."""
     def metrics(self, class_: type[_T]) -> _T:
         """What the node counts: `class(**fields)`."""
+    def problems(self) -> list[tuple[str, str, float, int]]:
+        """What keeps the node from others: source, what, since and count of each."""
     def subscribe(self) -> tuple[Records, Subscription]:
         """The peers in the book, and every event after them."""
     def messages(self) -> MessageSubscription:

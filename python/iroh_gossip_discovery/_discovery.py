@@ -36,6 +36,7 @@ from iroh_gossip_discovery._errors import (
 )
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._iterators import EventStream, MessageStream, PeerStream
+from iroh_gossip_discovery._problems import Problem
 from iroh_gossip_discovery._require import require, require_timeout
 from iroh_gossip_discovery._services import Handler, Service
 from iroh_gossip_discovery._services import start as start_service
@@ -320,6 +321,18 @@ class GossipDiscovery:
 
         return self._running().metrics(Metrics)
 
+    def problems(self) -> list[Problem]:
+        """Return what keeps this node from others now, the oldest first, at most 64.
+
+        No usable address, a name that does not resolve, a ticket that nobody answers: each is one
+        problem, however often it is met. Each is also logged once when it begins and once when it
+        is over. The list is there before any peer is found, and empty while all is well.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return [Problem(*fields) for fields in self._running().problems()]
+
     # --- who else is there --------------------------------------------------------------------
 
     @property
@@ -552,8 +565,8 @@ class GossipDiscovery:
             timeout: Most seconds to wait; `None` for ever.
 
         Raises:
-            PeersTimeoutError: Fewer were there in time; the message says how many. It is a
-                `TimeoutError`.
+            PeersTimeoutError: Fewer were there in time; the message says how many, and what
+                `problems` lists. It is a `TimeoutError`.
             ConfigurationError: `timeout` is NaN.
             NotRunningError: It is not running, or ended while it waited.
         """
@@ -577,7 +590,8 @@ class GossipDiscovery:
             if now >= n:
                 return self._book.snapshot()
             seen = f"{now} of {n} peers" + (f" (at most {most} at a time)" if most > now else "")
-            raise PeersTimeoutError(f"saw {seen} within {timeout} s") from None
+            why = "".join(f"; {problem.source}: {problem.what}" for problem in self.problems())
+            raise PeersTimeoutError(f"saw {seen} within {timeout} s{why}") from None
         return self._book.snapshot()
 
     @overload

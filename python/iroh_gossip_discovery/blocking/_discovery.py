@@ -18,6 +18,7 @@ from iroh_gossip_discovery._core import Node, Peer, PeerJoined
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._iterators import EventStream as AsyncEventStream
 from iroh_gossip_discovery._metrics import Metrics
+from iroh_gossip_discovery._problems import Problem
 from iroh_gossip_discovery._snapshot import peers_of
 from iroh_gossip_discovery._streams import LIMIT
 from iroh_gossip_discovery.blocking import _views
@@ -231,6 +232,14 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             NotRunningError: It is not running.
         """
         return self._awaited.metrics()
+
+    def problems(self) -> list[Problem]:
+        """Return what keeps this node from others now, the oldest first, at most 64.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._awaited.problems()
 
     # --- iterators ----------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ use crate::{
     link::{Link, accept::Services},
     lookup::Lookup,
     metrics::Counters,
+    network::Network,
+    problems::Problems,
     proto::{CloseCode, EndpointId, InEvent, LinkId, Profile, State, TopicId, TopicOptions},
     published::Published,
     store::Store,
@@ -79,8 +81,7 @@ pub(crate) struct Actor {
     connecting: BTreeMap<EndpointId, Connecting>,
     services: Services,
     services_changed: Arc<Notify>,
-    /// Whether an own address is of the loopback interface.
-    on_loopback: bool,
+    network: Network,
     topics: BTreeMap<TopicId, JoinedTopic>,
     /// Answers to the state that need no task.
     echo: VecDeque<InEvent>,
@@ -105,9 +106,11 @@ impl Actor {
         transport: QuicTransportConfig,
         lookup: Lookup,
         store: Option<Store>,
+        problems: Problems,
     ) -> Self {
         let (inputs, inputs_rx) = mpsc::channel(INPUTS);
         let counters = Arc::<Counters>::default();
+        let network = Network::new(endpoint.clone(), config.advertise.clone(), problems);
         Self {
             services: Services::new(lookup.clone(), counters.clone()),
             services_changed: Arc::default(),
@@ -122,7 +125,7 @@ impl Actor {
             links: BTreeMap::new(),
             next_link: 0,
             dialing: BTreeSet::new(),
-            on_loopback: false,
+            network,
             topics: BTreeMap::new(),
             echo: VecDeque::new(),
             inputs,
@@ -140,6 +143,7 @@ impl Actor {
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut inputs = self.inputs_rx.take().expect("an actor runs once");
         let mut addresses = self.endpoint.watch_addr();
+        let mut network_changes = self.network.start().await;
         let mut endpoint_closed = pin!(self.endpoint.closed());
         let mut timer = pin!(sleep_until(Instant::now()));
         let mut commands_open = true;
@@ -175,6 +179,10 @@ impl Actor {
                 () = services_changed.notified() => self.announce_services(),
                 () = waiting, if due.is_some() => self.timer(),
                 Ok(address) = addresses.updated() => self.set_addresses(&address),
+                Some(change) = network_changes.recv() => {
+                    self.network.take(change);
+                    self.set_addresses(&addresses.get());
+                }
                 () = endpoint_closed.as_mut() => break,
             }
         }
@@ -232,8 +240,8 @@ impl Actor {
     }
 
     fn set_addresses(&mut self, address: &EndpointAddr) {
-        self.on_loopback = address.ip_addrs().any(|socket| socket.ip().is_loopback());
-        self.handle_own(InEvent::SetAddresses(address.addrs.iter().cloned().collect()));
+        let announced = self.network.announce(address);
+        self.handle_own(InEvent::SetAddresses(announced));
     }
 
     fn command(&mut self, command: Command) {

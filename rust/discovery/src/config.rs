@@ -7,7 +7,11 @@ use std::{
 
 use iroh::RelayUrl;
 
-use crate::{error::Error, proto};
+use crate::{
+    advertise::{self, Advertise},
+    error::Error,
+    proto,
+};
 
 /// Most own relays.
 const MAX_RELAYS: usize = 8;
@@ -20,6 +24,9 @@ pub struct Config {
     /// Local UDP addresses to bind, at most one for IPv4 and one for IPv6; port 0 takes a free one.
     /// `[::]` may fail where the machine has no IPv6.
     pub bind: Vec<SocketAddr>,
+    /// What to announce first, to prefer, or to leave out; at most 64 entries that name at most 8
+    /// addresses. Empty: the default route's interface first, then what others are likely to reach.
+    pub advertise: Vec<Advertise>,
     /// Find members in the local network by multicast DNS.
     pub mdns: bool,
     /// Use relays where no direct path is found: iroh's own, unless `relay_urls` names others.
@@ -71,6 +78,7 @@ impl Config {
         Self {
             protocol: proto::Config::default(),
             bind: vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()],
+            advertise: Vec::new(),
             mdns: true,
             relay: false,
             relay_urls: Vec::new(),
@@ -113,6 +121,7 @@ impl Config {
             !self.bind.iter().any(|address| address.ip().is_multicast()),
             "must not name a multicast address",
         )?;
+        advertise::check(&self.advertise, advertise::is_local(&self.bind))?;
         check("relay_urls", self.relay_urls.len() <= MAX_RELAYS, "has a limit of 8 relays")?;
         check(
             "relay_urls",

@@ -24,6 +24,7 @@ use crate::{
     endpoint,
     error::Error,
     lookup::Lookup,
+    problems::{Problem, Problems},
     proto::{CloseCode, EndpointId, Identity, MAX_SEQUENCE, State},
     store::Store,
     swarm::Swarm,
@@ -74,6 +75,7 @@ pub struct Discovery {
     pub(crate) commands: Commands,
     lookup: Lookup,
     pub(crate) barred: Barred,
+    problems: Problems,
 }
 
 impl Discovery {
@@ -124,11 +126,13 @@ impl Discovery {
         let (commands, commands_rx) = Commands::new();
         let span = info_span!("discovery", me = %EndpointId::from(endpoint.id()).fmt_short());
         let transport = endpoint::transport(&config)?;
-        let mut actor = Actor::new(endpoint, state, config, transport, lookup.clone(), kept);
+        let problems = Problems::default();
+        let mut actor =
+            Actor::new(endpoint, state, config, transport, lookup.clone(), kept, problems.clone());
         let barred = Barred::default();
         actor.barred = barred.clone();
         tokio::spawn(actor.run(commands_rx).instrument(span));
-        Ok(Self { commands, lookup, barred })
+        Ok(Self { commands, lookup, barred, problems })
     }
 
     /// Joins a topic. Returns once this node's record is announced; never waits for a peer.
@@ -141,6 +145,13 @@ impl Discovery {
         let join = |reply| Command::Join { topic, options, reply };
         let published = self.commands.request(join).await??;
         Ok(Swarm::new(published, self.commands.clone()))
+    }
+
+    /// What keeps this node from others, the oldest first, at most 64: no usable address, a name
+    /// that does not resolve, a ticket that nobody answers. Empty while all is well. Never waits.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.problems.list()
     }
 
     /// Leaves every topic and closes every link. The endpoint stays open. May be called again.

@@ -26,6 +26,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 mod actor;
+mod advertise;
 mod barred;
 mod blocking;
 mod book;
@@ -41,6 +42,7 @@ mod events;
 mod faults;
 mod frame;
 mod inputs;
+mod interfaces;
 mod joined;
 mod link;
 mod lookup;
@@ -48,7 +50,9 @@ mod mdns;
 mod message;
 mod metrics;
 pub mod migration;
+mod network;
 pub mod ownership;
+mod problems;
 mod published;
 mod send;
 mod serve;
@@ -60,6 +64,7 @@ mod swarm;
 mod ticket;
 mod topic;
 
+pub use advertise::Advertise;
 pub use book::Book;
 pub use bootstrap::Bootstrap;
 pub use builder::{NodeBuilder, RunningNode};
@@ -73,6 +78,7 @@ pub use metrics::{EventCounts, Metrics, StreamCounts};
 pub use migration::{
     GossipDiscoveryBuilder, GossipDiscoveryReceiver, GossipDiscoverySender, Node, NodeInfo,
 };
+pub use problems::Problem;
 pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Status, TopicId};
 pub use serve::Serving;
 pub use services::IncomingStream;

@@ -353,32 +353,30 @@ impl NodeRecord {
     }
 }
 
-/// Chooses the addresses to announce: relays first (they work from anywhere), then public, private
-/// and loopback ones; at most [`MAX_ADDRESSES`]. Returns how many were left out.
+/// Chooses the addresses to announce, of a list that has the best first: the first
+/// [`MAX_ADDRESSES`] that can be dialed at all. Returns how many were left out.
 #[must_use]
 pub fn choose_addresses(addresses: &[TransportAddr]) -> (Vec<TransportAddr>, usize) {
-    let rank = |address: &TransportAddr| match address {
-        _ if implausible(address).is_some() => None,
-        TransportAddr::Relay(url) if url.as_str().len() <= MAX_RELAY_URL => Some(0),
-        TransportAddr::Ip(SocketAddr::V4(v4)) if v4.ip().is_loopback() => Some(4),
-        TransportAddr::Ip(SocketAddr::V6(v6)) if v6.ip().is_loopback() => Some(4),
-        TransportAddr::Ip(SocketAddr::V4(v4)) if v4.ip().is_private() => Some(2),
-        TransportAddr::Ip(SocketAddr::V6(v6))
-            if v6.ip().is_unique_local() || v6.ip().is_unicast_link_local() =>
-        {
-            Some(3)
+    let mut chosen: Vec<TransportAddr> = Vec::new();
+    for address in addresses {
+        let usable = match address {
+            _ if implausible(address).is_some() => false,
+            TransportAddr::Relay(url) => url.as_str().len() <= MAX_RELAY_URL,
+            TransportAddr::Ip(socket) => !is_link_local(socket),
+            _ => false,
+        };
+        if usable && chosen.len() < MAX_ADDRESSES && !chosen.contains(address) {
+            chosen.push(address.clone());
         }
-        TransportAddr::Ip(_) => Some(1),
-        _ => None,
-    };
-    let mut ranked: Vec<_> =
-        addresses.iter().filter_map(|address| Some((rank(address)?, address))).collect();
-    ranked.sort();
-    ranked.dedup();
-    let chosen: Vec<_> =
-        ranked.iter().take(MAX_ADDRESSES).map(|(_, address)| (*address).clone()).collect();
+    }
     let left_out = addresses.len() - chosen.len();
     (chosen, left_out)
+}
+
+/// Returns true if an address means something on one host only: an IPv6 link-local one needs the
+/// name of an interface, and each host has its own.
+fn is_link_local(socket: &SocketAddr) -> bool {
+    matches!(socket, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local())
 }
 
 fn encode_metadata(metadata: &BTreeMap<String, String>) -> Value {

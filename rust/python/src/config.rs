@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, str::FromStr};
 
 use iroh::RelayUrl;
-use iroh_gossip_discovery::{Config, proto};
+use iroh_gossip_discovery::{Advertise, Config, proto};
 use pyo3::{
     prelude::*,
     types::{PyDict, PyTuple},
@@ -30,6 +30,8 @@ pub(crate) fn preset<'py>(
     let fields = PyDict::new(py);
     let Config { protocol, .. } = &config;
     fields.set_item("bind", PyTuple::new(py, config.bind.iter().map(ToString::to_string))?)?;
+    let advertise = config.advertise.iter().map(ToString::to_string);
+    fields.set_item("advertise", PyTuple::new(py, advertise)?)?;
     fields.set_item("mdns", config.mdns)?;
     fields.set_item("relay", config.relay)?;
     fields.set_item(
@@ -105,6 +107,15 @@ pub(crate) fn extract(config: &Bound<'_, PyAny>) -> PyResult<Config> {
                 invalid(py, field, &format!("{text:?} is not ip:port, as 127.0.0.1:0 or [::]:4433"))
             })
         })?,
+        advertise: extract::list(
+            "advertise",
+            "str",
+            &config.getattr("advertise")?,
+            |field, value| {
+                let text = extract::text(field, value)?;
+                Advertise::from_str(&text).map_err(|error| raise(py, error))
+            },
+        )?,
         mdns: boolean("mdns")?,
         relay: boolean("relay")?,
         relay_urls: extract::list(

@@ -1,6 +1,10 @@
 //! `Node`: a running node, from its start to its end.
 
-use std::{str::FromStr, sync::Arc};
+use std::{
+    str::FromStr,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use iroh_gossip_discovery::{self as core, proto::EndpointId};
 use pyo3::prelude::*;
@@ -110,6 +114,16 @@ impl Node {
         class: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         class.call((), Some(&metrics::fields(py, &self.swarm()?.metrics())?))
+    }
+
+    /// What keeps the node from others: source, what, since and count of each.
+    fn problems(&self) -> PyResult<Vec<(String, String, f64, u64)>> {
+        let seconds = |since: SystemTime| since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let problems = self.discovery()?.problems().into_iter().map(|problem| {
+            let since = seconds(problem.since).as_secs_f64();
+            (problem.source, problem.what, since, problem.count)
+        });
+        Ok(problems.collect())
     }
 
     /// The peers in the book, and every event after them.

@@ -157,7 +157,7 @@ impl Actor {
         }
         // The user may name any address; others may not.
         if !self.topics.values().any(|topic| topic.is_bootstrap(&peer)) {
-            addresses.retain(|address| dial::is_plausible(address, self.on_loopback));
+            addresses.retain(|address| dial::is_plausible(address, self.network.is_on_loopback()));
         }
         self.dialing.insert(peer);
         self.counters.dial_begun();

@@ -1,0 +1,183 @@
+//! Where this node is in the network: its interfaces, what it announces, and what changes of it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use iroh::{Endpoint, EndpointAddr, TransportAddr};
+use tokio::{
+    net::lookup_host,
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, info};
+
+use crate::{
+    advertise::{Advertise, Chooser, is_local},
+    interfaces::{Interfaces, Kind, MIN_MTU, Watch},
+    problems::Problems,
+};
+
+/// Names in [`crate::Config::advertise`] are resolved again this often.
+const RESOLVE: Duration = Duration::from_mins(1);
+/// A name that is not resolved by then is tried again later.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
+/// Changes that wait for the actor.
+const CHANGES: usize = 16;
+
+/// What changed.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// The interfaces.
+    Interfaces(Arc<Interfaces>),
+    /// What a name that is to be announced stands for.
+    Resolved(String, u16, Vec<SocketAddr>),
+}
+
+/// This node's place in the network.
+#[derive(Debug)]
+pub(crate) struct Network {
+    endpoint: Endpoint,
+    chooser: Chooser,
+    problems: Problems,
+    interfaces: Option<Arc<Interfaces>>,
+    announced: Vec<TransportAddr>,
+    tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Network {
+    pub(crate) fn new(endpoint: Endpoint, advertise: Vec<Advertise>, problems: Problems) -> Self {
+        let chooser = Chooser::new(advertise);
+        let announced = Vec::new();
+        Self { endpoint, chooser, problems, interfaces: None, announced, tasks: Vec::new() }
+    }
+
+    /// Lists the interfaces, and begins to tell of changes. Nothing changes where only the loopback
+    /// interface is bound.
+    pub(crate) async fn start(&mut self) -> mpsc::Receiver<Change> {
+        let (sender, changes) = mpsc::channel(CHANGES);
+        let watch =
+            if is_local(&self.endpoint.bound_sockets()) { None } else { Watch::new().await };
+        let interfaces = watch.as_ref().map(Watch::subscribe);
+        if let Some(mut interfaces) = interfaces.clone() {
+            let now = interfaces.borrow_and_update().clone();
+            self.set_interfaces(now);
+            let sender = sender.clone();
+            let follow = async move {
+                let _watch = watch;
+                while interfaces.changed().await.is_ok() {
+                    let now = interfaces.borrow_and_update().clone();
+                    if sender.send(Change::Interfaces(now)).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            self.tasks.push(AbortOnDropHandle::new(tokio::spawn(follow)));
+        }
+        for (host, port) in self.chooser.hosts() {
+            let (problems, interfaces) = (self.problems.clone(), interfaces.clone());
+            let resolve = resolve(host, port, sender.clone(), problems, interfaces);
+            self.tasks.push(AbortOnDropHandle::new(tokio::spawn(resolve)));
+        }
+        changes
+    }
+
+    /// Takes a change. Returns true if it is one of the interfaces.
+    pub(crate) fn take(&mut self, change: Change) -> bool {
+        match change {
+            Change::Interfaces(now) => {
+                self.set_interfaces(now);
+                true
+            }
+            Change::Resolved(host, port, addresses) => {
+                self.chooser.resolved(&host, port, addresses);
+                false
+            }
+        }
+    }
+
+    /// Returns true if this node announces an address of this machine only: its peers' are too.
+    pub(crate) fn is_on_loopback(&self) -> bool {
+        let loops =
+            |at: &TransportAddr| matches!(at, TransportAddr::Ip(at) if at.ip().is_loopback());
+        self.announced.iter().any(loops)
+    }
+
+    /// What to announce from now on, best first. With no address at all, it stays what it was: a
+    /// network that comes back mostly gives the same ones.
+    pub(crate) fn announce(&mut self, address: &EndpointAddr) -> Vec<TransportAddr> {
+        let bound = self.endpoint.bound_sockets();
+        let choice = self.chooser.choose(&address.addrs, &bound, self.interfaces.as_deref());
+        if choice.addresses.is_empty() {
+            self.problems.raise("network", self.why_no_address());
+        } else {
+            self.problems.clear("network");
+            if choice.addresses != self.announced {
+                debug!(addresses = ?choice.addresses, left_out = choice.left_out, "announced");
+                self.announced = choice.addresses;
+            }
+        }
+        self.announced.clone()
+    }
+
+    fn why_no_address(&self) -> String {
+        let mut up = self.interfaces.iter().flat_map(|all| all.iter());
+        let link_local = up.find(|one| one.kind != Kind::Loopback && !one.addresses.is_empty());
+        match link_local {
+            Some(interface) => format!(
+                "no usable address to announce: of {interface} none can be dialed from another \
+                 host, give it an IPv4 or a unique local IPv6 address (fd00::/8), or set advertise"
+            ),
+            None => "no usable address to announce: no network interface is up".into(),
+        }
+    }
+
+    fn set_interfaces(&mut self, now: Arc<Interfaces>) {
+        if let Some(narrow) = now.iter().find(|one| one.mtu != 0 && one.mtu < MIN_MTU) {
+            let what = format!(
+                "interface {} has an MTU of {}: QUIC needs {MIN_MTU} bytes, nobody is reached by it",
+                narrow.name, narrow.mtu
+            );
+            self.problems.raise("mtu", what);
+        } else {
+            self.problems.clear("mtu");
+        }
+        let names: Vec<_> =
+            now.iter().filter(|one| !one.addresses.is_empty()).map(ToString::to_string).collect();
+        info!(interfaces = names.join(", "), "network interfaces");
+        self.interfaces = Some(now);
+    }
+}
+
+/// Resolves a name again and again, and after each change of the interfaces.
+async fn resolve(
+    host: String,
+    port: u16,
+    sender: mpsc::Sender<Change>,
+    problems: Problems,
+    mut interfaces: Option<watch::Receiver<Arc<Interfaces>>>,
+) {
+    let source = format!("advertise {host}:{port}");
+    loop {
+        match timeout(RESOLVE_LIMIT, lookup_host((host.as_str(), port))).await {
+            Ok(Ok(found)) => {
+                problems.clear(&source);
+                let found = found.collect();
+                if sender.send(Change::Resolved(host.clone(), port, found)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Err(error)) => problems.raise(&source, format!("does not resolve: {error}")),
+            Err(_) => problems.raise(&source, "does not resolve: no answer"),
+        }
+        let changed = async {
+            let ended = match &mut interfaces {
+                Some(interfaces) => interfaces.changed().await.is_err(),
+                None => true,
+            };
+            if ended {
+                std::future::pending::<()>().await;
+            }
+        };
+        let _ = timeout(RESOLVE, changed).await;
+    }
+}
