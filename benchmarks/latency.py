@@ -5,9 +5,9 @@
 A change: a node in a process of its own changes its metadata, with the time in it; both processes
 read one clock. What is measured ends in the callback here. A large book: the example `burst` fills
 it with signed records, each verified. The events of that are iterated, and while the book is read
-over and over, the loop wakes every millisecond: the longest that it stood still beyond that is
-told. Beside the time on the clock stands that of the thread alone, for a machine that does other
-work too. Needs the release build of that example: `cargo build --release -p
+over and over, the loop wakes every millisecond: the longest time that it was blocked beyond that
+is printed. Beside the time on the clock stands the CPU time of the thread alone, as the machine may
+be busy with other work. Needs the release build of that example: `cargo build --release -p
 iroh-gossip-discovery --example burst`.
 """
 
@@ -65,7 +65,7 @@ async def changes(count: int) -> None:
 
 @asynccontextmanager
 async def filled(peers: int) -> AsyncIterator[tuple[GossipDiscovery, EventStream]]:
-    """Run a node with so many peers in its book; give it with all events since it was empty."""
+    """Run a node with `peers` peers in its book; give it with all events from the start."""
     config = Config.local(capacity=2 * peers, event_buffer=10 * peers)
     async with GossipDiscovery("filled", "samples", config=config) as node:
         events = node.events()

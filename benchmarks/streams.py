@@ -42,7 +42,7 @@ async def served() -> AsyncIterator[str]:
 
 
 async def from_rust(what: str, ticket: str, mib: int) -> float:
-    """Let Rust write or read so many MiB; give its seconds."""
+    """Let Rust write or read `mib` MiB; return the seconds that it took."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(PROGRAM, what, ticket, str(mib), stdout=pipe)
     said, _ = await process.communicate()
@@ -50,7 +50,7 @@ async def from_rust(what: str, ticket: str, mib: int) -> float:
 
 
 async def from_python(what: str, ticket: str, mib: int) -> float:
-    """Write or read so many MiB; give the seconds."""
+    """Write or read `mib` MiB; return the seconds that it took."""
     config = Config.local()
     async with GossipDiscovery("driver", TOPIC, bootstrap=[ticket], config=config) as discovery:
         peer = next(iter(await discovery.wait_for_peers(1, timeout=30)))

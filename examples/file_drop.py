@@ -1,7 +1,7 @@
 """Send a file to a peer that is found by its name.
 
 `file_drop.py receive NAME FOLDER [TICKET …]` takes files into a folder and prints its ticket;
-`file_drop.py send FILE NAME [TICKET …]` sends one to whoever has that name. A file is there whole
+`file_drop.py send FILE NAME [TICKET …]` sends one to the peer of that name. A file is there whole
 and verified (SHA-256), or not at all; one that is there already stays as it is.
 """
 
@@ -60,7 +60,7 @@ async def store(folder: Path, reader: StreamReader) -> Path:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name leads nowhere else, on any system, and hides nothing."""
+    """Return whether a name stays in its folder, on any system, and hides nothing."""
     parts = (Path(name).name, PureWindowsPath(name).name)
     return parts == (name, name) and name.isprintable() and name[:1] not in {"", "."}
 

@@ -1,7 +1,7 @@
 """A key-value cache that is spread over its nodes: `sharded_cache.py NAME [TICKET …]`.
 
 Start some, and type `set KEY VALUE`, `get KEY` or `who KEY` into any; Ctrl-D ends it. When nodes
-come or go, only keys of those move. Who leaves hands on what it has; who crashes takes it along.
+come or go, only their keys move. A node that leaves hands its keys over; a crash loses them.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class Cache:
 
 
 async def attempt(work: Awaitable[None]) -> None:
-    """Do something that may come to nothing where a node has just gone."""
+    """Do something that may fail if a node has just gone."""
     try:
         await work
     except (DiscoveryError, TimeoutError) as error:

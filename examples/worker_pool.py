@@ -1,6 +1,6 @@
 """A pool of workers that survives `kill -9`.
 
-`worker_pool.py hand-out COUNT` prints its ticket and hands out so many jobs; start any number of
+`worker_pool.py hand-out COUNT` prints its ticket and hands out COUNT jobs; start any number of
 `worker_pool.py work NAME TICKET` beside it, and kill some. A job whose worker leaves, is lost or
 can't be reached is given to another one: so each is done at least once.
 """

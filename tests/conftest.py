@@ -1,7 +1,7 @@
 """What the tests share: no silent skips, and what a machine must offer.
 
-A skipped test is a failure. A test that not every machine can run says what it wants with
-`@pytest.mark.needs(...)`: where that is lacking it is left out, and listed with the reason.
+A skipped test is a failure. A test that not every machine can run states its need with
+`@pytest.mark.needs(...)`: if the machine lacks it, the test is left out and listed with the reason.
 """
 
 import functools

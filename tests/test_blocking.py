@@ -142,7 +142,7 @@ def test_a_for_ends_after_its_timeout_and_another_goes_on(
         messages.get()
 
 
-def test_a_stream_that_is_closed_wakes_whoever_waits(
+def test_a_closed_stream_wakes_the_thread_that_waits_on_it(
     pair: tuple[GossipDiscovery, GossipDiscovery],
 ) -> None:
     alice, _ = pair
@@ -167,7 +167,7 @@ def test_threads_share_a_node(pair: tuple[GossipDiscovery, GossipDiscovery]) -> 
     assert len(got) == 100
 
 
-def test_who_owns_a_key_comes_with_its_changes(
+def test_the_owner_of_a_key_comes_with_its_changes(
     pair: tuple[GossipDiscovery, GossipDiscovery],
 ) -> None:
     alice, bob = pair
@@ -446,7 +446,7 @@ EXITS = {
 
 
 @pytest.mark.parametrize("way", EXITS)
-def test_the_interpreter_exits_cleanly_while(way: str) -> None:
+def test_the_interpreter_exits_cleanly_in_the_middle_of(way: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(run, [EXITS[way]] * 6))
     assert [(result.returncode, result.stderr) for result in results] == [(0, "")] * 6

@@ -57,7 +57,7 @@ async def test_a_node_finds_the_others_by_any_kind(seed: GossipDiscovery, kind: 
         assert (await bob.wait_for_peers(1, timeout=30)).keys() == {seed.id}
 
 
-async def test_a_lookup_is_asked_until_somebody_is_found() -> None:
+async def test_a_lookup_is_asked_until_it_finds_a_peer() -> None:
     asked = 0
     found: list[str | Peer] = []
 

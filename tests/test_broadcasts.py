@@ -1,4 +1,4 @@
-"""Broadcasts: to everyone else, once, from whom they say; what a frozen neighbor costs."""
+"""Broadcasts reach every other node once, with their true author; a frozen neighbor delays none."""
 
 import asyncio
 import contextlib
@@ -57,7 +57,7 @@ async def swarm(count: int) -> AsyncIterator[list[GossipDiscovery]]:
 
 
 async def take(inbox: MessageStream, count: int) -> list[Message]:
-    """Take so many messages, none of which may be lost."""
+    """Take `count` messages, none of which may be lost."""
     got: list[Message] = []
     async with asyncio.timeout(60):
         while len(got) < count:

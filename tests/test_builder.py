@@ -40,7 +40,7 @@ async def test_changes_arrive_and_neighbors_are_current() -> None:
         assert seed.neighbors == {}
 
 
-async def test_a_receiver_begins_with_who_is_known() -> None:
+async def test_a_receiver_begins_with_the_known_peers() -> None:
     async with (
         GossipDiscovery("alice", "fleet", config=LOCAL) as alice,
         GossipDiscovery("bob", "fleet", bootstrap=[alice.ticket], config=LOCAL) as bob,

@@ -120,7 +120,7 @@ async def test_a_callback_registered_before_the_start_misses_no_peer(
         starting = asyncio.create_task(carol.start())
         await asyncio.sleep(0)
         # The node runs; the loop doesn't.
-        time.sleep(0.5)  # noqa: ASYNC251  # a loop that is busy for so long is the case
+        time.sleep(0.5)  # noqa: ASYNC251  # the case is a busy loop
         await starting
         try:
             await eventually(lambda: sorted(seen) == ["alice", "bob"])
@@ -259,12 +259,14 @@ async def test_a_callback_that_hangs_is_cancelled_at_close(alice: GossipDiscover
 
 
 @pytest.mark.parametrize("kind", [int, "PeerJoined", (), (PeerJoined, int), None, int | str])
-async def test_what_is_no_event_is_refused(alice: GossipDiscovery, kind: object) -> None:
+async def test_a_class_that_is_not_an_event_is_refused(
+    alice: GossipDiscovery, kind: object
+) -> None:
     with pytest.raises(TypeError, match="event must be one of PeerJoined"):
         alice.on(kind, print)  # type: ignore[call-overload]
 
 
-async def test_what_is_not_callable_is_refused(alice: GossipDiscovery) -> None:
+async def test_a_callback_that_is_not_callable_is_refused(alice: GossipDiscovery) -> None:
     with pytest.raises(TypeError, match="callback must be callable, not str"):
         alice.on(PeerUpdated, "print")  # type: ignore[call-overload]
     with contextlib.suppress(AttributeError):

@@ -107,7 +107,7 @@ def test_the_demo_draws_a_live_table_on_a_terminal() -> None:
     assert "Traceback" not in text
 
 
-def test_the_demo_fails_where_a_step_takes_too_long() -> None:
+def test_the_demo_fails_if_a_step_takes_too_long() -> None:
     done = run("demo", "--timeout", "0.1")
     assert done.returncode == 1
     assert "not converged: a node did not start within 0.1 s" in done.stdout

@@ -79,7 +79,7 @@ def read(node: Process, event: str) -> Line:
     raise AssertionError(f"no {event}: {node.communicate()}")
 
 
-def test_two_nodes_tell_their_events_as_the_documented_json() -> None:
+def test_two_nodes_print_their_events_as_the_documented_json() -> None:
     with running("alice", "--json") as alice:
         started = read(alice, "Started")
         assert (started["peer"]["name"], started["topic"]) == ("alice", "fleet")
@@ -100,7 +100,7 @@ def test_two_nodes_tell_their_events_as_the_documented_json() -> None:
         assert (alice.returncode, error) == (0, "")
 
 
-def test_a_node_tells_its_events_in_lines() -> None:
+def test_a_node_prints_its_events_in_lines() -> None:
     with running("alice", "--topic", "robots") as alice:
         assert alice.stdout is not None
         lines = [alice.stdout.readline() for _ in range(3)]
@@ -123,7 +123,7 @@ def test_a_node_tells_its_events_in_lines() -> None:
         assert rest.endswith("  left\n")
 
 
-def test_a_node_that_nobody_answers_says_so_and_finds_them_all_the_same(tmp_path: Path) -> None:
+def test_a_node_without_an_answer_says_so_and_finds_peers_that_start_later(tmp_path: Path) -> None:
     key = tmp_path / "seed.key"
     call("keygen", key)
     with running("probe", "--json") as probe:  # a port that is free a moment later
@@ -138,7 +138,7 @@ def test_a_node_that_nobody_answers_says_so_and_finds_them_all_the_same(tmp_path
 
 
 @pytest.mark.parametrize("form", [["--json"], []], ids=["json", "lines"])
-def test_a_reader_that_goes_ends_the_node_quietly(form: list[str]) -> None:
+def test_a_node_ends_quietly_when_its_output_is_closed(form: list[str]) -> None:
     with running("alice", "--json") as alice:
         ticket = read(alice, "Started")["ticket"]
         with running("bob", ticket, *form) as bob:
@@ -299,7 +299,7 @@ def test_a_key_file_that_cannot_be_used_is_named(
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_what_keeps_a_node_from_starting_is_told_in_a_line(tmp_path: Path) -> None:
+def test_a_failed_start_is_explained_in_one_line(tmp_path: Path) -> None:
     state = tmp_path / "state"
     file = tmp_path / "file"
     file.touch()
@@ -364,7 +364,7 @@ def test_every_event_has_its_line_of_json() -> None:
     assert event_object(PeerJoined(PEER))["peer"]["boot_id"] == "f" * 16  # type: ignore[index,call-overload]
 
 
-def test_every_event_has_its_line_that_says_whom_it_is_about() -> None:
+def test_the_line_of_every_event_names_its_peer() -> None:
     lines = [Lines()._describe(event)[1] for event in EVENTS]
     assert len(set(lines)) == len(EVENTS)
     for event, line in zip(EVENTS, lines, strict=True):
@@ -373,6 +373,6 @@ def test_every_event_has_its_line_that_says_whom_it_is_about() -> None:
         assert hasattr(event, "reason") <= ("expired" in line)
 
 
-def test_what_could_steer_a_terminal_is_shown_as_an_escape() -> None:
+def test_terminal_control_characters_are_shown_as_escapes() -> None:
     assert printable("plain Straße 漢字 🙂") == "plain Straße 漢字 🙂"
     assert printable("\x1b[31m\n\u202e\x9b") == r"\x1b[31m\n\u202e\x9b"

@@ -153,7 +153,7 @@ def test_a_wrong_type_is_refused_by_name(field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("field", [*DURATIONS, *COUNTS])
-def test_a_bool_is_no_number(field: str) -> None:
+def test_a_bool_is_not_taken_as_a_number(field: str) -> None:
     with pytest.raises(TypeError, match=rf"^{field} must be "):
         overridden(**{field: True})
 

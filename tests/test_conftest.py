@@ -31,7 +31,9 @@ def test_a_skip_is_a_failure(pytester: pytest.Pytester, test: str) -> None:
     result.stdout.fnmatch_lines(["*a skip is a failure here*later*"])
 
 
-def test_what_the_machine_lacks_is_left_out_and_listed(pytester: pytest.Pytester) -> None:
+def test_tests_that_the_machine_cannot_run_are_left_out_and_listed(
+    pytester: pytest.Pytester,
+) -> None:
     test = """
         import pytest
         @pytest.mark.needs('moon')

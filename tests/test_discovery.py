@@ -1,4 +1,4 @@
-"""The main job: nodes find each other, and notice who changes, leaves, dies and comes back."""
+"""The main job: nodes find each other, and notice changes, leaves, crashes and returns."""
 
 import asyncio
 import contextlib
@@ -67,7 +67,7 @@ async def test_all_find_each_other_through_one(alice: GossipDiscovery) -> None:
             assert all(peer.id == key for key, peer in book.items())
 
 
-async def test_entry_waits_for_no_peer(alice: GossipDiscovery) -> None:
+async def test_entering_a_discovery_does_not_wait_for_a_peer(alice: GossipDiscovery) -> None:
     assert len(alice.id) == 64
     assert alice.ticket.startswith("igd1")
     assert len(alice.book) == 0
@@ -201,7 +201,7 @@ async def test_a_state_directory_keeps_the_identity(alice: GossipDiscovery, tmp_
     assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
 
 
-async def test_wait_for_peers_times_out_with_what_was_seen(alice: GossipDiscovery) -> None:
+async def test_a_timeout_of_wait_for_peers_says_how_many_were_seen(alice: GossipDiscovery) -> None:
     async with beside(alice):
         await alice.wait_for_peers(1, timeout=30)
         with pytest.raises(PeersTimeoutError, match=r"saw 1 of 3 peers within 0\.1 s") as caught:
@@ -246,7 +246,7 @@ async def test_updates_reach_the_others(alice: GossipDiscovery) -> None:
         assert (event.peer.name, dict(event.peer.metadata)) == ("robert", {})
 
 
-async def test_updates_at_the_same_time_all_count(alice: GossipDiscovery) -> None:
+async def test_concurrent_updates_are_all_announced(alice: GossipDiscovery) -> None:
     keys = [f"k{n}" for n in range(20)]
     await asyncio.gather(*(alice.update_metadata(**{key: "v"}) for key in keys))
     assert alice.metadata == dict.fromkeys(keys, "v")
@@ -336,7 +336,7 @@ async def test_a_forgotten_discovery_warns_and_says_goodbye(alice: GossipDiscove
     assert isinstance(await until(events, PeerLeft), PeerLeft)
 
 
-async def test_a_crash_is_noticed_by_expiration_and_the_return_too(
+async def test_a_crash_is_noticed_by_expiration_and_so_is_the_return(
     alice: GossipDiscovery, tmp_path: Path
 ) -> None:
     config = {"expiration": 1.0, "idle_timeout": 1.0, "keep_alive": 0.2}
@@ -384,7 +384,7 @@ async def test_a_peer_that_was_killed_and_restarted_at_once_comes_again(
         assert first.sequence < second.sequence
 
 
-async def test_isolation_and_its_end_are_told() -> None:
+async def test_isolation_and_its_end_are_events() -> None:
     config = {"idle_timeout": 1.0, "keep_alive": 0.2}
     async with NodeGroup() as group:
         bob = await group.start({"name": "bob", "topic": "fleet"})
@@ -404,7 +404,7 @@ async def test_isolation_and_its_end_are_told() -> None:
             assert await until(events, Reconnected) == Reconnected()
 
 
-async def test_a_slow_subscriber_is_told_what_it_missed(alice: GossipDiscovery) -> None:
+async def test_a_slow_subscriber_reads_how_many_events_it_missed(alice: GossipDiscovery) -> None:
     async with beside(alice, "bob", event_buffer=4) as bob:
         await bob.wait_for_peers(1, timeout=30)
         slow, quick, waiting = bob.events(), bob.events(), bob.peers()

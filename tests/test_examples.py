@@ -88,14 +88,14 @@ def test_the_address_book_demo_shows_the_book_as_it_changes() -> None:
         assert (bob.returncode, error) == (0, "")
 
 
-def test_the_address_book_demo_without_a_name_says_how_it_is_called() -> None:
+def test_the_address_book_demo_without_a_name_prints_its_usage() -> None:
     with address_book() as node:
         _, error = node.communicate(timeout=30)
         assert node.returncode == 1
         assert "address_book_demo.py NAME" in error
 
 
-def test_the_address_book_demo_refuses_what_is_no_ticket() -> None:
+def test_the_address_book_demo_refuses_an_invalid_ticket() -> None:
     with address_book("bob", "no-ticket") as node:
         _, error = node.communicate(timeout=30)
         assert node.returncode == 1
@@ -207,7 +207,7 @@ def test_a_dropped_file_is_there_whole_and_never_in_place_of_another(tmp_path: P
         assert (bob.returncode, error) == (0, "")
 
 
-def test_where_several_have_a_name_the_id_says_who_is_meant(tmp_path: Path) -> None:
+def test_among_peers_of_one_name_the_id_selects_one(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("hello")
     folders = [tmp_path / "one", tmp_path / "other"]
@@ -229,7 +229,7 @@ def test_where_several_have_a_name_the_id_says_who_is_meant(tmp_path: Path) -> N
 
 
 @pytest.mark.asyncio
-async def test_a_file_that_is_not_as_it_should_be_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_file_that_fails_verification_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = tmp_path / "of bob"
     folder.mkdir()
 

@@ -126,10 +126,10 @@ async def test_an_address_that_changes_is_announced_again() -> None:
 
 
 @pytest.mark.parametrize("said", ["", "nonsense", "endpoint", "endpointaaaa"])
-def test_what_a_peer_says_that_is_no_ticket_is_no_address(said: str) -> None:
+def test_an_invalid_ticket_in_metadata_gives_no_address(said: str) -> None:
     assert address_of(Peer(iroh_id(), "x", metadata={KEY: said})) is None
 
 
-def test_a_thing_that_is_no_endpoint_is_refused() -> None:
+def test_metadata_of_refuses_objects_that_are_not_endpoints() -> None:
     with pytest.raises(TypeError, match="endpoint must be Endpoint, not str"):
         metadata_of("endpoint")  # type: ignore[arg-type]  # the point

@@ -121,7 +121,7 @@ async def test_a_second_consumer_is_refused(pair: Pair, method: str) -> None:
         await anext(stream)
 
 
-async def test_a_stream_may_be_handed_to_another_task(pair: Pair) -> None:
+async def test_an_iterator_may_be_handed_to_another_task(pair: Pair) -> None:
     alice, bob = pair
     stream = alice.events()
     for _ in range(3):
@@ -165,7 +165,7 @@ async def test_a_burst_wakes_the_loop_once(pair: Pair, monkeypatch: pytest.Monke
     assert len(seen) > 1
 
 
-async def test_the_end_comes_after_all_that_happened(pair: Pair) -> None:
+async def test_an_iteration_ends_after_its_last_event(pair: Pair) -> None:
     alice, bob = pair
     stream, reference = alice.events(), alice.events()
     await update_often(bob, 20)
@@ -179,7 +179,7 @@ async def test_the_end_comes_after_all_that_happened(pair: Pair) -> None:
     assert [event async for event in stream] == []
 
 
-async def test_a_dropped_stream_is_collected_though_it_waits(pair: Pair) -> None:
+async def test_a_dropped_iterator_is_garbage_collected_while_it_waits(pair: Pair) -> None:
     stream = pair[0].events()
     waiting = asyncio.create_task(anext(stream))
     await asyncio.sleep(0)
@@ -191,7 +191,7 @@ async def test_a_dropped_stream_is_collected_though_it_waits(pair: Pair) -> None
     assert gone() is None
 
 
-async def test_a_stream_closes_with_its_block(pair: Pair) -> None:
+async def test_an_iterator_closes_with_its_async_with_block(pair: Pair) -> None:
     async with pair[0].events() as stream:
         pass
     assert [event async for event in stream] == []

@@ -75,7 +75,7 @@ def extra(record: logging.LogRecord, field: str) -> object:
     return value
 
 
-async def test_records_say_who_speaks_of_whom(logs: Recorder) -> None:
+async def test_log_records_name_the_node_and_the_peer(logs: Recorder) -> None:
     logging.getLogger(ROOT).setLevel(logging.DEBUG)
     async with node("alice") as alice, node("bob", alice) as bob:
         joined = await logs.wait("peer joined (", 2)
@@ -109,7 +109,7 @@ async def test_every_field_has_a_prefix_so_that_none_hides_an_attribute(logs: Re
         assert all(name.isidentifier() for name in own)
 
 
-async def test_a_record_is_of_the_moment_in_which_it_was_made(logs: Recorder) -> None:
+async def test_a_log_record_has_the_time_at_which_it_was_made(logs: Recorder) -> None:
     logging.getLogger(ROOT).setLevel(logging.DEBUG)
     go_on = threading.Event()
     async with node("alice") as alice:
@@ -140,7 +140,7 @@ async def test_lines_keep_their_order(logs: Recorder) -> None:
     assert len(set(sequences)) == len(sequences)
 
 
-async def test_a_level_is_obeyed_and_a_change_is_noticed_while_nodes_run(logs: Recorder) -> None:
+async def test_log_levels_are_obeyed_and_may_change_while_nodes_run(logs: Recorder) -> None:
     root, driver = logging.getLogger(ROOT), logging.getLogger(f"{ROOT}.driver")
     root.setLevel(logging.WARNING)
     async with node("alice") as alice, node("bob", alice) as bob:
@@ -169,7 +169,7 @@ async def test_a_level_is_obeyed_and_a_change_is_noticed_while_nodes_run(logs: R
     assert logs.find("link opened (") == []
 
 
-async def test_the_layers_below_speak_when_they_are_asked(logs: Recorder) -> None:
+async def test_iroh_logs_below_warning_only_if_its_own_level_asks_for_it(logs: Recorder) -> None:
     logging.getLogger(ROOT).setLevel(logging.DEBUG)
     below = logging.getLogger(f"{ROOT}.iroh")
 
@@ -209,9 +209,9 @@ async def test_a_heartbeat_writes_no_line_above_trace(logs: Recorder) -> None:
         await logs.wait("heartbeat (", 4)
 
 
-async def test_at_info_there_is_a_line_for_each_change_of_who_is_there(logs: Recorder) -> None:
+async def test_at_info_each_change_of_membership_has_a_line(logs: Recorder) -> None:
     logging.getLogger(ROOT).setLevel(logging.INFO)
-    # Patient timers: on a busy machine nobody is suspected who is there.
+    # Patient timers: even on a busy machine no living node is suspected.
     config = Config.lan(bind=["127.0.0.1:0"], mdns=False)
     async with asyncio.timeout(90), LocalSwarm(config=config) as swarm:
         alice, bob, carol, dave = await swarm.start_many(4)
@@ -247,7 +247,7 @@ async def test_at_info_there_is_a_line_for_each_change_of_who_is_there(logs: Rec
     assert lines == Counter(joined | left | lost)
 
 
-async def test_what_a_healthy_swarm_drops_too_is_no_warning(logs: Recorder) -> None:
+async def test_drops_that_a_healthy_swarm_makes_are_no_warnings(logs: Recorder) -> None:
     logging.getLogger(ROOT).setLevel(logging.DEBUG)
     usual = "broadcasts without anything new"
     numbers = count()
@@ -262,7 +262,7 @@ async def test_what_a_healthy_swarm_drops_too_is_no_warning(logs: Recorder) -> N
     assert {record.levelno for record in said} == {logging.DEBUG}
 
 
-async def test_a_drop_that_costs_somebody_something_is_a_warning(logs: Recorder) -> None:
+async def test_a_drop_with_consequences_is_a_warning(logs: Recorder) -> None:
     logging.getLogger(ROOT).setLevel(logging.WARNING)
     config = Config.local(message_buffer=1)
     async with asyncio.timeout(60), LocalSwarm(config=config) as swarm:
@@ -277,7 +277,7 @@ async def test_a_drop_that_costs_somebody_something_is_a_warning(logs: Recorder)
     assert vars(said)["igd_reason"] == "messages to slow subscribers"
 
 
-async def test_a_handler_that_stands_still_holds_up_nothing_but_logs(logs: Recorder) -> None:
+async def test_a_blocked_log_handler_delays_nothing_but_logs(logs: Recorder) -> None:
     logging.getLogger(ROOT).setLevel(logging.DEBUG)
     go_on = threading.Event()
     logs.hold = lambda: go_on.wait(60)
@@ -294,7 +294,7 @@ async def test_a_handler_that_stands_still_holds_up_nothing_but_logs(logs: Recor
     await logs.wait("peer joined (", 2)
 
 
-async def test_a_flood_is_bounded_counted_and_reported(logs: Recorder) -> None:
+async def test_a_flood_of_log_records_is_bounded_counted_and_reported(logs: Recorder) -> None:
     logging.getLogger(ROOT).setLevel(logging.DEBUG)
     go_on = threading.Event()
     logs.hold = lambda: go_on.wait(60)
@@ -316,7 +316,9 @@ async def test_a_flood_is_bounded_counted_and_reported(logs: Recorder) -> None:
     assert 4096 <= len(logs.find("announced (")) <= 4096 + 64
 
 
-async def test_a_second_receiver_of_rusts_logs_is_not_put_over_the_first(logs: Recorder) -> None:
+async def test_a_second_receiver_does_not_replace_the_first_for_logs_of_rust(
+    logs: Recorder,
+) -> None:
     logging.getLogger(ROOT).setLevel(logging.INFO)
     async with node("alice") as alice:
         assert _core.start_logs() is False
@@ -325,7 +327,7 @@ async def test_a_second_receiver_of_rusts_logs_is_not_put_over_the_first(logs: R
     assert len(joined) == 2
 
 
-async def test_what_a_filter_raises_is_reported_and_the_next_line_comes(
+async def test_an_exception_in_a_log_filter_is_reported_and_the_next_line_comes(
     logs: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logging.getLogger(ROOT).setLevel(logging.DEBUG)
@@ -353,7 +355,7 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-async def test_who_sets_up_no_logging_hears_nothing() -> None:
+async def test_without_a_log_handler_nothing_is_printed() -> None:
     done = run("""
         import asyncio
         from iroh_gossip_discovery import Config, GossipDiscovery
@@ -366,7 +368,7 @@ async def test_who_sets_up_no_logging_hears_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-async def test_the_exit_loses_nothing_and_hangs_on_nothing() -> None:
+async def test_the_exit_loses_no_log_record_and_does_not_hang() -> None:
     script = """
         import asyncio, logging, sys, time
         from iroh_gossip_discovery import Config, GossipDiscovery

@@ -64,7 +64,7 @@ RUNS = {
 
 @pytest.mark.parametrize("dev", [False, True], ids=["plain", "dev"])
 @pytest.mark.parametrize("loop", RUNS)
-def test_it_works_the_same_on(loop: str, dev: bool) -> None:  # noqa: FBT001  # a parameter of the test
+def test_discovery_works_the_same_on(loop: str, dev: bool) -> None:  # noqa: FBT001  # a parameter of the test
     call, module = RUNS[loop]
     options = ["-X", "dev", "-W", "error"] if dev else []
     done = subprocess.run(
@@ -137,7 +137,7 @@ async def second():
         "second", "fleet", bootstrap=ticket, config=Config.local()
     ) as node:
         found.extend((await node.wait_for_peers(1, timeout=30)).values())
-        await asyncio.to_thread(met.wait, 30)  # who leaves at once may never be seen
+        await asyncio.to_thread(met.wait, 30)  # a node that leaves at once may never be seen
         done.set()
 
 thread = threading.Thread(target=lambda: asyncio.run(first()))

@@ -1,4 +1,4 @@
-"""Messages: delivered once, to whom they are for, from whom they say; or an error that says why."""
+"""A message is delivered once, to its recipient, with its true sender; or an error says why."""
 
 import asyncio
 import pickle
@@ -74,7 +74,7 @@ async def test_peers_and_buffers_of_any_kind_are_taken(pair: Pair) -> None:
             assert message.data == b"abc"
 
 
-async def test_what_cannot_be_delivered_is_an_error_that_says_why(pair: Pair) -> None:
+async def test_a_failed_delivery_is_an_error_that_says_why(pair: Pair) -> None:
     alice, bob = pair
     too_large = await fails(alice.send(bob.id, bytes(LIMIT + 1)))
     assert isinstance(too_large, MessageTooLargeError)
@@ -164,7 +164,7 @@ async def test_a_cancelled_iteration_loses_no_message(pair: Pair) -> None:
     assert cancelled > 100
 
 
-async def test_a_storm_of_cancelled_sends_delivers_each_at_most_once(pair: Pair) -> None:
+async def test_cancelled_sends_deliver_each_message_at_most_once(pair: Pair) -> None:
     alice, bob = pair
     inbox = bob.messages()
     sends = [asyncio.create_task(alice.send(bob.id, str(n).encode() * 5000)) for n in range(400)]
@@ -212,7 +212,7 @@ async def test_a_burst_costs_no_event_and_says_what_it_dropped() -> None:
             ]
 
 
-async def test_two_tasks_on_one_stream_are_refused(pair: Pair) -> None:
+async def test_a_second_task_on_one_iterator_is_refused(pair: Pair) -> None:
     _, bob = pair
     inbox = bob.messages()
     waiting = asyncio.create_task(anext(inbox))

@@ -82,7 +82,7 @@ def test_newer_rust_passes(machine: Machine, version: str) -> None:
     assert machine(GOOD | tools).returncode == 0
 
 
-def test_everything_that_is_wrong_is_told_at_once(machine: Machine) -> None:
+def test_everything_that_is_wrong_is_reported_at_once(machine: Machine) -> None:
     done = machine({"python3": "3.9.2"})
     assert done.returncode == 1
     assert done.stderr.count("error:") == 5
@@ -93,7 +93,7 @@ def test_an_old_python_first_on_path_gives_way_to_a_newer_one(machine: Machine) 
     assert (done.returncode, done.stdout) == (0, "python3.12\n")
 
 
-def test_no_python_at_all_is_told(machine: Machine) -> None:
+def test_a_missing_python_is_reported(machine: Machine) -> None:
     done = machine({name: says for name, says in GOOD.items() if name != "python3"})
     told = "error: Python 3.11 or newer is needed, but no python3 is on PATH\n"
     assert done.stderr.startswith(told)
@@ -110,7 +110,7 @@ def test_a_chosen_python_that_is_too_old_is_not_replaced(machine: Machine) -> No
     assert "my-python is 3.10.1" in done.stderr
 
 
-def test_a_python_without_venv_is_told(machine: Machine) -> None:
+def test_a_python_without_venv_is_reported(machine: Machine) -> None:
     done = machine(GOOD | {"python-without-venv": "3.11.2"}, PYTHON="python-without-venv")
     assert done.returncode == 1
     assert "python-without-venv (3.11.2) has no venv module" in done.stderr
@@ -125,7 +125,7 @@ def test_a_compiler_that_cannot_compile_is_told(machine: Machine, tmp_path: Path
     assert "the C compiler broken-cc does not compile" in done.stderr
 
 
-def test_make_tells_it_before_it_builds_anything(tmp_path: Path) -> None:
+def test_make_reports_missing_tools_before_it_builds_anything(tmp_path: Path) -> None:
     command = ["make", "PYTHON=no-such-python", f"VENV={tmp_path / 'venv'}", "test"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2

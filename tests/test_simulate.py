@@ -57,7 +57,7 @@ def failing(tmp_path: Path) -> Path:
 # --- from Python ------------------------------------------------------------------------------
 
 
-def test_a_crash_is_measured_and_told() -> None:
+def test_a_simulated_crash_is_measured_and_its_events_are_recorded() -> None:
     found = simulate(CRASH, events=True)
     assert found.ok
     assert found.complete
@@ -74,13 +74,13 @@ def test_a_crash_is_measured_and_told() -> None:
     assert 0 < found.sent.control_bytes + found.sent.sync_bytes < found.sent.wire_bytes
 
 
-def test_without_events_there_are_none_and_nothing_else_differs() -> None:
+def test_a_simulation_without_events_differs_in_nothing_else() -> None:
     with_events, without = simulate(CRASH, events=True), simulate(CRASH)
     assert without.events == () != with_events.events
     assert asdict(without) == asdict(with_events) | {"events": ()}
 
 
-def test_what_it_returns_is_frozen_and_can_be_copied() -> None:
+def test_the_result_of_a_simulation_is_frozen_and_can_be_copied() -> None:
     found = simulate(CRASH, events=True)
     with pytest.raises(FrozenInstanceError):
         found.ok = False  # type: ignore[misc]
@@ -157,7 +157,7 @@ def test_progress_rises_and_may_end_the_run() -> None:
     assert found.sent.control_frames > 0, "the report holds what was sent until then"
 
 
-def test_what_progress_raises_is_raised() -> None:
+def test_an_exception_in_the_progress_function_is_raised() -> None:
     def fails(_share: float) -> bool:
         raise LookupError("enough")
 
@@ -292,7 +292,9 @@ def test_a_wrong_call_is_explained(arguments: list[str], says: str, failing: Pat
 
 @pytest.mark.needs("proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_what_was_seen(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_ends_a_simulation_with_what_was_seen(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     (tmp_path / "long.toml").write_text(LONG)
     command = [COMMAND, "simulate", str(tmp_path / "long.toml")]
     with subprocess.Popen(

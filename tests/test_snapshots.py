@@ -26,7 +26,7 @@ def numbered(number: int) -> Peer:
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 512, 1500])
-def test_it_is_whole_and_in_order_however_many_there_are(size: int) -> None:
+def test_a_snapshot_of_any_size_is_whole_and_in_order(size: int) -> None:
     peers = {peer.id: peer for peer in map(numbered, range(size))}
     snapshot = Snapshot(reversed(peers.values()))
     assert len(snapshot) == size
@@ -42,7 +42,7 @@ def test_it_is_whole_and_in_order_however_many_there_are(size: int) -> None:
 
 
 @given(st.sets(st.integers(0, 2**256 - 1), max_size=20), st.integers(1, 21))
-def test_the_size_of_a_batch_is_not_to_be_seen(numbers: set[int], batch: int) -> None:
+def test_batches_are_invisible_in_a_snapshot(numbers: set[int], batch: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_snapshot, "BATCH", batch)
         snapshot = Snapshot(map(numbered, numbers))
@@ -50,7 +50,7 @@ def test_the_size_of_a_batch_is_not_to_be_seen(numbers: set[int], batch: int) ->
         assert [peer.id for peer in snapshot.values()] == list(snapshot)
 
 
-def test_it_reads_as_a_mapping_and_can_not_be_changed() -> None:
+def test_a_snapshot_is_a_mapping_that_cannot_be_changed() -> None:
     peers = [numbered(number) for number in range(300)]
     snapshot = Snapshot(peers)
     assert isinstance(snapshot, Mapping)
@@ -79,7 +79,7 @@ def test_it_reads_as_a_mapping_and_can_not_be_changed() -> None:
     assert repr(Snapshot(peers[:1])) == f"Snapshot([{peers[0]!r}])"
 
 
-def test_it_pickles_and_copies() -> None:
+def test_a_snapshot_pickles_and_copies() -> None:
     snapshot = Snapshot(map(numbered, range(300)))
     for again in (pickle.loads(pickle.dumps(snapshot)), copy.deepcopy(snapshot)):  # noqa: S301
         assert type(again) is Snapshot
@@ -88,7 +88,9 @@ def test_it_pickles_and_copies() -> None:
 
 
 @pytest.mark.asyncio
-async def test_it_stays_as_it_was_while_the_book_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_snapshot_stays_the_same_while_the_book_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Each node is a batch: what has been begun goes on over what was there then.
     monkeypatch.setattr(_snapshot, "BATCH", 1)
     config = Config.local()

@@ -56,7 +56,7 @@ def test_an_application_whose_node_cannot_start_does_not_serve() -> None:
         pass
 
 
-def test_what_makes_no_node_is_refused() -> None:
+def test_a_lifespan_refuses_a_factory_that_makes_no_node() -> None:
     with pytest.raises(TypeError, match="make must be callable, not str"):
         lifespan("web")  # type: ignore[arg-type]  # the point
     app = Starlette(lifespan=lifespan(lambda: "web"))  # type: ignore[arg-type,return-value]  # the point

@@ -108,7 +108,7 @@ async def test_a_stream_carries_both_ways_and_each_direction_ends_by_itself(pair
         writer.write(b"late")
 
 
-async def test_reading_means_what_it_means_in_asyncio(pair: Pair) -> None:
+async def test_reading_works_as_in_asyncio(pair: Pair) -> None:
     (reader, _writer), (_far_reader, far_writer) = await connect(pair, limit=100)
     for piece in (b"ab", b"c\ndef\n", b"gh--i-", b"-jk\nlast"):
         far_writer.write(piece)
@@ -174,7 +174,7 @@ async def test_limits_are_those_of_asyncio(pair: Pair, data: bytes, stock: bool)
             assert await reader.readline() == b"a\n"
 
 
-async def test_what_cannot_be_opened_or_served_is_an_error_that_says_why(pair: Pair) -> None:
+async def test_a_refused_stream_is_an_error_that_says_why(pair: Pair) -> None:
     alice, bob = pair
     error = await fails(alice.open_stream(bob.id, CHAT))
     assert isinstance(error, ProtocolNotServedError)
@@ -338,7 +338,7 @@ async def test_a_reset_is_an_exception_at_the_other_end(pair: Pair) -> None:
     assert (error.code, error.reason) == (42, "the disk is full")
     error = await fails(far_writer.wait_closed())
     assert isinstance(error, StreamResetError)
-    # Here it has ended, without an exception: who gave it up knows why.
+    # Here it has ended without an exception: this end reset the stream itself.
     async with asyncio.timeout(30):
         assert await waiting == b""
         await writer.wait_closed()
@@ -364,7 +364,7 @@ async def test_a_reset_outside_its_limits_is_refused_and_changes_nothing(pair: P
     assert await far_reader.readexactly(11) == b"still there"
 
 
-async def test_drain_waits_for_a_slow_reader_and_for_nobody_else(pair: Pair) -> None:
+async def test_drain_waits_only_for_its_own_slow_reader(pair: Pair) -> None:
     alice, bob = pair
     (_reader, writer), (far_reader, _far_writer) = await connect(pair)
     piece = bytes(256 * 1024)
@@ -386,14 +386,14 @@ async def test_drain_waits_for_a_slow_reader_and_for_nobody_else(pair: Pair) -> 
         await alice.update_metadata(n="1")
         while not isinstance(await anext(events), PeerUpdated):
             pass
-        # And all of it is there for who reads at last: no byte of a cancelled drain is lost.
+        # All of it is there for a late reader: no byte of a cancelled drain is lost.
         writer.write_eof()
         assert len(await far_reader.read()) == written
         await writer.drain()
         await writer.wait_closed()
 
 
-async def test_more_than_may_wait_is_refused_whole(pair: Pair) -> None:
+async def test_a_write_beyond_the_queue_limit_is_refused_whole(pair: Pair) -> None:
     (_reader, writer), (far_reader, _far_writer) = await connect(pair)
     with pytest.raises(ConfigurationError, match="await drain"):
         writer.write(bytes(64 * 1024 * 1024 + 1))
@@ -454,7 +454,7 @@ async def test_a_second_task_that_reads_is_refused(pair: Pair) -> None:
     assert await first == b"hello"
 
 
-async def test_who_closes_stops_the_other_and_says_only_that(pair: Pair) -> None:
+async def test_closing_a_reader_stops_the_writer_at_the_other_end(pair: Pair) -> None:
     (reader, writer), (far_reader, far_writer) = await connect(pair)
     waiting = asyncio.create_task(reader.read())
     await asyncio.sleep(0)

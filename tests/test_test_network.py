@@ -104,7 +104,7 @@ def test_a_network_that_converges_is_reported_as_documented() -> None:
     assert not any(map(alive, pids))
 
 
-def test_the_text_tells_each_node_and_ends_with_the_verdict() -> None:
+def test_the_text_report_lists_each_node_and_ends_with_the_verdict() -> None:
     done = run("2", "1", "--at-once")
     assert (done.returncode, done.stderr) == (0, "")
     for expected in (
@@ -152,7 +152,7 @@ def test_an_interrupted_test_ends_its_nodes_and_reports(
         assert not any(map(alive, [*pids, *pids_in(stderr)]))
 
 
-def test_a_test_that_is_interrupted_while_it_holds_tells_what_it_found() -> None:
+def test_a_test_interrupted_in_its_last_phase_reports_what_it_found() -> None:
     with under_way("3", "60", until="holding for") as (test, pids):
         test.send_signal(signal.SIGINT)
         stdout, _ = test.communicate(timeout=30)
@@ -182,7 +182,7 @@ def test_a_killed_test_leaves_no_process_behind() -> None:
     ],
     ids=["frozen", "ended"],
 )
-def test_a_node_that_stops_while_nothing_may_change_fails_the_test(
+def test_a_node_that_stops_in_the_last_phase_fails_the_test(
     number: signal.Signals, condition: str, says: str
 ) -> None:
     with under_way("3", "60", until="holding for") as (test, pids):
@@ -200,7 +200,7 @@ def test_a_node_that_stops_while_nothing_may_change_fails_the_test(
 
 def test_a_test_that_fails_on_a_busy_machine_says_so() -> None:
     with under_way("2", "60", until="holding for") as (test, pids):
-        # What does not run is late, as where others have every processor.
+        # A thread that does not run is late, as if others had every processor.
         test.send_signal(signal.SIGSTOP)
         time.sleep(1)
         test.send_signal(signal.SIGCONT)
@@ -216,7 +216,7 @@ def test_a_test_that_fails_on_a_busy_machine_says_so() -> None:
 
 
 @pytest.mark.asyncio
-async def test_late_is_who_waits_and_not_who_works() -> None:
+async def test_waiting_for_a_processor_is_lateness_and_working_is_not() -> None:
     lateness = Lateness()
     watching = asyncio.create_task(lateness.watch())
     await asyncio.sleep(0)
@@ -226,7 +226,7 @@ async def test_late_is_who_waits_and_not_who_works() -> None:
     await asyncio.sleep(0.1)
     # Others may have had the processor meanwhile: that counts, and the work does not.
     assert lateness.worst < time.monotonic() - began - 0.4
-    time.sleep(0.6)  # noqa: ASYNC251  # off the processor, as who waits for it
+    time.sleep(0.6)  # noqa: ASYNC251  # off the processor, like a thread that waits for one
     await asyncio.sleep(0.1)
     watching.cancel()
     assert lateness.worst > 0.5
@@ -234,7 +234,7 @@ async def test_late_is_who_waits_and_not_who_works() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_change_that_is_undone_before_anybody_asks_fails_the_test(
+async def test_a_change_that_is_undone_before_the_next_question_fails_the_test(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verify = Network.verify
@@ -342,7 +342,7 @@ async def test_a_book_that_misses_a_member_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_book_that_holds_who_is_no_member_is_wrong(tmp_path: Path) -> None:
+async def test_a_book_that_holds_a_non_member_is_wrong(tmp_path: Path) -> None:
     network = Network(tmp_path, print)
     async with network.group:
         one, two = await enter_two(network)

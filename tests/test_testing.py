@@ -57,7 +57,7 @@ async def test_nodes_of_a_swarm_find_each_other_and_say_goodbye_at_its_end() -> 
 
 
 @pytest.mark.asyncio
-async def test_a_killed_node_says_no_goodbye_and_is_closed_for_its_holder() -> None:
+async def test_a_killed_node_says_no_goodbye_and_is_closed_for_the_test() -> None:
     async with LocalSwarm() as swarm:
         alice, bob = await swarm.start_many(2)
         await swarm.wait_converged(timeout=PATIENCE)
@@ -93,7 +93,7 @@ async def test_a_restart_of_a_running_node_is_a_crash_and_a_start() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_paused_node_answers_nobody_until_it_is_resumed() -> None:
+async def test_a_paused_node_does_not_answer_until_it_is_resumed() -> None:
     async with LocalSwarm() as swarm:
         alice, bob = await swarm.start_many(2)
         await swarm.wait_converged(timeout=PATIENCE)
@@ -137,7 +137,7 @@ async def test_a_partition_cuts_messages_and_books_and_heals() -> None:
         assert alice.book.keys() == {bob.id}
         assert not carol.book
         assert not dave.book
-        late = await swarm.start("late")  # is where those are that are in no group
+        late = await swarm.start("late")  # joins the nodes that are in no group
         await record.is_(Isolated)
         await swarm.wait_converged(timeout=PATIENCE)
         assert late.book.keys() == {dave.id}
@@ -165,7 +165,7 @@ async def test_a_restarted_node_stays_on_its_side() -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_keeps_a_swarm_from_converging_is_said() -> None:
+async def test_the_timeout_of_wait_converged_says_which_books_are_wrong() -> None:
     async with LocalSwarm() as swarm:
         await swarm.start("alice")
         await swarm.start("bob", bootstrap=[])
@@ -175,7 +175,7 @@ async def test_what_keeps_a_swarm_from_converging_is_said() -> None:
 
 
 @pytest.mark.asyncio
-async def test_who_is_still_in_a_book_is_said() -> None:
+async def test_the_timeout_of_wait_converged_names_nodes_that_should_be_gone() -> None:
     async with LocalSwarm() as swarm:
         alice, _ = await swarm.start("alice"), await swarm.start("bob")
         await swarm.wait_converged(timeout=PATIENCE)
@@ -247,7 +247,7 @@ async def test_wait_for_gives_the_value_and_says_what_it_waited_for() -> None:
 
 
 @pytest.mark.needs("proc")
-def test_a_thread_that_nobody_holds_or_needs_ends() -> None:
+def test_the_thread_of_a_dropped_node_ends() -> None:
     script = """
         import asyncio, contextlib, gc, time
         from pathlib import Path
@@ -316,7 +316,7 @@ def test_the_plugin_gives_the_fixture_without_loading_the_package(tmp_path: Path
             asyncio.run(main())
 
 
-        def test_what_was_left_is_gone():
+        def test_nodes_that_the_last_test_left_are_gone():
             assert [node._closed for node in left] == [True, True]
         """)
     )

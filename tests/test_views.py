@@ -171,7 +171,7 @@ async def test_a_view_is_live_and_empty_outside_of_a_life(fleet: Fleet) -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_is_no_condition_is_refused(fleet: Fleet) -> None:
+async def test_an_invalid_condition_of_a_view_is_refused(fleet: Fleet) -> None:
     alice = await fleet.start("alice")
     with pytest.raises(TypeError, match="name must be str, not int"):
         alice.book.named(1)  # type: ignore[arg-type]
@@ -259,7 +259,7 @@ async def test_each_key_comes_first_with_its_owner_and_then_only_what_moves(flee
 
 
 @pytest.mark.asyncio
-async def test_all_nodes_agree_on_who_takes_over(fleet: Fleet) -> None:
+async def test_all_nodes_agree_on_the_next_owner(fleet: Fleet) -> None:
     keys = [f"job/{n}" for n in range(100)]
     for name in ("alice", "bob", "carol"):
         await fleet.start(name)
@@ -293,7 +293,7 @@ async def test_all_nodes_agree_on_who_takes_over(fleet: Fleet) -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_was_true_only_meanwhile_is_not_told(fleet: Fleet) -> None:
+async def test_an_owner_that_held_only_meanwhile_is_not_reported(fleet: Fleet) -> None:
     alice = await fleet.start("alice")
     keys = [f"key/{n}" for n in range(50)]
     stream = alice.members.ownership_changes(keys)
@@ -304,7 +304,7 @@ async def test_what_was_true_only_meanwhile_is_not_told(fleet: Fleet) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_change_that_holds_no_longer_is_not_told_even_after_others_were_taken(
+async def test_an_outdated_change_is_not_reported_even_after_others_were_taken(
     fleet: Fleet,
 ) -> None:
     alice = await fleet.start("alice")

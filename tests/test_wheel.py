@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# What isn't shared with the tests' own build is compiled first, where nothing was built before.
+# Without an earlier build, everything that the tests' own build does not share is compiled first.
 pytestmark = pytest.mark.timeout(900)
 # No source tree may stand in for what is installed.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
@@ -54,7 +54,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_it_is_one_wheel_for_all_versions_with_the_command_line(wheel: Path) -> None:
+def test_there_is_one_wheel_for_all_versions_with_the_command_line(wheel: Path) -> None:
     assert re.fullmatch(r"iroh_gossip_discovery-[\d.]+-cp311-abi3-\w+\.whl", wheel.name)
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -76,7 +76,7 @@ def test_it_is_one_wheel_for_all_versions_with_the_command_line(wheel: Path) -> 
     "which",
     ["this", pytest.param("another", marks=pytest.mark.needs("another_python"))],
 )
-def test_it_works_in_a_new_environment(
+def test_the_wheel_works_in_a_new_environment(
     which: str, wheel: Path, another_python: Path | None, tmp_path: Path
 ) -> None:
     interpreter = another_python if which == "another" else Path(sys.executable)

@@ -112,7 +112,7 @@ def schema() -> Mapping[str, DataTranslator]:
 def valid(
     schema: Mapping[str, DataTranslator], capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str, bytes], bool]:
-    """Whether bytes are what a rule of docs/wire.cddl says."""
+    """Return whether a rule of docs/wire.cddl describes the bytes."""
 
     def check(rule: str, data: bytes) -> bool:
         try:
@@ -400,7 +400,7 @@ def test_records_with_any_values_within_the_limits_are_accepted(
     ],
     ids=["key", "keys", "types", "addresses", "address"],
 )
-def test_what_a_later_version_adds_is_accepted(
+def test_fields_of_a_later_version_are_accepted(
     mine: Malleable, verify: Verify, valid: Callable[[str, bytes], bool], later: dict[Cbor, Cbor]
 ) -> None:
     record = mine._replace(node=mine.node | later)
