@@ -15,8 +15,8 @@ from typing import TypedDict, get_args
 import jsonschema
 import pytest
 
-from iroh_gossip_discovery import Config, Event, EventsLost, GossipDiscovery, Peer, PeerJoined
-from iroh_gossip_discovery._cli._run import Lines, event_object, printable
+from iroh_gossip_discovery import Config, Event, EventsLost, GossipDiscovery, Peer
+from iroh_gossip_discovery._cli._run import Lines, printable
 
 COMMAND = str(Path(sys.executable).with_name("iroh-gossip-discovery"))
 DOCS = Path(__file__).parent.parent / "docs"
@@ -357,11 +357,11 @@ EVENTS = [kind(*(GIVEN[field] for field in kind.__match_args__)) for kind in get
 
 def test_every_event_has_its_line_of_json() -> None:
     for event in EVENTS:
-        line = {"at": 0.0} | event_object(event)
+        line = {"at": 0.0} | event.to_dict()
         if isinstance(event, EventsLost):
             line["book"] = []
         jsonschema.validate(json.loads(json.dumps(line)), SCHEMA)
-    assert event_object(PeerJoined(PEER))["peer"]["boot_id"] == "f" * 16  # type: ignore[index,call-overload]
+    assert PEER.to_dict()["boot_id"] == "f" * 16
 
 
 def test_the_line_of_every_event_names_its_peer() -> None:

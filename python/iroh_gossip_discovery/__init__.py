@@ -18,6 +18,7 @@ from iroh_gossip_discovery._builder import (
     GossipDiscoverySender,
 )
 from iroh_gossip_discovery._callbacks import Registration
+from iroh_gossip_discovery._changes import ChangeStream, ViewChange
 from iroh_gossip_discovery._config import Config, ConfigFields
 from iroh_gossip_discovery._core import (
     DiscoveryError,
@@ -36,6 +37,8 @@ from iroh_gossip_discovery._core import (
     Receipt,
     Reconnected,
     __version__,
+    endpoint_id,
+    make_ticket,
 )
 from iroh_gossip_discovery._discovery import GossipDiscovery
 from iroh_gossip_discovery._errors import (
@@ -44,10 +47,12 @@ from iroh_gossip_discovery._errors import (
     MessageTooLargeError,
     NobodyError,
     NoSubscriberError,
+    NotAnsweredError,
     NotRunningError,
     PeersTimeoutError,
     PeerUnreachableError,
     ProtocolNotServedError,
+    RequestFailedError,
     RequestTimeoutError,
     StateDirError,
     StreamResetError,
@@ -55,10 +60,15 @@ from iroh_gossip_discovery._errors import (
 )
 from iroh_gossip_discovery._events import Event, LostReason
 from iroh_gossip_discovery._iterators import EventStream, MessageStream, PeerStream
+from iroh_gossip_discovery._joined import Joined, JoinReason
+from iroh_gossip_discovery._leader import Leadership, LeaderStream
 from iroh_gossip_discovery._ownership import OwnershipChange, OwnershipStream
 from iroh_gossip_discovery._problems import Problem
+from iroh_gossip_discovery._requests import Answer, Request
 from iroh_gossip_discovery._services import Service
+from iroh_gossip_discovery._signals import StopOnSignals
 from iroh_gossip_discovery._snapshot import Snapshot
+from iroh_gossip_discovery._status import PeerStatus
 from iroh_gossip_discovery._streams import StreamReader, StreamWriter
 from iroh_gossip_discovery._views import View
 
@@ -91,10 +101,12 @@ else:
     )
 
 __all__ = [
+    "Answer",
     "BindError",
     "Book",
     "BootstrapPeer",
     "BootstrapSource",
+    "ChangeStream",
     "Config",
     "ConfigFields",
     "ConfigurationError",
@@ -108,6 +120,10 @@ __all__ = [
     "GossipDiscoverySender",
     "IdentityConflict",
     "Isolated",
+    "JoinReason",
+    "Joined",
+    "LeaderStream",
+    "Leadership",
     "Lookup",
     "LostReason",
     "Message",
@@ -117,6 +133,7 @@ __all__ = [
     "Metrics",
     "NoSubscriberError",
     "NobodyError",
+    "NotAnsweredError",
     "NotRunningError",
     "OwnershipChange",
     "OwnershipStream",
@@ -125,6 +142,7 @@ __all__ = [
     "PeerLeft",
     "PeerLost",
     "PeerRecovered",
+    "PeerStatus",
     "PeerStream",
     "PeerSuspected",
     "PeerUnreachableError",
@@ -135,6 +153,8 @@ __all__ = [
     "Receipt",
     "Reconnected",
     "Registration",
+    "Request",
+    "RequestFailedError",
     "RequestTimeoutError",
     "Service",
     "SimulatedEvent",
@@ -145,11 +165,15 @@ __all__ = [
     "Simulation",
     "Snapshot",
     "StateDirError",
+    "StopOnSignals",
     "StreamReader",
     "StreamResetError",
     "StreamWriter",
     "TooManyStreamsError",
     "View",
+    "ViewChange",
     "__version__",
+    "endpoint_id",
+    "make_ticket",
     "simulate",
 ]

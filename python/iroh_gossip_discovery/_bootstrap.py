@@ -60,7 +60,11 @@ def sort_sources(
 
 
 async def keep_looking(
-    node: Node, settings: Settings, lookups: Sequence[Lookup], retry: float
+    node: Node,
+    settings: Settings,
+    lookups: Sequence[Lookup],
+    retry: float,
+    looked: asyncio.Event,
 ) -> None:
     """Call the lookups now, and again with growing delays for as long as the node is isolated.
 
@@ -69,6 +73,7 @@ async def keep_looking(
         settings: What the node was started with.
         lookups: The lookups, called one after another.
         retry: Seconds until the first retry.
+        looked: Set once each lookup was called.
     """
     peers, subscription = node.subscribe()
     isolated, delay = not peers, retry
@@ -77,6 +82,7 @@ async def keep_looking(
             if isolated:
                 for lookup in lookups:
                     await _look(node, settings, lookup)
+            looked.set()
             before = isolated
             try:
                 async with asyncio.timeout(_jitter(delay) if isolated else None):

@@ -69,6 +69,8 @@ class Peer:
     @property
     def expiration(self) -> float:
         """How long, in seconds, the record is kept without a newer one."""
+    def to_dict(self) -> dict[str, object]:
+        """The peer as a dict of plain values, as docs/peer.schema.json describes."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[str, str], dict[str, object]]: ...
@@ -82,6 +84,8 @@ class PeerJoined:
     @property
     def peer(self) -> Peer:
         """The peer, as its newest record describes it."""
+    def to_dict(self) -> dict[str, object]:
+        """The event as a dict of plain values, as docs/event.schema.json describes."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(self) -> tuple[Peer]: ...
@@ -95,6 +99,8 @@ class PeerUpdated:
     @property
     def peer(self) -> Peer:
         """The peer, as its newest record describes it."""
+    def to_dict(self) -> dict[str, object]:
+        """The event as a dict of plain values, as docs/event.schema.json describes."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(self) -> tuple[Peer]: ...
@@ -108,6 +114,8 @@ class PeerSuspected:
     @property
     def peer(self) -> Peer:
         """The peer, as its newest record describes it."""
+    def to_dict(self) -> dict[str, object]:
+        """The event as a dict of plain values, as docs/event.schema.json describes."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(self) -> tuple[Peer]: ...
@@ -121,6 +129,8 @@ class PeerRecovered:
     @property
     def peer(self) -> Peer:
         """The peer, as its newest record describes it."""
+    def to_dict(self) -> dict[str, object]:
+        """The event as a dict of plain values, as docs/event.schema.json describes."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(self) -> tuple[Peer]: ...
@@ -134,6 +144,8 @@ class PeerLeft:
     @property
     def peer(self) -> Peer:
         """The peer, as its newest record describes it."""
+    def to_dict(self) -> dict[str, object]:
+        """The event as a dict of plain values, as docs/event.schema.json describes."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(self) -> tuple[Peer]: ...
@@ -154,6 +166,8 @@ class PeerLost:
         `"unreachable"`: it answered neither this node nor others, and did not refute the suspicion.
         `"expired"`: its record was not refreshed for the expiration that it announced.
         """
+    def to_dict(self) -> dict[str, object]:
+        """The event as a dict of plain values, as docs/event.schema.json describes."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(self) -> tuple[Peer, str]: ...
@@ -164,6 +178,8 @@ class Isolated:
 
     __match_args__: ClassVar[tuple[()]] = ()
     def __new__(cls) -> Isolated: ...
+    def to_dict(self) -> dict[str, object]:
+        """The event as a dict of plain values, as docs/event.schema.json describes."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(self) -> tuple[()]: ...
@@ -174,6 +190,8 @@ class Reconnected:
 
     __match_args__: ClassVar[tuple[()]] = ()
     def __new__(cls) -> Reconnected: ...
+    def to_dict(self) -> dict[str, object]:
+        """The event as a dict of plain values, as docs/event.schema.json describes."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(self) -> tuple[()]: ...
@@ -187,6 +205,8 @@ class IdentityConflict:
     @property
     def boot_id(self) -> int:
         """The boot id of the other process: random for each process."""
+    def to_dict(self) -> dict[str, object]:
+        """The event as a dict of plain values, as docs/event.schema.json describes."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(self) -> tuple[int]: ...
@@ -200,6 +220,8 @@ class EventsLost:
     @property
     def count(self) -> int:
         """How many events were dropped here."""
+    def to_dict(self) -> dict[str, object]:
+        """The event as a dict of plain values, as docs/event.schema.json describes."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs__(self) -> tuple[int]: ...
@@ -338,6 +360,12 @@ class Records:
         """How many there are."""
     def get(self, id: str) -> Peer | None:
         """The node of this id, if it is among them."""
+    def digest(self) -> str:
+        """What they say of themselves, in 32 hex digits: equal for equal nodes."""
+    def owners(self, key: bytes, n: int) -> list[Peer]:
+        """The first `n` owners of a key among them."""
+    def owner_of_each(self, keys: list[bytes]) -> list[Peer | None]:
+        """The owner of each key among them."""
     def peers(self, after: str | None, limit: int) -> list[Peer]:
         """Up to `limit` of them, those after an id or the first."""
     def ids(self, after: str | None, limit: int) -> list[str]:
@@ -363,10 +391,10 @@ class Node:
         """The node of this id, if it is in the selection."""
     def select(self, selection: Selection) -> Records:
         """The nodes that are in a selection now."""
-    def owners(self, selection: Selection, key: bytes, n: int) -> list[Peer]:
-        """The first `n` owners of a key among a selection."""
-    def owner_of_each(self, selection: Selection, keys: list[bytes]) -> list[Peer | None]:
-        """The owner of each key among a selection."""
+    def status(self, class_: type[_T], peer: Peer | str) -> _T | None:
+        """What is known of a peer of the book: `class(**fields)`; `None` if it is not there."""
+    def joined(self) -> asyncio.Future[tuple[str | None, list[tuple[str, str]]]]:
+        """The member that the book was compared with, or those that did not answer and why."""
     def metrics(self, class_: type[_T]) -> _T:
         """What the node counts: `class(**fields)`."""
     def problems(self) -> list[tuple[str, str, float, int]]:

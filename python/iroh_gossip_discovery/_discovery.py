@@ -30,18 +30,34 @@ from iroh_gossip_discovery._core import (
 )
 from iroh_gossip_discovery._errors import (
     ConfigurationError,
+    NotAnsweredError,
     NotRunningError,
     PeersTimeoutError,
+    ProtocolNotServedError,
     RequestTimeoutError,
 )
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._iterators import EventStream, MessageStream, PeerStream
+from iroh_gossip_discovery._joined import Joined, joined
+from iroh_gossip_discovery._leader import LeaderStream, check_leader
 from iroh_gossip_discovery._problems import Problem
+from iroh_gossip_discovery._requests import (
+    CONCURRENCY,
+    Answer,
+    AnswerHandler,
+    Answers,
+    ask,
+    check_data,
+    encode_name,
+)
+from iroh_gossip_discovery._requests import PROTOCOL as REQUESTS
 from iroh_gossip_discovery._require import require, require_timeout
 from iroh_gossip_discovery._services import Handler, Service
 from iroh_gossip_discovery._services import start as start_service
 from iroh_gossip_discovery._shared_node import SharedNode
+from iroh_gossip_discovery._signals import StopOnSignals, check_signals
 from iroh_gossip_discovery._snapshot import Snapshot
+from iroh_gossip_discovery._status import PeerStatus
 from iroh_gossip_discovery._streams import (
     LIMIT,
     StreamReader,
@@ -132,7 +148,11 @@ class GossipDiscovery:
             from pathlib import Path  # noqa: PLC0415  # few need it, and it takes 4 ms
 
             require("state_dir", state_dir, str, bytes, PathLike)
-            state_dir = Path(fsdecode(state_dir)).expanduser()
+            try:
+                state_dir = Path(fsdecode(state_dir)).expanduser()
+            except RuntimeError:
+                reason = f"{fsdecode(state_dir)!r} begins with a home directory that is not known"
+                raise ConfigurationError("state_dir", reason) from None
         self._settings = Settings(
             name, topic, metadata, protocols, secret_key, state_dir, self._config
         )
@@ -146,6 +166,9 @@ class GossipDiscovery:
         self._callback_tasks: set[asyncio.Task[None]] = set()
         self._unstarted_services: list[Service] = []
         self._lookup_task: asyncio.Task[None] | None = None
+        self._looked = asyncio.Event()
+        self._answers = Answers()
+        self._answering: Service | None = None
         self._starting = asyncio.Lock()
         self._updating = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
@@ -167,10 +190,12 @@ class GossipDiscovery:
             if self._shared.node is not None or self._closed:
                 raise NotRunningError("a discovery starts once: make another GossipDiscovery")
             node = self._shared.node = await start(self._settings, self._peers, self._test_runtime)
-            if self._lookups:
+            if not self._lookups:
+                self._looked.set()
+            else:
                 retry = max(self._config.redial_min, 0.1)
                 self._lookup_task = asyncio.create_task(
-                    keep_looking(node, self._settings, self._lookups, retry)
+                    keep_looking(node, self._settings, self._lookups, retry, self._looked)
                 )
             for begin in self._unstarted:
                 begin(node)
@@ -333,6 +358,79 @@ class GossipDiscovery:
         """
         return [Problem(*fields) for fields in self._running().problems()]
 
+    async def joined(
+        self,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # its error says what it waited for
+    ) -> Joined:
+        """Wait until this node has met its topic, or it is known that nobody answers.
+
+        Right after the start the book is empty, whoever is there: conclude nothing from it before
+        this returns. `ownership_changes` and `leader` wait for it by themselves.
+
+        A node is alone once each bootstrap peer has failed to answer, each lookup was called, and,
+        with mDNS, 2 s have passed. It goes on asking all the same.
+
+        Args:
+            timeout: Most seconds to wait; `None` waits for as long as a peer may still answer.
+
+        Returns:
+            Why it waits no longer: `"synced"` with a member, or `"alone"`, and who did not answer.
+
+        Raises:
+            PeersTimeoutError: It is known neither way in time. It is a `TimeoutError`.
+            ConfigurationError: `timeout` is NaN.
+            NotRunningError: It is not running, or ended while it waited.
+
+        Example:
+            ```python
+            joined = await discovery.joined(timeout=10)
+            print("met the topic" if joined else f"starting alone: {joined}")
+            ```
+        """
+        require_timeout(timeout)
+        node = self._running()
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                while True:
+                    answer = joined(await node.joined())
+                    if answer or self._looked.is_set():
+                        return answer
+                    await self._looked_or_met(node)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise PeersTimeoutError(
+                f"within {timeout} s no member compared books with this node, and peers that were "
+                "asked may still answer"
+            ) from None
+
+    def stop_on_signals(self, *signals: int) -> StopOnSignals:
+        """Leave a `with` block at SIGTERM or Ctrl-C, so that what is around it says goodbye.
+
+        The others then see `PeerLeft` at once, not `PeerSuspected` and `PeerLost` after seconds.
+
+        Args:
+            *signals: The signals; SIGINT and SIGTERM by default.
+
+        Returns:
+            What `with` takes, within a task of the main thread; its `signal` says which one came.
+
+        Raises:
+            ConfigurationError: A number is that of no signal.
+            RuntimeError: This is not the main thread.
+
+        Example:
+            ```python
+            with discovery.stop_on_signals() as stop:
+                async for message in discovery.messages():
+                    print(message)
+            print("stopped by", stop.signal)
+            ```
+        """
+        return StopOnSignals(check_signals(signals))
+
     # --- who else is there --------------------------------------------------------------------
 
     @property
@@ -348,6 +446,55 @@ class GossipDiscovery:
         shares the work.
         """
         return self._members
+
+    def status(self, peer: Peer | str) -> PeerStatus | None:
+        """Return the state of a peer as this node sees it; `None` if it is not in the book.
+
+        Args:
+            peer: A peer, or its id.
+
+        Raises:
+            ConfigurationError: `peer` is no id.
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            for peer in discovery.book.values():
+                status = discovery.status(peer)
+                print(peer.name, status and (status.state, status.path, status.round_trip))
+            ```
+        """
+        return self._running().status(PeerStatus, peer)
+
+    def leader(
+        self, name: str, *, among: View | None = None, expected: int | None = None
+    ) -> LeaderStream:
+        """Iterate over who leads, as this node sees it: one of those present, by rendezvous hash.
+
+        All nodes that see the same members name the same leader. Two halves of a partition may have
+        one each: `expected` keeps the smaller half without. docs/leader.md says what is promised.
+
+        Args:
+            name: What is led: each name has a leader of its own.
+            among: The candidates; `members` by default.
+            expected: How many candidates there should be. Where no more than half of them are
+                present, there is no leader.
+
+        Raises:
+            ConfigurationError: The name is empty, or `expected` is below 1.
+            TypeError: An argument has the wrong type.
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            async for leadership in discovery.leader("scheduler", expected=3):
+                print("mine" if leadership.mine else leadership.leader, leadership.term)
+            ```
+        """
+        check_leader(name, expected)
+        require("among", among, View, type(None))
+        view = self._members if among is None else among
+        return LeaderStream(name, view, self._shared, self._running(), expected)
 
     def peers(self) -> PeerStream:
         """Iterate over the known peers, then over each new one, once for each of its lives.
@@ -552,6 +699,90 @@ class GossipDiscovery:
             return self._serve(protocol, handler, limit)
         return lambda handler: self._serve(protocol, handler, limit)
 
+    async def request(
+        self,
+        peer: Peer | str,
+        name: str,
+        data: bytes | bytearray | memoryview = b"",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # it travels to the peer
+    ) -> bytes:
+        """Ask a peer for something, and return its reply.
+
+        It is asked at most once. If the wait is cancelled or the time is over, the handler there is
+        cancelled; what it has done by then stays done.
+
+        Args:
+            peer: A peer, or its id: it need not be in the book.
+            name: What to ask for: a name that the peer has an `answer` to, 1 to 64 bytes.
+            data: At most 4 MiB.
+            timeout: Most seconds to wait, which the peer is told; `None` waits until the link
+                breaks.
+
+        Raises:
+            NotAnsweredError: The peer answers no request of this name.
+            RequestFailedError: The handler there failed; `kind` and `reason` say how.
+            RequestTimeoutError: No reply came in time. It is a `TimeoutError`.
+            PeerUnreachableError: There is no link and none could be opened, or it broke.
+            TooManyStreamsError: As many streams are open with the peer as may be.
+            MessageTooLargeError: `data` is over 4 MiB; nothing was sent.
+            ConfigurationError: `peer` is no id, or this node itself; `name` is outside its limits;
+                `timeout` is NaN.
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            for peer in discovery.book.values():
+                try:
+                    small = await discovery.request(peer, "resize", b"a large one", timeout=2)
+                except NotAnsweredError:
+                    print(peer.name, "resizes nothing")
+            ```
+        """
+        require_timeout(timeout)
+        encode_name(name)
+        payload = check_data(data)
+        return await _within(timeout, peer, self._request(peer, name, payload, timeout))
+
+    @overload
+    def answer(
+        self, name: str, handler: AnswerHandler, *, concurrency: int = CONCURRENCY
+    ) -> Answer: ...
+    @overload
+    def answer(
+        self, name: str, *, concurrency: int = CONCURRENCY
+    ) -> Callable[[AnswerHandler], Answer]: ...
+    def answer(
+        self, name: str, handler: AnswerHandler | None = None, *, concurrency: int = CONCURRENCY
+    ) -> Answer | Callable[[AnswerHandler], Answer]:
+        """Have a handler called for each request of a name; also a decorator.
+
+        It may be registered before the start. See `Answer` for what is promised.
+
+        Args:
+            name: The name of the requests, 1 to 64 bytes.
+            handler: A function or coroutine function that takes a `Request` and returns bytes.
+            concurrency: Most requests that it works on at a time; others wait for their turn.
+
+        Returns:
+            The answer, whose `cancel` ends it; without a handler, a decorator that returns it.
+
+        Raises:
+            ConfigurationError: A value is outside its limits, or the name is answered already.
+            TypeError: An argument has the wrong type.
+            NotRunningError: It has ended.
+
+        Example:
+            ```python
+            @discovery.answer("resize")
+            async def resize(request: Request) -> bytes:
+                return request.data[:100]
+            ```
+        """
+        if handler is None:
+            return lambda handler: self._answer(name, handler, concurrency)
+        return self._answer(name, handler, concurrency)
+
     async def wait_for_peers(
         self,
         n: int,
@@ -561,38 +792,17 @@ class GossipDiscovery:
         """Wait until the book holds at least `n` other nodes, and return a snapshot of it.
 
         Args:
-            n: How many others, not counting this node.
+            n: How many others, not counting this node; at least 0.
             timeout: Most seconds to wait; `None` for ever.
 
         Raises:
             PeersTimeoutError: Fewer were there in time; the message says how many, and what
                 `problems` lists. It is a `TimeoutError`.
-            ConfigurationError: `timeout` is NaN.
+            ConfigurationError: `n` is negative, or `timeout` is NaN.
             NotRunningError: It is not running, or ended while it waited.
         """
-        require("n", n, int)
-        require_timeout(timeout)
-        node = self._running()
-        _, subscription = node.subscribe()
-        most = len(node)
-        try:
-            async with asyncio.timeout(timeout), EventStream(subscription) as events:
-                while len(node) < n:
-                    try:
-                        await anext(events)
-                    except StopAsyncIteration:
-                        raise NotRunningError(
-                            f"the discovery ended with {most} of {n} peers"
-                        ) from None
-                    most = max(most, len(node))
-        except TimeoutError:
-            now = len(node)
-            if now >= n:
-                return self._book.snapshot()
-            seen = f"{now} of {n} peers" + (f" (at most {most} at a time)" if most > now else "")
-            why = "".join(f"; {problem.source}: {problem.what}" for problem in self.problems())
-            raise PeersTimeoutError(f"saw {seen} within {timeout} s{why}") from None
-        return self._book.snapshot()
+        self._running()
+        return await self._book.wait(n, timeout=timeout)
 
     @overload
     def on(self, event: type[E], callback: Callback[E]) -> Registration[E]: ...
@@ -669,6 +879,44 @@ class GossipDiscovery:
                 "the discovery is not started: use `async with`, or await start()"
             )
         return self._shared.node
+
+    async def _looked_or_met(self, node: Node) -> None:
+        """Wait until each lookup was called, or something happens in the topic."""
+        _, subscription = node.subscribe()
+        async with EventStream(subscription) as events:
+            looked = asyncio.ensure_future(self._looked.wait())
+            met = asyncio.ensure_future(anext(events, None))
+            try:
+                await asyncio.wait({looked, met}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                looked.cancel()
+                met.cancel()
+
+    async def _request(
+        self,
+        peer: Peer | str,
+        name: str,
+        data: bytes,
+        timeout: float | None,  # noqa: ASYNC109  # it travels to the peer
+    ) -> bytes:
+        began = asyncio.get_running_loop().time()
+        try:
+            core = await self._running().open_stream(peer, REQUESTS)
+        except ProtocolNotServedError as error:
+            raise NotAnsweredError(error.peer, name) from None
+        if timeout is not None:
+            timeout -= asyncio.get_running_loop().time() - began
+        return await ask(halves(core, REQUESTS, LIMIT), name, data, timeout)
+
+    def _answer(self, name: str, handler: AnswerHandler, concurrency: int) -> Answer:
+        answer = self._answers.add(name, handler, concurrency)
+        if self._answering is None:
+            try:
+                self._answering = self._serve(REQUESTS, self._answers.handle, LIMIT)
+            except BaseException:
+                answer.cancel()
+                raise
+        return answer
 
     async def _announce(self, name: str, metadata: Mapping[str, str]) -> None:
         protocols = self._settings.protocols

@@ -136,6 +136,43 @@ class MessageTooLargeError(DiscoveryError, ValueError):
         return f"the message is {self.size:,} bytes, the limit is {self.limit:,}"
 
 
+class NotAnsweredError(_PeerError):
+    """A peer was reached, but answers no request of this name: nothing was done there.
+
+    Args:
+        peer: The peer's endpoint id.
+        name: The name of the request.
+    """
+
+    def __init__(self, peer: str, name: str) -> None:
+        super().__init__(peer, name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"peer {self.peer[:10]} answers no request {self.name!r}"
+
+
+class RequestFailedError(_PeerError):
+    """The handler of a request failed at the peer.
+
+    Args:
+        peer: The peer's endpoint id.
+        name: The name of the request.
+        kind: The name of the exception's class there, such as `"ValueError"`.
+        reason: The exception's text there.
+    """
+
+    def __init__(self, peer: str, name: str, kind: str, reason: str) -> None:
+        super().__init__(peer, name, kind, reason)
+        self.name = name
+        self.kind = kind
+        self.reason = reason
+
+    def __str__(self) -> str:
+        # What a peer says is quoted: it may hold anything.
+        return f"peer {self.peer[:10]} failed at {self.name!r}: {self.kind!r}: {self.reason!r}"
+
+
 class RequestTimeoutError(DiscoveryError, TimeoutError):
     """A peer did not answer in time; what it was asked for may have happened all the same."""
 

@@ -1,5 +1,6 @@
 """`Metrics`: what a node counted so far, as one frozen snapshot."""
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, get_type_hints
@@ -170,6 +171,14 @@ class Metrics:
     log_records_dropped: Annotated[
         int, About("counter", "records", "log records that were dropped, in the whole process")
     ]
+
+    def _repr_html_(self) -> str:
+        """Return the counts as a table, for notebooks."""
+        rows = "".join(
+            f"<tr><td>{name}</td><td>{html.escape(str(getattr(self, name)))}</td></tr>"
+            for name in self.__dataclass_fields__
+        )
+        return f"<table><tbody>{rows}</tbody></table>"
 
 
 def about() -> dict[str, About]:

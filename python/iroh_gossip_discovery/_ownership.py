@@ -1,6 +1,6 @@
 """Who owns a key, followed over time: changes come as they are seen, and stale ones never."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -12,9 +12,10 @@ from iroh_gossip_discovery._core import (
     PeerLeft,
     PeerLost,
     PeerUpdated,
-    Selection,
+    Records,
 )
 from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._first_contact import FirstContact
 from iroh_gossip_discovery._iterators import BATCH, Stream
 from iroh_gossip_discovery._shared_node import SharedNode
 
@@ -59,22 +60,29 @@ class OwnershipChange(Generic[K]):
 class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
     """Who owns each key, then every change of that; ends when the topic is left or it is closed.
 
-    A change is told against what was told last, when it is taken: whoever is slow gets what holds
-    by then, and nothing of what was true only meanwhile. So there is at most one change per key to
-    be taken. It costs one hash per key and node, 0.1 to 0.2 µs, when nodes of the topic change.
+    A change is computed against what was given last, when it is taken: a slow reader gets what
+    holds by then, and nothing that was true only meanwhile. So at most one change per key waits. It
+    costs one hash per key and node, 0.1 to 0.2 µs, when nodes of the topic change.
+
+    The first changes come once this node has met its topic, or knows that it is alone, as with
+    `GossipDiscovery.joined`: a node that has just started would take every key for its own.
     """
 
-    __slots__ = ("_id", "_keys", "_node", "_selection", "_shared", "_told")
+    __slots__ = ("_contact", "_id", "_keys", "_records", "_shared", "_told")
 
     def __init__(
-        self, shared: SharedNode, node: Node, selection: Selection, keys: Iterable[K]
+        self,
+        shared: SharedNode,
+        node: Node,
+        records: Callable[[], Records | None],
+        keys: Iterable[K],
     ) -> None:
         _, subscription = node.subscribe()
         super().__init__(subscription)
         self._shared = shared
-        self._node: Node | None = node
         self._id = node.id
-        self._selection = selection
+        self._records = records
+        self._contact = FirstContact(node, self._look)
         self._keys: dict[K, bytes] = {}
         self._told: dict[K, Peer] = {}
         shared.watchers.add(self)
@@ -108,10 +116,11 @@ class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
         """End the subscription; an iteration that waits for the next change ends too."""
         super().close()
         self._shared.watchers.discard(self)
-        self._node = None
+        self._contact.close()
 
     async def __anext__(self) -> OwnershipChange[K]:
         """Wait for the next change, unless there is one; a cancelled wait loses nothing."""
+        self._contact.begin()
         self._catch_up()
         change = await super().__anext__()
         if change.owner is None:
@@ -142,9 +151,10 @@ class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
     def _look(self) -> None:
         """Find what differs now from what was told, in place of what was found before."""
         self._items.clear()
-        if self._node is None or not self._keys:
+        records = self._records() if self._contact.done and self._keys else None
+        if records is None:
             return
-        owners = self._node.owner_of_each(self._selection, list(self._keys.values()))
+        owners = records.owner_of_each(list(self._keys.values()))
         for key, owner in zip(self._keys, owners, strict=True):
             previous = self._told.get(key)
             before, now = previous and previous.id, owner and owner.id

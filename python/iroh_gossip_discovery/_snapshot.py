@@ -1,13 +1,18 @@
 """`Snapshot`: the nodes of a view as they were at one moment."""
 
+import html
 from abc import abstractmethod
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from itertools import islice
 from typing import Self
 
 from iroh_gossip_discovery._core import Peer, Records
 
 # Nodes that become Python objects at a time.
 BATCH = 256
+# Most nodes in a `repr`, and in a table.
+_SHOWN = 3
+_ROWS = 100
 
 
 def peers_of(records: Records) -> Iterator[Peer]:
@@ -16,6 +21,33 @@ def peers_of(records: Records) -> Iterator[Peer]:
     while batch := records.peers(after, BATCH):
         yield from batch
         after = batch[-1].id
+
+
+def shown(snapshot: "Snapshot") -> str:
+    """Return the first few nodes and the number of the others, for a `repr`."""
+    some = list(islice(snapshot.values(), _SHOWN))
+    more = len(snapshot) - len(some)
+    return f"{some}" if not more else f"[{', '.join(map(repr, some))}, … {more} more]"
+
+
+def table_of(snapshot: "Snapshot") -> str:
+    """Return the nodes as a table of HTML, for notebooks; what they say is escaped."""
+    head = "".join(f"<th>{title}</th>" for title in ("name", "id", "addresses", "metadata"))
+    rows = [
+        (
+            peer.name,
+            peer.fingerprint,
+            ", ".join(peer.addresses),
+            ", ".join(f"{key}={value}" for key, value in sorted(peer.metadata.items())),
+        )
+        for peer in islice(snapshot.values(), _ROWS)
+    ]
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    more = len(snapshot) - len(rows)
+    note = f"<p>… {more} more</p>" if more else ""
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
 
 
 class _Items(ItemsView[str, Peer]):
@@ -100,8 +132,29 @@ class Snapshot(PeerMapping):
         """Return the pairs of id and node, in the order of the ids."""
         return _Items(self)
 
+    @property
+    def digest(self) -> str:
+        """What the nodes say of themselves, as 32 hex digits.
+
+        Equal snapshots have equal digests, on every node and in every language; heartbeats don't
+        change it. docs/views.md has the exact hash.
+        """
+        return self._records.digest()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the snapshot as plain values, as docs/snapshot.schema.json describes."""
+        return {"digest": self.digest, "peers": [peer.to_dict() for peer in self.values()]}
+
+    def owner_of(self, key: bytes) -> Peer | None:
+        """Return the node of this snapshot that a key belongs to; `None` if it is empty."""
+        owners = self._records.owners(key, 1)
+        return owners[0] if owners else None
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({list(self.values())})"
+        return f"{type(self).__name__}({shown(self)})"
+
+    def _repr_html_(self) -> str:
+        return table_of(self)
 
     def __reduce__(self) -> tuple[type[Self], tuple[list[Peer]]]:
         return type(self), (list(self.values()),)

@@ -1,17 +1,26 @@
 """Views: live, read-only mappings of the nodes that meet some conditions; who owns a key there."""
 
+import asyncio
 import unicodedata
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import TypeVar
 
-from iroh_gossip_discovery._core import Peer, Selection
-from iroh_gossip_discovery._errors import ConfigurationError, NobodyError, NotRunningError
+from iroh_gossip_discovery._changes import ChangeStream, Nudges, Predicate
+from iroh_gossip_discovery._core import Node, Peer, Records, Selection
+from iroh_gossip_discovery._errors import (
+    ConfigurationError,
+    NobodyError,
+    NotRunningError,
+    PeersTimeoutError,
+)
 from iroh_gossip_discovery._ownership import OwnershipStream, key_bytes
-from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._require import require, require_timeout
 from iroh_gossip_discovery._shared_node import SharedNode
-from iroh_gossip_discovery._snapshot import PeerMapping, Snapshot, snapshot_of
+from iroh_gossip_discovery._snapshot import PeerMapping, Snapshot, peers_of, shown, snapshot_of
 
 K = TypeVar("K", bound=str | bytes)
+
+MAX_WINDOW = 3600.0
 
 
 class View(PeerMapping):
@@ -32,11 +41,14 @@ class View(PeerMapping):
         ```
     """
 
-    __slots__ = ("_selection", "_shared")
+    __slots__ = ("_predicates", "_selection", "_shared")
 
-    def __init__(self, shared: SharedNode, selection: Selection) -> None:
+    def __init__(
+        self, shared: SharedNode, selection: Selection, predicates: tuple[Predicate, ...] = ()
+    ) -> None:
         self._shared = shared
         self._selection = selection
+        self._predicates = predicates
 
     # --- narrower views -----------------------------------------------------------------------
 
@@ -50,15 +62,20 @@ class View(PeerMapping):
             TypeError: The name is no text.
         """
         require("name", name, str)
-        return View(self._shared, self._selection.named(unicodedata.normalize("NFC", name)))
+        return self._narrowed(self._selection.named(unicodedata.normalize("NFC", name)))
 
     def where(
-        self, metadata: Mapping[str, str | None] | None = None, /, **equal: str | None
+        self,
+        metadata: Mapping[str, str | None] | Predicate | None = None,
+        /,
+        **equal: str | None,
     ) -> "View":
         """Return a view of those nodes of this view whose metadata has all of some values.
 
         Args:
-            metadata: Values by key, for keys that are no Python names.
+            metadata: Values by key, for keys that are no Python names; or a function that takes a
+                `Peer` and returns true for the nodes to show. The function is called for each node
+                at each look, so conditions on metadata are faster without one.
             **equal: Values by key; `None` asks that the key be absent.
 
         Raises:
@@ -67,13 +84,17 @@ class View(PeerMapping):
         Example:
             ```python
             ready = discovery.book.where({"my-app/role": "cache"}, draining=None)
+            large = discovery.book.where(lambda peer: int(peer.metadata.get("cores", 1)) >= 8)
             ```
         """
-        require("metadata", metadata, Mapping, type(None))
         selection = self._selection
+        predicates: tuple[Predicate, ...] = ()
+        if not isinstance(metadata, Mapping) and callable(metadata):
+            predicates, metadata = (metadata,), None
+        require("metadata", metadata, Mapping, type(None))
         for key, value in [*(metadata or {}).items(), *equal.items()]:
             selection = selection.where_(key, value)
-        return View(self._shared, selection)
+        return self._narrowed(selection, predicates)
 
     def serving(self, protocol: str | bytes) -> "View":
         """Return a view of those nodes of this view that announce a protocol (ALPN).
@@ -84,7 +105,7 @@ class View(PeerMapping):
         Raises:
             TypeError: The protocol is neither text nor bytes.
         """
-        return View(self._shared, self._selection.serving(protocol))
+        return self._narrowed(self._selection.serving(protocol))
 
     # --- ownership ----------------------------------------------------------------------------
 
@@ -130,8 +151,8 @@ class View(PeerMapping):
         if n < 1:
             raise ConfigurationError("n", f"must be at least 1, is {n}")
         data = key_bytes(key)
-        node = self._shared.node
-        return [] if node is None else node.owners(self._selection, data, n)
+        records = self._records()
+        return [] if records is None else records.owners(data, n)
 
     def ownership_changes(self, keys: Iterable[K]) -> OwnershipStream[K]:
         """Iterate over who owns the keys now, then over every change of that.
@@ -156,19 +177,94 @@ class View(PeerMapping):
                     print("somebody else's from now on:", change.key)
             ```
         """
-        if self._shared.node is None:
-            raise NotRunningError("the discovery is not running")
-        return OwnershipStream(self._shared, self._shared.node, self._selection, keys)
+        return OwnershipStream(self._shared, self._running(), self._records, keys)
+
+    # --- changes ------------------------------------------------------------------------------
+
+    async def wait(
+        self,
+        n: int,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # its error says what was seen
+    ) -> Snapshot:
+        """Wait until the view holds at least `n` nodes, and return a snapshot of it.
+
+        Args:
+            n: How many nodes, at least 0.
+            timeout: Most seconds to wait; `None` for ever.
+
+        Raises:
+            PeersTimeoutError: Fewer were there in time; the message says how many, and what
+                `GossipDiscovery.problems` lists. It is a `TimeoutError`.
+            ConfigurationError: `n` is negative, or `timeout` is NaN.
+            NotRunningError: It is not running, or ended while it waited.
+
+        Example:
+            ```python
+            caches = await discovery.book.where(role="cache").wait(1, timeout=10)
+            ```
+        """
+        require("n", n, int)
+        if n < 0:
+            raise ConfigurationError("n", f"must not be negative, is {n}")
+        require_timeout(timeout)
+        node = self._running()
+        most = len(self)
+        try:
+            async with asyncio.timeout(timeout), Nudges(self, self._shared, node) as nudges:
+                while len(self) < n:
+                    try:
+                        await anext(nudges)
+                    except StopAsyncIteration:
+                        raise NotRunningError(
+                            f"the discovery ended with {most} of {n} peers"
+                        ) from None
+                    most = max(most, len(self))
+        except TimeoutError:
+            snapshot = self.snapshot()
+            now = len(snapshot)
+            if now >= n:
+                return snapshot
+            seen = f"{now} of {n} peers" + (f" (at most {most} at a time)" if most > now else "")
+            why = "".join(f"; {source}: {what}" for source, what, *_ in node.problems())
+            raise PeersTimeoutError(f"saw {seen} within {timeout} s{why}") from None
+        return self.snapshot()
+
+    def changes(self, *, window: float = 0.0) -> ChangeStream:
+        """Iterate over the nodes of the view, then over its changes, as cuts.
+
+        The first item has every node of the view as joined, if there are any. Each later one has
+        together what joined, left, was lost or changed since the one before.
+
+        Args:
+            window: Seconds that changes are gathered for after the first one, 0 to 3,600.
+
+        Raises:
+            ConfigurationError: `window` is outside its limits.
+            NotRunningError: The discovery is not running.
+
+        Example:
+            ```python
+            async for change in discovery.book.changes(window=0.5):
+                print(len(change.snapshot), change.joined, change.left + change.lost)
+            ```
+        """
+        require("window", window, int, float)
+        if not 0 <= window <= MAX_WINDOW:
+            raise ConfigurationError("window", f"must be 0 to {MAX_WINDOW} seconds, is {window}")
+        return ChangeStream(self, self._shared, self._running(), window)
 
     # --- a mapping ----------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         """Return the view as it is at this moment, which costs the same however many there are."""
-        node = self._shared.node
-        return Snapshot() if node is None else snapshot_of(node.select(self._selection))
+        records = self._records()
+        return Snapshot() if records is None else snapshot_of(records)
 
     def __len__(self) -> int:
         node = self._shared.node
+        if self._predicates:
+            return len(self.snapshot())
         return 0 if node is None else node.count(self._selection)
 
     def __iter__(self) -> Iterator[str]:
@@ -187,10 +283,36 @@ class View(PeerMapping):
         return self.snapshot().items()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._selection!r}: {list(self.values())}>"
+        conditions = repr(self._selection) + ".where(…)" * len(self._predicates)
+        return f"<{type(self).__name__} {conditions}: {shown(self.snapshot())}>"
+
+    def _repr_html_(self) -> str:
+        return self.snapshot()._repr_html_()  # as notebooks call it
+
+    def _records(self) -> Records | None:
+        """Take the nodes that are in the view now; `None` if the discovery isn't running."""
+        node = self._shared.node
+        if node is None:
+            return None
+        records = node.select(self._selection)
+        if not self._predicates:
+            return records
+        return Records([peer for peer in peers_of(records) if self._meets(peer)])
+
+    def _meets(self, peer: Peer) -> bool:
+        return all(predicate(peer) for predicate in self._predicates)
+
+    def _narrowed(self, selection: Selection, predicates: tuple[Predicate, ...] = ()) -> "View":
+        return View(self._shared, selection, (*self._predicates, *predicates))
+
+    def _running(self) -> Node:
+        if self._shared.node is None:
+            raise NotRunningError("the discovery is not running")
+        return self._shared.node
 
     def _find(self, key: object) -> Peer | None:
         node = self._shared.node
         if node is None or not isinstance(key, str):
             return None
-        return node.find(self._selection, key)
+        peer = node.find(self._selection, key)
+        return peer if peer is not None and self._meets(peer) else None

@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from typing import TypeAlias
 
 from rich.console import Console
 from rich.text import Text
@@ -29,8 +28,6 @@ from iroh_gossip_discovery import (
     Reconnected,
 )
 
-Json: TypeAlias = "str | int | float | list[Json] | dict[str, Json]"
-
 _PHRASES: dict[type[Event], tuple[str, str]] = {
     PeerJoined: ("green", "+ {peer} joined"),
     PeerUpdated: ("", "~ {peer} changed"),
@@ -46,29 +43,6 @@ _PHRASES: dict[type[Event], tuple[str, str]] = {
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ALONE = 6.0
 """Seconds after which a node that found nobody by its tickets says so: longer than a dial takes."""
-
-
-def peer_object(peer: Peer) -> dict[str, Json]:
-    """Return a peer as it stands in a line of JSON."""
-    return {
-        "id": peer.id,
-        "name": peer.name,
-        "addresses": [*peer.addresses],
-        "metadata": {**peer.metadata},
-        "protocols": [*peer.protocols],
-        "sequence": peer.sequence,
-        "boot_id": f"{peer.boot_id:016x}",
-        "expiration": peer.expiration,
-    }
-
-
-def event_object(event: Event) -> dict[str, Json]:
-    """Return an event as it stands in a line of JSON: its class's name and its fields."""
-    fields: dict[str, Json] = {"event": type(event).__name__}
-    for field in type(event).__match_args__:
-        value = getattr(event, field)
-        fields[field] = peer_object(value) if isinstance(value, Peer) else value
-    return fields
 
 
 def printable(text: str) -> str:
@@ -141,14 +115,14 @@ class JsonLines:
 
     def started(self, discovery: GossipDiscovery) -> None:
         """Tell who this node is and how to join it."""
-        fields: dict[str, Json] = {"event": "Started", "topic": discovery.topic}
-        self._say(fields | {"ticket": discovery.ticket, "peer": peer_object(discovery.me)})
+        fields: dict[str, object] = {"event": "Started", "topic": discovery.topic}
+        self._say(fields | {"ticket": discovery.ticket, "peer": discovery.me.to_dict()})
 
     def happened(self, discovery: GossipDiscovery, event: Event) -> None:
         """Tell an event; after a loss, the book comes with it, which is what holds."""
-        fields = event_object(event)
+        fields = event.to_dict()
         if isinstance(event, EventsLost):
-            fields["book"] = [peer_object(peer) for peer in discovery.book.values()]
+            fields["book"] = [peer.to_dict() for peer in discovery.book.values()]
         self._say(fields)
 
     def alone(self, discovery: GossipDiscovery) -> None:
@@ -158,7 +132,7 @@ class JsonLines:
         """Tell that the node has left."""
         self._say({"event": "Stopped"})
 
-    def _say(self, fields: dict[str, Json]) -> None:
+    def _say(self, fields: dict[str, object]) -> None:
         sys.stdout.write(json.dumps({"at": time.time()} | fields) + "\n")
         sys.stdout.flush()
 

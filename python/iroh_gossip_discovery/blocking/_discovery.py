@@ -10,7 +10,7 @@ from os import PathLike
 from types import TracebackType, UnionType
 from typing import Self, TypeAlias, TypeVar, overload
 
-from iroh_gossip_discovery import _discovery, _services
+from iroh_gossip_discovery import _discovery, _requests, _services
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource, Lookup
 from iroh_gossip_discovery._callbacks import event_kinds
 from iroh_gossip_discovery._config import Config
@@ -19,12 +19,22 @@ from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._iterators import EventStream as AsyncEventStream
 from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._problems import Problem
+from iroh_gossip_discovery._requests import CONCURRENCY
+from iroh_gossip_discovery._signals import BlockingStopOnSignals, check_signals
 from iroh_gossip_discovery._snapshot import peers_of
+from iroh_gossip_discovery._status import PeerStatus
 from iroh_gossip_discovery._streams import LIMIT
 from iroh_gossip_discovery.blocking import _views
 from iroh_gossip_discovery.blocking._callbacks import Registration
-from iroh_gossip_discovery.blocking._iterators import EventStream, MessageStream, PeerStream
+from iroh_gossip_discovery.blocking._iterators import (
+    EventStream,
+    LeaderStream,
+    MessageStream,
+    PeerStream,
+)
 from iroh_gossip_discovery.blocking._loop import in_thread, loop_thread, wait
+from iroh_gossip_discovery.blocking._requests import Answer, AnswerHandler
+from iroh_gossip_discovery.blocking._requests import in_threads as answer_in_threads
 from iroh_gossip_discovery.blocking._streams import (
     Handler,
     Service,
@@ -165,6 +175,8 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
     send = waits(_discovery.GossipDiscovery.send)
     broadcast = waits(_discovery.GossipDiscovery.broadcast)
     wait_for_peers = waits(_discovery.GossipDiscovery.wait_for_peers)
+    joined = waits(_discovery.GossipDiscovery.joined)
+    request = waits(_discovery.GossipDiscovery.request)
 
     # --- what needs no waiting ----------------------------------------------------------------
 
@@ -241,6 +253,43 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         """
         return self._awaited.problems()
 
+    def status(self, peer: Peer | str) -> PeerStatus | None:
+        """Return the state of a peer as this node sees it; `None` if it is not in the book.
+
+        Args:
+            peer: A peer, or its id.
+
+        Raises:
+            ConfigurationError: `peer` is no id.
+            NotRunningError: It is not running.
+        """
+        return self._awaited.status(peer)
+
+    def stop_on_signals(self, *signals: int) -> BlockingStopOnSignals:
+        """Leave a `with` block at SIGTERM or Ctrl-C, so that what is around it says goodbye.
+
+        The others then see `PeerLeft` at once, not `PeerSuspected` and `PeerLost` after seconds.
+
+        Args:
+            *signals: The signals; SIGINT and SIGTERM by default.
+
+        Returns:
+            What `with` takes, in the main thread; its `signal` says which one came.
+
+        Raises:
+            ConfigurationError: A number is that of no signal.
+            RuntimeError: This is not the main thread.
+
+        Example:
+            ```python
+            with GossipDiscovery("worker", topic="fleet") as discovery:
+                with discovery.stop_on_signals():
+                    for message in discovery.messages(timeout=0.1):
+                        print(message)
+            ```
+        """
+        return BlockingStopOnSignals(check_signals(signals))
+
     # --- iterators ----------------------------------------------------------------------------
 
     def peers(self, *, timeout: float | None = None) -> PeerStream:
@@ -271,6 +320,36 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             ```
         """
         return EventStream(self._awaited.events(), timeout)
+
+    def leader(
+        self,
+        name: str,
+        *,
+        among: View | None = None,
+        expected: int | None = None,
+        timeout: float | None = None,
+    ) -> LeaderStream:
+        """Iterate over who leads, as this node sees it: one of those present, by rendezvous hash.
+
+        Args:
+            name: What is led: each name has a leader of its own.
+            among: The candidates; `members` by default.
+            expected: How many candidates there should be. Where no more than half of them are
+                present, there is no leader.
+            timeout: Most seconds that a `for` waits for the next change; `None` for ever.
+
+        Raises:
+            ConfigurationError: The name is empty, or `expected` is below 1.
+            TypeError: An argument has the wrong type.
+            NotRunningError: It is not running.
+            RuntimeError: The caller runs on an event loop.
+        """
+
+        async def start() -> LeaderStream:
+            leaders = self._awaited.leader(name, among=among, expected=expected)
+            return LeaderStream(leaders, timeout)
+
+        return wait(start)
 
     def messages(self, *, timeout: float | None = None) -> MessageStream:
         """Iterate over the messages from now on; each call is a subscription of its own.
@@ -370,6 +449,52 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             return self._awaited.serve(protocol, awaited, limit=limit)
 
         return Service(wait(start), handler)
+
+    @overload
+    def answer(
+        self, name: str, handler: AnswerHandler, *, concurrency: int = CONCURRENCY
+    ) -> Answer: ...
+    @overload
+    def answer(
+        self, name: str, *, concurrency: int = CONCURRENCY
+    ) -> Callable[[AnswerHandler], Answer]: ...
+    def answer(
+        self, name: str, handler: AnswerHandler | None = None, *, concurrency: int = CONCURRENCY
+    ) -> Answer | Callable[[AnswerHandler], Answer]:
+        """Have a handler called for each request of a name; also a decorator.
+
+        It may be registered before the start. See `Answer` for what is promised.
+
+        Args:
+            name: The name of the requests, 1 to 64 bytes.
+            handler: A plain function that takes a `Request` and returns bytes; it may block.
+            concurrency: Most requests that it works on at a time; others wait for their turn.
+
+        Returns:
+            The answer, whose `cancel` ends it; without a handler, a decorator that returns it.
+
+        Raises:
+            ConfigurationError: A value is outside its limits, or the name is answered already.
+            TypeError: An argument has the wrong type, or the handler is a coroutine function.
+            NotRunningError: It has ended.
+            RuntimeError: The caller runs on an event loop.
+
+        Example:
+            ```python
+            @discovery.answer("resize")
+            def resize(request: Request) -> bytes:
+                return request.data[:100]
+            ```
+        """
+        if handler is None:
+            return lambda handler: self.answer(name, handler, concurrency=concurrency)
+        _require_function("handler", handler)
+        awaited = answer_in_threads(handler)
+
+        async def start() -> _requests.Answer:
+            return self._awaited.answer(name, awaited, concurrency=concurrency)
+
+        return Answer(wait(start), handler)
 
     # --- callbacks ----------------------------------------------------------------------------
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from iroh_gossip_discovery import _iterators, _ownership
+from iroh_gossip_discovery import _iterators, _leader, _ownership
+from iroh_gossip_discovery._changes import ViewChange
 from iroh_gossip_discovery._core import Message, MessagesLost, Peer
 from iroh_gossip_discovery._errors import NotRunningError
 from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._leader import Leadership
 from iroh_gossip_discovery._ownership import OwnershipChange
 from iroh_gossip_discovery._require import require_timeout
 from iroh_gossip_discovery.blocking._loop import loop_thread, wait
@@ -129,6 +131,27 @@ class PeerStream(Stream[Peer]):
     """As `iroh_gossip_discovery.PeerStream`, for code without asyncio."""
 
     __slots__ = ()
+
+
+class ChangeStream(Stream[ViewChange]):
+    """As `iroh_gossip_discovery.ChangeStream`, for code without asyncio."""
+
+    __slots__ = ()
+
+
+class LeaderStream(Stream[Leadership]):
+    """As `iroh_gossip_discovery.LeaderStream`, for code without asyncio."""
+
+    __slots__ = ("_leaders",)
+
+    def __init__(self, source: _leader.LeaderStream, timeout: float | None) -> None:
+        super().__init__(source, timeout)
+        self._leaders = source
+
+    @property
+    def current(self) -> Leadership | None:
+        """What was taken last; `None` before the first."""
+        return self._leaders.current
 
 
 class OwnershipStream(Stream[OwnershipChange[K]], Generic[K]):

@@ -1,11 +1,13 @@
 """A node that lives as long as a Starlette or FastAPI application does."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from iroh_gossip_discovery._discovery import GossipDiscovery
 from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._signals import BeforeSignals
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -43,7 +45,11 @@ def lifespan(
     async def live(_: "Starlette") -> AsyncIterator[Mapping[str, GossipDiscovery]]:
         node = make()
         require("make()", node, GossipDiscovery)
-        async with node:
-            yield {"discovery": node}
+        # At the signal itself: the server stops only once each response has ended, and one that
+        # goes on for as long as `events()` would hold it up.
+        closing: set[asyncio.Task[None]] = set()
+        with BeforeSignals(lambda: closing.add(asyncio.create_task(node.close()))):
+            async with node:
+                yield {"discovery": node}
 
     return live

@@ -286,8 +286,9 @@ impl Actor {
                     Ok(connection) => self.open_link(connection, true),
                     Err(reason) => {
                         if let Some(connecting) = self.connecting.get_mut(&peer) {
-                            connecting.reason = Some(reason);
+                            connecting.reason = Some(reason.clone());
                         }
+                        self.unanswered(&peer, &reason);
                         self.handle_own(InEvent::DialFailed(peer));
                     }
                 }
@@ -295,6 +296,9 @@ impl Actor {
             Input::Used(link, reply) => self.hold(link, reply),
             Input::Unused(link) => self.release(link),
             Input::Found(topic, peer, addresses) => {
+                if let Some(joined) = self.topics.get(&topic) {
+                    joined.published.contact.asks([peer]);
+                }
                 self.handle_own(InEvent::Found(topic, peer, addresses));
             }
             Input::Reserved(end) => self.handle_own(InEvent::SequencesReserved(end)),
@@ -323,6 +327,11 @@ impl Actor {
             self.counters.clone(),
             self.services_changed.clone(),
         ));
+        let others = options.bootstrap.iter().map(Bootstrap::id).filter(|peer| *peer != own);
+        published.contact.asks(others);
+        if self.config.mdns {
+            published.contact.listens();
+        }
         self.topics.insert(id, JoinedTopic::new(published.clone(), options.profile.clone(), reply));
         let topic_options =
             TopicOptions { profile: options.profile, config: self.config.protocol.clone() };
@@ -375,10 +384,18 @@ impl Actor {
         let own = EndpointId::from(self.endpoint.id());
         let joined = self.topics.get_mut(&topic).ok_or(Error::Closed)?;
         let known = joined.add_bootstrap(peers, &own)?;
+        joined.published.contact.asks(known.iter().map(|(peer, _)| *peer));
         if !known.is_empty() {
             self.handle(InEvent::AddBootstrap(topic, known))?;
         }
         Ok(())
+    }
+
+    /// A peer can't be reached, or sent this node away.
+    fn unanswered(&self, peer: &EndpointId, reason: &str) {
+        for joined in self.topics.values() {
+            joined.published.contact.unanswered(peer, reason);
+        }
     }
 
     fn leave(&mut self, topic: TopicId, reply: oneshot::Sender<()>) {

@@ -2,10 +2,15 @@
 
 use std::{fmt, ops::Bound, sync::Arc};
 
+use iroh::TransportAddr;
 use rpds::RedBlackTreeMapSync;
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::proto::{EndpointId, NodeRecord};
+
+/// What is hashed first in [`Book::digest`].
+pub const DIGEST_LABEL: &[u8] = b"iroh-gossip-discovery/snapshot/1";
 
 /// A snapshot of the address book, ordered by id, without this node itself.
 ///
@@ -75,6 +80,23 @@ impl Book {
         self.0.keys()
     }
 
+    /// What the nodes of this snapshot say of themselves, in 16 bytes: equal snapshots have equal
+    /// digests on every node and in every language. Heartbeats don't change it. O(n).
+    ///
+    /// It is the beginning of a SHA-256 over [`DIGEST_LABEL`] and, in the order of the ids, of each
+    /// node: the id, the boot id as 8 bytes, then name, metadata (keys and values, in the order of the
+    /// keys), protocols and addresses. Numbers are big-endian; each text follows its length as 4 bytes,
+    /// and each list its length as 4 bytes.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 16] {
+        let mut hash = Sha256::new_with_prefix(DIGEST_LABEL);
+        for record in self.iter() {
+            hash_record(&mut hash, record);
+        }
+        let hash = hash.finalize();
+        std::array::from_fn(|i| hash[i])
+    }
+
     pub(crate) fn insert(&mut self, record: Arc<NodeRecord>) {
         self.0.insert_mut(record.id, Entry { record, heard: Instant::now() });
     }
@@ -106,4 +128,38 @@ impl fmt::Debug for Book {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter().map(|record| (record.id, &record.profile.name))).finish()
     }
+}
+
+fn hash_record(hash: &mut Sha256, record: &NodeRecord) {
+    hash.update(record.id.as_bytes());
+    hash.update(record.boot_id.to_be_bytes());
+    hash_text(hash, record.profile.name.as_bytes());
+    hash_length(hash, record.profile.metadata.len());
+    for (key, value) in &record.profile.metadata {
+        hash_text(hash, key.as_bytes());
+        hash_text(hash, value.as_bytes());
+    }
+    hash_length(hash, record.profile.protocols.len());
+    for protocol in &record.profile.protocols {
+        hash_text(hash, protocol);
+    }
+    hash_length(hash, record.addresses.len());
+    for address in &record.addresses {
+        let text = match address {
+            TransportAddr::Ip(address) => address.to_string(),
+            TransportAddr::Relay(url) => url.to_string(),
+            other => other.to_string(),
+        };
+        hash_text(hash, text.as_bytes());
+    }
+}
+
+fn hash_text(hash: &mut Sha256, text: &[u8]) {
+    hash_length(hash, text.len());
+    hash.update(text);
+}
+
+/// What is hashed is far shorter than 4 GiB: a record is at most a few KiB.
+fn hash_length(hash: &mut Sha256, length: usize) {
+    hash.update(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
 }

@@ -12,7 +12,10 @@ use std::{
 use iroh::endpoint::{Connection, Path};
 use tracing::{debug, warn};
 
-use crate::proto::{Counts, EndpointId, LinkId, TopicEvent, TopicId};
+use crate::{
+    proto::{Counts, EndpointId, LinkId, TopicEvent, TopicId},
+    status::LinkStatus,
+};
 
 /// What a healthy swarm drops too, day by day: counted, but nothing to warn of.
 const ORDINARY: [&str; 6] = [
@@ -255,6 +258,15 @@ impl Counters {
 
     pub(crate) fn frame_received(&self) {
         self.lock().metrics.frames_received += 1;
+    }
+
+    /// Whether a peer is suspected in a topic, and its link, if there is one.
+    pub(crate) fn peer(&self, topic: &TopicId, peer: &EndpointId) -> (bool, Option<LinkStatus>) {
+        let counted = self.lock();
+        let suspected = counted.suspects.contains(&(*topic, *peer));
+        let mut links = counted.open.values();
+        let link = links.rfind(|link| EndpointId::from(link.remote_id()) == *peer);
+        (suspected, link.and_then(LinkStatus::of))
     }
 
     /// The counts, for a topic with a book of `peers`.

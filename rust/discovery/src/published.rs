@@ -11,11 +11,13 @@ use tokio::sync::Notify;
 use crate::{
     book::Book,
     config::Config,
+    contact::Contact,
     events::Event,
     message::{Broadcasting, Message, MessageKind, Messages, Subscribers},
     metrics::{Counters, Metrics},
     proto::{EndpointId, NodeRecord, TopicEvent},
     services::ServiceTable,
+    status::PeerStatus,
     subscription::{Queue, Subscription},
     topic::Topic,
 };
@@ -31,6 +33,7 @@ pub(crate) struct Published {
     subscribers: Subscribers,
     pub(crate) broadcasting: Broadcasting,
     pub(crate) services: ServiceTable,
+    pub(crate) contact: Contact,
     inner: Mutex<Inner>,
 }
 
@@ -60,6 +63,7 @@ impl Published {
             subscribers: Subscribers::default(),
             broadcasting: Broadcasting::default(),
             services: ServiceTable::new(services_changed),
+            contact: Contact::default(),
             inner: Mutex::default(),
         }
     }
@@ -88,6 +92,13 @@ impl Published {
     pub(crate) fn metrics(&self) -> Metrics {
         let peers = self.lock().book.len();
         self.counters.read(peers)
+    }
+
+    /// The state of a peer of the book.
+    pub(crate) fn status(&self, peer: &EndpointId) -> Option<PeerStatus> {
+        let last_heard = self.lock().book.last_seen(peer)?;
+        let (suspected, link) = self.counters.peer(&self.topic.id(), peer);
+        Some(PeerStatus { suspected, last_heard, link })
     }
 
     /// The book together with a subscription to every event after it.
@@ -159,6 +170,10 @@ impl Published {
                 inner.book.remove(&record.id);
                 Event::PeerLost(record.clone(), *reason)
             }
+            TopicEvent::Synced(peer) => {
+                self.contact.synced(*peer);
+                return;
+            }
             TopicEvent::NeighborUp(peer) => {
                 inner.neighbors.insert(*peer);
                 return;
@@ -183,6 +198,7 @@ impl Published {
         }
         self.subscribers.close();
         self.services.close();
+        self.contact.close();
     }
 
     /// The addresses of a peer in the book.

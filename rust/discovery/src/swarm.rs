@@ -9,10 +9,12 @@ use crate::{
     book::Book,
     bootstrap::Bootstrap,
     commands::{Command, Commands},
+    contact::Joined,
     error::Error,
     metrics::Metrics,
     proto::{EndpointId, NodeRecord, Profile},
     published::Published,
+    status::PeerStatus,
     subscription::Subscription,
     ticket::Ticket,
     topic::Topic,
@@ -110,6 +112,23 @@ impl Swarm {
         let topic = self.published.topic.id();
         // An error says that the topic is gone already.
         let _ = self.request(|reply| Command::Leave { topic, reply }).await;
+    }
+
+    /// Waits until this node has met its topic, or knows that nobody answers: see [`Joined`].
+    ///
+    /// Until then the book is empty or incomplete, and nothing should be concluded from it. If this
+    /// node met a member before, it returns at once.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the topic is left before that.
+    pub async fn joined(&self) -> Result<Joined, Error> {
+        self.published.contact.joined().await
+    }
+
+    /// The state of a peer as this node sees it; `None` if the peer is not in the book. O(links).
+    #[must_use]
+    pub fn status(&self, peer: &EndpointId) -> Option<PeerStatus> {
+        self.published.status(peer)
     }
 
     /// Whether the topic was left.

@@ -227,6 +227,12 @@ pub enum TopicEvent {
     Isolated,
     /// A member is linked again after [`TopicEvent::Isolated`].
     Reconnected,
+    /// A comparison of books with this member is complete: what either had is in both. The first one
+    /// ends a newcomer's search. Not for applications.
+    Synced(EndpointId),
+    /// The book of this neighbor is found to be equal, after one of the two changed. Not for
+    /// applications.
+    Agreed(EndpointId),
     /// A member became a neighbor in the overlay. Not for applications.
     NeighborUp(EndpointId),
     /// A member is a neighbor no longer. Not for applications.

@@ -1,7 +1,11 @@
 //! What happens in a topic, as frozen Python values that match, pickle and compare.
 
 use iroh_gossip_discovery::{Event, LostReason};
-use pyo3::{IntoPyObjectExt, prelude::*, types::PyTuple};
+use pyo3::{
+    IntoPyObjectExt,
+    prelude::*,
+    types::{PyDict, PyTuple},
+};
 
 use crate::peer::Peer;
 
@@ -32,6 +36,13 @@ macro_rules! peer_event {
                 self.peer.clone()
             }
 
+            /// The event as a dict of plain values, as docs/event.schema.json describes it; for JSON.
+            fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+                let fields = named(py, stringify!($name))?;
+                fields.set_item("peer", self.peer.to_dict(py)?)?;
+                Ok(fields)
+            }
+
             fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
                 Ok(format!(concat!(stringify!($name), "({})"), repr(py, &self.peer)?))
             }
@@ -60,6 +71,12 @@ macro_rules! plain_event {
             #[new]
             fn new() -> Self {
                 Self
+            }
+
+            /// The event as a dict of plain values, as docs/event.schema.json describes it; for JSON.
+            #[allow(clippy::unused_self, reason = "a method in Python")]
+            fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+                named(py, stringify!($name))
             }
 
             #[allow(clippy::unused_self, reason = "a method in Python")]
@@ -139,6 +156,14 @@ impl PeerLost {
         &self.reason
     }
 
+    /// The event as a dict of plain values, as docs/event.schema.json describes it; for JSON.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let fields = named(py, "PeerLost")?;
+        fields.set_item("peer", self.peer.to_dict(py)?)?;
+        fields.set_item("reason", self.reason())?;
+        Ok(fields)
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let reason = self.reason().into_pyobject(py)?.repr()?;
         Ok(format!("PeerLost({}, reason={reason})", repr(py, &self.peer)?))
@@ -172,6 +197,13 @@ impl IdentityConflict {
     #[getter]
     fn boot_id(&self) -> u64 {
         self.boot_id
+    }
+
+    /// The event as a dict of plain values, as docs/event.schema.json describes it; for JSON.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let fields = named(py, "IdentityConflict")?;
+        fields.set_item("boot_id", format!("{:016x}", self.boot_id))?;
+        Ok(fields)
     }
 
     fn __repr__(&self) -> String {
@@ -208,6 +240,13 @@ impl EventsLost {
         self.count
     }
 
+    /// The event as a dict of plain values, as docs/event.schema.json describes it; for JSON.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let fields = named(py, "EventsLost")?;
+        fields.set_item("count", self.count)?;
+        Ok(fields)
+    }
+
     fn __repr__(&self) -> String {
         format!("EventsLost({})", self.count)
     }
@@ -215,6 +254,13 @@ impl EventsLost {
     fn __getnewargs__(&self) -> (u64,) {
         (self.count,)
     }
+}
+
+/// A dict that begins with an event's name.
+fn named<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    fields.set_item("event", name)?;
+    Ok(fields)
 }
 
 fn repr(py: Python<'_>, peer: &Peer) -> PyResult<String> {

@@ -25,6 +25,7 @@ mod selection;
 mod settings;
 mod simulate;
 mod start;
+mod status;
 mod stream;
 mod subscription;
 mod test_runtime;

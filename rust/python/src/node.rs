@@ -19,7 +19,7 @@ use crate::{
     profile::profile,
     records::Records,
     selection::Selection,
-    stream,
+    status, stream,
     subscription::{MessageSubscription, Serving, Subscription},
 };
 
@@ -87,24 +87,21 @@ impl Node {
         Ok(selection.look(swarm).find(&id).map(Peer::from))
     }
 
+    /// What is known of a peer of the book: `class(**fields)`; `None` if it is not there.
+    fn status<'py>(
+        &self,
+        py: Python<'py>,
+        class: &Bound<'py, PyAny>,
+        peer: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let peer = message::peer_id(peer)?;
+        let status = self.swarm()?.status(&peer);
+        status.map(|status| class.call((), Some(&status::fields(py, &status)?))).transpose()
+    }
+
     /// The nodes that are in a selection now.
     fn select(&self, selection: &Selection) -> PyResult<Records> {
         Ok(selection.look(self.swarm()?))
-    }
-
-    /// The first `n` owners of a key among a selection.
-    fn owners(&self, selection: &Selection, key: &[u8], n: usize) -> PyResult<Vec<Peer>> {
-        Ok(selection.owners(self.swarm()?, key, n))
-    }
-
-    /// The owner of each key among a selection.
-    fn owner_of_each(
-        &self,
-        py: Python<'_>,
-        selection: &Selection,
-        keys: Vec<Vec<u8>>,
-    ) -> PyResult<Vec<Option<Peer>>> {
-        Ok(selection.owner_of_each(py, self.swarm()?, &keys))
     }
 
     /// What the node counts: `class(**fields)`.
@@ -135,6 +132,13 @@ impl Node {
     /// Every message from now on.
     fn messages(&self) -> PyResult<MessageSubscription> {
         Ok(MessageSubscription::new(self.swarm()?.messages()))
+    }
+
+    /// Waits for the first contact: the member that the book was compared with, or those that did not
+    /// answer and why. Given up where the future is cancelled.
+    fn joined<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let swarm = self.swarm()?.clone();
+        Bridge::get(py)?.abortable(py, async move { swarm.joined().await.map(status::contact) })
     }
 
     /// Sends a message to one peer; given up where the future is cancelled.

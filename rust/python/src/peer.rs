@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     hash::{Hash, Hasher},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
     sync::Arc,
 };
@@ -151,22 +151,24 @@ impl Peer {
         self.0.expiration.as_secs_f64()
     }
 
+    /// The peer as a dict of plain values, as docs/peer.schema.json describes it; for JSON.
+    pub(crate) fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let fields = PyDict::new(py);
+        fields.set_item("id", self.id(py))?;
+        fields.set_item("name", self.name())?;
+        fields.set_item("addresses", self.addresses(py)?.to_list())?;
+        fields.set_item("metadata", self.metadata_dict(py)?)?;
+        fields.set_item("protocols", self.protocols(py)?.to_list())?;
+        fields.set_item("sequence", self.sequence())?;
+        // As text: JSON's numbers are exact only below 2⁵³ in many languages.
+        fields.set_item("boot_id", format!("{:016x}", self.boot_id()))?;
+        fields.set_item("expiration", self.expiration())?;
+        Ok(fields)
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let mut text = format!(
-            "Peer(name={}, id='{}…', addresses={}",
-            self.name().into_pyobject(py)?.repr()?,
-            self.fingerprint(),
-            self.addresses(py)?.repr()?,
-        );
-        if !self.0.profile.metadata.is_empty() {
-            text.push_str(", metadata=");
-            text.push_str(&self.metadata_dict(py)?.repr()?.extract::<String>()?);
-        }
-        if !self.0.profile.protocols.is_empty() {
-            text.push_str(", protocols=");
-            text.push_str(&self.protocols(py)?.repr()?.extract::<String>()?);
-        }
-        Ok(text + ")")
+        let name = self.name().into_pyobject(py)?.repr()?;
+        Ok(format!("<Peer {name} {}>", self.fingerprint()))
     }
 
     fn __getnewargs_ex__<'py>(
@@ -198,7 +200,7 @@ pub(crate) fn id_text<'py>(py: Python<'py>, id: &EndpointId) -> Bound<'py, PyStr
     PyString::new(py, std::str::from_utf8(&text).expect("hex digits are ASCII"))
 }
 
-fn format_address(address: &TransportAddr) -> String {
+pub(crate) fn format_address(address: &TransportAddr) -> String {
     match address {
         TransportAddr::Ip(address) => address.to_string(),
         TransportAddr::Relay(url) => url.to_string(),
@@ -217,9 +219,38 @@ pub(crate) fn addresses(addresses: &Bound<'_, PyAny>) -> PyResult<Vec<TransportA
     })
 }
 
+/// As [`addresses`], but only those that a ticket keeps: others would be missing in it without a word.
+pub(crate) fn dialable(addresses: &Bound<'_, PyAny>) -> PyResult<Vec<TransportAddr>> {
+    extract::list("addresses", "str", addresses, |field, value| {
+        let text = extract::text(field, value)?;
+        let refuse = |reason: &str| invalid(value.py(), field, &format!("{text:?} {reason}"));
+        let address =
+            parse_address(&text).ok_or_else(|| refuse("is neither ip:port nor a relay's URL"))?;
+        if let TransportAddr::Ip(socket) = &address {
+            let ip = socket.ip();
+            if ip.is_unspecified() {
+                return Err(refuse("is every address of a machine: name the one to dial"));
+            }
+            if ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
+                return Err(refuse("is no address of one machine"));
+            }
+            if matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 0) {
+                return Err(refuse("is no address that can be dialed"));
+            }
+            if socket.port() == 0 {
+                return Err(refuse("has port 0, which can't be dialed"));
+            }
+        }
+        Ok(address)
+    })
+}
+
 fn parse_address(text: &str) -> Option<TransportAddr> {
     if let Ok(address) = SocketAddr::from_str(text) {
         return Some(TransportAddr::Ip(address));
     }
-    RelayUrl::from_str(text).ok().map(TransportAddr::Relay)
+    // `seed:4433` is a URL as well, whose scheme is `seed`: a relay is asked by HTTP.
+    let url = RelayUrl::from_str(text).ok()?;
+    let is_relay = matches!(url.scheme(), "https" | "http") && url.host().is_some();
+    is_relay.then_some(TransportAddr::Relay(url))
 }

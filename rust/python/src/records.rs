@@ -6,7 +6,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use iroh_gossip_discovery::{Book, EndpointId, NodeRecord};
+use data_encoding::HEXLOWER;
+use iroh_gossip_discovery::{Book, EndpointId, NodeRecord, ownership};
 use pyo3::{prelude::*, types::PyList};
 
 use crate::{
@@ -50,6 +51,36 @@ impl Records {
     /// The node of this id, if it is among them.
     fn get(&self, id: &str) -> Option<Peer> {
         self.find(&EndpointId::from_str(id).ok()?).map(Peer::from)
+    }
+
+    /// What they say of themselves, in 32 hex digits: equal for equal nodes.
+    fn digest(&self, py: Python<'_>) -> String {
+        let book: Book =
+            self.walk(py, |records| records.after(None, usize::MAX).into_iter().collect());
+        HEXLOWER.encode(&book.digest())
+    }
+
+    /// The first `n` owners of a key among them.
+    fn owners(&self, key: &[u8], n: usize) -> Vec<Peer> {
+        let records = self.after(None, usize::MAX);
+        ownership::owners(key, records.iter().map(|record| &record.id), n)
+            .into_iter()
+            .filter_map(|id| owner_in(&records, id))
+            .collect()
+    }
+
+    /// The owner of each key among them.
+    fn owner_of_each(&self, py: Python<'_>, keys: Vec<Vec<u8>>) -> Vec<Option<Peer>> {
+        // Many keys among many nodes take a while: other threads of Python may run meanwhile.
+        py.detach(|| {
+            let records = self.after(None, usize::MAX);
+            keys.iter()
+                .map(|key| {
+                    let owner = ownership::owner(key, records.iter().map(|record| &record.id));
+                    owner.and_then(|id| owner_in(&records, id))
+                })
+                .collect()
+        })
     }
 
     /// Up to `limit` of them, those after an id or the first.
@@ -138,4 +169,9 @@ impl Records {
         let is_long = self.book.len() > LARGE && self.admitted.get().is_none();
         if is_long && !self.conditions.are_none() { py.detach(|| work(self)) } else { work(self) }
     }
+}
+
+fn owner_in(records: &[Arc<NodeRecord>], id: &EndpointId) -> Option<Peer> {
+    let at = records.binary_search_by_key(id, |record| record.id).ok()?;
+    Some(records[at].clone().into())
 }

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use iroh_gossip_discovery::{EndpointId, NodeRecord, Swarm, ownership};
+use iroh_gossip_discovery::Swarm;
 use pyo3::{prelude::*, types::PyString};
 
-use crate::{conditions::Conditions, extract, peer::Peer, records::Records};
+use crate::{conditions::Conditions, extract, records::Records};
 
 /// Conditions that all have to hold; without any, every node of the book.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
@@ -76,37 +76,4 @@ impl Selection {
         let me = (self.with_self && !swarm.is_closed()).then(|| swarm.me());
         Records::new(self.conditions.clone(), swarm.book(), me)
     }
-
-    /// The `n` owners of a key.
-    pub(crate) fn owners(&self, swarm: &Swarm, key: &[u8], n: usize) -> Vec<Peer> {
-        let records = self.look(swarm).after(None, usize::MAX);
-        ownership::owners(key, records.iter().map(|record| &record.id), n)
-            .into_iter()
-            .filter_map(|id| find(&records, id))
-            .collect()
-    }
-
-    /// The owner of each key.
-    pub(crate) fn owner_of_each(
-        &self,
-        py: Python<'_>,
-        swarm: &Swarm,
-        keys: &[Vec<u8>],
-    ) -> Vec<Option<Peer>> {
-        // Many keys among many nodes take a while: other threads of Python may run meanwhile.
-        py.detach(|| {
-            let records = self.look(swarm).after(None, usize::MAX);
-            keys.iter()
-                .map(|key| {
-                    let owner = ownership::owner(key, records.iter().map(|record| &record.id));
-                    owner.and_then(|id| find(&records, id))
-                })
-                .collect()
-        })
-    }
-}
-
-fn find(records: &[Arc<NodeRecord>], id: &EndpointId) -> Option<Peer> {
-    let at = records.binary_search_by_key(id, |record| record.id).ok()?;
-    Some(records[at].clone().into())
 }

@@ -22,6 +22,6 @@ pub(crate) fn make_ticket(
     let py = id.py();
     let id = extract::endpoint_id("id", id)?;
     let topic = Topic::new(&extract::text("topic", topic)?).map_err(|error| raise(py, error))?;
-    let addresses = peer::addresses(addresses)?;
+    let addresses = peer::dialable(addresses)?;
     Ok(Ticket { id, topic: topic.id(), addresses }.to_string())
 }

@@ -808,6 +808,8 @@ pub fn name_of(event: &TopicEvent) -> &'static str {
         TopicEvent::PeerLost(..) => "PeerLost",
         TopicEvent::Isolated => "Isolated",
         TopicEvent::Reconnected => "Reconnected",
+        TopicEvent::Synced(_) => "Synced",
+        TopicEvent::Agreed(_) => "Agreed",
         TopicEvent::NeighborUp(_) => "NeighborUp",
         TopicEvent::NeighborDown(_) => "NeighborDown",
         TopicEvent::Broadcast { .. } => "Broadcast",

@@ -61,6 +61,7 @@ impl Actor {
             self.counters.link_closed(id);
             let end = if self.barred.contains(&link.peer) { LinkEnd::TimedOut } else { end };
             debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
+            self.unanswered(&link.peer, &format!("the link was closed: {end:?}"));
             self.tell_closed(id, link.peer, end);
         }
     }
@@ -150,6 +151,9 @@ impl Actor {
         let barred = self.barred.contains(&peer);
         if let Some(connecting) = self.connecting.get_mut(&peer).filter(|_| barred) {
             connecting.reason = Some("a test bars the way".to_owned());
+        }
+        if barred {
+            self.unanswered(&peer, "a test bars the way");
         }
         if barred || self.is_ending() || self.dialing.len() >= MAX_DIALS {
             self.echo.push_back(InEvent::DialFailed(peer));

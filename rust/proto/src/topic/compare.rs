@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Topic;
 use crate::{
+    event::TopicEvent,
     id::EndpointId,
     rule::Rule,
     state::Context,
@@ -107,8 +108,12 @@ impl Topic {
         let Some(ours) = self.book.settled(SETTLED, cx.now) else { return };
         let comparison = self.comparisons.entry(peer).or_default();
         if ours == theirs {
-            comparison.agreed = Some((ours, cx.now));
-            return comparison.completed(cx.now);
+            let agreed = comparison.agreed.replace((ours, cx.now));
+            comparison.completed(cx.now);
+            if agreed.is_none_or(|(before, _)| before != ours) {
+                cx.emit(self.id, TopicEvent::Agreed(peer));
+            }
+            return;
         }
         let pair = Some((ours, theirs));
         if comparison.differed != pair {

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use super::{Bootstrap, Topic};
 use crate::{
     book::Applied,
-    event::LinkId,
+    event::{LinkId, TopicEvent},
     id::EndpointId,
     links::Asked,
     rule::Rule,
@@ -375,6 +375,7 @@ impl Topic {
         cx.counts.syncs_completed += u64::from(complete);
         if complete {
             self.compared_with(peer, &session, cx);
+            cx.emit(self.id, TopicEvent::Synced(peer));
         }
         if !initiator || !complete {
             return;

@@ -1,0 +1,44 @@
+"""`Joined`: how the first contact of a node with its topic ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+JoinReason: TypeAlias = Literal["synced", "alone"]
+"""`"synced"`: the book was compared with that of a member. `"alone"`: nobody answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """How the first contact of a node with its topic ended.
+
+    Args:
+        reason: `"synced"`: what a member knew is in the book. `"alone"`: nobody answered, or there
+            was nobody to ask; the node goes on asking.
+        peer: The id of the member that the book was compared with; `None` if alone.
+        unanswered: If alone, why each peer that was asked did not answer, by its id.
+    """
+
+    reason: JoinReason
+    peer: str | None = None
+    unanswered: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Return true if a member was met."""
+        return self.reason == "synced"
+
+    def __str__(self) -> str:
+        if self.peer is not None:
+            return f"synced with {self.peer[:10]}"
+        if not self.unanswered:
+            return "alone: there was nobody to ask"
+        reasons = "; ".join(f"{peer[:10]}: {why}" for peer, why in self.unanswered.items())
+        return f"alone: nobody answered ({reasons})"
+
+
+def joined(answer: tuple[str | None, list[tuple[str, str]]]) -> Joined:
+    """Return what the core found as a value."""
+    peer, unanswered = answer
+    if peer is not None:
+        return Joined("synced", peer)
+    return Joined("alone", None, dict(unanswered))

@@ -1,0 +1,53 @@
+//! The state of one peer, as this node sees it now.
+
+use std::{net::SocketAddr, time::Duration};
+
+use iroh::{TransportAddr, endpoint::Connection};
+use tokio::time::Instant;
+
+/// The state of a peer of the book, as this node sees it: nothing that the peer says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// Whether it is suspected: it did not answer a probe, or a member accuses it.
+    pub suspected: bool,
+    /// When its latest record arrived here, from itself or forwarded by others.
+    pub last_heard: Instant,
+    /// The link to it; `None` if there is none now, which is usual in swarms of more than six.
+    pub link: Option<LinkStatus>,
+}
+
+/// The path that a link uses now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkStatus {
+    /// Whether packets go through a relay.
+    pub relayed: bool,
+    /// QUIC's estimate of the round trip.
+    pub round_trip: Duration,
+    /// Where packets are sent.
+    pub address: TransportAddr,
+}
+
+impl LinkStatus {
+    /// The selected path of a connection; `None` while it has none.
+    pub(crate) fn of(connection: &Connection) -> Option<Self> {
+        let paths = connection.paths();
+        let path = paths.iter().find(iroh::endpoint::Path::is_selected)?;
+        Some(Self {
+            relayed: path.is_relay(),
+            round_trip: path.rtt(),
+            address: plain(path.remote_addr()),
+        })
+    }
+}
+
+/// An IPv4 address that a socket for both families shows as an IPv6 one, as users write it.
+fn plain(address: &TransportAddr) -> TransportAddr {
+    match address {
+        TransportAddr::Ip(address) => {
+            TransportAddr::Ip(SocketAddr::new(address.ip().to_canonical(), address.port()))
+        }
+        other => other.clone(),
+    }
+}
