@@ -61,13 +61,17 @@ def test_there_is_one_wheel_for_all_versions_with_the_command_line(wheel: Path) 
         (info,) = {name.split("/")[0] for name in names if ".dist-info/" in name}
         entries = archive.read(f"{info}/entry_points.txt").decode()
         metadata = email.message_from_bytes(archive.read(f"{info}/METADATA"))
-    assert "iroh-gossip-discovery=iroh_gossip_discovery._cli:main" in entries.replace(" ", "")
+    assert "iroh-gossip-discovery=iroh_gossip_discovery_cli:main" in entries.replace(" ", "")
     assert "iroh-gossip-discovery=iroh_gossip_discovery_pytest" in entries.replace(" ", "").split()
     assert metadata["Requires-Python"] == ">=3.11"
     assert [name for name in names if name.endswith((".so", ".pyd", ".dylib"))] == [
         "iroh_gossip_discovery/_core.abi3.so"
     ]
-    packages = {"iroh_gossip_discovery", "iroh_gossip_discovery_pytest"}
+    packages = {
+        "iroh_gossip_discovery",
+        "iroh_gossip_discovery_cli",
+        "iroh_gossip_discovery_pytest",
+    }
     assert {name.split("/")[0] for name in names} == packages | {info}
     assert {f"{package}/py.typed" for package in packages} <= set(names)
 

@@ -1,11 +1,8 @@
-"""The command line `iroh-gossip-discovery`."""
+"""The command line; its entry is the package `iroh_gossip_discovery_cli`."""
 
 
 def main() -> None:
-    """Run the command line; the heavy imports wait until here."""
-    try:
-        from iroh_gossip_discovery._cli._app import app  # noqa: PLC0415
+    """Run the command line."""
+    from iroh_gossip_discovery_cli import main  # noqa: PLC0415  # it is the entry
 
-        app()
-    except KeyboardInterrupt:  # before a command could see to it
-        raise SystemExit(130) from None
+    main()

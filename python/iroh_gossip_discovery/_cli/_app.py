@@ -24,6 +24,7 @@ app = typer.Typer(
     name="iroh-gossip-discovery",
     help="Every node of an application finds, authenticates and reaches every other node.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # what a user types is shown as it is, and lines of help keep their ends
 )
@@ -97,6 +98,8 @@ def demo(
     except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM
         sys.stderr.write("interrupted; every node was stopped\n")
         raise typer.Exit(_INTERRUPTED) from None
+    except BrokenPipeError:
+        raise  # the entry sees to it
     except (DiscoveryError, NodeFailedError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         raise typer.Exit(1) from None
@@ -163,6 +166,8 @@ def check_network(
     except KeyboardInterrupt:  # before there was anything to report
         sys.stderr.write("interrupted\n")
         raise typer.Exit(1) from None
+    except BrokenPipeError:
+        raise  # the entry sees to it
     except (DiscoveryError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         raise typer.Exit(1) from None
@@ -290,7 +295,13 @@ class Preset(StrEnum):
 _DEFAULT_TOPIC = "fleet"
 _KEY_HELP = "A key file that `keygen` made; - reads the key from stdin."
 # What a user calls what the package calls otherwise.
-_CALLED = {"name": "NAME", "topic": "--topic", "metadata": "--metadata", "protocols": "--serve"}
+_CALLED = {
+    "name": "NAME",
+    "topic": "--topic",
+    "metadata": "--metadata",
+    "protocols": "--serve",
+    "addresses": "--address",
+}
 
 
 @app.command(
@@ -457,7 +468,13 @@ def keygen(
         secret_key = _keys.read(file) if show else _keys.create(file)
     except _keys.KeyFileError as error:
         raise _fail(str(error)) from None
-    typer.echo(endpoint_id(secret_key))
+    try:
+        typer.echo(endpoint_id(secret_key))
+        sys.stdout.flush()
+    except OSError as error:
+        if not show:
+            file.unlink()  # nobody has seen its id: another call makes it again
+        raise _fail(f"the id can't be printed: {error.strerror}") from None
 
 
 def _metadata(pairs: list[str]) -> dict[str, str]:
@@ -483,7 +500,10 @@ def _refuse(error: ConfigurationError) -> typer.BadParameter:
     """Return the error for a wrong call that a value of the package's makes it."""
     field, bracket, index = error.field.partition("[")
     if field == "bootstrap" and bracket:
-        return typer.BadParameter(f"ticket {int(index.rstrip(']')) + 1} {error.reason}")
+        topic = "; --topic names its topic" if "another topic" in error.reason else ""
+        return typer.BadParameter(f"ticket {int(index.rstrip(']')) + 1} {error.reason}{topic}")
+    if field == "addresses" and bracket:
+        return typer.BadParameter(error.reason, param_hint="'--address'")
     hint = _CALLED.get(field.partition(" ")[0], f"--{field.replace('_', '-')}")
     return typer.BadParameter(str(error), param_hint=f"'{hint}'")
 

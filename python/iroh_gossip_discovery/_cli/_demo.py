@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from iroh_gossip_discovery._cli._console import PipeConsole
 from iroh_gossip_discovery._cli._processes import NodeGroup, NodeProcess
 
 if TYPE_CHECKING:
@@ -101,7 +102,19 @@ async def run_demo(timeout: float, console: Console | None = None) -> bool:  # n
     task = asyncio.current_task()
     if task is not None:  # as Ctrl-C: asyncio.run does that for SIGINT only
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    console = console or Console()
+    if console is None:
+        console = reading = PipeConsole()
+        reading.task = task
+        try:
+            return await _run(timeout, console)
+        except asyncio.CancelledError:
+            if reading.reader_gone:
+                reading.end()
+            raise
+    return await _run(timeout, console)
+
+
+async def _run(timeout: float, console: Console) -> bool:  # noqa: ASYNC109
     stage = _Stage(console)
     with tempfile.TemporaryDirectory(prefix="iroh-gossip-discovery-demo-") as state:
         async with NodeGroup(stage.hear) as group:

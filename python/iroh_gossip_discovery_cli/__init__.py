@@ -1,0 +1,60 @@
+"""The entry of the command: a package of its own, so that a signal during the imports is met.
+
+Importing `iroh_gossip_discovery` takes tens of milliseconds. Python's own handler would answer a
+Ctrl-C meanwhile with a traceback; the system's default ends the process without one.
+"""
+
+import os
+import signal
+import sys
+
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141  # as a process that SIGPIPE ends, in a shell
+_LACKING = 1
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def main() -> None:
+    """Run the command line."""
+    _open_closed()
+    try:
+        _run()
+    except KeyboardInterrupt:  # before a command could see to it
+        raise SystemExit(_INTERRUPTED) from None
+    except BrokenPipeError:  # the reader of the output has seen enough
+        _discard_stdout()
+        raise SystemExit(_BROKEN_PIPE) from None
+
+
+def _run() -> None:
+    try:
+        from iroh_gossip_discovery._cli._app import app  # noqa: PLC0415  # it takes a while
+    except ModuleNotFoundError as error:
+        if error.name not in {"typer", "rich"}:
+            raise
+        sys.stderr.write(
+            f"error: the command needs {error.name}, which the library does without: "
+            "pip install {error.name}\n"
+        )
+        raise SystemExit(_LACKING) from None
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    app()
+
+
+def _open_closed() -> None:
+    """Give a process that was started without stdout or stderr (`>&-`) one that leads nowhere."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
+def _discard_stdout() -> None:
+    """Let nothing be written at exit to a pipe that nobody reads."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

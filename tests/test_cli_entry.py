@@ -1,0 +1,110 @@
+"""The command's entry: mistakes of a tired user end with a word, never in a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from iroh_gossip_discovery import ConfigurationError, endpoint_id, make_ticket
+
+ID = endpoint_id(b"\x07" * 32)
+COMMAND = [sys.executable, "-m", "iroh_gossip_discovery"]
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    command = " ".join(COMMAND)
+    return subprocess.run(
+        ["bash", "-c", line.replace("igd ", f"{command} ")],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        env=os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("0.0.0.0:4433", "is every address of a machine"),
+        ("[::]:4433", "is every address of a machine"),
+        ("203.0.113.7:0", "has port 0"),
+        ("224.0.0.1:44", "is no address of one machine"),
+        ("[ff02::1]:44", "is no address of one machine"),
+        ("255.255.255.255:1", "is no address of one machine"),
+        ("seed:4433", "is neither ip:port nor a relay's URL"),
+        ("localhost:4433", "is neither ip:port nor a relay's URL"),
+        ("mailto:a@b", "is neither ip:port nor a relay's URL"),
+        ("ftp://relay.example", "is neither ip:port nor a relay's URL"),
+    ],
+)
+def test_an_address_that_a_ticket_would_drop_is_refused(address: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make_ticket(ID, "t", ["127.0.0.1:4433", address])
+    assert caught.value.field == "addresses[1]"
+    assert caught.value.reason == f'"{address}" {caught.value.reason.partition(" ")[2]}'
+    assert reason in caught.value.reason
+
+
+def test_addresses_that_can_be_dialed_are_taken() -> None:
+    for address in ("127.0.0.1:1", "[2001:db8::1]:4433", "https://relay.example"):
+        assert make_ticket(ID, "t", [address]).startswith("igd1")
+
+
+def test_errors_name_the_option_that_was_typed() -> None:
+    done = shell(f"igd ticket --id {ID} --address seed:4433")
+    assert done.returncode == 2
+    assert "'--address'" in done.stderr
+    assert "addresses" not in done.stderr
+    ticket = make_ticket(ID, "robots", ["127.0.0.1:1"])
+    done = shell(f"igd run a {ticket} --preset local")
+    assert done.returncode == 2
+    assert "ticket 1 is a ticket for another topic; --topic names its topic" in done.stderr
+
+
+def test_short_help_and_the_module_as_a_command() -> None:
+    assert shell("igd -h").returncode == 0
+    assert "--address" in shell("igd ticket -h").stdout
+
+
+def test_a_key_whose_id_cannot_be_printed_is_not_left_behind(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    done = shell(f"igd keygen {file} > /dev/full")
+    assert (done.returncode, file.exists()) == (1, False)
+    assert done.stderr == "error: the id can't be printed: No space left on device\n"
+
+
+def test_a_closed_stdout_is_no_error(tmp_path: Path) -> None:
+    done = shell(f"igd keygen {tmp_path / 'key'} >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_that_has_seen_enough_ends_the_demo_quietly() -> None:
+    done = shell("igd demo | head -3; echo ${PIPESTATUS[0]} >&2")
+    assert done.stderr in {"141\n", "0\n"}
+    assert len(done.stdout.splitlines()) == 3
+
+
+@pytest.mark.parametrize("after", [0.0, 0.03, 0.06, 0.1, 0.2, 0.4])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_a_signal_at_any_moment_of_the_start_prints_no_traceback(
+    number: signal.Signals, after: float
+) -> None:
+    program = "import iroh_gossip_discovery_cli as entry; print('up', flush=True); entry.main()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, "run", "a", "--preset", "local"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "up\n"
+    time.sleep(after)
+    child.send_signal(number)
+    _, errors = child.communicate(timeout=60)
+    assert errors == ""
+    assert child.returncode in {0, 130, -number}
