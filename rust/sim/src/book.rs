@@ -1,4 +1,4 @@
-//! A node's address book as its events tell it, and what no event may do to it.
+//! A node's address book by replaying its events, and what no event may do to it.
 
 use std::{collections::BTreeMap, ops::Index, sync::Arc, time::Duration};
 
@@ -12,11 +12,11 @@ use crate::{
 /// The address book, by replaying events.
 #[derive(Debug, Default)]
 pub struct Book {
-    /// Who is in it, by number in the roster: a pointer each, as there are as many as nodes, squared.
+    /// The records in it, by number in the roster: a pointer each, as there are N² of them.
     entries: Vec<Option<Arc<NodeRecord>>>,
-    /// The highest sequence that was seen of who is not in it any more.
+    /// The highest sequence that was seen of each peer that is not in it any more.
     gone: BTreeMap<usize, u64>,
-    /// Since when who is suspected is.
+    /// When the suspicion of each suspected peer began.
     suspected: BTreeMap<usize, Nanos>,
     present: usize,
     /// Of the ids and sequences in it.
@@ -36,7 +36,7 @@ impl Book {
         self.present
     }
 
-    /// Whether nobody is in it.
+    /// Returns true if no peer is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.present == 0
@@ -47,7 +47,7 @@ impl Book {
         self.entries.iter().flatten()
     }
 
-    /// Who is in it, by number in the roster, with sequences.
+    /// The peers in it, by number in the roster, with sequences.
     pub(crate) fn sequences(&self) -> impl Iterator<Item = (usize, u64)> {
         let entries = self.entries.iter().enumerate();
         entries.filter_map(|(number, record)| Some((number, record.as_ref()?.sequence)))
@@ -59,18 +59,18 @@ impl Book {
         self.values().find(|record| record.id == *id)
     }
 
-    /// Whether a peer is in it. Looks through the book.
+    /// Returns true if a peer is in it. Looks through the book.
     #[must_use]
     pub fn contains_key(&self, id: &EndpointId) -> bool {
         self.get(id).is_some()
     }
 
-    /// Whether a peer, by its number in the roster, is in it.
+    /// Returns true if a peer, by its number in the roster, is in it.
     pub(crate) fn has(&self, number: usize) -> bool {
         self.entries.get(number).is_some_and(Option::is_some)
     }
 
-    /// Whether it ever was.
+    /// Returns true if it ever was.
     pub(crate) fn ever_had(&self, number: usize) -> bool {
         self.has(number) || self.gone.contains_key(&number)
     }
@@ -84,7 +84,7 @@ impl Book {
         self.values().map(|record| (record.id, record.sequence)).collect()
     }
 
-    /// Holds the records of all but one, who all are there.
+    /// Holds the records of all but `me`.
     pub(crate) fn preload(
         &mut self,
         records: &[(usize, Arc<NodeRecord>)],
@@ -184,7 +184,7 @@ impl Book {
             TopicEvent::PeerSuspected(_) => {
                 self.suspected.insert(number, now);
             }
-            // The protocol says it where a new sequence refutes.
+            // The protocol emits `PeerRecovered` if a new sequence refutes.
             TopicEvent::PeerUpdated(_) | TopicEvent::PeerRefreshed(_) => {}
             _ => {
                 self.suspected.remove(&number);
@@ -219,7 +219,7 @@ impl Index<&EndpointId> for Book {
     type Output = Arc<NodeRecord>;
 
     /// # Panics
-    /// Where the peer is not in the book.
+    /// If the peer is not in the book.
     fn index(&self, id: &EndpointId) -> &Arc<NodeRecord> {
         self.get(id).expect("the peer is in the book")
     }

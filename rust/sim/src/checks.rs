@@ -11,13 +11,13 @@ use crate::network::Network;
 const MOST_WAITING: usize = 64;
 /// Broadcasts that wait for a first neighbor.
 const MOST_KEPT: usize = 320;
-/// Contents that passed of late, each remembered by its hash.
+/// Contents that passed recently, each remembered by its hash.
 const MOST_SEEN: usize = 4096;
 /// Nodes that are named in a text.
 const NAMED: usize = 10;
 
 impl Network {
-    /// Replaying the events gives the book: at every step by its digest, and where that is another,
+    /// Replaying the events gives the book: at every step by its digest, and if that differs,
     /// by what is in them.
     pub(crate) fn check_digest(&mut self, number: usize) {
         let node = &self.nodes[number];
@@ -87,7 +87,7 @@ impl Network {
     }
 
     /// Checks that hold once the network was left alone for long enough: all books of one part are
-    /// the same, and hold everybody in it who could be found.
+    /// the same, and hold every node in it that could be found.
     pub fn check_quiet(&mut self) {
         self.check_books();
         let wrong: Vec<_> =
@@ -108,14 +108,14 @@ impl Network {
         }
     }
 
-    /// Nodes that are up, by who could find whom: each part is held together by what its nodes were
+    /// Nodes that are up, in parts that could find each other: each part is held together by what its nodes were
     /// ever replayed of each other, in this life. One that starts from a bootstrap peer which is gone,
-    /// and whom nobody knows, has nobody to find.
+    /// and that no other node knows, has no node to find.
     fn acquainted(&self) -> Vec<BTreeSet<usize>> {
         let mut parts: Vec<BTreeSet<usize>> = Vec::new();
         for number in self.up() {
             let node = &self.nodes[number];
-            // Who said goodbye holds nobody together.
+            // A node that is leaving holds no others together.
             if node.leaving {
                 continue;
             }

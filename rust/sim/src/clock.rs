@@ -25,7 +25,7 @@ impl Clock {
         Self { base: Instant::now(), now: 0 }
     }
 
-    /// What the state machines are told.
+    /// The time that the state machines see.
     pub(crate) fn instant(&self) -> Instant {
         self.base + Duration::from_nanos(self.now)
     }

@@ -11,11 +11,11 @@ use crate::{
 
 /// Most times that one packet is lost.
 const MOST_LOSSES: u32 = 7;
-/// The longest probe timeout, where links are idle for less than 25 s (noq's `MAX_PTO_FAST_INTERVAL`).
+/// The longest probe timeout, if links are idle for less than 25 s (noq's `MAX_PTO_FAST_INTERVAL`).
 const MOST_TIMEOUT: Nanos = 1_000_000_000;
 /// The first one of a link, whose round trip nobody knows yet: three times what the driver assumes.
 const FIRST_TIMEOUT: Nanos = 300_000_000;
-/// Acknowledgements of so many packets behind it show that one is lost (RFC 9002 §6.1.1).
+/// Acknowledgements of this many packets behind it show that one is lost (RFC 9002 §6.1.1).
 const THRESHOLD: u64 = 3;
 /// Packets that are sent when a probe timeout is over (RFC 9002 §6.2.4). Of a lone packet both carry what was in
 /// it, of several each another one.
@@ -24,7 +24,7 @@ const PROBES: u32 = 2;
 /// How long a frame takes one way. Frames of one lane arrive in order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Latency {
-    /// Drawn anew for each frame, with equal chances.
+    /// Drawn again for each frame, with equal chances.
     Uniform {
         /// The shortest.
         min: Duration,
@@ -89,7 +89,7 @@ pub struct Conditions {
     /// The share of frames that are lost for good, 0 to 1: a stress model that QUIC streams do not
     /// have. Never a hello, nor the frame that opens a topic.
     pub drop: f64,
-    /// What each node can send, in bytes per second; unlimited where it is `None`.
+    /// What each node can send, in bytes per second; unlimited if it is `None`.
     pub bandwidth: Option<u64>,
     /// The share of dials that fail, 0 to 1.
     pub dial_failure: f64,
@@ -172,8 +172,8 @@ impl Conditions {
         self.losses(None, FIRST_TIMEOUT, PROBES, rng).0
     }
 
-    /// How much later one packet arrives, and how many were sent again: after `shown`, where other packets
-    /// show the first loss; then after `timeout`, twice as long each time, in so many copies.
+    /// How much later one packet arrives, and how many were sent again: after `shown`, if other packets
+    /// show the first loss; then after `timeout`, twice as long each time, in `copies` copies.
     fn losses(
         &self,
         mut shown: Option<Nanos>,

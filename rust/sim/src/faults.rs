@@ -1,4 +1,4 @@
-//! What befalls nodes and the network between them.
+//! Faults: crashes, restarts, pauses and partitions, and how they end.
 
 use iroh_base::TransportAddr;
 use iroh_gossip_discovery_proto::{Config, EndpointId, InEvent, LinkEnd};
@@ -29,7 +29,7 @@ impl Network {
         for link in links {
             let Some(inner) = self.links[link.0 as usize].as_ref() else { continue };
             let side = usize::from(inner.ends[0].node != number);
-            // The timeouts of a cut come first, where there is one.
+            // If the link is cut, the timeouts of the cut come first.
             let (epoch, was_cut) = (inner.epoch, inner.cut.is_some());
             if !was_cut {
                 let at = self.clock.now + idle;
@@ -195,7 +195,7 @@ impl Network {
             let (epoch, number) =
                 (link.epoch, LinkNumber(u32::try_from(number).unwrap_or(u32::MAX)));
             for (side, deaf) in blocked.into_iter().enumerate() {
-                // Who still hears does so until the other side has given up.
+                // A side that still hears does so until the other side has given up.
                 let at = now + if deaf { idle } else { 2 * idle };
                 self.queue.push(at, SimEvent::TimedOut(number, side, epoch));
             }

@@ -1,4 +1,4 @@
-//! What no honest state tells: each check at every step fails by its own name, and by no other.
+//! Tests of the checks: an event that no correct state emits fails the check for it, and no other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ fn pair() -> (Network, Arc<NodeRecord>, Arc<NodeRecord>) {
     (network, older, newer)
 }
 
-/// The first node tells these, the last of which is a lie.
+/// The first node emits these events, the last of which is false.
 fn caught(network: &mut Network, events: &[Event], check: &str, says: &str) {
     let (lie, truths) = events.split_last().expect("at least the lie");
     for event in truths {

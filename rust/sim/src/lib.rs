@@ -3,7 +3,7 @@
 //!
 //! [`Network`] is the engine: nodes, links as QUIC shows them, faults, and checks at every step that
 //! record a [`Failure`] and never panic.
-//! [`scenario`] describes a network and what befalls it as data.
+//! [`scenario`] describes a network and its faults as data.
 
 mod book;
 mod checks;

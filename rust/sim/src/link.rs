@@ -68,9 +68,9 @@ impl Flight {
 pub(crate) struct End {
     pub(crate) node: usize,
     pub(crate) life: u64,
-    /// Whether the node knows the link.
+    /// True if the node knows the link.
     pub(crate) open: bool,
-    /// Whether it was notified of the link, or never will be.
+    /// True if it was notified of the link, or never will be.
     pub(crate) notified: bool,
     /// When the handshake is done here.
     pub(crate) opens: Nanos,

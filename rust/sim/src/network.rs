@@ -32,7 +32,7 @@ use crate::{
 
 /// Most failures that are kept: the first one says what went wrong.
 const MAX_FAILURES: usize = 100;
-/// Most that is kept of what nodes told: of 1,000 nodes that join, each tells of all others.
+/// Most events that are kept: of 1,000 nodes that join, each emits one for every other.
 const MAX_LOG: usize = 2_000_000;
 /// Sequence numbers that are on disk ahead of their use.
 const RESERVED: u64 = 4096;
@@ -82,18 +82,18 @@ pub enum RunEnd {
     Done,
     /// The time is over.
     Time,
-    /// So many steps were made.
+    /// The given number of steps was made.
     Steps,
 }
 
-/// Something that a node told its application.
+/// An event that a node emitted to its application.
 #[derive(Debug, Clone)]
 pub struct Emitted {
     /// Virtual time since the start.
     pub at: Duration,
     /// The node.
     pub node: usize,
-    /// What it told.
+    /// The event.
     pub event: TopicEvent,
 }
 
@@ -106,21 +106,22 @@ pub struct Network {
     pub conditions: Conditions,
     /// What was found wrong: checks at every step, and those that a caller asked for.
     pub failures: Vec<Failure>,
-    /// Whether the events of all nodes are kept: costs memory.
+    /// True if the events of all nodes are kept. It costs memory.
     pub keep_events: bool,
     /// A rule of the protocol that is off at all nodes that start from now on.
     pub disabled_rule: Option<Rule>,
-    /// Whether [`Network::log`] is kept.
+    /// True if [`Network::log`] is kept.
     pub keep_log: bool,
-    /// What all nodes told their applications, over all of their lives: the first two millions.
+    /// The events of all nodes, over all of their lives: the first two million.
     pub log: Vec<Emitted>,
-    /// How much they told beyond that.
+    /// How many events came after that.
     pub log_left_out: u64,
-    /// How often they told what.
+    /// How many events there were, by name.
     pub emitted_counts: BTreeMap<&'static str, u64>,
-    /// Who was called lost, by whom and when, that was up and in the same part of the network.
+    /// Peers that were held to be lost although they were up and within reach: when, the node that
+    /// held them to be, the peer.
     pub wrongly_lost: Vec<(Duration, usize, EndpointId)>,
-    /// Nodes that were told of another one with their key.
+    /// Nodes that reported another one with their key.
     pub in_conflict: BTreeSet<usize>,
     /// How many events were handled.
     pub steps: u64,
@@ -142,7 +143,7 @@ pub struct Network {
     verified: Arc<Verified>,
     /// Empty, and kept for its memory: what a node wants done.
     outputs: Vec<OutEvent>,
-    /// Whether a node told its application something since it was last looked at.
+    /// True if something happened since `done` of [`Network::run_to`] was last asked.
     noteworthy: bool,
     /// A node whose book was not right when last looked at.
     doubtful: std::cell::Cell<usize>,
@@ -376,14 +377,14 @@ impl Network {
         self.update_truth(peer);
     }
 
-    /// Runs until `done` says so, or `limit` of virtual time has passed: whether it was done. It is
-    /// asked whenever an application would have seen something.
+    /// Runs until `done` returns true, or `limit` of virtual time has passed. Returns true if it was
+    /// done. `done` is asked whenever an application would have seen something.
     pub fn run_until(&mut self, limit: Duration, done: impl FnMut(&Self) -> bool) -> bool {
         let end = self.elapsed().saturating_add(limit);
         self.run_to(end, u64::MAX, done) == RunEnd::Done
     }
 
-    /// As [`Network::run_until`], to a time since the start, for at most so many steps.
+    /// As [`Network::run_until`], to a time since the start, for at most `steps` steps.
     pub fn run_to(
         &mut self,
         end: Duration,
@@ -413,7 +414,7 @@ impl Network {
         self.run_until(time, |_| false);
     }
 
-    /// Whether all nodes that are up have the same book as all others in their part of the network:
+    /// Returns true if all nodes that are up have the same book as all others in their part of the network:
     /// each other's current records, no more.
     #[must_use]
     pub fn converged(&self) -> bool {
@@ -423,7 +424,7 @@ impl Network {
         wrong.is_none()
     }
 
-    /// Whether the book of a node is right; so it is at one that is down or leaving.
+    /// Returns true if the book of a node is right, or the node is down or leaving.
     #[must_use]
     pub fn is_right(&self, number: usize) -> bool {
         let node = &self.nodes[number];
@@ -435,7 +436,8 @@ impl Network {
         node.own.is_some() && node.book.honest == others && node.book.right == others
     }
 
-    /// Whether everybody who is there is in the book of a node; so it is at one that is down or leaving.
+    /// Returns true if every node that is there is in the book of a node, or if that one is down or
+    /// leaving.
     #[must_use]
     pub fn knows_all(&self, number: usize) -> bool {
         let node = &self.nodes[number];
@@ -446,8 +448,8 @@ impl Network {
         !node.is_honest() || node.leaving || others.all(|(other, _)| node.book.has(other))
     }
 
-    /// Whether everybody who should has a node's current record in the book, or not, as it is there
-    /// or not.
+    /// Returns true if all others within reach hold a node's current record, or, if it isn't there,
+    /// none.
     #[must_use]
     pub fn is_known(&self, number: usize) -> bool {
         let peer = self.nodes[number].peer;
@@ -468,7 +470,7 @@ impl Network {
         all
     }
 
-    /// Whether a node has another one in its book.
+    /// Returns true if a node has another one in its book.
     #[must_use]
     pub fn knows(&self, number: usize, other: usize) -> bool {
         self.nodes[number].book.has(self.nodes[other].peer)
@@ -725,7 +727,7 @@ impl Network {
         }
     }
 
-    /// Whether a loss was a mistake.
+    /// Notes a loss that was a mistake.
     fn note_lost(&mut self, number: usize, record: &NodeRecord) {
         let peer = self.roster.number(&record.id).map(|peer| &self.roster.peers[peer]);
         let group = self.nodes[number].group;
@@ -782,7 +784,7 @@ impl Network {
         }
     }
 
-    /// Counts what is right in a book, anew.
+    /// Counts again what is right in a book.
     fn recount(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         let group = self.roster.peers[node.peer].group;

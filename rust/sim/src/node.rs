@@ -32,7 +32,7 @@ pub struct Node {
     pub key: SigningKey,
     /// The endpoint's id.
     pub id: EndpointId,
-    /// The address book as the events tell it: replaying them gives the book.
+    /// The address book that replaying the events gives.
     pub book: Book,
     /// Own record, as last announced.
     pub own: Option<Arc<NodeRecord>>,
@@ -54,9 +54,9 @@ pub struct Node {
     pub(crate) wake: Option<Nanos>,
     pub(crate) links: BTreeSet<LinkNumber>,
     pub(crate) group: u32,
-    /// From whom it started, in this life.
+    /// The bootstrap peers of this life, by number in the roster.
     pub(crate) origins: Vec<usize>,
-    /// It said goodbye.
+    /// It is leaving, or has left.
     pub(crate) leaving: bool,
     /// Since when it handles nothing.
     pub(crate) paused: Option<Nanos>,
@@ -67,7 +67,7 @@ pub struct Node {
     pub(crate) uplink: [Nanos; 3],
     /// Its book was not what the events give: said once in a life.
     pub(crate) strayed: bool,
-    /// Whether the application knows itself to be isolated.
+    /// True if its last event about it was `Isolated`.
     pub(crate) isolated: bool,
 }
 
@@ -101,13 +101,13 @@ impl Node {
         }
     }
 
-    /// Whether it runs, be it paused.
+    /// Returns true if it runs or is paused.
     #[must_use]
     pub fn is_up(&self) -> bool {
         !matches!(self.behavior, Behavior::Down)
     }
 
-    /// Whether it runs the protocol.
+    /// Returns true if it runs the protocol.
     #[must_use]
     pub fn is_honest(&self) -> bool {
         matches!(self.behavior, Behavior::Honest(_))
@@ -119,7 +119,7 @@ impl Node {
         self.own.as_ref().map_or(0, |own| own.boot_id)
     }
 
-    /// Whether it was ever told of an identity, in this life.
+    /// Returns true if it ever knew an identity in this life.
     pub(crate) fn has_met(&self, peer: usize) -> bool {
         self.origins.contains(&peer) || self.book.ever_had(peer)
     }

@@ -1,4 +1,4 @@
-//! The truth: every identity that ever was, what its owner said, and who is there.
+//! The truth: every identity that ever was, the records of its owner, and whether it is there.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,12 +10,12 @@ pub(crate) struct Peer {
     pub(crate) id: EndpointId,
     /// The nodes that hold its key.
     pub(crate) nodes: Vec<usize>,
-    /// What it says is its own affair.
+    /// It runs something else than the protocol: what it sends isn't judged.
     pub(crate) hostile: bool,
     /// All records that its owner announced, in order, with what they add to a book's digest: every
     /// node asks for it.
     made: Vec<(Arc<NodeRecord>, Digest)>,
-    /// Whether its owner said goodbye, ever.
+    /// True if its owner ever left.
     pub(crate) left: bool,
     /// The sequence that others should hold; `None` while it is not there.
     pub(crate) current: Option<u64>,
@@ -65,7 +65,7 @@ impl Roster {
         made.map_or_else(|| Digest::of(&peer.id, sequence), |(_, digest)| *digest)
     }
 
-    /// Whether the owner announced this very record.
+    /// Returns true if the owner announced this very record.
     pub(crate) fn made(&self, number: usize, record: &Arc<NodeRecord>) -> bool {
         let peer = &self.peers[number];
         peer.hostile
@@ -92,7 +92,7 @@ impl Roster {
         (peer.current, peer.group) = (current, group);
     }
 
-    /// Whether an entry of a book in `group` is as it should be.
+    /// Returns true if an entry of a book in `group` is as it should be.
     pub(crate) fn is_right(&self, number: usize, sequence: u64, group: u32) -> bool {
         let peer = &self.peers[number];
         peer.group == group && peer.current == Some(sequence)

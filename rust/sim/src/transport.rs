@@ -23,7 +23,7 @@ const ACK_DELAY: Nanos = 30_000_000;
 const NEVER_DROPPED: [u8; 2] = [0, 1];
 
 impl Network {
-    /// Whether what one node sends does not reach another.
+    /// Returns true if what one node sends does not reach another.
     pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
         let (from, to) = (self.nodes[from].group, self.nodes[to].group);
         from != to && (self.one_way.contains(&from) || !self.one_way.contains(&to))
@@ -120,7 +120,7 @@ impl Network {
         (self.nodes[node].is_up() && self.nodes[node].lives == life).then_some(node)
     }
 
-    /// Puts off what happens at a paused node: whether it was put off.
+    /// Puts off an event at a paused node. Returns true if it was put off.
     fn put_off(&mut self, node: usize, event: impl FnOnce() -> SimEvent) -> bool {
         let paused = self.nodes[node].paused.is_some();
         if paused {
@@ -203,7 +203,7 @@ impl Network {
         self.on_send(node, id, Lane::Control, bytes);
     }
 
-    /// QUIC acknowledges what came to a side, where the other one waits for that.
+    /// QUIC acknowledges what came to a side, if the other one waits for that.
     fn acknowledge(&mut self, number: LinkNumber, side: Side) {
         let Some(link) = self.link(number) else { return };
         let (from, to, pair) = (link.ends[side].node, link.ends[1 - side].node, link.latency);
@@ -332,7 +332,7 @@ impl Network {
             return;
         }
         let (to, pair) = (link.ends[1 - side].node, link.latency);
-        // What was sent before arrives before the end does, where the peer is in good standing.
+        // If the peer is in good standing, what was sent before arrives before the end does.
         let drained = !matches!(code, CloseCode::Overflow | CloseCode::Protocol);
         let flights = &link.ends[side].flights;
         let last = if drained { flights[0].last.max(flights[1].last) } else { 0 };
@@ -363,14 +363,14 @@ impl Network {
         }
     }
 
-    /// A side does not know its link any more; who is left without a link is forgotten.
+    /// A side does not know its link any more; a link that neither side knows is forgotten.
     pub(crate) fn shut(&mut self, number: LinkNumber, side: Side) {
         self.count_keep_alives(number);
         let Some(link) = self.link(number) else { return };
         (link.ends[side].open, link.ends[side].notified) = (false, true);
         link.ends[side].held.clear();
         let node = link.ends[side].node;
-        // Who is paused hears later that it was opened, and then of its end.
+        // A paused node hears later that it was opened, and then of its end.
         let over = !link.ends[1 - side].open && link.ends[1 - side].notified;
         self.nodes[node].links.remove(&number);
         if over {

@@ -1,4 +1,4 @@
-//! One line of a timeline: when, what, to whom, and how soon all must be right again.
+//! One fault of a timeline: when, what, which nodes, and how soon all must be right again.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub struct Fault {
     /// Stops nodes as `kill -9` does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crash: Option<NodeSelector>,
-    /// Nodes say goodbye.
+    /// Nodes leave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leave: Option<NodeSelector>,
     /// Nodes handle nothing for the time of `for`.
@@ -46,7 +46,7 @@ pub struct Fault {
     /// As `restart`, with another key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rekey: Option<NodeSelector>,
-    /// So many new nodes start.
+    /// This many new nodes start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join: Option<usize>,
     /// New nodes start with the keys of these, which go on.
@@ -132,7 +132,7 @@ impl Action {
 }
 
 impl Action {
-    /// Whom it befalls, where it befalls nodes that are there.
+    /// The nodes that it hits, if it hits nodes that are there.
     pub(crate) fn selector(&self) -> Option<&NodeSelector> {
         match self {
             Self::Crash(selector)
@@ -149,7 +149,7 @@ impl Action {
         }
     }
 
-    /// Most nodes that it adds to so many.
+    /// Most nodes that it adds to `nodes` nodes.
     pub(crate) fn brings(&self, nodes: usize) -> usize {
         match self {
             Self::Join(count) | Self::Hostile(_, count) => *count,

@@ -29,7 +29,7 @@ use crate::conditions::Conditions;
 
 /// Most nodes that a scenario may have.
 pub const MAX_NODES: usize = 20_000;
-/// What follows the last fault where no duration is given.
+/// What follows the last fault if no duration is given.
 const AFTER: Duration = Duration::from_mins(1);
 
 /// Why a scenario cannot run.
@@ -62,7 +62,7 @@ pub enum Preset {
     Internet,
 }
 
-/// From whom nodes start.
+/// The bootstrap peer of each node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum From {
@@ -82,7 +82,7 @@ pub struct Start {
     /// They start one after another within this time; at once by default.
     #[serde(skip_serializing_if = "HumanDuration::is_zero")]
     pub over: HumanDuration,
-    /// Whom they start from.
+    /// The bootstrap peer of each.
     pub from: From,
     /// They know each other from the beginning, as a swarm does that has been there for long: all start at
     /// once.
@@ -100,17 +100,17 @@ pub struct Expect {
     /// All books are right this long after the last start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub converged: Option<HumanDuration>,
-    /// Nobody is called lost who is up and in the same part of the network.
+    /// No node is held to be lost that is up and in the same part of the network.
     pub nobody_lost: bool,
     /// At the end all books of one part of the network are right.
     pub quiet: bool,
-    /// At most so many bytes of frames per second and node, over the whole timeline.
+    /// At most this many bytes of frames per second and node, over the whole timeline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<f64>,
-    /// At most so many bytes on the wire, an estimate, per second and node.
+    /// At most this many bytes on the wire, an estimate, per second and node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wire_bytes_per_second: Option<f64>,
-    /// At most so many dials by all nodes, over the whole timeline.
+    /// At most this many dials by all nodes, over the whole timeline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dials: Option<u64>,
     /// At most this many dials per node, the mean, from the first start until all books are right.
@@ -119,7 +119,7 @@ pub struct Expect {
     /// At most this many syncs begun per node, the mean, until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub syncs_to_converge: Option<f64>,
-    /// Somebody at each of two nodes with one key is told of the other.
+    /// Each of two nodes with one key reports the other.
     pub conflict: bool,
 }
 
@@ -166,7 +166,7 @@ pub struct Scenario {
     /// Settings of the protocol that differ from the preset.
     #[serde(skip_serializing_if = "Overrides::is_empty")]
     pub config: Overrides,
-    /// What the network is like where it differs from the preset.
+    /// What the network is like if it differs from the preset.
     #[serde(skip_serializing_if = "NetworkSection::is_empty")]
     pub network: NetworkSection,
     /// What work costs; nothing by default.
@@ -268,7 +268,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// Who is named is there by then, be it as one of those who joined.
+    /// A node that is named is there by then. It may be one that joined.
     fn validate_numbers(&self) -> Result<(), Error> {
         for (number, fault) in self.faults.iter().enumerate() {
             let Some((action, named)) = fault.action().and_then(|action| {

@@ -1,4 +1,4 @@
-//! Which nodes a fault befalls: so many, chosen by the seed; a share of them; or these.
+//! Selects the nodes of a fault: a number of them, chosen by the seed; a share; or a list.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// Some nodes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeSelector {
-    /// So many, chosen by the seed among those that it can befall.
+    /// This many, chosen by the seed among those that the fault can hit.
     Count(usize),
-    /// A share of those that it can befall, 0 to 1, at least one of them.
+    /// A share of those that the fault can hit, 0 to 1, at least one of them.
     Share(f64),
     /// These, by number from 0.
     These(Vec<usize>),
@@ -24,7 +24,7 @@ impl NodeSelector {
         }
     }
 
-    /// Most nodes that it means, of so many.
+    /// Most nodes that it selects among `nodes`.
     pub(crate) fn most(&self, nodes: usize) -> usize {
         match self {
             Self::Count(count) => *count,

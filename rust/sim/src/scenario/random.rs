@@ -11,13 +11,13 @@ use super::{
 
 /// How long faults go on.
 const TROUBLE: Duration = Duration::from_secs(40);
-/// How long the network has to settle: lost peers are dialed anew within this.
+/// How long the network has to settle: lost peers are dialed again within this.
 const SETTLE: Duration = Duration::from_secs(150);
 /// Most faults of a timeline, beside its end.
 const MOST_FAULTS: usize = 8;
 
 impl Scenario {
-    /// A random scenario of so many nodes. At its end the network is whole, nothing is lost any
+    /// A random scenario of `nodes` nodes. At its end the network is whole, nothing is lost any
     /// more, and all books must become right.
     #[must_use]
     pub fn random(seed: u64, nodes: usize) -> Self {

@@ -19,7 +19,7 @@ pub struct Figure {
     pub at_s: f64,
     /// Seconds until all books were right; `None` if that did not come about.
     pub took_s: Option<f64>,
-    /// Where nodes joined, left, started anew or announced something: seconds until all were right about
+    /// If nodes joined, left, started again or announced something: seconds until all were right about
     /// each of [`Figure::nodes`], and each of these had all in its book, at one moment or another, whatever
     /// else went on. Not in the report as JSON.
     #[serde(skip)]
@@ -81,7 +81,7 @@ impl Rates {
     }
 }
 
-/// Something that a node told its application.
+/// An event that a node emitted to its application.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EventLine {
     /// Seconds since the first start.
@@ -90,7 +90,7 @@ pub struct EventLine {
     pub node: usize,
     /// The event's name.
     pub event: &'static str,
-    /// Whom it is about: the peer's name.
+    /// The name of the peer that it is about.
     pub peer: Option<String>,
     /// The peer's id.
     pub id: Option<String>,
@@ -129,9 +129,9 @@ pub struct Report {
     pub dropped: BTreeMap<&'static str, u64>,
     /// Events that the simulator handled.
     pub steps: u64,
-    /// How often nodes told what.
+    /// How many events nodes emitted, by name.
     pub emitted: BTreeMap<&'static str, u64>,
-    /// What they told, where that was asked for: the first two millions.
+    /// The events, if they were asked for: the first two million.
     pub events: Vec<EventLine>,
     /// How many events are not there.
     pub events_left_out: u64,

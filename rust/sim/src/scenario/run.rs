@@ -18,7 +18,7 @@ use crate::{
     sent::Sent,
 };
 
-/// Between two looks at whether to go on.
+/// Most steps until `progress` is asked again.
 const SLICE_STEPS: u64 = 20_000;
 const SLICE: Duration = Duration::from_secs(1);
 
@@ -34,9 +34,9 @@ pub struct Progress {
 /// How a scenario is run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Whether the report holds what all nodes told their applications.
+    /// True if the report holds the events of all nodes.
     pub events: bool,
-    /// Whether a run ends with its first failure.
+    /// True if a run ends with its first failure.
     pub fail_fast: bool,
     /// A rule of the protocol that is off, to see that a check notices.
     pub disabled_rule: Option<Rule>,
@@ -52,7 +52,7 @@ pub(super) struct Watch {
     pub(super) unknown: Vec<Knowledge>,
 }
 
-/// Who knows.
+/// What has to be known.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Knowledge {
     /// All are right about this node.
@@ -78,7 +78,7 @@ impl Watch {
 }
 
 /// Runs a scenario. `progress` is called often, with how far it has come; it returns whether to go
-/// on. Where it says no, the report is of what was seen until then.
+/// on. If it returns false, the report is of what was seen until then.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a scenario outside its limits. What goes wrong in it is in the report.
@@ -107,13 +107,13 @@ pub struct Warm {
 
 impl Warm {
     /// Starts the nodes of a scenario and runs to the end of its warm-up; `progress` as in [`run`].
-    /// `None` where it said no.
+    /// `None` if it returned false.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a scenario outside its limits. What goes wrong is in the reports to come.
     ///
     /// # Panics
-    /// Where the protocol does.
+    /// If the protocol panics.
     pub fn up(
         scenario: &Scenario,
         options: Options,

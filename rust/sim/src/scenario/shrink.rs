@@ -19,7 +19,7 @@ pub struct Shrunk {
 }
 
 /// Makes a scenario smaller for as long as the same check fails in it, and for at most `most` runs.
-/// `None` where it does not fail. `go_on` is asked often, with how many were run; where it says no,
+/// `None` where it does not fail. `go_on` is asked often, with how many were run; if it returns false,
 /// that is the end, with the smallest that was found.
 pub fn shrink(
     scenario: &Scenario,

@@ -1,4 +1,4 @@
-//! The timeline of a scenario: what starts when, which nodes a fault befalls, and when it is over.
+//! The timeline of a scenario: what starts when, which nodes a fault hits, and when it is over.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -61,7 +61,7 @@ impl Timeline {
     }
 
     fn empty(scenario: &Scenario) -> Self {
-        // Not the network's: what happens there must not decide whom a fault befalls.
+        // Not the network's: what happens there must not decide which nodes a fault hits.
         let rng = ChaCha12Rng::seed_from_u64(!scenario.seed);
         let (cloned, steps) = (Vec::new(), BTreeMap::new());
         Self { steps, count: 0, rng, starting: 0, cloned, updates: 0 }
@@ -154,7 +154,7 @@ impl Timeline {
         }
     }
 
-    /// From whom a node starts in the middle: from the first node, as at first, and from another one
+    /// The bootstrap peers of a node that starts in the middle: the first node, as at first, and another one
     /// that is up and within reach.
     fn later_bootstrap(&mut self, network: &Network, number: usize) -> Vec<usize> {
         let group = network.nodes[number].group;
@@ -167,7 +167,7 @@ impl Timeline {
         bootstrap
     }
 
-    /// The nodes that a fault befalls.
+    /// The nodes that a fault hits.
     fn choose(&mut self, selector: &NodeSelector, network: &Network) -> Vec<usize> {
         let able = |number: &usize| {
             let node = &network.nodes[*number];
@@ -227,7 +227,7 @@ impl Timeline {
         nodes
     }
 
-    /// What happens when a fault is over, or at once where it does not last.
+    /// What happens when a fault is over, or at once if it does not last.
     fn end(
         &mut self,
         scenario: &Scenario,
@@ -289,7 +289,7 @@ impl Timeline {
     }
 }
 
-/// Whether something has to be done at the end of a fault, later.
+/// Returns true if something has to be done later, at the end of a fault.
 fn ends_later(fault: &Fault, action: &Action) -> bool {
     let may = matches!(
         action,
