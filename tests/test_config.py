@@ -114,7 +114,7 @@ def test_a_configuration_is_a_value() -> None:
 
 def test_a_configuration_without_a_preset_names_the_presets() -> None:
     presets = r"Config\.lan\(\), Config\.local\(\) or Config\.internet\(\)"
-    with pytest.raises(TypeError, match=rf"{presets}\. Missing here: bind, mdns, relay, …$"):
+    with pytest.raises(TypeError, match=rf"{presets}\. Missing here: bind, advertise, mdns, …$"):
         Config()  # type: ignore[call-arg]
     fields = dataclasses.asdict(Config.lan())
     assert Config(**fields) == Config.lan()

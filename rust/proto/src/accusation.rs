@@ -1,4 +1,4 @@
-//! The signed accusation: a member says that another one did not answer it (design D7).
+//! The signed accusation: a member says that another one did not answer it.
 //!
 //! It names the sequence number of the accused that the accuser knew, so that one refutation, a
 //! record with a higher one, answers all of them, and an old accusation says nothing of a new life.

@@ -1,7 +1,7 @@
 //! The address book: who is there, by endpoint id, and who was (tombstones).
 //!
 //! Order comes from the sequence number alone: a higher one wins, an equal or lower one changes
-//! nothing. Freshness comes from the local clock (design D5, D6).
+//! nothing. Freshness comes from the local clock.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +26,8 @@ pub(crate) const TOMBSTONE_AGE: Duration = Duration::from_hours(24);
 /// Alive in the book for this long, a node is established.
 const ESTABLISHED: Nanos = 600_000_000_000;
 
-/// Looks for who expired are at least so far apart: records that expire soon, one after another, do not
-/// make a large book look through itself each time.
+/// Looks for who expired are at least so far apart: records that expire soon, one after another, do
+/// not make a large book look through itself each time.
 const LOOKS_APART: Nanos = 100_000_000;
 
 /// Nanoseconds since the book was opened, or before: half as large as an instant. 292 years fit.
@@ -115,8 +115,8 @@ pub(crate) struct Book {
     accusations: BTreeMap<EndpointId, Bytes>,
     gone: BTreeMap<EndpointId, Gone>,
     gone_by_age: BTreeSet<(Instant, EndpointId)>,
-    /// When the first may expire. Who announces anew meanwhile does not move it: a look now and then is
-    /// cheaper than an order of all.
+    /// When the first may expire. A node that announces again meanwhile does not move it:
+    /// a look now and then is cheaper than keeping all of them in order.
     next_look: Option<Nanos>,
     looked: Nanos,
     /// Of others: a simulation asks for that at every step.
@@ -194,7 +194,7 @@ impl Book {
         digest
     }
 
-    /// What the whole book comes to, if that did not change for this long.
+    /// The digest of the whole book, if the book did not change for `time`.
     pub(crate) fn settled(&self, time: Duration, now: Instant) -> Option<[u8; 8]> {
         let stands_still = |at: &Nanos| self.nanos_at(now) - at >= nanos(time);
         let changed = self.changed.filter(stands_still);
@@ -207,7 +207,7 @@ impl Book {
         self.live.keys().copied().filter(|id| *id != self.me)
     }
 
-    /// Who was lost without a leave, since when, and when it may be dialed next.
+    /// The nodes that were lost without a leave: since when, and when each may be dialed next.
     pub(crate) fn lost(&self) -> impl Iterator<Item = (EndpointId, Instant, Instant)> + '_ {
         let lost = |gone: &&Gone| gone.signed.record().status == Status::Alive;
         let gone = self.gone.values().filter(lost);
@@ -229,8 +229,8 @@ impl Book {
         }
     }
 
-    /// Whether a node is, or was when it was lost, in the book for so long that a dial to it is none
-    /// to a stranger (design D10).
+    /// Returns true if a node is established: it is in the book, or was when it was lost, for
+    /// [`ESTABLISHED`]. Dials to it are not limited as dials to strangers are.
     pub(crate) fn is_established(&self, id: &EndpointId, now: Instant) -> bool {
         match self.live.get(id) {
             Some(live) => live.is_established(self.nanos_at(now)),
@@ -382,7 +382,8 @@ impl Book {
         }
     }
 
-    /// Holds these records, own one included, as those of members that were there for long; nobody else.
+    /// Holds these records, own one included, as those of members that were there for long; nobody
+    /// else.
     pub(crate) fn preload(&mut self, records: &[SignedRecord], now: Instant) {
         let at = self.nanos_at(now);
         let live = |signed: &SignedRecord| {

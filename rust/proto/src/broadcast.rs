@@ -17,9 +17,9 @@ use crate::{
     id::{EndpointId, TopicId},
 };
 
-/// Largest broadcast, in bytes. Every member holds it for some 10 s, for neighbors that may lack it,
-/// and passes it on whole before the next one: what is larger belongs into a stream, or is fetched by
-/// whoever wants it.
+/// Largest broadcast, in bytes. Every member holds it for some 10 s, for neighbors that may lack
+/// it, and passes it on whole before the next one: what is larger belongs into a stream, or is
+/// fetched by whoever wants it.
 pub const MAX_BROADCAST: usize = 8 * 1024;
 /// Longest signed broadcast, in bytes on the wire; ours add up to 175 to what they carry.
 pub(crate) const MAX_SIGNED: usize = MAX_BROADCAST + 512;
@@ -41,13 +41,13 @@ const DATA: i64 = 2;
 pub struct Pace(Budget);
 
 impl Pace {
-    /// The pace of somebody who has been silent.
+    /// The pace of an author that was silent until now.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self(Budget::new(PACE, now))
     }
 
-    /// Takes one broadcast of so many bytes out of it.
+    /// Takes one broadcast of `bytes` bytes out of it.
     ///
     /// # Errors
     /// How long to wait before the next try.
@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// What a budget lets through of `bytes` each in so many seconds of asking all the time.
+    /// What a budget lets through of `bytes` each in `seconds` of asking all the time.
     fn passed(take: &mut dyn FnMut(usize, Instant) -> bool, bytes: usize, seconds: u64) -> usize {
         let start = Instant::now();
         let asked = (0..seconds * 1000).map(|ms| start + Duration::from_millis(ms));

@@ -1,4 +1,4 @@
-//! Token buckets: so much at once, and so much a second.
+//! Token buckets: a burst is allowed at once, and a rate over time.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl Budget {
         Self { rate, messages: rate.messages.1, bytes: rate.bytes.1, filled: now }
     }
 
-    /// Takes a message of so many bytes out of it, if there is enough.
+    /// Takes a message of `bytes` bytes out of it, if there is enough.
     pub(crate) fn take(&mut self, bytes: usize, now: Instant) -> bool {
         self.take_or_wait(bytes, now).is_ok()
     }

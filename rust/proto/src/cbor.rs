@@ -1,8 +1,9 @@
 //! Deterministic CBOR (RFC 8949 §4.2) on `serde_cbor`, which stays behind this module.
 //!
 //! Bytes from outside are walked before a decoder sees them: definite lengths, shortest forms,
-//! sorted unique keys, no tags, no floats, at most [`MAX_DEPTH`] levels, no more items than a message
-//! of that length needs, no trailing bytes. What passes allocates in proportion to its length.
+//! sorted unique keys, no tags, no floats, at most [`MAX_DEPTH`] levels, no more items than a
+//! message of that length needs, no trailing bytes. What passes allocates in proportion to its
+//! length.
 
 use std::collections::BTreeMap;
 

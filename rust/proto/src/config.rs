@@ -25,15 +25,16 @@ pub struct Config {
     pub link_idle: Duration,
     /// First delay of a redial while isolated. Default 0.5 s, jittered by a fifth.
     pub redial_min: Duration,
-    /// Largest delay of a redial while isolated, and the first to bootstrap peers that are not in the
-    /// book, twice as long each time, up to `heal_interval_max`. Default 5 s.
+    /// Largest delay of a redial while isolated, and the first to bootstrap peers that are not in
+    /// the book, twice as long each time, up to `heal_interval_max`. Default 5 s.
     pub redial_max: Duration,
     /// A neighbor that was not heard for this long is probed. Default 2 s.
     pub probe_interval: Duration,
-    /// How long a probe waits for an answer, and again for the answer by way of others. Default 0.5 s.
+    /// How long a probe waits for an answer, and again for the answer by way of others. Default 0.5
+    /// s.
     pub probe_timeout: Duration,
-    /// How long a suspected peer has to refute at the least, however many accuse it: the floor under
-    /// every verdict. Default 3 s.
+    /// How long a suspected peer has to refute at the least, however many accuse it: the floor
+    /// under every verdict. Default 3 s.
     pub suspicion: Duration,
     /// How long it has where nobody confirms the accusation. Default 6 s.
     pub suspicion_max: Duration,
@@ -48,8 +49,8 @@ pub struct Config {
     pub concurrent_syncs: usize,
 }
 
-/// Heartbeats are rare and fewer as the swarm grows, so that their sum does not (design D7); but no record
-/// lives for longer than the memory of its owner's end.
+/// Heartbeats are rare and fewer as the swarm grows, so that their sum does not; but no
+/// record lives for longer than the memory of its owner's end.
 fn heartbeat_interval(members: usize) -> Duration {
     let seconds = u64::try_from(members).unwrap_or(u64::MAX).saturating_mul(10);
     Duration::from_secs(seconds.clamp(300, TOMBSTONE_AGE.as_secs() / 3))
@@ -80,8 +81,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How long others keep a node of a swarm of so many members without hearing of it: three heartbeats,
-    /// 15 min at least, where [`Config::expiration`] does not say.
+    /// How long others keep a node of a swarm of `members` without hearing of it: three heartbeats,
+    /// 15 min at least, unless [`Config::expiration`] says otherwise.
     #[doc(hidden)]
     #[must_use]
     pub fn expiration_among(&self, members: usize) -> Duration {

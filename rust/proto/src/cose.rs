@@ -1,7 +1,9 @@
-//! What a member signs: a `COSE_Sign1` (RFC 9052) in deterministic CBOR, bound to a topic and a kind.
+//! What a member signs: a `COSE_Sign1` (RFC 9052) in deterministic CBOR, bound to a topic and a
+//! kind.
 //!
-//! Protected header `{1: -8 (EdDSA), 4: kid}`, where the kid is the endpoint id, which is the Ed25519
-//! public key; external data: the kind, as in `"iroh-gossip-discovery/node/1"`, ‖ the topic id.
+//! Protected header `{1: -8 (EdDSA), 4: kid}`, where the kid is the endpoint id, which is the
+//! Ed25519 public key; external data: the kind, as in `"iroh-gossip-discovery/node/1"`, ‖ the topic
+//! id.
 
 use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};

@@ -16,8 +16,8 @@ pub struct Counts {
     pub syncs_completed: u64,
     /// Probes of peers that were not heard for a while, or that others asked this node to probe.
     pub probes: u64,
-    /// Of these, for this node itself, probes that neither the peer nor those who were asked to try it
-    /// answered.
+    /// Of these, for this node itself, probes that neither the peer nor those who were asked to try
+    /// it answered.
     pub probes_failed: u64,
     /// Accusations that this node signed.
     pub accusations: u64,

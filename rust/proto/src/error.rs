@@ -29,8 +29,8 @@ pub enum Error {
     /// The topic is not joined on this endpoint, or was left. Nothing changed.
     #[error("topic {0} is not joined on this endpoint")]
     NotJoined(crate::TopicId),
-    /// Somebody who holds this node's key signed one of its last sequence numbers, so that nothing can
-    /// be announced with it any more; the key is not this node's alone. Nothing changed.
+    /// Somebody who holds this node's key signed one of its last sequence numbers, so that nothing
+    /// can be announced with it any more; the key is not this node's alone. Nothing changed.
     #[error(
         "no sequence number below 2^62 is left: another holder of this node's secret key used one \
          of the last; the key must be replaced"

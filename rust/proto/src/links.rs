@@ -1,4 +1,4 @@
-//! The endpoint's links: one per peer, opened by a hello, shared by all topics (design D9).
+//! The endpoint's links: one per peer, opened by a hello, shared by all topics.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,15 +17,17 @@ use crate::{
 
 /// Two links whose openings lie within this of each other were dialed at the same time.
 const SIMULTANEOUS: Duration = Duration::from_secs(2);
-/// The loser of two links is read for so long before it is closed, so that nothing in flight is lost.
+/// The loser of two links is read for this time before it is closed, so that nothing in flight is
+/// lost.
 const DRAIN: Duration = Duration::from_secs(2);
 /// A link without a hello is closed after this.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Dials to ids that never proved themselves: one per id in this time, and so many a minute in all.
+/// Dials to ids that never proved themselves: one per id in this time. The next constant
+/// limits all of them together.
 const STRANGER_INTERVAL: Duration = Duration::from_secs(30);
 const STRANGER_DIALS: u32 = 20;
 const STRANGER_WINDOW: Duration = Duration::from_mins(1);
-/// Most links at a time; most ids remembered as authenticated, or as dialed of late.
+/// Most links at a time; most ids remembered as authenticated, or as dialed recently.
 const MAX_LINKS: usize = 2048;
 const MAX_REMEMBERED: usize = 20_000;
 
@@ -170,15 +172,15 @@ impl Links {
         self.open.get(self.current.get(peer)?)?.round_trip
     }
 
-    /// The other end took so long to answer.
+    /// Records the time that the other end took to answer.
     pub(crate) fn answered(&mut self, id: LinkId, took: Duration) {
         if let Some(link) = self.open.get_mut(&id) {
             link.round_trip = Some(took);
         }
     }
 
-    /// Says that this node is there, and what there is to say of a topic that was spoken of, if there
-    /// is a link on which the peer itself said something within this time: whether there is.
+    /// Says that this node is there, and what there is to say of a topic that was spoken of, if
+    /// there is a link on which the peer itself said something within this time: whether there is.
     pub(crate) fn keepalive(
         &mut self,
         peer: &EndpointId,
@@ -378,7 +380,8 @@ impl Links {
             && !self.current.contains_key(&link.peer)
             && !self.dialing.contains(&link.peer)
         {
-            // Whoever opened it: who asked for a link in the meantime was told to wait for it.
+            // This holds for either end as the opener: a request that came meanwhile was made to
+            // wait.
             self.news.push_back(News::DialFailed(link.peer));
         } else {
             self.news.push_back(News::Gone(link.peer, id));
@@ -525,7 +528,7 @@ impl Links {
             return;
         }
         link.idle_check = Some(now + HELLO_TIMEOUT);
-        // Who was dialed learns of the link half a round trip later.
+        // The end that was dialed learns of the link half a round trip later.
         link.round_trip = dialed.then(|| now.saturating_duration_since(link.opened));
         if self.authenticated.len() < MAX_REMEMBERED {
             self.authenticated.insert(peer);
@@ -540,7 +543,7 @@ impl Links {
         let another_life = !self.tie_break
             || boot_id != hello.boot_id
             || now.saturating_duration_since(since) > SIMULTANEOUS;
-        // Both ends must come to the same choice: the lower id's dial.
+        // Both ends must choose the same link: the one that the lower id dialed.
         let lower_dialed = |dialed: bool| dialed == (self.me < peer);
         if another_life || old_dialed == dialed || lower_dialed(dialed) {
             self.replace(old, now);

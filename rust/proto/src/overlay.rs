@@ -2,7 +2,7 @@
 //!
 //! Their message types are private, so a message passes through [`Shape`], our mirror of them, by
 //! way of postcard in memory; nothing of it reaches the wire, where [`OverlayFrame`] speaks. What
-//! comes in has been judged before: this module trusts its caller (design D2, "the guard").
+//! comes in has been judged before: this module trusts its caller, the guard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,5 @@
-//! The signed record: what a node says of itself, as a `COSE_Sign1` (RFC 9052) in deterministic CBOR.
+//! The signed record: what a node says of itself, as a `COSE_Sign1` (RFC 9052) in deterministic
+//! CBOR.
 //!
 //! Any COSE library can verify it: protected header `{1: -8 (EdDSA), 4: kid}`, where the kid is the
 //! endpoint id, which is the Ed25519 public key; external data `"iroh-gossip-discovery/node/1"` ‖
@@ -60,8 +61,8 @@ mod key {
 /// What a node says of itself and may change at any time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {
-    /// A label, not an identity: several nodes may share it. 1 to 64 bytes, NFC, at least one visible
-    /// character, no control or direction-changing characters.
+    /// A label, not an identity: several nodes may share it. 1 to 64 bytes, NFC, at least one
+    /// visible character, no control or direction-changing characters.
     pub name: String,
     /// Free text by key, at most 1 KiB encoded.
     pub metadata: BTreeMap<String, String>,
@@ -190,8 +191,8 @@ pub struct NodeRecord {
     pub expiration: Duration,
 }
 
-/// A record together with the bytes that its owner signed. Cheap to clone, and small: books are full
-/// of them.
+/// A record together with the bytes that its owner signed. Cheap to clone, and small: books are
+/// full of them.
 #[derive(Debug, Clone)]
 pub struct SignedRecord(Arc<Signed>);
 

@@ -1,9 +1,9 @@
-//! What opens a bidirectional stream of a link: an application's message, a stream of its own, or why
-//! such a stream ends.
+//! What opens a bidirectional stream of a link: an application's message, a stream of its own, or
+//! why such a stream ends.
 //!
-//! The opener sends one [`Request`], as a frame, and after it the message up to the end of the stream,
-//! or whatever the application writes. The other end sends one [`Answer`], as a frame, before
-//! anything else. Described in `docs/wire.cddl`.
+//! The opener sends one [`Request`], as a frame, and after it the message up to the end of the
+//! stream, or whatever the application writes. The other end sends one [`Answer`], as a frame,
+//! before anything else. Described in `docs/wire.cddl`.
 
 use bytes::Bytes;
 
@@ -29,8 +29,8 @@ pub enum Request {
     Message(TopicId),
     /// A stream of this protocol, 1 to 32 bytes, in this topic.
     Stream(TopicId, Vec<u8>),
-    /// Why the QUIC stream of this number will be reset, or is read no more: QUIC itself takes only a
-    /// number along. 1 to 256 bytes.
+    /// Why the QUIC stream of this number will be reset, or is read no more: QUIC itself takes only
+    /// a number along. 1 to 256 bytes.
     Reason(u64, String),
 }
 

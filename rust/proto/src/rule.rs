@@ -1,9 +1,11 @@
-/// One rule of the protocol. The simulator switches rules off, one at a time, to prove that its checks
-/// can fail; nothing else does.
+//! The rules of the protocol that a test may switch off.
+
+/// One rule of the protocol. The simulator switches rules off, one at a time, to prove that its
+/// checks can fail; nothing else does.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// The highest sequence number of who is gone is remembered.
+    /// The highest sequence number of a node that is gone is remembered.
     Tombstones,
     /// The accused answers by a higher sequence number.
     Refutation,
@@ -19,11 +21,11 @@ pub enum Rule {
     Healing,
     /// Bootstrap peers that are not in the book are dialed.
     BootstrapMemory,
-    /// Who is accused where a newcomer learns of it does not join its book.
+    /// A node that a newcomer learns of as accused does not enter its book before it answers.
     Unconfirmed,
     /// Both ends of two links keep the same one.
     LinkTieBreak,
-    /// Who was paused itself probes again before it accuses, and gives the suspected more time.
+    /// A node that was paused probes again before it accuses, and gives suspects more time.
     ReprobeAfterPause,
 }
 

@@ -292,8 +292,8 @@ impl SampleBook {
         self.0.apply(record, Duration::ZERO, now);
     }
 
-    /// Makes two books equal as two ends of a link do, every record verified by who receives it. How
-    /// many records were sent, and how many bytes in all.
+    /// Makes two books equal as two ends of a link do, every record verified by who receives it.
+    /// How many records were sent, and how many bytes in all.
     ///
     /// # Panics
     /// When an end breaks the protocol.

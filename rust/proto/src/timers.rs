@@ -14,7 +14,7 @@ pub(crate) enum Timer {
     Relay,
     /// Compare the book with a neighbor's (RFC 6206).
     Trickle,
-    /// Tell neighbors what the book comes to.
+    /// Send neighbors the digest of the book.
     Digest,
     /// Announce the own record again, or for the first time.
     Announce,
@@ -26,7 +26,7 @@ pub(crate) enum Timer {
     View,
     /// Sync with someone who is not a neighbor.
     RandomSync,
-    /// Give up on syncs that stand still.
+    /// Give up stalled syncs.
     Sessions,
     /// Tell the application that no link is left.
     Isolation,

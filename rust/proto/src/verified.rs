@@ -1,5 +1,5 @@
-//! What was verified before, shared by the states of one simulated network: each of them would verify,
-//! decode and hold it for itself.
+//! What was verified before, shared by the states of one simulated network: each of them would
+//! verify, decode and hold it for itself.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -2,8 +2,8 @@
 //!
 //! A frame is a CBOR array `[type, topic index, …]`; the hello is `[0, {…}]`. Items after the known
 //! ones belong to a later version and are ignored, as are keys of the hello. Every list is bounded
-//! here, before anything else looks at it. Tag, encoding and decoding of a payload stand together in
-//! its file; the tags are unique over all of them.
+//! here, before anything else looks at it. Tag, encoding and decoding of a payload stand together
+//! in its file; the tags are unique over all of them.
 
 mod content;
 mod fields;
@@ -55,7 +55,8 @@ pub(crate) const MAX_AGE_MS: u64 = 30 * 86_400 * 1000;
 const PING: u64 = 17;
 const ACK: u64 = 18;
 
-/// A frame, decoded: the hello, a sign of life, or something about a topic, which the sender numbers.
+/// A frame, decoded: the hello, a sign of life, or something about a topic, which the sender
+/// numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame {
     Hello(Hello),

@@ -1,3 +1,5 @@
+//! The book keeps the newest record of each node, tombstones, and fingerprints of both.
+
 use std::ops::Bound;
 
 use proptest::prelude::*;
@@ -51,8 +53,11 @@ fn the_own_record_counts_in_the_fingerprint_and_not_in_the_digest_of_others() {
     for sequence in [5, 6] {
         assert!(book.apply(signed(ME, sequence), ZERO, now).is_news());
         assert_eq!(book.others_digest(), others.others_digest());
-        let anew = (Bound::Unbounded, Bound::Included(EndpointId::from_bytes([0xff; 32])));
-        assert_eq!(book.fingerprint((Bound::Unbounded, Bound::Unbounded)), book.fingerprint(anew));
+        let recomputed = (Bound::Unbounded, Bound::Included(EndpointId::from_bytes([0xff; 32])));
+        assert_eq!(
+            book.fingerprint((Bound::Unbounded, Bound::Unbounded)),
+            book.fingerprint(recomputed)
+        );
     }
 }
 
@@ -122,7 +127,7 @@ fn all_expire_in_time_and_many_of_them_in_few_looks() {
     let mut book = Book::new(id(ME), 100, now);
     let milliseconds = Duration::from_millis;
     for number in 2..62 {
-        // One every 10 ms, from 10 s on; one of them announces anew.
+        // One every 10 ms, from 10 s on; one of them announces again.
         let age = milliseconds(50_000 - u64::from(number) * 10);
         book.apply(expiring(number, 5, 60), age, now);
     }
@@ -201,7 +206,7 @@ fn who_was_there_for_long_is_established_whatever_becomes_of_it() {
     assert_eq!(
         [2, 3, 4, 5].map(|number| book.is_established(&id(number), long)),
         [true, true, true, false],
-        "announced anew, killed, expired; and killed when it had just come"
+        "announced again, killed, expired; and killed when it had just come"
     );
 }
 

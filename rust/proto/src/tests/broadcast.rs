@@ -1,4 +1,5 @@
-//! Broadcasts of applications: what others sign is judged, and what this node says goes its own way.
+//! Broadcasts of applications: what others sign is judged, and what this node says goes its own
+//! way.
 
 use super::{guard::with_two, *};
 use crate::{
@@ -77,7 +78,7 @@ fn a_broadcast_is_delivered_once_and_told_on_once() {
     let prune = TopicFrame::Overlay(OverlayFrame::Prune);
     assert!(bench.out.iter().any(|out| matches!(out, OutEvent::Send(LinkId(2), _, bytes)
         if Frame::decode(bytes).unwrap() == Some(Frame::Topic(0, prune.clone())))));
-    // As one to neighbors alone it would not be told on: nobody says that.
+    // A broadcast to neighbors only would not be forwarded: no node sends one.
     let content = encode_broadcast(&signed_broadcast(AUTHOR, BOOT_ID, 1, b"psst"));
     bench.frame(LINK, TopicFrame::Overlay(OverlayFrame::Gossip { round: None, content }));
     assert_eq!(bench.dropped(), ["broadcasts to neighbors only"]);
@@ -200,7 +201,7 @@ fn strangers_in_the_book_or_on_the_link_are_not_heard_and_nor_are_earlier_lives(
     bench.frame(LINK, said(AUTHOR, 4));
     assert_eq!(bench.dropped(), what[1..2]);
     bench.frame(LINK, gossip(&signed_broadcast(AUTHOR, BOOT_ID + 1, 3, b"")));
-    assert_eq!(heard(&bench).len(), 1, "its numbers begin anew");
+    assert_eq!(heard(&bench).len(), 1, "its numbers begin again");
     bench.pass(Duration::from_mins(2));
     bench.frame(LINK, gossip(&signed_broadcast(AUTHOR, BOOT_ID + 1, 4, b"")));
     bench.frame(LINK, gossip(&signed_broadcast(AUTHOR, BOOT_ID + 1, 3, b"")));

@@ -1,3 +1,5 @@
+//! Only deterministic CBOR within the limits is decoded.
+
 use proptest::prelude::*;
 
 use crate::cbor::Value;

@@ -41,7 +41,7 @@ fn agree(bench: &mut Bench, session: u64) {
     bench.frame(LINK, sync(session, false, Turn::Done, vec![]));
 }
 
-/// Two neighbors whose first comparisons are over, and a book that stands still; with its digest.
+/// Two neighbors whose first comparisons are over, and whose book has settled; with its digest.
 fn settled() -> (Bench, [u8; 8]) {
     let mut bench = with_two();
     for _ in 0..600 {
@@ -137,7 +137,7 @@ fn assert_grown(at: &[Duration], first: std::ops::RangeInclusive<Duration>) {
 }
 
 #[test]
-fn a_comparison_that_is_not_answered_is_begun_anew_five_times_in_all() {
+fn a_comparison_that_is_not_answered_is_begun_again_five_times_in_all() {
     let (mut bench, _) = settled();
     bench.frame(LINK, TopicFrame::Digest(THEIRS));
     let at = begun_within(&mut bench, S * 17);
@@ -146,7 +146,7 @@ fn a_comparison_that_is_not_answered_is_begun_anew_five_times_in_all() {
     assert_grown(&at, MS * 100..=MS * 405);
 }
 
-/// A link to a bootstrap peer that was so long in answering the dial's hello, and says no more.
+/// A link to a bootstrap peer whose hello took `round_trip`, and that sends nothing more.
 fn dialed(round_trip: Duration) -> Bench {
     let mut bench = Bench::new();
     bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
@@ -165,7 +165,7 @@ fn no_comparison_is_waited_for_longer_than_ten_seconds() {
 }
 
 #[test]
-fn a_first_comparison_that_stands_still_is_begun_anew_by_the_measure_of_its_link() {
+fn a_first_comparison_that_stands_still_is_begun_again_by_the_measure_of_its_link() {
     for (round_trip, first) in [(MS, MS * 100..=MS * 105), (S, S * 3..=MS * 3005)] {
         let mut bench = dialed(round_trip);
         let at = begun_within(&mut bench, *first.end() * 3);
@@ -234,21 +234,21 @@ fn a_session_that_the_other_one_began_has_its_time() {
     };
     bench.frame(LINK, TopicFrame::Sync(theirs));
     bench.frame(LINK, TopicFrame::Digest(THEIRS));
-    let stood_still = |bench: &Bench| {
-        let stood_still = |out: &&OutEvent| {
+    let stalled = |bench: &Bench| {
+        let stalled = |out: &&OutEvent| {
             matches!(out, OutEvent::Dropped { what: "syncs that stood still", peer, .. }
                 if *peer == Some(id(PEER)))
         };
-        bench.out.iter().filter(stood_still).count()
+        bench.out.iter().filter(stalled).count()
     };
-    // Ours is begun anew again and again; the fifth has not ended yet.
-    let (mut ended, mut begun_anew) = (0, begun(&mut bench).len() - 1);
+    // Ours is begun again and again; the fifth has not ended yet.
+    let (mut ended, mut begun_again) = (0, begun(&mut bench).len() - 1);
     for _ in 0..200 {
         bench.pass(MS * 5);
-        ended += stood_still(&bench);
-        begun_anew += begun(&mut bench).len();
+        ended += stalled(&bench);
+        begun_again += begun(&mut bench).len();
     }
-    assert!(ended >= 2 && ended == begun_anew, "{ended} ended, {begun_anew} were begun anew");
+    assert!(ended >= 2 && ended == begun_again, "{ended} ended, {begun_again} were begun again");
 }
 
 #[test]

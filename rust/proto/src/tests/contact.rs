@@ -1,4 +1,5 @@
-//! Getting and staying in contact: redials, busy bootstrap peers, how often books are compared, leaves.
+//! Getting and staying in contact: redials, busy bootstrap peers, how often books are compared,
+//! leaves.
 
 use super::*;
 use crate::{
@@ -107,8 +108,8 @@ fn entry(number: u8) -> Entry {
     Entry { record: signed(number, 1).bytes().clone(), age_ms: 60_000, accusation: None }
 }
 
-/// Whether a newcomer that synced with its bootstrap peer, and got so many other members from it,
-/// joins the overlay through that peer.
+/// Returns true if a newcomer that synced with its bootstrap peer, and got that number of other
+/// members from it, joins the overlay through that peer.
 fn joins_through_its_bootstrap_peer(members: u8) -> bool {
     let mut bench = Bench::bootstrapped();
     let number = |(_, frame): (LinkId, TopicFrame)| match frame {
@@ -131,7 +132,8 @@ fn newcomers_join_through_members_and_not_all_through_the_bootstrap_peer() {
     assert!(through < 10, "{through} of 30, where one or two of them were to be expected");
 }
 
-/// Lets time pass; when a sync began. The partner agrees, and sends entries in the one that is said.
+/// Lets time pass; when a sync began. The partner agrees, and sends entries in the one that is
+/// said.
 fn syncs(bench: &mut Bench, time: Duration, news: Option<u8>) -> Vec<Instant> {
     let end = bench.now + time;
     let mut news = news;
@@ -213,11 +215,11 @@ fn who_leaves_waits_until_all_who_are_linked_know_and_no_longer() {
 }
 
 #[test]
-fn who_has_few_neighbors_in_a_crowd_looks_for_others_soon() {
+fn a_node_with_few_neighbors_in_a_burst_searches_for_others_soon() {
     let mut bench = Bench::linked();
-    // 200 members: what all may do is spread over a second.
-    let crowd: Vec<_> = (20..220).map(|number| signed(number, 1).bytes().clone()).collect();
-    for part in crowd.chunks(50) {
+    // 200 members: what all of them may do at once is spread over a second.
+    let burst: Vec<_> = (20..220).map(|number| signed(number, 1).bytes().clone()).collect();
+    for part in burst.chunks(50) {
         bench.frame(LINK, TopicFrame::Push(part.to_vec()));
     }
     let join = OverlayFrame::Join(signed(PEER, 1).bytes().clone());

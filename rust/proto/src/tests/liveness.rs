@@ -314,7 +314,7 @@ fn who_is_heard_meanwhile_is_not_lost_whatever_others_say() {
 fn confirmations_take_nothing_of_the_time_that_a_pause_added() {
     let mut bench = with_members();
     accuse(&mut bench, vec![accusation(ACCUSER, ACCUSED, 10)]);
-    // This node stands still, and finds that another one confirms when it goes on.
+    // This node is paused, and finds that another one confirms when it goes on.
     bench.now += S * 9 / 2;
     bench.feed(InEvent::Timer);
     assert!(is_suspected(&bench, ACCUSED));

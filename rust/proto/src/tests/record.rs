@@ -1,3 +1,5 @@
+//! Records verify, keep what they do not know, and are refused outside their limits.
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

@@ -148,7 +148,7 @@ fn a_leave_is_shown_to_who_missed_it_and_a_silent_end_is_not_undone() {
     reconcile(&mut a, &mut b);
     assert_equal(&a, &b);
     assert!(a.get(&id(2)).is_none() && a.get(&id(3)).is_some());
-    // Whoever begins.
+    // The same if the other side begins.
     a.apply(sign(NodeRecord { status: Status::Left, ..node(3, 6) }), Duration::ZERO, now);
     reconcile(&mut a, &mut b);
     assert_equal(&a, &b);

@@ -1,5 +1,5 @@
-//! What is told on, by whom and when: each record once where that is enough, and nothing that can
-//! wait while this node is behind.
+//! Which records a node forwards, and when: each once if that is enough, and nothing that can wait
+//! while this node is behind.
 
 use super::{
     compare::keepalives,
@@ -59,7 +59,7 @@ fn an_accusation_goes_on_with_the_broadcast_that_brought_it_and_in_no_other() {
     bench.frame(LINK, broadcast(&[Item::Accusation(accusation(4))]));
     bench.pass(S / 10);
     assert_eq!(broadcasts(&mut bench), 1);
-    // Who is told directly tells all.
+    // A node that hears of it directly forwards it to all.
     bench.frame(LINK, TopicFrame::Accuse(vec![accusation(PEER)]));
     bench.pass(S / 10);
     assert_eq!(broadcasts(&mut bench), 1);
@@ -140,8 +140,8 @@ fn begun(bench: &mut Bench) -> Vec<(LinkId, u64)> {
     bench.sent().into_iter().filter_map(begun).collect()
 }
 
-/// What a sync with [`PEER`] brought of so many members, while Trickle compares nothing: whom this node
-/// asked before it told all, and how many broadcasts it told it in, where these answer.
+/// Has a sync with [`PEER`] bring `members` records, while Trickle compares nothing. Returns the
+/// neighbors that this node synced with first, and the number of its broadcasts, if these answer.
 fn brought(members: u8, answering: &[LinkId]) -> (Vec<LinkId>, usize) {
     let rarely = S * 3600;
     let config =
@@ -168,7 +168,7 @@ fn brought(members: u8, answering: &[LinkId]) -> (Vec<LinkId>, usize) {
 }
 
 #[test]
-fn where_a_sync_brings_a_crowd_neighbors_are_asked_before_all_are_told() {
+fn after_a_sync_of_a_burst_neighbors_are_synced_before_records_are_broadcast() {
     let (asked, told) = brought(8, &[]);
     assert!(asked.is_empty() && told > 0, "few are told of: {asked:?}");
     for (answering, some) in [(vec![], true), (vec![LINK], true), (vec![LINK, OTHER], false)] {

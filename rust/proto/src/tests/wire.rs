@@ -1,3 +1,5 @@
+//! Frames survive encoding, and anything else is refused.
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
