@@ -110,7 +110,7 @@ impl Actor {
     ) -> Self {
         let (inputs, inputs_rx) = mpsc::channel(INPUTS);
         let counters = Arc::<Counters>::default();
-        let network = Network::new(endpoint.clone(), config.advertise.clone(), problems);
+        let network = Network::new(endpoint.clone(), &config, problems);
         Self {
             services: Services::new(lookup.clone(), counters.clone()),
             services_changed: Arc::default(),
@@ -341,12 +341,8 @@ impl Actor {
             }
             return;
         }
-        let mdns = self
-            .config
-            .mdns
-            .then(|| crate::mdns::start(self.endpoint.id(), id, self.inputs.clone()))
-            .flatten();
-        self.lookup.add(published, mdns.as_ref().map(|mdns| mdns.lookup.clone()));
+        let mdns = self.config.mdns.then(|| self.network.find_members(id, self.inputs.clone()));
+        self.lookup.add(published, mdns.as_ref().map(|mdns| mdns.sight.clone()));
         if let Some(topic) = self.topics.get_mut(&id) {
             topic.mdns = mdns;
         }

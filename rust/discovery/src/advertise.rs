@@ -462,7 +462,7 @@ pub(crate) fn is_local(bound: &[SocketAddr]) -> bool {
 }
 
 /// The socket address at which an address of this machine is bound.
-fn reached_at(ip: IpAddr, bound: &[SocketAddr]) -> Option<SocketAddr> {
+pub(crate) fn reached_at(ip: IpAddr, bound: &[SocketAddr]) -> Option<SocketAddr> {
     let by = |socket: &&SocketAddr| {
         socket.is_ipv4() == ip.is_ipv4() && (socket.ip().is_unspecified() || socket.ip() == ip)
     };

@@ -207,28 +207,3 @@ fn random_seed() -> Result<[u8; 32], Error> {
     getrandom::fill(&mut seed).map_err(|error| Error::Endpoint(error.to_string()))?;
     Ok(seed)
 }
-
-#[cfg(test)]
-mod tests {
-    use iroh::address_lookup::EndpointData;
-
-    use super::*;
-    use crate::endpoint;
-
-    #[tokio::test]
-    async fn what_another_endpoint_publishes_is_not_announced_as_its_own() {
-        let config = Config::local();
-        let own = endpoint::bind(&config, iroh::SecretKey::generate()).await.unwrap();
-        let discovery = Discovery::spawn_with(own.clone(), config.clone(), None).await.unwrap();
-        let other = endpoint::bind(&config, iroh::SecretKey::generate()).await.unwrap();
-        other.address_lookup().unwrap().add(discovery.clone());
-        let addresses = other.addr().addrs;
-        assert!(!addresses.is_empty());
-        AddressLookup::publish(&discovery, &EndpointData::from_iter(addresses));
-        let published = discovery.lookup.published();
-        assert!(published.is_none_or(|data| data.addrs().eq(own.addr().addrs.iter())));
-        discovery.shutdown().await;
-        own.close().await;
-        other.close().await;
-    }
-}

@@ -8,11 +8,11 @@ use std::{
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use iroh::{
     EndpointAddr,
-    address_lookup::{AddressLookup, EndpointData, EndpointInfo, Error, Item},
+    address_lookup::{AddressLookup, EndpointInfo, Error, Item},
 };
-use iroh_mdns_address_lookup::MdnsAddressLookup;
 
 use crate::{
+    mdns::Sight,
     proto::{EndpointId, TopicId},
     published::Published,
 };
@@ -28,23 +28,18 @@ pub(crate) struct Lookup(Arc<RwLock<Table>>);
 #[derive(Debug, Default)]
 struct Table {
     topics: BTreeMap<TopicId, Source>,
-    /// What the endpoint last published, for services that start later.
-    published: Option<EndpointData>,
 }
 
 #[derive(Debug)]
 struct Source {
     published: Arc<Published>,
-    mdns: Option<MdnsAddressLookup>,
+    sight: Option<Sight>,
 }
 
 impl Lookup {
-    pub(crate) fn add(&self, published: Arc<Published>, mdns: Option<MdnsAddressLookup>) {
+    pub(crate) fn add(&self, published: Arc<Published>, sight: Option<Sight>) {
         let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(mdns), Some(data)) = (&mdns, &table.published) {
-            mdns.publish(data);
-        }
-        table.topics.insert(published.topic.id(), Source { published, mdns });
+        table.topics.insert(published.topic.id(), Source { published, sight });
     }
 
     /// A joined topic.
@@ -53,25 +48,12 @@ impl Lookup {
         table.topics.get(topic).map(|source| source.published.clone())
     }
 
-    #[cfg(test)]
-    pub(crate) fn published(&self) -> Option<EndpointData> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).published.clone()
-    }
-
     pub(crate) fn remove(&self, topic: &TopicId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).topics.remove(topic);
     }
 }
 
 impl AddressLookup for Lookup {
-    fn publish(&self, data: &EndpointData) {
-        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        table.published = Some(data.clone());
-        for mdns in table.topics.values().filter_map(|source| source.mdns.as_ref()) {
-            mdns.publish(data);
-        }
-    }
-
     fn resolve(&self, id: iroh::EndpointId) -> Option<BoxStream<'static, Result<Item, Error>>> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let peer = EndpointId::from(id);
@@ -84,11 +66,22 @@ impl AddressLookup for Lookup {
                 Ok(Item::new(info, PROVENANCE, None))
             })
             .collect();
-        let services: Vec<_> =
-            table.topics.values().filter_map(|source| source.mdns.as_ref()?.resolve(id)).collect();
+        let services: Vec<_> = table
+            .topics
+            .values()
+            .filter_map(|source| source.sight.clone())
+            .map(|sight| stream::once(seen(sight, id)).boxed())
+            .collect();
         if known.is_empty() && services.is_empty() {
             return None;
         }
         Some(stream::iter(known).chain(stream::select_all(services)).boxed())
     }
+}
+
+/// Waits until a member is in sight.
+async fn seen(sight: Sight, id: iroh::EndpointId) -> Result<Item, Error> {
+    let addresses = sight.find(id.into()).await;
+    let info = EndpointInfo::from(EndpointAddr::from_parts(id, addresses));
+    Ok(Item::new(info, PROVENANCE, None))
 }

@@ -1,18 +1,35 @@
 //! Multicast DNS: members of one topic find each other in the local network without a ticket.
+//!
+//! Each topic is a DNS-SD service of its own. It is asked for, and announced, on every interface
+//! that can multicast, also on those that come later; no route is needed for that. On an interface
+//! a node announces that interface's own addresses first.
 
-use std::{collections::BTreeMap, time::Duration};
+mod packet;
+mod socket;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use data_encoding::BASE32_NOPAD;
-use futures_util::StreamExt;
-use iroh::{TransportAddr, endpoint_info::EndpointInfo};
-use iroh_mdns_address_lookup::{DiscoveryEvent, MdnsAddressLookup};
+use iroh::TransportAddr;
 use sha2::{Digest, Sha256};
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::{Instant, MissedTickBehavior, sleep_until},
+};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, warn};
+use tracing::debug;
 
+use self::{packet::Packet, socket::Port};
 use crate::{
     inputs::Input,
+    interfaces::{Interface, Kind},
+    network::Place,
+    problems::Problems,
     proto::{EndpointId, TopicId},
 };
 
@@ -20,12 +37,79 @@ use crate::{
 const REPEAT: Duration = Duration::from_secs(10);
 /// Most members in sight that are remembered.
 const MAX_SEEN: usize = 1024;
+/// A member that is not heard for this long is not in sight; what it says lives as long.
+const EXPIRY: Duration = Duration::from_mins(2);
+const EXPIRY_SECONDS: u32 = 120;
+/// Questions are asked at first this often, and twice as seldom each time.
+const ASK_FIRST: Duration = Duration::from_millis(400);
+const ASK_LAST: Duration = Duration::from_secs(20);
+/// A question is answered after a random time up to this, once for all that asked until then.
+const ANSWER_WITHIN: Duration = Duration::from_millis(100);
+/// Of many members about this many answer a question: gossip tells the newcomer of the others.
+const ANSWERS: usize = 16;
+/// Most interfaces that are used.
+const MAX_INTERFACES: usize = 32;
+/// Packets that wait to be read.
+const PACKETS: usize = 256;
 
-/// The service of one topic. Dropping it ends both the service and the reports.
+/// Members in sight, with their addresses and when they were last heard.
+#[derive(Debug, Default)]
+struct Seen {
+    members: Mutex<BTreeMap<EndpointId, (Vec<TransportAddr>, Instant)>>,
+    changed: Notify,
+}
+
+/// What a topic's service has seen. Clones are handles of the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sight(Arc<Seen>);
+
+impl Sight {
+    /// Waits until a member is in sight, and returns where it is.
+    pub(crate) async fn find(self, id: EndpointId) -> Vec<TransportAddr> {
+        loop {
+            let changed = self.0.changed.notified();
+            if let Some((addresses, _)) = self.lock().get(&id) {
+                return addresses.clone();
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, BTreeMap<EndpointId, (Vec<TransportAddr>, Instant)>> {
+        self.0.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a member. Returns true if it is new there.
+    fn note(&self, id: EndpointId, addresses: &[TransportAddr]) -> bool {
+        let mut members = self.lock();
+        if addresses.is_empty() {
+            members.remove(&id);
+            return false;
+        }
+        if members.len() >= MAX_SEEN && !members.contains_key(&id) {
+            return true;
+        }
+        let before = members.insert(id, (addresses.to_vec(), Instant::now()));
+        drop(members);
+        self.0.changed.notify_waiters();
+        before.is_none_or(|(known, _)| known != addresses)
+    }
+
+    /// The members in sight; those that were not heard for long are forgotten.
+    fn all(&self) -> Vec<(EndpointId, Vec<TransportAddr>)> {
+        let mut members = self.lock();
+        members.retain(|_, (_, heard)| heard.elapsed() < EXPIRY);
+        members.iter().map(|(id, (addresses, _))| (*id, addresses.clone())).collect()
+    }
+}
+
+/// The service of one topic. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Mdns {
-    pub(crate) lookup: MdnsAddressLookup,
-    _reports: AbortOnDropHandle<()>,
+    pub(crate) sight: Sight,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// The DNS-SD service of a topic: `igd-` and 11 characters of base 32 of the topic id's SHA-256,
@@ -35,64 +119,195 @@ pub(crate) fn service_name(topic: &TopicId) -> String {
     format!("igd-{}", &digest[..11])
 }
 
-/// Starts the service of a topic. `None`, with a warning, where the network has no multicast: the
-/// topic works without.
+/// Starts the service of a topic.
 pub(crate) fn start(
     id: iroh::EndpointId,
     topic: TopicId,
     inputs: mpsc::Sender<Input>,
-) -> Option<Mdns> {
-    let service = service_name(&topic);
-    match MdnsAddressLookup::builder().service_name(&service).build(id) {
-        Ok(lookup) => {
-            debug!(topic = %topic.fmt_short(), service, "mDNS service started");
-            let reports = tokio::spawn(report(lookup.clone(), topic, inputs));
-            Some(Mdns { lookup, _reports: AbortOnDropHandle::new(reports) })
-        }
-        Err(error) => {
-            warn!(topic = %topic.fmt_short(), service, reason = %error, "mDNS is not available");
-            None
-        }
-    }
+    place: watch::Receiver<Place>,
+    problems: Problems,
+) -> Mdns {
+    let sight = Sight::default();
+    let service = Service {
+        name: format!("_{}", service_name(&topic)),
+        id,
+        topic,
+        sight: sight.clone(),
+        place,
+        problems,
+        inputs,
+        ports: Vec::new(),
+    };
+    Mdns { sight, _task: AbortOnDropHandle::new(tokio::spawn(service.run())) }
 }
 
-async fn report(lookup: MdnsAddressLookup, topic: TopicId, inputs: mpsc::Sender<Input>) {
-    let mut events = lookup.subscribe().await;
-    // The service ends with its last handle: that is not this one.
-    drop(lookup);
-    let mut seen: BTreeMap<EndpointId, Vec<TransportAddr>> = BTreeMap::new();
-    let mut repeat = tokio::time::interval(REPEAT);
-    repeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let found = tokio::select! {
-            event = events.next() => match event {
-                Some(DiscoveryEvent::Discovered { endpoint_info, .. }) => {
-                    let (peer, addresses) = parts(endpoint_info);
-                    debug!(topic = %topic.fmt_short(), peer = %peer.fmt_short(), "seen by mDNS");
-                    if seen.len() < MAX_SEEN || seen.contains_key(&peer) {
-                        seen.insert(peer, addresses.clone());
-                    }
-                    vec![(peer, addresses)]
+struct Service {
+    name: String,
+    id: iroh::EndpointId,
+    topic: TopicId,
+    sight: Sight,
+    place: watch::Receiver<Place>,
+    problems: Problems,
+    inputs: mpsc::Sender<Input>,
+    /// The sockets, each with what it announces.
+    ports: Vec<(Port, Vec<TransportAddr>)>,
+}
+
+impl Service {
+    async fn run(mut self) {
+        let (sender, mut packets) = mpsc::channel(PACKETS);
+        self.open(&sender);
+        let mut wait = ASK_FIRST;
+        let mut ask = Instant::now();
+        let mut answer: Option<Instant> = Some(ask);
+        let mut repeat = tokio::time::interval(REPEAT);
+        repeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let answer_at = answer.unwrap_or(ask);
+            let found = tokio::select! {
+                Some(packet) = packets.recv() => {
+                    let found = self.hear(&packet, &mut answer);
+                    found.into_iter().collect()
                 }
-                Some(DiscoveryEvent::Expired { endpoint_id }) => {
-                    seen.remove(&endpoint_id.into());
+                () = sleep_until(answer_at), if answer.is_some() => {
+                    answer = None;
+                    self.announce();
                     continue;
                 }
-                Some(_) => continue,
-                None => return,
-            },
-            _ = repeat.tick() => seen.iter().map(|(id, at)| (*id, at.clone())).collect(),
-        };
-        for (peer, addresses) in found {
-            if inputs.send(Input::Found(topic, peer, addresses)).await.is_err() {
-                return;
+                () = sleep_until(ask) => {
+                    self.send(&packet::query(&self.name));
+                    ask = Instant::now() + wait + jitter(wait / 4);
+                    wait = (wait * 2).min(ASK_LAST);
+                    continue;
+                }
+                Ok(()) = self.place.changed() => {
+                    self.open(&sender);
+                    (wait, ask) = (ASK_FIRST, Instant::now());
+                    answer = Some(ask);
+                    continue;
+                }
+                _ = repeat.tick() => self.sight.all(),
+            };
+            for (peer, addresses) in found {
+                let found = Input::Found(self.topic, peer, addresses);
+                if self.inputs.send(found).await.is_err() {
+                    return;
+                }
             }
         }
     }
+
+    fn hear(
+        &self,
+        packet: &[u8],
+        answer: &mut Option<Instant>,
+    ) -> Option<(EndpointId, Vec<TransportAddr>)> {
+        match packet::read(packet, &self.name)? {
+            Packet::Query => {
+                let others = self.sight.lock().len();
+                let many = u64::try_from(others / ANSWERS).unwrap_or(0);
+                if answer.is_none() && random(many + 1) == 0 {
+                    *answer = Some(Instant::now() + jitter(ANSWER_WITHIN));
+                }
+                None
+            }
+            Packet::Member(id, _) if id == self.id => None,
+            Packet::Member(id, addresses) => {
+                let peer = EndpointId::from(id);
+                let new = self.sight.note(peer, &addresses);
+                new.then(|| {
+                    debug!(topic = %self.topic.fmt_short(), peer = %peer.fmt_short(), "seen by mDNS");
+                    (peer, addresses)
+                })
+            }
+        }
+    }
+
+    fn announce(&self) {
+        for (port, at) in &self.ports {
+            if at.is_empty() {
+                continue;
+            }
+            let packet = packet::member(&self.name, self.id, at, EXPIRY_SECONDS);
+            if let Err(error) = port.send(&packet) {
+                debug!(reason = %error, "mDNS: an announcement was not sent");
+            }
+        }
+    }
+
+    fn send(&self, packet: &[u8]) {
+        for (port, _) in &self.ports {
+            if let Err(error) = port.send(packet) {
+                debug!(reason = %error, "mDNS: a question was not sent");
+            }
+        }
+    }
+
+    /// Opens a socket for each interface and family, in place of those that were open.
+    fn open(&mut self, packets: &mpsc::Sender<Vec<u8>>) {
+        self.ports.clear();
+        let place = self.place.borrow_and_update().clone();
+        let mut reason = "no network interface can multicast".to_owned();
+        let all: Vec<_> = place.interfaces.iter().flat_map(|all| all.iter()).collect();
+        let outward = |one: &&&Interface| one.multicast && one.kind != Kind::Loopback;
+        let announces = |one: &&&Interface| !place.announced_on(one).is_empty();
+        let mut used: Vec<_> = all.iter().filter(outward).filter(announces).collect();
+        if used.is_empty() {
+            used = all.iter().filter(|one| one.kind == Kind::Loopback).collect();
+        }
+        for interface in used.into_iter().take(MAX_INTERFACES) {
+            let at = place.announced_on(interface);
+            let v4 = interface.addresses.iter().find(|address| address.ip.is_ipv4());
+            let v6 = interface.addresses.iter().find(|address| address.ip.is_ipv6());
+            for address in v4.into_iter().chain(v6) {
+                match Port::open(interface.index, address.ip, packets.clone()) {
+                    Ok(port) => self.ports.push((port, at.clone())),
+                    Err(error) => reason = format!("{}: {error}", interface.name),
+                }
+            }
+        }
+        if self.ports.is_empty() {
+            let what = format!("nobody is found in the local network: {reason}");
+            self.problems.raise("mdns", what);
+        } else {
+            self.problems.clear("mdns");
+        }
+    }
 }
 
-fn parts(info: EndpointInfo) -> (EndpointId, Vec<TransportAddr>) {
-    (info.endpoint_id.into(), info.data.addrs().cloned().collect())
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.send(&packet::member(&self.name, self.id, &[], 0));
+    }
+}
+
+impl Place {
+    /// What is announced on an interface: its own addresses, and what is announced everywhere.
+    fn announced_on(&self, interface: &Interface) -> Vec<TransportAddr> {
+        let is_local = |ip: IpAddr| ip.is_loopback() && interface.kind != Kind::Loopback;
+        let usable = |at: &TransportAddr| match at {
+            TransportAddr::Ip(SocketAddr::V6(v6)) if v6.ip().is_unicast_link_local() => false,
+            TransportAddr::Ip(socket) => !is_local(socket.ip()),
+            _ => true,
+        };
+        let own = interface.addresses.iter().filter_map(|address| self.reached_at(address.ip));
+        let mut all: Vec<TransportAddr> = Vec::new();
+        for address in own.map(TransportAddr::Ip).chain(self.announced.iter().cloned()) {
+            if usable(&address) && !all.contains(&address) && all.len() < packet::MAX_ADDRESSES {
+                all.push(address);
+            }
+        }
+        all
+    }
+}
+
+/// A random number below `end`. Without the system's randomness it is 0: nothing of this is secret.
+fn random(end: u64) -> u64 {
+    getrandom::u64().map_or(0, |number| number % end.max(1))
+}
+
+fn jitter(most: Duration) -> Duration {
+    Duration::from_micros(random(u64::try_from(most.as_micros()).unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! Where this node is in the network: its interfaces, what it announces, and what changes of it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use iroh::{Endpoint, EndpointAddr, TransportAddr};
 use tokio::{
@@ -12,9 +16,13 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
 use crate::{
-    advertise::{Advertise, Chooser, is_local},
+    advertise::{self, Chooser, is_local},
+    config::Config,
+    inputs::Input,
     interfaces::{Interfaces, Kind, MIN_MTU, Watch},
+    mdns::{self, Mdns},
     problems::Problems,
+    proto::TopicId,
 };
 
 /// Names in [`crate::Config::advertise`] are resolved again this often.
@@ -33,30 +41,56 @@ pub(crate) enum Change {
     Resolved(String, u16, Vec<SocketAddr>),
 }
 
+/// Where a node is, for those that only look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) interfaces: Option<Arc<Interfaces>>,
+    pub(crate) announced: Vec<TransportAddr>,
+    pub(crate) bound: Vec<SocketAddr>,
+}
+
+impl Place {
+    /// The socket address at which an address of this machine is bound.
+    pub(crate) fn reached_at(&self, ip: IpAddr) -> Option<SocketAddr> {
+        advertise::reached_at(ip, &self.bound)
+    }
+}
+
 /// This node's place in the network.
 #[derive(Debug)]
 pub(crate) struct Network {
     endpoint: Endpoint,
+    /// Members are found by mDNS, which needs the interfaces also on loopback.
+    mdns: bool,
     chooser: Chooser,
     problems: Problems,
     interfaces: Option<Arc<Interfaces>>,
     announced: Vec<TransportAddr>,
+    place: watch::Sender<Place>,
     tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Network {
-    pub(crate) fn new(endpoint: Endpoint, advertise: Vec<Advertise>, problems: Problems) -> Self {
-        let chooser = Chooser::new(advertise);
-        let announced = Vec::new();
-        Self { endpoint, chooser, problems, interfaces: None, announced, tasks: Vec::new() }
+    pub(crate) fn new(endpoint: Endpoint, config: &Config, problems: Problems) -> Self {
+        let chooser = Chooser::new(config.advertise.clone());
+        Self {
+            endpoint,
+            mdns: config.mdns,
+            chooser,
+            problems,
+            interfaces: None,
+            announced: Vec::new(),
+            place: watch::Sender::default(),
+            tasks: Vec::new(),
+        }
     }
 
     /// Lists the interfaces, and begins to tell of changes. Nothing changes where only the loopback
     /// interface is bound.
     pub(crate) async fn start(&mut self) -> mpsc::Receiver<Change> {
         let (sender, changes) = mpsc::channel(CHANGES);
-        let watch =
-            if is_local(&self.endpoint.bound_sockets()) { None } else { Watch::new().await };
+        let needless = !self.mdns && is_local(&self.endpoint.bound_sockets());
+        let watch = if needless { None } else { Watch::new().await };
         let interfaces = watch.as_ref().map(Watch::subscribe);
         if let Some(mut interfaces) = interfaces.clone() {
             let now = interfaces.borrow_and_update().clone();
@@ -116,7 +150,23 @@ impl Network {
                 self.announced = choice.addresses;
             }
         }
+        let place =
+            Place { interfaces: self.interfaces.clone(), announced: self.announced.clone(), bound };
+        let replace = |old: &mut Place| {
+            let is_new = *old != place;
+            if is_new {
+                *old = place;
+            }
+            is_new
+        };
+        self.place.send_if_modified(replace);
         self.announced.clone()
+    }
+
+    /// Begins to find members of a topic in the local network.
+    pub(crate) fn find_members(&self, topic: TopicId, inputs: mpsc::Sender<Input>) -> Mdns {
+        let place = self.place.subscribe();
+        mdns::start(self.endpoint.id(), topic, inputs, place, self.problems.clone())
     }
 
     fn why_no_address(&self) -> String {
