@@ -3,6 +3,7 @@
 //! It never waits for a peer, a disk or a subscriber: sends are queued or refused, dials and writes
 //! to disk run in tasks of their own, and all of them come back through one bounded channel.
 
+mod admit;
 mod connect;
 mod perform;
 
@@ -22,10 +23,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
+    bans::Bans,
     barred::Barred,
     bootstrap::Bootstrap,
+    claim::Claim,
     commands::{Command, JoinReply, LinkReply, Reply},
     config::Config,
+    dial,
     error::Error,
     inputs::Input,
     joined::JoinedTopic,
@@ -45,8 +49,7 @@ const INPUTS: usize = 256;
 /// Events that are handled, and the time that this may take, before other tasks get their turn.
 const BATCH: usize = 64;
 const TURN: Duration = Duration::from_millis(5);
-/// Most links, and most of one peer.
-const MAX_LINKS: usize = 4096;
+/// Most links of one peer.
 const MAX_LINKS_PER_PEER: usize = 4;
 /// Most dials at a time.
 const MAX_DIALS: usize = 128;
@@ -73,6 +76,8 @@ pub(crate) struct Actor {
     transport: QuicTransportConfig,
     lookup: Lookup,
     pub(crate) barred: Barred,
+    /// Given back when the actor has ended.
+    pub(crate) claim: Option<Claim>,
     store: Option<Arc<Store>>,
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
@@ -121,6 +126,7 @@ impl Actor {
             transport,
             lookup,
             barred: Barred::default(),
+            claim: None,
             store: store.map(Arc::new),
             links: BTreeMap::new(),
             next_link: 0,
@@ -137,6 +143,10 @@ impl Actor {
             deadline: None,
             shutdown_replies: Vec::new(),
         }
+    }
+
+    pub(crate) fn bans(&self) -> Bans {
+        self.counters.bans.clone()
     }
 
     /// Runs until a shutdown, the end of the endpoint, or the last handle.
@@ -233,7 +243,7 @@ impl Actor {
             warn!(tasks = self.tasks.len(), "tasks outlive the shutdown");
         }
         // Before the replies: whoever waits may open the state directory again.
-        drop(self.store.take());
+        drop((self.store.take(), self.claim.take()));
         for reply in std::mem::take(&mut self.shutdown_replies) {
             let _ = reply.send(());
         }
@@ -285,6 +295,7 @@ impl Actor {
                 match connection {
                     Ok(connection) => self.open_link(connection, true),
                     Err(reason) => {
+                        self.explain(&peer, &reason);
                         if let Some(connecting) = self.connecting.get_mut(&peer) {
                             connecting.reason = Some(reason.clone());
                         }
@@ -302,6 +313,18 @@ impl Actor {
                 self.handle_own(InEvent::Found(topic, peer, addresses));
             }
             Input::Reserved(end) => self.handle_own(InEvent::SequencesReserved(end)),
+        }
+    }
+
+    /// Says what is missing where a peer's endpoint serves no discovery.
+    fn explain(&self, peer: &EndpointId, reason: &str) {
+        if dial::is_not_served(reason) {
+            let peer_short = peer.fmt_short();
+            warn!(
+                peer = %peer_short,
+                "the peer does not serve discovery: its router needs `.accept(ALPN, discovery)`"
+            );
+            self.counters.dropped("dials to peers that do not serve discovery", Some(*peer));
         }
     }
 

@@ -1,23 +1,33 @@
-//! The peers that a test bars an endpoint from.
+//! What a test changes at an endpoint: the peers that it is barred from, and its limits of links.
 
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::proto::EndpointId;
+use crate::{admission::Limits, proto::EndpointId};
 
-/// Peers that no link is opened with, from either side.
+/// Peers that no link is opened with, from either side, and the limits of links.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Barred(Arc<Mutex<BTreeSet<EndpointId>>>);
+pub(crate) struct Barred(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Inner {
+    pub(crate) peers: BTreeSet<EndpointId>,
+    pub(crate) limits: Limits,
+}
 
 impl Barred {
     pub(crate) fn contains(&self, peer: &EndpointId) -> bool {
-        self.lock().contains(peer)
+        self.lock().peers.contains(peer)
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeSet<EndpointId>> {
-        // A set is sound after any panic.
+    pub(crate) fn limits(&self) -> Limits {
+        self.lock().limits
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A set and numbers are sound after any panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -167,7 +167,9 @@ impl NodeBuilder {
         topic: Topic,
     ) -> Result<RunningNode, Error> {
         let discovery = Discovery::spawn_with(endpoint.clone(), self.config, store).await?;
-        let mut router = Router::builder(endpoint.clone()).accept(ALPN, discovery.clone());
+        let mut router = Router::builder(endpoint.clone())
+            .incoming_filter(discovery.incoming_filter())
+            .accept(ALPN, discovery.clone());
         for (alpn, handler) in self.handlers {
             router = router.accept(alpn, handler);
         }

@@ -34,6 +34,12 @@ pub(crate) fn is_plausible(address: &TransportAddr, loopback: bool) -> bool {
         && (loopback || !ip.is_loopback())
 }
 
+/// Returns true if a dial failed because the other end serves no discovery: TLS has an alert for that
+/// (RFC 7301 §3.2, number 120).
+pub(crate) fn is_not_served(reason: &str) -> bool {
+    reason.contains("error 120") || reason.contains("no application protocol")
+}
+
 /// Dials a peer; the error says why it failed. Names that are not resolved within `patience` are left
 /// out; the caller limits the time of it all.
 pub(crate) async fn dial(

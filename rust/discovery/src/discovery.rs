@@ -2,6 +2,7 @@
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -9,16 +10,18 @@ use futures_util::stream::BoxStream;
 use iroh::{
     Endpoint,
     address_lookup::{self, AddressLookup},
-    endpoint::{Connection, VarInt},
-    protocol::{AcceptError, ProtocolHandler},
+    endpoint::{Connection, IncomingAddr, VarInt},
+    protocol::{AcceptError, IncomingFilter, IncomingFilterOutcome, ProtocolHandler},
 };
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
 use crate::{
     actor::Actor,
+    bans::Bans,
     barred::Barred,
     blocking::blocking,
+    claim::Claim,
     commands::{Command, Commands},
     config::Config,
     endpoint,
@@ -76,6 +79,7 @@ pub struct Discovery {
     lookup: Lookup,
     pub(crate) barred: Barred,
     problems: Problems,
+    bans: Bans,
 }
 
 impl Discovery {
@@ -83,7 +87,8 @@ impl Discovery {
     ///
     /// # Errors
     /// [`Error::Invalid`] for the settings; [`Error::StateDir`], [`Error::StateDirInUse`];
-    /// [`Error::Closed`] for a closed endpoint. Nothing is left running then.
+    /// [`Error::Closed`] for a closed endpoint; [`Error::Invalid`] for an endpoint that has a
+    /// discovery already. Nothing is left running then.
     pub async fn spawn(endpoint: Endpoint, options: SpawnOptions) -> Result<Self, Error> {
         options.config.validate()?;
         let store = match options.state_dir {
@@ -98,6 +103,7 @@ impl Discovery {
         config: Config,
         store: Option<Store>,
     ) -> Result<Self, Error> {
+        let claim = Claim::new(&endpoint)?;
         let key = endpoint.secret_key().clone();
         let mut sequence = unix_micros();
         // Without a store nothing is kept, and nothing has to wait.
@@ -131,8 +137,32 @@ impl Discovery {
             Actor::new(endpoint, state, config, transport, lookup.clone(), kept, problems.clone());
         let barred = Barred::default();
         actor.barred = barred.clone();
+        actor.claim = Some(claim);
+        let bans = actor.bans();
         tokio::spawn(actor.run(commands_rx).instrument(span));
-        Ok(Self { commands, lookup, barred, problems })
+        Ok(Self { commands, lookup, barred, problems, bans })
+    }
+
+    /// A filter for the router of an endpoint: it refuses the sockets of banned peers before a
+    /// handshake costs anything. Without it they are refused after the handshake.
+    ///
+    /// ```no_run
+    /// # fn example(endpoint: iroh::Endpoint, discovery: iroh_gossip_discovery::Discovery) {
+    /// let router = iroh::protocol::Router::builder(endpoint)
+    ///     .incoming_filter(discovery.incoming_filter())
+    ///     .accept(iroh_gossip_discovery::ALPN, discovery)
+    ///     .spawn();
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn incoming_filter(&self) -> IncomingFilter {
+        let bans = self.bans.clone();
+        Arc::new(move |incoming| match incoming.remote_addr() {
+            IncomingAddr::Ip(socket) if bans.is_socket_banned(socket, Instant::now()) => {
+                IncomingFilterOutcome::Reject
+            }
+            _ => IncomingFilterOutcome::Accept,
+        })
     }
 
     /// Joins a topic. Returns once this node's record is announced; never waits for a peer.

@@ -8,6 +8,7 @@ use tokio::{
     time::timeout,
 };
 
+use crate::memory::{Filled, OverLimit};
 pub(crate) use crate::proto::MAX_FRAME;
 
 /// Once a frame has begun, the rest of it must come within this time.
@@ -30,8 +31,30 @@ pub(crate) enum FrameError {
     /// A length of 0 or over [`MAX_FRAME`], half a frame at the end of the stream, or half a frame
     /// for longer than [`FRAME_TIMEOUT`].
     Broken(&'static str),
+    /// Too much memory is filled with half frames and half messages.
+    OverLimit,
     /// The stream or the connection failed.
     Io(io::Error),
+}
+
+/// The length that a header says, if it is 1 to `limit`.
+fn length(header: [u8; HEADER], limit: usize) -> Option<usize> {
+    let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+    (1..=limit).contains(&length).then_some(length)
+}
+
+/// Reads one frame of at most `limit` bytes, and no byte more.
+pub(crate) async fn read_one(
+    stream: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> Result<Bytes, String> {
+    let mut header = [0; HEADER];
+    stream.read_exact(&mut header).await.map_err(|error| error.to_string())?;
+    let length =
+        length(header, limit).ok_or_else(|| format!("a frame of 0 or more than {limit} bytes"))?;
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await.map_err(|error| error.to_string())?;
+    Ok(frame.into())
 }
 
 /// Takes frames off a stream.
@@ -39,11 +62,13 @@ pub(crate) enum FrameError {
 pub(crate) struct FrameReader<R> {
     stream: R,
     buffer: BytesMut,
+    /// The bytes of a frame that is not complete yet.
+    half: Filled,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    pub(crate) fn new(stream: R) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+    pub(crate) fn new(stream: R, half: Filled) -> Self {
+        Self { stream, buffer: BytesMut::new(), half }
     }
 
     /// The next frame; `None` at the end of the stream.
@@ -57,8 +82,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         timeout(FRAME_TIMEOUT, async {
             loop {
                 if let Some(frame) = self.take()? {
+                    let _ = self.half.set(0);
                     return Ok(Some(frame));
                 }
+                self.half.set(self.buffer.len()).map_err(|OverLimit| FrameError::OverLimit)?;
                 if self.fill().await? == 0 {
                     return Err(FrameError::Broken("the stream ends in the middle of a frame"));
                 }
@@ -75,10 +102,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     fn take(&mut self) -> Result<Option<Bytes>, FrameError> {
         let Some(header) = self.buffer.first_chunk::<HEADER>() else { return Ok(None) };
-        let length = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
-        if length == 0 || length > MAX_FRAME {
-            return Err(FrameError::Broken("a frame of 0 or more than 65,536 bytes"));
-        }
+        let length = length(*header, MAX_FRAME)
+            .ok_or(FrameError::Broken("a frame of 0 or more than 65,536 bytes"))?;
         if self.buffer.len() < HEADER + length {
             return Ok(None);
         }
@@ -92,6 +117,11 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+    use crate::{memory::Memory, proto::EndpointId};
+
+    fn half() -> Filled {
+        Memory::new(|_| true).link(EndpointId::from_bytes([1; 32])).stream()
+    }
 
     fn frames(lengths: &[usize]) -> (Vec<Bytes>, BytesMut) {
         let frames: Vec<_> = lengths.iter().map(|n| Bytes::from(vec![7_u8; *n])).collect();
@@ -113,7 +143,7 @@ mod tests {
                     tx.write_all(piece).await.unwrap();
                 }
             });
-            let mut reader = FrameReader::new(rx);
+            let mut reader = FrameReader::new(rx, half());
             for frame in &expected {
                 assert_eq!(reader.next().await.unwrap().as_ref(), Some(frame));
             }
@@ -127,7 +157,7 @@ mod tests {
         for length in [0, u32::try_from(MAX_FRAME).unwrap() + 1, u32::MAX] {
             let (mut tx, rx) = tokio::io::duplex(512);
             tx.write_all(&length.to_be_bytes()).await.unwrap();
-            let mut reader = FrameReader::new(rx);
+            let mut reader = FrameReader::new(rx, half());
             assert!(matches!(reader.next().await, Err(FrameError::Broken(_))), "{length}");
             assert!(reader.buffer.capacity() <= 2 * READ);
         }
@@ -138,13 +168,13 @@ mod tests {
         let (mut tx, rx) = tokio::io::duplex(512);
         tx.write_all(&[0, 0, 0, 5, 1, 2]).await.unwrap();
         drop(tx);
-        assert!(matches!(FrameReader::new(rx).next().await, Err(FrameError::Broken(_))));
+        assert!(matches!(FrameReader::new(rx, half()).next().await, Err(FrameError::Broken(_))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn half_a_frame_is_not_waited_for_for_ever_but_silence_is() {
         let (mut tx, rx) = tokio::io::duplex(512);
-        let mut reader = FrameReader::new(rx);
+        let mut reader = FrameReader::new(rx, half());
         assert!(timeout(FRAME_TIMEOUT * 100, reader.next()).await.is_err());
         tx.write_all(&[0, 0, 0, 5, 1]).await.unwrap();
         let start = tokio::time::Instant::now();

@@ -26,12 +26,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 mod actor;
+mod admission;
 mod advertise;
+mod bans;
 mod barred;
 mod blocking;
 mod book;
 mod bootstrap;
 mod builder;
+mod claim;
 mod commands;
 mod config;
 mod contact;
@@ -48,6 +51,7 @@ mod joined;
 mod link;
 mod lookup;
 mod mdns;
+mod memory;
 mod message;
 mod metrics;
 pub mod migration;
@@ -61,6 +65,7 @@ mod services;
 mod status;
 mod store;
 mod stream;
+mod subnet;
 mod subscription;
 mod swarm;
 mod ticket;

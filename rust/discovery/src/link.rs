@@ -19,7 +19,7 @@ use futures_util::FutureExt;
 use iroh::endpoint::{Connection, ConnectionError, VarInt};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -32,6 +32,7 @@ use self::{
     write::write,
 };
 use crate::{
+    bans::Origin,
     inputs::Input,
     proto::{CloseCode, EndpointId, Lane, LinkEnd, LinkId},
 };
@@ -53,6 +54,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) peer: EndpointId,
+    pub(crate) origin: Origin,
+    pub(crate) opened: Instant,
+    pub(crate) dialed: bool,
     /// By lane; gone once the link closes.
     lanes: Option<[Queue; 3]>,
     pub(crate) handle: Arc<LinkHandle>,
@@ -65,6 +69,7 @@ impl Link {
     pub(crate) fn new(
         id: LinkId,
         connection: Connection,
+        dialed: bool,
         inputs: mpsc::Sender<Input>,
         services: Services,
         cut: CancellationToken,
@@ -75,6 +80,7 @@ impl Link {
         let (close, close_rx) = oneshot::channel();
         let handle = LinkHandle::new(connection, services.counters());
         let peer = handle.peer;
+        let origin = Origin::of(&handle.connection);
         let served = handle.clone();
         let task = async move {
             let lanes = [control_rx, sync_rx, broadcast_rx];
@@ -83,7 +89,16 @@ impl Link {
             // The receiver is gone only when the actor is: nobody is left to tell.
             let _ = inputs.send(Input::Closed(id, end)).await;
         };
-        (Self { peer, lanes: Some([control, sync, broadcast]), handle, close: Some(close) }, task)
+        let link = Self {
+            peer,
+            origin,
+            opened: Instant::now(),
+            dialed,
+            lanes: Some([control, sync, broadcast]),
+            handle,
+            close: Some(close),
+        };
+        (link, task)
     }
 
     /// Queues a frame for the writer of its lane.
@@ -140,6 +155,10 @@ async fn serve(
             () = &mut listen => {}
             stop = &mut read => match stop {
                 Stop::Lost => return classify(&connection.closed().await),
+                Stop::Fault(CloseCode::Overflow, reason) => {
+                    handle.counters.dropped(reason, Some(handle.peer));
+                    break CloseCode::Overflow;
+                }
                 Stop::Fault(code, reason) => {
                     debug!(link = id.0, reason, "peer broke the framing");
                     break code;
@@ -211,7 +230,7 @@ mod tests {
         let (inputs, rx) = mpsc::channel(4);
         let services = Services::new(Lookup::default(), Arc::default());
         let (link, task) =
-            Link::new(LinkId(id), connection, inputs, services, CancellationToken::new());
+            Link::new(LinkId(id), connection, true, inputs, services, CancellationToken::new());
         tokio::spawn(task);
         (link, rx)
     }
@@ -234,7 +253,8 @@ mod tests {
             a.send(Lane::Sync, frame.clone()).unwrap();
         }
         a.close(CloseCode::Leave);
-        a.send(Lane::Control, Bytes::from_static(b"too late")).unwrap();
+        let refused = a.send(Lane::Control, Bytes::from_static(b"too late"));
+        assert_eq!(refused, Err(NotQueued::Closed));
         let mut seen = [Vec::new(), Vec::new()];
         let closed = loop {
             match b_inputs.recv().await.unwrap() {

@@ -48,6 +48,12 @@ impl Lookup {
         table.topics.get(topic).map(|source| source.published.clone())
     }
 
+    /// Returns true if a peer is in the book of a joined topic.
+    pub(crate) fn is_member(&self, peer: &EndpointId) -> bool {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.topics.values().any(|source| source.published.is_member(peer))
+    }
+
     pub(crate) fn remove(&self, topic: &TopicId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).topics.remove(topic);
     }

@@ -10,9 +10,11 @@ use std::{
 };
 
 use iroh::endpoint::{Connection, Path};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
+    bans::Bans,
     proto::{Counts, EndpointId, LinkId, TopicEvent, TopicId},
     status::LinkStatus,
 };
@@ -53,6 +55,8 @@ pub struct Metrics {
     pub bytes_sent: u64,
     /// Bytes of UDP payload that links received, on the whole endpoint.
     pub bytes_received: u64,
+    /// Now: keys that are refused because they broke the protocol, on the whole endpoint.
+    pub banned: usize,
     /// What limits refused or dropped, by kind, on the whole endpoint.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Events of each kind, on the whole endpoint; subscribers or not.
@@ -108,6 +112,7 @@ pub struct EventCounts {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     counted: Mutex<Counted>,
+    pub(crate) bans: Bans,
     pub(crate) streams: StreamCounters,
 }
 
@@ -277,6 +282,7 @@ impl Counters {
             links: counted.open.len(),
             suspects: counted.suspects.len(),
             streams: self.streams.read(),
+            banned: self.bans.banned(Instant::now()),
             ..counted.metrics.clone()
         };
         let mut round_trips = Vec::with_capacity(counted.open.len());

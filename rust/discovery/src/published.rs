@@ -78,6 +78,11 @@ impl Published {
         self.lock().book.clone()
     }
 
+    /// Returns true if a peer is in the book.
+    pub(crate) fn is_member(&self, peer: &EndpointId) -> bool {
+        self.lock().book.contains(peer)
+    }
+
     /// The neighbors in the overlay.
     pub(crate) fn neighbors(&self) -> BTreeSet<EndpointId> {
         self.lock().neighbors.clone()

@@ -16,7 +16,9 @@ use iroh::{
     endpoint::{Connection, ConnectionError, PortmapperConfig, SendStream, presets},
 };
 use iroh_gossip_discovery::{
-    ALPN, Config, EndpointId, Event, NodeBuilder, Profile, RunningNode, Subscription,
+    ALPN, Config, Discovery, EndpointId, Error, Event, NodeBuilder, Profile, RunningNode,
+    SpawnOptions, Subscription, Ticket,
+    proto::{Answer, Request},
 };
 
 /// The code of a broken rule (`CloseCode::Protocol`).
@@ -93,11 +95,14 @@ async fn a_broken_rule_closes_only_the_link_of_who_broke_it() {
         ("a second hello", after_hello(&frame(&hello))),
     ];
     for (what, bytes) in cases {
+        // Each from a key of its own: one that broke a rule is banned for a second.
+        let endpoint = stranger().await;
         let (connection, mut stream) = dial(&endpoint, &alice).await;
         let start = Instant::now();
         stream.write_all(&bytes).await.unwrap();
         assert_eq!(code(&connection).await, PROTOCOL, "{what}");
         println!("{what}: closed after {:?}", start.elapsed());
+        endpoint.close().await;
     }
 
     // The end of a stream in the middle of a frame, and a stream that is reset.
@@ -105,6 +110,8 @@ async fn a_broken_rule_closes_only_the_link_of_who_broke_it() {
     stream.write_all(&[0, 0, 0, 0, 9, 1, 2]).await.unwrap();
     stream.finish().unwrap();
     assert_eq!(code(&connection).await, PROTOCOL);
+    endpoint.close().await;
+    let endpoint = stranger().await;
     let (connection, mut stream) = dial(&endpoint, &alice).await;
     stream.write_all(&after_hello(&[])).await.unwrap();
     let _ = connection.accept_uni().await.unwrap();
@@ -147,6 +154,182 @@ async fn half_a_frame_and_silence_close_the_link_in_time() {
     assert!(start.elapsed() > Duration::from_secs(8));
     endpoint.close().await;
     nodes.close().await;
+}
+
+/// The count of a limit at a node.
+fn dropped(node: &RunningNode, what: &str) -> u64 {
+    node.swarm.metrics().dropped.get(what).copied().unwrap_or(0)
+}
+
+/// A link that said hello. The control stream stays open as long as this.
+async fn greet(endpoint: &Endpoint, node: &RunningNode, hello: &[u8]) -> (Connection, SendStream) {
+    let (connection, mut stream) = dial(endpoint, node).await;
+    stream.write_all(&[&[0], frame(hello).as_slice()].concat()).await.unwrap();
+    (connection, stream)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_never_end_fill_no_more_than_their_share_and_are_given_up() {
+    const KEYS: usize = 4;
+    const MESSAGES: usize = 150;
+    let mut nodes = Nodes::default();
+    let alice = nodes.start("alice", &[]).await;
+    let bob = nodes.start("bob", &[alice.swarm.ticket().into()]).await;
+    eventually("books are full", || full(&[alice.clone(), bob.clone()])).await;
+    let _messages = alice.swarm.messages();
+    let hello = hello_of(&stranger().await, &alice).await;
+    let request = frame(&Request::Message(alice.swarm.topic().id()).encode());
+    let half = [request, vec![7; 60 * 1024]].concat();
+    let mut attackers = Vec::new();
+    let mut streams = Vec::new();
+    for _ in 0..KEYS {
+        let endpoint = stranger().await;
+        let link = greet(&endpoint, &alice, &hello).await;
+        for _ in 0..MESSAGES {
+            let (connection, half) = (link.0.clone(), half.clone());
+            streams.push(tokio::spawn(async move {
+                let (mut send, mut recv) = connection.open_bi().await.unwrap();
+                // Refused, it may be stopped before all is written.
+                let _ = send.write_all(&half).await;
+                let answer = recv.read_to_end(64).await;
+                drop(send);
+                answer.is_ok()
+            }));
+        }
+        attackers.push((endpoint, link));
+    }
+    eventually("messages over the limit are refused", || {
+        dropped(&alice, "half messages over the limit") > 0
+    })
+    .await;
+    // Members are served all the while.
+    bob.swarm.send(alice.swarm.id(), "still here").await.unwrap();
+    // Every one of them ends, though no attacker ended one.
+    let mut refused = 0;
+    for stream in streams {
+        refused += usize::from(tokio::time::timeout(PATIENCE * 2, stream).await.unwrap().unwrap());
+    }
+    let given_up = dropped(&alice, "messages that did not come whole");
+    println!("{refused} refused, {given_up} given up");
+    // 3 MiB of a stranger are 24 messages, as each has room for 128 KiB.
+    assert!(refused >= KEYS * (MESSAGES - 60), "{refused} were refused");
+    assert!(given_up > 0);
+    let mut whole = attackers[0].1.0.open_bi().await.unwrap();
+    whole.0.write_all(&half).await.unwrap();
+    whole.0.finish().unwrap();
+    let answer = whole.1.read_to_end(64).await.unwrap();
+    assert_eq!(answer, frame(&Answer::Accepted.encode()), "the memory is there again");
+    for (endpoint, _) in attackers {
+        endpoint.close().await;
+    }
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_broke_a_rule_is_refused_for_a_growing_time_and_others_are_not() {
+    let mut nodes = Nodes::default();
+    let alice = nodes.start("alice", &[]).await;
+    let endpoint = stranger().await;
+    let (mut tried, mut offenses, start) = (0, 0, Instant::now());
+    while start.elapsed() < Duration::from_secs(5) {
+        tried += 1;
+        let Ok(connection) = endpoint.connect(alice.endpoint.addr(), ALPN).await else { continue };
+        let Ok(mut stream) = connection.open_uni().await else { continue };
+        let _ = stream.write_all(&[9]).await;
+        offenses += usize::from(code(&connection).await == PROTOCOL);
+    }
+    println!("{offenses} offenses in {tried} connections");
+    // At 0, 1 and 3 s.
+    assert!((1..=3).contains(&offenses), "{offenses} offenses in {tried} connections");
+    assert!(tried > 10 && alice.swarm.metrics().banned == 1, "{tried}");
+    assert_eq!(dropped(&alice, "links of peers that broke the protocol"), offenses as u64);
+    let bob = nodes.start("bob", &[alice.swarm.ticket().into()]).await;
+    eventually("a newcomer gets in", || full(&[alice.clone(), bob.clone()])).await;
+    endpoint.close().await;
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_hold_no_more_than_their_share_of_the_links_and_newcomers_get_in() {
+    const LINKS: usize = 64;
+    const SHARE: usize = LINKS / 2;
+    const OVER: u64 = 20;
+    let mut nodes = Nodes::default();
+    let mut config = Config { idle_timeout: Duration::from_mins(5), ..Config::local() };
+    // No link of a stranger ends by itself.
+    config.protocol.link_idle = Duration::from_mins(5);
+    let alice = nodes.build(node("alice").config(config)).await;
+    alice.discovery.limit_links(LINKS);
+    let bob = nodes.start("bob", &[alice.swarm.ticket().into()]).await;
+    eventually("books are full", || full(&[alice.clone(), bob.clone()])).await;
+    let hello = hello_of(&stranger().await, &alice).await;
+    let mut held = Vec::new();
+    for _ in 0..SHARE as u64 + OVER {
+        let endpoint = stranger().await;
+        let link = greet(&endpoint, &alice, &hello).await;
+        held.push((endpoint, link));
+    }
+    eventually("the oldest made room", || {
+        dropped(&alice, "links that made room for others") >= OVER
+    })
+    .await;
+    // The share of strangers, and bob.
+    assert!(alice.swarm.metrics().links <= SHARE + 1, "{}", alice.swarm.metrics().links);
+    let closed = |link: &(Endpoint, (Connection, SendStream))| link.1.0.close_reason().is_some();
+    eventually("it was the oldest", || held.iter().take(10).all(closed)).await;
+    assert!(!held.iter().rev().take(10).any(closed), "the newest stay");
+    let carol = nodes.start("carol", &[alice.swarm.ticket().into()]).await;
+    let all = [alice.clone(), bob.clone(), carol];
+    let took = eventually("a newcomer gets in", || full(&all)).await;
+    println!("{} links, a newcomer after {took:?}", alice.swarm.metrics().links);
+    for (endpoint, _) in held {
+        endpoint.close().await;
+    }
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_serves_no_discovery_is_named_and_counted() {
+    let mut nodes = Nodes::default();
+    let silent = stranger().await;
+    silent.set_alpns(vec![b"another/1".to_vec()]);
+    let accepting = silent.clone();
+    let serving = tokio::spawn(async move {
+        while let Some(incoming) = accepting.accept().await {
+            let _ = incoming.await;
+        }
+    });
+    let alice = nodes.start("alice", &[]).await;
+    let ticket = Ticket {
+        id: silent.id().into(),
+        topic: alice.swarm.topic().id(),
+        addresses: silent.addr().addrs.into_iter().collect(),
+    };
+    alice.swarm.add_bootstrap(vec![ticket.into()]).await.unwrap();
+    eventually("what is missing is counted", || {
+        dropped(&alice, "dials to peers that do not serve discovery") > 0
+    })
+    .await;
+    silent.close().await;
+    serving.await.unwrap();
+    nodes.close().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_has_one_discovery_at_a_time() {
+    let endpoint = stranger().await;
+    let options = || SpawnOptions { config: Config::local(), ..SpawnOptions::default() };
+    let first = Discovery::spawn(endpoint.clone(), options()).await.unwrap();
+    let error = Discovery::spawn(endpoint.clone(), options()).await.unwrap_err();
+    assert!(matches!(error, Error::Invalid { field: "endpoint", .. }), "{error}");
+    let other = stranger().await;
+    let second = Discovery::spawn(other.clone(), options()).await.unwrap();
+    first.shutdown().await;
+    let again = Discovery::spawn(endpoint.clone(), options()).await.unwrap();
+    again.shutdown().await;
+    second.shutdown().await;
+    endpoint.close().await;
+    other.close().await;
 }
 
 /// A node in a runtime of its own that stops dead: no frame is read and no packet is acknowledged.

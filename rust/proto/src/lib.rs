@@ -44,6 +44,7 @@ pub use event::{
     TopicOptions,
 };
 pub use id::{EndpointId, MAX_TOPIC_NAME, TopicId};
+pub use links::MAX_LINKS;
 pub use record::{
     EXPIRATION_SECONDS, MAX_ADDRESSES, MAX_METADATA, MAX_NAME, MAX_PROTOCOL, MAX_PROTOCOLS,
     MAX_RECORD, MAX_RELAY_URL, MAX_SEQUENCE, NodeRecord, Profile, SignedRecord, Status,

@@ -27,8 +27,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const STRANGER_INTERVAL: Duration = Duration::from_secs(30);
 const STRANGER_DIALS: u32 = 20;
 const STRANGER_WINDOW: Duration = Duration::from_mins(1);
-/// Most links at a time; most ids remembered as authenticated, or as dialed recently.
-const MAX_LINKS: usize = 2048;
+/// Most links at a time.
+pub const MAX_LINKS: usize = 2048;
+/// Most ids remembered as authenticated, or as dialed recently.
 const MAX_REMEMBERED: usize = 20_000;
 
 /// What the topics have to know.

@@ -10,7 +10,7 @@ use iroh::{
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug, error};
 
-use super::{Actor, MAX_DIALS, MAX_LINKS, MAX_LINKS_PER_PEER, RETRY};
+use super::{Actor, MAX_DIALS, RETRY};
 use crate::{
     blocking::blocking,
     dial,
@@ -24,17 +24,11 @@ use crate::{
 impl Actor {
     pub(super) fn open_link(&mut self, connection: Connection, dialed: bool) {
         let peer = connection.remote_id().into();
-        let refuse = if self.is_ending() || self.barred.contains(&peer) {
-            Some(CloseCode::Shutdown)
-        } else if self.links.len() >= MAX_LINKS
-            || self.links.values().filter(|link| link.peer == peer).count() >= MAX_LINKS_PER_PEER
-        {
-            Some(CloseCode::Refused)
-        } else {
-            None
-        };
-        if let Some(code) = refuse {
-            connection.close(VarInt::from_u32(code.into()), b"");
+        if let Err(refusal) = self.admit(&connection, &peer, dialed) {
+            if let Some(what) = refusal.what {
+                self.counters.dropped(what, Some(peer));
+            }
+            connection.close(VarInt::from_u32(refusal.code.into()), b"");
             if dialed {
                 self.handle_own(InEvent::DialFailed(peer));
             }
@@ -46,6 +40,7 @@ impl Actor {
         let (link, task) = Link::new(
             id,
             connection,
+            dialed,
             self.inputs.clone(),
             self.services.clone(),
             self.cut_links.clone(),
@@ -62,6 +57,9 @@ impl Actor {
             let end = if self.barred.contains(&link.peer) { LinkEnd::TimedOut } else { end };
             debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
             self.unanswered(&link.peer, &format!("the link was closed: {end:?}"));
+            if end == LinkEnd::Local(CloseCode::Protocol) {
+                self.ban(&link);
+            }
             self.tell_closed(id, link.peer, end);
         }
     }

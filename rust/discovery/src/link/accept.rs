@@ -2,29 +2,36 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use iroh::endpoint::{RecvStream, SendStream, VarInt};
-use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{io::AsyncReadExt, sync::Semaphore, task::JoinSet, time::timeout};
 use tracing::debug;
 
 use super::{
-    handle::{LinkGuard, LinkHandle, MAX_STREAMS, read_frame},
+    handle::{LinkGuard, LinkHandle, MAX_STREAMS},
     lane::STREAM_PRIORITY,
 };
 use crate::{
     frame,
     lookup::Lookup,
+    memory::{Filled, LinkMemory, Memory, OverLimit},
     message::{Message, MessageKind},
     metrics::Counters,
-    proto::{Answer, CloseCode, MAX_MESSAGE, Request, TopicId},
+    proto::{Answer, CloseCode, MAX_MESSAGE, MAX_REQUEST, Request, TopicId},
     services::{Accepted, IncomingStream},
 };
 
 /// Most streams that peers have open with this endpoint.
 const MAX_ACCEPTED: usize = 4 * MAX_STREAMS;
 /// A request must come within this time, and a message within as much again: on a link that is busy,
-/// others go first. How many wait is bounded by how many streams a peer may open.
+/// others go first. [`Memory`] bounds how many wait.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A message of which nothing came for this time is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a stream counts at least: its task, and what QUIC keeps of it.
+const STREAM_BYTES: usize = 1024;
+/// Room for each read of a message.
+const READ: usize = 4 * 1024;
 
 /// What all links of an endpoint need to serve requests.
 #[derive(Debug, Clone)]
@@ -32,11 +39,14 @@ pub(crate) struct Services {
     lookup: Lookup,
     counters: Arc<Counters>,
     accepted: Arc<Semaphore>,
+    pub(super) memory: Memory,
 }
 
 impl Services {
     pub(crate) fn new(lookup: Lookup, counters: Arc<Counters>) -> Self {
-        Self { lookup, counters, accepted: Arc::new(Semaphore::new(MAX_ACCEPTED)) }
+        let books = lookup.clone();
+        let memory = Memory::new(move |peer| books.is_member(peer));
+        Self { lookup, counters, accepted: Arc::new(Semaphore::new(MAX_ACCEPTED)), memory }
     }
 
     pub(super) fn counters(&self) -> Arc<Counters> {
@@ -45,14 +55,24 @@ impl Services {
 }
 
 /// Serves requests until the link ends.
-pub(super) async fn serve_requests(handle: &Arc<LinkHandle>, services: &Services) {
+pub(super) async fn serve_requests(
+    handle: &Arc<LinkHandle>,
+    services: &Services,
+    memory: &LinkMemory,
+) {
     let mut requests = JoinSet::new();
     loop {
         tokio::select! {
             opened = handle.connection.accept_bi() => {
                 let Ok((send, recv)) = opened else { break };
-                let request = Incoming { guard: handle.hold(), send, recv };
-                requests.spawn(request.serve(services.clone()));
+                let (guard, half) = (handle.hold(), memory.stream());
+                let mut request = Incoming { guard, send, recv, half };
+                match request.half.set(STREAM_BYTES) {
+                    Ok(()) => {
+                        requests.spawn(request.serve(services.clone()));
+                    }
+                    Err(OverLimit) => request.refuse(services, "requests over the limit"),
+                }
             }
             Some(_) = requests.join_next() => {}
         }
@@ -66,11 +86,21 @@ struct Incoming {
     guard: LinkGuard,
     send: SendStream,
     recv: RecvStream,
+    /// What is held of a request or a message that is not complete.
+    half: Filled,
+}
+
+/// Why a message is not taken.
+enum NotWhole {
+    /// Its stream broke or stalled, or it is too long.
+    Broken,
+    /// Too much is held of messages that are not complete.
+    OverLimit,
 }
 
 impl Incoming {
     async fn serve(mut self, services: Services) {
-        let reading = timeout(REQUEST_TIMEOUT, read_frame(&mut self.recv)).await;
+        let reading = timeout(REQUEST_TIMEOUT, frame::read_one(&mut self.recv, MAX_REQUEST)).await;
         let request = match reading.unwrap_or_else(|_| Err("it did not come in time".into())) {
             Ok(frame) => Request::decode(&frame).map_err(|error| error.to_string()),
             Err(reason) => Err(reason),
@@ -98,15 +128,42 @@ impl Incoming {
 
     /// Takes a message; `None` if it never came whole.
     async fn receive(&mut self, services: &Services, topic: TopicId) -> Option<Answer> {
-        let data = timeout(REQUEST_TIMEOUT, self.recv.read_to_end(MAX_MESSAGE)).await;
-        let Ok(Ok(data)) = data else {
-            services.counters.dropped("messages that did not come whole", Some(self.guard.peer));
-            return None;
+        let reading = timeout(REQUEST_TIMEOUT, self.read_message()).await;
+        let data = match reading.unwrap_or(Err(NotWhole::Broken)) {
+            Ok(data) => data,
+            Err(NotWhole::Broken) => {
+                services
+                    .counters
+                    .dropped("messages that did not come whole", Some(self.guard.peer));
+                return None;
+            }
+            Err(NotWhole::OverLimit) => {
+                services.counters.dropped("half messages over the limit", Some(self.guard.peer));
+                return Some(Answer::Busy);
+            }
         };
         let Some(published) = services.lookup.topic(&topic) else { return Some(Answer::NotJoined) };
-        let message =
-            Message { sender: self.guard.peer, data: data.into(), kind: MessageKind::Direct };
+        let message = Message { sender: self.guard.peer, data, kind: MessageKind::Direct };
         Some(if published.deliver(&message) { Answer::Accepted } else { Answer::NoSubscriber })
+    }
+
+    /// Reads a message to its end, and counts what is held of it meanwhile.
+    async fn read_message(&mut self) -> Result<Bytes, NotWhole> {
+        let mut data = BytesMut::new();
+        loop {
+            data.reserve(READ);
+            let counted = self.half.set(STREAM_BYTES + data.capacity());
+            counted.map_err(|OverLimit| NotWhole::OverLimit)?;
+            let read = timeout(STALL_TIMEOUT, self.recv.read_buf(&mut data)).await;
+            match read {
+                Ok(Ok(0)) => break,
+                Ok(Ok(_)) if data.len() <= MAX_MESSAGE => {}
+                _ => return Err(NotWhole::Broken),
+            }
+        }
+        // Complete, it is the subscribers' affair.
+        let _ = self.half.set(STREAM_BYTES);
+        Ok(data.freeze())
     }
 
     /// Sends an answer, and holds the link until the peer has it.
@@ -148,6 +205,7 @@ impl Incoming {
             services.counters.streams.refused.add(1);
             return self.answer(Some(Answer::NotServed)).await;
         };
+        let _ = self.half.set(0);
         let of_link = self.guard.accepted.clone().try_acquire_owned();
         let of_all = services.accepted.clone().try_acquire_owned();
         let (Ok(of_link), Ok(of_all)) = (of_link, of_all) else {

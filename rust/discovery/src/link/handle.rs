@@ -244,7 +244,7 @@ impl LinkHandle {
                 }
                 Ok::<_, WriteError>(())
             });
-            let mut reading = pin!(read_frame(&mut recv));
+            let mut reading = pin!(frame::read_one(&mut recv, MAX_REQUEST));
             let mut written = false;
             loop {
                 tokio::select! {
@@ -296,17 +296,4 @@ pub(crate) enum Failed {
     Link,
     /// The peer broke the rules.
     Broken(String),
-}
-
-/// Reads one frame, and no byte more.
-pub(super) async fn read_frame(stream: &mut RecvStream) -> Result<Bytes, String> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).await.map_err(|error| error.to_string())?;
-    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-    if length == 0 || length > MAX_REQUEST {
-        return Err(format!("a frame of {length} bytes, the limit is {MAX_REQUEST}"));
-    }
-    let mut frame = vec![0; length];
-    stream.read_exact(&mut frame).await.map_err(|error| error.to_string())?;
-    Ok(frame.into())
 }

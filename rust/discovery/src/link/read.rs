@@ -14,6 +14,7 @@ use super::{
 use crate::{
     frame::{FRAME_TIMEOUT, FrameError, FrameReader},
     inputs::Input,
+    memory::LinkMemory,
     proto::{CloseCode, Lane, LinkId},
 };
 
@@ -41,6 +42,7 @@ pub(super) async fn read(
     inputs: &mpsc::Sender<Input>,
 ) -> Stop {
     let connection = &handle.connection;
+    let memory = services.memory.link(handle.peer);
     let result = async {
         let hello = async {
             let mut control = accept(connection).await?;
@@ -53,7 +55,7 @@ pub(super) async fn read(
                 lane: Lane::Control,
                 connection,
                 inputs,
-                frames: FrameReader::new(control),
+                frames: FrameReader::new(control, memory.stream()),
             };
             if control.step().await? {
                 Ok(control)
@@ -72,8 +74,8 @@ pub(super) async fn read(
             }
         };
         // Each lane is read to its end, also when another one has met the end of the connection.
-        let others = read_others(id, connection, inputs);
-        let requests = serve_requests(handle, services).map(Ok);
+        let others = read_others(id, connection, inputs, &memory);
+        let requests = serve_requests(handle, services, &memory).map(Ok);
         tokio::try_join!(control.map(until_lost), others, requests).map(|((), (), ())| ())
     };
     match result.await {
@@ -94,12 +96,13 @@ async fn read_others(
     id: LinkId,
     connection: &Connection,
     inputs: &mpsc::Sender<Input>,
+    memory: &LinkMemory,
 ) -> Result<(), Stop> {
     let lane = |lane| {
         let (opened, mut streams) = mpsc::channel(1);
         let reading = async move {
             while let Some(stream) = streams.recv().await {
-                let frames = FrameReader::new(stream);
+                let frames = FrameReader::new(stream, memory.stream());
                 let mut reader = Reader { id, lane, connection, inputs, frames };
                 while reader.step().await? {}
             }
@@ -172,6 +175,9 @@ impl Reader<'_> {
             }
             Ok(None) => Ok(false),
             Err(FrameError::Broken(reason)) => Err(fault(reason)),
+            Err(FrameError::OverLimit) => {
+                Err(Stop::Fault(CloseCode::Overflow, "half frames over the limit"))
+            }
             Err(FrameError::Io(error)) => {
                 debug!(link = self.id.0, %error, "stream failed");
                 Err(lost_or(self.connection, "a stream was reset"))

@@ -1,0 +1,117 @@
+//! Which connections become links: bans, shares of the links, and what makes room for what.
+
+use std::collections::BTreeSet;
+
+use iroh::endpoint::{Connection, VarInt};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{Actor, MAX_DIALS, MAX_LINKS_PER_PEER};
+use crate::{
+    admission::{self, Admission, Candidate, Use},
+    bans::Origin,
+    link::Link,
+    proto::{CloseCode, EndpointId, LinkEnd, LinkId},
+};
+
+/// A connection becomes no link.
+pub(super) struct Refusal {
+    pub(super) code: CloseCode,
+    /// The limit that is counted, if it is one.
+    pub(super) what: Option<&'static str>,
+}
+
+impl Refusal {
+    fn over(what: &'static str) -> Self {
+        Self { code: CloseCode::Refused, what: Some(what) }
+    }
+}
+
+impl Actor {
+    /// Decides whether a connection becomes a link; closes another one where that makes room.
+    pub(super) fn admit(
+        &mut self,
+        connection: &Connection,
+        peer: &EndpointId,
+        dialed: bool,
+    ) -> Result<(), Refusal> {
+        if self.is_ending() || self.barred.contains(peer) {
+            return Err(Refusal { code: CloseCode::Shutdown, what: None });
+        }
+        if self.links.values().filter(|link| link.peer == *peer).count() >= MAX_LINKS_PER_PEER {
+            return Err(Refusal::over("links over the limit of a peer"));
+        }
+        let limits = self.barred.limits();
+        if dialed {
+            let full = self.links.len() >= limits.links + MAX_DIALS;
+            return if full { Err(Refusal::over("links over the limit")) } else { Ok(()) };
+        }
+        let now = Instant::now();
+        let is_member = self.is_member(peer);
+        let network = Origin::of(connection).network;
+        let bans = &self.counters.bans;
+        if bans.is_banned(peer, now) {
+            return Err(Refusal::over("connections of banned peers"));
+        }
+        if !is_member && network.is_some_and(|network| bans.is_network_banned(network, now)) {
+            return Err(Refusal::over("connections from banned networks"));
+        }
+        if limits.have_room(self.links.len()) {
+            return Ok(());
+        }
+        match admission::admit(&limits, &self.candidates(), is_member, network) {
+            Admission::Admit => Ok(()),
+            Admission::Refuse => Err(Refusal::over("links over the limit")),
+            Admission::Replace(id) => {
+                self.replace_link(id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Refuses a peer for a while, as it broke the protocol.
+    pub(super) fn ban(&self, link: &Link) {
+        let length = self.counters.bans.offense(link.peer, link.origin, Instant::now());
+        debug!(peer = %link.peer.fmt_short(), ?length, "peer banned");
+        self.counters.dropped("links of peers that broke the protocol", Some(link.peer));
+    }
+
+    /// Returns true if a peer is in a book, or the user named it.
+    fn is_member(&self, peer: &EndpointId) -> bool {
+        self.topics.values().any(|topic| topic.is_bootstrap(peer)) || self.lookup.is_member(peer)
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        let neighbors: BTreeSet<_> =
+            self.topics.values().flat_map(|topic| topic.published.neighbors()).collect();
+        let usefulness = |link: &Link| {
+            if link.dialed {
+                Use::Needed
+            } else if !self.is_member(&link.peer) {
+                Use::Stranger
+            } else if link.handle.is_used() || neighbors.contains(&link.peer) {
+                Use::Needed
+            } else {
+                Use::Member
+            }
+        };
+        self.links
+            .iter()
+            .map(|(id, link)| Candidate {
+                id: *id,
+                usefulness: usefulness(link),
+                network: link.origin.network,
+                opened: link.opened,
+            })
+            .collect()
+    }
+
+    /// Closes a link at once, so that another takes its place.
+    fn replace_link(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(&id) else { return };
+        let peer = link.peer;
+        link.handle.connection.close(VarInt::from_u32(CloseCode::Refused.into()), b"");
+        self.counters.dropped("links that made room for others", Some(peer));
+        self.link_closed(id, LinkEnd::Local(CloseCode::Refused));
+    }
+}

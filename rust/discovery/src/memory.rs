@@ -1,0 +1,220 @@
+//! The memory that peers may fill with what is not complete yet: half frames and half messages.
+//!
+//! One sum counts all kinds of streams, for each link, for each peer and for the whole endpoint.
+//! Peers that are in no book share half of it, so that members always have room.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::proto::EndpointId;
+
+/// Most bytes for all peers together.
+pub(crate) const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Most bytes for all peers together that are in no book.
+const MAX_STRANGERS_BYTES: usize = MAX_BYTES / 2;
+/// Most bytes for one member, for one peer that is in no book, and for one link. A node has 1 MiB of
+/// messages on their way to a peer at most, and asks for 1,024 streams.
+const MAX_MEMBER_BYTES: usize = 6 * 1024 * 1024;
+const MAX_STRANGER_BYTES: usize = 3 * 1024 * 1024;
+const MAX_LINK_BYTES: usize = 4 * 1024 * 1024;
+
+type IsMember = dyn Fn(&EndpointId) -> bool + Send + Sync;
+
+/// The sums of an endpoint. Clones are handles of the same.
+#[derive(Clone)]
+pub(crate) struct Memory {
+    sums: Arc<Mutex<Sums>>,
+    is_member: Arc<IsMember>,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    all: usize,
+    strangers: usize,
+    peers: BTreeMap<EndpointId, usize>,
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("sums", &*self.lock()).finish_non_exhaustive()
+    }
+}
+
+impl Memory {
+    pub(crate) fn new(is_member: impl Fn(&EndpointId) -> bool + Send + Sync + 'static) -> Self {
+        Self { sums: Arc::default(), is_member: Arc::new(is_member) }
+    }
+
+    /// The bytes that one link may fill.
+    pub(crate) fn link(&self, peer: EndpointId) -> LinkMemory {
+        LinkMemory { memory: self.clone(), peer, bytes: Arc::default() }
+    }
+
+    /// The bytes that are filled now.
+    #[cfg(test)]
+    fn filled(&self) -> usize {
+        self.lock().all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sums> {
+        // Sums are sound after any panic.
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part of one link. Clones are handles of the same.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkMemory {
+    memory: Memory,
+    peer: EndpointId,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl LinkMemory {
+    /// The part of one stream, which fills nothing yet.
+    pub(crate) fn stream(&self) -> Filled {
+        Filled { link: self.clone(), bytes: 0, as_stranger: false }
+    }
+}
+
+/// A limit is reached: of the link, of the peer, of all strangers or of all peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OverLimit;
+
+/// The bytes that one stream fills. Dropping it gives them back.
+#[derive(Debug)]
+pub(crate) struct Filled {
+    link: LinkMemory,
+    bytes: usize,
+    /// Counted among those of strangers.
+    as_stranger: bool,
+}
+
+impl Filled {
+    /// Counts `bytes` in place of those before. On an error nothing has changed.
+    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), OverLimit> {
+        if bytes <= self.bytes {
+            self.give_back(self.bytes - bytes);
+            return Ok(());
+        }
+        if self.bytes == 0 {
+            self.as_stranger = !(self.link.memory.is_member)(&self.link.peer);
+        }
+        let more = bytes - self.bytes;
+        let of_peer = if self.as_stranger { MAX_STRANGER_BYTES } else { MAX_MEMBER_BYTES };
+        let mut sums = self.link.memory.lock();
+        let filled = sums.peers.get(&self.link.peer).copied().unwrap_or(0);
+        if sums.all + more > MAX_BYTES
+            || (self.as_stranger && sums.strangers + more > MAX_STRANGERS_BYTES)
+            || filled + more > of_peer
+            || self.link.bytes.load(Ordering::Relaxed) + more > MAX_LINK_BYTES
+        {
+            return Err(OverLimit);
+        }
+        sums.all += more;
+        if self.as_stranger {
+            sums.strangers += more;
+        }
+        sums.peers.insert(self.link.peer, filled + more);
+        self.link.bytes.fetch_add(more, Ordering::Relaxed);
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let mut sums = self.link.memory.lock();
+        sums.all -= bytes;
+        if self.as_stranger {
+            sums.strangers -= bytes;
+        }
+        if let Some(filled) = sums.peers.get_mut(&self.link.peer) {
+            *filled -= bytes;
+            if *filled == 0 {
+                sums.peers.remove(&self.link.peer);
+            }
+        }
+        self.link.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes -= bytes;
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: usize) -> EndpointId {
+        EndpointId::from_bytes([u8::try_from(number).unwrap(); 32])
+    }
+
+    /// Member 0, and strangers.
+    fn memory() -> Memory {
+        Memory::new(|peer| *peer == id(0))
+    }
+
+    #[test]
+    fn a_link_and_a_peer_have_their_limits_and_give_back_all() {
+        let memory = memory();
+        let links = [memory.link(id(0)), memory.link(id(0))];
+        let mut first = links[0].stream();
+        first.set(MAX_LINK_BYTES).unwrap();
+        assert_eq!(links[0].stream().set(1), Err(OverLimit));
+        let mut second = links[1].stream();
+        second.set(MAX_MEMBER_BYTES - MAX_LINK_BYTES).unwrap();
+        assert_eq!(second.set(MAX_MEMBER_BYTES - MAX_LINK_BYTES + 1), Err(OverLimit));
+        first.set(7).unwrap();
+        assert_eq!(memory.filled(), 7 + MAX_MEMBER_BYTES - MAX_LINK_BYTES);
+        drop((first, second));
+        assert_eq!(memory.filled(), 0);
+        assert!(memory.lock().peers.is_empty());
+    }
+
+    #[test]
+    fn strangers_fill_no_more_than_half_and_members_have_room() {
+        let memory = memory();
+        let mut filled = Vec::new();
+        for number in 1..200 {
+            let mut stream = memory.link(id(number)).stream();
+            if stream.set(MAX_STRANGER_BYTES).is_err() {
+                break;
+            }
+            filled.push(stream);
+        }
+        let strangers = memory.filled();
+        assert!(strangers <= MAX_STRANGERS_BYTES);
+        assert!(strangers > MAX_STRANGERS_BYTES - MAX_STRANGER_BYTES);
+        assert_eq!(memory.link(id(250)).stream().set(MAX_STRANGER_BYTES), Err(OverLimit));
+        let mut member = memory.link(id(0)).stream();
+        member.set(MAX_LINK_BYTES).unwrap();
+        drop((filled, member));
+        assert_eq!(memory.lock().strangers, 0);
+    }
+
+    #[test]
+    fn members_together_fill_no_more_than_the_limit() {
+        let memory = Memory::new(|_| true);
+        let streams: Vec<_> = (0..100)
+            .map(|number| {
+                let mut stream = memory.link(id(number)).stream();
+                let _ = stream.set(MAX_LINK_BYTES);
+                stream
+            })
+            .collect();
+        assert_eq!(memory.filled(), MAX_BYTES / MAX_LINK_BYTES * MAX_LINK_BYTES);
+        drop(streams);
+    }
+}
