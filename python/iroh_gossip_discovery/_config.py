@@ -103,7 +103,8 @@ class Config:
             3,600.
         probe_timeout: Seconds until a probe is tried by way of others, and until that fails too,
             0.01 to `probe_interval`.
-        suspicion: Seconds that a suspected peer has to refute at the least, 0.05 to 3,600.
+        suspicion: Seconds that a suspected peer has to refute at the least, 0.15 to 3,600, and at
+            least twice `probe_timeout`.
         suspicion_max: Seconds that it has where nobody confirms the accusation, up to 3,600.
         heal_interval: Seconds between dials to lost peers at first, twice as many each time, 0.1 to
             3,600.

@@ -4,7 +4,7 @@
 //! nothing. Freshness comes from the local clock.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound,
     sync::Arc,
     time::Duration,
@@ -22,6 +22,9 @@ use crate::{
 
 /// The memory of a departed or expired node's highest sequence lasts at least this long.
 pub(crate) const TOMBSTONE_AGE: Duration = Duration::from_hours(24);
+
+/// Of tombstones that give way, the sequence numbers of this many times the capacity are kept.
+const FADED: usize = 4;
 
 /// Alive in the book for this long, a node is established.
 const ESTABLISHED: Nanos = 600_000_000_000;
@@ -86,7 +89,9 @@ impl Live {
     }
 
     fn expires(&self) -> Nanos {
-        self.heard.saturating_add(nanos(self.signed.record().expiration))
+        // Whatever it claims, a record lives no longer than the memory of its owner's end.
+        let expiration = self.signed.record().expiration.min(TOMBSTONE_AGE);
+        self.heard.saturating_add(nanos(expiration))
     }
 }
 
@@ -114,7 +119,11 @@ pub(crate) struct Book {
     /// Why those of them that are suspected are.
     accusations: BTreeMap<EndpointId, Bytes>,
     gone: BTreeMap<EndpointId, Gone>,
-    gone_by_age: BTreeSet<(Instant, EndpointId)>,
+    /// Those of nodes that were never established first: they go first when room is needed.
+    gone_by_age: BTreeSet<(bool, Instant, EndpointId)>,
+    /// The sequence numbers alone of tombstones that had to give way, and their order.
+    faded: BTreeMap<EndpointId, (u64, Instant)>,
+    faded_by_age: VecDeque<(Instant, EndpointId)>,
     /// When the first may expire. A node that announces again meanwhile does not move it:
     /// a look now and then is cheaper than keeping all of them in order.
     next_look: Option<Nanos>,
@@ -139,6 +148,8 @@ impl Book {
             accusations: BTreeMap::new(),
             gone: BTreeMap::new(),
             gone_by_age: BTreeSet::new(),
+            faded: BTreeMap::new(),
+            faded_by_age: VecDeque::new(),
             next_look: None,
             looked: -LOOKS_APART,
             digest: Digest::default(),
@@ -340,7 +351,8 @@ impl Book {
     /// The highest sequence known of an id, there or gone.
     pub(crate) fn sequence(&self, id: &EndpointId) -> Option<u64> {
         let live = self.live.get(id).map(|live| live.signed.record().sequence);
-        live.or_else(|| self.gone.get(id).map(|gone| gone.sequence))
+        let gone = || self.gone.get(id).map(|gone| gone.sequence);
+        live.or_else(gone).or_else(|| self.faded.get(id).map(|faded| faded.0))
     }
 
     /// Applies a verified record that was `age` old when it came.
@@ -352,16 +364,19 @@ impl Book {
             return if self.holds(&id, signed.bytes()) { Applied::Same } else { Applied::Stale };
         }
         if record.status == Status::Left {
-            let stranger = !self.live.contains_key(&id) && !self.gone.contains_key(&id);
+            let stranger = self.sequence(&id).is_none();
             if stranger && self.gone.len() >= self.capacity {
                 // Made-up leaves must not push out what keeps the departed from coming back.
                 return Applied::Full;
             }
-            let was = self.remove_live(&id, now).map(|live| Arc::clone(live.signed.record()));
-            self.bury(signed, None, false, now);
+            let at = self.nanos_at(now);
+            let was = self.remove_live(&id, now);
+            let established = was.as_ref().is_some_and(|live| live.is_established(at));
+            let was = was.map(|live| Arc::clone(live.signed.record()));
+            self.bury(signed, None, established, now);
             return was.map_or(Applied::Buried, Applied::Left);
         }
-        if age >= record.expiration {
+        if age >= record.expiration.min(TOMBSTONE_AGE) {
             return Applied::Stale;
         }
         let was = self.remove_live(&id, now);
@@ -369,8 +384,9 @@ impl Book {
             return Applied::Full;
         }
         if let Some(gone) = self.gone.remove(&id) {
-            self.gone_by_age.remove(&(gone.since, id));
+            self.gone_by_age.remove(&(gone.established, gone.since, id));
         }
+        self.faded.remove(&id);
         let now = self.nanos_at(now);
         let since = was.as_ref().map_or(now, |was| was.since);
         let heard = now.saturating_sub(nanos(age));
@@ -476,15 +492,34 @@ impl Book {
         let sequence = signed.record().sequence;
         let gone = Gone { sequence, since: now, signed, accusation, established, dials: (0, now) };
         if let Some(older) = self.gone.insert(id, gone) {
-            self.gone_by_age.remove(&(older.since, id));
+            self.gone_by_age.remove(&(older.established, older.since, id));
         }
-        self.gone_by_age.insert((now, id));
-        while let Some((since, id)) = self.gone_by_age.first().copied()
-            && (self.gone.len() > self.capacity
-                || now.saturating_duration_since(since) > TOMBSTONE_AGE)
+        self.faded.remove(&id);
+        self.gone_by_age.insert((established, now, id));
+        let past = |since: Instant| now.saturating_duration_since(since) > TOMBSTONE_AGE;
+        for kind in [false, true] {
+            let of_kind = (kind, self.opened, EndpointId::from_bytes([0; 32]))..;
+            while let Some((established, since, id)) =
+                self.gone_by_age.range(of_kind.clone()).next().copied()
+                && established == kind
+                && (self.gone.len() > self.capacity || past(since))
+            {
+                self.gone_by_age.remove(&(established, since, id));
+                if let Some(gone) = self.gone.remove(&id)
+                    && !past(since)
+                {
+                    self.faded.insert(id, (gone.sequence, since));
+                    self.faded_by_age.push_back((since, id));
+                }
+            }
+        }
+        while let Some((since, id)) = self.faded_by_age.front().copied()
+            && (self.faded_by_age.len() > FADED * self.capacity || past(since))
         {
-            self.gone_by_age.remove(&(since, id));
-            self.gone.remove(&id);
+            self.faded_by_age.pop_front();
+            if self.faded.get(&id).is_some_and(|faded| faded.1 == since) {
+                self.faded.remove(&id);
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 //! Token buckets: a burst is allowed at once, and a rate over time.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
+
+use crate::id::EndpointId;
 
 /// How fast, in messages and in bytes: each a second, and at once.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +32,11 @@ impl Budget {
         self.take_or_wait(bytes, now).is_ok()
     }
 
+    fn is_full(&self, now: Instant) -> bool {
+        let seconds = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.messages + seconds * self.rate.messages.0 >= self.rate.messages.1
+    }
+
     /// As [`Budget::take`], or how long it takes until there is enough.
     pub(crate) fn take_or_wait(&mut self, bytes: usize, now: Instant) -> Result<(), Duration> {
         let seconds = now.saturating_duration_since(self.filled).as_secs_f64();
@@ -48,6 +55,30 @@ impl Budget {
         self.messages -= 1.0;
         self.bytes -= bytes;
         Ok(())
+    }
+}
+
+/// Budgets by id, of which those that are in use are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Budgets(BTreeMap<EndpointId, Budget>);
+
+impl Budgets {
+    /// Most that are kept: beyond, those that are full again are forgotten, and then the rest.
+    const MOST: usize = 4096;
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes one message out of the budget of an id, if there is enough.
+    pub(crate) fn take(&mut self, id: EndpointId, rate: Rate, now: Instant) -> bool {
+        if self.0.len() >= Self::MOST && !self.0.contains_key(&id) {
+            self.0.retain(|_, budget| !budget.is_full(now));
+            if self.0.len() >= Self::MOST {
+                self.0.pop_first();
+            }
+        }
+        self.0.entry(id).or_insert_with(|| Budget::new(rate, now)).take(0, now)
     }
 }
 

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::{book::TOMBSTONE_AGE, error::Error};
 
+/// Refutations come no faster than this, however short the time to refute.
+const REFUTE_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
 /// Settings of one topic's protocol. All durations are real time on the local monotonic clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -90,6 +93,12 @@ impl Config {
         self.expiration.unwrap_or(derived)
     }
 
+    /// Time between two refutations: a third of the shortest time to refute, so that the answer to what
+    /// was said right after one refutation still comes, and reaches all, before any verdict.
+    pub(crate) fn refute_interval(&self) -> Duration {
+        (self.suspicion / 3).min(REFUTE_INTERVAL_MAX)
+    }
+
     /// For nodes on one machine, in tests and demos: a crash is known within 1.5 s.
     #[must_use]
     pub fn local() -> Self {
@@ -165,7 +174,14 @@ impl Config {
             within(self.probe_timeout, ms(10), self.probe_interval),
             "must be 10 ms to probe_interval",
         )?;
-        check("suspicion", within(self.suspicion, ms(50), s(3600)), "must be 50 ms to 1 h")?;
+        // Below, a verdict would come before an answer could: the refutation waits for its turn, and is
+        // passed on from member to member.
+        let floor = ms(150).max(self.probe_timeout * 2);
+        check(
+            "suspicion",
+            within(self.suspicion, floor, s(3600)),
+            "must be 150 ms to 1 h, and at least twice probe_timeout",
+        )?;
         check(
             "suspicion_max",
             within(self.suspicion_max, self.suspicion, s(3600)),
@@ -183,5 +199,33 @@ impl Config {
         )?;
         check("leave_timeout", within(self.leave_timeout, ms(0), s(60)), "must be 0 to 60 s")?;
         check("concurrent_syncs", (1..=1024).contains(&self.concurrent_syncs), "must be 1 to 1,024")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_verdict_comes_before_the_answer_can() {
+        let ms = Duration::from_millis;
+        for config in [Config::default(), Config::local(), Config::internet()] {
+            config.validate().expect("a preset is valid");
+            for (suspicion, probe_timeout) in [(50, 10), (149, 10), (500, 251), (1000, 501)] {
+                let config = Config {
+                    suspicion: ms(suspicion),
+                    suspicion_max: ms(10_000),
+                    probe_timeout: ms(probe_timeout),
+                    probe_interval: ms(2000),
+                    ..config.clone()
+                };
+                let error = config.validate().expect_err("it contradicts itself").to_string();
+                assert!(error.contains("suspicion") && error.contains("probe_timeout"), "{error}");
+            }
+            for suspicion in [150, 500, 3000, 3_600_000] {
+                let config = Config { suspicion: ms(suspicion), ..config.clone() };
+                assert!(config.refute_interval() * 3 <= ms(suspicion));
+            }
+        }
     }
 }

@@ -50,8 +50,12 @@ pub(crate) struct Overlay {
     timer_count: u64,
     neighbors: BTreeSet<EndpointId>,
     requests: BTreeMap<EndpointId, Instant>,
+    /// Those of them that are requests of ours, and no answers to others'.
+    asked: BTreeSet<EndpointId>,
     swept: Option<Instant>,
     outputs: Vec<Output>,
+    /// While room is made for a peer that asked, nobody else is asked to take it.
+    making_room: bool,
     /// What timers that are set get on top, as answers take longer.
     pub(crate) lag: Duration,
 }
@@ -85,8 +89,10 @@ impl Overlay {
             timer_count: 0,
             neighbors: BTreeSet::new(),
             requests: BTreeMap::new(),
+            asked: BTreeSet::new(),
             swept: None,
             outputs: Vec::new(),
+            making_room: false,
             lag: Duration::ZERO,
         }
     }
@@ -98,6 +104,11 @@ impl Overlay {
     /// Whether we asked this peer to become a neighbor and wait for its answer.
     pub(crate) fn is_requested(&self, peer: &EndpointId) -> bool {
         self.requests.contains_key(peer)
+    }
+
+    /// Returns true if a peer was asked to become a neighbor, of this node's own accord.
+    pub(crate) fn is_asked(&self, peer: &EndpointId) -> bool {
+        self.asked.contains(peer)
     }
 
     pub(crate) fn poll(&mut self) -> Vec<Output> {
@@ -126,6 +137,7 @@ impl Overlay {
             self.requests.iter().filter(|(_, at)| **at <= now).map(|(peer, _)| *peer).collect();
         for peer in late {
             self.requests.remove(&peer);
+            self.asked.remove(&peer);
             if self.neighbors.contains(&peer) {
                 // It asked, and our answer counts as a request that has no answer: this is one.
                 let priority = PriorityShape::Low;
@@ -153,6 +165,14 @@ impl Overlay {
         self.drive(InEvent::RecvMessage(from, message), now);
     }
 
+    /// Parts with a neighbor, politely, so that there is room for another one.
+    pub(crate) fn evict(&mut self, peer: EndpointId, now: Instant) {
+        self.outputs.push(Output::Send(peer, OverlayFrame::Disconnect { alive: true }));
+        self.making_room = true;
+        self.receive(peer, peer, OverlayFrame::Disconnect { alive: true }, now);
+        self.making_room = false;
+    }
+
     /// Ask a member to let us in.
     pub(crate) fn join(&mut self, peer: EndpointId, now: Instant) {
         self.drive(InEvent::Command(Command::Join(vec![peer])), now);
@@ -174,6 +194,7 @@ impl Overlay {
 
     /// The link to a neighbor is gone. Not for failed dials, not for links that only synced.
     pub(crate) fn link_lost(&mut self, peer: EndpointId, now: Instant) {
+        self.asked.remove(&peer);
         if self.neighbors.contains(&peer) || self.requests.remove(&peer).is_some() {
             self.drive(InEvent::PeerDisconnected(peer), now);
         }
@@ -195,6 +216,7 @@ impl Overlay {
                 OutEvent::SendMessage(to, message) => self.on_send(to, &message, now),
                 OutEvent::EmitEvent(topic::Event::NeighborUp(peer)) => {
                     self.requests.remove(&peer);
+                    self.asked.remove(&peer);
                     self.neighbors.insert(peer);
                     self.outputs.push(Output::Up(peer));
                 }
@@ -222,7 +244,13 @@ impl Overlay {
         }
         if let Some(frame) = Shape::of(message).outgoing() {
             if matches!(frame, OverlayFrame::Neighbor { .. }) {
+                if self.making_room {
+                    return;
+                }
                 self.requests.insert(to, now + REQUEST_TIMEOUT);
+                if !self.neighbors.contains(&to) {
+                    self.asked.insert(to);
+                }
             }
             self.outputs.push(Output::Send(to, frame));
         }

@@ -106,8 +106,44 @@ fn tombstones_last_a_day_and_have_a_budget() {
         book.apply(signed(number, 4), ZERO, almost);
         book.apply(left(number, 5), ZERO, almost);
     }
-    assert_eq!(book.sequence(&id(2)), None, "the oldest goes when there are too many");
-    assert_eq!((3..7).filter(|number| book.sequence(&id(*number)).is_some()).count(), 3);
+    assert!(book.last_record(&id(2)).is_none(), "the oldest goes when there are too many");
+    assert_eq!((3..7).filter(|number| book.last_record(&id(*number)).is_some()).count(), 3);
+    assert_eq!(book.sequence(&id(2)), Some(5), "and its number stays");
+    assert_eq!(book.apply(signed(2, 5), ZERO, almost), Applied::Stale);
+    assert_eq!(book.apply(signed(2, 6), ZERO, almost), Applied::Joined);
+}
+
+#[test]
+fn made_up_leaves_bring_nobody_of_long_standing_back() {
+    let start = Instant::now();
+    for (capacity, made_up) in [(3, 16_u8), (10, 60), (100, 230)] {
+        let mut book = Book::new(id(ME), capacity, start);
+        book.apply(signed(2, 5), ZERO, start);
+        let later = start + Duration::from_mins(11);
+        book.apply(signed(3, 5), ZERO, later);
+        book.apply(left(2, 6), ZERO, later);
+        book.apply(left(3, 6), ZERO, later);
+        for number in 10..10 + made_up {
+            book.apply(signed(number, 5), ZERO, later);
+            book.apply(left(number, 6), ZERO, later);
+        }
+        for number in [2, 3].into_iter().filter(|n| *n == 2 || usize::from(made_up) < capacity * 5)
+        {
+            let replay = book.apply(signed(number, 5), ZERO, later);
+            assert_eq!(replay, Applied::Stale, "{number}, {made_up} on {capacity}");
+        }
+        assert!(book.last_record(&id(2)).is_some());
+        assert_eq!(book.gone(), capacity.min(usize::from(made_up) + 2));
+    }
+}
+
+#[test]
+fn what_a_record_claims_of_its_expiration_is_clamped() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 10, now);
+    book.apply(expiring(2, 5, 30 * 86_400), ZERO, now);
+    assert!(book.expire(now + Duration::from_hours(23)).is_empty());
+    assert_eq!(book.expire(now + Duration::from_hours(25)).len(), 1);
 }
 
 #[test]

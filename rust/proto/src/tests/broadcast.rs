@@ -429,13 +429,20 @@ fn authors_are_forgotten_once_nothing_is_held_of_them_and_not_before() {
         let mut secret = [200; 32];
         secret[..8].copy_from_slice(&authors(&bench).to_be_bytes());
         let author = SigningKey::from_bytes(&secret);
-        bench.frame(LINK, record(&author, 1, Status::Alive));
+        // Each introduces itself: others have a share of the book.
+        let own = LinkId(1000 + u64::try_from(authors(&bench)).unwrap());
+        let peer = EndpointId::from_bytes(author.verifying_key().to_bytes());
+        bench.feed(InEvent::LinkOpened { link: own, peer, dialed: false });
+        bench.hello(own, 1);
+        bench.frame(own, TopicFrame::Open(topic()));
+        bench.frame(own, record(&author, 1, Status::Alive));
         let before = authors(&bench);
         for number in 0..if before == 1031 { 512 } else { 1 } {
             bench.frame(LINK, gossip(&Broadcast::sign(&author, &topic(), 1, number, b"")));
         }
         assert_eq!(authors(&bench), before + 1);
         bench.frame(LINK, record(&author, 2, Status::Left));
+        bench.feed(InEvent::LinkClosed(own, crate::LinkEnd::Remote(crate::CloseCode::Leave)));
         match before {
             ..1031 => bench.pass(Duration::from_millis(100)),
             1031 => flooder = Some(author),

@@ -159,6 +159,25 @@ fn an_accusation_by_somebody_unknown_or_of_an_older_record_says_nothing() {
 }
 
 #[test]
+fn a_lost_member_may_accuse_and_one_that_left_may_not() {
+    for left in [false, true] {
+        let mut bench = with_members();
+        if left {
+            let record = NodeRecord { status: crate::Status::Left, ..node(ACCUSER, 11) };
+            bench.frame(LINK, TopicFrame::Push(vec![sign(record).bytes().clone()]));
+        } else {
+            accuse(&mut bench, [PEER, ACCUSED, 5].map(|by| accusation(by, ACCUSER, 10)).into());
+            bench.pass(S * 7);
+            assert!(is_lost(&bench, ACCUSER));
+        }
+        let before = announced(&bench).len();
+        let own = bench.state.own_record(&topic()).unwrap().record().sequence;
+        accuse(&mut bench, vec![accusation(ACCUSER, ME, own)]);
+        assert_eq!(announced(&bench).len() - before, usize::from(!left), "left: {left}");
+    }
+}
+
+#[test]
 fn an_accuser_has_a_budget() {
     let mut bench = with_members();
     // Of records long gone, so that nothing else stops them; 32, and one for each of three members.

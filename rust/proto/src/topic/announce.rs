@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Leaving, Topic};
 use crate::{
-    book::Applied,
+    book::{Applied, TOMBSTONE_AGE},
     error::Error,
     event::{LostReason, TopicEvent},
     id::EndpointId,
@@ -127,7 +127,8 @@ impl Topic {
         debug_assert!(applied.is_news(), "own sequence numbers rise: {applied:?}");
         self.overlay.set_record(signed.bytes(), cx.now);
         self.own = Some(signed);
-        let third = record.expiration / 3;
+        // Others keep no record for longer than that.
+        let third = record.expiration.min(TOMBSTONE_AGE) / 3;
         self.timers.set(Timer::Announce, cx.now + jitter(&mut cx.rng, third, 0.7..1.0));
         let (topic, sequence) = (self.id.fmt_short(), record.sequence);
         if applied == Applied::Refreshed {

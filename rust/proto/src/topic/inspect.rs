@@ -57,6 +57,8 @@ impl Topic {
         let live = self.book.others().filter_map(|id| Some((id, self.book.sequence(&id)?)));
         let mut sizes = vec![
             ("tombstones", self.book.gone()),
+            ("places in the view", self.places.len()),
+            ("shares of introducers", self.introductions.len()),
             ("neighbors", self.overlay.neighbors().len()),
             ("linked", self.linked.len()),
             ("frames waiting for a dial", self.overlay_waiting.values().map(Vec::len).sum()),

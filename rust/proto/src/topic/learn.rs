@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Topic;
 use crate::{
     book::Applied,
+    budget::Rate,
     error::Error,
     event::{CloseCode, TopicEvent},
     id::EndpointId,
@@ -36,6 +37,10 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const CONTENT_ROOM: usize = MAX_CONTENT - 16;
 pub(super) const ITEM_OVERHEAD: usize = 5;
 
+/// Newcomers that one peer may introduce: a tenth of the book's capacity, but at least this many, in
+/// this many seconds.
+const MIN_INTRODUCTIONS: usize = 256;
+const INTRODUCTIONS_REFILL: f64 = 600.0;
 /// What a sync brought, and the overlay may be bringing as well.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -89,6 +94,9 @@ impl Topic {
         if id != from && self.book.is_buried(&id, bytes) && cx.is_on(Rule::EqualSequences) {
             return Ok((id, Applied::Stale));
         }
+        if id != self.me && !self.may_learn(&id, from, cx) {
+            return Ok((id, Applied::Stale));
+        }
         let signed = cx.verify_record(&self.id, opened)?;
         let record = Arc::clone(signed.record());
         if id == self.me {
@@ -135,6 +143,24 @@ impl Topic {
             self.enter_overlay_soon(cx);
         }
         Ok((id, applied))
+    }
+
+    /// Returns true if a newcomer's record is within the share of the peer that brought it.
+    fn may_learn(&mut self, id: &EndpointId, from: EndpointId, cx: &mut Context) -> bool {
+        // What this node asks for itself, to know the swarm, is not counted: nor are members of long
+        // standing, for a part of a swarm may come back with all of its members.
+        let own = self.sessions.contains_key(&(from, true)) || *id == from;
+        if own || self.book.sequence(id).is_some() || self.is_trusted(&from, cx.now) {
+            return true;
+        }
+        let most = (self.config.capacity / 10).max(MIN_INTRODUCTIONS);
+        let most = f64::from(u32::try_from(most).unwrap_or(u32::MAX));
+        let rate = Rate { messages: (most / INTRODUCTIONS_REFILL, most), bytes: (1.0, 1.0) };
+        let within = self.introductions.take(from, rate, cx.now);
+        if !within {
+            cx.links.dropped("newcomers over the share of who introduced them", Some(from));
+        }
+        within
     }
 
     fn show_evidence(&self, id: EndpointId, to: EndpointId, cx: &mut Context) {

@@ -28,6 +28,7 @@ use tokio::time::Instant;
 
 use crate::{
     book::Book,
+    budget::Budgets,
     config::Config,
     error::Error,
     event::{CloseCode, LinkEnd, LinkId, TopicEvent, TopicOptions},
@@ -91,6 +92,9 @@ pub(crate) struct Topic {
     overlay_waiting: BTreeMap<EndpointId, Vec<OverlayFrame>>,
     seen: overlay::Seen,
     overlay_budgets: BTreeMap<EndpointId, overlay::Budgets>,
+    places: overlay::Places,
+    /// Newcomers that a peer may still introduce.
+    introductions: Budgets,
     broadcasts: broadcast::Broadcasts,
     /// Peers that could not be dialed, or refused, of late.
     avoid: BTreeMap<EndpointId, Instant>,
@@ -158,6 +162,8 @@ impl Topic {
             overlay_waiting: BTreeMap::new(),
             seen: overlay::Seen::default(),
             overlay_budgets: BTreeMap::new(),
+            places: overlay::Places::default(),
+            introductions: Budgets::default(),
             broadcasts: broadcast::Broadcasts::new(cx.now),
             avoid: BTreeMap::new(),
             view_delay: overlay::VIEW_MIN,
@@ -389,6 +395,14 @@ impl Topic {
         if !matches!(frame, TopicFrame::Closed | TopicFrame::Leave(_) | TopicFrame::LeaveAck(_)) {
             // It may have opened the topic before we joined it.
             self.opened(peer, cx);
+        }
+        if matches!(
+            frame,
+            TopicFrame::Sync(_)
+                | TopicFrame::Digest(_)
+                | TopicFrame::Overlay(OverlayFrame::Gossip { .. } | OverlayFrame::IHave(_))
+        ) {
+            self.places.heard(&peer);
         }
         match frame {
             TopicFrame::Open(_) => {}

@@ -4,7 +4,7 @@
 //! own frames, its lists and hops clamped by `wire`, its records verified, within a budget.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -40,6 +40,30 @@ const MAX_WAITING: usize = 4;
 /// A record that came this long ago may still be on its way through the overlay.
 const IN_FLIGHT: Duration = Duration::from_secs(30);
 
+/// Neighbors that no request of others pushes out: first those that this node asked itself, then
+/// those of the longest standing. At most half of the view.
+const ANCHORS: usize = 2;
+/// Requests that push a neighbor out of a full view: of one peer, and of all.
+const PUSHES_OF_PEER: Rate = Rate { messages: (0.2, 4.0), bytes: (1.0, 1.0) };
+const PUSHES: Rate = Rate { messages: (16.0, 64.0), bytes: (1.0, 1.0) };
+/// A neighbor that asked to be one and said nothing for this long goes before all others when room
+/// is needed; after [`SILENT_FOR`] it goes anyhow.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
+const SILENT_FOR: Duration = Duration::from_secs(30);
+/// How often silent neighbors are looked for, while there are any.
+const SILENT_LOOK: Duration = Duration::from_secs(10);
+/// With all neighbors younger than this, a node that was in the overlay before may be surrounded.
+const REPLACED: Duration = Duration::from_mins(1);
+/// A newcomer whose first request finds no link in this time asks a member that it is linked with.
+const JOIN_FALLBACK: Duration = Duration::from_millis(250);
+/// Of members suggested, this many are linked already, if there are so many.
+const SUGGESTED_LINKED: usize = 3;
+
+/// What one peer may send to repair broadcasts: whatever floods the overlay, what was lost is
+/// still announced and asked for.
+const REPAIR_OF_PEER: Rate =
+    Rate { messages: (2000.0, 8000.0), bytes: (4.0 * 1024.0 * 1024.0, 16.0 * 1024.0 * 1024.0) };
+
 /// What one peer may send to the overlay, but for broadcasts of applications.
 const OF_PEER: Rate =
     Rate { messages: (500.0, 4000.0), bytes: (512.0 * 1024.0, 4.0 * 1024.0 * 1024.0) };
@@ -48,7 +72,10 @@ const OF_PEER: Rate =
 #[derive(Debug)]
 pub(super) struct Budgets {
     frames: Budget,
+    repair: Budget,
     broadcasts: Budget,
+    /// Requests to be a neighbor that push another one out.
+    pushes: Budget,
     strangers_told: Option<Instant>,
 }
 
@@ -56,6 +83,8 @@ impl Budgets {
     fn new(now: Instant) -> Self {
         Self {
             frames: Budget::new(OF_PEER, now),
+            repair: Budget::new(REPAIR_OF_PEER, now),
+            pushes: Budget::new(PUSHES_OF_PEER, now),
             broadcasts: Budget::new(broadcast::OF_PEER, now),
             strangers_told: None,
         }
@@ -70,6 +99,69 @@ impl Budgets {
             self.strangers_told = Some(now);
         }
         due
+    }
+}
+
+/// What is known of a neighbor, to choose one that gives way.
+#[derive(Debug)]
+struct Place {
+    since: Instant,
+    /// This node asked it, not the other way round.
+    requested: bool,
+    /// It passed something on, or compared books.
+    vocal: bool,
+}
+
+/// Who is a neighbor, and why.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    by_peer: BTreeMap<EndpointId, Place>,
+    /// A peer that answers a request of ours, while its answer is handled.
+    answers: Option<EndpointId>,
+    /// Requests of all that push a neighbor out.
+    pushes: Option<Budget>,
+    /// The member that a newcomer asked to let it in, and that was not linked.
+    entrance: Option<EndpointId>,
+    /// When it was last said that all neighbors were replaced.
+    warned: Option<Instant>,
+}
+
+impl Places {
+    pub(super) fn len(&self) -> usize {
+        self.by_peer.len()
+    }
+
+    /// A neighbor passed something on.
+    pub(super) fn heard(&mut self, peer: &EndpointId) {
+        if let Some(place) = self.by_peer.get_mut(peer) {
+            place.vocal = true;
+        }
+    }
+
+    fn up(&mut self, peer: EndpointId, now: Instant) {
+        let requested = self.answers == Some(peer);
+        self.by_peer.insert(peer, Place { since: now, requested, vocal: false });
+    }
+
+    /// Those that may be pushed out, the youngest last.
+    fn replaceable(&self, neighbors: usize) -> Vec<(&EndpointId, &Place)> {
+        let mut places: Vec<_> = self.by_peer.iter().collect();
+        places.sort_by_key(|(_, place)| (!place.requested, place.since));
+        let mut rest = places.split_off(ANCHORS.min(neighbors / 2).min(places.len()));
+        rest.sort_by_key(|(_, place)| place.since);
+        rest
+    }
+
+    /// The youngest that said nothing for this long, and may be pushed out.
+    fn silent(&self, neighbors: usize, time: Duration, now: Instant) -> Option<EndpointId> {
+        let silent = |(_, place): &(&EndpointId, &Place)| {
+            !place.vocal && now.saturating_duration_since(place.since) >= time
+        };
+        self.replaceable(neighbors).into_iter().rfind(silent).map(|(peer, _)| *peer)
+    }
+
+    fn may_push(&mut self, now: Instant) -> bool {
+        self.pushes.get_or_insert_with(|| Budget::new(PUSHES, now)).take(0, now)
     }
 }
 
@@ -127,6 +219,9 @@ impl Topic {
             OverlayFrame::Gossip { content, .. } if is_broadcast(content) => {
                 (&mut budgets.broadcasts, "broadcasts over the budget of a peer")
             }
+            OverlayFrame::IHave(_) | OverlayFrame::Graft { .. } | OverlayFrame::Prune => {
+                (&mut budgets.repair, "repair of broadcasts over the budget of a peer")
+            }
             _ => (&mut budgets.frames, "overlay frames over the budget of a peer"),
         };
         if !budget.take(size, cx.now) {
@@ -137,6 +232,117 @@ impl Topic {
             self.overlay.receive(peer, about, frame, cx.now);
             self.drive_overlay(cx);
         }
+        self.places.answers = None;
+    }
+
+    /// Returns true if the request of a peer to be our neighbor may reach the overlay, which would
+    /// push out anybody: room for it is made here, so that it never does.
+    fn may_become_neighbor(&mut self, peer: EndpointId, urgent: bool, cx: &mut Context) -> bool {
+        let asked = self.overlay.is_asked(&peer) || self.places.entrance == Some(peer);
+        if asked {
+            self.places.answers = Some(peer);
+        }
+        let most = self.config.neighbors;
+        let neighbors = self.overlay.neighbors();
+        if neighbors.contains(&peer) || neighbors.len() < most {
+            return true;
+        }
+        let silent = self.places.silent(most, SILENT_AFTER, cx.now);
+        if !urgent && (asked || silent.is_none()) {
+            // The overlay says that it is full.
+            return true;
+        }
+        let budgets = self.overlay_budgets.entry(peer).or_insert_with(|| Budgets::new(cx.now));
+        let within = asked || (budgets.pushes.take(0, cx.now) && self.places.may_push(cx.now));
+        let victim = if within { silent.or_else(|| self.choose_victim(cx)) } else { None };
+        let Some(victim) = victim else {
+            cx.links.dropped("requests to be neighbors over the budget", Some(peer));
+            let frame = TopicFrame::Overlay(OverlayFrame::Disconnect { alive: true });
+            cx.links.send(&peer, self.id, frame, cx.now);
+            return false;
+        };
+        self.overlay.evict(victim, cx.now);
+        self.drive_overlay(cx);
+        true
+    }
+
+    /// Of the neighbors that are no anchors, the youngest that said nothing yet, or else anyone.
+    fn choose_victim(&self, cx: &mut Context) -> Option<EndpointId> {
+        let silent = self.places.silent(self.config.neighbors, Duration::ZERO, cx.now);
+        silent.or_else(|| {
+            use rand::seq::IteratorRandom;
+            let replaceable = self.places.replaceable(self.config.neighbors);
+            replaceable.into_iter().map(|(peer, _)| *peer).choose(&mut cx.rng)
+        })
+    }
+
+    /// A neighbor that forwards nothing is replaced, if there is somebody else.
+    fn replace_silent(&mut self, cx: &mut Context) {
+        let most = self.config.neighbors;
+        if self.book.len() > self.overlay.neighbors().len()
+            && let Some(peer) = self.places.silent(most, SILENT_FOR, cx.now)
+        {
+            cx.links.dropped("neighbors that forwarded nothing", Some(peer));
+            self.avoid(peer, cx.now);
+            self.overlay.evict(peer, cx.now);
+            self.drive_overlay(cx);
+        } else if self.places.silent(most, Duration::ZERO, cx.now).is_some() {
+            self.timers.set_by(Timer::View, cx.now + SILENT_LOOK);
+        }
+    }
+
+    /// All neighbors are new: what they deliver is not to be trusted alone, so members of long
+    /// standing are asked as well.
+    fn look_for_replacement(&mut self, cx: &mut Context) {
+        let young = |at: Instant| cx.now.saturating_duration_since(at) < REPLACED;
+        let old = self.attached_since.is_some_and(|at| !young(at));
+        let all = self.places.len() > ANCHORS
+            && self.places.by_peer.values().all(|place| young(place.since));
+        if old && all && !self.places.warned.is_some_and(young) {
+            self.places.warned = Some(cx.now);
+            tracing::warn!(topic = %self.id.fmt_short(), "all neighbors were replaced within a minute: asking members of long standing");
+            cx.links.dropped("views that were replaced within a minute", None);
+            let neighbors = self.overlay.neighbors().clone();
+            let mut members = self.random_members(10 * SUGGESTED, &neighbors, cx);
+            members.sort_by_key(|id| !self.book.is_established(id, cx.now));
+            members.truncate(SUGGESTED);
+            self.overlay.suggest(members, cx.now);
+        }
+    }
+
+    /// Members that are linked and could let this node into the overlay, or be its neighbors.
+    fn linked_members(
+        &self,
+        count: usize,
+        without: &BTreeSet<EndpointId>,
+        cx: &mut Context,
+    ) -> Vec<EndpointId> {
+        use rand::seq::IteratorRandom;
+        let fits = |id: &&EndpointId| {
+            !without.contains(id)
+                && self.book.get(id).is_some()
+                && cx.links.current(id).is_some()
+                && !self.is_avoided(id, cx.now)
+                && !self.is_suspected(id)
+        };
+        let linked: Vec<_> = self.linked.iter().filter(fits).copied().collect();
+        linked.into_iter().sample(&mut cx.rng, count)
+    }
+
+    /// Members to be suggested as neighbors: a book may be full of some that nobody ever reached,
+    /// so that linked ones come first.
+    fn suggestions(&self, without: &BTreeSet<EndpointId>, cx: &mut Context) -> Vec<EndpointId> {
+        let mut members = self.linked_members(SUGGESTED_LINKED, without, cx);
+        let mut without = without.clone();
+        without.extend(&members);
+        let others = self.book.others().filter(|id| {
+            !without.contains(id) && !self.is_avoided(id, cx.now) && !self.is_suspected(id)
+        });
+        {
+            use rand::seq::IteratorRandom;
+            members.extend(others.sample(&mut cx.rng, SUGGESTED - members.len()));
+        }
+        members
     }
 
     /// What of a frame may reach the overlay, and whom its record is about.
@@ -150,11 +356,13 @@ impl Topic {
         match frame {
             OverlayFrame::Join(record) => {
                 let record = self.introduced(peer, &record, peer, cx)?;
-                Some((peer, OverlayFrame::Join(record)))
+                let may = self.may_become_neighbor(peer, true, cx);
+                may.then_some((peer, OverlayFrame::Join(record)))
             }
             OverlayFrame::Neighbor { high, record } => {
                 let record = self.introduced(peer, &record, peer, cx)?;
-                Some((peer, OverlayFrame::Neighbor { high, record }))
+                let may = self.may_become_neighbor(peer, high, cx);
+                may.then_some((peer, OverlayFrame::Neighbor { high, record }))
             }
             OverlayFrame::Disconnect { .. } => Some((peer, frame)),
             _ if !is_neighbor => {
@@ -316,6 +524,8 @@ impl Topic {
         cx.emit(self.id, TopicEvent::NeighborUp(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.newcomers.remove(&peer);
+        self.places.up(peer, cx.now);
+        self.look_for_replacement(cx);
         self.watch(peer, cx);
         self.broadcasts_attached(cx);
         // A first node has nobody to join.
@@ -345,6 +555,7 @@ impl Topic {
         tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbor down");
         cx.emit(self.id, TopicEvent::NeighborDown(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
+        self.places.by_peer.remove(&peer);
         self.unwatch(&peer);
         self.comparisons.remove(&peer);
         self.broadcasts_attached(cx);
@@ -354,7 +565,7 @@ impl Topic {
             self.join_attempts = 0;
             if self.leaving.is_none() {
                 // A request to be neighbors pushes out one, at the most; a join several.
-                let members = self.random_members(SUGGESTED, &BTreeSet::new(), cx);
+                let members = self.suggestions(&BTreeSet::new(), cx);
                 self.overlay.suggest(members, cx.now);
                 let delay = JOIN_MIN + self.spread() + cx.lag();
                 let at = cx.now + jitter(&mut cx.rng, delay, 0.1..0.5);
@@ -388,9 +599,10 @@ impl Topic {
     pub(super) fn on_view(&mut self, cx: &mut Context) {
         let neighbors = self.overlay.neighbors().clone();
         if neighbors.is_empty() || neighbors.len() >= self.config.neighbors.min(self.book.len()) {
+            self.replace_silent(cx);
             return;
         }
-        let members = self.random_members(SUGGESTED, &neighbors, cx);
+        let members = self.suggestions(&neighbors, cx);
         self.overlay.suggest(members, cx.now);
         self.drive_overlay(cx);
         let floor = if neighbors.len() >= VIEW_SOUND { VIEW_MAX / 5 } else { VIEW_MIN };
@@ -416,6 +628,20 @@ impl Topic {
             return;
         }
         let earlier = self.join_through.take().filter(|id| self.book.get(id).is_some());
+        let waits = self.places.entrance.take();
+        let delay = JOIN_MIN * 2_u32.saturating_pow(self.join_attempts.min(8));
+        // A second request would push others out of full views while the first is under way.
+        let delay = delay.min(JOIN_MAX) + self.spread() + cx.lag();
+        if waits.is_some_and(|member| cx.links.current(&member).is_some()) {
+            let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
+            self.timers.set(Timer::OverlayJoin, at);
+            return;
+        }
+        // The member that was asked is not there, or nobody ever reached it.
+        let unreached = waits.is_some() || self.join_attempts > 0;
+        let linked =
+            if unreached { self.linked_members(1, &BTreeSet::new(), cx).pop() } else { None };
+        let earlier = linked.or(earlier);
         let anyone = self.random_members(1, &BTreeSet::new(), cx).first().copied();
         let Some(member) = earlier.or(anyone) else {
             // Nobody yet: whoever comes first will sync with us, and be our member. Where all are
@@ -431,10 +657,14 @@ impl Topic {
         }
         self.overlay.join(member, cx.now);
         self.drive_overlay(cx);
-        let delay = JOIN_MIN * 2_u32.saturating_pow(self.join_attempts.min(8));
         self.join_attempts += 1;
-        // A second request would push others out of full views while the first is under way.
-        let delay = delay.min(JOIN_MAX) + self.spread() + cx.lag();
+        if cx.links.current(&member).is_none()
+            && !self.linked_members(1, &BTreeSet::new(), cx).is_empty()
+        {
+            self.places.entrance = Some(member);
+            self.timers.set(Timer::OverlayJoin, cx.now + JOIN_FALLBACK + cx.lag());
+            return;
+        }
         let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
         self.timers.set(Timer::OverlayJoin, at);
     }

@@ -21,7 +21,7 @@ use crate::{
     error::Error,
     event::{CloseCode, LostReason, TopicEvent},
     id::EndpointId,
-    record::{NodeRecord, SignedRecord},
+    record::{NodeRecord, SignedRecord, Status},
     rule::Rule,
     state::Context,
     timers::Timer,
@@ -31,8 +31,6 @@ use crate::{
 /// Accusers beyond the first that shorten the time to refute, and most that are kept and told on.
 const CONFIRMATIONS: u32 = 2;
 const MAX_ACCUSERS: usize = 4;
-/// One refutation answers all accusations; another one not before this.
-const REFUTE_INTERVAL: Duration = Duration::from_secs(1);
 /// Accusations of one accuser: a bucket of so many and one for each member (a partition makes all of
 /// the other side look dead), filled within a minute.
 const ACCUSER_BURST: usize = 32;
@@ -259,7 +257,7 @@ impl Topic {
         }
         let envelope = Accusation::open(bytes)?;
         let accuser = envelope.claimed;
-        if self.book.get(&accuser).is_none() {
+        if !self.may_accuse(&accuser) {
             self.hold_accusation(accuser, bytes, from, "accusations by unknown members", cx);
             return Ok(None);
         }
@@ -273,6 +271,13 @@ impl Topic {
             return Ok(None);
         }
         Ok(Some(accusation))
+    }
+
+    /// Returns true if a node is a member, or was lost: one that is held to be dead may be alive, and
+    /// hold us to be dead. One that left accuses nobody.
+    fn may_accuse(&self, accuser: &EndpointId) -> bool {
+        let lost = |signed: &SignedRecord| signed.record().status == Status::Alive;
+        self.book.get(accuser).is_some() || self.book.last_record(accuser).is_some_and(lost)
     }
 
     /// What a record may still show to be true is looked at again once the record is there; until
@@ -442,7 +447,8 @@ impl Topic {
         let own = self.own.as_ref().map_or(0, |own| own.record().sequence);
         if sequence >= own {
             // The next number is above it: it is one that was used already.
-            let next = self.suspicions.refuted.map_or(cx.now, |at| at + REFUTE_INTERVAL);
+            let interval = self.config.refute_interval();
+            let next = self.suspicions.refuted.map_or(cx.now, |at| at + interval);
             if next > cx.now {
                 return self.timers.set_by(Timer::Announce, next);
             }
