@@ -66,7 +66,7 @@ class Node:
         return await self.find(lambda line: line.get(key) == wanted, limit)
 
     async def find(
-        self, wanted: Callable[[dict], object], limit: float = 10.0
+        self, wanted: Callable[[dict[str, object]], object], limit: float = 10.0
     ) -> dict[str, object]:
         """Wait for a line of which `wanted` says yes; those told before count."""
         for line in self.told:
@@ -169,11 +169,11 @@ def hosts_of(addresses: object) -> list[str]:
 
 
 async def knows(node: Node, *names: str, limit: float = 10.0) -> None:
+    def joined(name: str) -> Callable[[dict[str, object]], bool]:
+        return lambda line: (line.get("event"), line.get("name")) == ("PeerJoined", name)
+
     for name in names:
-        await node.find(
-            lambda line, name=name: (line.get("event"), line.get("name")) == ("PeerJoined", name),
-            limit,
-        )
+        await node.find(joined(name), limit)
 
 
 async def test_ten_nodes_without_any_route_to_multicast_find_each_other(lan: Network) -> None:

@@ -63,6 +63,11 @@ def test_the_guide_says_what_every_kind_of_drop_means() -> None:
     named = set(re.findall(r'dropped\(\s*"([^"]+)"', sources))
     named |= set(re.findall(r'Ok\(Err\("([^"]+)"', sources))  # broadcasts that are not delivered
     named |= set(re.findall(r'&mut budgets\.\w+, "([^"]+)"', sources))
+    named |= set(re.findall(r'Refusal::over\("([^"]+)"', sources))
+    named |= set(re.findall(r'refuse\(services, "([^"]+)"', sources))
+    named |= set(re.findall(r'hold_accusation\([^")]*"([^"]+)"', sources))
+    named |= set(re.findall(r'const NEVER_SIGNED: &str = "([^"]+)"', sources))
+    named |= set(re.findall(r'CloseCode::Overflow, "([^"]+)"', sources))
     named |= {"links to oneself", "links over the limit"}  # chosen a few lines earlier
     named |= {"requests that do not decode", "requests of unknown kind"}
     assert {row[0].strip("`") for row in rows("Drops")} == named

@@ -80,7 +80,7 @@ def test_equal_snapshots_have_equal_digests_and_others_do_not() -> None:
     assert with_(sequence=6, expiration=1.0).digest == digest, "a heartbeat changes nothing"
     others = [
         with_(name="bob"),
-        with_(metadata={"role": "cach", "e": ""}),
+        with_(metadata={"role": "", "cache": ""}),
         with_(metadata={}),
         with_(addresses=["https://relay.example/", "127.0.0.1:1"]),
         with_(protocols=["chat/1"]),

@@ -2,4 +2,5 @@
 
 from iroh_gossip_discovery_cli import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 //! The protocol's settings: every timer and limit, with its default and its reason.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use crate::{book::TOMBSTONE_AGE, error::Error};
 
@@ -133,72 +133,65 @@ impl Config {
         let check = |field, ok: bool, reason: &str| {
             if ok { Ok(()) } else { Err(Error::Invalid { field, reason: reason.to_owned() }) }
         };
-        let within = |d: Duration, min: Duration, max: Duration| (min..=max).contains(&d);
+        let counts = [
+            ("capacity", self.capacity, 1..=100_000, "must be 1 to 100,000 peers"),
+            ("neighbors", self.neighbors, 1..=32, "must be 1 to 32"),
+            ("concurrent_syncs", self.concurrent_syncs, 1..=1024, "must be 1 to 1,024"),
+        ];
+        for (field, value, limits, reason) in counts {
+            check(field, limits.contains(&value), reason)?;
+        }
+        for (field, value, limits, reason) in self.durations() {
+            check(field, limits.contains(&value), reason)?;
+        }
+        Ok(())
+    }
+
+    /// Every duration with its name, its limits, and what an error says of them.
+    fn durations(&self) -> [(&'static str, Duration, RangeInclusive<Duration>, &'static str); 14] {
         let (ms, s) = (Duration::from_millis, Duration::from_secs);
-        check("capacity", (1..=100_000).contains(&self.capacity), "must be 1 to 100,000 peers")?;
-        check(
-            "expiration",
-            self.expiration.is_none_or(|e| within(e, s(1), s(30 * 86_400))),
-            "must be 1 s to 30 days",
-        )?;
-        check("neighbors", (1..=32).contains(&self.neighbors), "must be 1 to 32")?;
-        check(
-            "sync_interval_min",
-            within(self.sync_interval_min, ms(10), s(3600)),
-            "must be 10 ms to 1 h",
-        )?;
-        check(
-            "sync_interval_max",
-            within(self.sync_interval_max, self.sync_interval_min, s(3600)),
-            "must be sync_interval_min to 1 h",
-        )?;
-        check(
-            "random_sync_interval",
-            within(self.random_sync_interval, s(1), s(86_400)),
-            "must be 1 s to 1 day",
-        )?;
-        check("link_idle", within(self.link_idle, ms(100), s(3600)), "must be 100 ms to 1 h")?;
-        check("redial_min", within(self.redial_min, ms(10), s(3600)), "must be 10 ms to 1 h")?;
-        check(
-            "redial_max",
-            within(self.redial_max, self.redial_min, s(3600)),
-            "must be redial_min to 1 h",
-        )?;
-        check(
-            "probe_interval",
-            within(self.probe_interval, ms(50), s(3600)),
-            "must be 50 ms to 1 h",
-        )?;
-        check(
-            "probe_timeout",
-            within(self.probe_timeout, ms(10), self.probe_interval),
-            "must be 10 ms to probe_interval",
-        )?;
-        // Below, a verdict would come before an answer could: the refutation waits for its turn, and is
-        // passed on from member to member.
+        let (hour, day) = (s(3600), s(86_400));
+        // A verdict that came sooner would come before an answer can: the refutation waits for its
+        // turn, and is forwarded from member to member.
         let floor = ms(150).max(self.probe_timeout * 2);
-        check(
-            "suspicion",
-            within(self.suspicion, floor, s(3600)),
-            "must be 150 ms to 1 h, and at least twice probe_timeout",
-        )?;
-        check(
-            "suspicion_max",
-            within(self.suspicion_max, self.suspicion, s(3600)),
-            "must be suspicion to 1 h",
-        )?;
-        check(
-            "heal_interval",
-            within(self.heal_interval, ms(100), s(3600)),
-            "must be 100 ms to 1 h",
-        )?;
-        check(
-            "heal_interval_max",
-            within(self.heal_interval_max, self.heal_interval, s(86_400)),
-            "must be heal_interval to 1 day",
-        )?;
-        check("leave_timeout", within(self.leave_timeout, ms(0), s(60)), "must be 0 to 60 s")?;
-        check("concurrent_syncs", (1..=1024).contains(&self.concurrent_syncs), "must be 1 to 1,024")
+        let derived = self.expiration.unwrap_or(hour);
+        let (sync_min, suspicion) = (self.sync_interval_min, self.suspicion);
+        [
+            ("expiration", derived, s(1)..=30 * day, "must be 1 s to 30 days"),
+            ("sync_interval_min", sync_min, ms(10)..=hour, "must be 10 ms to 1 h"),
+            (
+                "sync_interval_max",
+                self.sync_interval_max,
+                sync_min..=hour,
+                "must be sync_interval_min to 1 h",
+            ),
+            ("random_sync_interval", self.random_sync_interval, s(1)..=day, "must be 1 s to 1 day"),
+            ("link_idle", self.link_idle, ms(100)..=hour, "must be 100 ms to 1 h"),
+            ("redial_min", self.redial_min, ms(10)..=hour, "must be 10 ms to 1 h"),
+            ("redial_max", self.redial_max, self.redial_min..=hour, "must be redial_min to 1 h"),
+            ("probe_interval", self.probe_interval, ms(50)..=hour, "must be 50 ms to 1 h"),
+            (
+                "probe_timeout",
+                self.probe_timeout,
+                ms(10)..=self.probe_interval,
+                "must be 10 ms to probe_interval",
+            ),
+            (
+                "suspicion",
+                suspicion,
+                floor..=hour,
+                "must be 150 ms to 1 h, and at least twice probe_timeout",
+            ),
+            ("suspicion_max", self.suspicion_max, suspicion..=hour, "must be suspicion to 1 h"),
+            ("heal_interval", self.heal_interval, ms(100)..=hour, "must be 100 ms to 1 h"),
+            (
+                "heal_interval_max",
+                self.heal_interval_max,
+                self.heal_interval..=day,
+                "must be heal_interval to 1 day",
+            ),
+            ("leave_timeout", self.leave_timeout, ms(0)..=s(60), "must be 0 to 60 s"),
+        ]
     }
 }
 

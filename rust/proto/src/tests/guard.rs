@@ -288,7 +288,7 @@ fn who_introduces_newcomers_has_a_share_of_the_book() {
         bench.frame(LINK, TopicFrame::Push(made_up(round * 50, 50)));
     }
     assert_eq!(held(&bench), 1 + 256);
-    let over = "newcomers over the share of who introduced them";
+    let over = "newcomers over the share of their introducer";
     assert_eq!(bench.dropped().iter().filter(|what| **what == over).count(), 500 - 256);
     // Others still get in, by themselves.
     for number in 20..40 {

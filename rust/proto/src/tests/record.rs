@@ -153,7 +153,7 @@ fn addresses_that_can_be_no_peers_are_neither_signed_nor_chosen() {
         assert!(!error.contains("secret"), "{error}");
     }
     assert_eq!(choose_addresses(&never), (Vec::new(), never.len()));
-    let good = [ip("10.0.0.1:1"), ip("[fe80::1]:1"), relay("http://relay.example:3340/")];
+    let good = [ip("10.0.0.1:1"), ip("[fd00::1]:1"), relay("http://relay.example:3340/")];
     assert_eq!(choose_addresses(&good).0.len(), good.len());
 }
 

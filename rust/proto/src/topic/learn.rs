@@ -158,7 +158,7 @@ impl Topic {
         let rate = Rate { messages: (most / INTRODUCTIONS_REFILL, most), bytes: (1.0, 1.0) };
         let within = self.introductions.take(from, rate, cx.now);
         if !within {
-            cx.links.dropped("newcomers over the share of who introduced them", Some(from));
+            cx.links.dropped("newcomers over the share of their introducer", Some(from));
         }
         within
     }

@@ -401,7 +401,7 @@ impl Topic {
             self.flood_soon(cx);
         } else {
             let accused = Some(accusation.accused);
-            cx.links.dropped("accusations that could not be told on", accused);
+            cx.links.dropped("accusations that could not be disseminated", accused);
         }
     }
 
