@@ -1,4 +1,4 @@
-"""Every kind of bootstrap peer leads to the others, and lookups are asked again while alone."""
+"""Every kind of bootstrap peer leads to the others, and lookups are asked again and again."""
 
 import asyncio
 import logging
@@ -15,6 +15,7 @@ from iroh_gossip_discovery import (
     Isolated,
     Peer,
     Reconnected,
+    _bootstrap,
 )
 from iroh_gossip_discovery._cli._processes import NodeGroup
 
@@ -107,6 +108,96 @@ async def test_a_lookup_is_asked_again_when_the_node_is_isolated() -> None:
             await bob.wait_for_peers(1, timeout=30)
             assert second.id in bob.book
             assert asked > asked_while_linked
+
+
+async def test_two_groups_that_met_by_lookups_merge_within_the_period(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_bootstrap, "_PERIOD", 1.0)
+    registry: list[str | Peer] = []
+
+    async def lookup() -> list[str | Peer]:
+        await asyncio.sleep(0)
+        return list(registry)
+
+    async with (
+        node("a") as a,
+        node("c") as c,
+        node("b", a.ticket, lookup) as b,
+        node("d", c.ticket, lookup) as d,
+    ):
+        for each in (a, b, c, d):
+            await each.wait_for_peers(1, timeout=30)
+        assert a.id not in d.book
+        assert d.id not in a.book
+        # Only now do the pairs see each other: nobody is isolated.
+        registry += [a.ticket, c.ticket]
+        for each in (a, b, c, d):
+            await each.wait_for_peers(3, timeout=30)
+
+
+async def test_a_lookup_is_asked_soon_after_a_loss(
+    seed: GossipDiscovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bootstrap, "_AFTER_LOSS", 0.1)
+    monkeypatch.setattr(_bootstrap, "_LOSS_INTERVAL", 0.1)
+    asked = 0
+
+    async def lookup() -> list[str | Peer]:
+        nonlocal asked
+        await asyncio.sleep(0)
+        asked += 1
+        return [seed.ticket]
+
+    async with node("bob", lookup) as bob:
+        await bob.wait_for_peers(1, timeout=30)
+        async with node("carol", seed.ticket):
+            await bob.wait_for_peers(2, timeout=30)
+            before = asked
+        async with asyncio.timeout(30):
+            while asked == before:
+                await asyncio.sleep(0.01)
+        assert seed.id in bob.book
+
+
+async def test_a_lookup_that_hangs_delays_no_other(seed: GossipDiscovery) -> None:
+    hanging = asyncio.Event()
+
+    async def hangs() -> list[str | Peer]:
+        hanging.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def good() -> list[str | Peer]:
+        await hanging.wait()
+        return [seed.ticket]
+
+    async with node("bob", hangs, good) as bob:
+        # Its own limit is 30 s.
+        await bob.wait_for_peers(1, timeout=15)
+
+
+async def test_what_is_wrong_in_a_lookups_answer_does_not_cost_the_rest(
+    seed: GossipDiscovery, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def lookup() -> list[str | Peer]:
+        await asyncio.sleep(0)
+        return ["nonsense", *(f"{number:064x}" for number in range(1, 4)), seed.ticket]
+
+    caplog.set_level(logging.WARNING, "iroh_gossip_discovery")
+    async with node("bob", lookup) as bob:
+        await bob.wait_for_peers(1, timeout=30)
+    assert "1 of 5 results not used: ConfigurationError: bootstrap[0]" in caplog.text
+
+
+async def test_the_living_peer_is_found_after_a_life_of_dead_ids(seed: GossipDiscovery) -> None:
+    async with node("bob") as bob:
+        for start in range(0, 3000, 500):
+            dead = [f"{'07' * 28}{number:08x}@127.0.0.1:9" for number in range(start, start + 500)]
+            await bob.add_bootstrap(dead)
+        await bob.add_bootstrap([seed.ticket])
+        await bob.wait_for_peers(1, timeout=30)
+        assert bob.metrics().dropped["bootstrap peers aged out"] == 3001 - 1024
 
 
 @pytest.mark.filterwarnings("default::RuntimeWarning")

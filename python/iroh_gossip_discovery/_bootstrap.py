@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import TypeAlias
 
@@ -12,10 +13,12 @@ from iroh_gossip_discovery._core import (
     Node,
     Peer,
     PeerJoined,
+    PeerLeft,
+    PeerLost,
     Reconnected,
     Settings,
 )
-from iroh_gossip_discovery._errors import NotRunningError
+from iroh_gossip_discovery._errors import ConfigurationError, NotRunningError
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._iterators import EventStream
 
@@ -23,16 +26,25 @@ BootstrapPeer: TypeAlias = str | Peer
 """A ticket, `id@host:port`, an id that a lookup can resolve, or a peer of another node's book."""
 
 Lookup: TypeAlias = Callable[[], Awaitable[Iterable[BootstrapPeer]]]
-"""An async callable that finds bootstrap peers; called at the start, and again while isolated."""
+"""An async callable that finds bootstrap peers; called at the start, again at retries while
+isolated, about every 5 min else, and soon after a peer was lost."""
 
 BootstrapSource: TypeAlias = BootstrapPeer | Lookup
 """What `GossipDiscovery(bootstrap=…)` takes a sequence of."""
 
 _logger = logging.getLogger("iroh_gossip_discovery")
 
+# Seconds. A lookup that hangs is given up after this, and asked again.
 _LOOKUP_TIMEOUT = 30.0
-_LOOKUP_RESULTS = 256
+# The delay between two retries while isolated grows up to this.
 _RETRY_MAX = 30.0
+# While others are linked, lookups are asked this often: two groups that started apart merge by it.
+_PERIOD = 300.0
+# After a peer was lost or left, they are asked this soon; but not more often than `_LOSS_INTERVAL`.
+_AFTER_LOSS = 2.0
+_LOSS_INTERVAL = 30.0
+# Most results of one lookup. Of more, others are taken each time.
+_LOOKUP_RESULTS = 1024
 
 
 def sort_sources(
@@ -66,60 +78,141 @@ async def keep_looking(
     retry: float,
     looked: asyncio.Event,
 ) -> None:
-    """Call the lookups now, and again with growing delays for as long as the node is isolated.
+    """Call each lookup now and again: often while the node is isolated, else now and then.
+
+    The lookups run side by side: one that hangs or fails delays no other.
 
     Args:
         node: The node that gets the peers.
         settings: What the node was started with.
-        lookups: The lookups, called one after another.
-        retry: Seconds until the first retry.
-        looked: Set once each lookup was called.
+        lookups: The lookups.
+        retry: Seconds until the first retry while isolated; each further delay is twice as long.
+        looked: Set once each lookup was called for the first time.
     """
     peers, subscription = node.subscribe()
-    isolated, delay = not peers, retry
-    async with EventStream(subscription) as events:
-        while True:
-            if isolated:
-                for lookup in lookups:
-                    await _look(node, settings, lookup)
-            looked.set()
-            before = isolated
-            try:
-                async with asyncio.timeout(_jitter(delay) if isolated else None):
-                    async for event in events:
-                        isolated = _isolated_after(event, before=isolated)
-                        if isolated != before:
-                            break
-                    else:
-                        return  # the topic was left
-            except TimeoutError:
-                delay = min(delay * 2, _RETRY_MAX)
+    reach = _Reach(lookups, looked, isolated=not peers)
+    tasks = [
+        asyncio.create_task(_repeat(node, settings, lookup, retry, reach)) for lookup in lookups
+    ]
+    try:
+        async with EventStream(subscription) as events:
+            async for event in events:
+                reach.apply(event)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+class _Reach:
+    """What decides when lookups are asked again: whether anybody is linked, and losses."""
+
+    def __init__(self, lookups: Sequence[Lookup], looked: asyncio.Event, *, isolated: bool) -> None:
+        self._unasked = {id(lookup) for lookup in lookups}
+        self._looked = looked
+        self.isolated = isolated
+        self.losses = 0
+        self._changed = asyncio.Event()
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case Isolated():
+                self.isolated = True
+            case Reconnected() | PeerJoined():
+                # A swarm that grows does not wake anybody at each peer.
+                if not self.isolated:
+                    return
+                self.isolated = False
+            case PeerLost() | PeerLeft():
+                self.losses += 1
+            case _:
+                return
+        # A task that waits holds the old event.
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def asked(self, lookup: Lookup) -> None:
+        self._unasked.discard(id(lookup))
+        if not self._unasked:
+            self._looked.set()
+
+    async def change(self) -> None:
+        await self._changed.wait()
+
+
+async def _repeat(
+    node: Node, settings: Settings, lookup: Lookup, retry: float, reach: _Reach
+) -> None:
+    """Ask one lookup for as long as the node runs."""
+    clock = asyncio.get_running_loop().time
+    delay, losses = retry, reach.losses
+    while True:
+        asked, isolated = clock(), reach.isolated
+        await _look(node, settings, lookup)
+        reach.asked(lookup)
+        due = clock() + _jitter(delay if isolated else _PERIOD)
+        while (now := clock()) < due:
+            if isolated != reach.isolated:
+                isolated, delay = reach.isolated, retry
+                due = now if isolated else now + _jitter(_PERIOD)
+            elif not isolated and losses != reach.losses:
+                losses = reach.losses
+                due = min(due, max(now + _jitter(_AFTER_LOSS), asked + _jitter(_LOSS_INTERVAL)))
             else:
-                delay = retry
-
-
-def _isolated_after(event: Event, *, before: bool) -> bool:
-    match event:
-        case Isolated():
-            return True
-        case Reconnected() | PeerJoined():
-            return False
-        case _:
-            return before
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(due):
+                        await reach.change()
+        losses = reach.losses
+        delay = min(delay * 2, _RETRY_MAX) if isolated else retry
 
 
 async def _look(node: Node, settings: Settings, lookup: Lookup) -> None:
     """Call one lookup and add what it found; what fails is logged, and tried again later."""
     try:
         async with asyncio.timeout(_LOOKUP_TIMEOUT):
-            sources = list(islice(await lookup(), _LOOKUP_RESULTS))
-        peers, _ = sort_sources(sources, settings)
+            sources = _at_most(_LOOKUP_RESULTS, await lookup(), lookup)
+        peers = _usable(sources, settings, lookup)
         if peers:
             await node.add_bootstrap(peers)
     except NotRunningError:
         pass
     except Exception as error:  # noqa: BLE001  # the lookup is the application's
         _logger.warning("bootstrap lookup %r failed: %s: %s", lookup, type(error).__name__, error)
+
+
+def _at_most(
+    limit: int, sources: Iterable[BootstrapPeer], lookup: Lookup
+) -> Sequence[BootstrapPeer]:
+    """Take what a lookup returned; of more than the limit, a random choice."""
+    if isinstance(sources, str | bytes | Peer) or not isinstance(sources, Iterable):
+        kind = type(sources).__name__
+        raise TypeError(f"a lookup must return a sequence of tickets, ids and peers, not {kind}")
+    # Bounded also for one that never ends.
+    found = list(islice(sources, limit * 16))
+    if len(found) <= limit:
+        return found
+    from random import sample  # noqa: PLC0415  # few need it, and it takes 1.5 ms
+
+    text = "bootstrap lookup %r returned %d peers or more, the limit is %d: a random choice is used"
+    _logger.warning(text, lookup, len(found), limit)
+    return sample(found, limit)
+
+
+def _usable(
+    sources: Iterable[BootstrapPeer], settings: Settings, lookup: Lookup
+) -> list[Bootstrap]:
+    """Check each result by itself: a malformed one does not cost the others."""
+    peers: list[Bootstrap] = []
+    refused, reason = 0, ""
+    for index, source in enumerate(sources):
+        try:
+            peers.append(Bootstrap(f"bootstrap[{index}]", source, settings))
+        except (ConfigurationError, TypeError) as error:
+            refused += 1
+            reason = reason or f"{type(error).__name__}: {error}"
+    if refused:
+        text = "bootstrap lookup %r: %d of %d results not used: %s"
+        _logger.warning(text, lookup, refused, refused + len(peers), reason)
+    return peers
 
 
 def _jitter(seconds: float) -> float:

@@ -105,7 +105,8 @@ class GossipDiscovery:
             characters.
         bootstrap: Whom to ask first: tickets, `id@host:port` (the host is resolved again at every
             retry), ids that a lookup such as mDNS can resolve, peers of another book, and async
-            callables that return more of these, called again at retries while isolated.
+            callables that return more of these: called again at retries while isolated, about
+            every 5 min else, and soon after a peer was lost; each has 30 s to answer.
         secret_key: The 32 bytes of the identity's Ed25519 secret key. By default the key in
             `state_dir`, or a new one.
         state_dir: A directory that keeps key and sequence numbers over a restart. It is created;

@@ -402,10 +402,19 @@ impl Actor {
     fn add_bootstrap(&mut self, topic: TopicId, peers: &[Bootstrap]) -> Result<(), Error> {
         let own = EndpointId::from(self.endpoint.id());
         let joined = self.topics.get_mut(&topic).ok_or(Error::Closed)?;
-        let known = joined.add_bootstrap(peers, &own)?;
-        joined.published.contact.asks(known.iter().map(|(peer, _)| *peer));
-        if !known.is_empty() {
-            self.handle(InEvent::AddBootstrap(topic, known))?;
+        let new = joined.add_bootstrap(peers, &own)?;
+        joined.published.contact.asks(new.known.iter().map(|(peer, _)| *peer));
+        for _ in 0..new.refused {
+            self.counters.dropped("bootstrap peers over the limit", None);
+        }
+        if !new.aged_out.is_empty() {
+            for peer in &new.aged_out {
+                self.counters.dropped("bootstrap peers aged out", Some(*peer));
+            }
+            self.handle(InEvent::RemoveBootstrap(topic, new.aged_out))?;
+        }
+        if !new.known.is_empty() {
+            self.handle(InEvent::AddBootstrap(topic, new.known))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use iroh::TransportAddr;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     bootstrap::Bootstrap,
@@ -18,8 +18,27 @@ use crate::{
     published::Published,
 };
 
-/// Most bootstrap peers of a topic.
+/// Most bootstrap peers of a topic. A new one takes the place of the one that was least recently linked.
 const MAX_BOOTSTRAP: usize = 1024;
+
+/// When a bootstrap peer was last linked, and when it was first named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    linked: Option<Instant>,
+    /// In the order in which they were named.
+    number: u64,
+}
+
+/// What became of bootstrap peers that were named.
+#[derive(Debug, Default)]
+pub(crate) struct NewBootstrap {
+    /// With the addresses that are known without a lookup.
+    pub(crate) known: Vec<(EndpointId, Vec<TransportAddr>)>,
+    /// They made room for new ones.
+    pub(crate) aged_out: Vec<EndpointId>,
+    /// There was no room for them: all others are in the book, or were named in the same call.
+    pub(crate) refused: usize,
+}
 
 /// A joined topic. (Replies to callers that are gone are dropped: nobody waits.)
 pub(crate) struct JoinedTopic {
@@ -33,7 +52,8 @@ pub(crate) struct JoinedTopic {
     announced: Option<Profile>,
     /// What the application says of itself.
     pub(crate) base: Profile,
-    bootstrap: BTreeSet<EndpointId>,
+    bootstrap: BTreeMap<EndpointId, Candidate>,
+    named: u64,
     /// Names to resolve at each dial.
     pub(crate) hosts: BTreeMap<EndpointId, BTreeSet<Host>>,
     pub(crate) mdns: Option<Mdns>,
@@ -48,7 +68,8 @@ impl JoinedTopic {
             leaving: Vec::new(),
             announced: None,
             base,
-            bootstrap: BTreeSet::new(),
+            bootstrap: BTreeMap::new(),
+            named: 0,
             hosts: BTreeMap::new(),
             mdns: None,
         }
@@ -61,22 +82,31 @@ impl JoinedTopic {
         }
     }
 
-    /// Keeps bootstrap peers; returns them with the addresses that are known without a lookup.
+    /// Keeps bootstrap peers. Where there is no room, the least recently linked of those that are not in
+    /// the book make room for new ones.
     pub(crate) fn add_bootstrap(
         &mut self,
         peers: &[Bootstrap],
         own: &EndpointId,
-    ) -> Result<Vec<(EndpointId, Vec<TransportAddr>)>, Error> {
+    ) -> Result<NewBootstrap, Error> {
         Bootstrap::check_all(peers, &self.published.topic.id())?;
-        let new: BTreeSet<_> = peers.iter().map(Bootstrap::id).filter(|id| id != own).collect();
-        let total = self.bootstrap.union(&new).count();
-        if total > MAX_BOOTSTRAP {
-            let reason = format!("has {total} peers in all, the limit is {MAX_BOOTSTRAP}");
-            return Err(Error::invalid("bootstrap", reason));
-        }
-        self.bootstrap.extend(&new);
-        let mut known = Vec::new();
-        for peer in peers.iter().filter(|peer| new.contains(&peer.id())) {
+        let mut new = NewBootstrap::default();
+        let mut evictable = self.evictable(peers);
+        for peer in peers.iter().filter(|peer| peer.id() != *own) {
+            let id = peer.id();
+            if !self.bootstrap.contains_key(&id) {
+                if self.bootstrap.len() >= MAX_BOOTSTRAP {
+                    let Some(aged) = evictable.next() else {
+                        new.refused += 1;
+                        continue;
+                    };
+                    self.bootstrap.remove(&aged);
+                    self.hosts.remove(&aged);
+                    new.aged_out.push(aged);
+                }
+                self.bootstrap.insert(id, Candidate { linked: None, number: self.named });
+                self.named += 1;
+            }
             let addresses = match peer {
                 Bootstrap::Ticket(ticket) => ticket.addresses.clone(),
                 Bootstrap::Host { id, host, port } => {
@@ -85,9 +115,36 @@ impl JoinedTopic {
                 }
                 Bootstrap::Id(_) => Vec::new(),
             };
-            known.push((peer.id(), addresses));
+            new.known.push((id, addresses));
         }
-        Ok(known)
+        Ok(new)
+    }
+
+    /// Bootstrap peers that may make room, the least recently linked first; none of those that are
+    /// named again.
+    fn evictable(&self, named: &[Bootstrap]) -> impl Iterator<Item = EndpointId> + use<> {
+        let room = MAX_BOOTSTRAP.saturating_sub(self.bootstrap.len());
+        let mut able = Vec::new();
+        if named.len() > room {
+            let named: BTreeSet<_> = named.iter().map(Bootstrap::id).collect();
+            let book = self.published.book();
+            let mut candidates: Vec<_> = self
+                .bootstrap
+                .iter()
+                .filter(|(id, _)| !named.contains(*id) && book.get(id).is_none())
+                .map(|(id, candidate)| (*candidate, *id))
+                .collect();
+            candidates.sort_unstable();
+            able = candidates.into_iter().map(|(_, id)| id).collect();
+        }
+        able.into_iter()
+    }
+
+    /// A link to a peer is open.
+    pub(crate) fn bootstrap_linked(&mut self, peer: &EndpointId, now: Instant) {
+        if let Some(candidate) = self.bootstrap.get_mut(peer) {
+            candidate.linked = Some(now);
+        }
     }
 
     /// What is announced: what the application says of itself, and the protocols that it serves.
@@ -102,7 +159,7 @@ impl JoinedTopic {
     }
 
     pub(crate) fn is_bootstrap(&self, peer: &EndpointId) -> bool {
-        self.bootstrap.contains(peer)
+        self.bootstrap.contains_key(peer)
     }
 
     /// Answers those who waited for this announcement, and those who asked before them.
@@ -145,5 +202,71 @@ impl JoinedTopic {
         if let Some(reply) = self.joining {
             let _ = reply.send(Err(Error::Closed));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, metrics::Counters, topic::Topic};
+
+    fn joined() -> JoinedTopic {
+        let (own, config) = (id(u32::MAX), Config::local());
+        let topic = Topic::new("fleet").unwrap();
+        let counters = Arc::<Counters>::default();
+        let published = Arc::new(Published::new(topic, own, &config, counters, Arc::default()));
+        JoinedTopic::new(published, Profile::default(), oneshot::channel().0)
+    }
+
+    fn id(number: u32) -> EndpointId {
+        let mut bytes = [7; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        EndpointId::from_bytes(bytes)
+    }
+
+    fn peers(numbers: std::ops::Range<u32>) -> Vec<Bootstrap> {
+        numbers.map(|number| Bootstrap::Id(id(number))).collect()
+    }
+
+    #[test]
+    fn a_new_bootstrap_peer_takes_the_place_of_the_least_recently_linked() {
+        let mut joined = joined();
+        let own = id(u32::MAX);
+        assert_eq!(joined.add_bootstrap(&peers(0..1024), &own).unwrap().known.len(), 1024);
+        joined.bootstrap_linked(&id(0), Instant::now());
+        joined.bootstrap_linked(&id(1), Instant::now());
+        let new = joined.add_bootstrap(&peers(2000..2002), &own).unwrap();
+        assert_eq!((new.aged_out, new.refused), (vec![id(2), id(3)], 0));
+        assert!(joined.is_bootstrap(&id(2000)) && !joined.is_bootstrap(&id(2)));
+        // Of a life's worth of ids, the linked ones stay.
+        for start in (3000..30_000).step_by(1000) {
+            let new = joined.add_bootstrap(&peers(start..start + 1000), &own).unwrap();
+            assert_eq!((new.known.len(), new.refused), (1000, 0));
+        }
+        assert!(joined.is_bootstrap(&id(0)) && joined.is_bootstrap(&id(1)));
+        assert_eq!(joined.bootstrap.len(), 1024);
+    }
+
+    #[test]
+    fn of_more_than_fit_at_once_what_fits_is_taken_and_the_rest_is_counted() {
+        let mut joined = joined();
+        let own = id(5);
+        let new = joined.add_bootstrap(&peers(0..1030), &own).unwrap();
+        assert_eq!((new.known.len(), new.aged_out.len(), new.refused), (1024, 0, 5));
+        assert!(!joined.is_bootstrap(&own));
+        // Those that are named again keep their place.
+        let new = joined.add_bootstrap(&peers(0..1030), &own).unwrap();
+        assert_eq!((new.known.len(), new.aged_out.len(), new.refused), (1024, 0, 5));
+    }
+
+    #[test]
+    fn the_names_of_a_peer_that_aged_out_are_forgotten() {
+        let mut joined = joined();
+        let own = id(u32::MAX);
+        let host = Bootstrap::Host { id: id(9999), host: "a.example".into(), port: 1 };
+        joined.add_bootstrap(&[host], &own).unwrap();
+        assert_eq!(joined.hosts.len(), 1);
+        joined.add_bootstrap(&peers(0..1024), &own).unwrap();
+        assert_eq!(joined.hosts.len(), 0);
     }
 }

@@ -98,9 +98,11 @@ impl Swarm {
 
     /// Adds bootstrap peers, at any time. They are dialed whenever they are not in the book.
     ///
+    /// 1,024 of them are kept. A new one takes the place of the least recently linked of those that are
+    /// not in the book; what finds no room even so is dropped and counted.
+    ///
     /// # Errors
-    /// [`Error::Invalid`] for a ticket of another topic or more than 1,024 peers in all, and then
-    /// none is added; [`Error::Closed`].
+    /// [`Error::Invalid`] for a ticket of another topic, and then none is added; [`Error::Closed`].
     pub async fn add_bootstrap(&self, peers: Vec<Bootstrap>) -> Result<(), Error> {
         let topic = self.published.topic.id();
         self.request(|reply| Command::AddBootstrap { topic, peers, reply }).await?

@@ -118,6 +118,8 @@ pub enum InEvent {
     SetProfile(TopicId, Profile),
     /// Bootstrap peers of a topic, added to those given before; addresses replace older ones.
     AddBootstrap(TopicId, Vec<(EndpointId, Vec<TransportAddr>)>),
+    /// Bootstrap peers of a topic that are dialed no longer.
+    RemoveBootstrap(TopicId, Vec<EndpointId>),
     /// A lookup on the local network saw a member of a topic.
     Found(TopicId, EndpointId, Vec<TransportAddr>),
     /// This endpoint's own addresses, all of them; announced in every topic if they changed.

@@ -314,6 +314,9 @@ impl State {
             InEvent::AddBootstrap(topic, peers) => {
                 topic_mut(&mut self.topics, topic)?.add_bootstrap(peers, cx);
             }
+            InEvent::RemoveBootstrap(topic, peers) => {
+                topic_mut(&mut self.topics, topic)?.remove_bootstrap(&peers);
+            }
             InEvent::Found(topic, peer, addresses) => {
                 topic_mut(&mut self.topics, topic)?.found(peer, addresses, cx);
             }

@@ -48,6 +48,9 @@ impl Actor {
         self.links.insert(id, link);
         self.tasks.spawn(task.in_current_span());
         debug!(link = id.0, peer = %peer.fmt_short(), dialed, "link opened");
+        for topic in self.topics.values_mut() {
+            topic.bootstrap_linked(&peer, Instant::now());
+        }
         self.handle_own(InEvent::LinkOpened { link: id, peer, dialed });
     }
 

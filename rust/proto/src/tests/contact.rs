@@ -64,6 +64,96 @@ fn a_bootstrap_peer_is_dialed_again_and_again_with_a_growing_delay() {
     );
 }
 
+fn strangers(count: u32) -> Vec<(EndpointId, Vec<TransportAddr>)> {
+    let id = |number: u32| {
+        let mut bytes = [9; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        EndpointId::from_bytes(bytes)
+    };
+    (0..count).map(|number| (id(number), node(PEER, 1).addresses)).collect()
+}
+
+/// Lets every dial fail after two seconds, and says when a peer is dialed.
+fn time_until_dialed(bench: &mut Bench, wanted: EndpointId, limit: Duration) -> Duration {
+    let start = bench.now;
+    let mut dialing = Vec::new();
+    while bench.now < start + limit {
+        for peer in dials(bench) {
+            if peer == wanted {
+                return bench.now - start;
+            }
+            dialing.push((bench.now + S * 2, peer));
+        }
+        let over: Vec<_> = dialing.extract_if(.., |(at, _)| *at <= bench.now).collect();
+        for (_, peer) in over {
+            bench.feed(InEvent::DialFailed(peer));
+        }
+        bench.pass(MS * 100);
+    }
+    panic!("not dialed within {limit:?}");
+}
+
+#[test]
+fn a_living_bootstrap_peer_is_dialed_soon_among_a_thousand_dead_ones() {
+    let mut bench = Bench::new();
+    bench.feed(InEvent::AddBootstrap(topic(), strangers(1000)));
+    let delay = time_until_dialed(&mut bench, strangers(1000)[990].0, S * 300);
+    // Named when all others were tried and did not answer: at once.
+    bench.pass(S * 300);
+    bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
+    let late = time_until_dialed(&mut bench, id(PEER), S * 30);
+    assert!(late <= S * 7, "{late:?}, the first after {delay:?}");
+}
+
+#[test]
+fn bootstrap_peers_that_are_due_at_once_are_dialed_a_few_at_a_time_and_each_in_turn() {
+    let mut bench = Bench::bootstrapped();
+    complete_first_sync(&mut bench);
+    dials(&mut bench);
+    bench.feed(InEvent::AddBootstrap(topic(), strangers(200)));
+    let mut dialed = std::collections::BTreeSet::new();
+    for _ in 0..12 {
+        let now = dials(&mut bench);
+        // Within a second: two batches that fall into it, and second dials to the first ones.
+        assert!(now.len() <= 3 * 24, "{} at a time", now.len());
+        for peer in &now {
+            bench.feed(InEvent::DialFailed(*peer));
+        }
+        dialed.extend(now);
+        bench.pass(S);
+    }
+    assert!(strangers(200).iter().all(|(peer, _)| dialed.contains(peer)), "{}", dialed.len());
+}
+
+#[test]
+fn a_bootstrap_peer_that_was_removed_is_dialed_no_longer() {
+    let mut bench = Bench::new();
+    bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
+    bench.pass(S);
+    assert_eq!(dials(&mut bench), [id(PEER)]);
+    bench.feed(InEvent::RemoveBootstrap(topic(), vec![id(PEER)]));
+    bench.feed(InEvent::DialFailed(id(PEER)));
+    bench.pass(S * 60);
+    assert_eq!(dials(&mut bench), []);
+}
+
+#[test]
+fn a_missing_bootstrap_peer_that_is_named_again_is_dialed_at_once() {
+    let mut bench = Bench::bootstrapped();
+    complete_first_sync(&mut bench);
+    let peer = strangers(1);
+    bench.feed(InEvent::AddBootstrap(topic(), peer.clone()));
+    for _ in 0..600 {
+        bench.pass(S);
+        for peer in dials(&mut bench) {
+            bench.feed(InEvent::DialFailed(peer));
+        }
+    }
+    bench.feed(InEvent::AddBootstrap(topic(), peer.clone()));
+    bench.pass(MS);
+    assert_eq!(dials(&mut bench), [peer[0].0]);
+}
+
 #[test]
 fn a_newcomer_over_the_limit_is_given_members_to_try() {
     let mut bench = Bench::with(Config { concurrent_syncs: 1, ..Config::default() });
@@ -102,6 +192,16 @@ fn who_is_passed_on_goes_to_a_member_that_was_named() {
     assert!(bench.sent().iter().any(|(_, frame)| matches!(frame, TopicFrame::Sync(_))));
     bench.frame(LINK, TopicFrame::Busy(vec![signed(5, 1).bytes().clone()]));
     assert_eq!(dials(&mut bench), [id(5)]);
+}
+
+/// Ends the first sync of a node with its bootstrap peer.
+fn complete_first_sync(bench: &mut Bench) {
+    let number = |(_, frame): (LinkId, TopicFrame)| match frame {
+        TopicFrame::Sync(sync) => Some(sync.session),
+        _ => None,
+    };
+    let session = bench.sent().into_iter().find_map(number).unwrap();
+    bench.frame(LINK, sync(session, false, Turn::Done, vec![entry(PEER)]));
 }
 
 fn entry(number: u8) -> Entry {

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use bytes::Bytes;
 use iroh_base::TransportAddr;
 use rand::seq::SliceRandom;
+use tokio::time::Instant;
 
 use super::{Bootstrap, Topic};
 use crate::{
@@ -21,6 +22,10 @@ use crate::{
 
 /// Peers dialed at a time while nobody is linked: of the bootstrap peers, and of each other kind.
 const DIALS: usize = 3;
+/// Bootstrap peers dialed at a time where many rounds brought nobody.
+const DIALS_AT_LAST: usize = 24;
+/// Where more of them are due, the others are dialed after this.
+const DIALS_APART: Duration = Duration::from_secs(1);
 /// A newcomer that does not say that it is in the overlay is helped for so long.
 const NEWCOMER_HELP: Duration = Duration::from_secs(10);
 /// A record that its holder had for longer than this should have come by gossip.
@@ -47,20 +52,37 @@ impl Topic {
                 continue;
             }
             let known = self.bootstrap.contains_key(&peer);
-            let fresh = Bootstrap { addresses: Vec::new(), attempts: 0, next: cx.now, lost: false };
+            let fresh = Bootstrap {
+                addresses: Vec::new(),
+                attempts: 0,
+                next: cx.now,
+                tried: None,
+                lost: false,
+            };
             let entry = self.bootstrap.entry(peer).or_insert(fresh);
             // A bare id, or a name that the driver resolves, takes no address back.
             let moved = !addresses.is_empty() && entry.addresses != addresses;
             if moved {
                 entry.addresses = addresses;
+                entry.tried = None;
+            }
+            // One that was given up, and is named again, may be there again.
+            let again = entry.next > cx.now && self.book.get(&peer).is_none();
+            if moved || again {
                 entry.next = cx.now;
             }
-            if moved || !known {
+            if moved || again || !known {
                 self.timers.set_by(Timer::Redial, cx.now);
             }
         }
         if !self.bootstrap.is_empty() && !self.synced {
             self.timers.set_by(Timer::Redial, cx.now);
+        }
+    }
+
+    pub(crate) fn remove_bootstrap(&mut self, peers: &[EndpointId]) {
+        for peer in peers {
+            self.bootstrap.remove(peer);
         }
     }
 
@@ -101,12 +123,16 @@ impl Topic {
     /// Nobody is linked, or nothing was synced yet.
     fn redial_anyone(&mut self, cx: &mut Context) {
         let mut bootstrap: Vec<_> = self.bootstrap.keys().copied().collect();
+        bootstrap.shuffle(&mut cx.rng);
+        // The least recently tried first: one that lives is not kept waiting by a thousand that do not.
+        bootstrap.sort_by_key(|peer| self.bootstrap[peer].tried);
+        bootstrap.truncate(self.bootstrap_dials());
         let mut found: Vec<_> = self.found.keys().copied().collect();
         let mut lost: Vec<_> = self.book.lost().map(|(id, ..)| id).collect();
         if !cx.is_on(Rule::Healing) {
             lost.clear();
         }
-        for list in [&mut bootstrap, &mut found, &mut lost] {
+        for list in [&mut found, &mut lost] {
             list.shuffle(&mut cx.rng);
             list.truncate(DIALS);
         }
@@ -117,6 +143,9 @@ impl Topic {
         }
         let nobody = anyone.is_empty() && self.book.len() == 0 && self.book.lost().next().is_none();
         for peer in anyone {
+            if let Some(bootstrap) = self.bootstrap.get_mut(&peer) {
+                bootstrap.tried = Some(cx.now);
+            }
             self.contact(peer, cx);
         }
         if nobody {
@@ -127,27 +156,15 @@ impl Topic {
         self.timers.set(Timer::Redial, at);
     }
 
+    /// How many bootstrap peers are dialed at a time while nobody is linked: few at first, as the first
+    /// to answer is enough, and more once the redials have come to their largest delay.
+    fn bootstrap_dials(&self) -> usize {
+        if self.redial_delay < self.config.redial_max { DIALS } else { DIALS_AT_LAST }
+    }
+
     /// In contact: look for bootstrap peers and found ones that are not in the book.
     fn redial_missing(&mut self, cx: &mut Context) {
-        let mut due = Vec::new();
-        let mut next = None;
-        for (peer, bootstrap) in &mut self.bootstrap {
-            if !cx.is_on(Rule::BootstrapMemory) {
-                break;
-            }
-            if self.book.get(peer).is_some() && !bootstrap.lost {
-                continue;
-            }
-            if bootstrap.next <= cx.now {
-                due.push(*peer);
-                let doubled = 2_u32.saturating_pow(bootstrap.attempts.min(16));
-                let delay = self.config.redial_max.saturating_mul(doubled);
-                bootstrap.attempts += 1;
-                bootstrap.next = cx.now
-                    + jitter(&mut cx.rng, delay.min(self.config.heal_interval_max), 0.8..1.2);
-            }
-            next = next.into_iter().chain([bootstrap.next]).min();
-        }
+        let (mut due, mut next) = self.due_bootstrap(cx);
         let mut found: Vec<_> = self.found.keys().copied().collect();
         found.shuffle(&mut cx.rng);
         for peer in found.iter().take(DIALS) {
@@ -166,6 +183,45 @@ impl Topic {
         if let Some(at) = next {
             self.timers.set(Timer::Redial, at);
         }
+    }
+
+    /// Bootstrap peers to dial now, those that were dialed least often first, and when to look again.
+    fn due_bootstrap(&mut self, cx: &mut Context) -> (Vec<EndpointId>, Option<Instant>) {
+        if !cx.is_on(Rule::BootstrapMemory) {
+            return (Vec::new(), None);
+        }
+        let is_missing = |peer: &EndpointId, bootstrap: &Bootstrap| {
+            self.book.get(peer).is_none() || bootstrap.lost
+        };
+        let missing = self.bootstrap.iter().filter(|(peer, bootstrap)| is_missing(peer, bootstrap));
+        let due = missing.clone().filter(|(_, bootstrap)| bootstrap.next <= cx.now);
+        let mut due: Vec<_> = due.map(|(peer, bootstrap)| (bootstrap.attempts, *peer)).collect();
+        let later = missing.filter(|(_, bootstrap)| bootstrap.next > cx.now);
+        let mut next = later.map(|(_, bootstrap)| bootstrap.next).min();
+        if due.len() > DIALS_AT_LAST {
+            due.sort_unstable();
+            // The others have their turn, batch by batch: a timer that comes sooner for one does not
+            // dial them all.
+            for (batch, peers) in (1..).zip(due.split_off(DIALS_AT_LAST).chunks(DIALS_AT_LAST)) {
+                let at = cx.now + DIALS_APART * batch;
+                for (_, peer) in peers {
+                    if let Some(bootstrap) = self.bootstrap.get_mut(peer) {
+                        bootstrap.next = at;
+                    }
+                }
+                next = next.into_iter().chain([at]).min();
+            }
+        }
+        for (_, peer) in &due {
+            let Some(bootstrap) = self.bootstrap.get_mut(peer) else { continue };
+            let doubled = 2_u32.saturating_pow(bootstrap.attempts.min(16));
+            let delay = self.config.redial_max.saturating_mul(doubled);
+            bootstrap.attempts = bootstrap.attempts.saturating_add(1);
+            bootstrap.next =
+                cx.now + jitter(&mut cx.rng, delay.min(self.config.heal_interval_max), 0.8..1.2);
+            next = next.into_iter().chain([bootstrap.next]).min();
+        }
+        (due.into_iter().map(|(_, peer)| peer).collect(), next)
     }
 
     /// Syncs with a peer, over a link that may have to be dialed first.

@@ -47,6 +47,8 @@ struct Bootstrap {
     addresses: Vec<TransportAddr>,
     attempts: u32,
     next: Instant,
+    /// When it was last dialed while nobody was linked.
+    tried: Option<Instant>,
     /// Its link broke and nothing new was heard of it since: it may have started anew.
     lost: bool,
 }
