@@ -81,6 +81,23 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    pub(crate) fn new(identity: Identity, seed: [u8; 32], now: Instant) -> Self {
+        let me = EndpointId::from_bytes(identity.key.verifying_key().to_bytes());
+        Self {
+            me,
+            links: Links::new(me, identity.boot_id),
+            asked: identity.reserved,
+            identity,
+            addresses: Vec::new(),
+            rng: ChaCha12Rng::from_seed(seed),
+            counts: Counts::default(),
+            now,
+            behind_until: now,
+            verified: None,
+            off: None,
+        }
+    }
+
     /// Whether a rule is on, as all are outside the simulator.
     pub(crate) fn is_on(&self, rule: Rule) -> bool {
         self.off != Some(rule)
@@ -178,20 +195,7 @@ impl State {
     /// from `seed`.
     #[must_use]
     pub fn new(identity: Identity, seed: [u8; 32], now: Instant) -> Self {
-        let me = EndpointId::from_bytes(identity.key.verifying_key().to_bytes());
-        let context = Context {
-            me,
-            links: Links::new(me, identity.boot_id),
-            asked: identity.reserved,
-            identity,
-            addresses: Vec::new(),
-            rng: ChaCha12Rng::from_seed(seed),
-            counts: Counts::default(),
-            now,
-            behind_until: now,
-            verified: None,
-            off: None,
-        };
+        let context = Context::new(identity, seed, now);
         Self { context, topics: BTreeMap::new(), due: None, paused: None }
     }
 

@@ -1,110 +1,50 @@
 //! Named timers: each is set or not, and setting it again moves it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rand::{RngExt, rngs::ChaCha12Rng};
 use tokio::time::Instant;
 
-/// What a topic waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Timer {
-    /// Send the batch of records that are due to members and newcomers.
-    Flood,
-    /// Tell on what a sync brought and the overlay did not.
-    Relay,
-    /// Compare the book with a neighbor's (RFC 6206).
-    Trickle,
-    /// Send neighbors the digest of the book.
-    Digest,
-    /// Announce the own record again, or for the first time.
-    Announce,
-    /// Look for someone to sync with.
-    Redial,
-    /// Enter the overlay through a random member.
-    OverlayJoin,
-    /// Look whether the active view is full.
-    View,
-    /// Sync with someone who is not a neighbor.
-    RandomSync,
-    /// Give up stalled syncs.
-    Sessions,
-    /// Tell the application that no link is left.
-    Isolation,
-    /// Look after neighbors, and take the next step of probes.
-    Probe,
-    /// Tell of suspicions, and pass verdicts.
-    Suspicion,
-    /// Probe anybody, as many died.
-    Survey,
-    /// Dial who was lost.
-    Heal,
-    /// Join the overlay behind a gap.
-    HealJoin,
-    /// Send broadcasts that wait for a neighbor, or give them up.
-    Broadcast,
-    /// Stop waiting for acknowledgements of the leave.
-    Leave,
+/// Named timers of one component: each is set or not, and setting it again moves it.
+#[derive(Debug)]
+pub(crate) struct Timers<K>(BTreeMap<K, Instant>);
+
+impl<K: Copy + Ord> Default for Timers<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
 }
 
-/// In the order of [`Timer`].
-const TIMERS: [Timer; 18] = [
-    Timer::Flood,
-    Timer::Relay,
-    Timer::Trickle,
-    Timer::Digest,
-    Timer::Announce,
-    Timer::Redial,
-    Timer::OverlayJoin,
-    Timer::View,
-    Timer::RandomSync,
-    Timer::Sessions,
-    Timer::Isolation,
-    Timer::Probe,
-    Timer::Suspicion,
-    Timer::Survey,
-    Timer::Heal,
-    Timer::HealJoin,
-    Timer::Broadcast,
-    Timer::Leave,
-];
-
-/// When each is due, where it is set.
-#[derive(Debug, Default)]
-pub(crate) struct Timers([Option<Instant>; TIMERS.len()]);
-
-impl Timers {
-    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
-        self.0[timer as usize] = Some(at);
+impl<K: Copy + Ord> Timers<K> {
+    pub(crate) fn set(&mut self, timer: K, at: Instant) {
+        self.0.insert(timer, at);
     }
 
     /// Sets it, unless it is set for earlier.
-    pub(crate) fn set_by(&mut self, timer: Timer, at: Instant) {
-        let set = &mut self.0[timer as usize];
-        *set = Some(set.map_or(at, |set| set.min(at)));
+    pub(crate) fn set_by(&mut self, timer: K, at: Instant) {
+        let set = self.0.entry(timer).or_insert(at);
+        *set = at.min(*set);
     }
 
-    pub(crate) fn is_set(&self, timer: Timer) -> bool {
-        self.0[timer as usize].is_some()
+    pub(crate) fn is_set(&self, timer: K) -> bool {
+        self.0.contains_key(&timer)
     }
 
-    pub(crate) fn clear(&mut self, timer: Timer) {
-        self.0[timer as usize] = None;
+    pub(crate) fn clear(&mut self, timer: K) {
+        self.0.remove(&timer);
     }
 
     pub(crate) fn clear_all(&mut self) {
-        *self = Self::default();
+        self.0.clear();
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.0.iter().flatten().min().copied()
+        self.0.values().min().copied()
     }
 
-    /// Takes out one timer that is due.
-    pub(crate) fn due(&mut self, now: Instant) -> Option<Timer> {
-        let (set, timer) =
-            self.0.iter_mut().zip(TIMERS).find(|(at, _)| at.is_some_and(|at| at <= now))?;
-        *set = None;
-        Some(timer)
+    /// When it is due, if it is set.
+    pub(crate) fn at(&self, timer: K) -> Option<Instant> {
+        self.0.get(&timer).copied()
     }
 }
 

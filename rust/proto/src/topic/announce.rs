@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Leaving, Topic};
+use super::{Leaving, Timer, Topic};
 use crate::{
     book::{Applied, TOMBSTONE_AGE},
     error::Error,
@@ -18,7 +18,7 @@ use crate::{
     record::{NodeRecord, Profile, SignedRecord, Status},
     rule::Rule,
     state::Context,
-    timers::{Timer, jitter},
+    timers::jitter,
     wire::{Item, TopicFrame, encode_content},
 };
 

@@ -1,7 +1,12 @@
-//! Broadcasts of the application: sent, judged before they are told on, delivered at most once.
+//! Broadcasts of the application: sent, judged before they are forwarded, delivered at most once.
 //!
-//! Best effort. A broadcast goes to who is in the overlay; one that is sent before this node is in it
-//! waits for a while. Membership goes its own way: broadcasts have a lane and budgets of their own.
+//! Best effort. A broadcast goes to the members that are in the overlay. One that is sent before
+//! this node is in the overlay itself waits for [`KEEP`]. Membership does not share its fate:
+//! broadcasts have a lane and budgets of their own.
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on fails.
+mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,33 +16,39 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Topic, overlay::Seen};
+use super::{
+    effect::{Effect, Effects},
+    overlay::Seen,
+    scope::Scope,
+};
 use crate::{
     broadcast::{Broadcast, MAX_BROADCAST, OF_AUTHOR, Window},
     budget::{Budget, Rate},
+    cose::Envelope,
     error::Error,
     event::TopicEvent,
     id::EndpointId,
-    state::Context,
-    timers::Timer,
     wire::{decode_broadcast, encode_broadcast},
 };
 
-/// What a node takes of all authors: with it, Plumtree holds at most 34 MiB of broadcasts.
+/// What a node accepts from all authors together: with it, Plumtree holds at most 34 MiB of
+/// broadcasts.
 const OF_ALL: Rate =
     Rate { messages: (2000.0, 4000.0), bytes: (2.0 * 1024.0 * 1024.0, 4.0 * 1024.0 * 1024.0) };
-/// What a node takes from one neighbor, repetitions included, before it looks at signatures.
+/// What a node accepts from one neighbor, repetitions included, before it looks at signatures.
 pub(super) const OF_PEER: Rate =
     Rate { messages: (2000.0, 8000.0), bytes: (4.0 * 1024.0 * 1024.0, 8.0 * 1024.0 * 1024.0) };
-/// Broadcasts that wait until this node is in the overlay, their bytes, and for how long: what the
-/// author may say at once and while it settles, and less than others take of it at once.
+/// Broadcasts that wait until this node is in the overlay, their bytes, and how long each waits:
+/// what an author may send at once and while it settles, and less than others accept from it at
+/// once.
 const MAX_KEPT: usize = 320;
 const MAX_KEPT_BYTES: usize = 1280 * 1024;
 const KEEP: Duration = Duration::from_secs(10);
-/// Whoever enters the overlay is known to others before its first broadcast reaches them.
+/// A node that enters the overlay waits this long, so that others know it before its first
+/// broadcast reaches them: they drop broadcasts of unknown members.
 const SETTLE: Duration = Duration::from_millis(250);
-/// Authors that are remembered beyond the capacity of the book, before those are forgotten of whom
-/// nothing is held.
+/// This many authors are remembered beyond the capacity of the book. Then authors are forgotten of
+/// whom the book holds neither a record nor a tombstone.
 const MORE_AUTHORS: usize = 1024;
 
 #[derive(Debug)]
@@ -47,16 +58,35 @@ pub(super) struct Broadcasts {
     kept: VecDeque<(Instant, Bytes)>,
     /// Since when this node has neighbors.
     attached: Option<Instant>,
-    pub(super) seen: Seen,
+    /// Contents that passed recently, so that they are judged once.
+    seen: Seen,
     authors: BTreeMap<EndpointId, Author>,
     of_all: Budget,
+    /// When the next broadcast that waits is sent or given up.
+    timer: Option<Instant>,
 }
 
+/// What is remembered of a member that broadcasts.
 #[derive(Debug)]
 struct Author {
     boot_id: u64,
     heard: Window,
     budget: Budget,
+}
+
+/// Why a broadcast is not delivered.
+#[derive(Debug)]
+enum Refusal {
+    /// It may come from an honest peer: it is counted under this name, and goes no further.
+    Dropped(&'static str),
+    /// An honest peer does not forward it: the link is closed.
+    Invalid(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Invalid(error)
+    }
 }
 
 impl Broadcasts {
@@ -68,151 +98,181 @@ impl Broadcasts {
             seen: Seen::default(),
             authors: BTreeMap::new(),
             of_all: Budget::new(OF_ALL, now),
+            timer: None,
         }
     }
 
     pub(super) fn sizes(&self) -> [(&'static str, usize); 2] {
         [("broadcasts kept", self.kept.len()), ("authors", self.authors.len())]
     }
-}
 
-impl Topic {
-    /// Sends data to all members.
-    pub(crate) fn broadcast(&mut self, data: &[u8], cx: &mut Context) -> Result<(), Error> {
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timer
+    }
+
+    /// Sends data to all members, now or once this node is in the overlay.
+    pub(super) fn send(&mut self, data: &[u8], scope: &mut Scope) -> Result<Effects, Error> {
         if data.len() > MAX_BROADCAST {
             let reason = format!("is {} bytes, the limit is {MAX_BROADCAST}", data.len());
             return Err(Error::Invalid { field: "data", reason });
         }
-        if self.leaving.is_some() {
-            return Err(Error::NotJoined(self.id));
+        if scope.view.leaving {
+            return Err(Error::NotJoined(scope.topic));
         }
-        let number = self.broadcasts.count;
-        self.broadcasts.count += 1;
-        cx.counts.broadcasts_sent += 1;
-        let signed = Broadcast::sign(&cx.identity.key, &self.id, cx.identity.boot_id, number, data);
-        let content = encode_broadcast(&signed);
-        let kept = &mut self.broadcasts.kept;
-        let mut bytes =
-            kept.iter().map(|(_, content)| content.len()).sum::<usize>() + content.len();
-        while kept.len() >= MAX_KEPT || bytes > MAX_KEPT_BYTES {
-            let Some((_, oldest)) = kept.pop_front() else { break };
+        let number = self.count;
+        self.count += 1;
+        scope.cx.counts.broadcasts_sent += 1;
+        let identity = &scope.cx.identity;
+        let signed = Broadcast::sign(&identity.key, &scope.topic, identity.boot_id, number, data);
+        self.keep(encode_broadcast(&signed), scope);
+        Ok(self.send_kept(scope))
+    }
+
+    /// Puts a broadcast behind those that wait. The oldest ones make room for it.
+    fn keep(&mut self, content: Bytes, scope: &mut Scope) {
+        let mut bytes = self.kept_bytes() + content.len();
+        while self.kept.len() >= MAX_KEPT || bytes > MAX_KEPT_BYTES {
+            let Some((_, oldest)) = self.kept.pop_front() else { break };
             bytes -= oldest.len();
-            cx.links.dropped("broadcasts without a neighbor", None);
+            scope.dropped("broadcasts without a neighbor", None);
         }
-        kept.push_back((cx.now + KEEP, content));
-        self.on_broadcasts(cx);
-        Ok(())
+        self.kept.push_back((scope.now() + KEEP, content));
+        debug_assert!(
+            self.kept.len() <= MAX_KEPT && self.kept_bytes() <= MAX_KEPT_BYTES,
+            "a node that never enters the overlay must not collect broadcasts without end"
+        );
     }
 
-    /// Sends what waits for a neighbor, if there is one; forgets what waited for too long.
-    pub(super) fn on_broadcasts(&mut self, cx: &mut Context) {
-        let settled = self.broadcasts.attached.map(|at| at + SETTLE);
-        if settled.is_some_and(|at| at <= cx.now) {
-            for (_, content) in std::mem::take(&mut self.broadcasts.kept) {
-                self.broadcasts.seen.insert(&content, cx.now);
-                self.overlay.broadcast(content, cx.now);
+    fn kept_bytes(&self) -> usize {
+        self.kept.iter().map(|(_, content)| content.len()).sum()
+    }
+
+    pub(super) fn on_timeout(&mut self, scope: &mut Scope) -> Effects {
+        if self.timer.is_none_or(|at| at > scope.now()) {
+            return Effects::none();
+        }
+        self.timer = None;
+        self.send_kept(scope)
+    }
+
+    /// Sends the broadcasts that wait, if this node is settled in the overlay. Otherwise gives up
+    /// those that waited for [`KEEP`].
+    fn send_kept(&mut self, scope: &mut Scope) -> Effects {
+        let mut effects = Effects::none();
+        let now = scope.now();
+        let settled = self.attached.map(|at| at + SETTLE);
+        if settled.is_some_and(|at| at <= now) {
+            for (_, content) in self.kept.drain(..) {
+                self.seen.insert(&content, now);
+                effects.push(Effect::Broadcast(content));
             }
-            return self.drive_overlay(cx);
+            return effects;
         }
-        while self.broadcasts.kept.front().is_some_and(|(until, _)| *until <= cx.now) {
-            self.broadcasts.kept.pop_front();
-            cx.links.dropped("broadcasts without a neighbor", None);
+        while self.kept.front().is_some_and(|(until, _)| *until <= now) {
+            self.kept.pop_front();
+            scope.dropped("broadcasts without a neighbor", None);
         }
-        if let Some((until, _)) = self.broadcasts.kept.front() {
-            self.timers.set(Timer::Broadcast, settled.unwrap_or(*until));
+        if let Some((until, _)) = self.kept.front() {
+            self.timer = Some(settled.unwrap_or(*until));
         }
+        effects
     }
 
-    /// Whether this node has neighbors may have changed.
-    pub(super) fn broadcasts_attached(&mut self, cx: &mut Context) {
-        if self.overlay.neighbors().is_empty() {
-            self.broadcasts.attached = None;
-        } else if self.broadcasts.attached.is_none() {
-            self.broadcasts.attached = Some(cx.now);
+    /// A neighbor came or went, perhaps the first or the last one.
+    pub(super) fn on_neighbors(&mut self, scope: &mut Scope) -> Effects {
+        if scope.view.neighbors.is_empty() {
+            self.attached = None;
+        } else if self.attached.is_none() {
+            self.attached = Some(scope.now());
         }
-        if !self.broadcasts.kept.is_empty() {
-            self.on_broadcasts(cx);
-        }
+        if self.kept.is_empty() { Effects::none() } else { self.send_kept(scope) }
     }
 
-    /// Verifies a broadcast and delivers it: whether it is to be told on. One that does not verify
-    /// closes the link: honest peers verify before they tell on.
-    pub(super) fn judge_broadcast(
-        &mut self,
-        content: &Bytes,
-        from: EndpointId,
-        cx: &mut Context,
-    ) -> bool {
+    /// Returns true if this content passed recently.
+    pub(super) fn has_seen(&mut self, content: &[u8], now: Instant) -> bool {
+        self.seen.contains(content, now)
+    }
+
+    /// Verifies a broadcast and delivers it. Returns true if it is to be forwarded. One that does
+    /// not verify closes the link: honest peers verify before they forward.
+    pub(super) fn judge(&mut self, content: &Bytes, from: EndpointId, scope: &mut Scope) -> bool {
         let verdict = decode_broadcast(content)
             .and_then(|signed| Broadcast::open(&signed))
-            .and_then(|envelope| self.verify_broadcast(&envelope, from, cx));
+            .map_err(Refusal::from)
+            .and_then(|envelope| self.verify(&envelope, from, scope));
         let broadcast = match verdict {
-            Ok(Ok(broadcast)) => broadcast,
-            Ok(Err(what)) => {
-                cx.links.dropped(what, Some(from));
+            Ok(broadcast) => broadcast,
+            Err(Refusal::Dropped(what)) => {
+                scope.dropped(what, Some(from));
                 return false;
             }
-            Err(error) => {
-                self.refuse(&error, from, cx);
+            Err(Refusal::Invalid(error)) => {
+                scope.refuse(&error, from);
                 return false;
             }
         };
-        self.broadcasts.seen.insert(content, cx.now);
-        cx.counts.broadcasts_received += 1;
+        self.seen.insert(content, scope.now());
+        scope.cx.counts.broadcasts_received += 1;
         let Broadcast { author, data, .. } = broadcast;
-        cx.emit(self.id, TopicEvent::Broadcast { author, data });
+        scope.emit(TopicEvent::Broadcast { author, data });
         true
     }
 
-    /// A broadcast that is new, or why it is dropped.
-    fn verify_broadcast(
+    /// Returns a broadcast that is new and within the budgets.
+    fn verify(
         &mut self,
-        envelope: &crate::cose::Envelope,
+        envelope: &Envelope,
         from: EndpointId,
-        cx: &mut Context,
-    ) -> Result<Result<Broadcast, &'static str>, Error> {
+        scope: &Scope,
+    ) -> Result<Broadcast, Refusal> {
         let author = envelope.claimed;
-        if author == self.me {
-            return Ok(Err("own broadcasts that came back"));
+        if author == scope.me() {
+            return Err(Refusal::Dropped("own broadcasts that came back"));
         }
-        let Some(boot_id) = self.book.get(&author).map(|live| live.signed.record().boot_id) else {
-            return Ok(Err("broadcasts of unknown members"));
+        let Some(member) = scope.book.get(&author) else {
+            return Err(Refusal::Dropped("broadcasts of unknown members"));
         };
-        let broadcast = Broadcast::verify(envelope, &self.id)?;
+        let boot_id = member.signed.record().boot_id;
+        let broadcast = Broadcast::verify(envelope, &scope.topic)?;
         if broadcast.boot_id != boot_id {
-            tracing::debug!(topic = %self.id.fmt_short(), author = %author.fmt_short(), peer = %from.fmt_short(), "a broadcast of another life");
-            return Ok(Err("broadcasts of another life of their author"));
+            tracing::debug!(
+                topic = %scope.topic.fmt_short(),
+                author = %author.fmt_short(),
+                peer = %from.fmt_short(),
+                "a broadcast of another life"
+            );
+            return Err(Refusal::Dropped("broadcasts of another life of their author"));
         }
-        let now = cx.now;
-        self.forget_authors();
+        let now = scope.now();
+        self.forget_authors(scope);
         let fresh =
             || Author { boot_id, heard: Window::default(), budget: Budget::new(OF_AUTHOR, now) };
-        let known = self.broadcasts.authors.entry(author).or_insert_with(fresh);
+        let known = self.authors.entry(author).or_insert_with(fresh);
         if known.boot_id != boot_id {
-            // The budget stays: a restart is no way round it.
+            // The budget stays: a restart does not renew it.
             known.boot_id = boot_id;
             known.heard = Window::default();
         }
         if !known.heard.is_new(broadcast.number) {
-            return Ok(Err("broadcasts that were heard before"));
+            return Err(Refusal::Dropped("broadcasts that were heard before"));
         }
         let size = broadcast.data.len();
         if !known.budget.take(size, now) {
-            return Ok(Err("broadcasts over the budget of an author"));
+            return Err(Refusal::Dropped("broadcasts over the budget of an author"));
         }
-        if !self.broadcasts.of_all.take(size, now) {
-            return Ok(Err("broadcasts over the budget of all authors"));
+        if !self.of_all.take(size, now) {
+            return Err(Refusal::Dropped("broadcasts over the budget of all authors"));
         }
         known.heard.insert(broadcast.number);
-        Ok(Ok(broadcast))
+        Ok(broadcast)
     }
 
-    /// Makes room: of whom nothing is held any more, nothing is accepted either.
-    fn forget_authors(&mut self) {
-        let authors = &mut self.broadcasts.authors;
-        if authors.len() > 2 * self.config.capacity + MORE_AUTHORS {
-            let book = &self.book;
-            authors.retain(|id, _| book.get(id).is_some() || book.buried(id).is_some());
+    /// Makes room. Nothing is accepted from an author that the book has forgotten, so its window is
+    /// not needed.
+    fn forget_authors(&mut self, scope: &Scope) {
+        if self.authors.len() > 2 * scope.config.capacity + MORE_AUTHORS {
+            let book = &scope.book;
+            self.authors.retain(|id, _| book.get(id).is_some() || book.buried(id).is_some());
         }
     }
 }

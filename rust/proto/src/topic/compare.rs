@@ -7,14 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Topic;
+use super::{Timer, Topic};
 use crate::{
-    event::TopicEvent,
-    id::EndpointId,
-    rule::Rule,
-    state::Context,
-    sync::Session,
-    timers::{Timer, jitter},
+    event::TopicEvent, id::EndpointId, rule::Rule, state::Context, sync::Session, timers::jitter,
     wire::TopicFrame,
 };
 

@@ -7,7 +7,7 @@ use iroh_base::TransportAddr;
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
-use super::{Bootstrap, Topic};
+use super::{Bootstrap, Timer, Topic};
 use crate::{
     book::Applied,
     event::{LinkId, TopicEvent},
@@ -16,7 +16,7 @@ use crate::{
     rule::Rule,
     state::Context,
     sync::Session,
-    timers::{Timer, jitter},
+    timers::jitter,
     wire::{SyncFrame, TopicFrame, Turn},
 };
 

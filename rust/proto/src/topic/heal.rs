@@ -8,13 +8,8 @@ use std::{collections::BTreeSet, time::Duration};
 use rand::{RngExt, seq::IteratorRandom};
 use tokio::time::Instant;
 
-use super::Topic;
-use crate::{
-    id::EndpointId,
-    rule::Rule,
-    state::Context,
-    timers::{Timer, jitter},
-};
+use super::{Timer, Topic};
+use crate::{id::EndpointId, rule::Rule, state::Context, timers::jitter};
 
 /// While more than a tenth of all were lost, and the last of them within this time, dials are as
 /// frequent as in isolation.

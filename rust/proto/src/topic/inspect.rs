@@ -1,13 +1,7 @@
 //! What a simulation looks at: the book as the protocol holds it, and the size of all that could grow.
 
-use super::Topic;
-use crate::{
-    digest::Digest,
-    id::EndpointId,
-    record::SignedRecord,
-    state::Context,
-    timers::{Timer, jitter},
-};
+use super::{Timer, Topic};
+use crate::{digest::Digest, id::EndpointId, record::SignedRecord, state::Context, timers::jitter};
 
 /// One topic of one endpoint, from inside.
 #[doc(hidden)]

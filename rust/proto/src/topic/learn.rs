@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::Topic;
+use super::{Timer, Topic};
 use crate::{
     book::Applied,
     budget::Rate,
@@ -15,7 +15,7 @@ use crate::{
     id::EndpointId,
     rule::Rule,
     state::{Context, MAX_LAG},
-    timers::{Timer, jitter},
+    timers::jitter,
     wire::{Item, MAX_CONTENT, MAX_RECORDS, TopicFrame, encode_content},
 };
 
@@ -65,18 +65,6 @@ impl Topic {
             self.refuse(error, from, cx);
         }
         outcome
-    }
-
-    /// Something signed does not verify: honest peers do not send it.
-    pub(super) fn refuse(&self, error: &Error, from: EndpointId, cx: &mut Context) {
-        tracing::info!(
-            topic = %self.id.fmt_short(),
-            peer = %from.fmt_short(),
-            reason = %error,
-            "a record or an accusation was refused"
-        );
-        cx.links.dropped("records forged or malformed", Some(from));
-        cx.links.close_peer(&from, CloseCode::Protocol);
     }
 
     fn take_in(

@@ -8,12 +8,16 @@ mod announce;
 mod broadcast;
 mod compare;
 mod contact;
+mod effect;
 mod heal;
 mod inspect;
 mod learn;
 mod overlay;
 mod probe;
+mod scope;
 mod suspect;
+#[cfg(test)]
+mod world;
 
 pub use inspect::Inspect;
 
@@ -22,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use iroh_base::TransportAddr;
 use rand::RngExt;
 use tokio::time::Instant;
@@ -37,9 +42,33 @@ use crate::{
     record::{Profile, SignedRecord},
     state::Context,
     sync::Session,
-    timers::{Timer, Timers, earlier},
+    timers::Timers,
     wire::{OverlayFrame, TopicFrame},
 };
+
+use self::{
+    effect::{Effect, Effects},
+    scope::{Avoided, Scope, View},
+};
+
+/// What a component of a topic sees while it is called. The macro borrows what is shared and leaves
+/// the component itself free to be changed.
+macro_rules! scope {
+    ($topic:ident, $cx:ident) => {
+        &mut Scope {
+            topic: $topic.id,
+            config: &$topic.config,
+            book: &mut $topic.book,
+            view: View {
+                neighbors: $topic.overlay.neighbors(),
+                suspicions: &$topic.suspicions,
+                avoided: &$topic.avoid,
+                leaving: $topic.leaving.is_some(),
+            },
+            cx: $cx,
+        }
+    };
+}
 
 /// A bootstrap peer: where it is, and when it is dialed next.
 #[derive(Debug)]
@@ -99,7 +128,7 @@ pub(crate) struct Topic {
     introductions: Budgets,
     broadcasts: broadcast::Broadcasts,
     /// Peers that could not be dialed, or refused, of late.
-    avoid: BTreeMap<EndpointId, Instant>,
+    avoid: Avoided,
     view_delay: Duration,
     join_attempts: u32,
     /// Peers with a link that speak of this topic.
@@ -139,8 +168,77 @@ pub(crate) struct Topic {
     rivals: announce::Rivals,
     leaving: Option<Leaving>,
     done: bool,
-    timers: Timers,
+    timers: Timers<Timer>,
 }
+
+/// What the router waits for by itself, for the parts that are not components.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Send the batch of records that are due to members and newcomers.
+    Flood,
+    /// Forward what a sync brought and the overlay did not.
+    Relay,
+    /// Compare the book with a neighbor's (RFC 6206).
+    Trickle,
+    /// Send neighbors the digest of the book.
+    Digest,
+    /// Announce the own record again, or for the first time.
+    Announce,
+    /// Look for someone to sync with.
+    Redial,
+    /// Enter the overlay through a random member.
+    OverlayJoin,
+    /// Look whether the active view is full.
+    View,
+    /// Sync with someone who is not a neighbor.
+    RandomSync,
+    /// Give up on syncs that are stalled.
+    Sessions,
+    /// Tell the application that no link is left.
+    Isolation,
+    /// Look after neighbors, and take the next step of probes.
+    Probe,
+    /// Tell of suspicions, and pass verdicts.
+    Suspicion,
+    /// Probe anybody, as many died.
+    Survey,
+    /// Dial who was lost.
+    Heal,
+    /// Join the overlay behind a gap.
+    HealJoin,
+    /// Stop waiting for acknowledgements of the leave.
+    Leave,
+}
+
+/// What may be due.
+#[derive(Debug, Clone, Copy)]
+enum Timeout {
+    Topic(Timer),
+    Broadcasts,
+}
+
+/// If several are due at once, as after a pause, the first of this list comes first: what others
+/// wait for goes before what this node does for itself.
+const TIMEOUTS: [Timeout; 18] = [
+    Timeout::Topic(Timer::Flood),
+    Timeout::Topic(Timer::Relay),
+    Timeout::Topic(Timer::Trickle),
+    Timeout::Topic(Timer::Digest),
+    Timeout::Topic(Timer::Announce),
+    Timeout::Topic(Timer::Redial),
+    Timeout::Topic(Timer::OverlayJoin),
+    Timeout::Topic(Timer::View),
+    Timeout::Topic(Timer::RandomSync),
+    Timeout::Topic(Timer::Sessions),
+    Timeout::Topic(Timer::Isolation),
+    Timeout::Topic(Timer::Probe),
+    Timeout::Topic(Timer::Suspicion),
+    Timeout::Topic(Timer::Survey),
+    Timeout::Topic(Timer::Heal),
+    Timeout::Topic(Timer::HealJoin),
+    Timeout::Broadcasts,
+    Timeout::Topic(Timer::Leave),
+];
 
 impl Topic {
     pub(crate) fn join(
@@ -207,8 +305,13 @@ impl Topic {
     }
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        let next = earlier(self.timers.next(), self.overlay.next_timer());
-        earlier(next, self.book.next_expiry())
+        let of_components = [
+            self.timers.next(),
+            self.broadcasts.next_timeout(),
+            self.overlay.next_timer(),
+            self.book.next_expiry(),
+        ];
+        of_components.into_iter().flatten().min()
     }
 
     pub(crate) fn link_idle(&self) -> Duration {
@@ -216,31 +319,87 @@ impl Topic {
     }
 
     pub(crate) fn on_timer(&mut self, cx: &mut Context) {
-        while let Some(timer) = self.timers.due(cx.now) {
-            match timer {
-                Timer::Flood => self.on_flood(cx),
-                Timer::Relay => self.on_relay(cx),
-                Timer::Trickle => self.on_trickle(cx),
-                Timer::Digest => self.tell_digest(cx),
-                Timer::Announce => self.announce(cx),
-                Timer::Redial => self.on_redial(cx),
-                Timer::OverlayJoin => self.on_overlay_join(cx),
-                Timer::View => self.on_view(cx),
-                Timer::RandomSync => self.on_random_sync(cx),
-                Timer::Sessions => self.on_sessions(cx),
-                Timer::Isolation => self.on_isolation(cx),
-                Timer::Probe => self.on_probe(cx),
-                Timer::Suspicion => self.on_suspicion(cx),
-                Timer::Survey => self.on_survey(cx),
-                Timer::Heal => self.on_heal(cx),
-                Timer::HealJoin => self.on_heal_join(cx),
-                Timer::Broadcast => self.on_broadcasts(cx),
-                Timer::Leave => self.finish_leave(cx),
-            }
+        while let Some(due) = TIMEOUTS.iter().find(|due| self.is_due(**due, cx.now)) {
+            self.on_timeout(*due, cx);
         }
         self.expire(cx);
         self.overlay.on_timer(cx.now);
         self.drive_overlay(cx);
+    }
+
+    fn is_due(&self, due: Timeout, now: Instant) -> bool {
+        let at = match due {
+            Timeout::Topic(timer) => self.timers.at(timer),
+            Timeout::Broadcasts => self.broadcasts.next_timeout(),
+        };
+        at.is_some_and(|at| at <= now)
+    }
+
+    fn on_timeout(&mut self, due: Timeout, cx: &mut Context) {
+        let timer = match due {
+            Timeout::Topic(timer) => timer,
+            Timeout::Broadcasts => {
+                let effects = self.broadcasts.on_timeout(scope!(self, cx));
+                return self.carry_out(effects, cx);
+            }
+        };
+        self.timers.clear(timer);
+        match timer {
+            Timer::Flood => self.on_flood(cx),
+            Timer::Relay => self.on_relay(cx),
+            Timer::Trickle => self.on_trickle(cx),
+            Timer::Digest => self.tell_digest(cx),
+            Timer::Announce => self.announce(cx),
+            Timer::Redial => self.on_redial(cx),
+            Timer::OverlayJoin => self.on_overlay_join(cx),
+            Timer::View => self.on_view(cx),
+            Timer::RandomSync => self.on_random_sync(cx),
+            Timer::Sessions => self.on_sessions(cx),
+            Timer::Isolation => self.on_isolation(cx),
+            Timer::Probe => self.on_probe(cx),
+            Timer::Suspicion => self.on_suspicion(cx),
+            Timer::Survey => self.on_survey(cx),
+            Timer::Heal => self.on_heal(cx),
+            Timer::HealJoin => self.on_heal_join(cx),
+            Timer::Leave => self.finish_leave(cx),
+        }
+    }
+
+    /// Does what a component asked of others. Each effect is carried out with all that follows from
+    /// it before the next one.
+    fn carry_out(&mut self, effects: Effects, cx: &mut Context) {
+        for effect in effects.into_inner() {
+            match effect {
+                Effect::Broadcast(content) => {
+                    self.overlay.broadcast(content, cx.now);
+                    self.drive_overlay(cx);
+                }
+            }
+        }
+    }
+
+    /// Sends data of the application to all members.
+    pub(crate) fn broadcast(&mut self, data: &[u8], cx: &mut Context) -> Result<(), Error> {
+        let effects = self.broadcasts.send(data, scope!(self, cx))?;
+        self.carry_out(effects, cx);
+        Ok(())
+    }
+
+    /// See [`Scope::refuse`].
+    fn refuse(&mut self, error: &Error, from: EndpointId, cx: &mut Context) {
+        let scope: &mut Scope = scope!(self, cx);
+        scope.refuse(error, from);
+    }
+
+    /// Delivers a broadcast of another member. Returns true if it is to be forwarded.
+    fn judge_broadcast(&mut self, content: &Bytes, from: EndpointId, cx: &mut Context) -> bool {
+        self.broadcasts.judge(content, from, scope!(self, cx))
+    }
+
+    /// A neighbor came or went.
+    fn on_neighbors(&mut self, cx: &mut Context) {
+        let effects = self.broadcasts.on_neighbors(scope!(self, cx));
+        self.carry_out(effects, cx);
     }
 
     /// Whether the link to a peer is needed: `Some(true)` until further notice, `Some(false)` for
@@ -483,19 +642,14 @@ impl Topic {
         self.bootstrap.contains_key(peer) || self.book.is_established(peer, now)
     }
 
-    /// Up to `count` random members, none of which is ourselves or to be avoided.
+    /// See [`Scope::random_members`].
     fn random_members(
-        &self,
+        &mut self,
         count: usize,
         without: &BTreeSet<EndpointId>,
         cx: &mut Context,
     ) -> Vec<EndpointId> {
-        use rand::seq::IteratorRandom;
-        self.book
-            .others()
-            .filter(|id| {
-                !without.contains(id) && !self.is_avoided(id, cx.now) && !self.is_suspected(id)
-            })
-            .sample(&mut cx.rng, count)
+        let scope: &mut Scope = scope!(self, cx);
+        scope.random_members(count, without)
     }
 }

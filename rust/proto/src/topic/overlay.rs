@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Topic, broadcast, contact::RANDOM_SYNC_FIRST};
+use super::{Timer, Topic, broadcast, contact::RANDOM_SYNC_FIRST};
 use crate::{
     book::Applied,
     budget::{Budget, Rate},
@@ -20,7 +20,7 @@ use crate::{
     links::Asked,
     overlay::Output,
     state::Context,
-    timers::{Timer, jitter},
+    timers::jitter,
     wire::{Item, MAX_CONTENT, OverlayFrame, TopicFrame, decode_content, is_broadcast},
 };
 
@@ -410,8 +410,11 @@ impl Topic {
 
     /// Whether this very content passed of late.
     fn has_seen(&mut self, content: &[u8], now: Instant) -> bool {
-        let seen = if is_broadcast(content) { &mut self.broadcasts.seen } else { &mut self.seen };
-        seen.contains(content, now)
+        if is_broadcast(content) {
+            self.broadcasts.has_seen(content, now)
+        } else {
+            self.seen.contains(content, now)
+        }
     }
 
     /// The record that introduces a node to the overlay: the best one held of it, once it is in the
@@ -527,7 +530,7 @@ impl Topic {
         self.places.up(peer, cx.now);
         self.look_for_replacement(cx);
         self.watch(peer, cx);
-        self.broadcasts_attached(cx);
+        self.on_neighbors(cx);
         // A first node has nobody to join.
         if self.join_attempts > 0 || self.session_count == 0 {
             self.on_attached(cx);
@@ -558,7 +561,7 @@ impl Topic {
         self.places.by_peer.remove(&peer);
         self.unwatch(&peer);
         self.comparisons.remove(&peer);
-        self.broadcasts_attached(cx);
+        self.on_neighbors(cx);
         self.view_delay = VIEW_MIN;
         if self.overlay.neighbors().is_empty() {
             self.attached_since = None;

@@ -13,13 +13,9 @@ use std::{
 use rand::{RngExt, seq::IteratorRandom};
 use tokio::time::Instant;
 
-use super::Topic;
+use super::{Timer, Topic};
 use crate::{
-    event::CloseCode,
-    id::EndpointId,
-    links::Asked,
-    state::Context,
-    timers::{Timer, jitter},
+    event::CloseCode, id::EndpointId, links::Asked, state::Context, timers::jitter,
     wire::TopicFrame,
 };
 

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Topic, overlay::Seen};
+use super::{Timer, Topic, overlay::Seen};
 use crate::{
     accusation::Accusation,
     book::Applied,
@@ -24,7 +24,6 @@ use crate::{
     record::{NodeRecord, SignedRecord, Status},
     rule::Rule,
     state::Context,
-    timers::Timer,
     wire::{Item, TopicFrame},
 };
 
@@ -103,6 +102,10 @@ pub(super) struct Suspicions {
 impl Suspicions {
     pub(super) fn len(&self) -> usize {
         self.open.len()
+    }
+
+    pub(super) fn is_suspected(&self, peer: &EndpointId) -> bool {
+        self.open.contains_key(peer)
     }
 
     pub(super) fn clear(&mut self) {

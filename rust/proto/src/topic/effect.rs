@@ -1,0 +1,31 @@
+//! What a component asks of others: it returns effects, and the router carries them out.
+
+use bytes::Bytes;
+
+/// Something that follows from what a component did, and that another one does.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Send this content to all members through the overlay.
+    Broadcast(Bytes),
+}
+
+/// Effects in the order in which they are carried out. Nothing else may be done with them, and they
+/// can't be dropped unseen.
+#[must_use = "the router carries effects out, at once"]
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Effects(Vec<Effect>);
+
+impl Effects {
+    pub(super) fn none() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.0.push(effect);
+    }
+
+    /// Takes the effects out, to carry out each of them.
+    pub(super) fn into_inner(self) -> Vec<Effect> {
+        self.0
+    }
+}
