@@ -157,6 +157,7 @@ def test_nothing_enters_python_once_the_exit_has_shut_the_gate() -> None:
 def test_a_forked_child_is_refused_with_advice_and_exits() -> None:
     script = """
         async def main():
+            from iroh_gossip_discovery._core import start
             alice, bob, tasks = await pair()
             stream = alice.events()
             pid = os.fork()
@@ -165,7 +166,7 @@ def test_a_forked_child_is_refused_with_advice_and_exits() -> None:
                 reader, writer = keep_streams[0]
                 uses = [alice.book.snapshot, alice.events, lambda: alice.id, lambda: len(bob.book),
                         lambda: writer.write(b"x"), lambda: reader._core.take(1),
-                        lambda: GossipDiscovery("carol", "fleet")._settings.start([])]
+                        lambda: start(GossipDiscovery("carol", "fleet")._settings, [])]
                 for use in uses:
                     try:
                         use()
