@@ -69,7 +69,8 @@ class Cache:
     async def hand_on(self) -> None:
         """Give each key that becomes another node's to that."""
         async for change in self.changes:
-            if change.lost and change.key in self.values:
+            # Also if the first owner that is told of is another node: this one was alone before.
+            if not change.gained and change.key in self.values:
                 self.changes.discard([change.key])
                 await attempt(self.set(change.key, self.values.pop(change.key)))
 

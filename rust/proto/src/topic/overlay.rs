@@ -1,4 +1,4 @@
-//! The guard between the network and the overlay (design D2), and the overlay's place in a topic.
+//! The guard between the network and the overlay, and the overlay's place in a topic.
 //!
 //! Nothing from the network reaches the overlay's state machines but through here: decoded into our
 //! own frames, its lists and hops clamped by `wire`, its records verified, within a budget.
@@ -112,7 +112,7 @@ struct Place {
     vocal: bool,
 }
 
-/// Who is a neighbor, and why.
+/// A peer that is a neighbor, and why.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     by_peer: BTreeMap<EndpointId, Place>,
