@@ -61,7 +61,7 @@ def test_the_guide_says_what_every_kind_of_drop_means() -> None:
         if "tests" not in path.parts
     )
     named = set(re.findall(r'dropped\(\s*"([^"]+)"', sources))
-    named |= set(re.findall(r'Ok\(Err\("([^"]+)"', sources))  # broadcasts that are not delivered
+    named |= set(re.findall(r'Refusal::Dropped\("([^"]+)"', sources))
     named |= set(re.findall(r'&mut budgets\.\w+, "([^"]+)"', sources))
     named |= set(re.findall(r'Refusal::over\("([^"]+)"', sources))
     named |= set(re.findall(r'refuse\(services, "([^"]+)"', sources))
