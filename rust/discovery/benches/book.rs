@@ -1,4 +1,4 @@
-//! What an application pays for reading the address book: `make bench`.
+//! Measures what it costs an application to read the address book: `make bench`.
 
 #![allow(missing_docs, reason = "criterion's macros make functions")]
 

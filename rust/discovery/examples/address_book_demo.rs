@@ -1,4 +1,4 @@
-//! Three terminals, three address books that fill:
+//! Shows an address book that fills. Start it in three terminals:
 //!
 //! ```sh
 //! cargo run --example address_book_demo alice
@@ -6,8 +6,9 @@
 //! cargo run --example address_book_demo charlie <alice's or bob's ticket or id>
 //! ```
 //!
-//! In one local network an id is enough, mDNS finds its address; so does no argument at all. Ctrl-C
-//! leaves. With `--local` nodes keep to this machine's loopback interface, where only tickets work.
+//! In one local network an id is enough as an argument, or none at all, because mDNS finds the
+//! others. Ctrl-C leaves. With `--local` a node keeps to this machine's loopback interface, where
+//! only tickets work.
 
 use std::error::Error;
 
@@ -32,7 +33,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let peers = peers.iter().map(|text| text.parse()).collect::<Result<Vec<Bootstrap>, _>>()?;
 
-    // From here on: a signal that comes between two looks at it is not lost.
+    // In a task from here on, so that a signal that comes between two turns of the loop is not
+    // lost.
     let mut interrupted = tokio::spawn(tokio::signal::ctrl_c());
     let node = GossipDiscoveryBuilder::new(name, "address-book-demo")
         .config(config)

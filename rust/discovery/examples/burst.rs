@@ -1,8 +1,8 @@
 //! Fills the book of a running node, for `benchmarks/latency.py`: `burst TICKET COUNT`.
 //!
-//! One link pushes the records of `COUNT` members, each with a key and a signature of its own, and the
-//! node verifies every one. The members are in the topic `samples`; nobody answers at their addresses.
-//! The link stays open until standard input ends.
+//! One link pushes the records of `COUNT` members, each with a key and a signature of its own, and
+//! the node verifies every one. The members are in the topic `samples`, and no node answers at
+//! their addresses. The link stays open until standard input ends.
 
 use std::error::Error;
 

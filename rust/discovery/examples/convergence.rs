@@ -1,15 +1,18 @@
-//! How long until every node knows every other, and what an idle swarm sends: real nodes, real QUIC
-//! on loopback, each with its own endpoint, links and address book. Every node verifies every
-//! signature itself; the nodes of one process share nothing but the runtime's threads.
+//! Measures how long it takes until every node knows every other, and what an idle swarm sends.
+//! These are real nodes with real QUIC on loopback, each with its own endpoint, links and address
+//! book. Every node verifies every signature itself. The nodes of one process share only the
+//! runtime's threads.
 //!
 //! ```text
 //! cargo run --release -p iroh-gossip-discovery --example convergence             # the tables
 //! cargo run --release -p iroh-gossip-discovery --example convergence -- --runs 5 --nodes 10,50
 //! cargo run --release -p iroh-gossip-discovery --example convergence -- --idle 100   # root: netns
-//! cargo run --release -p iroh-gossip-discovery --example convergence -- --idle 100 --probe-interval 3600
+//! cargo run --release -p iroh-gossip-discovery --example convergence -- --idle 100 \
+//!     --probe-interval 3600
 //! ```
 //!
-//! All nodes start at once with node 0 as bootstrap peer. Binding their endpoints is counted in.
+//! All nodes start at once, with node 0 as the bootstrap peer of the others. The time includes
+//! binding their endpoints.
 
 mod support;
 
@@ -22,7 +25,7 @@ use std::{
 use iroh_gossip_discovery::{Config, NodeBuilder, RunningNode};
 use support::{PATIENCE, Result, TOPIC, close, numbers, row, run, start_nodes, when};
 
-/// What was asked for on the command line.
+/// The options of the command line.
 struct Options {
     runs: usize,
     nodes: Vec<usize>,
@@ -102,7 +105,7 @@ fn report(
     row(what, runs, times)
 }
 
-/// From before the first bind until the last book is full; `None` if it never was.
+/// Returns the time from before the first bind until the last book is full; `None` if it never was.
 async fn one_process(nodes: usize) -> Result<Option<Duration>> {
     let start = Instant::now();
     let before = cpu_time();
@@ -116,7 +119,7 @@ async fn one_process(nodes: usize) -> Result<Option<Duration>> {
     Ok(full.map(|full| full - start))
 }
 
-/// What it took, summed up over all nodes.
+/// What the start took, summed up over all nodes.
 #[derive(Default)]
 struct Spent {
     nodes: u64,
@@ -157,17 +160,19 @@ impl std::fmt::Display for Spent {
     }
 }
 
-/// Seconds of user and system time that this process took so far, where the system says so.
+/// Returns the user and system time of this process so far, in seconds; 0 if the system has no
+/// `/proc`.
 fn cpu_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // After the name, which may hold anything: fields 14 and 15, in ticks of 10 ms.
+    // Fields 14 and 15, in ticks of 10 ms. They are counted after the name, which may contain
+    // spaces.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     per(ticks, 100.0)
 }
 
-/// One node in a process of its own: prints its ticket, then a line once its book is full, and ends
-/// when its standard input does.
+/// Runs one node in a process of its own. It prints its ticket, then a line once its book is full,
+/// and ends when its standard input does.
 async fn child(arguments: &[String]) -> Result<()> {
     let [name, others, bootstrap @ ..] = arguments else {
         return Err("--child needs a name and a number".into());
@@ -188,7 +193,7 @@ async fn child(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// From the last spawn until the last process says that its book is full.
+/// Returns the time from the last spawn until the last process reports a full book.
 fn processes(count: usize) -> Result<Option<Duration>> {
     let spawn = |number: usize, ticket: Option<&str>| -> Result<_> {
         let mut child = Command::new(std::env::current_exe()?)
@@ -207,7 +212,7 @@ fn processes(count: usize) -> Result<Option<Duration>> {
         children.push(spawn(number, Some(&ticket))?);
     }
     let spawned = Instant::now();
-    // Whoever is read late has been full for longer: the moment of the last one is what counts.
+    // One thread for each process, so that each line is read when it comes. The last one counts.
     let waiting: Vec<_> = children
         .into_iter()
         .map(|(child, mut lines)| {
@@ -224,7 +229,7 @@ fn processes(count: usize) -> Result<Option<Duration>> {
         last = last.zip(full).map(|(a, b)| a.max(b));
         children.push(child);
     }
-    // Only now may one leave.
+    // A process may leave only now, when all books are full.
     for child in &mut children {
         drop(child.stdin.take());
     }
@@ -234,7 +239,8 @@ fn processes(count: usize) -> Result<Option<Duration>> {
     Ok(last.map(|last| last - spawned))
 }
 
-/// What an idle swarm sends: all of loopback's bytes in a namespace where nobody else talks.
+/// Measures what an idle swarm sends: all bytes of loopback, in a network namespace without other
+/// traffic.
 async fn idle(nodes: usize, options: &Options) -> Result<()> {
     let mut config = Config { mdns: false, bind: Config::local().bind, ..Config::lan() };
     config.protocol.probe_interval = options.probe_interval;
@@ -246,7 +252,8 @@ async fn idle(nodes: usize, options: &Options) -> Result<()> {
     let (after, spent) = (sent_bytes()?, Spent::of(&running));
     let divisor = options.window.as_secs_f64() * f64::from(u32::try_from(nodes)?);
     println!(
-        "| idle after s | window s | sent B/s per node | packets/s per node | frames/s per node | dials/min per node | syncs/min per node | links per node |\n\
+        "| idle after s | window s | sent B/s per node | packets/s per node | frames/s per node \
+         | dials/min per node | syncs/min per node | links per node |\n\
          |---|---|---|---|---|---|---|---|"
     );
     println!(
@@ -271,7 +278,7 @@ struct Sent {
     packets: u64,
 }
 
-/// The transmit counters of the loopback interface.
+/// Reads the transmit counters of the loopback interface.
 fn sent_bytes() -> Result<Sent> {
     let text = std::fs::read_to_string("/proc/net/dev")?;
     let line = text.lines().find_map(|line| line.trim().strip_prefix("lo:"));
@@ -288,7 +295,7 @@ fn per(count: u64, divisor: f64) -> f64 {
     count as f64 / divisor
 }
 
-/// Runs this program again where loopback carries nobody else's bytes.
+/// Runs this program again in a network namespace of its own, where loopback has no other traffic.
 fn in_network_namespace(arguments: &[String]) -> Result<()> {
     let status = Command::new("unshare")
         .args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""])

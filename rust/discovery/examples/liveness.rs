@@ -1,14 +1,16 @@
-//! How long until every node notices that one crashed, left or came back: real nodes, real QUIC on
-//! loopback. All but one live in this process; that one is a process of its own, and is killed.
+//! Measures how long it takes until every node notices that one crashed, left or came back. These
+//! are real nodes with real QUIC on loopback. The one node is a process of its own, which is
+//! killed; all others live in this process.
 //!
 //! ```text
 //! cargo run --release -p iroh-gossip-discovery --example liveness              # the table
-//! cargo run --release -p iroh-gossip-discovery --example liveness -- --runs 5 --nodes 10 --preset local
+//! cargo run --release -p iroh-gossip-discovery --example liveness -- --runs 5 --nodes 10 \
+//!     --preset local
 //! cargo run --release -p iroh-gossip-discovery --example liveness -- --what crash,leave
 //! ```
 //!
-//! A crash is `SIGKILL`, a leave is the end of the node's `close` as its peers see it. A restart is
-//! counted from the start of the new process, its way into all books included.
+//! A crash is a `SIGKILL`. A leave is measured from the call of the node's `close`. A restart is
+//! measured from the start of the new process until it is in all books.
 
 mod support;
 
@@ -24,9 +26,9 @@ use iroh::SecretKey;
 use iroh_gossip_discovery::{Book, Config, EndpointId, NodeBuilder, RunningNode, Ticket};
 use support::{Result, TOPIC, close, numbers, row, run, start_nodes, when};
 
-/// What happens to the one node.
+/// What may happen to the one node.
 const ALL: [&str; 5] = ["crash", "leave", "restart", "restart-without-state", "rekey"];
-/// The overlay takes the node in before something happens to it.
+/// The time for the overlay to take the node in before something happens to it.
 const SETTLE: Duration = Duration::from_secs(2);
 
 struct Options {
@@ -87,7 +89,7 @@ fn config(preset: &str) -> Result<Config> {
     }
 }
 
-/// The rows of swarms of so many nodes.
+/// Prints the rows of swarms of `count` nodes.
 async fn rows(count: usize, options: &Options) -> Result<()> {
     let (others, full) = start_nodes(count - 1, config(&options.preset)?).await?;
     if full.is_none() {
@@ -96,7 +98,7 @@ async fn rows(count: usize, options: &Options) -> Result<()> {
     for what in &options.what {
         let mut times = Vec::new();
         for number in 1..=options.runs {
-            // At another moment of the probes' rounds each time.
+            // Each run begins at another moment of the probes' rounds.
             let phase = Duration::from_millis(137 * u64::try_from(number)? % 2000);
             let time = one(&others, what, &options.preset, SETTLE + phase).await?;
             let shown = time.map_or("never".into(), |time| format!("{:.3} s", time.as_secs_f64()));
@@ -109,7 +111,8 @@ async fn rows(count: usize, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// One run: from what happens until all know it; `None` if some never did.
+/// Makes one run. Returns the time from what happens until all nodes know it; `None` if some never
+/// did.
 async fn one(
     others: &[RunningNode],
     what: &str,
@@ -149,7 +152,7 @@ async fn one(
         }
     };
     let took = known.map(|known| known - begin);
-    // The next run begins with the others alone.
+    // The node leaves, so that the next run begins with the others alone.
     let last = next.as_mut().unwrap_or(&mut node);
     last.leave();
     last.child.wait()?;
@@ -169,22 +172,22 @@ fn secret() -> String {
     data_encoding::HEXLOWER.encode(&SecretKey::generate().to_bytes())
 }
 
-/// When the last of them had a book as it should be.
+/// Waits until all nodes have a right book, and returns when the last one had it.
 async fn all(nodes: &[RunningNode], is_right: impl Fn(&Book) -> bool) -> Option<Instant> {
     let times = join_all(nodes.iter().map(|node| when(node, &is_right))).await;
     times.into_iter().collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
-/// Who a process is.
+/// The identity of a process.
 #[derive(Clone, Copy)]
 enum Identity<'a> {
-    /// A key, and nothing else that survives.
+    /// A key alone, so that the sequence numbers are lost in a restart.
     Key(&'a str),
-    /// What a state directory keeps.
+    /// A state directory, which keeps the key and the sequence numbers.
     Dir(&'a Path),
 }
 
-/// The node in a process of its own.
+/// The node that runs in a process of its own.
 struct Victim {
     child: Child,
     id: EndpointId,
@@ -210,7 +213,7 @@ impl Victim {
         Ok(())
     }
 
-    /// Tells it to leave; it ends by itself.
+    /// Tells the node to leave. The process then ends by itself.
     fn leave(&mut self) {
         drop(self.child.stdin.take());
     }
@@ -218,13 +221,13 @@ impl Victim {
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        // It has ended already, unless a run was given up.
+        // It has ended already, unless the run was given up.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The life of the one node: prints its ticket, and leaves when its standard input ends.
+/// Runs the one node: it prints its ticket, and leaves when its standard input ends.
 async fn child(arguments: &[String]) -> Result<()> {
     let [preset, bootstrap, kind, identity] = arguments else {
         return Err("--child needs a preset, a ticket and an identity".into());

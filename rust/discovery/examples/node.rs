@@ -1,11 +1,11 @@
-//! One node that prints who is there, until it is interrupted (Ctrl-C):
+//! One node that prints the peers that come, change and go, until Ctrl-C:
 //!
 //! ```sh
 //! cargo run -p iroh-gossip-discovery --example node -- alice fleet
-//! cargo run -p iroh-gossip-discovery --example node -- bob fleet igd1…   # where mDNS does not reach
+//! cargo run -p iroh-gossip-discovery --example node -- bob fleet igd1…  # if mDNS does not reach
 //! ```
 //!
-//! With `--local` it keeps to this machine's loopback interface, with `--internet` it uses relays.
+//! With `--local` it keeps to this machine's loopback interface. With `--internet` it uses relays.
 
 use futures_util::StreamExt;
 use iroh_gossip_discovery::{Bootstrap, Config, Event, NodeBuilder};
@@ -30,7 +30,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bootstrap =
         bootstrap.iter().map(|text| text.parse()).collect::<Result<Vec<Bootstrap>, _>>()?;
 
-    // From here on: a signal that comes between two looks at it is not lost.
+    // In a task from here on, so that a signal that comes between two turns of the loop is not
+    // lost.
     let mut interrupted = tokio::spawn(tokio::signal::ctrl_c());
     let node = NodeBuilder::new(name, topic).config(config).bootstrap(bootstrap).build().await?;
     println!("id {}", node.swarm.id());
@@ -42,8 +43,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(Event::PeerJoined(peer)) => println!("joined {} {}", peer.id, peer.profile.name),
-                Some(Event::PeerUpdated(peer)) => println!("updated {} {}", peer.id, peer.profile.name),
+                Some(Event::PeerJoined(peer)) => {
+                    println!("joined {} {}", peer.id, peer.profile.name);
+                }
+                Some(Event::PeerUpdated(peer)) => {
+                    println!("updated {} {}", peer.id, peer.profile.name);
+                }
                 Some(Event::PeerLeft(peer)) => println!("left {} {}", peer.id, peer.profile.name),
                 Some(Event::PeerLost(peer, reason)) => {
                     println!("lost {} {} {reason:?}", peer.id, peer.profile.name);

@@ -1,8 +1,9 @@
-//! The Rust ends of `benchmarks/streams.py`, which compares Python's streams with these:
+//! The Rust ends of `benchmarks/streams.py`, which compares the speed of Python's streams with
+//! Rust's:
 //!
 //! ```sh
-//! streams serve               # prints its ticket; takes, gives and echoes bytes until it is killed
-//! streams write TICKET MIB    # prints how many seconds so many MiB took, in writes of 1 MiB
+//! streams serve               # prints its ticket; takes, gives and echoes bytes until killed
+//! streams write TICKET MIB    # prints how many seconds MIB took, in writes of 1 MiB
 //! streams read TICKET MIB     # the same from there to here
 //! ```
 
@@ -52,7 +53,7 @@ async fn serve() -> Result<()> {
     }
 }
 
-/// Reads to the end, and answers with the number of bytes.
+/// Reads a stream to its end, and answers with the number of bytes.
 async fn take(
     mut reader: StreamReader,
     mut writer: StreamWriter,
@@ -82,7 +83,7 @@ async fn repeat(
     }
 }
 
-/// Moves so many MiB, and prints the seconds from the first byte until all is there.
+/// Moves `mib` MiB, and prints the seconds from the first byte until all have arrived.
 async fn drive(ticket: &str, mib: u64, write: bool) -> Result<()> {
     let ticket: Ticket = ticket.parse()?;
     let peer = ticket.id;

@@ -1,7 +1,8 @@
-//! The actor: one task per endpoint that owns the protocol's state and carries out what it wants.
+//! The actor: one task per endpoint that owns the protocol's state and carries out its effects.
 //!
-//! It never waits for a peer, a disk or a subscriber: sends are queued or refused, dials and writes
-//! to disk run in tasks of their own, and all of them come back through one bounded channel.
+//! It never waits for a peer, a disk or a subscriber, because one slow peer would then delay all
+//! others. Sends are queued or refused. Dials and writes to disk run in tasks of their own, which
+//! report through one bounded channel.
 
 mod admit;
 mod connect;
@@ -44,28 +45,29 @@ use crate::{
     topic::{JoinOptions, Topic},
 };
 
-/// Inputs that wait for the actor; readers of links wait for room.
+/// Most inputs that wait for the actor. If the channel is full, the readers of links wait, so that
+/// QUIC slows the peers down.
 const INPUTS: usize = 256;
-/// Events that are handled, and the time that this may take, before other tasks get their turn.
+/// After this many inputs, or after `TURN`, the actor yields, so that other tasks run too.
 const BATCH: usize = 64;
 const TURN: Duration = Duration::from_millis(5);
 /// Most links of one peer.
 const MAX_LINKS_PER_PEER: usize = 4;
 /// Most dials at a time.
 const MAX_DIALS: usize = 128;
-/// In a shutdown, links have this long after the topics' leave timeout to drain, and are cut then.
+/// In a shutdown, links may drain for this long after the topics' leave timeout. Then they are cut.
 const DRAIN: Duration = Duration::from_millis(400);
-/// Tasks that were told to end are waited for this long.
+/// A shutdown waits this long for tasks that were told to end.
 const CUT: Duration = Duration::from_millis(200);
-/// A failed write of the reserved sequence numbers is tried again after this.
+/// After a failed write of the reserved sequence numbers, the next attempt comes this much later.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Who waits for a link to a peer.
+/// The requests that wait for a link to one peer.
 #[derive(Debug)]
 struct Connecting {
     topic: TopicId,
     replies: Vec<LinkReply>,
-    /// Why the last dial failed.
+    /// Why the last dial failed; `None` if none has failed yet.
     reason: Option<String>,
 }
 
@@ -76,29 +78,29 @@ pub(crate) struct Actor {
     transport: QuicTransportConfig,
     lookup: Lookup,
     pub(crate) barred: Barred,
-    /// Given back when the actor has ended.
+    /// Held until the actor has ended: until then no second discovery may use the endpoint.
     pub(crate) claim: Option<Claim>,
     store: Option<Arc<Store>>,
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
     dialing: BTreeSet<EndpointId>,
-    /// Who waits for a link.
+    /// The requests that wait for a link, by peer.
     connecting: BTreeMap<EndpointId, Connecting>,
     services: Services,
     services_changed: Arc<Notify>,
     network: Network,
     topics: BTreeMap<TopicId, JoinedTopic>,
-    /// Answers to the state that need no task.
+    /// Events that the state gets back for its own effects, without a task in between.
     echo: VecDeque<InEvent>,
     inputs: mpsc::Sender<Input>,
     inputs_rx: Option<mpsc::Receiver<Input>>,
     tasks: TaskTracker,
-    /// Ends dials: nobody is to be met any more.
+    /// Cancels all dials, once no topic needs a link any more.
     stop_dials: CancellationToken,
-    /// Ends links that drain.
+    /// Cuts the links that still drain.
     cut_links: CancellationToken,
     counters: Arc<Counters>,
-    /// Set once a shutdown was asked for: when it must be over.
+    /// When the shutdown must be over; `None` until one was requested.
     deadline: Option<Instant>,
     shutdown_replies: Vec<oneshot::Sender<()>>,
 }
@@ -149,7 +151,7 @@ impl Actor {
         self.counters.bans.clone()
     }
 
-    /// Runs until a shutdown, the end of the endpoint, or the last handle.
+    /// Runs until a shutdown, until the endpoint closes, or until the last handle is dropped.
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut inputs = self.inputs_rx.take().expect("an actor runs once");
         let mut addresses = self.endpoint.watch_addr();
@@ -166,7 +168,8 @@ impl Actor {
             {
                 timer.as_mut().reset(due);
             }
-            // The runtime's timers round up to the next millisecond: "at once" is not to wait for that.
+            // The runtime's timers round up to the next millisecond. What is due now must not wait
+            // for that.
             let is_due = due.is_some_and(|due| due <= Instant::now());
             let waiting = async {
                 if !is_due {
@@ -200,7 +203,7 @@ impl Actor {
         self.finish().await;
     }
 
-    /// Handles what else is there, for one turn.
+    /// Handles the other inputs that have arrived, up to the limits of one turn.
     async fn more_inputs(&mut self, inputs: &mut mpsc::Receiver<Input>) {
         let end = Instant::now() + TURN;
         for _ in 1..BATCH {
@@ -229,7 +232,7 @@ impl Actor {
         }
     }
 
-    /// Ends what is left: topics that did not close, links that did not drain, writes to disk.
+    /// Ends what is left: topics that did not close, links that did not drain, and writes to disk.
     async fn finish(mut self) {
         for topic in std::mem::take(&mut self.topics).into_values() {
             self.lookup.remove(&topic.published.topic.id());
@@ -242,7 +245,7 @@ impl Actor {
         if timeout(CUT, self.tasks.wait()).await.is_err() {
             warn!(tasks = self.tasks.len(), "tasks outlive the shutdown");
         }
-        // Before the replies: whoever waits may open the state directory again.
+        // Before the replies: a caller that gets one may open the state directory again at once.
         drop((self.store.take(), self.claim.take()));
         for reply in std::mem::take(&mut self.shutdown_replies) {
             let _ = reply.send(());
@@ -316,7 +319,7 @@ impl Actor {
         }
     }
 
-    /// Says what is missing where a peer's endpoint serves no discovery.
+    /// Warns that a peer's endpoint serves no discovery: its owner forgot to add it to the router.
     fn explain(&self, peer: &EndpointId, reason: &str) {
         if dial::is_not_served(reason) {
             let peer_short = peer.fmt_short();
@@ -379,7 +382,7 @@ impl Actor {
             let _ = reply.send(Err(Error::Closed));
             return;
         };
-        // Before the state hears of it: the announcement may follow at once.
+        // The reply is queued before the state handles the profile, which may announce it at once.
         let base = std::mem::replace(&mut joined.base, profile);
         let profile = joined.with_services();
         joined.announcing.push_back((profile.clone(), reply));
@@ -390,7 +393,7 @@ impl Actor {
         }
         match result {
             Err(error) => {
-                // Nothing was announced, so that the reply is still the last one.
+                // Nothing was announced, so the reply is still the last one in the queue.
                 if let Some((_, reply)) = joined.announcing.pop_back() {
                     let _ = reply.send(Err(error.into()));
                 }
@@ -419,7 +422,7 @@ impl Actor {
         Ok(())
     }
 
-    /// A peer can't be reached, or sent this node away.
+    /// Tells all topics that a peer can't be reached, or that it refused this node.
     fn unanswered(&self, peer: &EndpointId, reason: &str) {
         for joined in self.topics.values() {
             joined.published.contact.unanswered(peer, reason);
@@ -450,8 +453,8 @@ impl Actor {
         self.end_links();
     }
 
-    /// Whether a shutdown has come so far that no topic needs a link any more. Until then even a dial
-    /// may be needed: who is linked to nobody dials members to tell them of its leave.
+    /// Returns true if a shutdown has closed all topics. Until then even a dial may be needed: a
+    /// node without any link dials members to tell them that it leaves.
     fn is_ending(&self) -> bool {
         self.deadline.is_some() && self.topics.is_empty()
     }
@@ -466,7 +469,7 @@ impl Actor {
     }
 }
 
-/// However the actor ends, also by a panic: nobody waits for ever for what it would have said.
+/// However the actor ends, even by a panic, its topics close, so that no subscriber waits forever.
 impl Drop for Actor {
     fn drop(&mut self) {
         for (id, topic) in &self.topics {

@@ -1,4 +1,4 @@
-//! Which links an endpoint keeps when there are many: the least useful goes first.
+//! Which links an endpoint keeps if there are too many: the least useful one is closed first.
 
 use tokio::time::Instant;
 
@@ -7,14 +7,15 @@ use crate::{
     subnet::Subnet,
 };
 
-/// The most links of each kind.
+/// The most links of each kind, so that no group of peers takes the room of the others.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Of all peers.
+    /// Links to all peers together.
     pub(crate) links: usize,
-    /// Of peers that opened them and are in no book: the rest is for members.
+    /// Links that were opened by peers in no book. The rest is left for members.
     strangers: usize,
-    /// Of these from one network.
+    /// Of these, the links from one network, so that one host can't take the share of all
+    /// strangers.
     of_network: usize,
 }
 
@@ -24,7 +25,7 @@ impl Limits {
         links < self.of_network
     }
 
-    /// Half of the links for strangers, an eighth for those of one network.
+    /// Strangers may have half of the links, and those of one network an eighth.
     pub(crate) const fn of(links: usize) -> Self {
         Self { links, strangers: links / 2, of_network: links / 8 }
     }
@@ -36,18 +37,18 @@ impl Default for Limits {
     }
 }
 
-/// How useful a link is, least useful first.
+/// How useful a link is. The order of the variants is the order in which links are given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Use {
-    /// The peer opened it and is in no book.
+    /// The peer opened the link and is in no book.
     Stranger,
-    /// A member, which is linked for a moment.
+    /// The peer is a member, and the link is there for a sync or a probe only.
     Member,
-    /// A neighbor, a peer that this node dialed, or one whose messages or streams use the link.
+    /// The peer is a neighbor, this node dialed it, or messages or streams use the link.
     Needed,
 }
 
-/// An open link, as the choice sees it.
+/// What the choice needs to know of an open link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
     pub(crate) id: LinkId,
@@ -56,19 +57,20 @@ pub(crate) struct Candidate {
     pub(crate) opened: Instant,
 }
 
-/// What becomes of a connection that a peer opened.
+/// What to do with a connection that a peer opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// There is room.
+    /// There is room for it.
     Admit,
-    /// There is room once this link is closed.
+    /// This link has to be closed for it first.
     Replace(LinkId),
-    /// Every link is more useful.
+    /// No link is less useful, so the connection is refused.
     Refuse,
 }
 
-/// Decides on a connection of a member or a stranger. The newest stranger gets in: an honest one is a
-/// member soon, so that a link of a stranger that is old is of no use.
+/// Decides on a connection that a member or a stranger opened. The newest stranger gets in and the
+/// oldest one has to go. An honest stranger soon is a member, so an old link of a stranger is of
+/// little use.
 pub(crate) fn admit(
     limits: &Limits,
     links: &[Candidate],
@@ -106,7 +108,7 @@ mod tests {
 
     const LIMITS: Limits = Limits::of(MAX_LINKS);
 
-    /// Links in the order of their age, oldest first.
+    /// `count` links, the oldest first.
     fn links(count: usize, usefulness: Use, network: Option<Subnet>) -> Vec<Candidate> {
         let start = Instant::now();
         (0..count as u64)

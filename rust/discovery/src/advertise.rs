@@ -1,4 +1,4 @@
-//! Which addresses a node announces, and in which order: the setting, and the choice.
+//! Which addresses a node announces, and in which order: the setting `advertise` and the choice.
 
 use std::{
     collections::BTreeSet,
@@ -22,9 +22,9 @@ const MAX_ENTRIES: usize = 64;
 const MAX_INTERFACE: usize = 256;
 /// Longest host name (RFC 1035 §3.1), in bytes.
 const MAX_HOST: usize = 253;
-/// Most addresses of networks inside this machine that are announced.
+/// Most announced addresses of networks inside this machine, which rarely reach it from outside.
 const MAX_INTERNAL: usize = 2;
-/// Most addresses that are remembered as this machine's own of earlier.
+/// Most former addresses of this machine that are remembered.
 const MAX_FORMER: usize = 256;
 
 /// An entry of [`crate::Config::advertise`]: what to announce, to prefer, or to leave out.
@@ -38,8 +38,8 @@ const MAX_FORMER: usize = 256;
 /// | `10.0.0.0/8` | addresses of this network come before others |
 /// | `!docker0`, `!172.16.0.0/12`, `!10.0.0.1` | these are not announced |
 ///
-/// The first entry that matches an address decides: `["10.0.0.0/8", "!0.0.0.0/0"]` announces of
-/// all IPv4 addresses only those of the network 10.0.0.0/8.
+/// The first entry that matches an address decides. So `["10.0.0.0/8", "!0.0.0.0/0"]` announces, of
+/// all IPv4 addresses, only those of the network 10.0.0.0/8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advertise(Entry);
 
@@ -213,7 +213,7 @@ impl Pattern {
     }
 }
 
-/// Checks the whole setting. `local`: only the loopback interface is bound.
+/// Checks the whole setting. `local` says that only the loopback interface is bound.
 pub(crate) fn check(entries: &[Advertise], local: bool) -> Result<(), Error> {
     if entries.len() > MAX_ENTRIES {
         let reason = format!("has {} entries, the limit is {MAX_ENTRIES}", entries.len());
@@ -240,35 +240,35 @@ pub(crate) fn check(entries: &[Advertise], local: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a node announces.
+/// The addresses that a node announces.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Announced {
-    /// Best first: a record has room for the first [`MAX_ADDRESSES`].
+    /// The addresses, best first. A record has room for the first [`MAX_ADDRESSES`].
     pub(crate) addresses: Vec<TransportAddr>,
     /// How many addresses of networks inside this machine are left out.
     pub(crate) left_out: usize,
 }
 
-/// Chooses what a node announces, and remembers what it must know for that.
+/// Chooses what a node announces, and remembers what it needs for that.
 #[derive(Debug)]
 pub(crate) struct Chooser {
     entries: Vec<Advertise>,
-    /// What the names among the entries stand for.
+    /// The addresses of the host names among the entries.
     resolved: Vec<(String, Vec<SocketAddr>)>,
-    /// Addresses that interfaces had: the endpoint may name one for a moment after it is gone.
+    /// Addresses that interfaces had before. The endpoint may still report one for a moment.
     former: BTreeSet<IpAddr>,
-    /// An address was announced that others can reach: loopback never is again.
+    /// Whether an address was ever announced that others can reach. From then on, loopback is not.
     went_out: bool,
 }
 
-/// Where an address stands among the others; the lower comes first.
+/// The class of an address. The lower class comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Fixed,
     Relay,
     Preferred,
     Default,
-    /// Not of an interface: this is how others see this machine, through a NAT.
+    /// Not an interface's own: others see this machine at it, through a NAT.
     Outside,
     Regular,
     LinkLocal,
@@ -276,16 +276,16 @@ enum Class {
     Loopback,
 }
 
-/// The order of addresses. Among those of a class, interfaces take turns, so that none with many
-/// addresses leaves the others without room.
+/// The order of addresses. Within a class, interfaces take turns, so that an interface with many
+/// addresses leaves room for the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     class: Class,
-    /// The entry of the setting that names it.
+    /// The position of the entry of the setting that names the address.
     entry: usize,
-    /// How many of its interface and family come before it.
+    /// How many addresses of its interface and family come before it.
     round: u8,
-    /// The interface's place among all.
+    /// The interface's position among all.
     place: usize,
     is_ipv6: bool,
 }
@@ -301,7 +301,7 @@ impl Chooser {
         Self { entries, resolved: Vec::new(), former: BTreeSet::new(), went_out: false }
     }
 
-    /// The names that have to be resolved.
+    /// Returns the host names that have to be resolved, with their ports.
     pub(crate) fn hosts(&self) -> Vec<(String, u16)> {
         let host = |entry: &Advertise| match &entry.0 {
             Entry::Host(host, port) => Some((host.clone(), *port)),
@@ -310,14 +310,14 @@ impl Chooser {
         self.entries.iter().filter_map(host).collect()
     }
 
-    /// Takes what a name stands for. What it stood for before is kept if it resolves no more.
+    /// Takes the addresses of a host name. If it resolves to none, the earlier addresses are kept.
     pub(crate) fn resolved(&mut self, host: &str, port: u16, addresses: Vec<SocketAddr>) {
         let name = format!("{host}:{port}");
         self.resolved.retain(|(known, _)| *known != name);
         self.resolved.push((name, addresses));
     }
 
-    /// Chooses. `seen` is what the endpoint says of itself, `bound` are its sockets.
+    /// Chooses the addresses. `seen` are those that the endpoint reports, `bound` are its sockets.
     pub(crate) fn choose<'a>(
         &mut self,
         seen: impl IntoIterator<Item = &'a TransportAddr>,
@@ -365,8 +365,8 @@ impl Chooser {
         Announced { addresses: kept, left_out }
     }
 
-    /// Returns true if the loopback address may be announced where there is no other: no other
-    /// machine can have heard of this one.
+    /// Returns true if the loopback address may be announced for want of another one: no other
+    /// machine can have heard of this node.
     fn may_loop_back(&self, bound: &[SocketAddr]) -> bool {
         !self.went_out || is_local(bound)
     }
@@ -393,7 +393,7 @@ impl Chooser {
         }
     }
 
-    /// The first entry that matches an address, and whether it leaves the address out.
+    /// Returns the first entry that matches an address, and whether it leaves the address out.
     fn rule(&self, socket: SocketAddr, interface: Option<&str>) -> Option<(usize, bool)> {
         self.entries.iter().enumerate().find_map(|(number, entry)| match &entry.0 {
             Entry::Match { leave_out, what } if what.matches(socket, interface) => {
@@ -403,7 +403,7 @@ impl Chooser {
         })
     }
 
-    /// The addresses of this machine's interfaces that are bound, and those that others see.
+    /// Returns the bound addresses of this machine's interfaces, and those that others see.
     fn local(
         &mut self,
         seen: &[SocketAddr],
@@ -422,12 +422,13 @@ impl Chooser {
                 let Some(socket) = reached_at(address.ip, bound) else { continue };
                 let class = match address.ip {
                     ip if ip.is_loopback() => Class::Loopback,
-                    // Without its interface it means nothing elsewhere.
+                    // A link-local address means nothing on another machine, because it needs the
+                    // interface's index.
                     IpAddr::V6(v6) if v6.is_unicast_link_local() => continue,
                     _ if interface.kind == Kind::Internal => Class::Internal,
                     IpAddr::V4(v4) if v4.is_link_local() => Class::LinkLocal,
                     _ if interface.default_route.is_some() => Class::Default,
-                    // The loopback interface may have addresses that are routed to this machine.
+                    // The loopback interface may have addresses that routers lead to this machine.
                     _ => Class::Regular,
                 };
                 let is_ipv6 = socket.is_ipv6();
@@ -456,12 +457,12 @@ impl Chooser {
     }
 }
 
-/// Returns true if all that is bound is the loopback interface.
+/// Returns true if only the loopback interface is bound.
 pub(crate) fn is_local(bound: &[SocketAddr]) -> bool {
     !bound.is_empty() && bound.iter().all(|socket| socket.ip().is_loopback())
 }
 
-/// The socket address at which an address of this machine is bound.
+/// Returns the socket address at which an address of this machine is bound.
 pub(crate) fn reached_at(ip: IpAddr, bound: &[SocketAddr]) -> Option<SocketAddr> {
     let by = |socket: &&SocketAddr| {
         socket.is_ipv4() == ip.is_ipv4() && (socket.ip().is_unspecified() || socket.ip() == ip)

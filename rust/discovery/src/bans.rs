@@ -1,6 +1,6 @@
-//! Peers that broke the protocol are refused for a time that grows with each further offense.
+//! Peers that broke the protocol are refused for a time that doubles with each further offense.
 //!
-//! Only what came over an authenticated link counts, so that nobody can have another node banned.
+//! Only what came over an authenticated link counts, so no attacker can have another node banned.
 
 use std::{
     collections::BTreeMap,
@@ -17,17 +17,17 @@ use crate::{
     subnet::{self, Subnet},
 };
 
-/// The first ban; each further one is twice as long.
+/// The length of the first ban. Each further one is twice as long.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(10);
-/// An offense is forgotten when this time has passed after a ban.
+/// One offense is forgotten for each such interval without a new one after a ban.
 const DECAY: Duration = Duration::from_mins(10);
-/// A network is banned while this many of its keys are.
+/// A network is banned as a whole while this many of its keys are banned.
 const KEYS_OF_NETWORK: usize = 8;
-/// Most keys, networks and sockets that are remembered; those whose bans end first make room.
+/// Most keys, networks and sockets that are remembered. Those whose bans end first make room.
 const MAX_REMEMBERED: usize = 4096;
 
-/// The bans of an endpoint. Clones are handles of the same.
+/// The bans of an endpoint. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Bans(Arc<Mutex<Table>>);
 
@@ -35,7 +35,7 @@ pub(crate) struct Bans(Arc<Mutex<Table>>);
 struct Table {
     keys: BTreeMap<EndpointId, Ban>,
     networks: BTreeMap<Subnet, Ban>,
-    /// The sockets of banned keys, which are refused before a handshake.
+    /// The sockets of banned keys. Their packets are refused before a handshake costs anything.
     sockets: BTreeMap<SocketAddr, Ban>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Of the path that a connection uses now; nothing behind a relay.
+    /// The origin by the path that a connection uses now. It is unknown behind a relay.
     pub(crate) fn of(connection: &Connection) -> Self {
         match subnet::remote(connection) {
             Some(TransportAddr::Ip(socket)) => {
@@ -66,7 +66,7 @@ impl Origin {
 }
 
 impl Bans {
-    /// Notes that a peer broke the protocol; gives how long it is refused.
+    /// Records that a peer broke the protocol, and returns how long it is refused.
     pub(crate) fn offense(&self, peer: EndpointId, origin: Origin, now: Instant) -> Duration {
         let mut table = self.lock();
         let ban = raise(&mut table.keys, peer, origin.network, now);
@@ -91,7 +91,7 @@ impl Bans {
         self.lock().networks.get(&network).is_some_and(|ban| ban.until > now)
     }
 
-    /// Returns true for a socket from which a banned key came.
+    /// Returns true if a banned key came from this socket.
     pub(crate) fn is_socket_banned(&self, socket: SocketAddr, now: Instant) -> bool {
         self.lock().sockets.get(&socket).is_some_and(|ban| ban.until > now)
     }
@@ -102,7 +102,7 @@ impl Bans {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        // Maps of times are sound after any panic.
+        // No panic can leave these maps half-changed, so a poisoned lock does no harm.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -171,7 +171,7 @@ mod tests {
         let origin = Origin { network: network("10.0.0.1"), socket: None };
         for number in 0..KEYS_OF_NETWORK {
             assert!(!bans.is_network_banned(origin.network.unwrap(), now), "{number}");
-            // One key alone, again and again, bans only itself.
+            // One key that offends repeatedly bans only itself.
             for _ in 0..3 {
                 bans.offense(id(number), origin, now);
             }

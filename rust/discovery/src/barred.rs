@@ -1,4 +1,4 @@
-//! What a test changes at an endpoint: the peers that it is barred from, and its limits of links.
+//! What a test changes at an endpoint: the peers that it is barred from, and its limits on links.
 
 use std::{
     collections::BTreeSet,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{admission::Limits, proto::EndpointId};
 
-/// Peers that no link is opened with, from either side, and the limits of links.
+/// The peers that no link is opened with, from either side, and the limits on links.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Barred(Arc<Mutex<Inner>>);
 
@@ -27,7 +27,7 @@ impl Barred {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A set and numbers are sound after any panic.
+        // No panic can leave a set and numbers half-changed, so a poisoned lock does no harm.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 
-/// Runs something that blocks off the runtime's workers.
+/// Runs a function that blocks on a thread outside the runtime's workers, which must never block.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {

@@ -1,4 +1,4 @@
-//! The address book: a snapshot of the live others, taken and kept at no cost.
+//! The address book: a snapshot of all live peers that costs nothing to take and to keep.
 
 use std::{fmt, ops::Bound, sync::Arc};
 
@@ -9,13 +9,14 @@ use tokio::time::Instant;
 
 use crate::proto::{EndpointId, NodeRecord};
 
-/// What is hashed first in [`Book::digest`].
+/// The label that [`Book::digest`] hashes first, so that no other use of SHA-256 gives the same
+/// digests.
 pub const DIGEST_LABEL: &[u8] = b"iroh-gossip-discovery/snapshot/1";
 
 /// A snapshot of the address book, ordered by id, without this node itself.
 ///
-/// Taking and cloning one is O(1) and never blocks the protocol; it never changes. Two are equal when
-/// they hold the same records.
+/// Taking and cloning one is O(1) and never blocks the protocol. A snapshot never changes. Two are
+/// equal if they hold the same records.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Book(RedBlackTreeMapSync<EndpointId, Entry>);
 
@@ -34,59 +35,62 @@ impl PartialEq for Entry {
 impl Eq for Entry {}
 
 impl Book {
-    /// The record of a peer. O(log n).
+    /// Returns the record of a peer, or `None` if the peer is not in the book. O(log n).
     #[must_use]
     pub fn get(&self, id: &EndpointId) -> Option<&Arc<NodeRecord>> {
         self.0.get(id).map(|entry| &entry.record)
     }
 
-    /// When the latest record of a peer arrived here, from itself or passed on by others. O(log n).
+    /// Returns when the latest record of a peer arrived here, from itself or forwarded by others.
+    /// O(log n).
     #[must_use]
     pub fn last_seen(&self, id: &EndpointId) -> Option<Instant> {
         self.0.get(id).map(|entry| entry.heard)
     }
 
-    /// Whether a peer is in the book. O(log n).
+    /// Returns true if a peer is in the book. O(log n).
     #[must_use]
     pub fn contains(&self, id: &EndpointId) -> bool {
         self.0.contains_key(id)
     }
 
-    /// How many peers there are.
+    /// Returns the number of peers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.size()
     }
 
-    /// Whether there is no peer.
+    /// Returns true if there is no peer.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The records, ordered by id.
+    /// Iterates over the records, ordered by id.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<NodeRecord>> {
         self.0.values().map(|entry| &entry.record)
     }
 
-    /// The records after an id, or all, ordered by id: to go on from there. O(log n), and O(1) for each.
+    /// Iterates over the records after an id, ordered by id; over all of them for `None`. So a
+    /// caller can read a large book in pieces. O(log n), then O(1) for each record.
     pub fn after(&self, id: Option<&EndpointId>) -> impl Iterator<Item = &Arc<NodeRecord>> {
         let start = id.map_or(Bound::Unbounded, Bound::Excluded);
         self.0.range::<EndpointId, _>((start, Bound::Unbounded)).map(|(_, entry)| &entry.record)
     }
 
-    /// The ids, in order.
+    /// Iterates over the ids, in order.
     pub fn ids(&self) -> impl Iterator<Item = &EndpointId> {
         self.0.keys()
     }
 
-    /// What the nodes of this snapshot say of themselves, in 16 bytes: equal snapshots have equal
-    /// digests on every node and in every language. Heartbeats don't change it. O(n).
+    /// Returns 16 bytes that stand for what the nodes of this snapshot say of themselves. Equal
+    /// snapshots have equal digests on every node and in every language. Heartbeats don't change
+    /// it. O(n).
     ///
-    /// It is the beginning of a SHA-256 over [`DIGEST_LABEL`] and, in the order of the ids, of each
-    /// node: the id, the boot id as 8 bytes, then name, metadata (keys and values, in the order of the
-    /// keys), protocols and addresses. Numbers are big-endian; each text follows its length as 4 bytes,
-    /// and each list its length as 4 bytes.
+    /// The digest is the first 16 bytes of a SHA-256 over [`DIGEST_LABEL`] and the nodes in the
+    /// order of their ids. Of each node it hashes the id, the boot id as 8 bytes, the name, the
+    /// metadata (keys and values, in the order of the keys), the protocols and the addresses.
+    /// Numbers are big-endian. Each text and each list follows its length as 4 bytes.
     #[must_use]
     pub fn digest(&self) -> [u8; 16] {
         let mut hash = Sha256::new_with_prefix(DIGEST_LABEL);
@@ -106,8 +110,8 @@ impl Book {
     }
 }
 
-/// Records that were heard now, later ones in place of earlier ones of the same id: how an application
-/// replays events over its own copy of a book.
+/// Adds records as heard now. A record replaces an earlier one of the same id. So an application
+/// can replay events over its own copy of a book.
 impl Extend<Arc<NodeRecord>> for Book {
     fn extend<T: IntoIterator<Item = Arc<NodeRecord>>>(&mut self, records: T) {
         for record in records {
@@ -159,7 +163,7 @@ fn hash_text(hash: &mut Sha256, text: &[u8]) {
     hash.update(text);
 }
 
-/// What is hashed is far shorter than 4 GiB: a record is at most a few KiB.
+/// A length fits into 4 bytes: a record is at most a few KiB.
 fn hash_length(hash: &mut Sha256, length: usize) {
     hash.update(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
 }

@@ -1,4 +1,4 @@
-//! Bootstrap peers: whom to dial first, in the three forms that a user writes them.
+//! Bootstrap peers: the peers to dial first, in the three forms that a user may write.
 
 use std::{
     fmt,
@@ -18,13 +18,13 @@ const MAX_HOST: usize = 253;
 
 /// A peer to dial first.
 ///
-/// In text: a ticket (`igd1…`); `id@host:port`, with a name or an IP address (IPv6 in brackets); or
-/// an id alone, 64 lower-case hex digits.
+/// Its text is a ticket (`igd1…`), `id@host:port` with a name or an IP address (IPv6 in brackets),
+/// or an id alone: 64 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bootstrap {
     /// A ticket of the same topic.
     Ticket(Ticket),
-    /// An id and a name that is resolved again at every dial.
+    /// An id and a host name that is resolved again at every dial.
     Host {
         /// The peer.
         id: EndpointId,
@@ -33,12 +33,12 @@ pub enum Bootstrap {
         /// The UDP port, not 0.
         port: u16,
     },
-    /// An id that a lookup can resolve: mDNS, DNS, an address book.
+    /// An id whose addresses a lookup can find: mDNS, DNS, or an address book.
     Id(EndpointId),
 }
 
 impl Bootstrap {
-    /// The peer's id.
+    /// Returns the peer's id.
     #[must_use]
     pub fn id(&self) -> EndpointId {
         match self {
@@ -147,7 +147,8 @@ fn parse_host_port(text: &str) -> Result<(String, u16), Error> {
     if name.len() > MAX_HOST || !name.split('.').all(label) {
         return invalid("not a host name or an IP address");
     }
-    // A name of digits and dots only is meant as an address: "10.0.0.256" must not go to a resolver.
+    // A name of only digits and dots is meant as an address: "10.0.0.256" must not go to a
+    // resolver.
     if name.bytes().all(|b| b.is_ascii_digit() || b == b'.') && name.parse::<IpAddr>().is_err() {
         return invalid("not an IPv4 address");
     }

@@ -48,7 +48,7 @@ pub struct NodeBuilder {
 }
 
 impl NodeBuilder {
-    /// A node called `name` in the topic called `topic`, with [`Config::lan`].
+    /// Prepares a node called `name` in the topic called `topic`, with [`Config::lan`].
     pub fn new(name: impl Into<String>, topic: impl Into<String>) -> Self {
         Self {
             topic: topic.into(),
@@ -62,47 +62,48 @@ impl NodeBuilder {
         }
     }
 
-    /// Settings; default [`Config::lan`].
+    /// Replaces the settings. The default is [`Config::lan`].
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// How long others keep this node without a newer record of it, in place of
-    /// [`Config::protocol`]'s `expiration`. 1 s to 30 days, in whole seconds.
+    /// Sets how long others keep this node without a newer record of it. It takes the place of
+    /// `expiration` in [`Config::protocol`]. 1 s to 30 days, in whole seconds.
     pub fn expiration(mut self, expiration: Duration) -> Self {
         self.expiration = Some(expiration);
         self
     }
 
-    /// The key of the endpoint, whose public half is the node's id. Default: the key in the state
-    /// directory, or else a new one.
+    /// Sets the key of the endpoint. Its public half is the node's id. The default is the key in
+    /// the state directory, or a new one if there is none.
     pub fn secret_key(mut self, key: SecretKey) -> Self {
         self.secret_key = Some(key);
         self
     }
 
-    /// Where key and sequence numbers are kept, so that a restart is the same node. Made if missing;
-    /// a second node is refused while one uses it.
+    /// Keeps the key and the sequence numbers in this directory, so that the node is the same one
+    /// after a restart. The directory is created if it is missing. While one node uses it, a second
+    /// one is refused.
     pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(dir.into());
         self
     }
 
-    /// Free text by key, at most 1 KiB encoded.
+    /// Sets the metadata: free text by key, at most 1 KiB encoded.
     pub fn metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
         self.profile.metadata = metadata;
         self
     }
 
-    /// ALPNs that the record names, at most 8 of at most 32 bytes. Those given to
+    /// Sets the ALPNs that the record names: at most 8, each of at most 32 bytes. Those given to
     /// [`Self::accept`] are named anyway.
     pub fn protocols(mut self, protocols: Vec<Vec<u8>>) -> Self {
         self.profile.protocols = protocols;
         self
     }
 
-    /// Whom to dial first; added to those given before.
+    /// Adds peers to dial first, to those given before.
     pub fn bootstrap(mut self, peers: Vec<Bootstrap>) -> Self {
         self.bootstrap.extend(peers);
         self
@@ -118,12 +119,12 @@ impl NodeBuilder {
         self
     }
 
-    /// Binds the endpoint, serves, and announces the node. Never waits for a peer.
+    /// Binds the endpoint, serves it, and announces the node. Never waits for a peer.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names the field and its limit and [`Error::Bind`], both before
-    /// anything opens; [`Error::StateDir`], [`Error::StateDirInUse`], [`Error::Endpoint`]. Whatever
-    /// was opened is closed again.
+    /// [`Error::Invalid`], which names the field and its limit, and [`Error::Bind`], both before
+    /// anything opens; [`Error::StateDir`], [`Error::StateDirInUse`], [`Error::Endpoint`]. After an
+    /// error, all that was opened is closed again.
     pub async fn build(mut self) -> Result<RunningNode, Error> {
         for (alpn, _) in &self.handlers {
             if !self.profile.protocols.contains(alpn) {
@@ -186,17 +187,18 @@ impl NodeBuilder {
     }
 }
 
-/// How long a close waits until every connection's end is acknowledged.
+/// How long a close waits for the peers to acknowledge the end of their connections.
 const ENDPOINT_CLOSE: Duration = Duration::from_millis(400);
 
-/// A running node. Close it: a dropped one is noticed by its peers only when its links time out.
+/// A running node. Close it at the end: if it is dropped instead, its peers notice that only when
+/// their links time out.
 #[derive(Debug)]
 pub struct RunningNode {
     /// The joined topic.
     pub swarm: Swarm,
-    /// The endpoint, for the application's own connections.
+    /// The endpoint, to be used for the application's own connections too.
     pub endpoint: Endpoint,
-    /// Discovery, to join further topics.
+    /// The discovery of the endpoint, which can join further topics.
     pub discovery: Discovery,
     router: Router,
 }
@@ -209,18 +211,19 @@ impl RunningNode {
 
     /// Leaves every topic, then closes the endpoint. May be called again.
     ///
-    /// Takes at most [`crate::proto::Config::leave_timeout`] and about 1 s, besides what the handlers
-    /// given to [`NodeBuilder::accept`] take for their own shutdown. QUIC says goodbye to
-    /// a peer that does not answer, such as one that was just being dialed, for 3 s: the rest of that
-    /// goes on in the background, and until then the UDP port is not free.
+    /// Takes at most [`crate::proto::Config::leave_timeout`] and about 1 s, besides what the
+    /// handlers given to [`NodeBuilder::accept`] take for their own shutdown. If a peer does not
+    /// answer, such as one that was just being dialed, QUIC repeats its goodbye for 3 s. The rest
+    /// of that goes on in the background, and the UDP port is free only after it.
     pub async fn close(&self) {
         self.discovery.shutdown().await;
         let router = self.router.clone();
-        // A task: a shutdown of the router that is dropped half-way would abort it.
+        // In a task of its own: if this future is dropped half-way, the shutdown of the router goes
+        // on.
         let mut closing = tokio::spawn(async move { shutdown(&router).await });
         tokio::select! {
             _ = &mut closing => return,
-            // The handlers are through; what is left is the endpoint itself.
+            // The handlers have ended. Only the endpoint itself is left.
             () = self.endpoint.closed() => {}
         }
         if timeout(ENDPOINT_CLOSE, closing).await.is_err() {

@@ -1,4 +1,4 @@
-//! One endpoint has one discovery: a second would announce against the first.
+//! One endpoint has one discovery: a second one would announce against the first with the same key.
 
 use std::{
     collections::BTreeSet,
@@ -15,12 +15,12 @@ type Key = (EndpointId, Vec<SocketAddr>);
 /// The endpoints of this process that have a discovery, each known by its id and its sockets.
 static CLAIMED: Mutex<BTreeSet<Key>> = Mutex::new(BTreeSet::new());
 
-/// That an endpoint has its discovery. Dropping it makes the endpoint free again.
+/// The claim of a discovery to its endpoint. Dropping it makes the endpoint free again.
 #[derive(Debug)]
 pub(crate) struct Claim(Key);
 
 impl Claim {
-    /// Claims an endpoint.
+    /// Claims an endpoint; fails if it has a discovery already.
     pub(crate) fn new(endpoint: &Endpoint) -> Result<Self, Error> {
         let key = (endpoint.id().into(), endpoint.bound_sockets());
         if lock().insert(key.clone()) {
@@ -38,6 +38,6 @@ impl Drop for Claim {
 }
 
 fn lock() -> MutexGuard<'static, BTreeSet<Key>> {
-    // A set is sound after any panic.
+    // No panic can leave a set half-changed, so a poisoned lock does no harm.
     CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
 }

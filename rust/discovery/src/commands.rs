@@ -1,4 +1,4 @@
-//! The actor's mailbox for handles: what they ask of it, and how they wait for the answer.
+//! The actor's mailbox for the public handles: their requests, and how they wait for the answers.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ pub(crate) type Reply = oneshot::Sender<Result<(), Error>>;
 pub(crate) type JoinReply = oneshot::Sender<Result<Arc<Published>, Error>>;
 pub(crate) type LinkReply = oneshot::Sender<Result<LinkGuard, Error>>;
 
-/// Commands that wait for the actor.
+/// Most commands that wait for the actor. If the channel is full, handles wait.
 const COMMANDS: usize = 64;
 
-/// What a handle asks of the actor.
+/// A request of a handle to the actor.
 #[derive(Debug)]
 pub(crate) enum Command {
     Join { topic: Topic, options: Box<JoinOptions>, reply: JoinReply },
@@ -36,7 +36,7 @@ pub(crate) enum Command {
     Shutdown { reply: oneshot::Sender<()> },
 }
 
-/// Where handles put what they ask of the actor.
+/// The sending end of the mailbox. Clones lead to the same actor.
 #[derive(Debug, Clone)]
 pub(crate) struct Commands(mpsc::Sender<Command>);
 
@@ -46,7 +46,8 @@ impl Commands {
         (Self(commands), receiver)
     }
 
-    /// Asks, and waits for the answer. [`Error::Closed`] once the actor has ended.
+    /// Sends a request and waits for its answer. Returns [`Error::Closed`] once the actor has
+    /// ended.
     pub(crate) async fn request<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
@@ -56,8 +57,9 @@ impl Commands {
         self.answer(answer).await
     }
 
-    /// What is sent while the actor drops its end may stay in the channel, unread, for as long as there
-    /// are handles: then nobody drops the reply, and only the channel says that none will come.
+    /// A command that is sent while the actor drops its end may stay in the channel, unread, as
+    /// long as there are handles. Its reply channel is never dropped then. So the end of the
+    /// command channel is watched too.
     async fn answer<T>(&self, mut answer: oneshot::Receiver<T>) -> Result<T, Error> {
         tokio::select! {
             biased;
@@ -66,13 +68,13 @@ impl Commands {
         }
     }
 
-    /// Gives the actor something that it answers not. The command comes back once the actor has ended;
-    /// see [`Self::is_closed`] for one that was sent at that very moment.
+    /// Sends a command that gets no answer. It comes back as the error once the actor has ended.
+    /// [`Self::is_closed`] tells if the actor ended just when the command was sent.
     pub(crate) async fn send(&self, command: Command) -> Result<(), Command> {
         self.0.send(command).await.map_err(|refused| refused.0)
     }
 
-    /// Whether the actor has ended.
+    /// Returns true if the actor has ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.is_closed()
     }
@@ -89,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_at_the_very_end_of_the_actor_is_answered() {
         let (commands, receiver) = Commands::new();
-        // A send has two steps; the actor ends between them.
+        // A send has two steps, and the actor ends between them.
         let permit = commands.0.reserve().await.unwrap();
         drop(receiver);
         let (reply, answer) = oneshot::channel();

@@ -13,7 +13,7 @@ use crate::{
     proto,
 };
 
-/// Most own relays.
+/// Most relays of the application's own.
 const MAX_RELAYS: usize = 8;
 
 /// Settings of an endpoint and its topics. Start from a preset and change what you need.
@@ -21,43 +21,47 @@ const MAX_RELAYS: usize = 8;
 pub struct Config {
     /// Timers and limits of the protocol, for each topic.
     pub protocol: proto::Config,
-    /// Local UDP addresses to bind, at most one for IPv4 and one for IPv6; port 0 takes a free one.
-    /// `[::]` may fail where the machine has no IPv6.
+    /// Local UDP addresses to bind, at most one for IPv4 and one for IPv6. Port 0 takes a free
+    /// port. `[::]` is left out if the machine has no IPv6.
     pub bind: Vec<SocketAddr>,
-    /// What to announce first, to prefer, or to leave out; at most 64 entries that name at most 8
-    /// addresses. Empty: the default route's interface first, then what others are likely to reach.
+    /// Which addresses to announce, to prefer, or to leave out: at most 64 entries that name at
+    /// most 8 addresses. If it is empty, the addresses of the default route's interface come first,
+    /// then those that others are likely to reach.
     pub advertise: Vec<Advertise>,
-    /// Find members in the local network by multicast DNS.
+    /// Whether to find members in the local network by multicast DNS.
     pub mdns: bool,
-    /// Use relays where no direct path is found: iroh's own, unless `relay_urls` names others.
+    /// Whether to use relays if no direct path is found: iroh's own, unless `relay_urls` names
+    /// others.
     pub relay: bool,
-    /// Own relays, at most 8; only with `relay`.
+    /// Relays of the application's own, at most 8. They need `relay`.
     pub relay_urls: Vec<RelayUrl>,
-    /// Publish and look up addresses in iroh's DNS.
+    /// Whether to publish and look up addresses in iroh's DNS.
     pub dns: bool,
     /// How many events a slow subscriber may lag behind. 1 to 1,000,000; default 4,096.
     pub event_buffer: usize,
-    /// How many messages a slow subscriber may lag behind; 16 MiB of them at the most. 1 to 1,000,000;
-    /// default 1,024.
+    /// How many messages a slow subscriber may lag behind, and never more than 16 MiB of them. 1 to
+    /// 1,000,000; default 1,024.
     pub message_buffer: usize,
-    /// A link is lost after this long without a packet. 500 ms to 10 min; default 9 s, local 3 s.
+    /// A link counts as lost after this time without a packet. 500 ms to 10 min; default 9 s, local
+    /// 3 s.
     pub idle_timeout: Duration,
-    /// Packets keep an idle link alive this often. 100 ms to half of `idle_timeout`; default 3 s,
-    /// local 1 s.
+    /// The interval of the packets that keep an idle link alive. 100 ms to half of `idle_timeout`;
+    /// default 3 s, local 1 s.
     pub keep_alive: Duration,
-    /// A dial gives up after this long. 100 ms to 60 s; default 5 s, local 2 s.
+    /// A dial fails after this time. 100 ms to 60 s; default 5 s, local 2 s.
     pub connect_timeout: Duration,
 }
 
 impl Default for Config {
-    /// [`Config::lan`].
+    /// Returns [`Config::lan`].
     fn default() -> Self {
         Self::lan()
     }
 }
 
 impl Config {
-    /// This machine only, for tests and demos: the loopback interface, no mDNS, fast timers.
+    /// Settings for this machine only, for tests and demos: the loopback interface, no mDNS, fast
+    /// timers.
     #[must_use]
     pub fn local() -> Self {
         Self {
@@ -71,8 +75,8 @@ impl Config {
         }
     }
 
-    /// The local network, and whatever is directly reachable from it: all interfaces and mDNS, no
-    /// server of a third party. The default.
+    /// Settings for the local network and all that is directly reachable from it: all interfaces
+    /// and mDNS, but no server of a third party. This is the default.
     #[must_use]
     pub fn lan() -> Self {
         Self {
@@ -91,7 +95,8 @@ impl Config {
         }
     }
 
-    /// Anywhere: as `lan`, with relays, DNS lookup and hole punching as iroh offers them.
+    /// Settings for nodes anywhere: as `lan`, with the relays, the DNS lookup and the hole punching
+    /// that iroh offers.
     #[must_use]
     pub fn internet() -> Self {
         let protocol = proto::Config::internet();

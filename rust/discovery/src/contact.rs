@@ -9,8 +9,8 @@ use tokio::{
 
 use crate::{error::Error, proto::EndpointId};
 
-/// How long a node without an answer listens for members on the local network before it takes itself
-/// to be alone. They announce themselves to a newcomer within half a second.
+/// How long a node without an answer listens for members on the local network before it takes
+/// itself to be alone. They announce themselves to a newcomer within half a second.
 pub(crate) const LISTEN: Duration = Duration::from_secs(2);
 /// Most peers that are remembered as asked: bootstrap peers, and some that a lookup found.
 const MAX_ASKED: usize = 1_024 + 64;

@@ -1,4 +1,4 @@
-//! One dial: names are resolved anew each time, then all addresses are tried together.
+//! One dial: names are resolved again each time, then all addresses are tried together.
 
 use std::{
     collections::BTreeSet,
@@ -20,9 +20,9 @@ use crate::ALPN;
 /// A host name and a port.
 pub(crate) type Host = (String, u16);
 
-/// Whether an address that others announced is worth a packet: announced addresses are hints, and must
-/// not make this node send to what is no peer's. `loopback`: whether this node's own addresses are of
-/// this machine only, so that its peers' are too.
+/// Returns true if an address that others announced is worth a packet. Announced addresses are
+/// hints, and must not make this node send to hosts that are no peers. `loopback` says that this
+/// node's own addresses are of this machine only, so those of its peers may be too.
 pub(crate) fn is_plausible(address: &TransportAddr, loopback: bool) -> bool {
     let TransportAddr::Ip(socket) = address else { return true };
     let ip = socket.ip().to_canonical();
@@ -34,14 +34,14 @@ pub(crate) fn is_plausible(address: &TransportAddr, loopback: bool) -> bool {
         && (loopback || !ip.is_loopback())
 }
 
-/// Returns true if a dial failed because the other end serves no discovery: TLS has an alert for that
-/// (RFC 7301 §3.2, number 120).
+/// Returns true if a dial failed because the other end serves no discovery. TLS has an alert for
+/// that (RFC 7301 §3.2, number 120).
 pub(crate) fn is_not_served(reason: &str) -> bool {
     reason.contains("error 120") || reason.contains("no application protocol")
 }
 
-/// Dials a peer; the error says why it failed. Names that are not resolved within `patience` are left
-/// out; the caller limits the time of it all.
+/// Dials a peer. The error says why that failed. Names that are not resolved within `patience` are
+/// left out. The caller limits the time of the whole dial.
 pub(crate) async fn dial(
     endpoint: Endpoint,
     mut address: EndpointAddr,
@@ -59,8 +59,8 @@ pub(crate) async fn dial(
     connecting.await.map_err(|error| format!("{error:#}"))
 }
 
-/// What comes of a dial within a time of which only those parts count in which this process runs: to
-/// give up, and begin anew, what a busy machine had no time for would keep it busy for ever.
+/// Waits for a dial up to a limit. Only time in which this process runs counts. If a busy machine
+/// gave up what it had no time for and began again, that would keep it busy forever.
 pub(crate) async fn patiently<T>(limit: Duration, dial: impl Future<Output = T>) -> Option<T> {
     const PARTS: u32 = 20;
     let mut dial = pin!(dial);
@@ -105,7 +105,7 @@ mod tests {
         let begin = Instant::now();
         assert_eq!(patiently(limit, std::future::pending::<()>()).await, None);
         assert!(begin.elapsed() >= limit);
-        // The runtime's only thread is blocked most of the time.
+        // This task blocks the runtime's only thread most of the time.
         let busy = tokio::spawn(async {
             loop {
                 std::thread::sleep(Duration::from_millis(30));
@@ -120,7 +120,7 @@ mod tests {
     async fn a_first_packet_that_is_lost_is_sent_again_well_before_a_second_is_over() {
         let config = Config::local();
         let endpoint = bind(&config, SecretKey::generate()).await.unwrap();
-        // On a machine that is busy, one of several.
+        // Several attempts, because a busy machine may delay some of them.
         let mut delays = Vec::new();
         while delays.len() < 10 && !delays.iter().any(|delay| *delay < Duration::from_millis(800)) {
             let lost = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -134,7 +134,7 @@ mod tests {
                 async || timeout(S * 30, lost.recv(&mut packet)).await.unwrap().unwrap();
             arrives().await;
             let first = Instant::now();
-            // The first flight is more than one packet.
+            // The first flight of a handshake is more than one packet.
             while first.elapsed() < S / 10 {
                 arrives().await;
             }

@@ -1,4 +1,4 @@
-//! Discovery on one endpoint: the handle that joins topics, serves links and answers lookups.
+//! The handle of discovery on one endpoint: it joins topics, serves links and answers lookups.
 
 use std::{
     path::PathBuf,
@@ -34,27 +34,31 @@ use crate::{
     topic::{JoinOptions, Topic},
 };
 
-/// Sequence numbers that are reserved at the start, so that the first announcement waits for no disk.
+/// Sequence numbers that are reserved at the start, so that the first announcement need not wait
+/// for a disk.
 const FIRST_BLOCK: u64 = 8192;
 
-/// How discovery starts on an endpoint.
+/// The options of [`Discovery::spawn`].
 #[derive(Debug, Clone, Default)]
 pub struct SpawnOptions {
-    /// Settings. `bind`, `relay`, `relay_urls` and `dns` are the endpoint's affair and not used.
+    /// The settings. `bind`, `relay`, `relay_urls` and `dns` are not used, because the endpoint is
+    /// bound already.
     pub config: Config,
-    /// Where to keep sequence numbers, so that a restart with the same key never goes back. One
-    /// directory serves one endpoint at a time.
+    /// The directory that keeps the sequence numbers, so that they never go back after a restart
+    /// with the same key. One directory serves one endpoint at a time.
     pub state_dir: Option<PathBuf>,
 }
 
-/// Discovery on one endpoint. Clones are handles of the same.
+/// Discovery on one endpoint. Clones are handles of the same discovery.
 ///
-/// Give it to a router under [`crate::ALPN`]; without that, no peer can reach this node. It answers
-/// the endpoint's address lookups from its books, so that a peer in a book can be dialed by its id
-/// on any ALPN.
+/// Give it to a router under [`crate::ALPN`]: without that, no peer can reach this node. It answers
+/// the endpoint's address lookups from its books, so a peer in a book can be dialed by its id on
+/// any ALPN.
 ///
 /// ```no_run
-/// # async fn example(echo: impl iroh::protocol::ProtocolHandler) -> Result<(), Box<dyn std::error::Error>> {
+/// # use std::error::Error;
+/// # use iroh::protocol::ProtocolHandler;
+/// # async fn example(echo: impl ProtocolHandler) -> Result<(), Box<dyn Error>> {
 /// use iroh::{Endpoint, endpoint::presets, protocol::Router};
 /// use iroh_gossip_discovery::{ALPN, Discovery, JoinOptions, Profile, SpawnOptions, Topic};
 ///
@@ -65,7 +69,8 @@ pub struct SpawnOptions {
 ///     .accept(b"echo/1", echo)
 ///     .spawn();
 /// let profile = Profile { name: "alice".into(), ..Profile::default() };
-/// let swarm = discovery.join(Topic::new("fleet")?, JoinOptions { profile, ..JoinOptions::default() }).await?;
+/// let options = JoinOptions { profile, ..JoinOptions::default() };
+/// let swarm = discovery.join(Topic::new("fleet")?, options).await?;
 /// if let Some(peer) = swarm.book().iter().next() {
 ///     let connection = endpoint.connect(iroh::EndpointId::try_from(peer.id)?, b"echo/1").await?;
 /// }
@@ -86,9 +91,9 @@ impl Discovery {
     /// Starts discovery on an endpoint, and adds its lookup to those of the endpoint.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for the settings; [`Error::StateDir`], [`Error::StateDirInUse`];
-    /// [`Error::Closed`] for a closed endpoint; [`Error::Invalid`] for an endpoint that has a
-    /// discovery already. Nothing is left running then.
+    /// [`Error::Invalid`] for the settings, or for an endpoint that has a discovery already;
+    /// [`Error::StateDir`], [`Error::StateDirInUse`]; [`Error::Closed`] for a closed endpoint.
+    /// After an error nothing is left running.
     pub async fn spawn(endpoint: Endpoint, options: SpawnOptions) -> Result<Self, Error> {
         options.config.validate()?;
         let store = match options.state_dir {
@@ -106,7 +111,7 @@ impl Discovery {
         let claim = Claim::new(&endpoint)?;
         let key = endpoint.secret_key().clone();
         let mut sequence = unix_micros();
-        // Without a store nothing is kept, and nothing has to wait.
+        // Without a store nothing is written, so all sequence numbers may be used at once.
         let mut reserved = MAX_SEQUENCE;
         let mut kept = None;
         if let Some(store) = store {
@@ -143,8 +148,8 @@ impl Discovery {
         Ok(Self { commands, lookup, barred, problems, bans })
     }
 
-    /// A filter for the router of an endpoint: it refuses the sockets of banned peers before a
-    /// handshake costs anything. Without it they are refused after the handshake.
+    /// Returns a filter for the router of an endpoint. It refuses the sockets of banned peers
+    /// before a handshake costs anything. Without it they are refused after the handshake.
     ///
     /// ```no_run
     /// # fn example(endpoint: iroh::Endpoint, discovery: iroh_gossip_discovery::Discovery) {
@@ -165,10 +170,10 @@ impl Discovery {
         })
     }
 
-    /// Joins a topic. Returns once this node's record is announced; never waits for a peer.
+    /// Joins a topic. Returns once this node's record is announced, and never waits for a peer.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names the field and its limit; [`Error::AlreadyJoined`];
+    /// [`Error::Invalid`], which names the field and its limit; [`Error::AlreadyJoined`];
     /// [`Error::Closed`] after a shutdown.
     pub async fn join(&self, topic: Topic, options: JoinOptions) -> Result<Swarm, Error> {
         let options = Box::new(options);
@@ -177,8 +182,9 @@ impl Discovery {
         Ok(Swarm::new(published, self.commands.clone()))
     }
 
-    /// What keeps this node from others, the oldest first, at most 64: no usable address, a name
-    /// that does not resolve, a ticket that nobody answers. Empty while all is well. Never waits.
+    /// Returns what keeps this node from others, the oldest problem first, at most 64. Examples: no
+    /// usable address, a name that does not resolve, a ticket that nobody answers. Empty while all
+    /// is well. Never waits.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         self.problems.list()
@@ -186,10 +192,10 @@ impl Discovery {
 
     /// Leaves every topic and closes every link. The endpoint stays open. May be called again.
     ///
-    /// Takes at most [`crate::proto::Config::leave_timeout`] and 0.6 s: dials are abandoned, and a peer
-    /// that acknowledges nothing is not waited for any longer.
+    /// Takes at most [`crate::proto::Config::leave_timeout`] and 0.6 s. Dials are abandoned, and
+    /// after that time no peer's acknowledgement is waited for.
     pub async fn shutdown(&self) {
-        // An error says that the actor has ended.
+        // An error means that the actor has ended already.
         let _ = self.commands.request(|reply| Command::Shutdown { reply }).await;
     }
 }
@@ -208,9 +214,9 @@ impl ProtocolHandler for Discovery {
     }
 }
 
-/// From the books of all topics and, where it runs, from mDNS. [`Discovery::spawn`] has added it to
-/// its endpoint; it may serve another endpoint too, whose addresses it does not publish: what it
-/// announces, it announces as its own.
+/// Answers from the books of all topics and, if it runs, from mDNS. [`Discovery::spawn`] has added
+/// the lookup to its endpoint. It may answer for another endpoint too, but it does not publish the
+/// addresses of that one.
 impl AddressLookup for Discovery {
     fn resolve(
         &self,

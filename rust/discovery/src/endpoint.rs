@@ -1,4 +1,4 @@
-//! Binding an iroh endpoint as the settings say.
+//! Binds an iroh endpoint by the settings, and sets how its links behave.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -13,9 +13,10 @@ use iroh::{
 
 use crate::{config::Config, error::Error, link::handle::MAX_BIDI_STREAMS};
 
-/// Fails where an address is taken, or not of this machine.
+/// Fails if an address is taken, or is not of this machine.
 ///
-/// The sockets are closed again: this is for an error before anything else opens.
+/// The sockets are closed again at once: the check only gives an early error, before anything else
+/// opens.
 pub(crate) fn probe(addresses: &[SocketAddr]) -> Result<(), Error> {
     for address in addresses.iter().filter(|address| !is_optional(address)) {
         UdpSocket::bind(address).map_err(|source| Error::Bind { address: *address, source })?;
@@ -23,8 +24,8 @@ pub(crate) fn probe(addresses: &[SocketAddr]) -> Result<(), Error> {
     Ok(())
 }
 
-/// All of IPv6 is bound where there is IPv6. (Not probed: the system's own socket would be bound for
-/// IPv4 as well, and collide where iroh's does not.)
+/// Returns true for `[::]`, which is bound only if the machine has IPv6. It is not probed: a plain
+/// socket would be bound for IPv4 as well, and would collide where iroh's socket does not.
 fn is_optional(address: &SocketAddr) -> bool {
     address.is_ipv6() && address.ip().is_unspecified()
 }
@@ -63,29 +64,30 @@ pub(crate) async fn bind(config: &Config, key: SecretKey) -> Result<Endpoint, Er
     builder.bind().await.map_err(|error| bind_error(error, &config.bind))
 }
 
-/// Most bytes on their way to a peer that has not acknowledged them. QUIC's usual 10 MB would be held
-/// for each peer that stopped; this is enough for 20 MB/s at a round trip of 50 ms.
+/// Most bytes on their way to a peer that has not acknowledged them. QUIC's usual 10 MB would be
+/// held for each peer that has stopped. This is enough for 20 MB/s at a round trip of 50 ms.
 const SEND_WINDOW: u64 = 1024 * 1024;
 
-/// Most bytes that a peer has sent and nobody has read, over all streams of its link: what 51 streams
-/// hold that nobody reads. It has to be more than many: control frames are counted in.
+/// Most bytes that a peer has sent and this node has not read, over all streams of its link. That
+/// is what 51 unread streams hold. It is large because control frames count too, and streams that
+/// the application does not read must not block them.
 const RECEIVE_WINDOW: u32 = 64 * 1024 * 1024;
 
-/// The round trip that a link assumes until it has measured one: a first packet that is lost is sent again
-/// after three of these, 0.3 s, as Chromium does it. RFC 9002 §6.2.2 suggests 333 ms for networks of which
-/// nothing is known, and so a second. The simulator counts with it too (`FIRST_TIMEOUT`).
+/// The round trip that a link assumes until it has measured one. If the first packet is lost, it is
+/// sent again after three of these, 0.3 s, as Chromium does. RFC 9002 §6.2.2 suggests 333 ms for
+/// unknown networks, which makes a second. The simulator uses the same value (`FIRST_TIMEOUT`).
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
 
-/// The settings of a link that is accepted: it keeps the link alive only where the end that dialed
-/// does not, which halves what an idle link costs.
+/// The settings of an accepted link. This end sends keep-alives only if the end that dialed does
+/// not, which halves what an idle link costs.
 fn transport_of_accepted(config: &Config) -> Result<QuicTransportConfig, Error> {
     transport(&Config { keep_alive: config.keep_alive * 5 / 3, ..config.clone() })
 }
 
-/// The settings of a link that is dialed: keep-alives and the idle timeout that finds a dead one.
+/// The settings of a dialed link: keep-alives, and the idle timeout that finds a dead link.
 ///
-/// Path MTU discovery is off: it doubles the bytes of opening a link (24 kB instead of 12), which
-/// is most of what a link ever carries.
+/// Path MTU discovery is off. It would double the bytes of opening a link (24 kB instead of 12 kB),
+/// and that is most of what a link ever carries.
 pub(crate) fn transport(config: &Config) -> Result<QuicTransportConfig, Error> {
     let idle = config
         .idle_timeout
@@ -105,7 +107,7 @@ pub(crate) fn transport(config: &Config) -> Result<QuicTransportConfig, Error> {
 }
 
 fn bind_error(error: BindError, addresses: &[SocketAddr]) -> Error {
-    // Which address it was, iroh does not say: ask the system again.
+    // iroh does not say which address failed, so the system is asked again.
     match (error, probe(addresses)) {
         (BindError::Sockets { .. }, Err(taken)) => taken,
         (BindError::Sockets { source, .. }, Ok(())) => {

@@ -1,10 +1,10 @@
-//! What can go wrong: one enum, each variant saying whether state changed.
+//! The errors of this crate: one enum, and each variant says if state changed.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::proto::{self, EndpointId, TopicId};
 
-/// An error of this crate. After any of them nothing has changed, unless the variant says so.
+/// An error of this crate. After an error nothing has changed, unless its variant says so.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,23 +16,24 @@ pub enum Error {
         /// What is wrong, with the limit.
         reason: String,
     },
-    /// An address of [`crate::Config::bind`] can't be bound: taken, or not of this machine.
+    /// An address of [`crate::Config::bind`] can't be bound: it is taken, or it is not of this
+    /// machine.
     #[error("bind address {address}: {source}")]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The iroh endpoint could not be made for another reason than its addresses.
+    /// The iroh endpoint could not be created, for another reason than its addresses.
     #[error("endpoint: {0}")]
     Endpoint(String),
     /// Another node, in this process or another, holds the state directory.
-    #[error("state directory {} is in use{}", .path.display(), .holder.map(|pid| format!(" by process {pid}")).unwrap_or_default())]
+    #[error("state directory {} is in use{}", .path.display(), by_process(*.holder))]
     StateDirInUse {
         /// The directory.
         path: PathBuf,
-        /// The process that holds it, if it could be read.
+        /// The process that holds it, if its id could be read.
         holder: Option<u32>,
     },
     /// The state directory, or a file in it, can't be used.
@@ -46,16 +47,16 @@ pub enum Error {
     /// The topic is already joined on this endpoint.
     #[error("topic {0} is already joined on this endpoint")]
     AlreadyJoined(TopicId),
-    /// A message is over its limit. Nothing was sent.
+    /// A message is larger than its limit. Nothing was sent.
     #[error("the message is {size} bytes, the limit is {limit}")]
     MessageTooLarge {
-        /// Its bytes.
+        /// The size of the message, in bytes.
         size: usize,
         /// The limit, in bytes.
         limit: usize,
     },
-    /// There is no link to a peer and none could be opened, or it broke under a request. What was
-    /// asked of the peer was done only if the link broke while the answer was on its way.
+    /// There is no link to a peer and none could be opened, or the link broke during a request. The
+    /// peer carried the request out only if the link broke while the answer was on its way.
     #[error("peer {} can't be reached: {reason}", .peer.fmt_short())]
     PeerUnreachable {
         /// The peer.
@@ -63,7 +64,7 @@ pub enum Error {
         /// What went wrong.
         reason: String,
     },
-    /// Nobody subscribed to messages at the peer.
+    /// No application subscribed to messages at the peer.
     #[error("peer {} has no subscriber to messages", .peer.fmt_short())]
     NoSubscriber {
         /// The peer.
@@ -77,7 +78,7 @@ pub enum Error {
         /// The protocol; bytes that are not ASCII are escaped.
         protocol: String,
     },
-    /// As many streams as there may be are open with the peer already, or at the peer.
+    /// The limit of open streams is reached, for this peer here or at the peer.
     #[error("too many streams are open with peer {}, or there", .peer.fmt_short())]
     TooManyStreams {
         /// The peer.
@@ -86,6 +87,11 @@ pub enum Error {
     /// The topic was left, or the discovery is shut down.
     #[error("the topic was left or the discovery is shut down")]
     Closed,
+}
+
+/// Names the process that holds a directory; nothing if it is not known.
+fn by_process(holder: Option<u32>) -> String {
+    holder.map_or_else(String::new, |pid| format!(" by process {pid}"))
 }
 
 impl Error {

@@ -26,8 +26,8 @@ pub enum Event {
     Isolated,
     /// A member is linked again after [`Event::Isolated`].
     Reconnected,
-    /// Another process announces with this node's key, again and again: a copied key or machine image.
-    /// This node announces once a minute until that ends.
+    /// Another process announces with this node's key, again and again: a copied key or machine
+    /// image. This node announces once a minute until that ends.
     IdentityConflict {
         /// The boot id of the other process.
         boot_id: u64,

@@ -11,10 +11,11 @@ use tokio::{
 use crate::memory::{Filled, OverLimit};
 pub(crate) use crate::proto::MAX_FRAME;
 
-/// Once a frame has begun, the rest of it must come within this time.
+/// Once a frame has begun, the rest of it must arrive within this time.
 pub(crate) const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER: usize = 4;
-/// Room asked for at each read; a frame's claimed length reserves nothing.
+/// The room for each read. The length that a frame claims reserves nothing, because it costs the
+/// peer nothing to claim much.
 const READ: usize = 4 * 1024;
 
 /// Appends a frame to a buffer.
@@ -31,19 +32,19 @@ pub(crate) enum FrameError {
     /// A length of 0 or over [`MAX_FRAME`], half a frame at the end of the stream, or half a frame
     /// for longer than [`FRAME_TIMEOUT`].
     Broken(&'static str),
-    /// Too much memory is filled with half frames and half messages.
+    /// A limit on half-received frames and messages is reached.
     OverLimit,
     /// The stream or the connection failed.
     Io(io::Error),
 }
 
-/// The length that a header says, if it is 1 to `limit`.
+/// Returns the length in a header, if it is 1 to `limit`.
 fn length(header: [u8; HEADER], limit: usize) -> Option<usize> {
     let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
     (1..=limit).contains(&length).then_some(length)
 }
 
-/// Reads one frame of at most `limit` bytes, and no byte more.
+/// Reads one frame of at most `limit` bytes, and not a byte beyond it.
 pub(crate) async fn read_one(
     stream: &mut (impl AsyncRead + Unpin),
     limit: usize,
@@ -57,7 +58,7 @@ pub(crate) async fn read_one(
     Ok(frame.into())
 }
 
-/// Takes frames off a stream.
+/// Reads the frames of a stream.
 #[derive(Debug)]
 pub(crate) struct FrameReader<R> {
     stream: R,
@@ -71,7 +72,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { stream, buffer: BytesMut::new(), half }
     }
 
-    /// The next frame; `None` at the end of the stream.
+    /// Returns the next frame; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
         if let Some(frame) = self.take()? {
             return Ok(Some(frame));

@@ -1,4 +1,4 @@
-//! The actor's mailbox for its own tasks: what links, dials, mDNS and disk writes report.
+//! The actor's mailbox for its own tasks: the reports of links, dials, mDNS and writes to disk.
 
 use bytes::Bytes;
 use iroh::{TransportAddr, endpoint::Connection};
@@ -6,23 +6,23 @@ use tokio::sync::oneshot;
 
 use crate::proto::{EndpointId, Lane, LinkEnd, LinkId, TopicId};
 
-/// What the actor's own tasks tell it.
+/// A report of one of the actor's tasks.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A frame arrived on a link.
     Frame(LinkId, Lane, Bytes),
-    /// The peer's QUIC acknowledged what came after a keepalive.
+    /// The peer's QUIC acknowledged a packet that was sent after a keepalive.
     Acknowledged(LinkId),
-    /// A link is gone. The last input of each link.
+    /// A link has ended. This is the last input of each link.
     Closed(LinkId, LinkEnd),
-    /// A dial ended; with a connection, or without.
+    /// A dial ended, with a connection or with the reason of its failure.
     Dialed(EndpointId, Result<Connection, String>),
-    /// An application begins to use a link. The answer says whether the link stays open for that.
+    /// An application begins to use a link. The answer says if the link stays open for that.
     Used(LinkId, oneshot::Sender<bool>),
     /// No application uses a link any more.
     Unused(LinkId),
     /// mDNS saw a member of a topic.
     Found(TopicId, EndpointId, Vec<TransportAddr>),
-    /// Sequence numbers below this one are on disk as used.
+    /// All sequence numbers below this one are recorded on disk as used.
     Reserved(u64),
 }

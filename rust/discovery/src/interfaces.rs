@@ -1,8 +1,8 @@
 //! The network interfaces of this machine, and a watch over them.
 //!
-//! On Linux they come from netlink, which is right in every network namespace (`/sys` is that of the
-//! namespace that mounted it), and says of each interface what kind it is. Elsewhere they come from
-//! iroh's own network monitor, and an interface's kind is told by its name.
+//! On Linux they come from netlink, which is right in every network namespace and knows the kind of
+//! each interface. (`/sys` shows the namespace that mounted it.) Elsewhere they come from iroh's
+//! own network monitor, and the kind of an interface is guessed from its name.
 
 #[cfg(target_os = "linux")]
 mod netlink;
@@ -24,16 +24,17 @@ pub(crate) const MIN_MTU: u32 = 1228;
 /// What an interface leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// A network card, a tunnel, a container's end of a cable: its addresses are this machine's own.
+    /// A network card, a tunnel, or a container's end of a virtual cable: its addresses are this
+    /// machine's own.
     Regular,
-    /// The gateway of a network inside this machine, as container engines and hypervisors make
-    /// them: its address is the same on every host.
+    /// The gateway of a network inside this machine, as container engines and hypervisors create
+    /// them. Its address often is the same on every host.
     Internal,
     /// This machine alone.
     Loopback,
 }
 
-/// An address of an interface. Only those that can be used now: not tentative, not deprecated.
+/// An address of an interface that can be used now: it is neither tentative nor deprecated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) ip: IpAddr,
@@ -47,11 +48,12 @@ pub(crate) struct Interface {
     pub(crate) name: String,
     pub(crate) index: u32,
     pub(crate) kind: Kind,
-    /// It can send to many, and is no part of a bridge or a bond, which does so for it.
+    /// Whether it can send multicast packets. A port of a bridge or a bond leaves that to the
+    /// bridge.
     pub(crate) multicast: bool,
     /// The metric of its default route, if it has one: the lower one wins.
     pub(crate) default_route: Option<u32>,
-    /// 0 if it is not known.
+    /// The largest packet, in bytes; 0 if it is not known.
     pub(crate) mtu: u32,
     pub(crate) addresses: Vec<Address>,
 }
@@ -70,12 +72,12 @@ impl fmt::Display for Interface {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Interfaces {
     up: Vec<Interface>,
-    /// Addresses that this machine has and can't use now.
+    /// The addresses that this machine has but can't use now.
     idle: Vec<IpAddr>,
 }
 
 impl Interfaces {
-    /// Sorts: the default route's interface first, this machine's own last.
+    /// Sorts the interfaces: that of the default route first, loopback last.
     pub(crate) fn new(mut all: Vec<Interface>, idle: Vec<IpAddr>) -> Self {
         all.sort_by_key(|one| {
             (one.default_route.is_none(), one.default_route, one.kind, one.index)
@@ -92,19 +94,19 @@ impl Interfaces {
         self.up.iter()
     }
 
-    /// Returns true if an address is of an interface that is down, or can't be used for another
-    /// reason.
+    /// Returns true if an address can't be used now, for instance because its interface is down.
     pub(crate) fn is_idle(&self, ip: IpAddr) -> bool {
         self.idle.contains(&ip)
     }
 
-    /// The interface that has an address.
+    /// Returns the interface that has an address.
     pub(crate) fn of(&self, ip: IpAddr) -> Option<&Interface> {
         self.iter().find(|one| one.addresses.iter().any(|address| address.ip == ip))
     }
 }
 
-/// Returns true if interfaces of this name are, by custom, gateways of networks inside a machine.
+/// Returns true if an interface of this name is, by custom, the gateway of a network inside a
+/// machine.
 pub(crate) fn is_internal_name(name: &str) -> bool {
     const PREFIXES: [&str; 18] = [
         "docker",
@@ -137,7 +139,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch. `None` if the system does not tell its interfaces.
+    /// Begins to watch. `None` if the system does not list its interfaces.
     pub(crate) async fn new() -> Option<Self> {
         platform::watch()
             .await
@@ -145,7 +147,7 @@ impl Watch {
             .ok()
     }
 
-    /// The interfaces now, and what tells of a change.
+    /// Returns a channel that holds the interfaces as they are now, and wakes at each change.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Interfaces>> {
         self.current.clone()
     }

@@ -1,4 +1,4 @@
-//! What the actor keeps for each joined topic: who waits for what, and the bootstrap names.
+//! What the actor keeps for each joined topic: the waiting callers and the bootstrap peers.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -18,43 +18,45 @@ use crate::{
     published::Published,
 };
 
-/// Most bootstrap peers of a topic. A new one takes the place of the one that was least recently linked.
+/// Most bootstrap peers of a topic. A new one takes the place of the one that was least recently
+/// linked.
 const MAX_BOOTSTRAP: usize = 1024;
 
 /// When a bootstrap peer was last linked, and when it was first named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     linked: Option<Instant>,
-    /// In the order in which they were named.
+    /// The order in which the peers were named.
     number: u64,
 }
 
-/// What became of bootstrap peers that were named.
+/// What [`JoinedTopic::add_bootstrap`] did with the peers that were named.
 #[derive(Debug, Default)]
 pub(crate) struct NewBootstrap {
-    /// With the addresses that are known without a lookup.
+    /// The peers that were added, with the addresses that are known without a lookup.
     pub(crate) known: Vec<(EndpointId, Vec<TransportAddr>)>,
-    /// They made room for new ones.
+    /// The peers that made room for new ones.
     pub(crate) aged_out: Vec<EndpointId>,
-    /// There was no room for them: all others are in the book, or were named in the same call.
+    /// The number of peers without room: all others are in the book, or were named in the same
+    /// call.
     pub(crate) refused: usize,
 }
 
-/// A joined topic. (Replies to callers that are gone are dropped: nobody waits.)
+/// A joined topic. Replies to callers that are gone are dropped, because nobody waits for them.
 pub(crate) struct JoinedTopic {
     pub(crate) published: Arc<Published>,
-    /// Answered at the first announcement.
+    /// The reply of the join, sent at the first announcement.
     joining: Option<JoinReply>,
-    /// Answered, in order, once their profile is announced.
+    /// The replies of the profile changes, sent in order, each once its profile is announced.
     pub(crate) announcing: VecDeque<(Profile, Reply)>,
-    /// Answered when the topic has closed.
+    /// The replies of the leaves, sent when the topic has closed.
     pub(crate) leaving: Vec<oneshot::Sender<()>>,
     announced: Option<Profile>,
     /// What the application says of itself.
     pub(crate) base: Profile,
     bootstrap: BTreeMap<EndpointId, Candidate>,
     named: u64,
-    /// Names to resolve at each dial.
+    /// The host names of bootstrap peers, which are resolved again at each dial.
     pub(crate) hosts: BTreeMap<EndpointId, BTreeSet<Host>>,
     pub(crate) mdns: Option<Mdns>,
 }
@@ -82,8 +84,8 @@ impl JoinedTopic {
         }
     }
 
-    /// Keeps bootstrap peers. Where there is no room, the least recently linked of those that are not in
-    /// the book make room for new ones.
+    /// Keeps bootstrap peers. If there is no room, new ones replace the least recently linked ones
+    /// that are not in the book.
     pub(crate) fn add_bootstrap(
         &mut self,
         peers: &[Bootstrap],
@@ -120,8 +122,8 @@ impl JoinedTopic {
         Ok(new)
     }
 
-    /// Bootstrap peers that may make room, the least recently linked first; none of those that are
-    /// named again.
+    /// The bootstrap peers that may be replaced, the least recently linked first; none of those
+    /// that are named again.
     fn evictable(&self, named: &[Bootstrap]) -> impl Iterator<Item = EndpointId> + use<> {
         let room = MAX_BOOTSTRAP.saturating_sub(self.bootstrap.len());
         let mut able = Vec::new();
@@ -140,14 +142,14 @@ impl JoinedTopic {
         able.into_iter()
     }
 
-    /// A link to a peer is open.
+    /// Notes that a link to a peer is open.
     pub(crate) fn bootstrap_linked(&mut self, peer: &EndpointId, now: Instant) {
         if let Some(candidate) = self.bootstrap.get_mut(peer) {
             candidate.linked = Some(now);
         }
     }
 
-    /// What is announced: what the application says of itself, and the protocols that it serves.
+    /// The profile to announce: that of the application, with the protocols that it serves.
     pub(crate) fn with_services(&self) -> Profile {
         let mut profile = self.base.clone();
         for protocol in self.published.services.protocols() {
@@ -162,7 +164,7 @@ impl JoinedTopic {
         self.bootstrap.contains_key(peer)
     }
 
-    /// Answers those who waited for this announcement, and those who asked before them.
+    /// Answers the callers that waited for this announcement, and those that asked before them.
     pub(crate) fn announced(&mut self, record: &NodeRecord) {
         self.announced = Some(record.profile.clone());
         if let Some(reply) = self.joining.take() {
@@ -171,7 +173,7 @@ impl JoinedTopic {
         self.settle_unchanged();
     }
 
-    /// Answers everyone up to the last one whose profile is the announced one.
+    /// Answers all callers up to the last one whose profile is the announced one.
     pub(crate) fn settle_unchanged(&mut self) {
         let current = self.announced.as_ref();
         let done = self.announcing.iter().rposition(|(profile, _)| Some(profile) == current);
@@ -180,7 +182,7 @@ impl JoinedTopic {
         }
     }
 
-    /// Answers everyone who waits for an announcement that can't come.
+    /// Answers all callers that wait for an announcement that can't come.
     pub(crate) fn refuse_announcements(&mut self, error: impl Fn() -> Error) {
         for (_, reply) in self.announcing.drain(..) {
             let _ = reply.send(Err(error()));
@@ -190,7 +192,7 @@ impl JoinedTopic {
         }
     }
 
-    /// Ends the topic for everyone who holds or waits for it.
+    /// Ends the topic for all callers that hold it or wait for it.
     pub(crate) fn close(self) {
         self.published.close();
         for reply in self.leaving {
@@ -238,7 +240,7 @@ mod tests {
         let new = joined.add_bootstrap(&peers(2000..2002), &own).unwrap();
         assert_eq!((new.aged_out, new.refused), (vec![id(2), id(3)], 0));
         assert!(joined.is_bootstrap(&id(2000)) && !joined.is_bootstrap(&id(2)));
-        // Of a life's worth of ids, the linked ones stay.
+        // Even after many more ids than fit, the linked ones stay.
         for start in (3000..30_000).step_by(1000) {
             let new = joined.add_bootstrap(&peers(start..start + 1000), &own).unwrap();
             assert_eq!((new.known.len(), new.refused), (1000, 0));
@@ -254,7 +256,7 @@ mod tests {
         let new = joined.add_bootstrap(&peers(0..1030), &own).unwrap();
         assert_eq!((new.known.len(), new.aged_out.len(), new.refused), (1024, 0, 5));
         assert!(!joined.is_bootstrap(&own));
-        // Those that are named again keep their place.
+        // Peers that are named again keep their place.
         let new = joined.add_bootstrap(&peers(0..1030), &own).unwrap();
         assert_eq!((new.known.len(), new.aged_out.len(), new.refused), (1024, 0, 5));
     }

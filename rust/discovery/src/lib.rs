@@ -1,7 +1,7 @@
 //! Every node of an application finds, authenticates and reaches every other node, on iroh.
 //!
-//! A node announces a signed record of itself in a topic; gossip spreads it; every node keeps an
-//! address book of who is there. This crate drives the protocol ([`proto`], which does no IO) over
+//! A node announces a signed record of itself in a topic, and gossip spreads it. Every node keeps
+//! an address book of the others. This crate drives the protocol ([`proto`], which does no IO) over
 //! the QUIC links of an iroh endpoint: one link for each pair of nodes, on the ALPN [`ALPN`].
 //!
 //! ```no_run
@@ -19,7 +19,7 @@
 //! ```
 //!
 //! An application with an endpoint of its own spawns a [`Discovery`] on it and gives that to its
-//! router; every peer in a book can then be dialed by id, on any ALPN.
+//! router. Every peer in a book can then be dialed by its id, on any ALPN.
 //!
 //! Code that was written for release 0.6.0 finds its names in [`migration`].
 

@@ -1,8 +1,9 @@
 //! One link: a task that moves frames between a QUIC connection and the actor.
 //!
-//! Each end opens a unidirectional stream for control and, when it needs them, others for sync and for
-//! broadcasts. The first byte of a stream names its lane; frames follow. The actor only ever queues: a
-//! queue that is full closes the link, or drops a broadcast, and a slow peer delays nobody but itself.
+//! Each end opens a unidirectional stream for control and, when it needs them, others for sync and
+//! for broadcasts. The first byte of a stream names its lane, and frames follow. The actor only
+//! puts frames into queues. If a queue is full, the link is closed or a broadcast is dropped, so a
+//! slow peer delays only itself.
 
 pub(crate) mod accept;
 pub(crate) mod gate;
@@ -43,11 +44,11 @@ const QUEUE_FRAMES: usize = 256;
 const CONTROL_BYTES: usize = 1024 * 1024;
 /// Most bytes in the queue of the sync lane.
 const SYNC_BYTES: usize = 8 * 1024 * 1024;
-/// Most frames and bytes in the queue of the broadcast lane: more than one author may say at once, and
-/// than waits at a node for its first neighbor (320 messages or 1.25 MiB).
+/// Most frames and bytes in the queue of the broadcast lane. That is more than one author may send
+/// at once, and more than a node keeps for its first neighbor (320 messages or 1.25 MiB).
 const BROADCAST_FRAMES: usize = 1024;
 const BROADCAST_BYTES: usize = 2 * 1024 * 1024;
-/// How long a link that closes waits until the peer has acknowledged what was sent on it.
+/// How long a closing link waits for the peer to acknowledge what was sent on it.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// The actor's end of a link.
@@ -57,15 +58,16 @@ pub(crate) struct Link {
     pub(crate) origin: Origin,
     pub(crate) opened: Instant,
     pub(crate) dialed: bool,
-    /// By lane; gone once the link closes.
+    /// The queues by lane; `None` once the link closes.
     lanes: Option<[Queue; 3]>,
     pub(crate) handle: Arc<LinkHandle>,
     close: Option<oneshot::Sender<CloseCode>>,
 }
 
 impl Link {
-    /// A link and the future that serves it, to be spawned. The future's last act is to send
-    /// [`Input::Closed`]. With `cut`, the link waits for its peer no longer when it ends.
+    /// Creates a link and the future that serves it, which the caller spawns. The future's last act
+    /// is to send [`Input::Closed`]. Once `cut` is canceled, a closing link no longer waits for its
+    /// peer.
     pub(crate) fn new(
         id: LinkId,
         connection: Connection,
@@ -86,7 +88,7 @@ impl Link {
             let lanes = [control_rx, sync_rx, broadcast_rx];
             let serving = serve(id, &served, &services, lanes, close_rx, &inputs, &cut);
             let end = serving.await;
-            // The receiver is gone only when the actor is: nobody is left to tell.
+            // The send fails only if the actor has ended, and then nobody needs the report.
             let _ = inputs.send(Input::Closed(id, end)).await;
         };
         let link = Self {
@@ -109,27 +111,28 @@ impl Link {
         }
     }
 
-    /// Looks out for the peer's QUIC to acknowledge what was sent last.
+    /// Reports [`Input::Acknowledged`] once the peer's QUIC acknowledges what was sent last.
     pub(crate) fn keepalive(&self) {
         self.handle.keepalive();
     }
 
-    /// Whether it was asked to close.
+    /// Returns true if the link was asked to close.
     pub(crate) fn is_closing(&self) -> bool {
         self.close.is_none()
     }
 
-    /// Closes the link, after what was queued where the code says that the peer is in good standing.
+    /// Closes the link. If the code says that the peer is in good standing, what is queued is sent
+    /// first.
     pub(crate) fn close(&mut self, code: CloseCode) {
         if let Some(close) = self.close.take() {
-            // The task may have ended by itself; then it has reported so.
+            // The task may have ended by itself; then it has reported its end.
             let _ = close.send(code);
         }
         self.lanes = None;
     }
 }
 
-/// Serves a link until it is closed; how it ended.
+/// Serves a link until it is closed, and returns how it ended.
 async fn serve(
     id: LinkId,
     handle: &Arc<LinkHandle>,
@@ -191,7 +194,7 @@ async fn serve(
     LinkEnd::Local(code)
 }
 
-/// Whether what is queued for the peer, and what it still says, matters.
+/// Returns true if frames that are queued for the peer, or still come from it, matter.
 fn in_good_standing(code: CloseCode) -> bool {
     !matches!(code, CloseCode::Overflow | CloseCode::Protocol)
 }
@@ -215,7 +218,7 @@ mod tests {
     use super::*;
     use crate::{ALPN, config::Config, endpoint, lookup::Lookup};
 
-    /// Two endpoints and the connection between them, at both ends.
+    /// Two endpoints, and both ends of a connection between them.
     async fn connected() -> ([Endpoint; 2], [Connection; 2]) {
         let config = Config::local();
         let bind = || endpoint::bind(&config, SecretKey::generate());
@@ -287,7 +290,7 @@ mod tests {
         while link.send(Lane::Control, frame.clone()).is_ok() {
             accepted += frame.len();
             if accepted % (64 * frame.len()) == 0 {
-                // The writer gets its turns, until it is stuck.
+                // Lets the writer run until flow control stops it.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             assert!(accepted < 2 * 1024 * 1024, "nothing bounds what is held for the peer");

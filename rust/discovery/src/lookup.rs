@@ -1,4 +1,4 @@
-//! The address books, and mDNS, as an address lookup of the endpoint.
+//! An address lookup for the endpoint, which answers from the address books and from mDNS.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ const PROVENANCE: &str = "iroh-gossip-discovery";
 
 /// Answers from the books of all joined topics and from their mDNS services.
 ///
-/// It holds no endpoint, so that an endpoint may hold it.
+/// It does not hold the endpoint, because the endpoint holds it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lookup(Arc<RwLock<Table>>);
 
@@ -42,7 +42,7 @@ impl Lookup {
         table.topics.insert(published.topic.id(), Source { published, sight });
     }
 
-    /// A joined topic.
+    /// Returns a joined topic.
     pub(crate) fn topic(&self, topic: &TopicId) -> Option<Arc<Published>> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         table.topics.get(topic).map(|source| source.published.clone())
@@ -85,7 +85,7 @@ impl AddressLookup for Lookup {
     }
 }
 
-/// Waits until a member is in sight.
+/// Waits until mDNS sees a member, and returns its addresses.
 async fn seen(sight: Sight, id: iroh::EndpointId) -> Result<Item, Error> {
     let addresses = sight.find(id.into()).await;
     let info = EndpointInfo::from(EndpointAddr::from_parts(id, addresses));

@@ -1,8 +1,8 @@
-//! Multicast DNS: members of one topic find each other in the local network without a ticket.
+//! Multicast DNS: the members of a topic find each other in the local network without a ticket.
 //!
-//! Each topic is a DNS-SD service of its own. It is asked for, and announced, on every interface
-//! that can multicast, also on those that come later; no route is needed for that. On an interface
-//! a node announces that interface's own addresses first.
+//! Each topic is a DNS-SD service of its own. A node asks for it and announces it on every
+//! interface that can multicast, also on those that come later. No route is needed for that. On
+//! each interface it announces that interface's own addresses first.
 
 mod packet;
 mod socket;
@@ -33,38 +33,39 @@ use crate::{
     proto::{EndpointId, TopicId},
 };
 
-/// Members in sight are reported again this often: the first report may have been lost to a limit.
+/// Members in sight are reported again this often, because a limit may have dropped the first
+/// report.
 const REPEAT: Duration = Duration::from_secs(10);
 /// Most members in sight that are remembered.
 const MAX_SEEN: usize = 1024;
-/// A member that is not heard for this long is not in sight; what it says lives as long.
+/// A member is out of sight if nothing of it was heard for this time. Announcements live as long.
 const EXPIRY: Duration = Duration::from_mins(2);
 const EXPIRY_SECONDS: u32 = 120;
-/// Questions are asked at first this often, and twice as seldom each time.
+/// The first interval between two questions. Each further one is twice as long.
 const ASK_FIRST: Duration = Duration::from_millis(400);
 const ASK_LAST: Duration = Duration::from_secs(20);
-/// A question is answered after a random time up to this, once for all that asked until then.
+/// A question is answered after a random time up to this, once for all nodes that asked until then.
 const ANSWER_WITHIN: Duration = Duration::from_millis(100);
-/// Of many members about this many answer a question: gossip tells the newcomer of the others.
+/// Of many members about this many answer a question. Gossip tells the newcomer of the others.
 const ANSWERS: usize = 16;
 /// Most interfaces that are used.
 const MAX_INTERFACES: usize = 32;
-/// Packets that wait to be read.
+/// Most packets that wait to be read.
 const PACKETS: usize = 256;
 
-/// Members in sight, with their addresses and when they were last heard.
+/// The members in sight, each with its addresses and when it was last heard.
 #[derive(Debug, Default)]
 struct Seen {
     members: Mutex<BTreeMap<EndpointId, (Vec<TransportAddr>, Instant)>>,
     changed: Notify,
 }
 
-/// What a topic's service has seen. Clones are handles of the same.
+/// What a topic's service has seen. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sight(Arc<Seen>);
 
 impl Sight {
-    /// Waits until a member is in sight, and returns where it is.
+    /// Waits until a member is in sight, and returns its addresses.
     pub(crate) async fn find(self, id: EndpointId) -> Vec<TransportAddr> {
         loop {
             let changed = self.0.changed.notified();
@@ -81,7 +82,7 @@ impl Sight {
         self.0.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a member. Returns true if it is new there.
+    /// Notes a member at these addresses. Returns true if that is new.
     fn note(&self, id: EndpointId, addresses: &[TransportAddr]) -> bool {
         let mut members = self.lock();
         if addresses.is_empty() {
@@ -97,7 +98,7 @@ impl Sight {
         before.is_none_or(|(known, _)| known != addresses)
     }
 
-    /// The members in sight; those that were not heard for long are forgotten.
+    /// Returns the members in sight, and forgets those that were not heard for `EXPIRY`.
     fn all(&self) -> Vec<(EndpointId, Vec<TransportAddr>)> {
         let mut members = self.lock();
         members.retain(|_, (_, heard)| heard.elapsed() < EXPIRY);
@@ -105,15 +106,15 @@ impl Sight {
     }
 }
 
-/// The service of one topic. Dropping it ends it.
+/// The mDNS service of one topic. Dropping it ends the service.
 #[derive(Debug)]
 pub(crate) struct Mdns {
     pub(crate) sight: Sight,
     _task: AbortOnDropHandle<()>,
 }
 
-/// The DNS-SD service of a topic: `igd-` and 11 characters of base 32 of the topic id's SHA-256,
-/// together the 15 characters that RFC 6335 §5.1 allows.
+/// Returns the name of a topic's DNS-SD service: `igd-` and 11 characters of base 32 of the topic
+/// id's SHA-256. RFC 6335 §5.1 allows 15 characters.
 pub(crate) fn service_name(topic: &TopicId) -> String {
     let digest = BASE32_NOPAD.encode(&Sha256::digest(topic.as_bytes())).to_ascii_lowercase();
     format!("igd-{}", &digest[..11])
@@ -149,7 +150,7 @@ struct Service {
     place: watch::Receiver<Place>,
     problems: Problems,
     inputs: mpsc::Sender<Input>,
-    /// The sockets, each with what it announces.
+    /// The sockets, each with the addresses that it announces.
     ports: Vec<(Port, Vec<TransportAddr>)>,
 }
 
@@ -216,7 +217,8 @@ impl Service {
                 let peer = EndpointId::from(id);
                 let new = self.sight.note(peer, &addresses);
                 new.then(|| {
-                    debug!(topic = %self.topic.fmt_short(), peer = %peer.fmt_short(), "seen by mDNS");
+                    let topic = self.topic.fmt_short();
+                    debug!(%topic, peer = %peer.fmt_short(), "seen by mDNS");
                     (peer, addresses)
                 })
             }
@@ -282,7 +284,8 @@ impl Drop for Service {
 }
 
 impl Place {
-    /// What is announced on an interface: its own addresses, and what is announced everywhere.
+    /// Returns what to announce on an interface: its own addresses first, then those for all
+    /// interfaces.
     fn announced_on(&self, interface: &Interface) -> Vec<TransportAddr> {
         let is_local = |ip: IpAddr| ip.is_loopback() && interface.kind != Kind::Loopback;
         let usable = |at: &TransportAddr| match at {
@@ -301,7 +304,8 @@ impl Place {
     }
 }
 
-/// A random number below `end`. Without the system's randomness it is 0: nothing of this is secret.
+/// Returns a random number below `end`; 0 if the system has no randomness, which is no secret to
+/// lose here.
 fn random(end: u64) -> u64 {
     getrandom::u64().map_or(0, |number| number % end.max(1))
 }

@@ -1,7 +1,7 @@
-//! The memory that peers may fill with what is not complete yet: half frames and half messages.
+//! The memory that peers may fill with incomplete data: half frames and half messages.
 //!
 //! One sum counts all kinds of streams, for each link, for each peer and for the whole endpoint.
-//! Peers that are in no book share half of it, so that members always have room.
+//! Peers that are in no book share half of the memory, so that members always have room.
 
 use std::{
     collections::BTreeMap,
@@ -16,17 +16,17 @@ use crate::proto::EndpointId;
 
 /// Most bytes for all peers together.
 pub(crate) const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// Most bytes for all peers together that are in no book.
+/// Most bytes for all strangers together: the peers that are in no book.
 const MAX_STRANGERS_BYTES: usize = MAX_BYTES / 2;
-/// Most bytes for one member, for one peer that is in no book, and for one link. A node has 1 MiB of
-/// messages on their way to a peer at most, and asks for 1,024 streams.
+/// Most bytes for one member, for one stranger, and for one link. An honest node has at most 1 MiB
+/// of messages on their way to a peer, and 1,024 streams.
 const MAX_MEMBER_BYTES: usize = 6 * 1024 * 1024;
 const MAX_STRANGER_BYTES: usize = 3 * 1024 * 1024;
 const MAX_LINK_BYTES: usize = 4 * 1024 * 1024;
 
 type IsMember = dyn Fn(&EndpointId) -> bool + Send + Sync;
 
-/// The sums of an endpoint. Clones are handles of the same.
+/// The sums of an endpoint. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Memory {
     sums: Arc<Mutex<Sums>>,
@@ -51,24 +51,24 @@ impl Memory {
         Self { sums: Arc::default(), is_member: Arc::new(is_member) }
     }
 
-    /// The bytes that one link may fill.
+    /// Returns the account of one link.
     pub(crate) fn link(&self, peer: EndpointId) -> LinkMemory {
         LinkMemory { memory: self.clone(), peer, bytes: Arc::default() }
     }
 
-    /// The bytes that are filled now.
+    /// Returns the bytes that are filled now.
     #[cfg(test)]
     fn filled(&self) -> usize {
         self.lock().all
     }
 
     fn lock(&self) -> MutexGuard<'_, Sums> {
-        // Sums are sound after any panic.
+        // No panic can leave the sums half-changed, so a poisoned lock does no harm.
         self.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The part of one link. Clones are handles of the same.
+/// The account of one link. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkMemory {
     memory: Memory,
@@ -77,27 +77,27 @@ pub(crate) struct LinkMemory {
 }
 
 impl LinkMemory {
-    /// The part of one stream, which fills nothing yet.
+    /// Returns the account of one stream, which fills nothing yet.
     pub(crate) fn stream(&self) -> Filled {
         Filled { link: self.clone(), bytes: 0, as_stranger: false }
     }
 }
 
-/// A limit is reached: of the link, of the peer, of all strangers or of all peers.
+/// A limit is reached: that of the link, of the peer, of all strangers or of all peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OverLimit;
 
-/// The bytes that one stream fills. Dropping it gives them back.
+/// The account of one stream. Dropping it gives its bytes back.
 #[derive(Debug)]
 pub(crate) struct Filled {
     link: LinkMemory,
     bytes: usize,
-    /// Counted among those of strangers.
+    /// Whether its bytes are counted among those of strangers.
     as_stranger: bool,
 }
 
 impl Filled {
-    /// Counts `bytes` in place of those before. On an error nothing has changed.
+    /// Counts `bytes` in place of the bytes before. After an error nothing has changed.
     pub(crate) fn set(&mut self, bytes: usize) -> Result<(), OverLimit> {
         if bytes <= self.bytes {
             self.give_back(self.bytes - bytes);
@@ -161,7 +161,7 @@ mod tests {
         EndpointId::from_bytes([u8::try_from(number).unwrap(); 32])
     }
 
-    /// Member 0, and strangers.
+    /// A memory in which peer 0 is a member and all others are strangers.
     fn memory() -> Memory {
         Memory::new(|peer| *peer == id(0))
     }

@@ -1,4 +1,4 @@
-//! What messages are, who subscribed to them, and the pace of broadcasts.
+//! Messages, their subscribers, and the pace of broadcasts.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,24 +16,24 @@ use crate::{
 
 /// Most bytes of messages that wait for one subscriber.
 const MAX_QUEUED: usize = 16 * 1024 * 1024;
-/// A message.
+/// A message that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Whose it is: authenticated by the link, or by the signature of a broadcast.
+    /// The node that sent it, authenticated by the link, or by the signature of a broadcast.
     pub sender: EndpointId,
-    /// What was sent.
+    /// The bytes that were sent.
     pub data: Bytes,
-    /// How it came.
+    /// How it arrived.
     pub kind: MessageKind,
 }
 
-/// How a message came.
+/// How a message arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MessageKind {
-    /// To this node alone: [`crate::Swarm::send`].
+    /// It was sent to this node alone, by [`crate::Swarm::send`].
     Direct,
-    /// To all members: [`crate::Swarm::broadcast`].
+    /// It was sent to all members, by [`crate::Swarm::broadcast`].
     Broadcast,
 }
 
@@ -48,7 +48,7 @@ pub enum MessageEvent {
     Lost(u64),
 }
 
-/// The messages of a topic from one moment on, for one subscriber.
+/// The messages of a topic from the call on, for one subscriber.
 pub type Messages = Subscription<MessageEvent>;
 
 impl Item for MessageEvent {
@@ -64,12 +64,12 @@ impl Item for MessageEvent {
     }
 }
 
-/// That a message is with a subscriber of its receiver.
+/// The confirmation that a subscriber of the peer has a message in its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// Who has it.
+    /// The peer that has the message.
     pub peer: EndpointId,
-    /// From the call to the peer's answer, dialing included.
+    /// The time from the call to the peer's answer, dialing included.
     pub elapsed: Duration,
 }
 
@@ -86,7 +86,7 @@ impl Subscribers {
         messages
     }
 
-    /// Hands a message to everyone; whether there was anyone.
+    /// Hands a message to all subscribers. Returns true if there was at least one.
     pub(crate) fn deliver(&self, message: &Message, counters: &Counters) -> bool {
         let mut queues = self.lock();
         queues.retain(|queue| {
@@ -106,12 +106,13 @@ impl Subscribers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Queue<MessageEvent>>>> {
-        // A list of queues is sound after any panic.
+        // No panic can leave a list of queues half-changed, so a poisoned lock does no harm.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The pace at which the application broadcasts in one topic; who has the turn may wait for it.
+/// The pace at which the application broadcasts in one topic. The caller that has the turn waits
+/// for it.
 #[derive(Debug)]
 pub(crate) struct Broadcasting {
     pub(crate) turn: Semaphore,
@@ -125,7 +126,7 @@ impl Default for Broadcasting {
 }
 
 impl Broadcasting {
-    /// How long to wait, if another broadcast is too much now.
+    /// Takes the budget for a broadcast. The error is the time to wait before the next attempt.
     pub(crate) fn take(&self, bytes: usize) -> Result<(), Duration> {
         let now = tokio::time::Instant::now();
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);

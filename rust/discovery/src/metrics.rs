@@ -1,4 +1,4 @@
-//! What an endpoint counts.
+//! The counters of an endpoint, and the copy of them that applications read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use crate::{
     status::LinkStatus,
 };
 
-/// What a healthy swarm drops too, day by day: counted, but nothing to warn of.
+/// Drops that happen in a healthy swarm too. They are counted and logged, but not as warnings.
 const ORDINARY: [&str; 6] = [
     "accusations by unknown members",
     "broadcasts of another life of their author",
@@ -29,7 +29,7 @@ const ORDINARY: [&str; 6] = [
     "syncs passed on to other members",
 ];
 
-/// What a topic and its endpoint count.
+/// The counters of a topic and of its endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -37,62 +37,63 @@ pub struct Metrics {
     pub peers: usize,
     /// Open links, on the whole endpoint.
     pub links: usize,
-    /// Open links whose packets go through a relay now, on the whole endpoint.
+    /// Open links that use a relay now, on the whole endpoint.
     pub links_relayed: usize,
-    /// The median of the open links' round-trip times, as QUIC estimates them; `None` without a link.
+    /// The median of the open links' round-trip times, as QUIC estimates them; `None` without a
+    /// link.
     pub round_trip: Option<Duration>,
     /// Links that were ever opened, on the whole endpoint.
     pub links_opened: u64,
     /// Dials that were begun, on the whole endpoint.
     pub dials: u64,
-    /// Dials that led to no link, on the whole endpoint.
+    /// Dials that failed, on the whole endpoint.
     pub dials_failed: u64,
     /// Frames that were queued on links, on the whole endpoint.
     pub frames_sent: u64,
     /// Frames that were read from links, on the whole endpoint.
     pub frames_received: u64,
-    /// Bytes of UDP payload that links sent, with all that QUIC adds, on the whole endpoint.
+    /// Bytes of UDP payload that links sent, with QUIC's own bytes, on the whole endpoint.
     pub bytes_sent: u64,
-    /// Bytes of UDP payload that links received, on the whole endpoint.
+    /// Bytes of UDP payload that links received, with QUIC's own bytes, on the whole endpoint.
     pub bytes_received: u64,
-    /// Now: keys that are refused because they broke the protocol, on the whole endpoint.
+    /// Keys that are banned now because they broke the protocol, on the whole endpoint.
     pub banned: usize,
-    /// What limits refused or dropped, by kind, on the whole endpoint.
+    /// How often each limit refused or dropped something, by its name, on the whole endpoint.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// Events of each kind, on the whole endpoint; subscribers or not.
+    /// Events of each kind, on the whole endpoint, with or without subscribers.
     pub events: EventCounts,
-    /// Heartbeats of others: records that only say that their owner is there.
+    /// Heartbeats of other nodes: records that change nothing but their sequence number.
     pub heartbeats: u64,
-    /// Now: peers that are suspected, on the whole endpoint.
+    /// Peers that are suspected now, on the whole endpoint.
     pub suspects: usize,
     /// The streams of the application, on the whole endpoint.
     pub streams: StreamCounts,
-    /// What the protocol counts.
+    /// The counters of the protocol.
     pub protocol: Counts,
 }
 
-/// What is counted of the streams of an application's own protocols.
+/// The counters of the streams of an application's own protocols.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamCounts {
-    /// Now: streams that are open in at least one direction.
+    /// Streams that are open now, in at least one direction.
     pub open: u64,
     /// Streams that this end opened.
     pub opened: u64,
     /// Streams that peers opened.
     pub accepted: u64,
-    /// Streams that peers wanted to open, and could not: of protocols that are not served here, or
-    /// beyond a limit.
+    /// Streams that peers tried to open in vain: the protocol is not served here, or a limit is
+    /// reached.
     pub refused: u64,
-    /// Streams that one end gave up, with a code and a reason.
+    /// Streams that one end reset, with a code and a reason.
     pub reset: u64,
-    /// Bytes that were written to streams, without what QUIC adds.
+    /// Bytes that were written to streams, without QUIC's own bytes.
     pub bytes_sent: u64,
-    /// Bytes that were read from streams.
+    /// Bytes that were read from streams, without QUIC's own bytes.
     pub bytes_received: u64,
 }
 
-/// How often each kind of event happened.
+/// The number of events of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each is named after the variant of `Event` that it counts")]
@@ -116,7 +117,7 @@ pub(crate) struct Counters {
     pub(crate) streams: StreamCounters,
 }
 
-/// What streams count with every piece that they move: without a lock.
+/// The counters of streams, which change with each piece that is moved: so they take no lock.
 #[derive(Debug, Default)]
 pub(crate) struct StreamCounters {
     pub(crate) open: Count,
@@ -161,9 +162,9 @@ impl StreamCounters {
 
 #[derive(Debug, Default)]
 struct Counted {
-    /// What was counted; the bytes are those of links that are closed.
+    /// The counters. Their bytes are those of closed links only.
     metrics: Metrics,
-    /// The open links, which count their bytes themselves.
+    /// The open links, whose connections count their own bytes.
     open: BTreeMap<LinkId, Connection>,
     suspects: BTreeSet<(TopicId, EndpointId)>,
 }
@@ -177,7 +178,8 @@ impl Metrics {
 }
 
 impl Counters {
-    /// Counts a drop. The log names the first of each kind, then each power of two.
+    /// Counts a drop. Of each kind, the log shows the first one and then each power of two, so that
+    /// a flood of drops is no flood of lines.
     pub(crate) fn dropped(&self, what: &'static str, peer: Option<EndpointId>) {
         let count = {
             let mut counted = self.lock();
@@ -216,7 +218,7 @@ impl Counters {
         self.lock().metrics.dials_failed += u64::from(!well);
     }
 
-    /// Counts what happened in a topic.
+    /// Counts an event of a topic.
     pub(crate) fn event(&self, topic: TopicId, event: &TopicEvent) {
         let counted = &mut *self.lock();
         let events = &mut counted.metrics.events;
@@ -252,7 +254,7 @@ impl Counters {
         *count += 1;
     }
 
-    /// Takes over what the protocol counted.
+    /// Adds what the protocol counted.
     pub(crate) fn protocol(&self, counts: Counts) {
         self.lock().metrics.protocol = counts;
     }
@@ -265,7 +267,7 @@ impl Counters {
         self.lock().metrics.frames_received += 1;
     }
 
-    /// Whether a peer is suspected in a topic, and its link, if there is one.
+    /// Returns whether a peer is suspected in a topic, and the connection to it, if there is one.
     pub(crate) fn peer(&self, topic: &TopicId, peer: &EndpointId) -> (bool, Option<LinkStatus>) {
         let counted = self.lock();
         let suspected = counted.suspects.contains(&(*topic, *peer));
@@ -274,7 +276,7 @@ impl Counters {
         (suspected, link.and_then(LinkStatus::of))
     }
 
-    /// The counts, for a topic with a book of `peers`.
+    /// Returns a copy of the counters, for a topic with this number of peers.
     pub(crate) fn read(&self, peers: usize) -> Metrics {
         let counted = self.lock();
         let mut metrics = Metrics {

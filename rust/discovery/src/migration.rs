@@ -1,10 +1,11 @@
-//! The names of release 0.6.0, for code that is ported from it.
+//! The names of release 0.6.0, for code that was written for it.
 //!
 //! New code needs none of them: [`NodeBuilder`] builds a node, [`Swarm`] is its topic, and
 //! [`Swarm::subscribe`] gives the events. `docs/migration.md` lists every name of 0.6.0.
 //!
 //! ```no_run
-//! # async fn example(ticket: &str, other_ticket: &str) -> Result<(), iroh_gossip_discovery::Error> {
+//! # use iroh_gossip_discovery::Error;
+//! # async fn example(ticket: &str, other_ticket: &str) -> Result<(), Error> {
 //! use std::time::Duration;
 //!
 //! use futures_util::StreamExt;
@@ -48,24 +49,24 @@ use crate::{
     swarm::Swarm,
 };
 
-/// The builder of a node; [`NodeBuilder`] is its name now.
+/// The builder of a node. Its name is [`NodeBuilder`] now.
 pub type GossipDiscoveryBuilder = NodeBuilder;
 
 impl NodeBuilder {
-    /// The name in 0.6.0 of [`Self::expiration`].
+    /// The name of [`Self::expiration`] in 0.6.0.
     pub fn with_expiration_timeout(self, expiration: Duration) -> Self {
         self.expiration(expiration)
     }
 }
 
-/// Who a node is, in short; [`NodeRecord`] is the whole.
+/// A short form of a [`NodeRecord`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Node {
-    /// Its label. Several nodes may share one.
+    /// The node's name. Several nodes may share one.
     pub name: String,
-    /// Its id: the public key of its endpoint.
+    /// The node's id: the public key of its endpoint.
     pub node_id: EndpointId,
-    /// Counts up with each of its announcements: the sequence number of its record.
+    /// The sequence number of its record, which grows with each announcement.
     pub count: u64,
 }
 
@@ -75,25 +76,25 @@ impl From<&NodeRecord> for Node {
     }
 }
 
-/// Since when a node is in the book as it stands, and until when.
+/// A node of the book, with the times of its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeInfo {
-    /// Its id.
+    /// The node's id.
     pub node_id: EndpointId,
     /// When its latest record arrived here.
     pub last_seen: Instant,
-    /// Without a newer record it is given up at this time, or earlier where the latest one was told
-    /// by a third node that had held it for a while.
+    /// When it expires without a newer record. It expires earlier if the latest record came by a
+    /// third node that had held it for a while.
     pub expires: Instant,
 }
 
-/// The half of a topic that says something: it announces this node and adds peers. Clones are handles
-/// of the same topic.
+/// The sending half of a topic: it announces this node and adds peers. Clones are handles of the
+/// same topic.
 #[derive(Debug, Clone)]
 pub struct GossipDiscoverySender(Swarm);
 
 impl GossipDiscoverySender {
-    /// Adds a bootstrap peer: as [`Self::add_peers`].
+    /// Adds one bootstrap peer, as [`Self::add_peers`] does.
     ///
     /// # Errors
     /// As [`Swarm::add_bootstrap`].
@@ -109,8 +110,8 @@ impl GossipDiscoverySender {
         self.0.add_bootstrap(peers).await
     }
 
-    /// Announces what this node says of itself, in place of what it said before. It is repeated by
-    /// itself, as often as the expiration needs it.
+    /// Replaces the profile of this node, and announces it. Heartbeats repeat it as often as the
+    /// expiration requires.
     ///
     /// # Errors
     /// As [`Swarm::set_profile`].
@@ -118,15 +119,16 @@ impl GossipDiscoverySender {
         self.0.set_profile(profile).await
     }
 
-    /// This node as it last announced itself.
+    /// Returns this node as it last announced itself.
     #[must_use]
     pub fn node(&self) -> Node {
         Node::from(&*self.0.me())
     }
 }
 
-/// The half of a topic that hears: a stream of changes, the peers that were known at the split first.
-/// Replayed over an empty book, its events give the address book. It ends when the topic is left.
+/// The receiving half of a topic: a stream of changes. It begins with the peers that were known at
+/// the split, so its events, replayed over an empty book, give the address book. It ends when the
+/// topic is left.
 #[derive(Debug)]
 pub struct GossipDiscoveryReceiver {
     swarm: Swarm,
@@ -135,19 +137,19 @@ pub struct GossipDiscoveryReceiver {
 }
 
 impl GossipDiscoveryReceiver {
-    /// A snapshot of the address book.
+    /// Returns a snapshot of the address book.
     #[must_use]
     pub fn book(&self) -> Book {
         self.swarm.book()
     }
 
-    /// The members that this node is linked to in the overlay now.
+    /// Returns the members that this node is linked to in the overlay now.
     #[must_use]
     pub fn neighbors(&self) -> BTreeSet<EndpointId> {
         self.swarm.neighbors()
     }
 
-    /// Everyone in the address book now, ordered by id.
+    /// Returns all peers in the address book now, ordered by id.
     #[must_use]
     pub fn nodes(&self) -> Vec<(Node, NodeInfo)> {
         let book = self.swarm.book();
@@ -173,7 +175,7 @@ impl Stream for GossipDiscoveryReceiver {
 }
 
 impl Swarm {
-    /// This topic in two halves: one to say, one to hear.
+    /// Splits this topic into a sending half and a receiving half.
     #[must_use]
     pub fn split(self) -> (GossipDiscoverySender, GossipDiscoveryReceiver) {
         let (book, events) = self.subscribe();

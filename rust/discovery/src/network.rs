@@ -1,4 +1,4 @@
-//! Where this node is in the network: its interfaces, what it announces, and what changes of it.
+//! This node's place in the network: its interfaces, the addresses it announces, and their changes.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,23 +25,23 @@ use crate::{
     proto::TopicId,
 };
 
-/// Names in [`crate::Config::advertise`] are resolved again this often.
+/// Host names in [`crate::Config::advertise`] are resolved again this often.
 const RESOLVE: Duration = Duration::from_mins(1);
-/// A name that is not resolved by then is tried again later.
+/// A host name that is not resolved within this time is tried again later.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
-/// Changes that wait for the actor.
+/// Most changes that wait for the actor.
 const CHANGES: usize = 16;
 
-/// What changed.
+/// A change of the network.
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// The interfaces.
+    /// The interfaces changed.
     Interfaces(Arc<Interfaces>),
-    /// What a name that is to be announced stands for.
+    /// A host name to announce was resolved to these addresses.
     Resolved(String, u16, Vec<SocketAddr>),
 }
 
-/// Where a node is, for those that only look.
+/// The place of a node in the network, for readers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) interfaces: Option<Arc<Interfaces>>,
@@ -50,7 +50,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The socket address at which an address of this machine is bound.
+    /// Returns the socket address at which an address of this machine is bound.
     pub(crate) fn reached_at(&self, ip: IpAddr) -> Option<SocketAddr> {
         advertise::reached_at(ip, &self.bound)
     }
@@ -60,7 +60,7 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Network {
     endpoint: Endpoint,
-    /// Members are found by mDNS, which needs the interfaces also on loopback.
+    /// Whether mDNS is used, which needs the interfaces even on loopback.
     mdns: bool,
     chooser: Chooser,
     problems: Problems,
@@ -85,8 +85,8 @@ impl Network {
         }
     }
 
-    /// Lists the interfaces, and begins to tell of changes. Nothing changes where only the loopback
-    /// interface is bound.
+    /// Lists the interfaces, and begins to report changes. If only the loopback interface is bound,
+    /// nothing ever changes.
     pub(crate) async fn start(&mut self) -> mpsc::Receiver<Change> {
         let (sender, changes) = mpsc::channel(CHANGES);
         let needless = !self.mdns && is_local(&self.endpoint.bound_sockets());
@@ -115,7 +115,7 @@ impl Network {
         changes
     }
 
-    /// Takes a change. Returns true if it is one of the interfaces.
+    /// Applies a change. Returns true if the interfaces changed.
     pub(crate) fn take(&mut self, change: Change) -> bool {
         match change {
             Change::Interfaces(now) => {
@@ -129,15 +129,16 @@ impl Network {
         }
     }
 
-    /// Returns true if this node announces an address of this machine only: its peers' are too.
+    /// Returns true if this node announces only an address of this machine. Then those of its peers
+    /// are too.
     pub(crate) fn is_on_loopback(&self) -> bool {
         let loops =
             |at: &TransportAddr| matches!(at, TransportAddr::Ip(at) if at.ip().is_loopback());
         self.announced.iter().any(loops)
     }
 
-    /// What to announce from now on, best first. With no address at all, it stays what it was: a
-    /// network that comes back mostly gives the same ones.
+    /// Returns what to announce from now on, best first. If there is no address at all, it stays
+    /// what it was, because a network that comes back mostly gives the same addresses.
     pub(crate) fn announce(&mut self, address: &EndpointAddr) -> Vec<TransportAddr> {
         let bound = self.endpoint.bound_sockets();
         let choice = self.chooser.choose(&address.addrs, &bound, self.interfaces.as_deref());
@@ -184,7 +185,7 @@ impl Network {
     fn set_interfaces(&mut self, now: Arc<Interfaces>) {
         if let Some(narrow) = now.iter().find(|one| one.mtu != 0 && one.mtu < MIN_MTU) {
             let what = format!(
-                "interface {} has an MTU of {}: QUIC needs {MIN_MTU} bytes, nobody is reached by it",
+                "interface {} has an MTU of {}: QUIC needs {MIN_MTU}, so it reaches no peer",
                 narrow.name, narrow.mtu
             );
             self.problems.raise("mtu", what);
@@ -198,7 +199,7 @@ impl Network {
     }
 }
 
-/// Resolves a name again and again, and after each change of the interfaces.
+/// Resolves a host name every `RESOLVE`, and after each change of the interfaces.
 async fn resolve(
     host: String,
     port: u16,

@@ -1,8 +1,9 @@
-//! Ownership: which members of a set a key belongs to, the same on every node and in every language.
+//! Ownership: which members own a key. The answer is the same on every node and in every language.
 //!
-//! Rendezvous hashing (Thaler and Ravishankar, 1998): each member gets a score for the key, and the
-//! highest owns it. So a member that comes takes over only keys that it owns from then on, and the
-//! keys of one that goes spread over the others; no other key moves. All members weigh the same.
+//! This is rendezvous hashing (Thaler and Ravishankar, 1998): each member gets a score for the key,
+//! and the member with the highest score owns it. So a member that joins takes over only the keys
+//! that it owns from then on. The keys of a member that leaves spread over the others. No other key
+//! moves. All members weigh the same.
 //!
 //! The score of member `id` for `key` is `SHA-256(SHA-256(LABEL ‖ key) ‖ id)`, compared as bytes,
 //! first byte first; `LABEL` is [`LABEL`] in ASCII, `key` any bytes, `id` the 32 bytes of the
@@ -12,16 +13,16 @@ use sha2::{Digest, Sha256};
 
 use crate::proto::EndpointId;
 
-/// What is hashed before a key: no other use of SHA-256 gives the same scores.
+/// The label that is hashed before a key, so that no other use of SHA-256 gives the same scores.
 pub const LABEL: &[u8] = b"iroh-gossip-discovery/owner/1";
 
-/// The score of a member for a key: the member with the highest one owns the key.
+/// Returns the score of a member for a key. The member with the highest score owns the key.
 #[must_use]
 pub fn score(key: &[u8], member: &EndpointId) -> [u8; 32] {
     member_score(&key_digest(key), member)
 }
 
-/// The owner of a key among the members; `None` if there is no member. O(members).
+/// Returns the owner of a key among the members; `None` if there is no member. O(members).
 pub fn owner<'a>(
     key: &[u8],
     members: impl IntoIterator<Item = &'a EndpointId>,
@@ -30,8 +31,8 @@ pub fn owner<'a>(
     members.into_iter().max_by_key(|member| (member_score(&key, member), *member))
 }
 
-/// The `n` members with the highest scores for a key, the owner first: where copies belong. Fewer if
-/// there are fewer members.
+/// Returns the `n` members with the highest scores for a key, the owner first: the members that
+/// keep copies. Fewer if there are fewer members.
 pub fn owners<'a>(
     key: &[u8],
     members: impl IntoIterator<Item = &'a EndpointId>,
@@ -103,7 +104,8 @@ mod tests {
         for key in 0..10_000_u32 {
             counts[usize::from(owner(&key.to_be_bytes(), &members).unwrap().as_bytes()[0])] += 1;
         }
-        // 1,000 each, with a standard deviation of 30: seven of them.
+        // Each member owns about 1,000 keys. The standard deviation is 30, and the range allows
+        // seven of it.
         assert!(counts.iter().all(|count| (790..=1210).contains(count)), "{counts:?}");
     }
 
@@ -113,7 +115,8 @@ mod tests {
         assert!(owners(b"key", [], 3).is_empty());
     }
 
-    /// The vectors that other languages are held to; a change here moves every key of every fleet.
+    /// Implementations in other languages are tested with these vectors. A change here would move
+    /// every key of every fleet.
     #[test]
     fn the_vectors_in_the_docs_hold() {
         let text = include_str!("../../../docs/ownership.json");
@@ -133,7 +136,8 @@ mod tests {
         }
     }
 
-    /// Every text under a field of the vectors, in order: a parser of JSON would be a dependency.
+    /// Returns every text under a field of the vectors, in order, without a JSON parser as a
+    /// dependency.
     fn strings(text: &str, field: &str) -> Vec<String> {
         let mut found = Vec::new();
         for part in text.split(&format!("\"{field}\": ")).skip(1) {

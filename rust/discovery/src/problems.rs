@@ -1,4 +1,4 @@
-//! What stands between this node and others, for logs and for the application: a bounded list.
+//! The problems that keep this node from others, for logs and for the application: a bounded list.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -7,34 +7,35 @@ use std::{
 
 use tracing::{info, warn};
 
-/// Most problems that are kept; of more, the one that was longest not seen goes.
+/// Most problems that are kept. If there are more, the one that was not met for the longest time
+/// goes.
 const MAX_PROBLEMS: usize = 64;
-/// Longest text of a problem, in bytes; what is longer is cut.
+/// Longest text of a problem, in bytes. A longer one is cut.
 const MAX_TEXT: usize = 512;
 
 /// Something that keeps this node from others, now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
-    /// What it is about: `network`, `mdns`, `bootstrap seed.example:4433`.
+    /// What it concerns: `network`, `mdns`, `bootstrap seed.example:4433`.
     pub source: String,
     /// What is wrong.
     pub what: String,
     /// When it began.
     pub since: SystemTime,
-    /// How often it was met since then, at least once.
+    /// How often it was met since then, at least 1.
     pub count: u64,
 }
 
-/// The problems of an endpoint. Clones are handles of the same list.
+/// The problems of an endpoint. Clones share one list.
 ///
-/// There is one for each source. A problem is logged once when it begins or changes, and once when
-/// it is over, however often it is met in between.
+/// There is at most one for each source. A problem is logged once when it begins or changes, and
+/// once when it is over, no matter how often it is met in between.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Problems(Arc<Mutex<Vec<Problem>>>);
 
 impl Problems {
-    /// Notes that a source does not work, and why. Logs it if that is news.
+    /// Notes that a source does not work, and why. Logs it if it is new or has changed.
     pub(crate) fn raise(&self, source: impl Into<String>, what: impl Into<String>) {
         let (source, what) = (bounded(source.into()), bounded(what.into()));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,11 +52,11 @@ impl Problems {
         if all.len() == MAX_PROBLEMS {
             all.remove(0);
         }
-        // The one that was met last stands last.
+        // The list is ordered by when a problem was last met.
         all.push(problem);
     }
 
-    /// Notes that a source works. Logs it if it did not before.
+    /// Notes that a source works. Logs it if it had a problem.
     pub(crate) fn clear(&self, source: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = all.iter().position(|problem| problem.source == source) {
@@ -64,7 +65,7 @@ impl Problems {
         }
     }
 
-    /// The problems of now, the one that began first first.
+    /// Returns the current problems, in the order in which they began.
     pub(crate) fn list(&self) -> Vec<Problem> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         all.sort_by_key(|problem| problem.since);

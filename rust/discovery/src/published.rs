@@ -1,4 +1,4 @@
-//! What the actor publishes of one joined topic: the book, its subscribers and the served protocols.
+//! What the actor publishes of a joined topic: the book, its subscribers and the served protocols.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use crate::{
     topic::Topic,
 };
 
-/// What the actor publishes of one topic.
+/// What the actor publishes of one topic. The actor writes it, and handles read it without asking.
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) topic: Topic,
@@ -68,12 +68,12 @@ impl Published {
         }
     }
 
-    /// The record that was last announced.
+    /// Returns the record that was last announced.
     pub(crate) fn me(&self) -> Option<Arc<NodeRecord>> {
         self.lock().me.clone()
     }
 
-    /// A snapshot of the address book.
+    /// Returns a snapshot of the address book.
     pub(crate) fn book(&self) -> Book {
         self.lock().book.clone()
     }
@@ -83,7 +83,7 @@ impl Published {
         self.lock().book.contains(peer)
     }
 
-    /// The neighbors in the overlay.
+    /// Returns the neighbors in the overlay.
     pub(crate) fn neighbors(&self) -> BTreeSet<EndpointId> {
         self.lock().neighbors.clone()
     }
@@ -93,27 +93,27 @@ impl Published {
         self.lock().closed
     }
 
-    /// What the endpoint counts, with the size of this topic's book.
+    /// Returns the counters of the endpoint, with the size of this topic's book.
     pub(crate) fn metrics(&self) -> Metrics {
         let peers = self.lock().book.len();
         self.counters.read(peers)
     }
 
-    /// The state of a peer of the book.
+    /// Returns the state of a peer in the book.
     pub(crate) fn status(&self, peer: &EndpointId) -> Option<PeerStatus> {
         let last_heard = self.lock().book.last_seen(peer)?;
         let (suspected, link) = self.counters.peer(&self.topic.id(), peer);
         Some(PeerStatus { suspected, last_heard, link })
     }
 
-    /// The book together with a subscription to every event after it.
+    /// Returns the book together with a subscription to every event after it.
     pub(crate) fn subscribe(&self) -> (Book, Subscription) {
         let (subscription, queue) = Subscription::new(self.event_buffer, 0);
         let mut inner = self.lock();
         if inner.closed {
             queue.close();
         } else {
-            // In a quiet topic nothing else would let go of those that nobody reads any more.
+            // Drops the queues of subscribers that are gone. In a quiet topic nothing else would.
             inner.queues.retain(|queue| !queue.is_abandoned());
             inner.queues.push(queue);
         }
@@ -121,7 +121,7 @@ impl Published {
     }
 
     pub(crate) fn subscribe_messages(&self) -> Messages {
-        // Under the lock, so that no close comes between the look and the subscription.
+        // Under the lock, so that the topic can't close between the check and the subscription.
         let inner = self.lock();
         let messages = self.subscribers.subscribe(self.message_buffer);
         if inner.closed {
@@ -130,13 +130,13 @@ impl Published {
         messages
     }
 
-    /// Hands a message to the subscribers; whether there is one.
+    /// Hands a message to the subscribers. Returns true if there is one.
     pub(crate) fn deliver(&self, message: &Message) -> bool {
         self.subscribers.deliver(message, &self.counters)
     }
 
-    /// Applies an event to the book and hands it to every subscriber, both under one lock, so that a
-    /// snapshot and the events after it fit together.
+    /// Applies an event to the book and hands it to every subscriber, both under one lock, so that
+    /// a snapshot and the events after it fit together.
     pub(crate) fn apply(&self, event: &TopicEvent) {
         let mut inner = self.lock();
         let event = match event {
@@ -206,13 +206,13 @@ impl Published {
         self.contact.close();
     }
 
-    /// The addresses of a peer in the book.
+    /// Returns the addresses of a peer in the book.
     pub(crate) fn addresses_of(&self, id: &EndpointId) -> Option<Vec<TransportAddr>> {
         self.lock().book.get(id).map(|record| record.addresses.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Each update leaves a whole book behind even if a later line panicked.
+        // Each update leaves a whole book behind, even if a later line panics.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

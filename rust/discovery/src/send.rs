@@ -1,4 +1,4 @@
-//! Sending messages: to one peer, directly over its link, and to all, through the overlay.
+//! Sends messages: to one peer, directly over its link, or to all members, through the overlay.
 
 use std::time::{Duration, Instant};
 
@@ -18,25 +18,26 @@ use crate::{
     swarm::Swarm,
 };
 
-/// A link that closes under a request is replaced by another this often.
+/// Most attempts of a request. If a link closes under it, the next attempt uses another link.
 const ATTEMPTS: usize = 4;
-/// A link that is said to be closing is gone after this.
+/// Most time that a closing link takes to end.
 const CLOSING: Duration = Duration::from_secs(3);
 
 impl Swarm {
-    /// The messages for this node from now on, direct ones and broadcasts; each call is a
-    /// subscription of its own. After the end of the topic it is closed from the start.
+    /// Subscribes to the messages for this node from now on, direct ones and broadcasts. Each call
+    /// is a subscription of its own. If the topic has ended, the subscription is closed from the
+    /// start.
     #[must_use]
     pub fn messages(&self) -> Messages {
         self.published.subscribe_messages()
     }
 
-    /// Sends a message to one peer, over the link that there is, or else a new one. Returns once the
-    /// peer has put it into the queue of a subscriber. It is delivered at most once; messages that are
-    /// sent one after another arrive in that order.
+    /// Sends a message to one peer, over the existing link or a new one. Returns once the peer has
+    /// put it into the queue of a subscriber. The message is delivered at most once. Messages that
+    /// are sent one after another arrive in that order.
     ///
-    /// Waits for its turn while 256 messages, or 1 MiB of them, are on their way to the peer. To limit the time of it all,
-    /// drop the future: the message may arrive all the same, if it has left already.
+    /// Waits for its turn while 256 messages, or 1 MiB of them, are on their way to the peer. To
+    /// limit the time, drop the future. The message may still arrive then, if it has left already.
     ///
     /// # Errors
     /// [`Error::MessageTooLarge`] before anything is sent; [`Error::PeerUnreachable`], after which
@@ -64,13 +65,13 @@ impl Swarm {
         }
     }
 
-    /// Sends a message to all members but this node itself, through the overlay. Best effort: returns once
-    /// it is on its way, and comes at most once to each member that has this node in its book and is in
-    /// the overlay meanwhile. Where this node is not in the overlay yet, it waits for that in the
-    /// background, for up to 10 s, up to 320 of them or 1.25 MiB.
+    /// Sends a message to all other members, through the overlay. This is best effort: the call
+    /// returns once the message is on its way. It arrives at most once at each member that has this
+    /// node in its book and is in the overlay meanwhile. If this node is not in the overlay yet,
+    /// messages wait for that in the background: up to 10 s, and up to 320 of them or 1.25 MiB.
     ///
-    /// Waits for its turn where more is broadcast than 128 messages and 384 KiB a second, after 256
-    /// messages or 1 MiB at once: members drop what comes much faster.
+    /// Waits for its turn if more is broadcast than 128 messages or 384 KiB a second, after a burst
+    /// of 256 messages or 1 MiB. Members drop what comes much faster.
     ///
     /// # Errors
     /// [`Error::MessageTooLarge`] for more than 8 KiB, before anything is sent; [`Error::Closed`].
@@ -91,7 +92,8 @@ impl Swarm {
         self.request(|reply| Command::Broadcast { topic, data, reply }).await?
     }
 
-    /// Asks something of a peer over a link, and on another where the first one closes meanwhile.
+    /// Sends a request to a peer over a link, and over another link if the first one closes
+    /// meanwhile.
     pub(crate) async fn ask<T, F>(
         &self,
         peer: EndpointId,
@@ -138,8 +140,8 @@ impl Swarm {
     }
 }
 
-/// Whether the peer closed the link as one that nobody uses: then it had accepted nothing on it that
-/// it did not answer.
+/// Returns true if the peer closed the link as an unused one. Then it has answered every request
+/// that it accepted on it.
 fn is_graceful(connection: &Connection) -> bool {
     let Some(ConnectionError::ApplicationClosed(close)) = connection.close_reason() else {
         return false;
@@ -148,7 +150,7 @@ fn is_graceful(connection: &Connection) -> bool {
     matches!(code.into(), CloseCode::Idle | CloseCode::Replaced)
 }
 
-/// What an answer means that is no acceptance.
+/// Returns the error for an answer that is no acceptance.
 pub(crate) fn refused(peer: EndpointId, answer: Answer) -> Error {
     let reason = match answer {
         Answer::NotJoined => "it has not joined the topic",

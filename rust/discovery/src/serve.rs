@@ -1,4 +1,4 @@
-//! Serving protocols, and opening streams of them: over the link that discovery holds.
+//! Serves protocols and opens streams of them, over the links that discovery holds.
 
 use std::{
     pin::Pin,
@@ -20,7 +20,7 @@ use crate::{
     swarm::Swarm,
 };
 
-/// The streams of one protocol that peers open, until it is dropped.
+/// The streams of one protocol that peers open. Dropping it ends the service.
 #[derive(Debug)]
 pub struct Serving {
     protocol: Vec<u8>,
@@ -29,13 +29,13 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// The protocol.
+    /// Returns the protocol.
     #[must_use]
     pub fn protocol(&self) -> &[u8] {
         &self.protocol
     }
 
-    /// Takes up to `max` streams that are there. Never blocks and never awaits.
+    /// Takes up to `max` streams that have arrived. Never blocks and never awaits.
     pub fn drain(&mut self, max: usize) -> Vec<IncomingStream> {
         self.streams.drain(max).into_iter().filter_map(|stream| stream.0).collect()
     }
@@ -45,7 +45,7 @@ impl Serving {
         self.streams.ready()
     }
 
-    /// Whether the topic was left and every stream has been taken.
+    /// Returns true if the topic was left and every stream has been taken.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.streams.is_closed()
@@ -67,13 +67,12 @@ impl Drop for Serving {
 }
 
 impl Swarm {
-    /// Opens a stream of a protocol that a peer serves, over the link that there is, or else a new
-    /// one.
+    /// Opens a stream of a protocol that a peer serves, over the existing link or a new one.
     ///
     /// # Errors
-    /// [`Error::PeerUnreachable`]; [`Error::ProtocolNotServed`]; [`Error::TooManyStreams`] with 1,024
-    /// streams opened to the peer, or where the peer has its limit; [`Error::Invalid`] for the protocol
-    /// or for this node itself; [`Error::Closed`].
+    /// [`Error::PeerUnreachable`]; [`Error::ProtocolNotServed`]; [`Error::TooManyStreams`] if 1,024
+    /// streams to the peer are open, or if the peer has reached its own limit; [`Error::Invalid`]
+    /// for the protocol, or for this node itself as the peer; [`Error::Closed`].
     pub async fn open_stream(
         &self,
         peer: EndpointId,
@@ -106,15 +105,15 @@ impl Swarm {
         }
     }
 
-    /// Serves a protocol, until the result is dropped: it gives the streams that peers open. The
-    /// record names the protocol meanwhile, so that every member sees who serves it.
+    /// Serves a protocol until the returned value is dropped, which gives the streams that peers
+    /// open. Meanwhile the record names the protocol, so every member sees which nodes serve it.
     ///
-    /// Up to 1,024 streams of one peer and 4,096 in all are open at a time; others are refused and
-    /// counted.
+    /// Up to 1,024 streams of one peer and 4,096 in all may be open at a time. Others are refused
+    /// and counted.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a protocol that is not 1 to 32 bytes or is served already, or with more
-    /// than 8 protocols; [`Error::Closed`].
+    /// [`Error::Invalid`] if the protocol is not 1 to 32 bytes or is served already, or if the
+    /// record would name more than 8 protocols; [`Error::Closed`].
     pub fn serve(&self, protocol: impl AsRef<[u8]>) -> Result<Serving, Error> {
         let protocol = protocol.as_ref();
         check(protocol)?;

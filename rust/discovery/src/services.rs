@@ -1,4 +1,4 @@
-//! The protocols that a topic's handlers serve, and the streams that peers open of them.
+//! The protocols that a topic's handlers serve, and the streams that peers open for them.
 
 use std::{
     collections::BTreeMap,
@@ -19,9 +19,9 @@ use crate::{
 /// A stream that a peer opened.
 #[derive(Debug)]
 pub struct IncomingStream {
-    /// What the peer writes.
+    /// Reads what the peer writes.
     pub reader: StreamReader,
-    /// What the peer reads.
+    /// Writes what the peer reads.
     pub writer: StreamWriter,
     /// The protocol.
     pub protocol: Vec<u8>,
@@ -39,14 +39,15 @@ impl IncomingStream {
         Self { reader, writer, protocol }
     }
 
-    /// Who opened it.
+    /// Returns the peer that opened it.
     #[must_use]
     pub fn peer(&self) -> EndpointId {
         self.reader.peer()
     }
 }
 
-/// Streams are never dropped from their queue: how many there are is bounded before they come in.
+/// A stream in its queue. None is ever dropped from there, because the number of streams is bounded
+/// before they are accepted.
 #[derive(Debug)]
 pub(crate) struct Accepted(pub(crate) Option<IncomingStream>);
 
@@ -60,7 +61,7 @@ impl Item for Accepted {
 #[derive(Debug)]
 pub(crate) struct ServiceTable {
     services: Mutex<BTreeMap<Vec<u8>, Arc<Queue<Accepted>>>>,
-    /// Wakes the actor, which announces them.
+    /// Wakes the actor, which announces the protocols.
     changed: Arc<Notify>,
 }
 
@@ -73,7 +74,7 @@ impl ServiceTable {
         self.lock().get(protocol).cloned()
     }
 
-    /// The protocols, in order.
+    /// Returns the protocols, in order.
     pub(crate) fn protocols(&self) -> Vec<Vec<u8>> {
         self.lock().keys().cloned().collect()
     }
@@ -115,7 +116,7 @@ impl ServiceTable {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Arc<Queue<Accepted>>>> {
-        // A map of queues is sound after any panic.
+        // No panic can leave a map of queues half-changed, so a poisoned lock does no harm.
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,15 +5,16 @@ use std::{net::SocketAddr, time::Duration};
 use iroh::{TransportAddr, endpoint::Connection};
 use tokio::time::Instant;
 
-/// The state of a peer of the book, as this node sees it: nothing that the peer says of itself.
+/// The state of a peer in the book, by this node's own observation and not by the peer's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerStatus {
-    /// Whether it is suspected: it did not answer a probe, or a member accuses it.
+    /// Whether the peer is suspected: it did not answer a probe, or a member accuses it.
     pub suspected: bool,
-    /// When its latest record arrived here, from itself or forwarded by others.
+    /// When the peer's latest record arrived here, from itself or forwarded by others.
     pub last_heard: Instant,
-    /// The link to it; `None` if there is none now, which is usual in swarms of more than six.
+    /// The link to the peer. `None` if there is none now, which is usual in swarms of more than
+    /// six.
     pub link: Option<LinkStatus>,
 }
 
@@ -30,7 +31,7 @@ pub struct LinkStatus {
 }
 
 impl LinkStatus {
-    /// The selected path of a connection; `None` while it has none.
+    /// Reads the selected path of a connection; `None` if it has none now.
     pub(crate) fn of(connection: &Connection) -> Option<Self> {
         let paths = connection.paths();
         let path = paths.iter().find(iroh::endpoint::Path::is_selected)?;
@@ -42,7 +43,7 @@ impl LinkStatus {
     }
 }
 
-/// An IPv4 address that a socket for both families shows as an IPv6 one, as users write it.
+/// Returns an IPv4 address as users write it. A socket for both families shows it as an IPv6 one.
 fn plain(address: &TransportAddr) -> TransportAddr {
     match address {
         TransportAddr::Ip(address) => {

@@ -1,7 +1,8 @@
-//! The state directory: the key of the endpoint, the reserved sequence numbers, and the lock on both.
+//! The state directory: the key of the endpoint, the reserved sequence numbers, and the lock on
+//! both.
 //!
-//! Every write goes to a temporary file that is synced and renamed, so that a crash leaves the old
-//! content or the new. All functions block: call them off the runtime.
+//! Every write goes to a temporary file that is synced and renamed. So a crash leaves either the
+//! old content or the new one. All functions block: call them outside the runtime's workers.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -20,22 +21,22 @@ const LOCK: &str = "lock";
 const KEY: &str = "secret.key";
 const SEQUENCE: &str = "sequence";
 
-/// An open state directory. The lock lasts as long as this.
+/// An open state directory. It holds the lock until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Store {
     dir: PathBuf,
     lock: File,
-    /// What is on disk: a reservation that was overtaken must not lower it.
+    /// The reservation on disk. A reservation that another one overtook must not lower it.
     reserved: Mutex<u64>,
     /// Every sequence number below this one may have been used.
     pub(crate) sequence: u64,
 }
 
 impl Store {
-    /// Opens a state directory, and makes it where it is missing.
+    /// Opens a state directory, and creates it if it is missing.
     ///
     /// # Errors
-    /// [`Error::StateDirInUse`] while another node holds it; [`Error::StateDir`] where it can't be
+    /// [`Error::StateDirInUse`] while another node holds it; [`Error::StateDir`] if it can't be
     /// read or written.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
         make_dir(dir).map_err(|error| failed(dir, &error))?;
@@ -44,7 +45,7 @@ impl Store {
         Ok(Self { dir: dir.to_owned(), lock, reserved: Mutex::new(sequence), sequence })
     }
 
-    /// The key that is kept here; the first time, a new one.
+    /// Returns the key that is kept here. The first time, it creates one.
     pub(crate) fn key(&self) -> Result<SecretKey, Error> {
         if let Some(key) = self.stored_key()? {
             return Ok(key);
@@ -71,10 +72,10 @@ impl Store {
         }
     }
 
-    /// Keeps that every sequence number below `end` may be used.
+    /// Records that every sequence number below `end` may be used.
     pub(crate) fn reserve(&self, end: u64) -> Result<(), Error> {
         let path = self.dir.join(SEQUENCE);
-        // Requests overtake each other, and share the temporary file.
+        // Requests may overtake each other, and they share the temporary file.
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         if end > *reserved {
             write_atomically(&path, format!("{end}\n").as_bytes())
@@ -129,7 +130,8 @@ fn lock(dir: &Path) -> Result<File, Error> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // Only for the message: a holder that can't be read is not named.
+            // The holder is only for the message. If it can't be read, the message does not name
+            // it.
             let _ = file.take(20).read_to_string(&mut holder);
             let holder = holder.trim().parse().ok();
             return Err(Error::StateDirInUse { path: dir.to_owned(), holder });
@@ -145,7 +147,8 @@ fn lock(dir: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// A damaged file is set aside: the clock is above all that was used, unless it went back.
+/// Reads the sequence number. A damaged file is set aside, and numbers start at the clock. That is
+/// above all used ones, unless the clock went back.
 fn read_sequence(dir: &Path) -> Result<u64, Error> {
     let path = dir.join(SEQUENCE);
     let bytes = match fs::read(&path) {
@@ -154,7 +157,7 @@ fn read_sequence(dir: &Path) -> Result<u64, Error> {
         Err(error) => return Err(failed(&path, &error)),
     };
     let sequence = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
-    // The limit itself says that all are used.
+    // The limit itself means that all numbers are used.
     if let Some(sequence) = sequence.filter(|sequence| *sequence <= MAX_SEQUENCE) {
         return Ok(sequence);
     }
@@ -172,24 +175,25 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Takes a key file away from others than its owner.
+/// Makes a key file readable by its owner only.
 fn protect(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(path)?.permissions().mode();
         if mode & 0o077 != 0 {
-            warn!(path = %path.display(), mode = format!("{:o}", mode & 0o777), "key file was open to others; now 600");
+            let mode = format!("{:o}", mode & 0o777);
+            warn!(path = %path.display(), mode, "key file was open to others; now 600");
             fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         }
     }
     Ok(())
 }
 
-/// Only the holder of the lock writes, so that the temporary name is free.
+/// Writes a file as a whole. Only the holder of the lock writes, so the temporary name is free.
 fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    // What a crash left, with whatever mode.
+    // Removes what a crash may have left, whatever its mode is.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -207,7 +211,8 @@ fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // A forked child shares the lock, and would keep it. What fails here ends with the process.
+        // Unlocked explicitly, because a forked child shares the lock and would keep it. If this
+        // fails, the lock ends with the process.
         let _ = self.lock.unlock();
     }
 }

@@ -1,4 +1,4 @@
-//! Streams of an application's own protocols: what is read, and what is written.
+//! The streams of an application's own protocols: a reader and a writer.
 
 use std::{
     future::poll_fn,
@@ -26,24 +26,29 @@ use crate::{
     proto::{EndpointId, MAX_REASON},
 };
 
-/// Why a stream ended other than by its end.
+/// Why a stream ended without being finished.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The peer gave it up.
-    #[error("the peer reset the stream: {} (code {code})", if .reason.is_empty() { "no reason" } else { .reason })]
+    /// The peer reset the stream, or stopped reading it.
+    #[error("the peer reset the stream: {} (code {code})", or_none(.reason))]
     Reset {
-        /// The peer's number for the reason; 0: nobody reads there any more.
+        /// The peer's number for the reason. 0 means that the peer dropped its reader.
         code: u32,
-        /// The peer's words for it, if it said any.
+        /// The peer's text for the reason; empty if it gave none.
         reason: String,
     },
-    /// The link is gone.
+    /// The link is gone, with the reason.
     #[error("the link is gone: {0}")]
     Link(String),
-    /// This end has finished or reset it, or reads no more.
+    /// This end has finished, reset or closed it.
     #[error("the stream is closed")]
     Closed,
+}
+
+/// Returns the reason, or words that say that there is none.
+fn or_none(reason: &str) -> &str {
+    if reason.is_empty() { "no reason" } else { reason }
 }
 
 impl StreamError {
@@ -84,13 +89,13 @@ impl From<StreamError> for io::Error {
     }
 }
 
-/// What both halves of a stream hold: the link, and their place among its streams.
+/// What both halves of a stream share: the link, and their place among its streams.
 #[derive(Debug)]
 struct Lease {
     guard: LinkGuard,
-    /// Set once the peer was told why the stream ends.
+    /// Set once the peer was told why the stream ends, so that it is told only once.
     told: OnceCell<()>,
-    /// Whether it was counted as one that was given up.
+    /// Whether it was counted as a reset one.
     is_reset: AtomicBool,
     _permits: Vec<OwnedSemaphorePermit>,
 }
@@ -100,7 +105,7 @@ impl Lease {
         &self.guard.counters.streams
     }
 
-    /// Counts that one of the ends gave the stream up: once, though both halves may say so.
+    /// Counts a reset of the stream: once, though both halves may report it.
     fn count_reset(&self) {
         if !self.is_reset.swap(true, Ordering::Relaxed) {
             self.counters().reset.add(1);
@@ -114,7 +119,7 @@ impl Drop for Lease {
     }
 }
 
-/// Whether a stream may be given up with this: the code is not 0, the reason at most 256 bytes.
+/// Checks the code and the reason of a reset: the code is not 0, the reason at most 256 bytes.
 ///
 /// # Errors
 /// [`Error::Invalid`].
@@ -132,7 +137,7 @@ pub fn check_reset(code: u32, reason: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends a half once the peer knows why: at once, where there is nothing to be told.
+/// Ends a half once the peer knows the reason; at once if there is no reason to tell.
 fn end_with(lease: &Arc<Lease>, stream: u64, reason: &str, end: impl FnOnce() + Send + 'static) {
     let Ok(runtime) = Handle::try_current() else { return end() };
     if reason.is_empty() {
@@ -145,14 +150,15 @@ fn end_with(lease: &Arc<Lease>, stream: u64, reason: &str, end: impl FnOnce() + 
     });
 }
 
-/// The end of a stream that is read.
+/// The reading half of a stream.
 ///
-/// What the peer writes waits within QUIC's window, 1.25 MB, until it is read. Dropped before the
-/// end, it tells the peer that nobody reads any more.
+/// Unread bytes wait within QUIC's window of 1.25 MB, and then the peer's writes wait. If the
+/// reader is dropped before the end, the peer's writes fail with code 0.
 #[derive(Debug)]
 pub struct StreamReader {
     stream: Option<RecvStream>,
-    /// What ended it: QUIC says so once, and would take it for the end after that.
+    /// The error that ended it. QUIC reports it only once, and after that would report a normal
+    /// end.
     failed: Option<StreamError>,
     lease: Arc<Lease>,
 }
@@ -164,23 +170,24 @@ impl StreamReader {
         self.lease.guard.peer
     }
 
-    /// Counts that this end opened the stream.
+    /// Counts the stream as opened by this end.
     pub(crate) fn count_opened(&self) {
         self.lease.counters().opened.add(1);
     }
 
-    /// The next bytes, as many as are there and fit; 0 at the end. Loses nothing if it is dropped.
+    /// Reads the next bytes, as many as have arrived and fit, and returns their number; 0 at the
+    /// end of the stream. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`StreamError`], after all that came before it.
+    /// [`StreamError`], after all bytes that arrived before it.
     pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, StreamError> {
         poll_fn(|cx| self.poll_read_some(cx, buffer)).await
     }
 
-    /// As [`Self::read`].
+    /// Reads as [`Self::read`] does.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Self::read`].
     pub fn poll_read_some(
         &mut self,
         cx: &mut Context<'_>,
@@ -200,14 +207,14 @@ impl StreamReader {
             .into()
     }
 
-    /// Reads no more; the peer hears that nobody does.
+    /// Ends reading. The peer's writes fail with code 0.
     pub fn close(&mut self) {
         self.stream = None;
         self.failed = None;
     }
 
-    /// Reads no more, and tells the peer why: its writes fail with that. An end of the stream that
-    /// has come already stays one.
+    /// Ends reading, and tells the peer why: its writes fail with this code and reason. If the end
+    /// of the stream has arrived already, nothing changes.
     ///
     /// # Errors
     /// [`Error::Invalid`] for code 0 or a reason of more than 256 bytes.
@@ -237,9 +244,9 @@ impl AsyncRead for StreamReader {
     }
 }
 
-/// The end of a stream that is written.
+/// The writing half of a stream.
 ///
-/// Dropped, it finishes: what was written still arrives.
+/// If it is dropped, it finishes the stream, and what was written still arrives.
 #[derive(Debug)]
 pub struct StreamWriter {
     stream: Option<SendStream>,
@@ -253,8 +260,9 @@ impl StreamWriter {
         self.lease.guard.peer
     }
 
-    /// Writes some of the bytes and takes them off; waits while the peer does not read, or the link
-    /// has more important things to send. Nothing is written if it is dropped.
+    /// Writes some of the bytes, removes them from `data`, and returns their number. Waits while
+    /// the peer does not read, or while the link sends more urgent frames. If the future is
+    /// dropped, nothing was written.
     ///
     /// # Errors
     /// [`StreamError`].
@@ -268,7 +276,7 @@ impl StreamWriter {
             .map_err(|error| StreamError::write(lease, id, error))
     }
 
-    /// Ends the stream in this direction; what was written still arrives.
+    /// Ends the stream in this direction. What was written still arrives.
     pub fn finish(&mut self) {
         if let Some(stream) = &mut self.stream {
             // It may have ended already.
@@ -276,7 +284,7 @@ impl StreamWriter {
         }
     }
 
-    /// Gives the stream up, with a reason for the peer; what has not arrived yet never may.
+    /// Resets the stream, with a reason for the peer. Bytes that have not arrived yet may be lost.
     ///
     /// # Errors
     /// [`Error::Invalid`] for code 0 or a reason of more than 256 bytes.
@@ -292,7 +300,8 @@ impl StreamWriter {
         Ok(())
     }
 
-    /// Waits until the peer gave the stream up, or the link is gone: what a write would meet.
+    /// Waits until the peer resets the stream or the link is gone, and returns the error of the
+    /// next write.
     pub fn stopped(&self) -> impl Future<Output = StreamError> + Send + use<> {
         let stopped = self.stream.as_ref().map(|stream| (stream.stopped(), stream.id()));
         let lease = Arc::downgrade(&self.lease);
@@ -306,11 +315,11 @@ impl StreamWriter {
         }
     }
 
-    /// Waits until the peer's endpoint has everything up to [`Self::finish`], or nobody reads there
-    /// any more.
+    /// Waits until the peer's endpoint has all bytes up to [`Self::finish`], or until its
+    /// application reads no more.
     ///
     /// # Errors
-    /// [`StreamError`], where the peer gave the stream up or the link went first.
+    /// [`StreamError`], if the peer reset the stream or the link was lost before that.
     pub async fn finished(&mut self) -> Result<(), StreamError> {
         let stream = self.stream.as_ref().ok_or(StreamError::Closed)?;
         match stream.stopped().await {
@@ -327,7 +336,7 @@ impl Drop for StreamWriter {
     fn drop(&mut self) {
         let Some(mut stream) = self.stream.take() else { return };
         let _ = stream.finish();
-        // Outside of a runtime nothing runs any more that could close the link.
+        // Outside of a runtime no task runs any more that could close the link.
         if let Ok(runtime) = Handle::try_current() {
             let lease = self.lease.clone();
             runtime.spawn(async move {
@@ -366,7 +375,7 @@ impl AsyncWrite for StreamWriter {
     }
 }
 
-/// Both halves of a stream.
+/// Makes the two halves of a stream.
 pub(crate) fn halves(
     guard: LinkGuard,
     send: SendStream,

@@ -1,4 +1,4 @@
-//! The network that a peer comes from: what one host, or one customer of a provider, has to itself.
+//! The network that a peer comes from: the range that one host, or one customer of a provider, has.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,7 +12,8 @@ use iroh::{
 pub(crate) struct Subnet(IpAddr);
 
 impl Subnet {
-    /// `None` for an address of this machine: its programs share one address, and one user.
+    /// Returns the network of an address. `None` for an address of this machine, because all its
+    /// programs share one address.
     pub(crate) fn of(ip: IpAddr) -> Option<Self> {
         match ip.to_canonical() {
             ip if ip.is_loopback() => None,
@@ -25,7 +26,7 @@ impl Subnet {
     }
 }
 
-/// The address at the other end of the path in use.
+/// Returns the address at the other end of the path in use.
 pub(crate) fn remote(connection: &Connection) -> Option<TransportAddr> {
     let paths = connection.paths();
     let selected = paths.iter().find(Path::is_selected).or_else(|| paths.iter().next());

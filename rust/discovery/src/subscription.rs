@@ -1,4 +1,4 @@
-//! A bounded queue between the actor and one subscriber, and the way to wait for it.
+//! A bounded queue between the actor and one subscriber.
 
 use std::{
     collections::VecDeque,
@@ -12,12 +12,12 @@ use tokio::sync::Notify;
 
 use crate::events::Event;
 
-/// What a subscription gives.
+/// An item of a subscription.
 pub trait Item: Send + Sized + 'static {
-    /// What stands in the place of this many dropped items.
+    /// Returns the item that takes the place of this many dropped ones.
     fn lost(count: u64) -> Self;
 
-    /// How many bytes it holds; the sum is bounded too.
+    /// Returns how many bytes the item holds. The sum over a queue is bounded too.
     fn weight(&self) -> usize {
         0
     }
@@ -29,18 +29,19 @@ impl Item for Event {
     }
 }
 
-/// What happens in one topic from one moment on, for one subscriber: events, or [`crate::Messages`].
+/// What happens in one topic after the call, for one subscriber: events, or [`crate::Messages`].
 ///
-/// Bounded: a subscriber that lags behind by more than [`crate::Config::event_buffer`] loses the
-/// oldest events and reads [`Event::EventsLost`] in their place. The stream ends when the topic is
-/// left. Dropping it ends the subscription.
+/// It is bounded: a subscriber that lags behind by more than [`crate::Config::event_buffer`] loses
+/// the oldest events and reads [`Event::EventsLost`] in their place. The stream ends when the topic
+/// is left. Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct Subscription<T: Item = Event> {
     queue: Arc<Queue<T>>,
 }
 
 impl<T: Item> Subscription<T> {
-    /// Of at most `capacity` items of at most `most_bytes`, but for a single one.
+    /// Makes a queue of at most `capacity` items with at most `most_bytes` together. A single
+    /// larger item is still taken.
     pub(crate) fn new(capacity: usize, most_bytes: usize) -> (Self, Arc<Queue<T>>) {
         let queue = Arc::new(Queue {
             inner: Mutex::new(Inner { capacity, most_bytes, ..Inner::default() }),
@@ -49,12 +50,12 @@ impl<T: Item> Subscription<T> {
         (Self { queue: queue.clone() }, queue)
     }
 
-    /// Takes up to `max` items that are there. Never blocks and never awaits.
+    /// Takes up to `max` items that have arrived. Never blocks and never awaits.
     pub fn drain(&mut self, max: usize) -> Vec<T> {
         self.queue.lock().drain(max)
     }
 
-    /// Whether the topic was left and every item has been taken.
+    /// Returns true if the topic was left and every item has been taken.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.queue.lock().is_ended()
@@ -111,7 +112,8 @@ pub(crate) struct Queue<T> {
 }
 
 impl<T: Item> Queue<T> {
-    /// Appends an item; the oldest make room. How many did, or `None` once the subscriber is gone.
+    /// Appends an item. The oldest items make room for it. Returns how many did, or `None` if the
+    /// subscriber is gone.
     pub(crate) fn push(&self, item: T) -> Option<u64> {
         let mut inner = self.lock();
         if inner.abandoned || inner.closed {
@@ -130,7 +132,7 @@ impl<T: Item> Queue<T> {
         Some(dropped)
     }
 
-    /// Whether the subscriber is gone.
+    /// Returns true if the subscriber is gone.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.lock().abandoned
     }
@@ -152,7 +154,7 @@ impl<T: Item> Queue<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
-        // Nothing panics while the lock is held; a poisoned queue is still a queue.
+        // No panic can leave the queue half-changed, so a poisoned lock does no harm.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -164,7 +166,7 @@ struct Inner<T> {
     /// The sum of the items' weights, and its bound.
     bytes: usize,
     most_bytes: usize,
-    /// Dropped since the last drain; they were older than all that is queued.
+    /// How many items were dropped since the last drain. They were older than all that are queued.
     lost: u64,
     closed: bool,
     abandoned: bool,

@@ -98,8 +98,8 @@ impl Swarm {
 
     /// Adds bootstrap peers, at any time. They are dialed whenever they are not in the book.
     ///
-    /// 1,024 of them are kept. A new one takes the place of the least recently linked of those that are
-    /// not in the book; what finds no room even so is dropped and counted.
+    /// 1,024 of them are kept. A new one takes the place of the least recently linked of those that
+    /// are not in the book; what finds no room even so is dropped and counted.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a ticket of another topic, and then none is added; [`Error::Closed`].

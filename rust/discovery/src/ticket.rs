@@ -15,7 +15,7 @@ use crate::{
     proto::{EndpointId, MAX_ADDRESSES, MAX_RELAY_URL, TopicId, choose_addresses},
 };
 
-/// What every ticket starts with: the format and its version.
+/// The start of every ticket: the format and its version.
 pub(crate) const PREFIX: &str = "igd1";
 /// Longest ticket, in characters.
 const MAX_TEXT: usize = 4096;
@@ -28,10 +28,11 @@ const KIND_RELAY: u8 = 1;
 
 /// How to reach one member of a topic.
 ///
-/// In text: `igd1`, then, in lower-case base 32 without padding, the endpoint id (32 bytes), the
-/// topic id (32 bytes), the number of addresses (1 byte), each address (a byte for its kind, then
-/// IP address and port, or a length byte and a relay URL), and four bytes of SHA-256 over all that.
-/// At most 8 addresses; a ticket holds the best 8 of those given.
+/// Its text is `igd1` and the following bytes in lower-case base 32 without padding: the endpoint
+/// id (32 bytes), the topic id (32 bytes), the number of addresses (1 byte), each address, and four
+/// bytes of SHA-256 over all that. An address is a byte for its kind, then an IP address and a
+/// port, or a length byte and a relay URL. A ticket holds at most 8 addresses: the best of those
+/// given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// The member.
@@ -167,7 +168,7 @@ fn decode_address(rest: &mut Bytes<'_>) -> Result<TransportAddr, Error> {
     Ok(TransportAddr::Ip(SocketAddr::new(ip, port)))
 }
 
-/// What is left to decode.
+/// The bytes that are left to decode.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {

@@ -8,9 +8,9 @@ use crate::{
     proto::{Profile, TopicId},
 };
 
-/// A topic: nodes find each other within one.
+/// A topic. Nodes find each other within one topic.
 ///
-/// The id is SHA-256 over a label and the name, so that it tells no outsider the name.
+/// Its id is the SHA-256 of a label and the name, so an outsider can't read the name from the id.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic {
     name: Arc<str>,
@@ -18,7 +18,7 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// The topic called `name`: 1 to 256 bytes of UTF-8 without control characters.
+    /// Makes the topic called `name`: 1 to 256 bytes of UTF-8 without control characters.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the field `topic`.
@@ -27,13 +27,13 @@ impl Topic {
         Ok(Self { id: TopicId::from_name(name)?, name: name.into() })
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> TopicId {
         self.id
@@ -60,11 +60,11 @@ impl FromStr for Topic {
     }
 }
 
-/// How a topic is joined.
+/// The options of [`crate::Discovery::join`].
 #[derive(Debug, Clone, Default)]
 pub struct JoinOptions {
     /// What this node says of itself.
     pub profile: Profile,
-    /// Whom to dial first; without any, the node waits to be found.
+    /// The peers to dial first. Without any, the node waits until others find it.
     pub bootstrap: Vec<Bootstrap>,
 }

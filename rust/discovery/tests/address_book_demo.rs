@@ -1,4 +1,4 @@
-//! The example, as three real processes.
+//! The example `address_book_demo`, as three real processes.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(unix)]
@@ -14,7 +14,7 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Examples are built with the tests, beside them.
+/// Cargo builds the examples with the tests, into a directory beside them.
 fn example() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples/address_book_demo");
@@ -49,7 +49,7 @@ impl Demo {
         Self { child, lines, seen: Vec::new() }
     }
 
-    /// The first line from here on that has this in it.
+    /// Returns the first further line that contains a text.
     fn line(&mut self, what: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -68,7 +68,7 @@ impl Demo {
         self.line("ticket: ").trim_start_matches("ticket: ").to_owned()
     }
 
-    /// As Ctrl-C does.
+    /// Interrupts the process, as Ctrl-C does.
     fn interrupt(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());

@@ -1,4 +1,4 @@
-//! The main job with real endpoints on the loopback interface: nodes find each other, leave, return.
+//! The main job, with real endpoints on loopback: nodes find each other, leave and return.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -112,7 +112,7 @@ async fn a_restart_keeps_the_identity_and_never_goes_back() {
             assert_ne!(me.boot_id, boot_id);
             assert!(me.sequence > sequence, "life {life}");
         }
-        // A clock that went back must not matter.
+        // A clock that went back must do no harm.
         let ahead = me.sequence + 1_000_000_000_000;
         bob.close().await;
         drop(bob);
@@ -135,7 +135,7 @@ async fn a_bootstrap_peer_that_starts_late_is_found() {
             .parse()
             .unwrap();
     let alice = nodes.start("alice", &[seed]).await;
-    // Long enough for several dials to fail.
+    // Enough time for several dials to fail.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert!(alice.swarm.book().is_empty());
     let config = Config { bind: vec![([127, 0, 0, 1], port).into()], ..Config::local() };
@@ -153,7 +153,7 @@ async fn a_bootstrap_peer_may_be_added_at_any_time() {
     let foreign = Ticket { topic: TopicId::from_name("other").unwrap(), ..alice.swarm.ticket() };
     let error = bob.swarm.add_bootstrap(vec![foreign.into()]).await.unwrap_err();
     assert!(error.to_string().contains("bootstrap has a ticket for another topic"), "{error}");
-    // One's own ticket does no harm: the same list serves every node.
+    // A node's own ticket does no harm, so that all nodes may have the same list.
     let all = vec![alice.swarm.ticket().into(), bob.swarm.ticket().into()];
     bob.swarm.add_bootstrap(all).await.unwrap();
     eventually("both are found", || full(&[alice.clone(), bob.clone()])).await;
@@ -173,7 +173,7 @@ async fn a_changed_profile_reaches_every_book() {
     };
     bob.swarm.set_profile(profile.clone()).await.unwrap();
     assert_eq!(bob.swarm.me().profile, profile);
-    // Again the same: nothing to announce, and no wait for ever.
+    // The same profile again: nothing is announced, and the call still returns.
     bob.swarm.set_profile(profile.clone()).await.unwrap();
     eventually("alice knows the new profile", || {
         alice.swarm.book().get(&bob.swarm.id()).is_some_and(|seen| seen.profile == profile)

@@ -1,4 +1,4 @@
-//! How long a close takes, whatever the peers do.
+//! A close takes a bounded time, whatever the peers do.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,15 +13,15 @@ use common::{Nodes, eventually, full, node};
 use futures_util::StreamExt;
 use iroh_gossip_discovery::{Bootstrap, Config, EndpointId, Event};
 
-/// What `RunningNode::close` promises, and a second more for a machine that is busy. Without the
-/// bounds it is 3.1 s for a peer that does not answer, and 5 s for one that is being dialed.
+/// The time that `RunningNode::close` promises, and one second more for a busy machine. Without the
+/// bounds it takes 3.1 s for a peer that does not answer, and 5 s for one that is being dialed.
 fn promised() -> Duration {
     Config::local().protocol.leave_timeout + Duration::from_secs(2)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_abandons_dials() {
-    // Bound, and mute.
+    // A socket that is bound and never answers.
     let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
     mute.set_read_timeout(Some(common::PATIENCE)).unwrap();
     let nobody = Bootstrap::Host {
@@ -42,7 +42,8 @@ async fn a_close_abandons_dials() {
     assert!(start.elapsed() < 2 * promised(), "{:?}", start.elapsed());
 }
 
-/// Each close meets dials between those that still stand, and some to those that just went.
+/// Each close comes amid dials between the nodes that are left, and dials to those that just
+/// closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_close_one_after_another_take_no_longer() {
     for _ in 0..8 {
@@ -60,8 +61,8 @@ async fn nodes_that_close_one_after_another_take_no_longer() {
     }
 }
 
-/// Who closes may have lost its only link a moment ago, or be about to be dialed: its goodbye finds a
-/// way all the same.
+/// A node that closes may have lost its only link a moment ago, or may be about to be dialed. Its
+/// goodbye must arrive all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_goodbye_needs_no_link_that_is_already_there() {
     for round in 0..20 {

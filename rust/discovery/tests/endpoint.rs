@@ -61,7 +61,7 @@ fn options() -> SpawnOptions {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_discovered_peer_is_dialed_by_id_on_any_protocol() {
     let mut nodes = Nodes::default();
-    // Discovery as one handler of a router, next to another protocol.
+    // Discovery is one handler of a router, next to another protocol.
     let endpoint = loopback().await;
     let discovery = Discovery::spawn(endpoint.clone(), options()).await.unwrap();
     let router = Router::builder(endpoint.clone())
@@ -84,20 +84,21 @@ async fn a_discovered_peer_is_dialed_by_id_on_any_protocol() {
     assert_eq!(echo(&other.endpoint, own.id()).await, b"hello");
     assert_eq!(echo(&endpoint, other.swarm.id()).await, b"hello");
 
-    // That may be by the addresses of links; what the book knows is asked for on its own.
+    // That dial may have used the addresses of a link. The next one needs the addresses of the
+    // book.
     let id = iroh::EndpointId::try_from(other.swarm.id()).unwrap();
     let found = endpoint.address_lookup().unwrap().resolve(id).next().await.unwrap();
     let found = found.unwrap().unwrap();
     assert_eq!(found.provenance(), "iroh-gossip-discovery");
     assert_eq!(found.into_endpoint_addr().addrs, other.endpoint.addr().addrs);
-    // An endpoint that has no link to anyone finds the members once it asks the discovery of another.
+    // An endpoint without any link can dial the members once it asks another endpoint's discovery.
     let asking = loopback().await;
     assert!(asking.connect(id, ECHO).await.is_err(), "nobody has told it an address");
     asking.address_lookup().unwrap().add(discovery.clone());
     assert_eq!(echo(&asking, other.swarm.id()).await, b"hello");
     asking.close().await;
 
-    // A shutdown leaves the application's endpoint and its other protocols alone.
+    // A shutdown does not touch the application's endpoint and its other protocols.
     discovery.shutdown().await;
     discovery.shutdown().await;
     eventually("the leave is known", || other.swarm.book().len() == 1).await;
@@ -110,7 +111,7 @@ async fn a_discovered_peer_is_dialed_by_id_on_any_protocol() {
     let refused = discovery.join(topic, JoinOptions::default()).await.unwrap_err();
     assert!(matches!(refused, Error::Closed));
 
-    // Discovery can be spawned anew on the same endpoint.
+    // Discovery can be spawned again on the same endpoint.
     nodes.close().await;
     router.shutdown().await.unwrap();
 }

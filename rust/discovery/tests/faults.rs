@@ -1,4 +1,4 @@
-//! What tests make faults with: endpoints that are barred from each other, and are not any more.
+//! The faults for tests: endpoints that are barred from each other, and later are not any more.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ fn bar(nodes: &[&Arc<RunningNode>], from: &[&Arc<RunningNode>]) {
     }
 }
 
-/// Waits for an event, among those seen before and the ones that come.
+/// Waits for an event, among those seen before and those that come.
 async fn until(
     (events, seen): (&mut Subscription, &mut Vec<Event>),
     what: &str,

@@ -1,4 +1,4 @@
-//! Peers that break the rules, on raw iroh connections: only their own link suffers.
+//! Peers that break the rules, on raw iroh connections. Only their own link suffers.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -51,7 +51,7 @@ async fn code(connection: &Connection) -> u64 {
     }
 }
 
-/// The hello that a node sends first, as it came.
+/// Returns the hello that a node sends first, byte for byte.
 async fn hello_of(endpoint: &Endpoint, node: &RunningNode) -> Vec<u8> {
     let (connection, _stream) = dial(endpoint, node).await;
     let mut control = connection.accept_uni().await.unwrap();
@@ -95,7 +95,7 @@ async fn a_broken_rule_closes_only_the_link_of_who_broke_it() {
         ("a second hello", after_hello(&frame(&hello))),
     ];
     for (what, bytes) in cases {
-        // Each from a key of its own: one that broke a rule is banned for a second.
+        // Each case has a key of its own, because a key that broke a rule is banned for a second.
         let endpoint = stranger().await;
         let (connection, mut stream) = dial(&endpoint, &alice).await;
         let start = Instant::now();
@@ -105,7 +105,7 @@ async fn a_broken_rule_closes_only_the_link_of_who_broke_it() {
         endpoint.close().await;
     }
 
-    // The end of a stream in the middle of a frame, and a stream that is reset.
+    // Two more cases: a stream that ends in the middle of a frame, and a stream that is reset.
     let (connection, mut stream) = dial(&endpoint, &alice).await;
     stream.write_all(&[0, 0, 0, 0, 9, 1, 2]).await.unwrap();
     stream.finish().unwrap();
@@ -118,7 +118,7 @@ async fn a_broken_rule_closes_only_the_link_of_who_broke_it() {
     stream.reset(0_u32.into()).unwrap();
     assert_eq!(code(&connection).await, PROTOCOL);
 
-    // Nothing of it concerned the members.
+    // None of this affected the members.
     assert!(full(&both));
     let heard = events.drain(100);
     assert!(heard.is_empty(), "{heard:?}");
@@ -136,7 +136,7 @@ async fn a_broken_rule_closes_only_the_link_of_who_broke_it() {
 async fn half_a_frame_and_silence_close_the_link_in_time() {
     let mut nodes = Nodes::default();
     let mut config = Config::local();
-    // Longer than the framing's own limit, which is what is tested.
+    // Longer than the limit of the framing, which this test is about.
     config.protocol.link_idle = Duration::from_mins(1);
     let alice = nodes.build(node("alice").config(config)).await;
     let endpoint = stranger().await;
@@ -156,12 +156,12 @@ async fn half_a_frame_and_silence_close_the_link_in_time() {
     nodes.close().await;
 }
 
-/// The count of a limit at a node.
+/// Returns how often a limit dropped something at a node.
 fn dropped(node: &RunningNode, what: &str) -> u64 {
     node.swarm.metrics().dropped.get(what).copied().unwrap_or(0)
 }
 
-/// A link that said hello. The control stream stays open as long as this.
+/// Opens a link and says hello. The control stream is open as long as the returned value lives.
 async fn greet(endpoint: &Endpoint, node: &RunningNode, hello: &[u8]) -> (Connection, SendStream) {
     let (connection, mut stream) = dial(endpoint, node).await;
     stream.write_all(&[&[0], frame(hello).as_slice()].concat()).await.unwrap();
@@ -189,7 +189,7 @@ async fn messages_that_never_end_fill_no_more_than_their_share_and_are_given_up(
             let (connection, half) = (link.0.clone(), half.clone());
             streams.push(tokio::spawn(async move {
                 let (mut send, mut recv) = connection.open_bi().await.unwrap();
-                // Refused, it may be stopped before all is written.
+                // The node may refuse the message, and stop the stream, before all is written.
                 let _ = send.write_all(&half).await;
                 let answer = recv.read_to_end(64).await;
                 drop(send);
@@ -202,16 +202,16 @@ async fn messages_that_never_end_fill_no_more_than_their_share_and_are_given_up(
         dropped(&alice, "half messages over the limit") > 0
     })
     .await;
-    // Members are served all the while.
+    // Members are served during all of this.
     bob.swarm.send(alice.swarm.id(), "still here").await.unwrap();
-    // Every one of them ends, though no attacker ended one.
+    // Every stream ends, though the attackers end none of them.
     let mut refused = 0;
     for stream in streams {
         refused += usize::from(tokio::time::timeout(PATIENCE * 2, stream).await.unwrap().unwrap());
     }
     let given_up = dropped(&alice, "messages that did not come whole");
     println!("{refused} refused, {given_up} given up");
-    // 3 MiB of a stranger are 24 messages, as each has room for 128 KiB.
+    // A stranger's 3 MiB hold 24 messages, because each has room for 128 KiB.
     assert!(refused >= KEYS * (MESSAGES - 60), "{refused} were refused");
     assert!(given_up > 0);
     let mut whole = attackers[0].1.0.open_bi().await.unwrap();
@@ -239,7 +239,7 @@ async fn a_peer_that_broke_a_rule_is_refused_for_a_growing_time_and_others_are_n
         offenses += usize::from(code(&connection).await == PROTOCOL);
     }
     println!("{offenses} offenses in {tried} connections");
-    // At 0, 1 and 3 s.
+    // The offenses come at 0, 1 and 3 s.
     assert!((1..=3).contains(&offenses), "{offenses} offenses in {tried} connections");
     assert!(tried > 10 && alice.swarm.metrics().banned == 1, "{tried}");
     assert_eq!(dropped(&alice, "links of peers that broke the protocol"), offenses as u64);
@@ -256,7 +256,7 @@ async fn strangers_hold_no_more_than_their_share_of_the_links_and_newcomers_get_
     const OVER: u64 = 20;
     let mut nodes = Nodes::default();
     let mut config = Config { idle_timeout: Duration::from_mins(5), ..Config::local() };
-    // No link of a stranger ends by itself.
+    // Long enough that no stranger's link ends by itself.
     config.protocol.link_idle = Duration::from_mins(5);
     let alice = nodes.build(node("alice").config(config)).await;
     alice.discovery.limit_links(LINKS);
@@ -273,7 +273,7 @@ async fn strangers_hold_no_more_than_their_share_of_the_links_and_newcomers_get_
         dropped(&alice, "links that made room for others") >= OVER
     })
     .await;
-    // The share of strangers, and bob.
+    // The share of strangers, and the link to bob.
     assert!(alice.swarm.metrics().links <= SHARE + 1, "{}", alice.swarm.metrics().links);
     let closed = |link: &(Endpoint, (Connection, SendStream))| link.1.0.close_reason().is_some();
     eventually("it was the oldest", || held.iter().take(10).all(closed)).await;
@@ -332,7 +332,7 @@ async fn an_endpoint_has_one_discovery_at_a_time() {
     other.close().await;
 }
 
-/// A node in a runtime of its own that stops dead: no frame is read and no packet is acknowledged.
+/// A node in a runtime of its own that freezes: it reads no frame and acknowledges no packet.
 struct Frozen {
     id: EndpointId,
     thaw: std::sync::mpsc::Sender<()>,
@@ -352,7 +352,7 @@ async fn frozen(builder: NodeBuilder, peers: usize) -> Frozen {
             })
             .await;
             ready.send(node.swarm.id()).unwrap();
-            // Blocks the only thread of the runtime: that is the point.
+            // This blocks the only thread of the runtime, which freezes the node.
             thawed.recv().unwrap();
             node.close().await;
         });
@@ -360,20 +360,22 @@ async fn frozen(builder: NodeBuilder, peers: usize) -> Frozen {
     Frozen { id: frozen.await.unwrap(), thaw, thread }
 }
 
-/// Threat 14: one of five neighbors stops dead; the other four must not notice.
+/// One of five neighbors freezes. The other four must not notice.
+// long: one history, whose steps share the nodes and their counters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_peer_delays_nobody() {
     const HEALTHY: usize = 4;
     const RATE: u32 = 100;
-    /// At least so many updates. Then on, until the frozen peer's window and queue are full (1.6 MB):
-    /// on a busy machine several updates travel as one.
+    /// The least number of updates. More follow until the frozen peer's window and queue are full
+    /// (1.6 MB), because on a busy machine several updates travel as one.
     const UPDATES: u32 = 16 * RATE;
-    /// The frozen peer stays a neighbor all the time.
+    /// Long enough that the frozen peer stays a neighbor all the time.
     const IDLE: Duration = Duration::from_mins(5);
-    /// Who is no neighbor of it may dial it, and would tell the others that it does not answer.
+    /// Long enough that no dial to the frozen peer fails. A member that is not its neighbor may
+    /// dial it, and would accuse it.
     const DIAL: Duration = Duration::from_mins(1);
     let mut config = Config { idle_timeout: IDLE, connect_timeout: DIAL, ..Config::local() };
-    // Nor is it probed, and held to be dead.
+    // It is not probed either, so that it is not held to be dead.
     config.protocol.probe_interval = Duration::from_mins(10);
     let mut nodes = Nodes::default();
     let source = nodes.build(node("source").config(config.clone())).await;
@@ -432,8 +434,8 @@ async fn a_frozen_peer_delays_nobody() {
     for watcher in watchers {
         let (updates, gap) = watcher.await.unwrap();
         println!("{updates} of {sent} updates seen, largest gap {gap:?}");
-        // Whoever waits for the frozen peer waits until its link times out. How long the others take
-        // is a matter of the machine.
+        // A node that waits for the frozen peer would wait until its link times out. How fast the
+        // others are depends on the machine.
         assert!(gap < PATIENCE / 2, "{gap:?}");
     }
     println!("slowest announcement {slowest:?}; dropped: {:?}", source.swarm.metrics().dropped);
@@ -444,7 +446,7 @@ async fn a_frozen_peer_delays_nobody() {
     nodes.close().await;
 }
 
-/// Follows the updates of `source` up to the last; how many came, and the largest gap.
+/// Follows the updates of `source` up to the last one. Returns how many came, and the largest gap.
 async fn watch(mut events: Subscription, source: EndpointId) -> (u32, Duration) {
     let (mut seen, mut gap, mut before) = (0, Duration::ZERO, None);
     loop {

@@ -24,15 +24,16 @@ async fn simultaneous_dials_end_in_one_link_on_both_sides() {
         opened.push(pair.await.unwrap());
     }
     println!("links that each pair opened: {opened:?}");
-    // Were the ends not to choose alike, each would close what the other keeps, and dial again. (On
-    // a busy machine single pairs may dial again because a dial took too long.)
+    // If the ends did not choose the same link, each would close the one that the other keeps, and
+    // dial again. On a busy machine a few pairs may dial again because a dial took too long.
     let double = opened.iter().filter(|opened| **opened > 1).count();
     let settled = opened.iter().filter(|opened| **opened == 2).count();
     assert!(double > 0, "the test must meet the case");
-    assert!(2 * settled > double, "of two links one stays, and none is dialed anew");
+    assert!(2 * settled > double, "of two links one stays, and none is dialed again");
 }
 
-/// A question, its answer and the comparisons of the books would be more than two frames for a probe.
+/// A probe, its answer and the comparisons of books would be more than two frames for each
+/// interval.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_neighbor_that_is_there_says_so_by_the_acknowledgement_of_a_keepalive() {
     let mut nodes = Nodes::default();
@@ -46,7 +47,7 @@ async fn a_neighbor_that_is_there_says_so_by_the_acknowledgement_of_a_keepalive(
         let probes: u64 = metrics.iter().map(|metrics| metrics.protocol.probes).sum();
         (probes, metrics.iter().map(|metrics| metrics.frames_sent).sum::<u64>())
     };
-    // The first comparisons of the books come close together.
+    // Waits until the first comparisons of the books are over, which come close together.
     eventually("it is quiet", || count().0 >= 10).await;
     let (probes, frames) = count();
     eventually("thirty probes", || count().0 >= probes + 30).await;
@@ -55,7 +56,7 @@ async fn a_neighbor_that_is_there_says_so_by_the_acknowledgement_of_a_keepalive(
     nodes.close().await;
 }
 
-/// How many links the pair opened.
+/// Starts a pair that dial each other, and returns how many links they opened.
 async fn dial_each_other() -> u64 {
     let keys = [SecretKey::generate(), SecretKey::generate()];
     let ports = [free_port(), free_port()];
@@ -71,7 +72,7 @@ async fn dial_each_other() -> u64 {
     let (a, b) = tokio::join!(tokio::spawn(start(0)), tokio::spawn(start(1)));
     let pair = [Arc::new(a.unwrap().unwrap()), Arc::new(b.unwrap().unwrap())];
     eventually("both know each other", || full(&pair)).await;
-    // Changes come through both ways, whatever link carries them.
+    // Changes arrive in both directions, whichever link carries them.
     for (n, node) in pair.iter().enumerate() {
         let mut profile = node.swarm.me().profile.clone();
         profile.name = format!("node {n}");
@@ -82,8 +83,8 @@ async fn dial_each_other() -> u64 {
         })
         .await;
     }
-    // On a busy machine the second dial may end only now: none may be under way. Each that ended
-    // well is a link of both.
+    // On a busy machine the second dial may end only now, so none may be under way. Each dial that
+    // succeeded is a link at both ends.
     let settled = || {
         let metrics = pair.each_ref().map(|node| node.swarm.metrics());
         let sum = |of: fn(&Metrics) -> u64| metrics.iter().map(of).sum::<u64>();

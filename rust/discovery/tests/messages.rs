@@ -1,5 +1,5 @@
-//! Messages between real nodes: delivered once, to whom they are for, or refused with a reason;
-//! broadcasts to everyone, once.
+//! Messages between real nodes: a direct one is delivered once to its receiver, or refused with a
+//! reason. A broadcast reaches all others once.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -47,7 +47,7 @@ async fn a_message_arrives_with_its_authenticated_sender_and_its_receipt() {
         let receipt = alice.swarm.send(bob.swarm.id(), data.clone()).await.unwrap();
         assert_eq!(receipt.peer, bob.swarm.id());
         for inbox in &mut inbox {
-            // Whoever has a receipt need not wait.
+            // Once there is a receipt, the message is in the queue already.
             let got = inbox.next().now_or_never().unwrap().unwrap();
             let (sender, kind) = (alice.swarm.id(), MessageKind::Direct);
             assert_eq!(got, MessageEvent::Message(Message { sender, data: data.clone(), kind }));
@@ -69,7 +69,7 @@ async fn what_cannot_be_delivered_is_an_error_that_says_why() {
 
     let error = alice.swarm.send(peer, "anybody?").await.unwrap_err();
     assert!(matches!(error, Error::NoSubscriber { peer: p } if p == peer), "{error}");
-    // Whoever drops a subscription is no subscriber any more.
+    // A dropped subscription counts no more.
     let inbox = bob.swarm.messages();
     alice.swarm.send(peer, "now").await.unwrap();
     drop(inbox);
@@ -107,7 +107,7 @@ async fn each_message_is_delivered_once_and_in_the_order_in_which_it_was_awaited
     for n in 0..300_u32 {
         assert_eq!(next(&mut of_bob).await.data, n.to_be_bytes().to_vec());
     }
-    // Far more at a time than may wait for an answer, in both directions.
+    // Far more messages at a time than may wait for an answer, in both directions.
     let both = (0..900_u32).flat_map(|n| {
         let data = n.to_be_bytes().to_vec();
         [alice.swarm.send(id_of_bob, data.clone()), bob.swarm.send(id_of_alice, data)]
@@ -129,12 +129,12 @@ async fn each_message_is_delivered_once_and_in_the_order_in_which_it_was_awaited
     nodes.close().await;
 }
 
-/// Nodes of which each keeps few links, and none for long.
+/// Starts nodes that keep few links, and none of them for long.
 async fn sparse(nodes: &mut Nodes, count: usize) -> Vec<Arc<RunningNode>> {
     let mut config = Config::local();
     config.protocol.neighbors = 1;
     config.protocol.link_idle = Duration::from_millis(100);
-    // Idleness alone closes links here.
+    // No probes here, so that links close only because they are idle.
     config.protocol.probe_interval = Duration::from_mins(10);
     let mut all: Vec<Arc<RunningNode>> = Vec::new();
     for n in 0..count {
@@ -167,7 +167,7 @@ async fn messages_reach_peers_without_a_link_while_links_come_and_go() {
         for receipt in join_all(sending).await {
             receipt.unwrap();
         }
-        // Around the moment at which links are found idle and are closed.
+        // Around the moment at which idle links are closed.
         tokio::time::sleep(Duration::from_millis(u64::from(900 + round * 37 % 400))).await;
     }
     for (inbox, sent) in inboxes.iter_mut().zip(sent) {
@@ -243,7 +243,7 @@ async fn a_message_that_is_given_up_arrives_at_most_once() {
             done.insert(n);
         }
     }
-    // The link still serves.
+    // The link still works.
     alice.swarm.send(bob.swarm.id(), "the last").await.unwrap();
     let mut got = 0;
     loop {
@@ -260,7 +260,7 @@ async fn a_message_that_is_given_up_arrives_at_most_once() {
     nodes.close().await;
 }
 
-/// Nodes of which each has some of the others as neighbors.
+/// Starts nodes that each have some of the others as neighbors.
 async fn swarm(nodes: &mut Nodes, count: usize) -> Vec<Arc<RunningNode>> {
     let mut all: Vec<Arc<RunningNode>> = Vec::new();
     for n in 0..count {
@@ -306,7 +306,7 @@ async fn a_broadcast_reaches_everyone_else_once_with_its_author() {
     assert!(matches!(error, Error::MessageTooLarge { size: 8193, limit: MOST }), "{error}");
     assert_eq!(all[0].swarm.metrics().protocol.broadcasts_sent, 10);
     assert_eq!(all[0].swarm.metrics().protocol.broadcasts_received, 70);
-    // Nothing comes after all of that: whatever was on its way comes before an answer.
+    // No second copy comes later: what was on its way arrives before the answer to this message.
     all[1].swarm.send(all[0].swarm.id(), "the last").await.unwrap();
     assert_eq!(next(&mut inboxes[0]).await.data, "the last");
     all[0].close().await;
@@ -332,7 +332,7 @@ async fn a_burst_of_broadcasts_waits_for_its_pace_and_loses_nothing() {
     };
     let (sent, ()) = tokio::join!(sending, receiving);
     sent.into_iter().for_each(Result::unwrap);
-    // 256 at once, then 128 a second.
+    // 256 go at once, then 128 a second.
     assert!(start.elapsed() > Duration::from_millis(1800), "{:?}", start.elapsed());
     assert_eq!(bob.swarm.metrics().dropped, alice.swarm.metrics().dropped, "nothing is dropped");
     nodes.close().await;

@@ -1,4 +1,4 @@
-//! A topic in two halves: the names of release 0.6.0.
+//! The names of release 0.6.0: a topic in two halves.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Streams between real nodes: bytes in order and whole, an end or a reason, and nobody else waits.
+//! Streams between real nodes: all bytes in order, an end or a reason, and no other stream waits.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -34,7 +34,7 @@ async fn next(serving: &mut Serving) -> IncomingStream {
     timeout(PATIENCE, serving.next()).await.unwrap().unwrap()
 }
 
-/// One stream, at both of its ends.
+/// Opens a stream, and returns both of its ends.
 async fn stream(
     from: &RunningNode,
     to: &RunningNode,
@@ -45,7 +45,7 @@ async fn stream(
     (opened.unwrap().unwrap(), incoming)
 }
 
-/// Sends back what comes, until it ends.
+/// Sends back all that arrives on each stream, until the service ends.
 fn echo(mut serving: Serving) -> JoinHandle<()> {
     tokio::spawn(async move {
         while let Some(mut stream) = serving.next().await {
@@ -68,7 +68,7 @@ async fn write_all(writer: &mut StreamWriter, data: &[u8]) -> Result<(), StreamE
     Ok(())
 }
 
-/// Writes until nothing more is taken for a while; how much was.
+/// Writes until no more bytes are taken for a while, and returns how many were.
 async fn fill(writer: &mut StreamWriter) -> usize {
     let mut written = 0;
     loop {
@@ -106,7 +106,7 @@ async fn what_is_written_is_read_in_order_and_each_direction_ends_by_itself() {
     assert!(got == there, "{} bytes of {}", got.len(), there.len());
     writing.await.unwrap();
 
-    // The other direction is open still.
+    // The other direction is still open.
     let back = pattern(300_000, 2);
     far.writer.write_all(&back).await.unwrap();
     drop(far.writer);
@@ -124,7 +124,10 @@ async fn what_cannot_be_opened_or_served_is_an_error_that_says_why() {
     let peer = bob.swarm.id();
     let error = alice.swarm.open_stream(peer, CHAT).await.unwrap_err();
     assert!(
-        matches!(&error, Error::ProtocolNotServed { peer: p, protocol } if *p == peer && protocol == CHAT),
+        matches!(
+            &error,
+            Error::ProtocolNotServed { peer: p, protocol } if *p == peer && protocol == CHAT
+        ),
         "{error}"
     );
     let nobody = EndpointId::from(iroh::SecretKey::generate().public());
@@ -138,7 +141,10 @@ async fn what_cannot_be_opened_or_served_is_an_error_that_says_why() {
             alice.swarm.serve(&wrong).unwrap_err(),
         ] {
             assert!(
-                matches!(&error, Error::Invalid { field: "protocol", reason } if reason.contains("1 to 32")),
+                matches!(
+                    &error,
+                    Error::Invalid { field: "protocol", reason } if reason.contains("1 to 32")
+                ),
                 "{error}"
             );
         }
@@ -174,7 +180,7 @@ async fn served_protocols_are_announced_for_as_long_as_they_are_served() {
     eventually("both are announced", || seen(&["own/1", CHAT, "files/1"])).await;
     drop(chat);
     eventually("one is announced", || seen(&["own/1", "files/1"])).await;
-    // What the application says anew leaves out nothing that is served.
+    // A new profile of the application still names the served protocols.
     let mut profile = bob.swarm.me().profile.clone();
     profile.protocols = vec![b"own/2".to_vec()];
     bob.swarm.set_profile(profile).await.unwrap();
@@ -196,7 +202,7 @@ async fn a_reset_brings_its_code_and_reason_to_the_other_end() {
         let error = timeout(PATIENCE, far.reader.read(&mut [0; 8])).await.unwrap().unwrap_err();
         assert_eq!(error, told);
         assert!(error.to_string().contains(&code.to_string()), "{error}");
-        // Only this direction: the other one serves.
+        // Only this direction was reset. The other one still works.
         far.writer.write_all(b"still there").await.unwrap();
         let mut got = [0; 11];
         reader.read_exact(&mut got).await.unwrap();
@@ -270,7 +276,7 @@ async fn a_slow_reader_stalls_only_its_own_stream() {
         assert!((64 * 1024..4 * 1024 * 1024).contains(&written), "{written} bytes are held");
         stalled.push((reader, writer, far, written));
     }
-    // Streams, messages and what discovery itself says pass by.
+    // Other streams, messages and discovery's own frames still pass.
     let ((_reader, mut writer), mut far) = stream(&alice, &bob, &mut serving).await;
     let data = pattern(8_000_000, 3);
     let sent = data.clone();
@@ -282,13 +288,13 @@ async fn a_slow_reader_stalls_only_its_own_stream() {
     let _inbox = bob.swarm.messages();
     alice.swarm.send(bob.swarm.id(), vec![1; 64 * 1024]).await.unwrap();
     let mut profile = alice.swarm.me().profile.clone();
-    profile.name = "alice anew".into();
+    profile.name = "alice again".into();
     alice.swarm.set_profile(profile).await.unwrap();
     eventually("the change is known", || {
-        bob.swarm.book().get(&alice.swarm.id()).unwrap().profile.name == "alice anew"
+        bob.swarm.book().get(&alice.swarm.id()).unwrap().profile.name == "alice again"
     })
     .await;
-    // And whoever begins to read gets all that was held.
+    // A reader that begins now gets all that was held.
     let (_reader, writer, mut far, written) = stalled.pop().unwrap();
     drop(writer);
     let mut got = Vec::new();
@@ -302,7 +308,7 @@ async fn what_a_peer_sends_and_nobody_reads_is_bounded_over_all_its_streams() {
     const STREAMS: usize = 80;
     const EACH: usize = 1_000_000;
     const BOUND: u64 = 64 * 1024 * 1024;
-    /// For so much, on a machine that is busy.
+    /// The time limit for 64 MiB on a busy machine.
     const PATIENCE: Duration = Duration::from_mins(2);
     let mut nodes = Nodes::default();
     let [alice, bob] = pair(&mut nodes).await;
@@ -320,7 +326,7 @@ async fn what_a_peer_sends_and_nobody_reads_is_bounded_over_all_its_streams() {
         })
     });
     let mut all = join_all(writing);
-    // Each stream has room for its own.
+    // Each stream alone has room in the window.
     let sent = || alice.swarm.metrics().streams.bytes_sent;
     let filling = async {
         while sent() < BOUND * 15 / 16 {
@@ -360,7 +366,7 @@ async fn what_streams_do_is_counted_at_both_ends() {
     };
     assert_eq!(of(&alice), ((1, 1, 0), (0, 0), (5, 3)));
     assert_eq!(of(&bob), ((1, 0, 1), (1, 0), (3, 5)));
-    // Given up in both directions it is one.
+    // A stream that is reset in both directions counts once.
     writer.reset(7, "").unwrap();
     reader.stop(7, "").unwrap();
     timeout(PATIENCE, far.reader.read(&mut [0; 8])).await.unwrap().unwrap_err();
@@ -368,7 +374,7 @@ async fn what_streams_do_is_counted_at_both_ends() {
     assert_eq!((of(&alice).1, of(&bob).1), ((0, 1), (1, 1)));
     drop((reader, writer, far));
     eventually("none is open", || of(&alice).0.0 + of(&bob).0.0 == 0).await;
-    // One that only ends is none that was given up.
+    // A stream that ends in order does not count as reset.
     let (near, far) = stream(&alice, &bob, &mut serving).await;
     drop((near, far));
     eventually("none is open", || of(&alice).0 == (0, 2, 0) && of(&bob).0 == (0, 0, 2)).await;
@@ -385,7 +391,7 @@ async fn a_cancelled_read_or_write_loses_no_byte() {
     let data = pattern(3_000_000, 4);
     let mut rest = Bytes::from(data.clone());
     let mut buffer = vec![0; 10_000];
-    // Each is polled once, and dropped where it would wait: the first ones surely.
+    // Each future is polled once and dropped if it would wait, as the first ones certainly do.
     for _ in 0..10 {
         assert!(far.reader.read(&mut buffer).now_or_never().is_none());
     }
@@ -423,7 +429,7 @@ async fn an_open_stream_holds_its_link_and_a_closed_one_lets_it_go() {
     let mut config = Config::local();
     config.protocol.neighbors = 1;
     config.protocol.link_idle = Duration::from_millis(100);
-    // Idleness alone closes links here.
+    // No probes here, so that links close only because they are idle.
     config.protocol.probe_interval = Duration::from_mins(10);
     let mut all: Vec<Arc<RunningNode>> = Vec::new();
     for n in 0..6 {
@@ -444,7 +450,7 @@ async fn an_open_stream_holds_its_link_and_a_closed_one_lets_it_go() {
     let links = |all: &[Arc<RunningNode>]| -> usize {
         all.iter().map(|node| node.swarm.metrics().links).sum()
     };
-    // Many times as long as an idle link lasts; now and then somebody speaks.
+    // Many times as long as an idle link lasts, with a few bytes now and then.
     for round in 0..4_u8 {
         tokio::time::sleep(Duration::from_millis(600)).await;
         for (reader, writer) in &mut open {
@@ -470,7 +476,7 @@ async fn a_thousand_streams_are_open_at_a_time_and_the_rest_is_refused_and_count
     let mut open: Vec<_> = opened.into_iter().map(Result::unwrap).collect();
     let error = alice.swarm.open_stream(bob.swarm.id(), CHAT).await.unwrap_err();
     assert!(matches!(error, Error::TooManyStreams { .. }), "{error}");
-    // Messages have their own room.
+    // Messages do not count among the streams.
     let _inbox = bob.swarm.messages();
     alice.swarm.send(bob.swarm.id(), "hello").await.unwrap();
     let echoes = open.iter_mut().enumerate().map(|(n, (reader, writer))| async move {
@@ -495,6 +501,7 @@ async fn a_thousand_streams_are_open_at_a_time_and_the_rest_is_refused_and_count
     nodes.close().await;
 }
 
+// long: one history, whose steps share the nodes and their counters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bulk_streams_and_messages_cause_no_suspicion_and_cost_no_event() {
     let mut nodes = Nodes::default();

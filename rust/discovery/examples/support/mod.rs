@@ -14,10 +14,10 @@ use tokio::time::timeout;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// A run that takes longer is reported as incomplete.
+/// The time limit of a run. One that takes longer is reported as incomplete.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A runtime for each run: nothing is left over from the one before.
+/// Runs a task in a runtime of its own, so that nothing is left over from the run before.
 pub(crate) fn run<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(task);
@@ -25,13 +25,13 @@ pub(crate) fn run<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
     done
 }
 
-/// Numbers, separated by commas.
+/// Parses numbers that are separated by commas.
 pub(crate) fn numbers(list: &str) -> Result<Vec<usize>> {
     let parts = list.split(',').filter(|n| !n.is_empty()).map(str::parse);
     Ok(parts.collect::<std::result::Result<_, _>>()?)
 }
 
-/// Prints one row of a table: median, worst, and how many runs were complete.
+/// Prints one row of a table: the median, the worst, and how many runs were complete.
 pub(crate) fn row(what: &str, runs: usize, mut times: Vec<Duration>) -> Result<()> {
     times.sort();
     let seconds = |time: Option<&Duration>| {
@@ -43,8 +43,8 @@ pub(crate) fn row(what: &str, runs: usize, mut times: Vec<Duration>) -> Result<(
     Ok(())
 }
 
-/// Starts nodes at once, node 0 being the others' bootstrap peer, and gives the moment when the last
-/// book was full.
+/// Starts nodes at once, with node 0 as the bootstrap peer of the others. Returns them with the
+/// moment when the last book was full.
 pub(crate) async fn start_nodes(
     count: usize,
     config: Config,
@@ -78,7 +78,7 @@ pub(crate) async fn start_nodes(
 /// The topic that all nodes join.
 pub(crate) const TOPIC: &str = "measured";
 
-/// Waits until a node's book is as it should be; when that was.
+/// Waits until a node's book is right, and returns when it was.
 pub(crate) async fn when(node: &RunningNode, is_right: impl Fn(&Book) -> bool) -> Option<Instant> {
     let (_, mut events) = node.swarm.subscribe();
     let waiting = async {
@@ -93,7 +93,7 @@ pub(crate) async fn when(node: &RunningNode, is_right: impl Fn(&Book) -> bool) -
     timeout(PATIENCE, waiting).await.ok()
 }
 
-/// Closes all at once, and tells of those that do not come to an end.
+/// Closes all nodes at once, and reports those that do not end.
 pub(crate) async fn close(nodes: &[RunningNode]) {
     let closed = join_all(nodes.iter().map(|node| timeout(PATIENCE / 4, node.close()))).await;
     let stuck = closed.iter().filter(|closed| closed.is_err()).count();

@@ -1,4 +1,5 @@
-//! Which connections become links: bans, shares of the links, and what makes room for what.
+//! Which connections become links: bans, shares of the links, and which link makes room for
+//! another.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +15,10 @@ use crate::{
     proto::{CloseCode, EndpointId, LinkEnd, LinkId},
 };
 
-/// A connection becomes no link.
+/// Why a connection becomes no link.
 pub(super) struct Refusal {
     pub(super) code: CloseCode,
-    /// The limit that is counted, if it is one.
+    /// The counter of the limit that refused it; `None` if no limit did.
     pub(super) what: Option<&'static str>,
 }
 
@@ -28,7 +29,7 @@ impl Refusal {
 }
 
 impl Actor {
-    /// Decides whether a connection becomes a link; closes another one where that makes room.
+    /// Decides whether a connection becomes a link. Closes another link if that has to make room.
     pub(super) fn admit(
         &mut self,
         connection: &Connection,
@@ -69,14 +70,14 @@ impl Actor {
         }
     }
 
-    /// Refuses a peer for a while, as it broke the protocol.
+    /// Refuses a peer for a while, because it broke the protocol.
     pub(super) fn ban(&self, link: &Link) {
         let length = self.counters.bans.offense(link.peer, link.origin, Instant::now());
         debug!(peer = %link.peer.fmt_short(), ?length, "peer banned");
         self.counters.dropped("links of peers that broke the protocol", Some(link.peer));
     }
 
-    /// Returns true if a peer is in a book, or the user named it.
+    /// Returns true if a peer is in a book, or if the user named it as a bootstrap peer.
     fn is_member(&self, peer: &EndpointId) -> bool {
         self.topics.values().any(|topic| topic.is_bootstrap(peer)) || self.lookup.is_member(peer)
     }
@@ -106,7 +107,7 @@ impl Actor {
             .collect()
     }
 
-    /// Closes a link at once, so that another takes its place.
+    /// Closes a link at once, so that another one can take its place.
     fn replace_link(&mut self, id: LinkId) {
         let Some(link) = self.links.get(&id) else { return };
         let peer = link.peer;

@@ -22,7 +22,7 @@ impl Actor {
         self.handle_own(InEvent::Connect(topic, peer));
     }
 
-    /// Tells the state that a link is gone. Who waited for its end gets another one.
+    /// Tells the state that a link is gone. Requests that waited for its end get another link.
     pub(super) fn tell_closed(&mut self, id: LinkId, peer: EndpointId, end: LinkEnd) {
         let was_current = self.state.link(&peer) == Some(id);
         let waiting = was_current.then(|| self.connecting.remove(&peer)).flatten();
@@ -34,7 +34,7 @@ impl Actor {
         }
     }
 
-    /// Answers those whose link is there, or will not come.
+    /// Answers the requests whose link is open now, and those whose link will not come.
     pub(super) fn settle_connecting(&mut self, now: Instant) {
         if self.connecting.is_empty() {
             return;
@@ -42,7 +42,8 @@ impl Actor {
         for peer in self.connecting.keys().copied().collect::<Vec<_>>() {
             let current = self.state.link(&peer);
             let open = current.filter(|id| self.is_open(*id));
-            // One that the peer has closed is current until what came on it is read.
+            // A link that the peer has closed is still the current one until all that came on it is
+            // read.
             if open.is_none() && (current.is_some() || self.state.is_connecting(&peer)) {
                 continue;
             }
@@ -68,7 +69,7 @@ impl Actor {
         link.is_some_and(|link| !link.is_closing() && link.handle.is_connected())
     }
 
-    /// A peer's request came in on a link: it stays, unless it is closing.
+    /// Keeps a link open for a request that came in on it, unless the link is closing already.
     pub(super) fn hold(&mut self, id: LinkId, reply: oneshot::Sender<bool>) {
         let open = self.is_open(id);
         if open {
@@ -78,7 +79,7 @@ impl Actor {
     }
 
     pub(super) fn release(&mut self, id: LinkId) {
-        // Somebody may have begun anew meanwhile; then another hold follows.
+        // Another user may have begun meanwhile. Then its own input to hold the link follows.
         if self.links.get(&id).is_some_and(|link| !link.handle.is_used()) {
             self.tell_held(id, false, Instant::now());
         }
@@ -90,7 +91,7 @@ impl Actor {
         }
     }
 
-    /// Announces the served protocols of each topic where they have changed.
+    /// Announces the served protocols of each topic in which they have changed.
     pub(super) fn announce_services(&mut self) {
         for topic in self.topics.keys().copied().collect::<Vec<_>>() {
             let Some(joined) = self.topics.get(&topic).filter(|joined| joined.leaving.is_empty())
@@ -105,7 +106,7 @@ impl Actor {
     }
 }
 
-/// Why there was not even a dial.
+/// Why this node did not even dial the peer.
 fn never_dialed(peer: &EndpointId) -> &'static str {
     match iroh::EndpointId::from_bytes(peer.as_bytes()) {
         Ok(_) => "no link could be opened",

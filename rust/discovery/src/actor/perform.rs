@@ -1,4 +1,4 @@
-//! Carrying out what the state wants: links, dials, writes to disk, events.
+//! Carries out the effects of the state: links, dials, writes to disk, events.
 
 use std::collections::BTreeSet;
 
@@ -74,7 +74,8 @@ impl Actor {
         }
     }
 
-    /// Handles an event that no application asked for: the state refuses none of these.
+    /// Handles an event that no application asked for. The state refuses none of these, so an error
+    /// is only logged.
     pub(super) fn handle_own(&mut self, event: InEvent) {
         if let Err(error) = self.handle(event) {
             debug!(reason = %error, "the state refused an event");
@@ -128,7 +129,7 @@ impl Actor {
         let Some(link) = self.links.get_mut(&id) else { return };
         match link.send(lane, frame) {
             Ok(()) => self.counters.frame_sent(),
-            // The link ends: its task reports that, and nothing is wrong with the peer.
+            // The link is closing. Its task will report that, and the peer did nothing wrong.
             Err(NotQueued::Closed) => {}
             Err(NotQueued::Full) if lane == Lane::Broadcast => {
                 self.counters.dropped("broadcasts to slow peers", Some(link.peer));
@@ -160,7 +161,7 @@ impl Actor {
             self.echo.push_back(InEvent::DialFailed(peer));
             return;
         }
-        // The user may name any address; others may not.
+        // A user may name any address. The addresses that others announce must be plausible.
         if !self.topics.values().any(|topic| topic.is_bootstrap(&peer)) {
             addresses.retain(|address| dial::is_plausible(address, self.network.is_on_loopback()));
         }
@@ -191,7 +192,7 @@ impl Actor {
             };
             let connection = dialed
                 .inspect_err(|reason| debug!(peer = %peer.fmt_short(), reason, "dial failed"));
-            // The receiver is gone only when the actor is; the connection closes with the drop.
+            // The send fails only if the actor has ended. Then dropping the connection closes it.
             let _ = inputs.send(Input::Dialed(peer, connection)).await;
         };
         self.tasks.spawn(dialing.in_current_span());

@@ -1,4 +1,4 @@
-//! Linux: three dumps of rtnetlink(7) list the interfaces, its multicast groups tell of changes.
+//! Linux: three dumps of rtnetlink(7) list the interfaces, and its multicast groups report changes.
 
 use std::{
     collections::BTreeMap,
@@ -22,13 +22,13 @@ use super::{Address, Interface, Interfaces, Kind, Watch, is_internal_name};
 const NETLINK_ROUTE: isize = 0;
 /// Groups `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`.
 const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10;
-/// Changes come in bursts: the list is made once it has been quiet this long.
+/// Changes come in bursts, so the list is made once no message came for this time.
 const QUIET: Duration = Duration::from_millis(50);
-/// Changes that never end do not put the list off for longer than this many of them.
+/// After this many messages the list is made even if more keep coming.
 const BURST: usize = 64;
-/// The list is made this often without any message: messages can be lost.
+/// The list is also made this often without any message, because messages can be lost.
 const POLL: Duration = Duration::from_secs(30);
-/// One read of a dump; the kernel fills at most 32 KiB.
+/// The buffer for one read of a dump. The kernel fills at most 32 KiB.
 const READ: usize = 64 * 1024;
 
 mod kind {
@@ -47,10 +47,10 @@ mod flag {
     pub(super) const LOOPBACK: u32 = 1 << 3;
     pub(super) const RUNNING: u32 = 1 << 6;
     pub(super) const MULTICAST: u32 = 1 << 12;
-    /// Of an address: privacy extensions; failed, deprecated or tentative.
+    /// Flags of an address: made by privacy extensions; failed, deprecated or tentative.
     pub(super) const TEMPORARY: u32 = 1;
     pub(super) const UNUSABLE: u32 = 0x08 | 0x20 | 0x40;
-    /// Of a route: dead, or without a carrier.
+    /// Flags of a route: dead, or without a carrier.
     pub(super) const ROUTE_DOWN: u32 = 1 | 16;
 }
 
@@ -59,13 +59,13 @@ const AF_INET6: u8 = 10;
 const MAIN_TABLE: u8 = 254;
 const UNICAST: u8 = 1;
 
-/// (Elsewhere one has to wait for it.)
+/// It is ready at once. Other systems have to be waited for.
 pub(super) fn watch() -> Ready<Result<Watch, String>> {
     ready(start().map_err(|error| error.to_string()))
 }
 
 fn start() -> io::Result<Watch> {
-    // Before the first list: a change between the two is not missed.
+    // Subscribed before the first list is made, so that no change between the two is missed.
     let changes = subscribe()?;
     let first = list()?;
     let (sender, current) = watch::channel(Arc::new(first));
@@ -82,7 +82,7 @@ async fn follow(changes: TokioSocket, sender: watch::Sender<Arc<Interfaces>>) {
     loop {
         let first = timeout(POLL, changes.recv_from_full()).await;
         if let Ok(Err(error)) = &first {
-            // An overrun (ENOBUFS) says that messages were lost: the list is made anyway.
+            // An overrun (ENOBUFS) means that messages were lost. The list is made anyway.
             debug!(reason = %error, "netlink");
             sleep(QUIET).await;
         }
@@ -118,12 +118,12 @@ struct Link {
     flags: u32,
     mtu: u32,
     master: Option<u32>,
-    /// As `ip -d link` names it; a network card has none.
+    /// The kind that `ip -d link` shows; a network card has none.
     kind: Option<String>,
 }
 
 impl Link {
-    /// Returns true if it leads out of this machine, for a bridge that it is a port of.
+    /// Returns true if the interface leads out of this machine, so that a bridge over it does too.
     fn leads_out(&self) -> bool {
         matches!(self.kind.as_deref(), None | Some("bond" | "team" | "vlan" | "macvlan"))
     }
@@ -153,7 +153,7 @@ fn list() -> io::Result<Interfaces> {
             name: link.name.clone(),
             index: *index,
             kind: kind_of(*index, link, &links),
-            // (An interface in a VRF is on its own.)
+            // An interface in a VRF has a master too, but multicasts by itself.
             multicast: link.flags & flag::MULTICAST != 0 && master.is_none_or(|kind| kind == "vrf"),
             default_route: routes.get(index).copied(),
             mtu: link.mtu,
@@ -180,7 +180,7 @@ fn kind_of(index: u32, link: &Link, links: &BTreeMap<u32, Link>) -> Kind {
     Kind::Regular
 }
 
-/// Asks for all of something, and gives the body of each answer to `read`.
+/// Requests a dump, and gives the body of each answer to `read`.
 fn dump(
     request: u16,
     answer: u16,
@@ -212,7 +212,7 @@ fn dump(
             match what {
                 kind::DONE => return Ok(()),
                 kind::ERROR => return Err(io::Error::other("netlink refused a dump")),
-                // What can't be read is left out.
+                // An answer that can't be read is left out.
                 _ if what == answer => drop(message.get(16..).and_then(&mut read)),
                 _ => {}
             }
@@ -220,8 +220,8 @@ fn dump(
     }
 }
 
-/// Splits off the first of several items that begin with their length, in `width` bytes, and are
-/// aligned to four.
+/// Splits off the first of several items. Each begins with its length, in `width` bytes, and is
+/// aligned to four bytes.
 fn next(bytes: &[u8], width: usize) -> Option<(&[u8], &[u8])> {
     let length = if width == 4 {
         u32::from_ne_bytes(number(bytes, 0)?) as usize
@@ -237,7 +237,7 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
 }
 
-/// The attributes of a message, by type.
+/// Returns the attributes of a message, by type.
 fn attributes(mut bytes: &[u8]) -> BTreeMap<u16, &[u8]> {
     let mut all = BTreeMap::new();
     while let Some((item, after)) = next(bytes, 2) {
@@ -272,12 +272,12 @@ fn read_link(body: &[u8], links: &mut BTreeMap<u32, Link>) -> Option<()> {
     Some(())
 }
 
-/// Reads an address: its interface, itself, and whether it can be used.
+/// Reads an address: the index of its interface, the address, and whether it can be used.
 fn read_address(body: &[u8]) -> Option<(u32, Address, bool)> {
     let index = u32::from_ne_bytes(number(body, 4)?);
     let all = attributes(body.get(8..)?);
     let flags = unsigned(all.get(&8)).unwrap_or_else(|| u32::from(body[2]));
-    // On a point-to-point link, 1 is the other end and 2 is this one.
+    // On a point-to-point link, attribute 1 is the other end and attribute 2 is this one.
     let bytes = all.get(&2).or_else(|| all.get(&1))?;
     let ip = match *body.first()? {
         AF_INET => IpAddr::from(Ipv4Addr::from(number::<4>(bytes, 0)?)),
@@ -303,7 +303,7 @@ fn read_default_route(body: &[u8], routes: &mut BTreeMap<u32, u32>) -> Option<()
     if let Some(interface) = unsigned(all.get(&4)) {
         leave_by(interface);
     }
-    // Several gateways: each with a length, flags, a weight and its interface.
+    // With several gateways, each has a length, flags, a weight and its interface.
     let mut hops = all.get(&9).copied().unwrap_or_default();
     while let Some((hop, after)) = next(hops, 2) {
         hops = after;

@@ -1,4 +1,4 @@
-//! Other systems: iroh's network monitor lists the interfaces, and tells of changes.
+//! Other systems: iroh's network monitor lists the interfaces, and reports changes.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ fn convert(state: &netmon::State) -> Interfaces {
     Interfaces::new(all.collect(), idle(state))
 }
 
-/// The addresses of interfaces that are down.
+/// Returns the addresses of interfaces that are down.
 fn idle(state: &netmon::State) -> Vec<std::net::IpAddr> {
     let down = state.interfaces.values().filter(|interface| !interface.is_up());
     down.flat_map(|interface| interface.addrs().map(|net| net.addr())).collect()

@@ -1,4 +1,4 @@
-//! Serves the streams that a peer opens on a link for its application's messages and streams.
+//! Serves what a peer opens on a link: its application's messages and streams.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,14 +23,14 @@ use crate::{
 
 /// Most streams that peers have open with this endpoint.
 const MAX_ACCEPTED: usize = 4 * MAX_STREAMS;
-/// A request must come within this time, and a message within as much again: on a link that is busy,
-/// others go first. [`Memory`] bounds how many wait.
+/// A request must arrive within this time, and its message within the same time after that. It is
+/// long because control frames go first on a busy link. [`Memory`] bounds how much waits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// A message of which nothing came for this time is given up.
+/// A message is given up if nothing of it arrives for this time.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a stream counts at least: its task, and what QUIC keeps of it.
+/// The least that a stream counts in memory: its task, and what QUIC keeps of it.
 const STREAM_BYTES: usize = 1024;
-/// Room for each read of a message.
+/// The room for each read of a message.
 const READ: usize = 4 * 1024;
 
 /// What all links of an endpoint need to serve requests.
@@ -77,7 +77,7 @@ pub(super) async fn serve_requests(
             Some(_) = requests.join_next() => {}
         }
     }
-    // What arrived whole still counts.
+    // Requests that arrived whole are still served.
     while requests.join_next().await.is_some() {}
 }
 
@@ -86,15 +86,15 @@ struct Incoming {
     guard: LinkGuard,
     send: SendStream,
     recv: RecvStream,
-    /// What is held of a request or a message that is not complete.
+    /// Counts the bytes of a request or message that is not complete yet.
     half: Filled,
 }
 
-/// Why a message is not taken.
+/// Why a message is not accepted.
 enum NotWhole {
-    /// Its stream broke or stalled, or it is too long.
+    /// Its stream broke or stalled, or the message is too long.
     Broken,
-    /// Too much is held of messages that are not complete.
+    /// A limit on half-received messages is reached.
     OverLimit,
 }
 
@@ -126,7 +126,7 @@ impl Incoming {
         }
     }
 
-    /// Takes a message; `None` if it never came whole.
+    /// Receives a message, and returns the answer to it; `None` if it did not arrive whole.
     async fn receive(&mut self, services: &Services, topic: TopicId) -> Option<Answer> {
         let reading = timeout(REQUEST_TIMEOUT, self.read_message()).await;
         let data = match reading.unwrap_or(Err(NotWhole::Broken)) {
@@ -147,7 +147,7 @@ impl Incoming {
         Some(if published.deliver(&message) { Answer::Accepted } else { Answer::NoSubscriber })
     }
 
-    /// Reads a message to its end, and counts what is held of it meanwhile.
+    /// Reads a message to its end, and counts the memory that it takes meanwhile.
     async fn read_message(&mut self) -> Result<Bytes, NotWhole> {
         let mut data = BytesMut::new();
         loop {
@@ -161,7 +161,7 @@ impl Incoming {
                 _ => return Err(NotWhole::Broken),
             }
         }
-        // Complete, it is the subscribers' affair.
+        // The complete message is counted by the queues of the subscribers from here on.
         let _ = self.half.set(STREAM_BYTES);
         Ok(data.freeze())
     }
@@ -179,7 +179,7 @@ impl Incoming {
         } else {
             let _ = self.send.reset(code);
         }
-        // No more than a refused message is unread here.
+        // At most the rest of a refused message is unread here.
         let _ = self.recv.stop(code);
     }
 
@@ -196,7 +196,7 @@ impl Incoming {
         let _ = self.recv.stop(code);
     }
 
-    /// Gives the stream to whoever serves its protocol.
+    /// Gives the stream to the handler that serves its protocol.
     async fn open(mut self, services: &Services, topic: TopicId, protocol: Vec<u8>) {
         let Some(published) = services.lookup.topic(&topic) else {
             return self.answer(Some(Answer::NotJoined)).await;
@@ -215,7 +215,7 @@ impl Incoming {
         };
         let _ = self.send.set_priority(STREAM_PRIORITY);
         if self.send_answer(Answer::Accepted).await {
-            // Gone meanwhile: dropped, the stream ends in both directions.
+            // If the handler is gone meanwhile, dropping the stream ends it in both directions.
             let permits = [of_link, of_all];
             let stream = IncomingStream::new(self.guard, self.send, self.recv, protocol, permits);
             services.counters.streams.accepted.add(1);

@@ -1,8 +1,8 @@
 //! The gate that lets a link's control frames go first.
 //!
-//! All streams of a connection share the room for bytes that are not acknowledged yet. QUIC sends what
-//! is in there by priority, but who gets in when some of it comes free is chance; so while control waits
-//! for room, nothing else takes it.
+//! All streams of a connection share the room for bytes that are not acknowledged yet. QUIC sends
+//! what is in there by priority. But which stream gets room that comes free is chance. So while
+//! control waits for room, no other stream may take it.
 
 use std::{
     collections::BTreeMap,
@@ -15,14 +15,14 @@ use std::{
 use bytes::Bytes;
 use iroh::endpoint::{SendStream, WriteError};
 
-/// Whether control waits for room, and who has to wait for that.
+/// Whether control waits for room, and the streams that must wait for it.
 #[derive(Debug, Default)]
 pub(crate) struct Gate(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     urgent: usize,
-    /// By the stream's number.
+    /// The wakers of waiting streams, by the stream's number.
     waiting: BTreeMap<u64, Waker>,
 }
 
@@ -33,8 +33,8 @@ impl Gate {
         Urgent(self)
     }
 
-    /// Writes to a stream once the gate is open; returns how many bytes were written. Nothing was if the
-    /// future is dropped before that.
+    /// Writes to a stream once the gate is open, and returns how many bytes were written. If the
+    /// future is dropped before it ends, nothing was written.
     pub(crate) async fn write(
         &self,
         stream: &mut SendStream,
@@ -66,7 +66,7 @@ impl Gate {
         Pin::new(stream).poll_write(cx, data)
     }
 
-    /// Writes all of it.
+    /// Writes all bytes, in as many pieces as that takes.
     pub(crate) async fn write_all(
         &self,
         stream: &mut SendStream,
@@ -88,12 +88,12 @@ impl Gate {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A counter and wakers: sound after any panic.
+        // No panic can leave a counter and wakers half-changed, so a poisoned lock does no harm.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Keeps the gate shut.
+/// Keeps the gate shut until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Urgent<'a>(&'a Gate);
 
@@ -109,7 +109,7 @@ impl Drop for Urgent<'_> {
     }
 }
 
-/// A stream that writes no more has no waker here either.
+/// Removes the waker of a stream when its write ends or is dropped.
 struct Leave<'a>(&'a Gate, u64);
 
 impl Drop for Leave<'_> {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_woken_when_nothing_is_urgent_any_more() {
+    fn waiting_streams_are_woken_when_nothing_is_urgent_any_more() {
         let (gate, count) = (Gate::default(), Arc::new(Count(AtomicUsize::new(0))));
         let waker = count.clone().into();
         let cx = Context::from_waker(&waker);

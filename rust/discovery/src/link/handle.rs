@@ -1,4 +1,4 @@
-//! A link as its users see it: a link guard keeps it open, and streams on it are bounded.
+//! A link as its users see it: guards keep it open, and the streams on it are bounded.
 
 use std::{
     collections::VecDeque,
@@ -23,23 +23,24 @@ use crate::{
     proto::{Answer, EndpointId, KEEPALIVE_TIMEOUT, LinkId, MAX_REQUEST, Request},
 };
 
-/// Most streams with one peer that this end opened, and as many that the peer did.
+/// Most streams with one peer that this end opened, and most that the peer opened.
 pub(crate) const MAX_STREAMS: usize = 1024;
-/// Most bytes of messages to one peer that wait for their answer; further ones wait for their turn. More
-/// than the link may have on its way would only share it, and each would take longer.
+/// Most bytes of messages to one peer that wait for their answer. Further messages wait for their
+/// turn. More bytes than the link may have on its way would only make each message take longer.
 const MAX_MESSAGE_BYTES: u32 = 1024 * 1024;
-/// What a message counts at the least, so that 256 are on their way at most.
+/// The least that a message counts, so that at most 256 messages are on their way.
 const MIN_MESSAGE_BYTES: u32 = 4096;
-/// Most streams that a peer may open: whoever refuses more says so in an answer, on a stream.
+/// Most streams that a peer may open, at the level of QUIC. It is above [`MAX_STREAMS`], because a
+/// refusal is an answer and needs a stream of its own.
 pub(crate) const MAX_BIDI_STREAMS: u32 = 2048;
-/// A link is held for this long after its last use, so that a series of messages is one use.
+/// A link is kept for this time after its last use, so that a series of messages is one use.
 const LINGER: Duration = Duration::from_secs(1);
-/// How often a link looks whether its peer has acknowledged a keepalive. A lone packet is acknowledged 25 ms
-/// after it came (RFC 9000, `max_ack_delay`).
+/// How often a link checks if its peer has acknowledged a keepalive. A lone packet is acknowledged
+/// 25 ms after it arrived (RFC 9000, `max_ack_delay`).
 const LOOK: Duration = Duration::from_millis(30);
-/// Most reasons of the peer's resets that are kept.
+/// Most reasons of resets by the peer that are kept.
 const MAX_REASONS: usize = 256;
-/// A reset waits no longer than this for its reason to arrive.
+/// A reset waits at most this long for its reason to arrive first.
 const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One link, as its users see it.
@@ -53,30 +54,30 @@ pub(crate) struct LinkHandle {
     users: watch::Sender<Users>,
     held: watch::Sender<Held>,
     messages: Semaphore,
-    /// Streams that this end opened, and those that the peer opened.
+    /// Bounds the streams that this end opened; the next field bounds those of the peer.
     pub(crate) opened: Arc<Semaphore>,
     pub(crate) accepted: Arc<Semaphore>,
-    /// Why the peer reset streams, or stopped reading them; by their number, oldest first.
+    /// Why the peer reset streams or stopped reading them, with the streams' numbers, oldest first.
     reasons: Mutex<VecDeque<(u64, String)>>,
 }
 
-/// How many use a link now, and how many ever began to.
+/// How many users a link has now, and how many it has ever had.
 #[derive(Debug, Clone, Copy, Default)]
 struct Users {
     now: usize,
     ever: u64,
 }
 
-/// Whether the actor keeps the link for its users.
+/// What the actor said about keeping the link for its users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
     NotYet,
     Yes,
-    /// The link is closing.
+    /// The actor refused, because the link is closing.
     Refused,
 }
 
-/// A use of a link: while it lasts, the link is not closed for being idle or replaced.
+/// One use of a link. While it lasts, the link is not closed for being idle or replaced.
 #[derive(Debug)]
 pub(crate) struct LinkGuard(Arc<LinkHandle>);
 
@@ -111,7 +112,7 @@ impl LinkHandle {
         })
     }
 
-    /// Waits until a message of so many bytes has its turn.
+    /// Waits until a message of this size has its turn.
     pub(crate) async fn turn(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let permits = bytes.clamp(MIN_MESSAGE_BYTES, MAX_MESSAGE_BYTES);
@@ -119,7 +120,7 @@ impl LinkHandle {
         self.messages.acquire_many(permits).await.ok()
     }
 
-    /// Keeps why the peer will end a stream.
+    /// Keeps the reason for which the peer will end a stream.
     pub(super) fn keep_reason(&self, stream: u64, reason: String) {
         let mut reasons = self.reasons();
         if reasons.len() >= MAX_REASONS {
@@ -128,7 +129,7 @@ impl LinkHandle {
         reasons.push_back((stream, reason));
     }
 
-    /// Why the peer ended a stream, where it said so.
+    /// Returns the reason for which the peer ended a stream; empty if it gave none.
     pub(crate) fn reason(&self, stream: u64) -> String {
         let reasons = self.reasons();
         let found = reasons.iter().rev().find(|(of, _)| *of == stream);
@@ -136,11 +137,12 @@ impl LinkHandle {
     }
 
     fn reasons(&self) -> MutexGuard<'_, VecDeque<(u64, String)>> {
-        // A list of texts is sound after any panic.
+        // No panic can leave a list of texts half-changed, so a poisoned lock does no harm.
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the peer keep why a stream will end. Does what it can: the end itself matters more.
+    /// Tells the peer why a stream will end. A failure is ignored, because the end itself matters
+    /// more.
     pub(crate) async fn tell_reason(&self, stream: u64, reason: String) {
         let request = Request::Reason(stream, reason);
         let _ = timeout(REASON_TIMEOUT, self.request(&request, None, MESSAGE_PRIORITY)).await;
@@ -155,7 +157,7 @@ impl LinkHandle {
         LinkGuard(self.clone())
     }
 
-    /// Whether neither end has closed the connection, nor lost it.
+    /// Returns true if the connection is neither closed by one of its ends nor lost.
     pub(crate) fn is_connected(&self) -> bool {
         self.connection.close_reason().is_none()
     }
@@ -164,12 +166,12 @@ impl LinkHandle {
         self.users.borrow().now > 0
     }
 
-    /// A frame was queued that only QUIC acknowledges.
+    /// Notes that a keepalive was queued, which only the peer's QUIC acknowledges.
     pub(crate) fn keepalive(&self) {
         self.keepalive_sent.notify_one();
     }
 
-    /// Tells the actor when the peer's QUIC has acknowledged something since a keepalive.
+    /// Tells the actor when the peer's QUIC has acknowledged a packet since a keepalive.
     pub(super) async fn listen(&self, id: LinkId, inputs: &mpsc::Sender<Input>) {
         loop {
             self.keepalive_sent.notified().await;
@@ -185,7 +187,8 @@ impl LinkHandle {
         }
     }
 
-    /// How many packets with acknowledgements came, none of them forged.
+    /// Returns how many packets with acknowledgements arrived. QUIC authenticates them, so none is
+    /// forged.
     fn acknowledgements(&self) -> u64 {
         let received = self.connection.stats().frame_rx;
         received.acks + received.path_acks
@@ -214,14 +217,15 @@ impl LinkHandle {
         }
     }
 
-    /// Whether the link stays for its users: once the actor has said so.
+    /// Waits for the actor's answer, and returns true if the link stays for its users.
     pub(super) async fn is_kept(&self) -> bool {
         let mut held = self.held.subscribe();
         let held = held.wait_for(|held| *held != Held::NotYet).await;
         held.is_ok_and(|held| *held == Held::Yes)
     }
 
-    /// Opens a stream with a request, and the message that follows it; gives the answer and both ends.
+    /// Opens a stream, sends a request and the message after it, and returns the answer with both
+    /// ends.
     pub(crate) async fn request(
         &self,
         request: &Request,
@@ -235,7 +239,7 @@ impl LinkHandle {
         let mut opening = BytesMut::new();
         frame::put(&request.encode(), &mut opening);
         let frame = {
-            // The peer may refuse, and stop reading, before all of a message is written.
+            // The peer may refuse a message and stop reading before all of it is written.
             let mut writing = pin!(async {
                 self.gate.write_all(send, opening.freeze()).await?;
                 if let Some(message) = message {
@@ -263,8 +267,8 @@ impl LinkHandle {
     }
 }
 
-/// A stream that waits for its answer. Given up before that it is reset: dropped alone it would end in
-/// order, and half a message would pass for a whole one.
+/// A stream that waits for its answer. If the request is dropped before that, the stream is reset.
+/// A plain drop would end it in order, and half a message would pass for a whole one.
 struct Opening(Option<SendStream>);
 
 impl Drop for Opening {
@@ -276,10 +280,10 @@ impl Drop for Opening {
     }
 }
 
-/// Waits until nobody has used the link for a while; how many ever had until then.
+/// Waits until the link was unused for `LINGER`, and returns how many users it had ever had then.
 async fn unused(users: &mut watch::Receiver<Users>) -> u64 {
     loop {
-        // The sender lives as long as the link's task, which waits here.
+        // The sender lives as long as the link's task, which is the one that waits here.
         let _ = users.wait_for(|users| users.now == 0).await;
         let _ = timeout(LINGER, users.wait_for(|users| users.now > 0)).await;
         let users = *users.borrow();
@@ -294,6 +298,6 @@ async fn unused(users: &mut watch::Receiver<Users>) -> u64 {
 pub(crate) enum Failed {
     /// The link is gone.
     Link,
-    /// The peer broke the rules.
+    /// The peer broke a rule of requests.
     Broken(String),
 }

@@ -1,4 +1,4 @@
-//! The streams of a link: the byte that names each lane, and what is sent first.
+//! The streams of a link: the byte that names each lane, and which of them QUIC sends first.
 
 use crate::proto::Lane;
 

@@ -13,7 +13,7 @@ use crate::frame::MAX_FRAME;
 /// Why a queue takes no frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotQueued {
-    /// The peer reads too slowly: the limit of frames or bytes is reached.
+    /// The limit of frames or bytes is reached, because the peer reads too slowly.
     Full,
     /// The writer has ended, because the link closes or the peer stopped the stream.
     Closed,
@@ -48,7 +48,8 @@ impl Queue {
         if self.bytes.load(Ordering::Relaxed) + length > self.limit {
             return Err(NotQueued::Full);
         }
-        // Added before the writer can take the frame, and its bytes, off again.
+        // Counted before the push, because the writer may take the frame and subtract its bytes at
+        // once.
         self.bytes.fetch_add(length, Ordering::Relaxed);
         self.frames.try_send(frame).map_err(|error| {
             self.bytes.fetch_sub(length, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The reading half of a link: the hello first, then all lanes, each to its end.
+//! The reading half of a link: first the hello, then all lanes, each to its end.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ pub(super) async fn read(
         };
         let mut control =
             timeout(FRAME_TIMEOUT, hello).await.map_err(|_| fault("no hello in time"))??;
-        // Only now, so that no frame precedes the hello.
+        // The other lanes are read only now, so that no frame precedes the hello.
         let control = async {
             while control.step().await? {}
             match timeout(FRAME_TIMEOUT, connection.closed()).await {
@@ -73,7 +73,7 @@ pub(super) async fn read(
                 Err(_) => Err(fault("the control stream ended, the link did not")),
             }
         };
-        // Each lane is read to its end, also when another one has met the end of the connection.
+        // Each lane is read to its end, even if another one has met the end of the connection.
         let others = read_others(id, connection, inputs, &memory);
         let requests = serve_requests(handle, services, &memory).map(Ok);
         tokio::try_join!(control.map(until_lost), others, requests).map(|((), (), ())| ())
@@ -116,7 +116,7 @@ async fn read_others(
     tokio::try_join!(accepting, read_sync, read_broadcast).map(|((), (), ())| ())
 }
 
-/// Hands streams to the readers of their lanes, and refuses those of lanes that are not known.
+/// Gives each stream to the reader of its lane, and refuses those of unknown lanes.
 async fn accept_others(
     connection: &Connection,
     [sync, broadcast]: [mpsc::Sender<RecvStream>; 2],
@@ -129,12 +129,12 @@ async fn accept_others(
             .map_err(|_| fault("a stream without a lane"))??;
         match byte {
             0 => return Err(fault("a second control stream")),
-            // Readers outlive this one, but for a fault that ends them all.
+            // The readers outlive this task, unless a fault ends them all.
             1 => sync.send(stream).await.map_err(|_| Stop::Lost)?,
             2 => broadcast.send(stream).await.map_err(|_| Stop::Lost)?,
             _ if unknown < MAX_UNKNOWN => {
                 unknown += 1;
-                // The connection is gone: the next accept says so.
+                // An error means that the connection is gone, and the next accept reports it.
                 let _ = stream.stop(VarInt::from_u32(CloseCode::Refused.into()));
             }
             _ => return Err(fault("too many streams of unknown lanes")),
@@ -164,8 +164,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Forwards one frame; false at the end of the stream. Waiting for room among the actor's inputs
-    /// is what holds a peer back that sends faster than the actor works.
+    /// Forwards one frame; returns false at the end of the stream. It waits for room among the
+    /// actor's inputs. That holds back a peer that sends faster than the actor works.
     async fn step(&mut self) -> Result<bool, Stop> {
         match self.frames.next().await {
             Ok(Some(frame)) => {

@@ -1,4 +1,4 @@
-//! The writing half of a link: one stream for each lane, opened when there is something to say.
+//! The writing half of a link: one stream for each lane, opened when its first frame is queued.
 
 use std::sync::atomic::Ordering;
 
@@ -8,7 +8,7 @@ use iroh::endpoint::{Connection, SendStream};
 use super::{gate::Gate, lane, queue::Queued};
 use crate::{frame, proto::Lane};
 
-/// Bytes that are put together for one write.
+/// Most bytes that are combined into one write.
 const WRITE: usize = 64 * 1024;
 
 /// Writes all lanes until their queues end, and until the peer has acknowledged everything.
@@ -18,7 +18,8 @@ pub(super) async fn write(
     [control, sync, broadcast]: [Queued; 3],
 ) -> Result<(), Stopped> {
     let stream = connection.open_uni().await.map_err(|_| Stopped)?;
-    // Control comes first in the order of streams, whatever is written first.
+    // The control stream is opened first, so that its number is the lowest, whichever lane writes
+    // first.
     let control = write_lane(stream, gate, Lane::Control, control);
     let later = |lane, queue: Queued| async move {
         let Some(queued) = queue.first().await else { return Ok(()) };
@@ -34,14 +35,14 @@ pub(super) async fn write(
 pub(super) struct Stopped;
 
 impl Queued {
-    /// Waits for a first frame without taking it; `None` if the queue ends before.
+    /// Waits for a first frame without taking it; `None` if the queue ends before one comes.
     async fn first(mut self) -> Option<PeekedQueue> {
         let first = self.frames.recv().await?;
         Some(PeekedQueue { first: Some(first), queued: self })
     }
 }
 
-/// A queue of which one frame may have been taken already.
+/// A queue of which one frame was taken already, to wait for it.
 struct PeekedQueue {
     first: Option<Bytes>,
     queued: Queued,

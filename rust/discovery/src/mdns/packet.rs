@@ -1,4 +1,4 @@
-//! The packets of DNS service discovery (RFC 6762, 6763) that a topic's service sends and reads.
+//! The packets of DNS service discovery (RFC 6762 and 6763) that a topic's service sends and reads.
 
 use data_encoding::BASE32_NOPAD;
 use iroh::{EndpointId, RelayUrl, TransportAddr};
@@ -10,7 +10,7 @@ const IN: u16 = 1;
 /// The record is the only one of its name and type.
 const UNIQUE: u16 = 0x8000;
 const RESPONSE: u16 = 0x8400;
-/// Most records that are read of a packet, and most jumps within a name.
+/// Most records that are read from a packet, and most jumps within a name.
 const MAX_RECORDS: usize = 64;
 const MAX_JUMPS: usize = 16;
 /// Most addresses in a packet.
@@ -19,9 +19,9 @@ pub(super) const MAX_ADDRESSES: usize = 12;
 /// A packet of a topic's service.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Packet {
-    /// Somebody asks for the members.
+    /// A node asks for the members.
     Query,
-    /// A member tells where it is; nowhere if it leaves.
+    /// A member announces its addresses; none if it leaves.
     Member(EndpointId, Vec<TransportAddr>),
 }
 
@@ -48,7 +48,7 @@ fn record(out: &mut Vec<u8>, name: &[u8], what: u16, class: u16, ttl: u32, data:
     out.extend(data);
 }
 
-/// Asks for the members of a service.
+/// Writes a question for the members of a service.
 pub(super) fn query(service: &str) -> Vec<u8> {
     let mut out = header(0, 1, 0);
     out.extend(name_of(&[service, "_udp", "local"]));
@@ -57,8 +57,9 @@ pub(super) fn query(service: &str) -> Vec<u8> {
     out
 }
 
-/// Tells where a member is: a service record for what browses services, and all of its addresses
-/// as text, as they may have different ports. With `ttl` 0, that it leaves.
+/// Writes an announcement of a member. It has a service record, for tools that browse services, and
+/// all of its addresses as text, because they may have different ports. `ttl` 0 says that the
+/// member leaves.
 pub(super) fn member(service: &str, id: EndpointId, at: &[TransportAddr], ttl: u32) -> Vec<u8> {
     let label = BASE32_NOPAD.encode(id.as_bytes()).to_ascii_lowercase();
     let instance = name_of(&[&label, service, "_udp", "local"]);
@@ -140,7 +141,7 @@ fn read_texts(mut data: &[u8]) -> Vec<TransportAddr> {
     addresses
 }
 
-/// Reads a name, in lower case, and where it ends.
+/// Reads a name, and returns it in lower case with the position after it.
 fn read_name(bytes: &[u8], mut at: usize) -> Option<(String, usize)> {
     let (mut name, mut end, mut jumps) = (String::new(), None, 0);
     loop {

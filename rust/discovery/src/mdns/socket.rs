@@ -1,4 +1,4 @@
-//! One socket for each interface and family: what is heard on it came by that interface.
+//! One socket for each interface and family, so that it is known by which interface a packet came.
 
 use std::{
     io,
@@ -25,8 +25,8 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Opens a socket on the interface of this index, which has the address `ip`, and hands what
-    /// it hears to `packets`; what finds no room there is dropped.
+    /// Opens a socket on the interface of this index, which has the address `ip`. It gives the
+    /// packets that it receives to `packets`, and drops those that find no room there.
     pub(super) fn open(index: u32, ip: IpAddr, packets: mpsc::Sender<Vec<u8>>) -> io::Result<Self> {
         let domain = if ip.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
@@ -62,7 +62,7 @@ impl Port {
         Ok(Self { socket, group, _reader: AbortOnDropHandle::new(reader) })
     }
 
-    /// Sends to all on the link; never waits.
+    /// Sends a packet to all hosts on the link. Never waits.
     pub(super) fn send(&self, packet: &[u8]) -> io::Result<usize> {
         self.socket.try_send_to(packet, self.group)
     }
@@ -71,9 +71,9 @@ impl Port {
 async fn hear(socket: Arc<UdpSocket>, packets: mpsc::Sender<Vec<u8>>) {
     let mut buffer = vec![0; MAX_PACKET];
     while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
-        // A packet from another port is no packet of a full member (RFC 6762 §6).
+        // A packet from another port does not come from a full mDNS responder (RFC 6762 §6).
         if from.port() == PORT && !packets.is_closed() {
-            // More than there is room for is said again.
+            // A packet without room is dropped, because its sender repeats it.
             let _ = packets.try_send(buffer[..length].to_vec());
         }
     }

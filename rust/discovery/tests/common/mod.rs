@@ -1,4 +1,4 @@
-//! What the tests share: nodes that are closed at the end, and waiting for a condition.
+//! What the tests share: nodes that are closed at the end, and how to wait for a condition.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
@@ -10,7 +10,7 @@ use std::{
 
 use iroh_gossip_discovery::{Bootstrap, Config, NodeBuilder, RunningNode};
 
-/// A condition must hold within this time; a healthy run takes a small part of it.
+/// A condition must hold within this time. A healthy run takes a small part of it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for a condition; panics with its name when [`PATIENCE`] is over.
@@ -27,7 +27,7 @@ pub fn metadata(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
     entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
-/// Shows the log with `RUST_LOG`.
+/// Prints the log if `RUST_LOG` is set.
 pub fn log() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -63,12 +63,12 @@ impl Nodes {
     }
 }
 
-/// A node of the topic "test" on loopback.
+/// Prepares a node of the topic "test" on loopback.
 pub fn node(name: &str) -> NodeBuilder {
     NodeBuilder::new(name, "test").config(Config::local())
 }
 
-/// Whether each node's book holds exactly all the others.
+/// Returns true if each node's book holds exactly all the others.
 pub fn full(nodes: &[Arc<RunningNode>]) -> bool {
     nodes.iter().all(|node| {
         let book = node.swarm.book();
