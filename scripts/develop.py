@@ -106,9 +106,10 @@ def install() -> None:
         with zipfile.ZipFile(wheel, "w") as archive:
             for path in [*files, info / "RECORD"]:
                 archive.write(path, path.relative_to(work))
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", str(wheel)]
-        subprocess.run([*pip, "--force-reinstall", "--no-deps"], check=True)
-        subprocess.run(pip, check=True)  # what it depends on, if that is not there already
+        pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, "--force-reinstall", "--no-deps", str(wheel)], check=True)
+        # What it depends on, the command line too, if that is not there already.
+        subprocess.run([*pip, f"{wheel}[cli]"], check=True)
 
 
 def digest(path: Path) -> str:

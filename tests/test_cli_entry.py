@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from iroh_gossip_discovery import ConfigurationError, endpoint_id, make_ticket
+from iroh_gossip_discovery import (
+    ConfigurationError,
+    endpoint_id,
+    make_ticket,
+    parse_ticket,
+)
 
 ID = endpoint_id(b"\x07" * 32)
 COMMAND = [sys.executable, "-m", "iroh_gossip_discovery"]
@@ -53,6 +58,18 @@ def test_an_address_that_a_ticket_would_drop_is_refused(address: str, reason: st
 def test_addresses_that_can_be_dialed_are_taken() -> None:
     for address in ("127.0.0.1:1", "[2001:db8::1]:4433", "https://relay.example"):
         assert make_ticket(ID, "t", [address]).startswith("igd1")
+
+
+def test_what_a_ticket_says_is_read_without_a_network() -> None:
+    text = make_ticket(ID, "robots", ["127.0.0.1:1", "https://relay.example"])
+    ticket = parse_ticket(f" {text}\n")
+    assert (ticket.id, ticket.addresses) == (ID, ("127.0.0.1:1", "https://relay.example/"))
+    assert ticket.is_for("robots")
+    assert not ticket.is_for("fleet")
+    for part in (text[:-1], text[3:], text[:-1] + "0", ""):
+        with pytest.raises(ConfigurationError) as caught:
+            parse_ticket(part)
+        assert caught.value.field == "ticket"
 
 
 def test_errors_name_the_option_that_was_typed() -> None:

@@ -82,6 +82,15 @@ async def test_it_waits_until_each_lookup_was_called() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_peer_that_serves_another_topic_is_named_at_once() -> None:
+    async with GossipDiscovery("a", "other", config=CONFIG) as other:
+        ticket = make_ticket(other.id, "t", other.me.addresses)
+        async with GossipDiscovery("b", "t", bootstrap=[ticket], config=CONFIG) as node:
+            joined = await node.joined(timeout=60)
+            assert joined.unanswered == {other.id: "it has not joined the topic"}
+
+
+@pytest.mark.asyncio
 async def test_a_limit_and_an_end_are_errors_of_their_own() -> None:
     config = Config.local(connect_timeout=30.0, idle_timeout=30.0)
     async with GossipDiscovery("a", "t", bootstrap=[NOBODY], config=config) as node:

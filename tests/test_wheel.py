@@ -88,7 +88,11 @@ def test_the_wheel_works_in_a_new_environment(
     run(interpreter, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
     binaries = tmp_path / "venv" / "bin"
     python, command = binaries / "python", binaries / "iroh-gossip-discovery"
-    run(python, "-m", "pip", "install", "--quiet", str(wheel), cwd=tmp_path)
+    run(python, "-m", "pip", "install", "--quiet", "--no-index", str(wheel), cwd=tmp_path)
+    bare = subprocess.run([command], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (bare.returncode, bare.stdout) == (1, "")
+    assert "pip install 'iroh-gossip-discovery[cli]'" in bare.stderr
+    run(python, "-m", "pip", "install", "--quiet", f"{wheel}[cli]", cwd=tmp_path)
     where = run(python, "-c", "import iroh_gossip_discovery as p; print(p.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(tmp_path / "venv")
     assert "OK: all 3 nodes" in run(command, "test-network", "3", "5", cwd=tmp_path)

@@ -70,6 +70,7 @@ from iroh_gossip_discovery._signals import StopOnSignals
 from iroh_gossip_discovery._snapshot import Snapshot
 from iroh_gossip_discovery._status import PeerStatus
 from iroh_gossip_discovery._streams import StreamReader, StreamWriter
+from iroh_gossip_discovery._ticket import Ticket, parse_ticket
 from iroh_gossip_discovery._views import View
 
 if TYPE_CHECKING:
@@ -169,11 +170,13 @@ __all__ = [
     "StreamReader",
     "StreamResetError",
     "StreamWriter",
+    "Ticket",
     "TooManyStreamsError",
     "View",
     "ViewChange",
     "__version__",
     "endpoint_id",
     "make_ticket",
+    "parse_ticket",
     "simulate",
 ]

@@ -393,6 +393,9 @@ class Node:
         """The nodes that are in a selection now."""
     def status(self, class_: type[_T], peer: Peer | str) -> _T | None:
         """What is known of a peer of the book: `class(**fields)`; `None` if it is not there."""
+    def settled(self, quiet: float) -> asyncio.Future[Records]:
+        """Wait until the books agree and the own one has not changed for `quiet` seconds."""
+
     def joined(self) -> asyncio.Future[tuple[str | None, list[tuple[str, str]]]]:
         """The member that the book was compared with, or those that did not answer and why."""
     def metrics(self, class_: type[_T]) -> _T:
@@ -443,6 +446,12 @@ def endpoint_id(secret_key: bytes) -> str:
 
 def make_ticket(id: str, topic: str, addresses: Sequence[str]) -> str:
     """A ticket for a node that need not run: its id, its topic, and where it can be dialed."""
+
+def read_ticket(ticket: str) -> tuple[str, str, list[str]]:
+    """What a ticket says: the id, the id of the topic, and where the node can be dialed."""
+
+def topic_id(topic: str) -> str:
+    """The id of a topic: 64 lower-case hex digits."""
 
 @final
 class MessageSubscription:

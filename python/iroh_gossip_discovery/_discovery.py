@@ -51,12 +51,12 @@ from iroh_gossip_discovery._requests import (
     encode_name,
 )
 from iroh_gossip_discovery._requests import PROTOCOL as REQUESTS
-from iroh_gossip_discovery._require import require, require_timeout
+from iroh_gossip_discovery._require import require, require_duration, require_timeout
 from iroh_gossip_discovery._services import Handler, Service
 from iroh_gossip_discovery._services import start as start_service
 from iroh_gossip_discovery._shared_node import SharedNode
 from iroh_gossip_discovery._signals import StopOnSignals, check_signals
-from iroh_gossip_discovery._snapshot import Snapshot
+from iroh_gossip_discovery._snapshot import Snapshot, snapshot_of
 from iroh_gossip_discovery._status import PeerStatus
 from iroh_gossip_discovery._streams import (
     LIMIT,
@@ -370,7 +370,9 @@ class GossipDiscovery:
         this returns. `ownership_changes` and `leader` wait for it by themselves.
 
         A node is alone once each bootstrap peer has failed to answer, each lookup was called, and,
-        with mDNS, 2 s have passed. It goes on asking all the same.
+        with mDNS, 2 s have passed. It goes on asking all the same. A peer that is linked and says
+        nothing of the topic has failed after 10 s; one that answers and never comes to an end,
+        about a minute later.
 
         Args:
             timeout: Most seconds to wait; `None` waits for as long as a peer may still answer.
@@ -405,6 +407,53 @@ class GossipDiscovery:
             raise PeersTimeoutError(
                 f"within {timeout} s no member compared books with this node, and peers that were "
                 "asked may still answer"
+            ) from None
+
+    async def settled(
+        self,
+        *,
+        quiet: float = 1.0,
+        timeout: float | None = None,  # noqa: ASYNC109  # its error says what it waited for
+    ) -> Snapshot:
+        """Wait until this node's book and those of its neighbors agree and don't change.
+
+        It waits for `joined` first. Then nobody has come, changed or gone for `quiet` seconds, and
+        each neighbor's book is found to be equal since. A node that knows nobody settles alone.
+        Neighbors compare with their keepalives, so it takes a `probe_interval` or two.
+
+        Args:
+            quiet: For how many seconds the book must not have changed.
+            timeout: Most seconds to wait; `None` for ever, as in a swarm that always changes.
+
+        Returns:
+            The book that they agree on, without this node. The `digest` of all members of it, this
+            node too, is that of `members.snapshot()`.
+
+        Raises:
+            PeersTimeoutError: The books did not agree in time. It is a `TimeoutError`.
+            ConfigurationError: `quiet` is negative or no number, or `timeout` is NaN.
+            NotRunningError: It is not running, or ended while it waited.
+
+        Example:
+            ```python
+            before = await discovery.settled(quiet=0.5, timeout=30)
+            print(len(before), "others, and all agree on them")
+            ```
+        """
+        require_duration("quiet", quiet)
+        require_timeout(timeout)
+        node = self._running()
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                await self.joined()
+                return snapshot_of(await node.settled(quiet))
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise PeersTimeoutError(
+                f"within {timeout} s, the books of this node and its neighbors did not agree for "
+                f"{quiet} s without a change"
             ) from None
 
     def stop_on_signals(self, *signals: int) -> StopOnSignals:

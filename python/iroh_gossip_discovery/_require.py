@@ -26,3 +26,17 @@ def require_timeout(timeout: float | None) -> None:
     require("timeout", timeout, int, float, type(None))
     if timeout is not None and math.isnan(timeout):
         raise ConfigurationError("timeout", "is nan, which is no number of seconds")
+
+
+def require_duration(field: str, seconds: float) -> None:
+    """Refuse what is no length of time.
+
+    Raises:
+        TypeError: It is no number.
+        ConfigurationError: It is negative or not finite.
+    """
+    require(field, seconds, int, float)
+    if not 0 <= seconds < math.inf:
+        raise ConfigurationError(
+            field, f"must be a finite number of seconds, at least 0, is {seconds}"
+        )

@@ -35,7 +35,7 @@ def _run() -> None:
             raise
         sys.stderr.write(
             f"error: the command needs {error.name}, which the library does without: "
-            "pip install {error.name}\n"
+            "pip install 'iroh-gossip-discovery[cli]'\n"
         )
         raise SystemExit(_LACKING) from None
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -176,6 +176,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
     broadcast = waits(_discovery.GossipDiscovery.broadcast)
     wait_for_peers = waits(_discovery.GossipDiscovery.wait_for_peers)
     joined = waits(_discovery.GossipDiscovery.joined)
+    settled = waits(_discovery.GossipDiscovery.settled)
     request = waits(_discovery.GossipDiscovery.request)
 
     # --- what needs no waiting ----------------------------------------------------------------

@@ -12,6 +12,11 @@ use crate::{error::Error, proto::EndpointId};
 /// How long a node without an answer listens for members on the local network before it takes
 /// itself to be alone. They announce themselves to a newcomer within half a second.
 pub(crate) const LISTEN: Duration = Duration::from_secs(2);
+/// A peer that is linked and says nothing of the topic is not waited for after this.
+const SILENT: Duration = Duration::from_secs(10);
+/// A peer that is asked and with which no comparison completes is not waited for after this, beyond
+/// the time that a dial may take.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Most peers that are remembered as asked: bootstrap peers, and some that a lookup found.
 const MAX_ASKED: usize = 1_024 + 64;
 
@@ -26,48 +31,87 @@ pub enum Joined {
     Alone(Vec<(EndpointId, String)>),
 }
 
+/// A peer that was asked.
+#[derive(Debug)]
+enum Asked {
+    /// It may answer until then; if it does not, this is why it is given up.
+    Until(Instant, &'static str),
+    /// What went wrong.
+    Failed(String),
+}
+
 #[derive(Debug, Default)]
 struct State {
     synced: Option<EndpointId>,
-    /// The peers that were asked, each with what went wrong, once it did.
-    asked: BTreeMap<EndpointId, Option<String>>,
+    asked: BTreeMap<EndpointId, Asked>,
     /// Until when members on the local network may still answer.
     listens_until: Option<Instant>,
     closed: bool,
 }
 
 /// What is known of the first contact, and who waits for it.
-#[derive(Debug, Default)]
-pub(crate) struct Contact(watch::Sender<State>);
+#[derive(Debug)]
+pub(crate) struct Contact {
+    state: watch::Sender<State>,
+    /// How long a peer may take from being asked to the end of a comparison.
+    patience: Duration,
+}
 
 impl Contact {
+    pub(crate) fn new(connect_timeout: Duration) -> Self {
+        Self { state: watch::Sender::default(), patience: connect_timeout + PATIENCE }
+    }
+
     /// Peers will be asked; each counts until it answers or fails.
     pub(crate) fn asks(&self, peers: impl IntoIterator<Item = EndpointId>) {
-        self.0.send_modify(|state| {
+        let until = Instant::now() + self.patience;
+        self.state.send_modify(|state| {
             for peer in peers {
                 if state.synced.is_none() && state.asked.len() < MAX_ASKED {
-                    state.asked.entry(peer).or_default();
+                    let asked = Asked::Until(until, "it was not reached in time");
+                    state.asked.entry(peer).or_insert(asked);
                 }
             }
         });
     }
 
+    /// A link to a peer is open. What it is good for shows when the peer speaks of the topic.
+    pub(crate) fn linked(&self, peer: &EndpointId) {
+        self.expect(peer, SILENT, "it is linked, and says nothing of the topic");
+    }
+
+    /// A peer speaks of the topic.
+    pub(crate) fn opened(&self, peer: &EndpointId) {
+        self.expect(peer, self.patience, "no comparison of books with it was complete in time");
+    }
+
+    /// A peer that was asked may answer within `time` from now.
+    fn expect(&self, peer: &EndpointId, time: Duration, otherwise: &'static str) {
+        self.state.send_if_modified(|state| match state.asked.get_mut(peer) {
+            Some(asked @ Asked::Until(..)) => {
+                *asked = Asked::Until(Instant::now() + time, otherwise);
+                true
+            }
+            _ => false,
+        });
+    }
+
     /// Members on the local network may answer from now on.
     pub(crate) fn listens(&self) {
-        self.0.send_modify(|state| state.listens_until = Some(Instant::now() + LISTEN));
+        self.state.send_modify(|state| state.listens_until = Some(Instant::now() + LISTEN));
     }
 
     /// A peer did not answer, or sent this node away. Peers that were not asked don't count.
     pub(crate) fn unanswered(&self, peer: &EndpointId, reason: &str) {
-        self.0.send_if_modified(|state| {
+        self.state.send_if_modified(|state| {
             let asked = state.asked.get_mut(peer);
-            asked.map(|why| *why = Some(reason.to_owned())).is_some()
+            asked.map(|asked| *asked = Asked::Failed(reason.to_owned())).is_some()
         });
     }
 
     /// A comparison of books with a member is complete.
     pub(crate) fn synced(&self, peer: EndpointId) {
-        self.0.send_if_modified(|state| {
+        self.state.send_if_modified(|state| {
             let first = state.synced.is_none();
             state.synced.get_or_insert(peer);
             state.asked.clear();
@@ -77,7 +121,7 @@ impl Contact {
 
     /// The topic was left: nobody waits any longer.
     pub(crate) fn close(&self) {
-        self.0.send_modify(|state| state.closed = true);
+        self.state.send_modify(|state| state.closed = true);
     }
 
     /// Waits until the first contact has ended, in whichever way.
@@ -85,7 +129,7 @@ impl Contact {
     /// # Errors
     /// [`Error::Closed`] if the topic is left before that.
     pub(crate) async fn joined(&self) -> Result<Joined, Error> {
-        let mut news = self.0.subscribe();
+        let mut news = self.state.subscribe();
         loop {
             let until = {
                 let state = news.borrow_and_update();
@@ -100,15 +144,9 @@ impl Contact {
                     Err(until) => until,
                 }
             };
-            let wait = async {
-                match until {
-                    Some(until) => sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 result = news.changed() => result.map_err(|_| Error::Closed)?,
-                () = wait => {}
+                () = sleep_until(until) => {}
             }
         }
     }
@@ -116,19 +154,26 @@ impl Contact {
 
 impl State {
     /// That nobody answered; or until when to wait, if no news comes before.
-    fn verdict(&self, now: Instant) -> Result<Joined, Option<Instant>> {
-        let unanswered: Option<Vec<_>> =
-            self.asked.iter().map(|(peer, why)| Some((*peer, why.clone()?))).collect();
-        let unanswered = unanswered.ok_or(None)?;
-        match self.listens_until.filter(|until| now < *until) {
-            Some(until) => Err(Some(until)),
-            None => Ok(Joined::Alone(unanswered)),
+    fn verdict(&self, now: Instant) -> Result<Joined, Instant> {
+        let mut until = self.listens_until.filter(|until| now < *until);
+        let mut unanswered = Vec::new();
+        for (peer, asked) in &self.asked {
+            match asked {
+                Asked::Failed(why) => unanswered.push((*peer, why.clone())),
+                Asked::Until(end, why) if *end <= now => unanswered.push((*peer, (*why).into())),
+                Asked::Until(end, _) => {
+                    until = Some(until.map_or(*end, |until| until.max(*end)));
+                }
+            }
         }
+        until.map_or(Ok(Joined::Alone(unanswered)), Err)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn peer(number: u8) -> EndpointId {
@@ -137,13 +182,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_node_with_nobody_to_ask_is_alone_at_once() {
-        let contact = Contact::default();
+        let contact = Contact::new(Duration::from_secs(5));
         assert_eq!(contact.joined().await.unwrap(), Joined::Alone(Vec::new()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_is_alone_only_after_the_last_peer_has_failed() {
-        let contact = Contact::default();
+        let contact = Contact::new(Duration::from_secs(5));
         contact.asks([peer(1), peer(2)]);
         contact.unanswered(&peer(1), "timed out");
         let early = tokio::time::timeout(LISTEN * 10, contact.joined()).await;
@@ -154,8 +199,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_linked_and_silent_is_given_up_with_the_reason() {
+        let contact = Contact::new(Duration::from_secs(5));
+        let began = Instant::now();
+        contact.asks([peer(1), peer(2)]);
+        contact.linked(&peer(1));
+        contact.unanswered(&peer(2), "timed out");
+        let Joined::Alone(reasons) = contact.joined().await.unwrap() else { panic!() };
+        assert!((SILENT..SILENT * 2).contains(&began.elapsed()));
+        assert!(reasons[0].1.contains("says nothing of the topic"), "{reasons:?}");
+        // Linked once more, it is waited for no more.
+        contact.unanswered(&peer(1), "gone");
+        contact.linked(&peer(1));
+        contact.opened(&peer(1));
+        assert!(contact.joined().now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_peer_is_waited_for_without_an_end() {
+        let contact = Contact::new(Duration::from_secs(5));
+        contact.asks([peer(1), peer(2)]);
+        contact.linked(&peer(2));
+        contact.opened(&peer(2));
+        let joined = tokio::time::timeout(PATIENCE * 2, contact.joined()).await;
+        let Ok(Ok(Joined::Alone(reasons))) = joined else { panic!("{joined:?}") };
+        assert!(reasons[0].1.contains("not reached"), "{reasons:?}");
+        assert!(reasons[1].1.contains("no comparison"), "{reasons:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn it_listens_for_a_while_before_it_is_alone() {
-        let contact = Contact::default();
+        let contact = Contact::new(Duration::from_secs(5));
         contact.listens();
         let began = Instant::now();
         assert_eq!(contact.joined().await.unwrap(), Joined::Alone(Vec::new()));
@@ -164,7 +238,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_comparison_ends_the_wait_whatever_failed_before_and_after() {
-        let contact = Contact::default();
+        let contact = Contact::new(Duration::from_secs(5));
         contact.asks([peer(1), peer(2)]);
         contact.unanswered(&peer(1), "timed out");
         let (joined, ()) = tokio::join!(contact.joined(), async { contact.synced(peer(2)) });
@@ -176,7 +250,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_leave_ends_the_wait() {
-        let contact = Contact::default();
+        let contact = Contact::new(Duration::from_secs(5));
         contact.asks([peer(1)]);
         let (joined, ()) = tokio::join!(contact.joined(), async { contact.close() });
         assert!(matches!(joined, Err(Error::Closed)));

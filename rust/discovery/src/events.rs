@@ -36,3 +36,13 @@ pub enum Event {
     /// [`crate::Config::event_buffer`]. The book is the recovery.
     EventsLost(u64),
 }
+
+impl Event {
+    /// Returns true if the book is another one after it.
+    pub(crate) fn changes_book(&self) -> bool {
+        matches!(
+            self,
+            Self::PeerJoined(_) | Self::PeerUpdated(_) | Self::PeerLeft(_) | Self::PeerLost(..)
+        )
+    }
+}

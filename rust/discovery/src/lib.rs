@@ -28,6 +28,7 @@
 mod actor;
 mod admission;
 mod advertise;
+mod agreement;
 mod bans;
 mod barred;
 mod blocking;

@@ -3,15 +3,18 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use iroh::TransportAddr;
 use tokio::sync::Notify;
 
 use crate::{
+    agreement::Agreement,
     book::Book,
     config::Config,
     contact::Contact,
+    error::Error,
     events::Event,
     message::{Broadcasting, Message, MessageKind, Messages, Subscribers},
     metrics::{Counters, Metrics},
@@ -34,6 +37,7 @@ pub(crate) struct Published {
     pub(crate) broadcasting: Broadcasting,
     pub(crate) services: ServiceTable,
     pub(crate) contact: Contact,
+    pub(crate) agreement: Agreement,
     inner: Mutex<Inner>,
 }
 
@@ -41,7 +45,6 @@ pub(crate) struct Published {
 struct Inner {
     me: Option<Arc<NodeRecord>>,
     book: Book,
-    neighbors: BTreeSet<EndpointId>,
     queues: Vec<Arc<Queue<Event>>>,
     closed: bool,
 }
@@ -63,7 +66,8 @@ impl Published {
             subscribers: Subscribers::default(),
             broadcasting: Broadcasting::default(),
             services: ServiceTable::new(services_changed),
-            contact: Contact::default(),
+            contact: Contact::new(config.connect_timeout),
+            agreement: Agreement::default(),
             inner: Mutex::default(),
         }
     }
@@ -85,7 +89,7 @@ impl Published {
 
     /// Returns the neighbors in the overlay.
     pub(crate) fn neighbors(&self) -> BTreeSet<EndpointId> {
-        self.lock().neighbors.clone()
+        self.agreement.neighbors()
     }
 
     /// Returns true if the topic was left.
@@ -147,7 +151,10 @@ impl Published {
                 return;
             }
             TopicEvent::Announced(record) => {
-                inner.me = Some(record.clone());
+                let before = inner.me.replace(record.clone());
+                if before.is_none_or(|before| !is_same(&before, record)) {
+                    self.agreement.changed(inner.book.is_empty());
+                }
                 return;
             }
             TopicEvent::PeerRefreshed(record) => {
@@ -175,23 +182,36 @@ impl Published {
                 inner.book.remove(&record.id);
                 Event::PeerLost(record.clone(), *reason)
             }
-            TopicEvent::Synced(peer) => {
-                self.contact.synced(*peer);
-                return;
-            }
-            TopicEvent::NeighborUp(peer) => {
-                inner.neighbors.insert(*peer);
-                return;
-            }
-            TopicEvent::NeighborDown(peer) => {
-                inner.neighbors.remove(peer);
-                return;
-            }
             TopicEvent::Isolated => Event::Isolated,
             TopicEvent::Reconnected => Event::Reconnected,
-            _ => return,
+            other => return self.apply_inner_event(other),
         };
+        if event.changes_book() {
+            self.agreement.changed(inner.book.is_empty());
+        }
         inner.queues.retain(|queue| queue.push(event.clone()).is_some());
+    }
+
+    /// Takes what applications are not told.
+    fn apply_inner_event(&self, event: &TopicEvent) {
+        match event {
+            TopicEvent::Opened(peer) => self.contact.opened(peer),
+            TopicEvent::NotServed(peer) => {
+                self.contact.unanswered(peer, "it has not joined the topic");
+            }
+            TopicEvent::Synced(peer) => self.contact.synced(*peer),
+            TopicEvent::Agreed(peer) => self.agreement.agreed(*peer),
+            TopicEvent::NeighborUp(peer) => self.agreement.neighbor_up(*peer),
+            TopicEvent::NeighborDown(peer) => self.agreement.neighbor_down(peer),
+            _ => {}
+        }
+    }
+
+    /// Waits until the books agree and don't change, and returns this node's own.
+    pub(crate) async fn settled(&self, quiet: Duration) -> Result<Book, Error> {
+        self.contact.joined().await?;
+        self.agreement.settled(quiet).await?;
+        Ok(self.book())
     }
 
     /// Ends every subscription. The last book stays readable.
@@ -204,6 +224,7 @@ impl Published {
         self.subscribers.close();
         self.services.close();
         self.contact.close();
+        self.agreement.close();
     }
 
     /// Returns the addresses of a peer in the book.
@@ -215,4 +236,9 @@ impl Published {
         // Each update leaves a whole book behind, even if a later line panics.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns true if a node says the same of itself in both records: a heartbeat changes nothing.
+fn is_same(one: &NodeRecord, other: &NodeRecord) -> bool {
+    (&one.profile, &one.addresses) == (&other.profile, &other.addresses)
 }

@@ -1,6 +1,6 @@
 //! A joined topic: the handle that applications hold.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use iroh::TransportAddr;
 use tokio::sync::oneshot;
@@ -125,6 +125,20 @@ impl Swarm {
     /// [`Error::Closed`] if the topic is left before that.
     pub async fn joined(&self) -> Result<Joined, Error> {
         self.published.contact.joined().await
+    }
+
+    /// Waits until this node has met its topic, and its book agrees with those of its neighbors and
+    /// has not changed for `quiet`. Returns the book. Heartbeats are no change. A node that knows
+    /// nobody settles alone.
+    ///
+    /// Neighbors learn of each other's books with their keepalives, so it takes a probe interval or
+    /// two. Limit the time: in a swarm that always changes, or one beyond its capacity, it never
+    /// returns.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the topic is left before that.
+    pub async fn settled(&self, quiet: Duration) -> Result<Book, Error> {
+        self.published.settled(quiet).await
     }
 
     /// The state of a peer as this node sees it; `None` if the peer is not in the book. O(links).

@@ -213,6 +213,11 @@ impl Book {
         hash.first_chunk().copied()
     }
 
+    /// Returns true if the book changed after a moment.
+    pub(crate) fn changed_since(&self, at: Instant) -> bool {
+        self.changed.is_some_and(|changed| changed > self.nanos_at(at))
+    }
+
     /// The ids of others that are there, in order.
     pub(crate) fn others(&self) -> impl Iterator<Item = EndpointId> + '_ {
         self.live.keys().copied().filter(|id| *id != self.me)

@@ -229,6 +229,10 @@ pub enum TopicEvent {
     Isolated,
     /// A member is linked again after [`TopicEvent::Isolated`].
     Reconnected,
+    /// This peer speaks of the topic on a link that is new to the topic. Not for applications.
+    Opened(EndpointId),
+    /// This peer says that it has not joined the topic. Not for applications.
+    NotServed(EndpointId),
     /// A comparison of books with this member is complete: what either had is in both. The first one
     /// ends a newcomer's search. Not for applications.
     Synced(EndpointId),

@@ -59,7 +59,7 @@ mod _core {
         stream::{Reader, Writer},
         subscription::{MessageSubscription, Serving, Subscription},
         test_runtime::{TestRuntime, bar, sever},
-        ticket::{endpoint_id, make_ticket},
+        ticket::{endpoint_id, make_ticket, read_ticket, topic_id},
     };
 
     #[pymodule_init]

@@ -3,7 +3,7 @@
 use std::{
     str::FromStr,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use iroh_gossip_discovery::{self as core, proto::EndpointId};
@@ -139,6 +139,18 @@ impl Node {
     fn joined<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let swarm = self.swarm()?.clone();
         Bridge::get(py)?.abortable(py, async move { swarm.joined().await.map(status::contact) })
+    }
+
+    /// Waits until the books agree and the own one has not changed for `quiet` seconds. Given up if
+    /// the future is cancelled.
+    fn settled<'py>(&self, py: Python<'py>, quiet: f64) -> PyResult<Bound<'py, PyAny>> {
+        let quiet = Duration::try_from_secs_f64(quiet)
+            .map_err(|error| error::invalid(py, "quiet", &error.to_string()))?;
+        let swarm = self.swarm()?.clone();
+        Bridge::get(py)?.abortable(py, async move {
+            let book = swarm.settled(quiet).await?;
+            Ok::<_, core::Error>(Records::new(Arc::default(), book, None))
+        })
     }
 
     /// Sends a message to one peer; given up where the future is cancelled.

@@ -3,7 +3,10 @@
 use iroh_gossip_discovery::{EndpointId, Ticket, Topic};
 use pyo3::prelude::*;
 
-use crate::{error::raise, extract, peer};
+use crate::{
+    error::{raise, raise_for},
+    extract, peer,
+};
 
 /// The endpoint id of a secret key.
 #[pyfunction]
@@ -24,4 +27,21 @@ pub(crate) fn make_ticket(
     let topic = Topic::new(&extract::text("topic", topic)?).map_err(|error| raise(py, error))?;
     let addresses = peer::dialable(addresses)?;
     Ok(Ticket { id, topic: topic.id(), addresses }.to_string())
+}
+
+/// What a ticket says: the id, the id of the topic, and where the node can be dialed.
+#[pyfunction]
+pub(crate) fn read_ticket(ticket: &Bound<'_, PyAny>) -> PyResult<(String, String, Vec<String>)> {
+    let text = extract::text("ticket", ticket)?;
+    let Ticket { id, topic, addresses } =
+        text.parse().map_err(|error| raise_for(ticket.py(), "ticket", error))?;
+    let addresses = addresses.iter().map(peer::format_address).collect();
+    Ok((id.to_string(), topic.to_string(), addresses))
+}
+
+/// The id of a topic: 64 lower-case hex digits.
+#[pyfunction]
+pub(crate) fn topic_id(topic: &Bound<'_, PyAny>) -> PyResult<String> {
+    let name = extract::text("topic", topic)?;
+    Ok(Topic::new(&name).map_err(|error| raise(topic.py(), error))?.id().to_string())
 }

@@ -810,6 +810,8 @@ pub fn name_of(event: &TopicEvent) -> &'static str {
         TopicEvent::PeerLost(..) => "PeerLost",
         TopicEvent::Isolated => "Isolated",
         TopicEvent::Reconnected => "Reconnected",
+        TopicEvent::Opened(_) => "Opened",
+        TopicEvent::NotServed(_) => "NotServed",
         TopicEvent::Synced(_) => "Synced",
         TopicEvent::Agreed(_) => "Agreed",
         TopicEvent::NeighborUp(_) => "NeighborUp",

@@ -50,6 +50,7 @@ impl Actor {
         debug!(link = id.0, peer = %peer.fmt_short(), dialed, "link opened");
         for topic in self.topics.values_mut() {
             topic.bootstrap_linked(&peer, Instant::now());
+            topic.published.contact.linked(&peer);
         }
         self.handle_own(InEvent::LinkOpened { link: id, peer, dialed });
     }
@@ -147,6 +148,7 @@ impl Actor {
             return;
         }
         let Ok(id) = iroh::EndpointId::try_from(peer) else {
+            self.unanswered(&peer, "its id is no public key");
             self.echo.push_back(InEvent::DialFailed(peer));
             return;
         };

@@ -105,7 +105,8 @@ impl Topic {
         if ours == theirs {
             let agreed = comparison.agreed.replace((ours, cx.now));
             comparison.completed(cx.now);
-            if agreed.is_none_or(|(before, _)| before != ours) {
+            // A book that changed and changed back is found equal again, too.
+            if agreed.is_none_or(|(before, at)| before != ours || self.book.changed_since(at)) {
                 cx.emit(self.id, TopicEvent::Agreed(peer));
             }
             return;

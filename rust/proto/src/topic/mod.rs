@@ -512,6 +512,7 @@ impl Topic {
         if !self.linked.insert(peer) {
             return;
         }
+        cx.emit(self.id, TopicEvent::Opened(peer));
         if let Some(bootstrap) = self.bootstrap.get_mut(&peer) {
             bootstrap.lost = false;
         }
@@ -569,6 +570,7 @@ impl Topic {
             TopicFrame::Open(_) => {}
             TopicFrame::Closed => {
                 tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "topic is not served there");
+                cx.emit(self.id, TopicEvent::NotServed(peer));
                 self.avoid(peer, cx.now);
                 self.forget_partner(peer, cx);
             }
