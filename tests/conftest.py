@@ -30,6 +30,15 @@ def _without_netns() -> str | None:
     return None if done.returncode == 0 else f"no network namespace: {done.stderr.strip()}"
 
 
+def _without_mounts() -> str | None:
+    tools = [tool for tool in ("unshare", "mount") if shutil.which(tool) is None]
+    if tools:
+        return f"no {' and no '.join(tools)} on PATH"
+    probe = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    done = subprocess.run(probe, capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else f"no mount namespace: {done.stderr.strip()}"
+
+
 def _without_nix() -> str | None:
     return None if shutil.which("nix") else "no nix on PATH"
 
@@ -67,6 +76,7 @@ def _without_another_python() -> str | None:
 REASONS: dict[str, Callable[[], str | None]] = {
     "another_python": _without_another_python,
     "fork": functools.cache(_without_fork),
+    "mounts": functools.cache(_without_mounts),
     "netns": functools.cache(_without_netns),
     "nix": functools.cache(_without_nix),
     "proc": functools.cache(_without_proc),

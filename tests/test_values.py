@@ -28,6 +28,7 @@ from iroh_gossip_discovery import (
     PeerSuspected,
     PeerUpdated,
     Reconnected,
+    StateDamaged,
     StateDirError,
 )
 
@@ -57,6 +58,7 @@ VALUES: list[Peer | Event] = [
     PeerLeft(make_peer()),
     PeerLost(make_peer(), "expired"),
     IdentityConflict(2**64 - 1),
+    StateDamaged("sequence is damaged"),
     Isolated(),
     Reconnected(),
     EventsLost(7),
@@ -144,6 +146,8 @@ def test_values_match_by_position() -> None:
                 told.append(f"{peer.name}?")
             case EventsLost(number) | IdentityConflict(number):
                 told.append(str(number))
+            case StateDamaged(reason):
+                told.append(reason)
             case Isolated() | Reconnected():
                 told.append("-")
             case Peer(peer_id, name):
@@ -158,6 +162,7 @@ def test_values_match_by_position() -> None:
         "alice",
         "alice expired",
         "18446744073709551615",
+        "sequence is damaged",
         "-",
         "-",
         "7",

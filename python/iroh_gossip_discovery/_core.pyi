@@ -212,6 +212,21 @@ class IdentityConflict:
     def __getnewargs__(self) -> tuple[int]: ...
 
 @final
+class StateDamaged:
+    """A file of the state directory was damaged; it was set aside, and the node started anyway."""
+
+    __match_args__: ClassVar[tuple[Literal["reason"]]] = ("reason",)
+    def __new__(cls, reason: str) -> StateDamaged: ...
+    @property
+    def reason(self) -> str:
+        """Which file, why, and what became of it."""
+    def to_dict(self) -> dict[str, object]:
+        """The event as a dict of plain values, as docs/event.schema.json describes."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs__(self) -> tuple[str]: ...
+
+@final
 class EventsLost:
     """This subscriber was too slow: its oldest events were dropped; the book tells what holds."""
 
@@ -236,6 +251,7 @@ _Event: TypeAlias = (
     | Isolated
     | Reconnected
     | IdentityConflict
+    | StateDamaged
     | EventsLost
 )
 
@@ -400,6 +416,8 @@ class Node:
         """The member that the book was compared with, or those that did not answer and why."""
     def metrics(self, class_: type[_T]) -> _T:
         """What the node counts: `class(**fields)`."""
+    def bound(self) -> list[tuple[str, int]]:
+        """The UDP addresses that are bound: host and port of each."""
     def problems(self) -> list[tuple[str, str, float, int]]:
         """What keeps the node from others: source, what, since and count of each."""
     def subscribe(self) -> tuple[Records, Subscription]:

@@ -8,6 +8,7 @@ from os import PathLike, fsdecode
 from types import TracebackType, UnionType
 from typing import TYPE_CHECKING, Self, TypeVar, overload
 
+from iroh_gossip_discovery import _fork
 from iroh_gossip_discovery._book import Book
 from iroh_gossip_discovery._bootstrap import (
     BootstrapPeer,
@@ -109,8 +110,8 @@ class GossipDiscovery:
             every 5 min else, and soon after a peer was lost; each has 30 s to answer.
         secret_key: The 32 bytes of the identity's Ed25519 secret key. By default the key in
             `state_dir`, or a new one.
-        state_dir: A directory that keeps key and sequence numbers over a restart. It is created;
-            only one node at a time may use it.
+        state_dir: A directory that keeps key, sequence numbers and ports over a restart. It is
+            created; only one node at a time may use it. A full or read-only disk stops no start.
         metadata: Text by key that others see, at most 1 KiB encoded.
         protocols: The protocols (ALPNs) that this endpoint serves, at most 8 of at most 32 bytes.
         config: Timers, limits and networks; `Config.lan()` by default.
@@ -154,6 +155,7 @@ class GossipDiscovery:
             except RuntimeError:
                 reason = f"{fsdecode(state_dir)!r} begins with a home directory that is not known"
                 raise ConfigurationError("state_dir", reason) from None
+        self._state_dir = state_dir
         self._settings = Settings(
             name, topic, metadata, protocols, secret_key, state_dir, self._config
         )
@@ -191,6 +193,7 @@ class GossipDiscovery:
             if self._shared.node is not None or self._closed:
                 raise NotRunningError("a discovery starts once: make another GossipDiscovery")
             node = self._shared.node = await start(self._settings, self._peers, self._test_runtime)
+            _fork.hold(self, node.bound(), self._state_dir)
             if not self._lookups:
                 self._looked.set()
             else:
@@ -1023,6 +1026,7 @@ class GossipDiscovery:
                 await node.close()
             finally:
                 self._shared.node = None
+                _fork.release(self)
                 if self._test_runtime is not None:
                     self._test_runtime.kill()
             others = {task for task in self._callback_tasks if task is not caller}
@@ -1039,6 +1043,7 @@ class GossipDiscovery:
         if self._lookup_task is not None:
             self._lookup_task.cancel()
         self._shared.node = None
+        _fork.release(self)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not started"

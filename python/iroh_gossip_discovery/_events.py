@@ -13,6 +13,7 @@ from iroh_gossip_discovery._core import (
     PeerSuspected,
     PeerUpdated,
     Reconnected,
+    StateDamaged,
 )
 
 Event: TypeAlias = (
@@ -25,6 +26,7 @@ Event: TypeAlias = (
     | Isolated
     | Reconnected
     | IdentityConflict
+    | StateDamaged
     | EventsLost
 )
 """Anything that `GossipDiscovery.events` yields."""

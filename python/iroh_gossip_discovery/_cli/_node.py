@@ -23,6 +23,7 @@ from iroh_gossip_discovery import (
     Peer,
     PeerLost,
     Reconnected,
+    StateDamaged,
 )
 from iroh_gossip_discovery._config import ConfigFields
 
@@ -103,6 +104,8 @@ def _event_message(event: Event, discovery: GossipDiscovery) -> Message:
             pass
         case IdentityConflict(boot_id):
             message["boot_id"] = boot_id
+        case StateDamaged(reason):
+            message["reason"] = reason
         case PeerLost(peer, reason):
             message["peer"], message["reason"] = entry(peer), reason
         case _:

@@ -26,6 +26,7 @@ from iroh_gossip_discovery import (
     PeerSuspected,
     PeerUpdated,
     Reconnected,
+    StateDamaged,
 )
 
 _PHRASES: dict[type[Event], tuple[str, str]] = {
@@ -38,6 +39,7 @@ _PHRASES: dict[type[Event], tuple[str, str]] = {
     Isolated: ("red", "! no link to any member is left"),
     Reconnected: ("green", "! linked again"),
     IdentityConflict: ("red", "! another process announces with this node's key"),
+    StateDamaged: ("red", "! {reason}"),
     EventsLost: ("red", "! {count} events were not shown"),
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

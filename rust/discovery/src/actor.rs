@@ -6,6 +6,7 @@
 
 mod admit;
 mod connect;
+mod keep;
 mod perform;
 
 use std::{
@@ -160,6 +161,7 @@ impl Actor {
         let mut timer = pin!(sleep_until(Instant::now()));
         let mut commands_open = true;
         let services_changed = self.services_changed.clone();
+        self.keep_writing();
         self.set_addresses(&addresses.get());
         while !self.is_done() {
             let due = self.due();
@@ -357,6 +359,9 @@ impl Actor {
         published.contact.asks(others);
         if self.config.mdns {
             published.contact.listens();
+        }
+        for reason in self.store.iter().flat_map(|store| store.damages()) {
+            published.damaged(reason);
         }
         self.topics.insert(id, JoinedTopic::new(published.clone(), options.profile.clone(), reply));
         let topic_options =

@@ -82,9 +82,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Keeps the key and the sequence numbers in this directory, so that the node is the same one
-    /// after a restart. The directory is created if it is missing. While one node uses it, a second
-    /// one is refused.
+    /// Keeps the key, the sequence numbers and the ports in this directory, so that the node is the
+    /// same one after a restart. The directory is created if it is missing. While one node uses it,
+    /// a second one is refused. A full or read-only disk stops no start.
     pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(dir.into());
         self
@@ -141,7 +141,7 @@ impl NodeBuilder {
         endpoint::probe(&self.config.bind)?;
 
         let store = match self.state_dir.take() {
-            Some(dir) => Some(blocking(move || Store::open(&dir)).await?),
+            Some(dir) => blocking(move || Store::open(&dir)).await?,
             None => None,
         };
         let (store, key) = match (store, self.secret_key.take()) {
@@ -151,7 +151,8 @@ impl NodeBuilder {
                 blocking(move || store.key().map(|key| (Some(store), key))).await?
             }
         };
-        let endpoint = endpoint::bind(&self.config, key).await?;
+        let last = store.as_ref().map(Store::last_bound).unwrap_or_default();
+        let endpoint = endpoint::bind_again(&self.config, key, &last).await?;
         match self.serve(endpoint.clone(), store, topic).await {
             Ok(node) => Ok(node),
             Err(error) => {
@@ -167,6 +168,17 @@ impl NodeBuilder {
         store: Option<Store>,
         topic: Topic,
     ) -> Result<RunningNode, Error> {
+        let store = match store {
+            Some(store) => {
+                let (id, bound) = (endpoint.id().to_string(), endpoint.bound_sockets());
+                let keep = move || {
+                    store.keep_bound(id, bound);
+                    Ok(Some(store))
+                };
+                blocking(keep).await?
+            }
+            None => None,
+        };
         let discovery = Discovery::spawn_with(endpoint.clone(), self.config, store).await?;
         let mut router = Router::builder(endpoint.clone())
             .incoming_filter(discovery.incoming_filter())

@@ -22,7 +22,8 @@ pub struct Config {
     /// Timers and limits of the protocol, for each topic.
     pub protocol: proto::Config,
     /// Local UDP addresses to bind, at most one for IPv4 and one for IPv6. Port 0 takes a free
-    /// port. `[::]` is left out if the machine has no IPv6.
+    /// port; with a state directory that of last time, if it is free. `[::]` is left out if the
+    /// machine has no IPv6.
     pub bind: Vec<SocketAddr>,
     /// Which addresses to announce, to prefer, or to leave out: at most 64 entries that name at
     /// most 8 addresses. If it is empty, the addresses of the default route's interface come first,

@@ -1,10 +1,6 @@
 //! The handle of discovery on one endpoint: it joins topics, serves links and answers lookups.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use futures_util::stream::BoxStream;
 use iroh::{
@@ -29,14 +25,10 @@ use crate::{
     lookup::Lookup,
     problems::{Problem, Problems},
     proto::{CloseCode, EndpointId, Identity, MAX_SEQUENCE, State},
-    store::Store,
+    store::{Store, unix_micros},
     swarm::Swarm,
     topic::{JoinOptions, Topic},
 };
-
-/// Sequence numbers that are reserved at the start, so that the first announcement need not wait
-/// for a disk.
-const FIRST_BLOCK: u64 = 8192;
 
 /// The options of [`Discovery::spawn`].
 #[derive(Debug, Clone, Default)]
@@ -97,7 +89,7 @@ impl Discovery {
     pub async fn spawn(endpoint: Endpoint, options: SpawnOptions) -> Result<Self, Error> {
         options.config.validate()?;
         let store = match options.state_dir {
-            Some(dir) => Some(blocking(move || Store::open(&dir)).await?),
+            Some(dir) => blocking(move || Store::open(&dir)).await?,
             None => None,
         };
         Self::spawn_with(endpoint, options.config, store).await
@@ -118,9 +110,7 @@ impl Discovery {
             let check = key.clone();
             (kept, sequence, reserved) = blocking(move || {
                 store.check_key(&check)?;
-                let sequence = sequence.max(store.sequence);
-                let reserved = (sequence + FIRST_BLOCK).min(MAX_SEQUENCE);
-                store.reserve(reserved)?;
+                let (sequence, reserved) = store.begin();
                 Ok((Some(store), sequence, reserved))
             })
             .await?;
@@ -137,7 +127,7 @@ impl Discovery {
         let (commands, commands_rx) = Commands::new();
         let span = info_span!("discovery", me = %EndpointId::from(endpoint.id()).fmt_short());
         let transport = endpoint::transport(&config)?;
-        let problems = Problems::default();
+        let problems = kept.as_ref().map_or_else(Problems::default, Store::problems);
         let mut actor =
             Actor::new(endpoint, state, config, transport, lookup.clone(), kept, problems.clone());
         let barred = Barred::default();
@@ -224,14 +214,6 @@ impl AddressLookup for Discovery {
     ) -> Option<BoxStream<'static, Result<address_lookup::Item, address_lookup::Error>>> {
         self.lookup.resolve(id)
     }
-}
-
-fn unix_micros() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| u64::try_from(since.as_micros()).ok())
-        .map_or(0, |micros| micros.min(MAX_SEQUENCE / 2))
 }
 
 fn random_u64() -> Result<u64, Error> {

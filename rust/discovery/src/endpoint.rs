@@ -11,6 +11,9 @@ use iroh::{
     endpoint::{BindError, BindOpts, PortmapperConfig, QuicTransportConfig, VarInt, presets},
 };
 
+use socket2::{Domain, Socket, Type};
+use tracing::warn;
+
 use crate::{config::Config, error::Error, link::handle::MAX_BIDI_STREAMS};
 
 /// Fails if an address is taken, or is not of this machine.
@@ -28,6 +31,56 @@ pub(crate) fn probe(addresses: &[SocketAddr]) -> Result<(), Error> {
 /// socket would be bound for IPv4 as well, and would collide where iroh's socket does not.
 fn is_optional(address: &SocketAddr) -> bool {
     address.is_ipv6() && address.ip().is_unspecified()
+}
+
+/// Binds as [`bind`] does; a port that is not given is that of last time, if it is free.
+pub(crate) async fn bind_again(
+    config: &Config,
+    key: SecretKey,
+    last: &[SocketAddr],
+) -> Result<Endpoint, Error> {
+    let bind_to: Vec<_> = config.bind.iter().map(|address| again(*address, last)).collect();
+    if bind_to != config.bind {
+        let config = Config { bind: bind_to, ..config.clone() };
+        // Another process may have been quicker. iroh goes on without IPv6 then.
+        if let Ok(endpoint) = bind(&config, key.clone()).await {
+            let bound = endpoint.bound_sockets();
+            if config.bind.iter().all(|wanted| wanted.port() == 0 || bound.contains(wanted)) {
+                return Ok(endpoint);
+            }
+            endpoint.close().await;
+        }
+        warn!(ports = ?config.bind, "the ports of last time were taken just now: others are bound");
+    }
+    bind(config, key).await
+}
+
+/// The address with the port of last time, if none is given and that one is free.
+fn again(address: SocketAddr, last: &[SocketAddr]) -> SocketAddr {
+    let of_family = |other: &&SocketAddr| other.is_ipv4() == address.is_ipv4();
+    let Some(last) = last.iter().find(of_family).filter(|_| address.port() == 0) else {
+        return address;
+    };
+    let wanted = SocketAddr::new(address.ip(), last.port());
+    match try_bind(&wanted) {
+        Ok(()) => wanted,
+        // No IPv6 here, as last time or not.
+        Err(_) if is_optional(&address) && try_bind(&address).is_err() => address,
+        Err(error) => {
+            let port = wanted.port();
+            warn!(port, reason = %error, "the port of last time is not free: another is bound");
+            address
+        }
+    }
+}
+
+/// Binds an address as iroh does, and lets it go.
+fn try_bind(address: &SocketAddr) -> std::io::Result<()> {
+    let socket = Socket::new(Domain::for_address(*address), Type::DGRAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&(*address).into())
 }
 
 /// Binds an endpoint. It serves nothing yet.
@@ -133,6 +186,23 @@ mod tests {
             assert!(error.to_string().contains(&address.to_string()), "{error}");
             assert!(matches!(error, Error::Bind { address: a, .. } if a == address));
         }
+    }
+
+    #[tokio::test]
+    async fn the_ports_of_last_time_are_bound_again_if_they_are_free() {
+        let config = Config { mdns: false, ..Config::lan() };
+        let first = bind(&config, SecretKey::generate()).await.unwrap();
+        let last = first.bound_sockets();
+        first.close().await;
+        drop(first);
+        let again = bind_again(&config, SecretKey::generate(), &last).await.unwrap();
+        assert_eq!(again.bound_sockets(), last);
+        // One that is taken is no reason to change the other.
+        let other = bind_again(&config, SecretKey::generate(), &last).await.unwrap();
+        assert!(!other.bound_sockets().is_empty());
+        assert!(other.bound_sockets().iter().all(|address| !last.contains(address)));
+        again.close().await;
+        other.close().await;
     }
 
     #[tokio::test]

@@ -29,12 +29,14 @@ pub enum Error {
     #[error("endpoint: {0}")]
     Endpoint(String),
     /// Another node, in this process or another, holds the state directory.
-    #[error("state directory {} is in use{}", .path.display(), by_process(*.holder))]
+    #[error("state directory {} is in use by {}", .path.display(), by(*.holder, *.ended))]
     StateDirInUse {
         /// The directory.
         path: PathBuf,
-        /// The process that holds it, if its id could be read.
+        /// The process that holds it, if it could be found.
         holder: Option<u32>,
+        /// The process that locked it, if that has ended: a child that it forked holds the lock.
+        ended: Option<u32>,
     },
     /// The state directory, or a file in it, can't be used.
     #[error("state directory: {}: {reason}", .path.display())]
@@ -89,9 +91,16 @@ pub enum Error {
     Closed,
 }
 
-/// Names the process that holds a directory; nothing if it is not known.
-fn by_process(holder: Option<u32>) -> String {
-    holder.map_or_else(String::new, |pid| format!(" by process {pid}"))
+/// Names the process that holds a directory.
+fn by(holder: Option<u32>, ended: Option<u32>) -> String {
+    let holder = holder.map_or_else(
+        || "a process that can't be found".to_owned(),
+        |process| format!("process {process}"),
+    );
+    match ended {
+        Some(ended) => format!("{holder}, which has the lock from process {ended}, that has ended"),
+        None => holder,
+    }
 }
 
 impl Error {

@@ -32,6 +32,12 @@ pub enum Event {
         /// The boot id of the other process.
         boot_id: u64,
     },
+    /// A file of the state directory was damaged: it was set aside, and this says what that means.
+    /// Every subscription begins with those of the start, before which there can be none.
+    StateDamaged {
+        /// Which file, why, and what became of it.
+        reason: Arc<str>,
+    },
     /// This many events were dropped here, because the subscriber lagged behind by more than
     /// [`crate::Config::event_buffer`]. The book is the recovery.
     EventsLost(u64),

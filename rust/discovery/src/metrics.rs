@@ -107,6 +107,7 @@ pub struct EventCounts {
     pub isolated: u64,
     pub reconnected: u64,
     pub identity_conflict: u64,
+    pub state_damaged: u64,
 }
 
 /// The counters of an endpoint.
@@ -252,6 +253,11 @@ impl Counters {
             _ => return,
         };
         *count += 1;
+    }
+
+    /// Counts a damaged file of the state directory.
+    pub(crate) fn state_damaged(&self) {
+        self.lock().metrics.events.state_damaged += 1;
     }
 
     /// Adds what the protocol counted.

@@ -46,6 +46,8 @@ struct Inner {
     me: Option<Arc<NodeRecord>>,
     book: Book,
     queues: Vec<Arc<Queue<Event>>>,
+    /// What of the state directory was damaged in this life.
+    damages: Vec<Arc<str>>,
     closed: bool,
 }
 
@@ -119,6 +121,9 @@ impl Published {
         } else {
             // Drops the queues of subscribers that are gone. In a quiet topic nothing else would.
             inner.queues.retain(|queue| !queue.is_abandoned());
+            for reason in inner.damages.iter().cloned() {
+                queue.push(Event::StateDamaged { reason });
+            }
             inner.queues.push(queue);
         }
         (inner.book.clone(), subscription)
@@ -212,6 +217,17 @@ impl Published {
         self.contact.joined().await?;
         self.agreement.settled(quiet).await?;
         Ok(self.book())
+    }
+
+    /// Something of the state directory is damaged, as all subscriptions hear, later ones too.
+    pub(crate) fn damaged(&self, reason: String) {
+        let reason = Arc::<str>::from(reason);
+        let mut inner = self.lock();
+        inner.damages.push(reason.clone());
+        inner
+            .queues
+            .retain(|queue| queue.push(Event::StateDamaged { reason: reason.clone() }).is_some());
+        self.counters.state_damaged();
     }
 
     /// Ends every subscription. The last book stays readable.

@@ -1,59 +1,135 @@
-//! The state directory: the key of the endpoint, the reserved sequence numbers, and the lock on
-//! both.
+//! The state directory: the key of the endpoint, the reserved sequence numbers, the last ports, and
+//! the lock on all that.
 //!
-//! Every write goes to a temporary file that is synced and renamed. So a crash leaves either the
-//! old content or the new one. All functions block: call them outside the runtime's workers.
+//! A disk that is full or read-only stops nothing: what can't be written stays in memory, is said
+//! once, and is tried again. All functions block: call them off the runtime.
+
+mod disk;
+mod files;
+mod lock;
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, Write},
+    io,
+    net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use data_encoding::HEXLOWER;
 use iroh::SecretKey;
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 use tracing::warn;
 
-use crate::{error::Error, proto::MAX_SEQUENCE};
+use crate::{error::Error, problems::Problems, proto::MAX_SEQUENCE};
 
-const LOCK: &str = "lock";
+use self::{
+    disk::{Disk, RealDisk},
+    files::Files,
+    lock::Lock,
+};
+
 const KEY: &str = "secret.key";
 const SEQUENCE: &str = "sequence";
+const ENDPOINT: &str = "endpoint";
+/// The source of problems with the disk, as the application sees it.
+const PROBLEM: &str = "state directory";
+/// Sequence numbers that are reserved at the start, so that the first announcement waits for no
+/// disk.
+const FIRST_BLOCK: u64 = 8192;
+/// Without disk and clock a life begins at random within this many numbers above the last, and may
+/// use this many.
+const JUMP: u64 = 1 << 40;
+const JUMP_BLOCK: u64 = 1 << 32;
 
-/// An open state directory. It holds the lock until it is dropped.
+/// An open state directory. The lock lasts as long as this.
 #[derive(Debug)]
 pub(crate) struct Store {
-    dir: PathBuf,
-    lock: File,
-    /// The reservation on disk. A reservation that another one overtook must not lower it.
-    reserved: Mutex<u64>,
-    /// Every sequence number below this one may have been used.
-    pub(crate) sequence: u64,
+    files: Files,
+    problems: Problems,
+    inner: Mutex<Inner>,
+    /// There is something to write, or to try again.
+    wake: Notify,
+    _lock: Lock,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Every sequence number below this one may have been used, and is on disk as that.
+    reserved: u64,
+    /// The same, where the disk can't be written.
+    wanted: u64,
+    /// A new key that is not on disk.
+    key: Option<SecretKey>,
+    /// Whose ports were bound last, as on disk, and as it should be there.
+    endpoint: Endpoint,
+    new_endpoint: Option<Endpoint>,
+}
+
+/// What is kept of the endpoint over a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Endpoint {
+    /// The id of the key: a key that changed behind our back is noticed.
+    id: Option<String>,
+    bound: Vec<SocketAddr>,
 }
 
 impl Store {
-    /// Opens a state directory, and creates it if it is missing.
+    /// Opens a state directory, and makes it if it is missing; `None` if the disk has no room for
+    /// it, or is read-only: nothing is kept then.
     ///
     /// # Errors
     /// [`Error::StateDirInUse`] while another node holds it; [`Error::StateDir`] if it can't be
-    /// read or written.
-    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
-        make_dir(dir).map_err(|error| failed(dir, &error))?;
-        let lock = lock(dir)?;
-        let sequence = read_sequence(dir)?;
-        Ok(Self { dir: dir.to_owned(), lock, reserved: Mutex::new(sequence), sequence })
+    /// read.
+    pub(crate) fn open(dir: &Path) -> Result<Option<Self>, Error> {
+        Self::open_on(dir, Arc::new(RealDisk))
     }
 
-    /// Returns the key that is kept here. The first time, it creates one.
+    fn open_on(dir: &Path, disk: Arc<dyn Disk>) -> Result<Option<Self>, Error> {
+        let files = Files::new(dir, disk);
+        match files.disk().make_dir(dir) {
+            Err(error) if disk::is_unwritable(&error) && !dir.exists() => {
+                let path = dir.display();
+                warn!(%path, reason = %error, "the state directory can't be made: nothing is kept");
+                return Ok(None);
+            }
+            // One that is there on a disk that is full is used.
+            Err(error) if !dir.is_dir() => return Err(failed(dir, &error)),
+            _ => {}
+        }
+        let lock = Lock::take(&files)?;
+        let reserved = read_sequence(&files);
+        let endpoint = read_endpoint(&files);
+        let inner = Inner { reserved, wanted: reserved, endpoint, ..Inner::default() };
+        let problems = Problems::default();
+        Ok(Some(Self {
+            files,
+            problems,
+            inner: Mutex::new(inner),
+            wake: Notify::new(),
+            _lock: lock,
+        }))
+    }
+
+    /// Where problems with the disk are noted.
+    pub(crate) fn problems(&self) -> Problems {
+        self.problems.clone()
+    }
+
+    /// What was found to be damaged, with what became of it.
+    pub(crate) fn damages(&self) -> Vec<String> {
+        self.files.damages()
+    }
+
+    /// The key that is kept here; the first time, a new one.
     pub(crate) fn key(&self) -> Result<SecretKey, Error> {
         if let Some(key) = self.stored_key()? {
             return Ok(key);
         }
-        let key = SecretKey::generate();
-        let path = self.dir.join(KEY);
-        let text = format!("{}\n", HEXLOWER.encode(&key.to_bytes()));
-        write_atomically(&path, text.as_bytes()).map_err(|error| failed(&path, &error))?;
+        let mut inner = self.lock();
+        let key = inner.key.get_or_insert_with(SecretKey::generate).clone();
+        self.write_all(&mut inner);
         Ok(key)
     }
 
@@ -61,7 +137,7 @@ impl Store {
     pub(crate) fn check_key(&self, key: &SecretKey) -> Result<(), Error> {
         match self.stored_key()? {
             Some(stored) if stored.to_bytes() != key.to_bytes() => Err(Error::StateDir {
-                path: self.dir.join(KEY),
+                path: self.files.path(KEY),
                 reason: format!(
                     "holds the key of {}, the secret key given is that of {}",
                     stored.public(),
@@ -72,229 +148,216 @@ impl Store {
         }
     }
 
-    /// Records that every sequence number below `end` may be used.
-    pub(crate) fn reserve(&self, end: u64) -> Result<(), Error> {
-        let path = self.dir.join(SEQUENCE);
-        // Requests may overtake each other, and they share the temporary file.
-        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        if end > *reserved {
-            write_atomically(&path, format!("{end}\n").as_bytes())
-                .map_err(|error| failed(&path, &error))?;
-            *reserved = end;
+    /// The first sequence number of this life, and the end of those that are reserved for it.
+    pub(crate) fn begin(&self) -> (u64, u64) {
+        let clock = unix_micros();
+        let mut inner = self.lock();
+        let last = inner.reserved;
+        let sequence = last.max(clock);
+        let reserved = (sequence + FIRST_BLOCK).min(MAX_SEQUENCE);
+        inner.wanted = reserved;
+        if self.write_all(&mut inner) || last <= clock {
+            // At the next start the clock says that the numbers are used which can't be kept.
+            return (sequence, reserved);
+        }
+        // Neither disk nor clock will say so.
+        let jump = getrandom::u64().unwrap_or(0) % JUMP;
+        let sequence = (last + jump).min(MAX_SEQUENCE - 1);
+        let reserved = (sequence + JUMP_BLOCK).min(MAX_SEQUENCE);
+        inner.wanted = reserved;
+        (sequence, reserved)
+    }
+
+    /// Keeps that every sequence number below `end` may be used. Returns false if that could not be
+    /// written, and the clock will not show it either.
+    pub(crate) fn reserve(&self, end: u64) -> bool {
+        let mut inner = self.lock();
+        // Requests overtake each other, and share the temporary file.
+        inner.wanted = inner.wanted.max(end);
+        self.write_all(&mut inner) || end <= unix_micros()
+    }
+
+    /// The ports that were bound last.
+    pub(crate) fn last_bound(&self) -> Vec<SocketAddr> {
+        self.lock().endpoint.bound.clone()
+    }
+
+    /// Keeps which ports are bound.
+    pub(crate) fn keep_bound(&self, id: String, bound: Vec<SocketAddr>) {
+        let mut inner = self.lock();
+        let endpoint = Endpoint { id: Some(id), bound };
+        inner.new_endpoint = (endpoint != inner.endpoint).then_some(endpoint);
+        self.write_all(&mut inner);
+    }
+
+    /// Writes what is not written. Returns true if nothing is left.
+    pub(crate) fn write_again(&self) -> bool {
+        self.write_all(&mut self.lock())
+    }
+
+    fn write_all(&self, inner: &mut Inner) -> bool {
+        let written = self.write(inner);
+        match &written {
+            Ok(()) => self.problems.clear(PROBLEM),
+            Err(error) => self.unwritable(error),
+        }
+        written.is_ok()
+    }
+
+    fn unwritable(&self, error: &io::Error) {
+        let dir = self.files.dir.display();
+        let what =
+            format!("{dir} can't be written ({error}): what is new stays in memory till then");
+        self.problems.raise(PROBLEM, what);
+        self.wake.notify_one();
+    }
+
+    /// Resolves once there is something to write. One caller at a time.
+    pub(crate) async fn changed(&self) {
+        self.wake.notified().await;
+    }
+
+    fn write(&self, inner: &mut Inner) -> io::Result<()> {
+        if inner.wanted > inner.reserved {
+            self.files.replace(SEQUENCE, sequence_text(inner.wanted).as_bytes())?;
+            inner.reserved = inner.wanted;
+        }
+        if let Some(key) = &inner.key {
+            let text = format!("{}\n", HEXLOWER.encode(&key.to_bytes()));
+            self.files.replace(KEY, text.as_bytes())?;
+            inner.key = None;
+        }
+        if let Some(endpoint) = &inner.new_endpoint {
+            self.files.replace(ENDPOINT, endpoint_text(endpoint).as_bytes())?;
+            inner.endpoint = endpoint.clone();
+            inner.new_endpoint = None;
         }
         Ok(())
     }
 
     fn stored_key(&self) -> Result<Option<SecretKey>, Error> {
-        let path = self.dir.join(KEY);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let path = self.files.path(KEY);
+        let content = match self.files.read(KEY) {
+            Ok(Some(content)) => content,
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.new_identity(&error.to_string());
+                return Ok(None);
+            }
+            // A key that others may read is no reason to begin again with another one.
             Err(error) => return Err(failed(&path, &error)),
         };
-        protect(&path).map_err(|error| failed(&path, &error))?;
-        let bytes = HEXLOWER.decode(text.trim().as_bytes()).ok();
-        match bytes.as_deref().and_then(|bytes| <&[u8; 32]>::try_from(bytes).ok()) {
-            Some(bytes) => Ok(Some(SecretKey::from_bytes(bytes))),
-            None => Err(Error::StateDir {
-                path,
-                reason: "does not hold a secret key (64 lower-case hex digits); \
-                         restore it, or remove it to start with a new identity"
-                    .to_owned(),
-            }),
+        match self.files.disk().protect(&path) {
+            Ok(None) => {}
+            Ok(Some(mode)) => {
+                let (path, mode) = (path.display(), format!("{mode:o}"));
+                warn!(%path, mode, "key file was open to others; now 600");
+            }
+            Err(error) => self.files.lacks("modes: others may read the key file", &error),
         }
+        let digits = std::str::from_utf8(&content).unwrap_or_default().trim();
+        let bytes = HEXLOWER.decode(digits.as_bytes()).ok();
+        let Some(bytes) = bytes.as_deref().and_then(|bytes| <&[u8; 32]>::try_from(bytes).ok())
+        else {
+            self.new_identity("it does not hold a secret key, which is 64 lower-case hex digits");
+            return Ok(None);
+        };
+        let key = SecretKey::from_bytes(bytes);
+        let (id, before) = (key.public().to_string(), self.lock().endpoint.id.clone());
+        if let Some(before) = before.filter(|before| *before != id) {
+            self.files.damaged(format!(
+                "{KEY} holds the key of {id}, and held that of {before} before: it was \
+                 replaced, or is damaged"
+            ));
+            self.lock().endpoint.id = Some(id);
+        }
+        Ok(Some(key))
+    }
+
+    fn new_identity(&self, reason: &str) {
+        self.files.set_aside(KEY, "secret.key.damaged", reason, "this node has a new identity");
+        self.lock().endpoint.id = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // What is written is taken over after it was, so that a panic leaves the truth.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn failed(path: &Path, error: &io::Error) -> Error {
-    Error::StateDir { path: path.to_owned(), reason: error.to_string() }
+    Error::StateDir { path: PathBuf::from(path), reason: error.to_string() }
 }
 
-fn make_dir(dir: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
+/// This machine's clock, in microseconds since 1970.
+pub(crate) fn unix_micros() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| u64::try_from(since.as_micros()).ok())
+        .map_or(0, |micros| micros.min(MAX_SEQUENCE / 2))
 }
 
-fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join(LOCK);
-    let mut file = private()
-        .read(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|error| failed(&path, &error))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // The holder is only for the message. If it can't be read, the message does not name
-            // it.
-            let _ = file.take(20).read_to_string(&mut holder);
-            let holder = holder.trim().parse().ok();
-            return Err(Error::StateDirInUse { path: dir.to_owned(), holder });
+/// A text with its checksum as the last line.
+fn checked(text: &str) -> String {
+    format!("{text}check {}\n", HEXLOWER.encode(&Sha256::digest(text)[..8]))
+}
+
+/// The text before the checksum, if that is right.
+fn verified(content: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(content).ok()?;
+    let at = text.trim_end().rfind('\n')? + 1;
+    (checked(&text[..at]) == text).then_some(&text[..at])
+}
+
+fn sequence_text(end: u64) -> String {
+    checked(&format!("{end}\n"))
+}
+
+/// A damaged file is set aside: the clock is above all that was used, unless it went back.
+fn read_sequence(files: &Files) -> u64 {
+    let reason = match files.read(SEQUENCE) {
+        Ok(None) => return 0,
+        Ok(Some(content)) => {
+            let text = std::str::from_utf8(&content).unwrap_or_default();
+            // Earlier releases wrote no checksum.
+            let number = if text.lines().count() == 1 { Some(text) } else { verified(&content) };
+            let number = number.and_then(|number| number.trim().parse().ok());
+            // The limit itself says that all are used.
+            if let Some(number) = number.filter(|number| *number <= MAX_SEQUENCE) {
+                return number;
+            }
+            "it holds no sequence number with its checksum".to_owned()
         }
-        Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
-    }
-    let note = |file: &mut File| {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
+        Err(error) => error.to_string(),
     };
-    note(&mut file).map_err(|error| failed(&path, &error))?;
-    Ok(file)
+    let so = "sequence numbers go on from the clock";
+    files.set_aside(SEQUENCE, "sequence.damaged", &reason, so);
+    0
 }
 
-/// Reads the sequence number. A damaged file is set aside, and numbers start at the clock. That is
-/// above all used ones, unless the clock went back.
-fn read_sequence(dir: &Path) -> Result<u64, Error> {
-    let path = dir.join(SEQUENCE);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(failed(&path, &error)),
+fn endpoint_text(endpoint: &Endpoint) -> String {
+    let id = endpoint.id.iter().map(|id| format!("id {id}\n"));
+    let bound = endpoint.bound.iter().map(|address| format!("bound {address}\n"));
+    checked(&id.chain(bound).collect::<String>())
+}
+
+fn read_endpoint(files: &Files) -> Endpoint {
+    let reason = match files.read(ENDPOINT) {
+        Ok(None) => return Endpoint::default(),
+        Ok(Some(content)) => match verified(&content) {
+            Some(text) => {
+                let id = text.lines().find_map(|line| line.strip_prefix("id ").map(str::to_owned));
+                let bound = text.lines().filter_map(|line| line.strip_prefix("bound "));
+                return Endpoint { id, bound: bound.filter_map(|at| at.parse().ok()).collect() };
+            }
+            None => "its checksum is wrong".to_owned(),
+        },
+        Err(error) => error.to_string(),
     };
-    let sequence = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
-    // The limit itself means that all numbers are used.
-    if let Some(sequence) = sequence.filter(|sequence| *sequence <= MAX_SEQUENCE) {
-        return Ok(sequence);
-    }
-    let aside = dir.join("sequence.damaged");
-    fs::rename(&path, &aside).map_err(|error| failed(&path, &error))?;
-    warn!(path = %aside.display(), "damaged sequence file set aside");
-    Ok(0)
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-/// Makes a key file readable by its owner only.
-fn protect(path: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = fs::metadata(path)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            let mode = format!("{:o}", mode & 0o777);
-            warn!(path = %path.display(), mode, "key file was open to others; now 600");
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes a file as a whole. Only the holder of the lock writes, so the temporary name is free.
-fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    // Removes what a crash may have left, whatever its mode is.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = private().create_new(true).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    #[cfg(unix)]
-    if let Some(dir) = path.parent() {
-        File::open(dir)?.sync_all()?;
-    }
-    Ok(())
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        // Unlocked explicitly, because a forked child shares the lock and would keep it. If this
-        // fails, the lock ends with the process.
-        let _ = self.lock.unlock();
-    }
+    files.set_aside(ENDPOINT, "endpoint.damaged", &reason, "other ports may be bound");
+    Endpoint::default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn key_and_sequence_survive() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b");
-        let store = Store::open(&path).unwrap();
-        assert_eq!(store.sequence, 0);
-        let key = store.key().unwrap();
-        assert_eq!(store.key().unwrap().to_bytes(), key.to_bytes());
-        store.check_key(&key).unwrap();
-        let error = store.check_key(&SecretKey::generate()).unwrap_err();
-        assert!(error.to_string().contains(&key.public().to_string()), "{error}");
-        store.reserve(77).unwrap();
-        store.reserve(78).unwrap();
-        store.reserve(5).unwrap();
-        drop(store);
-        let store = Store::open(&path).unwrap();
-        assert_eq!(store.sequence, 78);
-        assert_eq!(store.key().unwrap().to_bytes(), key.to_bytes());
-    }
-
-    #[test]
-    fn a_second_holder_is_refused_and_told_who_holds_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let message = Store::open(dir.path()).unwrap_err().to_string();
-        assert!(message.contains(&format!("by process {}", std::process::id())), "{message}");
-        drop(store);
-        Store::open(dir.path()).unwrap();
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn the_key_file_is_for_its_owner_only() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let key = store.key().unwrap();
-        let path = dir.path().join(KEY);
-        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(), 0o600);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(store.key().unwrap().to_bytes(), key.to_bytes());
-        assert_eq!(mode(), 0o600);
-    }
-
-    #[test]
-    fn damage_is_named_or_set_aside() {
-        let dir = tempfile::tempdir().unwrap();
-        for damaged in ["", "12x", "-1", "99999999999999999999", "4611686018427387905", "\u{0}"] {
-            fs::write(dir.path().join(SEQUENCE), damaged).unwrap();
-            assert_eq!(Store::open(dir.path()).unwrap().sequence, 0, "{damaged:?}");
-            assert_eq!(fs::read_to_string(dir.path().join("sequence.damaged")).unwrap(), damaged);
-        }
-        fs::write(dir.path().join(KEY), "abc").unwrap();
-        let message = Store::open(dir.path()).unwrap().key().unwrap_err().to_string();
-        assert!(message.contains(KEY) && message.contains("64 lower-case hex"), "{message}");
-    }
-
-    #[test]
-    fn a_leftover_temporary_file_does_no_harm() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("sequence.tmp"), "9").unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        store.reserve(5).unwrap();
-        drop(store);
-        assert_eq!(Store::open(dir.path()).unwrap().sequence, 5);
-    }
-
-    #[test]
-    fn a_path_that_is_a_file_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        fs::write(&path, "").unwrap();
-        let message = Store::open(&path).unwrap_err().to_string();
-        assert!(message.contains("file"), "{message}");
-    }
-}
+mod tests;

@@ -116,8 +116,13 @@ async fn a_restart_keeps_the_identity_and_never_goes_back() {
         let ahead = me.sequence + 1_000_000_000_000;
         bob.close().await;
         drop(bob);
-        let kept: u64 =
-            std::fs::read_to_string(dir.path().join("sequence")).unwrap().trim().parse().unwrap();
+        let kept: u64 = std::fs::read_to_string(dir.path().join("sequence"))
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
         assert!(kept > me.sequence);
         std::fs::write(dir.path().join("sequence"), format!("{ahead}\n")).unwrap();
         last = Some((me.id, me.boot_id, ahead - 1));

@@ -107,6 +107,8 @@ struct Gone {
     established: bool,
     /// How often it was dialed since, and when it may be next.
     dials: (u32, Instant),
+    /// How often it was dialed, if only an earlier life of this node knew it.
+    kept: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -305,7 +307,51 @@ impl Book {
 
     /// When a node that is gone was buried.
     pub(crate) fn buried(&self, id: &EndpointId) -> Option<Instant> {
-        self.gone.get(id).map(|gone| gone.since)
+        self.gone.get(id).filter(|gone| gone.kept.is_none()).map(|gone| gone.since)
+    }
+
+    /// Keeps a record that an earlier life of this node had in its book. Its owner is no member
+    /// until a record confirms it; this very record does. Returns false if something newer is known
+    /// of the owner, or there is no room.
+    pub(crate) fn remember(
+        &mut self,
+        signed: SignedRecord,
+        established: bool,
+        now: Instant,
+    ) -> bool {
+        let id = signed.record().id;
+        let known = id == self.me || self.sequence(&id).is_some();
+        if known || self.gone.len() >= self.capacity || signed.record().status == Status::Left {
+            return false;
+        }
+        self.bury(signed, None, established, now);
+        if let Some(gone) = self.gone.get_mut(&id) {
+            gone.kept = Some(0);
+            gone.sequence = gone.sequence.saturating_sub(1);
+        }
+        true
+    }
+
+    /// The record of an earlier life that nothing has confirmed yet.
+    pub(crate) fn kept(&self, id: &EndpointId) -> Option<&SignedRecord> {
+        self.gone.get(id).filter(|gone| gone.kept.is_some()).map(|gone| &gone.signed)
+    }
+
+    /// The owners of such records, and how often each was dialed.
+    pub(crate) fn all_kept(&self) -> impl Iterator<Item = (EndpointId, u32)> + '_ {
+        self.gone.iter().filter_map(|(id, gone)| Some((*id, gone.kept?)))
+    }
+
+    /// The owner of such a record is dialed.
+    pub(crate) fn tried_kept(&mut self, id: &EndpointId) {
+        if let Some(dials) = self.gone.get_mut(id).and_then(|gone| gone.kept.as_mut()) {
+            *dials = dials.saturating_add(1);
+        }
+    }
+
+    /// Returns true if this life of the node has heard nothing of an id.
+    pub(crate) fn is_unmet(&self, id: &EndpointId) -> bool {
+        self.sequence(id).is_none() || self.kept(id).is_some()
     }
 
     /// The record to show for an id: what is live, else what proves that it left.
@@ -339,7 +385,7 @@ impl Book {
 
     /// Whether these very bytes are the last of who is gone.
     pub(crate) fn is_buried(&self, id: &EndpointId, bytes: &[u8]) -> bool {
-        self.gone.get(id).is_some_and(|gone| gone.signed.bytes() == bytes)
+        self.gone.get(id).is_some_and(|gone| gone.kept.is_none() && gone.signed.bytes() == bytes)
     }
 
     /// Whether these very bytes are held for this id, live or as a leave.
@@ -495,7 +541,15 @@ impl Book {
         }
         let id = signed.record().id;
         let sequence = signed.record().sequence;
-        let gone = Gone { sequence, since: now, signed, accusation, established, dials: (0, now) };
+        let gone = Gone {
+            sequence,
+            since: now,
+            signed,
+            accusation,
+            established,
+            dials: (0, now),
+            kept: None,
+        };
         if let Some(older) = self.gone.insert(id, gone) {
             self.gone_by_age.remove(&(older.established, older.since, id));
         }

@@ -8,6 +8,7 @@ use iroh_base::TransportAddr;
 use crate::{
     config::Config,
     id::{EndpointId, TopicId},
+    kept::Kept,
     record::{NodeRecord, Profile},
 };
 
@@ -122,6 +123,9 @@ pub enum InEvent {
     RemoveBootstrap(TopicId, Vec<EndpointId>),
     /// A lookup on the local network saw a member of a topic.
     Found(TopicId, EndpointId, Vec<TransportAddr>),
+    /// Records that an earlier life of this node had in its book of a topic. Their owners are
+    /// dialed; they are no members until a record confirms them.
+    Remember(TopicId, Vec<Kept>),
     /// This endpoint's own addresses, all of them; announced in every topic if they changed.
     SetAddresses(Vec<TransportAddr>),
     /// A link is open: `dialed` by this endpoint, or accepted. The driver announces each link once.

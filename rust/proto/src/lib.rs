@@ -16,6 +16,7 @@ mod digest;
 mod error;
 mod event;
 mod id;
+mod kept;
 mod links;
 mod overlay;
 mod record;
@@ -44,6 +45,7 @@ pub use event::{
     TopicOptions,
 };
 pub use id::{EndpointId, MAX_TOPIC_NAME, TopicId};
+pub use kept::{Entry, Kept};
 pub use links::MAX_LINKS;
 pub use record::{
     EXPIRATION_SECONDS, MAX_ADDRESSES, MAX_METADATA, MAX_NAME, MAX_PROTOCOL, MAX_PROTOCOLS,

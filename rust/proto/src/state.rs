@@ -220,6 +220,12 @@ impl State {
         self.topics.get(topic)?.own()
     }
 
+    /// The record of a member of a topic, as its owner signed it.
+    #[must_use]
+    pub fn record(&self, topic: &TopicId, member: &EndpointId) -> Option<&SignedRecord> {
+        self.topics.get(topic)?.record(member)
+    }
+
     /// Knows these members of a topic, itself among them, without having been told: a simulation of a large
     /// swarm need not form it.
     #[doc(hidden)]
@@ -323,6 +329,9 @@ impl State {
             }
             InEvent::Found(topic, peer, addresses) => {
                 topic_mut(&mut self.topics, topic)?.found(peer, addresses, cx);
+            }
+            InEvent::Remember(topic, records) => {
+                topic_mut(&mut self.topics, topic)?.remember(records, cx);
             }
             InEvent::SetAddresses(addresses) => self.set_addresses(&addresses),
             InEvent::LinkOpened { link, peer, dialed } => {

@@ -215,6 +215,48 @@ impl IdentityConflict {
     }
 }
 
+/// A file of the state directory was damaged; it was set aside, and the node started all the same.
+#[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct StateDamaged {
+    reason: String,
+}
+
+#[pymethods]
+impl StateDamaged {
+    #[classattr]
+    fn __match_args__() -> (&'static str,) {
+        ("reason",)
+    }
+
+    #[new]
+    fn new(reason: String) -> Self {
+        Self { reason }
+    }
+
+    /// Which file, why, and what became of it.
+    #[getter]
+    fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The event as a dict of plain values, as docs/event.schema.json describes it; for JSON.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let fields = named(py, "StateDamaged")?;
+        fields.set_item("reason", self.reason())?;
+        Ok(fields)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let reason = self.reason().into_pyobject(py)?.repr()?;
+        Ok(format!("StateDamaged({reason})"))
+    }
+
+    fn __getnewargs__(&self) -> (&str,) {
+        (&self.reason,)
+    }
+}
+
 /// This subscriber was too slow: its oldest events were dropped; the book tells what holds.
 #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
 #[derive(PartialEq, Eq, Hash)]
@@ -281,6 +323,9 @@ pub(crate) fn convert(py: Python<'_>, event: Event) -> PyResult<Option<Py<PyAny>
         }
         Event::Isolated => Isolated.into_py_any(py),
         Event::Reconnected => Reconnected.into_py_any(py),
+        Event::StateDamaged { reason } => {
+            StateDamaged { reason: reason.as_ref().to_owned() }.into_py_any(py)
+        }
         Event::EventsLost(count) => EventsLost { count }.into_py_any(py),
         // A kind that this version of the package has no name for yet.
         _ => return Ok(None),

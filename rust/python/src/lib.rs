@@ -44,7 +44,7 @@ mod _core {
         error::DiscoveryError,
         event::{
             EventsLost, IdentityConflict, Isolated, PeerJoined, PeerLeft, PeerLost, PeerRecovered,
-            PeerSuspected, PeerUpdated, Reconnected,
+            PeerSuspected, PeerUpdated, Reconnected, StateDamaged,
         },
         logs::{logs_dropped, start_logs},
         message::{Message, MessagesLost, Receipt},

@@ -60,6 +60,7 @@ pub(crate) fn fields<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<
         ("Isolated", events.isolated),
         ("Reconnected", events.reconnected),
         ("IdentityConflict", events.identity_conflict),
+        ("StateDamaged", events.state_damaged),
     ];
     fields.set_item("events", events.into_py_dict(py)?)?;
     Ok(fields)

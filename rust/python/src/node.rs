@@ -113,6 +113,12 @@ impl Node {
         class.call((), Some(&metrics::fields(py, &self.swarm()?.metrics())?))
     }
 
+    /// The UDP addresses that are bound: host and port of each.
+    fn bound(&self) -> PyResult<Vec<(String, u16)>> {
+        let bound = self.0.get()?.endpoint.bound_sockets().into_iter();
+        Ok(bound.map(|address| (address.ip().to_string(), address.port())).collect())
+    }
+
     /// What keeps the node from others: source, what, since and count of each.
     fn problems(&self) -> PyResult<Vec<(String, String, f64, u64)>> {
         let seconds = |since: SystemTime| since.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -209,9 +209,11 @@ impl Actor {
         let reserving = async move {
             loop {
                 let store = store.clone();
-                match blocking(move || store.reserve(end)).await {
-                    Ok(()) => break,
-                    Err(reason) => error!(%reason, "sequence numbers can't be kept on disk"),
+                match blocking(move || Ok(store.reserve(end))).await {
+                    Ok(true) => break,
+                    // It was said; numbers that nothing will show to be used are not used.
+                    Ok(false) => {}
+                    Err(reason) => error!(%reason, "sequence numbers can't be reserved"),
                 }
                 if timeout(RETRY, inputs.closed()).await.is_ok() {
                     return;

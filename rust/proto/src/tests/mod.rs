@@ -6,6 +6,7 @@ mod cbor;
 mod compare;
 mod contact;
 mod guard;
+mod kept;
 mod link;
 mod liveness;
 mod record;

@@ -128,7 +128,8 @@ impl Topic {
         bootstrap.sort_by_key(|peer| self.bootstrap[peer].tried);
         bootstrap.truncate(self.bootstrap_dials());
         let mut found: Vec<_> = self.found.keys().copied().collect();
-        let mut lost: Vec<_> = self.book.lost().map(|(id, ..)| id).collect();
+        let lost = self.book.lost().map(|(id, ..)| id).filter(|id| self.book.kept(id).is_none());
+        let mut lost: Vec<_> = lost.collect();
         if !cx.is_on(Rule::Healing) {
             lost.clear();
         }
@@ -140,6 +141,7 @@ impl Topic {
         if self.linked.is_empty() {
             anyone.extend(self.random_members(DIALS, &BTreeSet::new(), cx));
             anyone.extend(lost);
+            anyone.extend(self.kept_to_dial(cx));
         }
         let nobody = anyone.is_empty() && self.book.len() == 0 && self.book.lost().next().is_none();
         for peer in anyone {
@@ -158,7 +160,7 @@ impl Topic {
 
     /// How many bootstrap peers are dialed at a time while nobody is linked: few at first, as the first
     /// to answer is enough, and more once the redials have come to their largest delay.
-    fn bootstrap_dials(&self) -> usize {
+    pub(super) fn bootstrap_dials(&self) -> usize {
         if self.redial_delay < self.config.redial_max { DIALS } else { DIALS_AT_LAST }
     }
 
@@ -234,6 +236,7 @@ impl Topic {
         match cx.links.ask(peer, &addresses, trusted, cx.now) {
             Asked::Linked => self.start_sync(peer, cx),
             Asked::Dialing => {
+                self.note_dial_of_kept(&peer);
                 self.sync_wanted.insert(peer);
             }
             Asked::Refused => {}

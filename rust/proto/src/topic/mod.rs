@@ -14,6 +14,7 @@ mod inspect;
 mod learn;
 mod overlay;
 mod probe;
+mod remember;
 mod scope;
 mod suspect;
 #[cfg(test)]
@@ -135,6 +136,8 @@ pub(crate) struct Topic {
     linked: BTreeSet<EndpointId>,
     reach: Reach,
     bootstrap: BTreeMap<EndpointId, Bootstrap>,
+    /// Dials to members of an earlier life that counted as no dials to strangers.
+    kept_dials: u32,
     /// Seen by a lookup on the local network and not in the book yet.
     found: BTreeMap<EndpointId, Vec<TransportAddr>>,
     redial_delay: Duration,
@@ -271,6 +274,7 @@ impl Topic {
             linked: BTreeSet::new(),
             reach: Reach::Never,
             bootstrap: BTreeMap::new(),
+            kept_dials: 0,
             found: BTreeMap::new(),
             redial_delay: config.redial_min,
             synced: false,
@@ -624,9 +628,10 @@ impl Topic {
         let book = self.book.get(peer).map(|live| live.signed.record().addresses.clone());
         let bootstrap = self.bootstrap.get(peer).map(|peer| peer.addresses.clone());
         let found = self.found.get(peer).cloned();
+        let kept = self.book.kept(peer).map(|signed| signed.record().addresses.clone());
         let expired =
             || self.book.last_record(peer).map(|signed| signed.record().addresses.clone());
-        let known: Vec<_> = [book, bootstrap, found].into_iter().flatten().collect();
+        let known: Vec<_> = [book, bootstrap, found, kept].into_iter().flatten().collect();
         if known.is_empty() {
             return expired().or_else(|| self.unconfirmed_addresses(peer));
         }
@@ -641,7 +646,9 @@ impl Topic {
 
     /// Whether dials to a peer are not counted as dials to strangers.
     fn is_trusted(&self, peer: &EndpointId, now: Instant) -> bool {
-        self.bootstrap.contains_key(peer) || self.book.is_established(peer, now)
+        self.bootstrap.contains_key(peer)
+            || self.book.is_established(peer, now)
+            || self.may_try_kept(peer)
     }
 
     /// See [`Scope::random_members`].

@@ -602,7 +602,7 @@ impl Topic {
     ) -> Result<(EndpointId, Applied), Error> {
         let opened = cx.open_record(&self.id, record)?;
         let id = opened.claimed();
-        if id != self.me && self.book.sequence(&id).is_none() && cx.is_on(Rule::Unconfirmed) {
+        if id != self.me && self.book.is_unmet(&id) && cx.is_on(Rule::Unconfirmed) {
             if !self.suspicions.unconfirmed.contains_key(&id) {
                 let signed = cx.verify_record(&self.id, opened)?;
                 self.keep_unconfirmed(signed, age, accusation, from, cx)?;

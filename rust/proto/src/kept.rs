@@ -1,0 +1,74 @@
+//! What a node keeps of its book over a restart: the records of others, each with what it needs to
+//! know of them then. [`Entry`] is the form on disk; [`Kept`] is what a new life takes in.
+
+use bytes::Bytes;
+
+use crate::{
+    cbor::Value,
+    error::Error,
+    id::{EndpointId, TopicId},
+    record::SignedRecord,
+};
+
+/// A record that an earlier life of this node had in its book.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The record, verified.
+    pub signed: SignedRecord,
+    /// Its owner was in the book for long: dials to it are not limited as dials to strangers are.
+    pub established: bool,
+}
+
+/// A member of the book, as it stands on disk: one CBOR array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose entry it is.
+    pub id: EndpointId,
+    /// Its record as signed, not verified; empty if the owner left.
+    pub record: Bytes,
+    /// Since when it was in the book, in seconds since 1970 by this machine's clock.
+    pub since: u64,
+    /// When it was known to be there last, in seconds since 1970 by this machine's clock.
+    pub heard: u64,
+}
+
+impl Entry {
+    /// The bytes of this entry.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        Value::array([
+            Value::bytes(self.id.as_bytes()),
+            Value::bytes(&self.record),
+            Value::uint(self.since),
+            Value::uint(self.heard),
+        ])
+        .encode()
+    }
+
+    /// Decodes an entry. Items after those that this version knows are ignored.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        const WHAT: &str = "kept entry";
+        let mut fields = Value::decode(WHAT, bytes)?.into_array(WHAT)?;
+        Ok(Self {
+            id: EndpointId::from_bytes(fields.take()?.into_fixed("endpoint id")?),
+            record: fields.take()?.into_bytes("record")?.into(),
+            since: fields.take()?.into_uint("since")?,
+            heard: fields.take()?.into_uint("heard")?,
+        })
+    }
+
+    /// Verifies the record.
+    ///
+    /// # Errors
+    /// [`Error::Forged`] or [`Error::Malformed`], also if it is another's record.
+    pub fn verify(&self, topic: &TopicId, established: bool) -> Result<Kept, Error> {
+        let signed = SignedRecord::verify(topic, &self.record)?;
+        if signed.record().id != self.id {
+            return Err(Error::malformed("kept entry", "holds the record of another node"));
+        }
+        Ok(Kept { signed, established })
+    }
+}

@@ -1,0 +1,55 @@
+//! Members of an earlier life: where they were, they are dialed, until they confirm that they are
+//! there, or age out.
+
+use rand::seq::SliceRandom;
+
+use super::{Timer, Topic};
+use crate::{id::EndpointId, kept::Kept, record::SignedRecord, state::Context};
+
+/// In one life of a node, dials to members of its earlier life that are not limited as those to
+/// strangers are. Made-up members that were kept cost others no more than this.
+const TRUSTED_DIALS: u32 = 64;
+
+impl Topic {
+    /// Takes in records that an earlier life had in its book.
+    pub(crate) fn remember(&mut self, records: Vec<Kept>, cx: &mut Context) {
+        let mut news = false;
+        for Kept { signed, established } in records {
+            news |= self.book.remember(signed, established, cx.now);
+        }
+        if !news || self.leaving.is_some() {
+            return;
+        }
+        if self.linked.is_empty() {
+            self.timers.set_by(Timer::Redial, cx.now);
+        } else {
+            self.heal_soon(cx);
+        }
+    }
+
+    /// The record of a member.
+    pub(crate) fn record(&self, member: &EndpointId) -> Option<&SignedRecord> {
+        self.book.get(member).map(|live| &live.signed)
+    }
+
+    /// Members of an earlier life to dial while nobody is linked: those first that were dialed
+    /// least often.
+    pub(super) fn kept_to_dial(&mut self, cx: &mut Context) -> Vec<EndpointId> {
+        let mut kept: Vec<_> = self.book.all_kept().collect();
+        kept.shuffle(&mut cx.rng);
+        kept.sort_by_key(|(_, dials)| *dials);
+        kept.truncate(self.bootstrap_dials());
+        kept.into_iter().map(|(peer, _)| peer).collect()
+    }
+
+    pub(super) fn may_try_kept(&self, peer: &EndpointId) -> bool {
+        self.kept_dials < TRUSTED_DIALS && self.book.kept(peer).is_some()
+    }
+
+    pub(super) fn note_dial_of_kept(&mut self, peer: &EndpointId) {
+        if self.may_try_kept(peer) {
+            self.kept_dials += 1;
+        }
+        self.book.tried_kept(peer);
+    }
+}
