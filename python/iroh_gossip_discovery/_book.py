@@ -1,4 +1,4 @@
-"""The address book: a live, read-only mapping of who is there."""
+"""The address book: a live, read-only mapping of the other nodes."""
 
 from iroh_gossip_discovery._core import Selection
 from iroh_gossip_discovery._shared_node import SharedNode

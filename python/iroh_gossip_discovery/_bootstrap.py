@@ -1,4 +1,4 @@
-"""Bootstrap peers: those given as they are, and those that a lookup finds."""
+"""Bootstrap peers: those that are given as values, and those that a lookup finds."""
 
 import asyncio
 import logging
@@ -26,31 +26,32 @@ BootstrapPeer: TypeAlias = str | Peer
 """A ticket, `id@host:port`, an id that a lookup can resolve, or a peer of another node's book."""
 
 Lookup: TypeAlias = Callable[[], Awaitable[Iterable[BootstrapPeer]]]
-"""An async callable that finds bootstrap peers; called at the start, again at retries while
-isolated, about every 5 min else, and soon after a peer was lost."""
+"""An async callable that finds bootstrap peers. It is called at the start, at each retry while the
+node is isolated, soon after a peer was lost, and otherwise about every 5 min."""
 
 BootstrapSource: TypeAlias = BootstrapPeer | Lookup
-"""What `GossipDiscovery(bootstrap=…)` takes a sequence of."""
+"""An item of `GossipDiscovery(bootstrap=…)`."""
 
 _logger = logging.getLogger("iroh_gossip_discovery")
 
-# Seconds. A lookup that hangs is given up after this, and asked again.
+# Seconds after which a lookup that hangs is cancelled, and later called again.
 _LOOKUP_TIMEOUT = 30.0
-# The delay between two retries while isolated grows up to this.
+# The longest delay between two retries while isolated, in seconds.
 _RETRY_MAX = 30.0
-# While others are linked, lookups are asked this often: two groups that started apart merge by it.
+# Seconds between two calls of a lookup while the node is linked. So two groups that started apart
+# find each other.
 _PERIOD = 300.0
-# After a peer was lost or left, they are asked this soon; but not more often than `_LOSS_INTERVAL`.
+# Seconds until a lookup is called after a peer was lost or left; at most once in `_LOSS_INTERVAL`.
 _AFTER_LOSS = 2.0
 _LOSS_INTERVAL = 30.0
-# Most results of one lookup. Of more, others are taken each time.
+# Most results of one call that are used. If there are more, it is a random choice each time.
 _LOOKUP_RESULTS = 1024
 
 
 def sort_sources(
     sources: Iterable[BootstrapSource], settings: Settings
 ) -> tuple[list[Bootstrap], list[Lookup]]:
-    """Check each source, and part the peers from the lookups.
+    """Check each source, and separate the peers from the lookups.
 
     Raises:
         ConfigurationError: A text is malformed, or a ticket is for another topic.
@@ -78,7 +79,7 @@ async def keep_looking(
     retry: float,
     looked: asyncio.Event,
 ) -> None:
-    """Call each lookup now and again: often while the node is isolated, else now and then.
+    """Call each lookup repeatedly: often while the node is isolated, rarely otherwise.
 
     The lookups run side by side: one that hangs or fails delays no other.
 
@@ -104,7 +105,7 @@ async def keep_looking(
 
 
 class _Reach:
-    """What decides when lookups are asked again: whether anybody is linked, and losses."""
+    """Decides when lookups are called again: by isolation, and by lost peers."""
 
     def __init__(self, lookups: Sequence[Lookup], looked: asyncio.Event, *, isolated: bool) -> None:
         self._unasked = {id(lookup) for lookup in lookups}
@@ -118,7 +119,7 @@ class _Reach:
             case Isolated():
                 self.isolated = True
             case Reconnected() | PeerJoined():
-                # A swarm that grows does not wake anybody at each peer.
+                # In a swarm that grows, a new peer wakes no task, because isolation did not change.
                 if not self.isolated:
                     return
                 self.isolated = False
@@ -126,7 +127,7 @@ class _Reach:
                 self.losses += 1
             case _:
                 return
-        # A task that waits holds the old event.
+        # A waiting task holds the old event.
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -142,7 +143,7 @@ class _Reach:
 async def _repeat(
     node: Node, settings: Settings, lookup: Lookup, retry: float, reach: _Reach
 ) -> None:
-    """Ask one lookup for as long as the node runs."""
+    """Call one lookup repeatedly while the node runs."""
     clock = asyncio.get_running_loop().time
     delay, losses = retry, reach.losses
     while True:
@@ -166,7 +167,7 @@ async def _repeat(
 
 
 async def _look(node: Node, settings: Settings, lookup: Lookup) -> None:
-    """Call one lookup and add what it found; what fails is logged, and tried again later."""
+    """Call one lookup and add what it found; a failure is logged, and retried later."""
     try:
         async with asyncio.timeout(_LOOKUP_TIMEOUT):
             sources = _at_most(_LOOKUP_RESULTS, await lookup(), lookup)
@@ -182,11 +183,11 @@ async def _look(node: Node, settings: Settings, lookup: Lookup) -> None:
 def _at_most(
     limit: int, sources: Iterable[BootstrapPeer], lookup: Lookup
 ) -> Sequence[BootstrapPeer]:
-    """Take what a lookup returned; of more than the limit, a random choice."""
+    """Take what a lookup returned, or a random choice if it is more than the limit."""
     if isinstance(sources, str | bytes | Peer) or not isinstance(sources, Iterable):
         kind = type(sources).__name__
         raise TypeError(f"a lookup must return a sequence of tickets, ids and peers, not {kind}")
-    # Bounded also for one that never ends.
+    # Bounded, because a generator may never end.
     found = list(islice(sources, limit * 16))
     if len(found) <= limit:
         return found
@@ -200,7 +201,7 @@ def _at_most(
 def _usable(
     sources: Iterable[BootstrapPeer], settings: Settings, lookup: Lookup
 ) -> list[Bootstrap]:
-    """Check each result by itself: a malformed one does not cost the others."""
+    """Check each result by itself, so that a malformed one does not spoil the others."""
     peers: list[Bootstrap] = []
     refused, reason = 0, ""
     for index, source in enumerate(sources):

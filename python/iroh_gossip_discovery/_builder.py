@@ -1,4 +1,4 @@
-"""The names of crate 0.6.0, for who comes from there: thin over `GossipDiscovery`."""
+"""The names of crate 0.6.0, for code that was written for it; thin over `GossipDiscovery`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ from iroh_gossip_discovery._snapshot import Snapshot, peers_of
 
 
 class GossipDiscoveryBuilder:
-    """Builds and starts a discovery, and gives it in two halves: one that tells, one that listens.
+    """Builds and starts a discovery, in two halves: one that sends, and one that receives.
 
     Args:
         name: As for `GossipDiscovery`, as are all others.
@@ -52,7 +52,7 @@ class GossipDiscoveryBuilder:
         self._config = Config.lan() if config is None else config
 
     def with_expiration_timeout(self, seconds: float) -> Self:
-        """Have others drop this node once they have not heard of it for so long.
+        """Set the seconds after which others drop this node if they have not heard of it.
 
         In 0.6.0 each node chose for itself how long it kept others; now each announces it.
 
@@ -92,7 +92,7 @@ class GossipDiscoveryBuilder:
 
 
 class GossipDiscoverySender:
-    """The half that tells; as an async context manager it closes the node on exit."""
+    """The sending half; as an async context manager it closes the node on exit."""
 
     def __init__(self, discovery: GossipDiscovery) -> None:
         self.discovery = discovery
@@ -102,13 +102,13 @@ class GossipDiscoverySender:
         await self.add_peers([peer])
 
     async def add_peers(self, peers: Iterable[BootstrapPeer]) -> None:
-        """Add several; see `GossipDiscovery.add_bootstrap`."""
+        """Add several peers; see `GossipDiscovery.add_bootstrap`."""
         await self.discovery.add_bootstrap(peers)
 
     async def announce(self, metadata: Mapping[str, str] | None = None) -> None:
-        """Announce this node anew, now, with other metadata if they are given.
+        """Announce this node again, now, with other metadata if they are given.
 
-        It announces itself without being asked as often as that is needed.
+        Heartbeats follow by themselves, as often as they are needed.
 
         Raises:
             ConfigurationError: The metadata are over their limit.
@@ -132,7 +132,7 @@ class GossipDiscoverySender:
 
 
 class GossipDiscoveryReceiver(EventStream):
-    """The half that listens: each peer that is known as `PeerJoined`, then every change."""
+    """The receiving half: each known peer as `PeerJoined`, then every change."""
 
     __slots__ = ("discovery",)
 

@@ -16,7 +16,7 @@ E = TypeVar("E", bound=Event)
 E_contra = TypeVar("E_contra", bound=Event, contravariant=True)
 
 Callback: TypeAlias = Callable[[E], Awaitable[object] | object]
-"""Takes an event; where it returns an awaitable, that is awaited before the next event."""
+"""Takes an event; if it returns an awaitable, that is awaited before the next event."""
 
 _KINDS = get_args(Event)
 
@@ -40,7 +40,7 @@ class Registration(Generic[E_contra]):
 
     @property
     def active(self) -> bool:
-        """Whether the callback may still be called."""
+        """True while the callback may still be called."""
         return self._active
 
     def cancel(self) -> None:
@@ -91,7 +91,7 @@ def start(
     With `known`, peers that are in the book already join first: whoever registered before the start
     misses none that came while the node started.
     """
-    # The parts of a registration that its holder has no use for.
+    # These parts of a registration are private for its holder, but not for this module.
     if not registration.active:
         return None
     peers, subscription = node.subscribe()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Peers that were lost and are not told yet; the view tells the rest as left.
+# Most lost peers that wait to be reported; further ones are reported as left.
 _LOST = 10_000
 
 
@@ -45,9 +45,9 @@ class ViewChange:
 
 
 class ViewWatch(Stream[Event, T]):
-    """Looks at a view whenever something happens in the topic, or to this node's own record.
+    """Checks a view whenever something happens in the topic, or to this node's own record.
 
-    A subclass computes its next item when it is taken, so nobody gets what is true no longer.
+    A subclass computes its next item when it is taken, so no reader gets an outdated one.
     """
 
     __slots__ = ("_look_due", "_shared", "_view")
@@ -63,7 +63,7 @@ class ViewWatch(Stream[Event, T]):
         shared.watchers.add(self)
 
     def self_changed(self) -> None:
-        """Look again: this node's own record has changed, which is no event."""
+        """Check again: this node's own record has changed, for which there is no event."""
         self._nudge()
 
     def close(self) -> None:
@@ -79,20 +79,20 @@ class ViewWatch(Stream[Event, T]):
         return []  # what is kept may hold no longer when it is handed on
 
     def _note(self, events: list[Event]) -> None:
-        """Remember what the view itself does not tell."""
+        """Remember what can't be read from the view later."""
 
     def _take(self, items: list[Event]) -> None:
         self._note(items)
         self._look_due = True
 
     def _drain(self) -> bool:
-        """Take what has happened; return true if something has, now or before."""
+        """Take the events so far; return true if something has happened, now or before."""
         while self._subscription is not None and (events := self._subscription.drain(BATCH)):
             self._take(events)
         return self._look_due
 
     async def _changed(self) -> None:
-        """Wait until something has happened since the last look.
+        """Wait until something has happened since the last check.
 
         Raises:
             StopAsyncIteration: The topic was left, or this was closed.
@@ -116,7 +116,7 @@ class ViewWatch(Stream[Event, T]):
 
 
 class Nudges(ViewWatch[None]):
-    """Comes whenever a view may have changed, and at first."""
+    """An item at the start, and whenever a view may have changed."""
 
     __slots__ = ()
 
@@ -139,7 +139,7 @@ class ChangeStream(ViewWatch[ViewChange]):
         self._window = window
         self._told: dict[str, Peer] = {}
         self._lost: dict[str, None] = {}
-        # When the window that is open ends, by the loop's clock.
+        # The end of the open window, by the loop's clock; `None` if none is open.
         self._due_at: float | None = None
 
     async def __anext__(self) -> ViewChange:

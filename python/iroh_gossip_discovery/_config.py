@@ -45,7 +45,7 @@ C = TypeVar("C")
 
 
 def _name_presets(config: type[C]) -> type[C]:
-    """Have a call that lacks fields say where they come from."""
+    """Let the error for missing fields say that a preset has them."""
     generated: Callable[..., None] = config.__init__
 
     @wraps(generated)

@@ -92,7 +92,7 @@ class PeerJoined:
 
 @final
 class PeerUpdated:
-    """A peer in the book changed its name, addresses, metadata or protocols, or started anew."""
+    """A peer in the book changed its name, addresses, metadata or protocols, or was restarted."""
 
     __match_args__: ClassVar[tuple[Literal["peer"]]] = ("peer",)
     def __new__(cls, peer: Peer) -> PeerUpdated: ...
@@ -267,7 +267,7 @@ class Message:
     def __new__(cls, sender: str, data: bytes, kind: Literal["direct", "broadcast"]) -> Message: ...
     @property
     def sender(self) -> str:
-        """The endpoint id of whoever sent it, authenticated, as 64 hex digits."""
+        """The endpoint id of the sender, authenticated, as 64 hex digits."""
     @property
     def data(self) -> bytes:
         """What was sent."""
@@ -280,7 +280,7 @@ class Message:
 
 @final
 class MessagesLost:
-    """This subscriber was too slow: so many messages were dropped here."""
+    """This subscriber was too slow, so messages were dropped here."""
 
     __match_args__: ClassVar[tuple[Literal["count"]]] = ("count",)
     def __new__(cls, count: int) -> MessagesLost: ...
@@ -293,13 +293,13 @@ class MessagesLost:
 
 @final
 class Receipt:
-    """That a message is with a subscriber of its receiver."""
+    """The confirmation that a subscriber of the receiver has a message in its queue."""
 
     __match_args__: ClassVar[tuple[Literal["peer"], Literal["elapsed"]]] = ("peer", "elapsed")
     def __new__(cls, peer: str, elapsed: float) -> Receipt: ...
     @property
     def peer(self) -> str:
-        """The endpoint id of whoever has the message, as 64 hex digits."""
+        """The endpoint id of the receiver, as 64 hex digits."""
     @property
     def elapsed(self) -> float:
         """Seconds from the call to the peer's answer, dialing included."""
@@ -497,7 +497,7 @@ class Serving:
 
 @final
 class Reader:
-    """What is read of a stream."""
+    """The reading half of a stream."""
 
     @property
     def peer(self) -> str:
@@ -513,7 +513,7 @@ class Reader:
 
 @final
 class Writer:
-    """What is written to a stream."""
+    """The writing half of a stream."""
 
     @property
     def peer(self) -> str:
@@ -548,7 +548,7 @@ def check_profile(name: str, metadata: Mapping[str, str], protocols: Iterable[st
     """Check what a node would say of itself."""
 
 def start_logs() -> bool:
-    """Begin to log to Python, unless logs are received already; whether it does from now on."""
+    """Begin to log to Python, unless logs are received already; true if it does now."""
 
 def logs_dropped() -> int:
     """Count the lines of the log that were dropped in this process, as the queue was full."""
@@ -562,7 +562,7 @@ def run_scenario(
     fail_fast: bool,
     progress: Callable[[float], bool] | None,
 ) -> Simulation:
-    """Run a scenario, given as TOML, and tell what it found."""
+    """Run a scenario, given as TOML, and return its report."""
 
 def random_scenario(seed: int, nodes: int) -> str:
     """Return the scenario of random faults that belongs to a seed, as TOML."""

@@ -1,4 +1,4 @@
-"""The errors with a second, built-in base: a user may catch either."""
+"""The errors that have a second, built-in base, so that a user may catch either."""
 
 from iroh_gossip_discovery._core import DiscoveryError
 
@@ -182,4 +182,4 @@ class PeersTimeoutError(DiscoveryError, TimeoutError):
 
 
 class NobodyError(DiscoveryError, LookupError):
-    """Nobody is there that could own a key."""
+    """No node is there that could own a key."""

@@ -1,4 +1,4 @@
-"""What happens in a topic, as one union: `match` on it, or give it to `isinstance`."""
+"""The events of a topic, as one union: `match` on it, or give it to `isinstance`."""
 
 from typing import Literal, TypeAlias
 

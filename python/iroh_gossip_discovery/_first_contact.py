@@ -1,4 +1,4 @@
-"""`FirstContact`: has an iterator wait until its node has met the topic, or is alone."""
+"""`FirstContact`: lets an iterator wait until its node has met the topic, or is alone."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,13 +23,13 @@ class FirstContact:
         self.done = False
 
     def begin(self) -> None:
-        """Start to wait, on the running loop; more calls do nothing."""
+        """Begin to wait, on the running loop; more calls do nothing."""
         if self._begun is None and self._node is not None:
             self._begun = self._node.joined()
             self._begun.add_done_callback(self._end)
 
     def close(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         self._node = None
         if self._begun is not None:
             self._begun.cancel()

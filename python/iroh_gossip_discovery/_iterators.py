@@ -33,17 +33,17 @@ _DEPARTED = 10_000
 
 
 class Source(Protocol[S]):
-    """What the core gives: a subscription to things of one kind."""
+    """A subscription of the core, to items of one kind."""
 
     def drain(self, limit: int) -> list[S]:
         """Take up to `limit` items, oldest first; never wait."""
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended and everything in it was taken."""
+        """True once it has ended and everything in it was taken."""
 
     def arm(self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-        """Have `callback()` called once, on the loop, when there is an item or the end."""
+        """Call `callback()` once, on the loop, when there is an item or the end."""
 
 
 class Stream(AsyncIterator[T], Generic[S, T]):
@@ -90,7 +90,7 @@ class Stream(AsyncIterator[T], Generic[S, T]):
         self.close()
 
     def _take_ready(self) -> list[T]:
-        """Take what needs no waiting for, and may be kept: for who hands it on."""
+        """Take the items that have come, for a caller that hands them on."""
         ready = list(self._items)
         self._items.clear()
         return ready
@@ -126,8 +126,8 @@ class Stream(AsyncIterator[T], Generic[S, T]):
 class EventStream(Stream[Event, Event]):
     """What happens in the topic from now on; ends when the topic is left or it is closed.
 
-    Each has a buffer of its own, of `Config.event_buffer` events. Whoever lags behind by more gets
-    an `EventsLost` in the place of the oldest, and finds what holds now in the book.
+    Each has a buffer of its own, of `Config.event_buffer` events. A reader that lags behind by more
+    gets an `EventsLost` in place of the oldest events. The book has the current state.
     """
 
     __slots__ = ()
@@ -139,8 +139,8 @@ class EventStream(Stream[Event, Event]):
 class MessageStream(Stream[Message | MessagesLost, Message | MessagesLost]):
     """The messages for this node from now on; ends when the topic is left or it is closed.
 
-    Each has a buffer of its own, of `Config.message_buffer` messages and 16 MiB. Whoever lags
-    behind by more gets a `MessagesLost` in the place of the oldest.
+    Each has a buffer of its own, of `Config.message_buffer` messages and 16 MiB. A reader that lags
+    behind by more gets a `MessagesLost` in place of the oldest messages.
     """
 
     __slots__ = ()
@@ -163,8 +163,8 @@ class PeerStream(Stream[Event, Peer]):
         peers, subscription = node.subscribe()
         super().__init__(subscription)
         self._node: Node | None = node
-        # The boot id of each peer's last life that was met: no more of them than the book holds,
-        # and a bounded number of those who are gone.
+        # The boot id of each peer's last life that was seen: those in the book, and a bounded
+        # number of those that are gone.
         self._present: dict[str, int] = {}
         self._departed: OrderedDict[str, int] = OrderedDict()
         for peer in peers_of(peers):

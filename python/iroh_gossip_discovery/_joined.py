@@ -37,7 +37,7 @@ class Joined:
 
 
 def joined(answer: tuple[str | None, list[tuple[str, str]]]) -> Joined:
-    """Return what the core found as a value."""
+    """Make a value of the core's answer."""
     peer, unanswered = answer
     if peer is not None:
         return Joined("synced", peer)

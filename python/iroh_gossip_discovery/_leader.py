@@ -1,4 +1,4 @@
-"""A leader by view: who of those present a name belongs to, and when that changes."""
+"""A leader by view: which present node a name belongs to, and when that changes."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -103,7 +103,7 @@ def leader_key(name: str) -> bytes:
 
 
 def check_leader(name: object, expected: object) -> None:
-    """Refuse what names no leadership.
+    """Check the arguments of a leadership.
 
     Raises:
         TypeError: An argument has the wrong type.

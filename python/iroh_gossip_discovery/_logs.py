@@ -1,10 +1,10 @@
-"""What the extension logs, told to `logging`; called from the extension's own thread."""
+"""Gives the extension's log lines to `logging`; called from the extension's own thread."""
 
 import logging
 
 ROOT = "iroh_gossip_discovery"
 PREFIX = "igd_"
-"""Before the name of each field in `extra`, so that none collides with a record's own."""
+"""The prefix of each field's name in `extra`, so that none collides with a record's own."""
 
 TRACE = 5
 """Below `logging.DEBUG`: each frame, each heartbeat."""
@@ -12,10 +12,10 @@ TRACE = 5
 _LEVELS = (TRACE, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 _NOTHING = 255
 
-# By their numbers in the extension.
+# The loggers, at the indices that the extension uses.
 LOGGERS = tuple(logging.getLogger(f"{ROOT}.{name}") for name in ("driver", "proto", "iroh"))
 
-# Whoever sets up no logging hears nothing, not even on stderr: this is a library.
+# This is a library: in a program without logging it prints nothing, not even on stderr.
 logging.getLogger(ROOT).addHandler(logging.NullHandler())
 # The layers below write pages at a level at which this library writes lines.
 if LOGGERS[2].level == logging.NOTSET:
@@ -64,7 +64,7 @@ def deliver(  # noqa: PLR0913, PLR0917  # as the extension knows them
 
 
 def report_dropped(count: int) -> None:
-    """Say that so many lines never came."""
+    """Log that the queue was full and `count` lines were dropped."""
     logging.getLogger(ROOT).warning(
         "%d log records were dropped: handlers are slower than what is logged",
         count,

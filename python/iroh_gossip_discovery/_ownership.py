@@ -1,4 +1,4 @@
-"""Who owns a key, followed over time: changes come as they are seen, and stale ones never."""
+"""The owners of keys, followed over time; a change that no longer holds is never given."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -44,8 +44,8 @@ class OwnershipChange(Generic[K]):
 
     Args:
         key: The key.
-        previous: Whom it belonged to; `None` where it is new, or nobody was there.
-        owner: Whom it belongs to now; `None` where nobody is there.
+        previous: The node that it belonged to; `None` if the key is new, or no node was there.
+        owner: The node that it belongs to now; `None` if no node is there.
         gained: Whether it belongs to this node now and did not before.
         lost: Whether it belonged to this node before and does not now.
     """
@@ -58,11 +58,11 @@ class OwnershipChange(Generic[K]):
 
 
 class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
-    """Who owns each key, then every change of that; ends when the topic is left or it is closed.
+    """The owner of each key, then every change; ends when the topic is left or it is closed.
 
-    A change is computed against what was given last, when it is taken: a slow reader gets what
-    holds by then, and nothing that was true only meanwhile. So at most one change per key waits. It
-    costs one hash per key and node, 0.1 to 0.2 µs, when nodes of the topic change.
+    A change is computed when it is taken, against what was given before. So a slow reader gets the
+    current owners, and nothing that held only meanwhile. At most one change per key waits. When
+    nodes of the topic change, it costs one hash per key and node, 0.1 to 0.2 µs.
 
     The first changes come once this node has met its topic, or knows that it is alone, as with
     `GossipDiscovery.joined`: a node that has just started would take every key for its own.
@@ -100,7 +100,7 @@ class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
         self._look()
 
     def discard(self, keys: Iterable[K]) -> None:
-        """Follow some keys no more; those that are not followed do no harm.
+        """Stop following some keys; keys that are not followed do no harm.
 
         Raises:
             TypeError: `keys` is a single text or bytes.
@@ -130,11 +130,11 @@ class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
         return change
 
     def self_changed(self) -> None:
-        """Look again: this node's own record has changed, which is no event."""
+        """Check again: this node's own record has changed, for which there is no event."""
         self._look()
 
     def _catch_up(self) -> None:
-        """Take what has happened, so that no change is told that holds no longer."""
+        """Take the events so far, so that no outdated change is given."""
         stale = False
         while self._subscription is not None and (events := self._subscription.drain(BATCH)):
             stale = stale or any(isinstance(event, _MEMBERSHIP) for event in events)
@@ -149,7 +149,7 @@ class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
             self._look()
 
     def _look(self) -> None:
-        """Find what differs now from what was told, in place of what was found before."""
+        """Compute the changes again, against the owners that were given before."""
         self._items.clear()
         records = self._records() if self._contact.done and self._keys else None
         if records is None:

@@ -1,4 +1,4 @@
-"""What keeps a node from others."""
+"""The problems that keep a node from others."""
 
 from dataclasses import dataclass
 

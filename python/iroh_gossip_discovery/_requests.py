@@ -1,4 +1,4 @@
-"""Requests and replies: one stream for each, with a deadline, and with errors that come back."""
+"""Requests and replies: each has a stream of its own, a deadline, and errors that come back."""
 
 import asyncio
 import contextvars
@@ -42,7 +42,7 @@ _HEADER_TIMEOUT = 30.0  # seconds that a request may take to arrive
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an answer is called with.
+    """A request, as the handler of an answer gets it.
 
     Args:
         peer: The endpoint id of the node that asks, authenticated.
@@ -87,11 +87,11 @@ class Answer:
 
     @property
     def active(self) -> bool:
-        """Whether it is called for requests."""
+        """True while it is called for requests."""
         return self._answers.get(self._name) is self
 
     def cancel(self) -> None:
-        """Answer no more; requests that are under way go on."""
+        """Stop answering; requests that are under way go on."""
         self._answers.discard(self)
 
     def __call__(self, request: Request) -> Awaitable[bytes | None] | bytes | None:
@@ -153,7 +153,7 @@ class Answers:
         return answer
 
     def discard(self, answer: Answer) -> None:
-        """Answer no more with this one."""
+        """Stop answering with this one."""
         if self._by_name.get(answer.name) is answer:
             del self._by_name[answer.name]
 
@@ -182,7 +182,7 @@ class Answers:
     ) -> tuple[int, bytes]:
         loop = asyncio.get_running_loop()
         working = loop.create_task(answer._reply(request))  # noqa: SLF001  # its other half
-        # The asking node sends nothing more: what comes here says that it has given up.
+        # The asking node sends nothing more, so a read returns only when it has given up.
         listening = loop.create_task(reader.read(1))
         patience = asyncio.timeout(limit)
         try:

@@ -17,7 +17,7 @@ def require(field: str, value: object, *kinds: type) -> None:
 
 
 def require_timeout(timeout: float | None) -> None:
-    """Refuse what limits no wait; a limit below zero is over already, as asyncio has it.
+    """Check a time limit. One below zero is over already, as in asyncio.
 
     Raises:
         TypeError: It is no number.

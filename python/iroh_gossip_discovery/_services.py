@@ -12,7 +12,7 @@ from iroh_gossip_discovery._iterators import Stream
 from iroh_gossip_discovery._streams import StreamReader, StreamWriter, halves
 
 Handler: TypeAlias = Callable[[StreamReader, StreamWriter], Awaitable[object] | object]
-"""Takes both ends of a stream; where it returns an awaitable, the stream ends with that."""
+"""Takes both halves of a stream; if it returns an awaitable, the stream ends with that."""
 
 
 class _Incoming(Stream[tuple[Reader, Writer], tuple[Reader, Writer]]):
@@ -57,11 +57,11 @@ class Service:
 
     @property
     def active(self) -> bool:
-        """Whether it is served."""
+        """True while it is served."""
         return self._active
 
     def cancel(self) -> None:
-        """Serve the protocol no more, and announce that; streams that are open go on."""
+        """Stop serving the protocol, and announce that; open streams go on."""
         self._active = False
         if self._stream is not None:
             self._stream.close()
@@ -112,7 +112,7 @@ class Service:
 
 def start(service: Service, node: Node) -> None:
     """Serve from now on, unless it was cancelled."""
-    # The parts of a service that its holder has no use for.
+    # These parts of a service are private for its holder, but not for this module.
     if service.active:
         service._stream = incoming = _Incoming(node.serve(service.protocol))  # noqa: SLF001
         run = service._run(incoming)  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""What a discovery shares with its views: the node while it runs, and who watches it."""
+"""What a discovery shares with its views: the node while it runs, and its watchers."""
 
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
@@ -8,10 +8,10 @@ if TYPE_CHECKING:
 
 
 class Watcher(Protocol):
-    """Wants to know when this node's own record has changed, of which there is no event."""
+    """Is told when this node's own record has changed, because there is no event for that."""
 
     def self_changed(self) -> None:
-        """Look again at what this node announces."""
+        """Read again what this node announces."""
 
 
 class SharedNode:
@@ -24,6 +24,6 @@ class SharedNode:
         self.watchers: WeakSet[Watcher] = WeakSet()
 
     def self_changed(self) -> None:
-        """Tell the watchers; on the loop that they run on."""
+        """Tell the watchers, on the loop that they run on."""
         for watcher in list(self.watchers):
             watcher.self_changed()

@@ -1,4 +1,4 @@
-"""Stopping by a signal: SIGTERM and Ctrl-C leave a block, and what is around it says goodbye."""
+"""Stopping by a signal: SIGTERM and Ctrl-C end a block, so that the code around it can clean up."""
 
 import asyncio
 import signal
@@ -15,7 +15,7 @@ _Previous: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 def check_signals(numbers: tuple[int, ...]) -> tuple[signal.Signals, ...]:
-    """Return the signals that are meant; SIGINT and SIGTERM by default.
+    """Return the signals to handle; SIGINT and SIGTERM by default.
 
     Raises:
         ConfigurationError: A number is that of no signal.
@@ -45,13 +45,13 @@ class _Handlers:
 
     def restore(self) -> None:
         for number, previous in self._previous.items():
-            # None: it was not installed from Python, so it can't be put back.
+            # `None` means that the handler was not installed from Python, so it can't be restored.
             signal.signal(number, signal.SIG_DFL if previous is None else previous)
         self._previous.clear()
 
 
 class StopOnSignals:
-    """A block that the first signal leaves, for asyncio: made by `stop_on_signals()`.
+    """A block that the first signal ends, for asyncio: made by `stop_on_signals()`.
 
     The first signal cancels the task that runs the block, wherever it waits, and the block ends
     without an exception. After that the handlers that were there before are back, so a second
@@ -96,17 +96,17 @@ class StopOnSignals:
         self._handlers.restore()
         if self._signal is None or self._task is None:
             return False
-        # Somebody else may have cancelled the task, too: then it stays cancelled.
+        # If other code cancelled the task too, it stays cancelled.
         others = self._task.uncancel()
         return isinstance(error, asyncio.CancelledError) and others == 0
 
 
 class _Stopped(BaseException):
-    """A signal has come: no `except Exception` on the way out catches it."""
+    """A signal has come. It is no `Exception`, so that no `except Exception` catches it."""
 
 
 class BlockingStopOnSignals:
-    """A block that the first signal leaves: made by `stop_on_signals()`.
+    """A block that the first signal ends: made by `stop_on_signals()`.
 
     The first signal ends the block wherever it is, without an exception outside. After that the
     handlers that were there before are back.
@@ -144,7 +144,7 @@ class BlockingStopOnSignals:
 
 
 class BeforeSignals:
-    """Has something called as soon as a signal comes, before the handlers that were there.
+    """Calls a function as soon as a signal comes, before the earlier handlers.
 
     Args:
         early: Called on the loop that runs when the block is entered.

@@ -1,4 +1,4 @@
-"""`simulate`: a whole network on a virtual clock, and what became of it as frozen values."""
+"""`simulate`: a whole network on a virtual clock, and its report as frozen values."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ class SimulatedRecovery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedFailure:
-    """A check that did not hold.
+    """A check that failed.
 
     Args:
         check: Which one; the guide to the simulator lists them.
@@ -116,7 +116,7 @@ class SimulatedRates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """What became of a simulated network.
+    """The report of a simulated network.
 
     Args:
         name: The scenario's name.

@@ -8,7 +8,7 @@ from typing import Self
 
 from iroh_gossip_discovery._core import Peer, Records
 
-# Nodes that become Python objects at a time.
+# How many nodes become Python objects at a time.
 BATCH = 256
 # Most nodes in a `repr`, and in a table.
 _SHOWN = 3
@@ -16,7 +16,7 @@ _ROWS = 100
 
 
 def peers_of(records: Records) -> Iterator[Peer]:
-    """Iterate over what the core took; each becomes a Python object on the way."""
+    """Iterate over the core's records, and make each a Python object on the way."""
     after: str | None = None
     while batch := records.peers(after, BATCH):
         yield from batch
@@ -31,7 +31,7 @@ def shown(snapshot: "Snapshot") -> str:
 
 
 def table_of(snapshot: "Snapshot") -> str:
-    """Return the nodes as a table of HTML, for notebooks; what they say is escaped."""
+    """Return the nodes as a table of HTML, for notebooks; their texts are escaped."""
     head = "".join(f"<th>{title}</th>" for title in ("name", "id", "addresses", "metadata"))
     rows = [
         (
@@ -71,7 +71,7 @@ class _Values(ValuesView[Peer]):
 
 
 class PeerMapping(Mapping[str, Peer]):
-    """Nodes by endpoint id, of which one is found without the others."""
+    """Nodes by endpoint id; looking one up does not convert the others."""
 
     __slots__ = ()
 
@@ -91,10 +91,9 @@ class PeerMapping(Mapping[str, Peer]):
 class Snapshot(PeerMapping):
     """The nodes of a view as they were at one moment, by endpoint id and in the order of the ids.
 
-    It never changes, whatever becomes of the nodes, and may be kept, copied, compared and pickled.
-    To take one costs the same for 10 nodes and for 10,000: a node becomes a `Peer` when it is
-    looked up, or when an iteration comes to it. `dict(snapshot.items())` is a copy that can be
-    changed.
+    It never changes, whatever happens to the nodes, and may be kept, copied, compared and pickled.
+    Taking one costs the same for 10 nodes and for 10,000, because a node becomes a `Peer` only when
+    it is read. `dict(snapshot.items())` is a copy that can be changed.
 
     Args:
         peers: The nodes, for one that is made by hand; of two with one id, the later one stays.

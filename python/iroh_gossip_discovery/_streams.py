@@ -1,4 +1,4 @@
-"""Streams of bytes with a peer, in the manner of asyncio's: a reader and a writer.
+"""Streams of bytes with a peer, with the methods of asyncio's: a reader and a writer.
 
 Nothing is lost by a cancellation: waiting moves no byte, and moving bytes waits for nothing.
 """
@@ -15,15 +15,15 @@ from iroh_gossip_discovery._waiters import Waiters
 LIMIT = 2**16
 """Most bytes that `readuntil` and `readline` look through, by default."""
 
-# What is asked of the core at a time, in bytes.
+# Most bytes that are taken from the core at a time.
 _TAKE = 256 * 1024
-# `drain` waits while more than the first wait to be sent, until no more than the second do.
+# `drain` waits if more than `_HIGH` bytes are queued, until at most `_LOW` are.
 _HIGH = 1024 * 1024
 _LOW = 512 * 1024
 
 
 class StreamReader:
-    """The end of a stream that is read.
+    """The reading half of a stream.
 
     Its methods are those of `asyncio.StreamReader`, with the same meaning. They raise
     `StreamResetError` if the peer gave the stream up, and `PeerUnreachableError` if the link is
@@ -145,7 +145,7 @@ class StreamReader:
         return line
 
     async def _more(self, most: int) -> bytes:
-        """Take bytes that were not looked at yet, and wait if there are none; `b""` at the end."""
+        """Take the next bytes, and wait if there are none; `b""` at the end."""
         if self._waiters:
             raise RuntimeError("another task reads from this stream already")
         while not self._ended:
@@ -167,7 +167,7 @@ class StreamReader:
         return data
 
     def _end(self) -> None:
-        """End it here; a read that waits ends too."""
+        """End reading; a read that waits ends too."""
         self._ended = True
         self._waiters.wake()
 
@@ -177,7 +177,7 @@ class StreamReader:
 
 
 class StreamWriter:
-    """The end of a stream that is written.
+    """The writing half of a stream.
 
     Its methods are those of `asyncio.StreamWriter`, with the same meaning, and `reset`. What is
     written is queued and sent as fast as the peer reads: `drain` waits while more than 1 MiB is
@@ -309,7 +309,7 @@ def halves(
 
 
 def check_limit(limit: object) -> None:
-    """Refuse what is no limit for `readuntil`.
+    """Check the limit of `readuntil`.
 
     Raises:
         TypeError: It is no int.

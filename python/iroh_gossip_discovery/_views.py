@@ -141,7 +141,7 @@ class View(PeerMapping):
 
         Args:
             key: What to find the owners of; text stands for its UTF-8 bytes.
-            n: At most so many, at least 1; fewer if there are fewer nodes.
+            n: The number of nodes, at least 1; fewer if there are fewer nodes.
 
         Raises:
             ConfigurationError: `n` is below 1.
@@ -257,7 +257,7 @@ class View(PeerMapping):
     # --- a mapping ----------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """Return the view as it is at this moment, which costs the same however many there are."""
+        """Return the view as it is at this moment, at the same cost for any number of nodes."""
         records = self._records()
         return Snapshot() if records is None else snapshot_of(records)
 

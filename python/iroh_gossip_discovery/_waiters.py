@@ -4,7 +4,7 @@ import asyncio
 
 
 class Waiters:
-    """What Rust calls once there is something to do.
+    """The callback that Rust calls once there is something to do.
 
     It knows the tasks that wait, and not the object that they wait for, so a forgotten iterator or
     stream is freed although Rust still holds this callback.
@@ -25,7 +25,7 @@ class Waiters:
         return bool(self._futures)
 
     def wake(self) -> None:
-        """Wake every task that waits; each looks again at what it waits for."""
+        """Wake every task that waits; each then checks again what it waits for."""
         for future in self._futures:
             if not future.done():
                 future.set_result(None)

@@ -1,4 +1,4 @@
-"""A swarm in one process, for tests of applications: nodes that crash, stand still and are cut off.
+"""A swarm in one process, for tests of applications: nodes that crash, freeze and are cut off.
 
 Example:
     ```python
@@ -27,9 +27,9 @@ __all__ = ["LocalSwarm", "NodeOptions", "wait_for"]
 
 T = TypeVar("T")
 
-# Seconds between two looks at a condition.
+# Seconds between two checks of a condition.
 _LOOK = 0.01
-# Whom a node asks first: more would only cost dials.
+# How many bootstrap peers a node gets: more would only cost dials.
 _SEEDS = 2
 
 
@@ -76,7 +76,7 @@ async def wait_for(
 
 
 class _Member:
-    """A node, and what the swarm knows of it."""
+    """A node, and what the swarm has to remember about it."""
 
     __slots__ = ("id", "name", "node", "options", "paused", "runtime", "side")
 
@@ -86,7 +86,7 @@ class _Member:
         self.runtime = TestRuntime()
         self.paused = False
         self.side = 0
-        # With a state directory alone it is known once the node runs.
+        # If there is only a state directory, the key is known once the node runs.
         key = options.get("secret_key")
         self.id = None if key is None else endpoint_id(key)
         self.node: GossipDiscovery
@@ -229,10 +229,10 @@ class LocalSwarm:
         return new.node
 
     async def pause(self, node: GossipDiscovery) -> None:
-        """Have a node stand still as `kill -STOP` does a process, until it is resumed.
+        """Freeze a node as `kill -STOP` freezes a process, until it is resumed.
 
-        Nothing of it runs: it answers nobody, and calls of it that need its network wait. Its book
-        can be read, and stays as it is.
+        Nothing of it runs: it answers no peer, and calls that need its network wait. Its book can
+        be read, and does not change.
 
         Args:
             node: A node of this swarm.
@@ -245,7 +245,7 @@ class LocalSwarm:
         member.runtime.pause()
 
     async def resume(self, node: GossipDiscovery) -> None:
-        """Have a paused node go on; it notices that it stood still.
+        """Let a paused node go on; it notices that it was paused.
 
         Args:
             node: A node of this swarm.
@@ -280,7 +280,7 @@ class LocalSwarm:
         for member in self._members:
             member.side = sides.get(member, 0)
         self._bar()
-        # Only now, so that both ends of every link know that it is cut.
+        # The links are cut only now, so that both ends of each know that it is barred.
         cuts = [
             cut
             for member in self._members
@@ -289,7 +289,7 @@ class LocalSwarm:
         await asyncio.gather(*cuts)
 
     async def heal(self) -> None:
-        """Let all nodes reach each other again; that they do is up to them."""
+        """Let all nodes reach each other again; finding each other is up to them."""
         for member in self._members:
             member.side = 0
         self._bar()
@@ -376,7 +376,7 @@ class LocalSwarm:
         raise ValueError(f"{node!r} is no node of this swarm")
 
     def _reachable(self, member: _Member) -> list[_Member]:
-        """Return who else runs and is not paused, in the same part of the swarm."""
+        """Return the other nodes of the same part that run and are not paused."""
         return [
             other
             for other in self._members
@@ -387,7 +387,7 @@ class LocalSwarm:
         return [other.node.ticket for other in self._reachable(member)[:_SEEDS]]
 
     def _bar(self) -> None:
-        """Have every running node know whom it must not reach."""
+        """Tell every running node which nodes it must not reach."""
         for member in self._members:
             if member.runs:
                 member.id = member.node.id
@@ -402,7 +402,7 @@ class LocalSwarm:
         return None if node is None else sever(node)
 
     def _faults(self) -> list[str]:
-        """Say what is wrong in which book."""
+        """Describe what is wrong in each book."""
         names = {member.id: member.name for member in self._members}
         faults = []
         for member in self._members:

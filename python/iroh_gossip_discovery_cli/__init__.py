@@ -1,4 +1,4 @@
-"""The entry of the command: a package of its own, so that a signal during the imports is met.
+"""The entry of the command, as a package of its own: it handles a signal during the imports.
 
 Importing `iroh_gossip_discovery` takes tens of milliseconds. Python's own handler would answer a
 Ctrl-C meanwhile with a traceback; the system's default ends the process without one.
@@ -54,7 +54,7 @@ def _open_closed() -> None:
 
 
 def _discard_stdout() -> None:
-    """Let nothing be written at exit to a pipe that nobody reads."""
+    """Send what is written at exit nowhere, because no one reads the pipe any more."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,7 +1,7 @@
 """The pytest plugin of iroh-gossip-discovery: the fixture `local_swarm`.
 
-pytest loads it at every start, in projects that have the package installed: so it stands outside of
-the package, and imports that only where the fixture is used.
+pytest loads it at every start, in every project that has the package installed. So it stands
+outside of the package, and imports the package only if the fixture is used.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def local_swarm() -> "Iterator[LocalSwarm]":
-    """Give a test a `LocalSwarm`; nodes that it leaves behind are killed.
+    """Give a test a `LocalSwarm`, and kill the nodes that the test leaves behind.
 
     It asks for no plugin for asyncio and works with each: the test starts nodes in its own loop.
     """

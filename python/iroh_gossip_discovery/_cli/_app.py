@@ -51,7 +51,7 @@ def _share(value: float | None) -> float | None:
 
 
 def _fault_names(value: str) -> str:
-    """Check the names of faults, which are parted by commas."""
+    """Check the names of faults, which are separated by commas."""
     from iroh_gossip_discovery._cli._faults import FAULTS  # noqa: PLC0415  # starts faster without
 
     names = value.split(",") if value else []
@@ -323,7 +323,7 @@ def run(  # noqa: PLR0913  # all but one have a default
         list[str] | None,
         typer.Argument(
             metavar="TICKET",
-            help="Whom to ask first: tickets, ID@HOST:PORT, or ids that a lookup can resolve.",
+            help="The peers to dial first: tickets, ID@HOST:PORT, or ids for a lookup.",
         ),
     ] = None,
     *,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class PipeConsole(Console):
-    """Cancels the command's task once nobody reads its output, wherever the output was made.
+    """Cancels the command's task once its output is no longer read, whichever task printed.
 
     Rich itself would exit from within whatever task printed, and leave the others with errors.
     """
@@ -20,7 +20,7 @@ class PipeConsole(Console):
     task: "asyncio.Task[object] | None" = None
 
     def on_broken_pipe(self) -> None:
-        """Write to nowhere from now on, and end the command."""
+        """Discard all further output, and end the command."""
         self.reader_gone = True
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -26,7 +26,7 @@ _FRAMES = 12  # of the live table, per second
 
 
 class _Stage:
-    """Who is on stage, what is on screen, and the clock."""
+    """The nodes of the demo, the table on the screen, and the clock."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -42,7 +42,7 @@ class _Stage:
             self.console.print(f"{time.monotonic() - self.began:6.2f} s  {text}", highlight=False)
 
     def hear(self, node: NodeProcess, message: "Message") -> None:
-        """Take note of what a node tells."""
+        """Handle a message of a node."""
         if self.present.get(node.name) is node and "peer" in message and "event" in message:
             known = ", ".join(sorted(peer["name"] for peer in node.book.values())) or "nobody"
             verb = {
@@ -58,7 +58,7 @@ class _Stage:
             self.live.update(self.table())
 
     def right(self) -> bool:
-        """Whether every book on stage holds exactly the others on stage."""
+        """True if every book holds exactly the other nodes of the demo."""
         ids = {node.id for node in self.present.values()}
         return all(node.book.keys() == ids - {node.id} for node in self.present.values())
 

@@ -13,7 +13,7 @@ _LATE = 2.0
 
 
 class Fault(NamedTuple):
-    """What was done: to whom, and since when the books could be right again."""
+    """A fault that was made: its node, and since when the books could be right again."""
 
     node: str
     what: str
@@ -21,7 +21,7 @@ class Fault(NamedTuple):
 
 
 def _last(network: Network) -> Member:
-    """Choose whom it meets: the youngest, never the first, whom the others were started with."""
+    """Choose the youngest node: never the first, which is the others' bootstrap peer."""
     return network.members[-1]
 
 

@@ -1,4 +1,4 @@
-"""Key files: 64 hex digits, for their owner only; as `secret.key` of a state directory."""
+"""Key files: 64 hex digits, readable by their owner only, like a state directory's `secret.key`."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""Whether the machine gives a process the time that it needs, as this one finds out for itself."""
+"""Measures whether the machine gives this process the time that it needs."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ class Lateness:
         self.worst = 0.0
 
     async def watch(self) -> None:
-        """Take note, until cancelled."""
+        """Measure until cancelled."""
         while True:
             began, used = time.monotonic(), time.process_time()
             await asyncio.sleep(_NAP)

@@ -31,7 +31,7 @@ _LINE = 16 * 1024 * 1024  # a reply with a full book of 10,000 peers fits
 
 
 class NodeSpec(TypedDict):
-    """What a node process is started with; `config` overrides fields of the preset."""
+    """The arguments of a node process; `config` overrides fields of the preset."""
 
     name: str
     topic: str
@@ -43,7 +43,7 @@ class NodeSpec(TypedDict):
 
 
 class Request(TypedDict):
-    """What the parent asks; each request is answered by one message with its number."""
+    """A request of the parent; the node answers it by one message with the same number."""
 
     number: int
     op: Literal["book", "state", "update", "leave"]
@@ -61,7 +61,7 @@ class PeerEntry(TypedDict):
 
 
 class Message(TypedDict):
-    """What a node tells; `at` is its monotonic clock in seconds, which processes share."""
+    """A message of a node; `at` is the monotonic clock in seconds, which processes share."""
 
     kind: Literal["ready", "event", "reply", "error"]
     at: float
@@ -153,7 +153,7 @@ async def _serve() -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_LINE)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    # The parent decides: it may have been sent the same signal, and tells by closing the pipe.
+    # The parent decides when to end. It may have got the same signal, and closes the pipe then.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     loop.add_signal_handler(signal.SIGTERM, reader.feed_eof)
     spec: NodeSpec = json.loads(await reader.readline())

@@ -16,7 +16,7 @@ from iroh_gossip_discovery._cli._node import Message, NodeSpec, PeerEntry, Reque
 T = TypeVar("T")
 
 Listener: TypeAlias = Callable[["NodeProcess", Message], None]
-"""Is told each message of a node."""
+"""Gets each message of a node."""
 
 _LINE = 16 * 1024 * 1024
 _STDERR_LINES = 30
@@ -24,11 +24,11 @@ _STOP_TIMEOUT = 5.0
 
 
 class NodeFailedError(Exception):
-    """A node process ended, or never became ready; the text says what it told last."""
+    """A node process ended, or never became ready; the text has its last message."""
 
 
 class NodeState(NamedTuple):
-    """What a node says of itself: its own record, its book, and what it counts."""
+    """The state of a node: its own record, its book, and its counters."""
 
     me: PeerEntry
     addresses: list[str]
@@ -73,7 +73,7 @@ class NodeProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """True while the process runs."""
         return self._process is not None and self._process.returncode is None
 
     @property
@@ -88,7 +88,8 @@ class NodeProcess:
             NodeFailedError: It ended before that.
         """
         self._ready = asyncio.get_running_loop().create_future()
-        # A session of its own: Ctrl-C reaches the parent alone, which then ends its nodes in order.
+        # In a session of its own, so that Ctrl-C reaches only the parent, which then ends its nodes
+        # in order.
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -104,7 +105,7 @@ class NodeProcess:
         await asyncio.shield(self._ready)
 
     async def ask_book(self) -> list[PeerEntry]:
-        """Ask the node for its book, which does not go by what its events told."""
+        """Ask the node for its book, independently of the events that it sent."""
         return (await self._request({"number": 0, "op": "book"}))["book"]
 
     async def ask_state(self) -> NodeState:
@@ -140,8 +141,8 @@ class NodeProcess:
         process = self._running()
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                # `process.kill()` looks first, and reaps a child that has just ended: asyncio waits
-                # for it in a thread, and would warn of an unknown child.
+                # `process.kill()` would reap a child that has just ended. asyncio waits for it in a
+                # thread, and would then warn of an unknown child.
                 os.kill(process.pid, signal.SIGKILL)
 
     def _running(self) -> asyncio.subprocess.Process:
@@ -223,7 +224,7 @@ class NodeProcess:
 
 
 class NodeGroup:
-    """Node processes that all end when the block does, however that comes about."""
+    """Node processes that all end when the block ends, in whatever way."""
 
     def __init__(self, listener: Listener | None = None) -> None:
         self.nodes: list[NodeProcess] = []

@@ -1,4 +1,4 @@
-"""A node that tells what happens in its topic: in lines for people, or as JSON for programs."""
+"""A node that prints what happens in its topic: in lines for people, or as JSON for programs."""
 
 import asyncio
 import json
@@ -44,43 +44,43 @@ _PHRASES: dict[type[Event], tuple[str, str]] = {
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ALONE = 6.0
-"""Seconds after which a node that found nobody by its tickets says so: longer than a dial takes."""
+"""Seconds after which a node without an answer says so: longer than a dial takes."""
 
 
 def printable(text: str) -> str:
-    """Return text of others with what could steer a terminal shown as an escape."""
+    """Return the text of a peer, with an escape for all that could control a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Console(Console):
-    """A console that leaves it to its user what a reader that has gone means."""
+    """A console that lets its user decide what to do when its reader has gone."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 class Lines:
-    """Tells in lines for people."""
+    """Prints lines for people."""
 
     def __init__(self) -> None:
-        # One line for each event, however narrow the terminal is; no markup of a peer's making.
+        # One line for each event, however narrow the terminal is, and no markup in a peer's text.
         self._console = _Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
 
     def started(self, discovery: GossipDiscovery) -> None:
-        """Tell who this node is and how to join it."""
+        """Print this node's id, and how to join it."""
         me = discovery.me
         self._say("bold", f"{printable(me.name)} is {me.id}")
         self._say("", f"topic {printable(discovery.topic)}; at {', '.join(me.addresses)}")
         self._say("", f"ticket: {discovery.ticket}")
 
     def happened(self, discovery: GossipDiscovery, event: Event) -> None:
-        """Tell an event, and how many peers there are by now."""
+        """Print an event, with the number of peers after it."""
         style, text = self._describe(event)
         count = len(discovery.book)
         self._say(style, f"{text}; {count} {'peer' if count == 1 else 'peers'}")
 
     def alone(self, discovery: GossipDiscovery) -> None:
-        """Tell that nobody whom the node was told to ask has answered yet."""
+        """Print that no bootstrap peer has answered yet."""
         failed = discovery.metrics().dials_failed
         self._say("yellow", f"! no answer yet, dials that failed: {failed}; it goes on trying")
 
@@ -113,10 +113,10 @@ class Lines:
 
 
 class JsonLines:
-    """Tells in lines of JSON, one object each."""
+    """Prints lines of JSON, one object each."""
 
     def started(self, discovery: GossipDiscovery) -> None:
-        """Tell who this node is and how to join it."""
+        """Print this node's id, and how to join it."""
         fields: dict[str, object] = {"event": "Started", "topic": discovery.topic}
         self._say(fields | {"ticket": discovery.ticket, "peer": discovery.me.to_dict()})
 
@@ -199,7 +199,7 @@ async def _tell(discovery: GossipDiscovery, out: Lines | JsonLines, *, asks: boo
 
 
 def _discard_stdout() -> None:
-    """Let nothing be written at exit to a pipe that nobody reads."""
+    """Send what is written at exit nowhere, because no one reads the pipe any more."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

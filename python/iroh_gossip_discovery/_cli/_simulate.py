@@ -24,7 +24,7 @@ SCHEMA = 1
 _COMMAND = "iroh-gossip-discovery simulate"
 _MOST_RUNS = 300
 _NAMED = 5
-# The nodes of a plain scenario start within this many seconds each, and have so long to settle.
+# In a plain scenario, nodes start `_START_EACH` seconds apart, and then have `_SETTLE` seconds.
 _START_EACH = 0.005
 _SETTLE = 30.0
 
@@ -91,7 +91,7 @@ nobody_lost = true
 
 
 class Stop:
-    """Whether SIGINT or SIGTERM came since it was entered; both only end the run then."""
+    """True once SIGINT or SIGTERM came; inside this block, both only end the run."""
 
     def __init__(self) -> None:
         self.came = False

@@ -1,4 +1,4 @@
-"""What a process has used, as /proc tells."""
+"""The processor time and memory of a process, from /proc."""
 
 import os
 from pathlib import Path

@@ -33,7 +33,7 @@ class Registration(Generic[E]):
 
     @property
     def active(self) -> bool:
-        """Whether the callback may still be called."""
+        """True while the callback may still be called."""
         return self._active
 
     def cancel(self) -> None:

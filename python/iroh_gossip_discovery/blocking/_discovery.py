@@ -70,7 +70,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
     Args:
         name: As for `iroh_gossip_discovery.GossipDiscovery`, as all other arguments.
         topic: Nodes of one topic find each other.
-        bootstrap: Whom to ask first; here a plain function may find them, too.
+        bootstrap: The peers to dial first; here a plain function may find them, too.
         secret_key: The 32 bytes of the identity's Ed25519 secret key.
         state_dir: A directory that keeps key and sequence numbers over a restart.
         metadata: Text by key that others see.

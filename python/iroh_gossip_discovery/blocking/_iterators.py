@@ -25,9 +25,10 @@ K = TypeVar("K", bound=str | bytes)
 class Stream(Iterable[T]):
     """What comes from now on, taken with `for` or with `get`.
 
-    A `for` ends when the topic is left, the stream is closed, or, with a `timeout`, nothing has
-    come for so many seconds; another one goes on where it ended. One thread at a time takes from
-    it: each call of the method that made it is a subscription of its own.
+    A `for` ends when the topic is left or the stream is closed. With a `timeout`, it also ends when
+    nothing has come for that many seconds, and another `for` goes on where it ended. Only one
+    thread at a time may take from it. Each call of the method that made it is a subscription of its
+    own.
 
     Args:
         source: Where the items come from.
@@ -40,7 +41,8 @@ class Stream(Iterable[T]):
         require_timeout(timeout)
         self._source = source
         self._timeout = timeout
-        # What the loop has taken and this has not given yet; so an interrupted wait loses nothing.
+        # Items that the loop has taken and the caller has not got yet: an interrupted wait loses
+        # none.
         self._taken: deque[T] = deque()
         self._taking = threading.Lock()
         self._filling = asyncio.Lock()
@@ -77,7 +79,7 @@ class Stream(Iterable[T]):
             self._taking.release()
 
     def close(self) -> None:
-        """End the subscription; whoever waits for its next item waits no longer."""
+        """End the subscription; a call that waits for its next item ends too."""
         self._ended = True
         self._taken.clear()
         loop_thread().soon(self._source.close)
@@ -102,8 +104,8 @@ class Stream(Iterable[T]):
         self.close()
 
     async def _more(self, timeout: float | None) -> None:  # noqa: ASYNC109  # a limit of its caller
-        """Take what there is; wait until there is something."""
-        # Ctrl-C may strike where nobody can cancel this any more: then the next call waits for it.
+        """Take the items that have come, or wait for the first one."""
+        # Ctrl-C may come when this can no longer be cancelled. Then the next call waits for it.
         async with asyncio.timeout(timeout), self._filling:
             if self._taken or self._ended:
                 return
@@ -177,7 +179,7 @@ class OwnershipStream(Stream[OwnershipChange[K]], Generic[K]):
         wait(add)
 
     def discard(self, keys: Iterable[K]) -> None:
-        """Follow some keys no more; those that are not followed do no harm.
+        """Stop following some keys; keys that are not followed do no harm.
 
         Raises:
             TypeError: `keys` is a single text or bytes.

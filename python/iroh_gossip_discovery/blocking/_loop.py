@@ -1,4 +1,4 @@
-"""The loop that does the waiting: one for the process, on a daemon thread, started at first use."""
+"""The event loop behind all calls that block: one for the process, on a daemon thread."""
 
 import asyncio
 import atexit
@@ -15,7 +15,7 @@ from iroh_gossip_discovery._errors import NotRunningError
 
 T = TypeVar("T")
 
-# At the interpreter's exit, nodes have this many seconds beyond their `leave_timeout` to close.
+# Seconds that nodes have to close at the interpreter's exit, beyond their `leave_timeout`.
 _CLOSE = 1.5
 _EXITS = "the interpreter exits: nothing runs any more"
 
@@ -37,7 +37,7 @@ class LoopThread:
         self._thread.start()
 
     def wait(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Have `work()` awaited there, and wait for its result. Interrupted, it is cancelled."""
+        """Await `work()` on the loop and return its result; an interrupt cancels it."""
         call = _Call(work)
         try:
             self._loop.call_soon_threadsafe(call.begin)
@@ -50,12 +50,12 @@ class LoopThread:
             raise
 
     def soon(self, call: Callable[[], object]) -> None:
-        """Have something called there; quiet at the end of the process."""
+        """Call a function on the loop; at the end of the process this does nothing."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call)
 
     def close_at_exit(self, node: GossipDiscovery) -> None:
-        """Have a node say goodbye when the interpreter exits, unless it was closed before."""
+        """Let a node say goodbye when the interpreter exits, unless it is closed before."""
         if not self._exits:
             # After the first start, so that it is called before the extension shuts its gate.
             atexit.register(self._exit)
@@ -90,7 +90,7 @@ class LoopThread:
 
 
 class _Call(Generic[T]):
-    """Something to be awaited on the loop; made there, so an interrupt leaves no half of it."""
+    """Work to be awaited on the loop; it is made there, so an interrupt leaves no half of it."""
 
     __slots__ = ("_task", "_work", "result")
 
@@ -110,7 +110,7 @@ class _Call(Generic[T]):
         try:
             result = await self._work()
         except asyncio.CancelledError:
-            # By an interrupt, and then nobody looks; or at the exit.
+            # It was cancelled by an interrupt, after which no one reads the result, or by the exit.
             self.result.set_exception(NotRunningError(_EXITS))
             raise
         except Exception as error:  # noqa: BLE001  # whoever waits for it gets it
@@ -120,7 +120,7 @@ class _Call(Generic[T]):
 
 
 class _State:
-    """The process' thread, and the lock of whoever starts it."""
+    """The process' thread, and the lock under which it is started."""
 
     __slots__ = ("lock", "thread")
 
@@ -128,7 +128,7 @@ class _State:
         self.forget()
 
     def forget(self) -> None:
-        """Have a forked child start a thread of its own: it has none of its parent's."""
+        """Let a forked child start a thread of its own, because its parent's does not run there."""
         self.lock = threading.Lock()
         self.thread: LoopThread | None = None
 
@@ -147,10 +147,10 @@ def loop_thread() -> LoopThread:
 
 
 def wait(work: Callable[[], Awaitable[T]]) -> T:
-    """Have `work()` awaited on the process' loop, and return its result.
+    """Await `work()` on the process' loop, and return its result.
 
     Raises:
-        RuntimeError: The caller runs on an event loop, which would stand still meanwhile.
+        RuntimeError: The caller runs on an event loop, which would be blocked meanwhile.
     """
     try:
         asyncio.get_running_loop()
@@ -165,7 +165,7 @@ def wait(work: Callable[[], Awaitable[T]]) -> T:
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """Call something on a new daemon thread: unlike an executor's, it does not hold up the exit."""
+    """Call a function on a new daemon thread, which does not delay the interpreter's exit."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()  # who is cancelled waits no longer, but it goes on
 

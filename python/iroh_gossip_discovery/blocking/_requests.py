@@ -33,7 +33,7 @@ class Answer(Waits[_requests.Answer]):
 
     @property
     def active(self) -> bool:
-        """Whether it is called for requests."""
+        """True while it is called for requests."""
         return self._awaited.active
 
     cancel = on_loop(_requests.Answer.cancel)
@@ -47,7 +47,7 @@ class Answer(Waits[_requests.Answer]):
 
 
 def in_threads(handler: AnswerHandler) -> _requests.AnswerHandler:
-    """Make a handler that is awaited of one that blocks: each call on a thread of its own."""
+    """Make an awaitable handler of one that blocks; each call gets a thread of its own."""
     context = contextvars.copy_context()
 
     async def handle(request: Request) -> bytes | None:

@@ -13,7 +13,7 @@ H = TypeVar("H", _streams.StreamReader, _streams.StreamWriter)
 
 
 class _Half(Waits[H]):
-    """What both ends of a stream have."""
+    """What both halves of a stream have."""
 
     __slots__ = ()
 
@@ -127,7 +127,7 @@ class Service(Waits[_services.Service]):
 
     @property
     def active(self) -> bool:
-        """Whether it is served."""
+        """True while it is served."""
         return self._awaited.active
 
     cancel = on_loop(_services.Service.cancel)
@@ -148,7 +148,7 @@ def halves(
 
 
 def in_threads(handler: Handler) -> _services.Handler:
-    """Make a handler that is awaited of one that blocks: each call on a thread of its own."""
+    """Make an awaitable handler of one that blocks; each call gets a thread of its own."""
     context = contextvars.copy_context()
 
     async def handle(reader: _streams.StreamReader, writer: _streams.StreamWriter) -> None:

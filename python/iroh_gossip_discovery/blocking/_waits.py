@@ -1,4 +1,4 @@
-"""Making a class that blocks of one that is awaited: one line for each method."""
+"""Makes a class that blocks of one that is awaited, with one line for each method."""
 
 import asyncio
 import functools
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Waits(Generic[A]):
-    """Has what is awaited, and blocks for it.
+    """Holds an object whose methods are awaited, and blocks for their results.
 
     Args:
         awaited: What does the work, on the process' loop.

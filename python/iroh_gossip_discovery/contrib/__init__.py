@@ -1,1 +1,1 @@
-"""Bridges to other packages; each module needs the package that it is named after."""
+"""Bridges to other packages. Each module needs the package that it is named after."""

@@ -10,10 +10,10 @@ from iroh_gossip_discovery._errors import NotRunningError
 from iroh_gossip_discovery._metrics import About, Metrics, about
 
 PREFIX = "iroh_gossip_discovery_"
-"""Before the name of every metric."""
+"""The prefix of every metric's name."""
 
 _NODE = ("topic", "id")
-# The label that tells the members of a mapping apart.
+# The label that distinguishes the members of a mapping.
 _LABELS = {"events": "event", "dropped": "reason"}
 
 
@@ -27,7 +27,7 @@ class _Node(Protocol):
 
 
 class DiscoveryCollector(Collector):
-    """Gives a registry the metrics of one or more nodes of this process, as they are when it asks.
+    """Gives a registry the metrics of one or more nodes of this process, as of each collection.
 
     Each field of `Metrics` is `iroh_gossip_discovery_` and its name, with `_total` behind a counter
     and `_seconds` behind a time, and has the labels `topic` and `id`; `events` has also `event`,

@@ -45,8 +45,8 @@ def lifespan(
     async def live(_: "Starlette") -> AsyncIterator[Mapping[str, GossipDiscovery]]:
         node = make()
         require("make()", node, GossipDiscovery)
-        # At the signal itself: the server stops only once each response has ended, and one that
-        # goes on for as long as `events()` would hold it up.
+        # Close at the signal itself. The server stops only after each response has ended, and a
+        # response that iterates over `events()` would never end.
         closing: set[asyncio.Task[None]] = set()
         with BeforeSignals(lambda: closing.add(asyncio.create_task(node.close()))):
             async with node:
