@@ -34,13 +34,13 @@ impl Lock {
         let opened = files.disk().open_lock(&path);
         let (mut file, writable) = match opened {
             Ok(file) => (file, true),
-            Err(error) => match File::open(&path).or_else(|_| File::open(&files.dir)) {
-                Ok(file) => (file, false),
-                Err(_) => {
+            Err(error) => {
+                let Ok(file) = File::open(&path).or_else(|_| File::open(&files.dir)) else {
                     files.lacks("a file to lock: make sure that one node uses it", &error);
                     return Ok(Self { file: None, locked: false });
-                }
-            },
+                };
+                (file, false)
+            }
         };
         let locked = match files.disk().try_lock(&file) {
             Ok(()) => true,
