@@ -66,8 +66,8 @@ pub(crate) struct Link {
 
 impl Link {
     /// Creates a link and the future that serves it, which the caller spawns. The future's last act
-    /// is to send [`Input::Closed`]. Once `cut` is canceled, a closing link no longer waits for its
-    /// peer.
+    /// is to send [`Input::Closed`]. Once `cut` is cancelled, a closing link no longer waits for
+    /// its peer.
     pub(crate) fn new(
         id: LinkId,
         connection: Connection,

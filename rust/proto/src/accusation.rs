@@ -11,11 +11,8 @@ use crate::{
     cose::{self, Envelope},
     error::Error,
     id::{EndpointId, TopicId},
-    wire::sequence,
+    wire::{MAX_ACCUSATION, sequence},
 };
-
-/// Longest accusation, in bytes on the wire; ours are 167.
-pub(crate) const MAX_ACCUSATION: usize = 512;
 
 const KIND: &str = "iroh-gossip-discovery/accusation/1";
 const ACCUSED: i64 = 0;

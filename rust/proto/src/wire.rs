@@ -8,49 +8,29 @@
 mod content;
 mod fields;
 mod hello;
+pub(crate) mod limits;
 mod overlay;
 mod sync;
 mod topic;
 
 use bytes::Bytes;
 
+pub use self::limits::{MAX_FRAME, VERSIONS};
 pub(crate) use self::{
     content::{
         Item, decode_broadcast, decode_content, encode_broadcast, encode_content, is_broadcast,
     },
     fields::sequence,
     hello::Hello,
+    limits::{
+        MAX_ACCUSATION, MAX_AGE_MS, MAX_CONTENT, MAX_IHAVE, MAX_LISTED, MAX_RANGES, MAX_RECORDS,
+        MAX_SYNC_BYTES, MAX_TOPICS, MAX_TTL,
+    },
     overlay::OverlayFrame,
     sync::{Entry, Range, RangeContent, SyncFrame, Turn},
     topic::TopicFrame,
 };
 use crate::{cbor::Value, error::Error};
-
-/// Longest frame, in bytes without its length prefix. Links close with
-/// [`CloseCode::Protocol`](crate::CloseCode::Protocol) on a longer one.
-pub const MAX_FRAME: usize = 64 * 1024;
-/// The protocol versions that this build speaks, lowest and highest.
-pub const VERSIONS: std::ops::RangeInclusive<u64> = 1..=1;
-
-/// Largest content of one broadcast, in bytes.
-pub(crate) const MAX_CONTENT: usize = 16 * 1024;
-/// What one frame of a sync carries at most, in bytes, so that a frame is handled in milliseconds.
-pub(crate) const MAX_SYNC_BYTES: usize = 16 * 1024;
-/// Most announcements (`IHave`) in one frame.
-pub(crate) const MAX_IHAVE: usize = 256;
-/// Most records in a push, in a busy answer or in one broadcast.
-pub(crate) const MAX_RECORDS: usize = 256;
-/// Most ranges, and most ids listed in all ranges, in one frame of a sync.
-pub(crate) const MAX_RANGES: usize = 256;
-pub(crate) const MAX_LISTED: usize = 2048;
-/// Most hops of a random walk (`HyParView`'s ARWL) and most hops of a broadcast.
-pub(crate) const MAX_TTL: u16 = 6;
-pub(crate) const MAX_ROUND: u16 = 64;
-/// Most topics that one lane of a link speaks of.
-pub(crate) const MAX_TOPICS: u64 = 64;
-/// The age of a record that another node tells is clamped to this: no record lives longer without
-/// being heard of.
-pub(crate) const MAX_AGE_MS: u64 = 30 * 86_400 * 1000;
 
 const PING: u64 = 17;
 const ACK: u64 = 18;

@@ -1,4 +1,4 @@
-//! `Bootstrap`: whom to ask first, parsed and checked before anything opens.
+//! `Bootstrap`: a peer to dial first, parsed and checked before anything opens.
 
 use std::str::FromStr;
 

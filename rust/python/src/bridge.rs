@@ -1,7 +1,8 @@
-//! The bridge: our own runtime for the network, and the one thread that enters Python for it.
+//! The bridge: the runtime of the network, and the one thread that enters Python for it.
 //!
-//! A runtime's worker never attaches to the interpreter: it would stop for as long as Python holds
-//! it, and the protocol with it. Workers hand jobs to the bridge through a bounded channel.
+//! A worker of the runtime never attaches to the interpreter. It would wait as long as Python holds
+//! the interpreter, and the protocol with it. Instead, workers hand jobs to the bridge through a
+//! bounded channel.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -22,20 +23,20 @@ const BURST: usize = 64;
 const WORKERS: usize = 4;
 
 static BRIDGE: PyOnceLock<Bridge> = PyOnceLock::new();
-/// The runtime's handle, for whoever is not attached to the interpreter.
+/// The runtime's handle, for threads that are not attached to the interpreter.
 static HANDLE: OnceLock<Handle> = OnceLock::new();
 
-/// The runtime and the way back into Python: one each for the process, started at first use.
+/// The runtime and the way back into Python. There is one for the process, started at first use.
 pub(crate) struct Bridge {
     runtime: Runtime,
     jobs: mpsc::Sender<Job>,
 }
 
 impl Bridge {
-    /// The bridge of this process.
+    /// Returns the bridge of this process.
     ///
     /// # Errors
-    /// `RuntimeError` in a forked child, `OSError` where no thread could be started.
+    /// `RuntimeError` in a forked child; `OSError` if no thread could be started.
     pub(crate) fn get(py: Python<'_>) -> PyResult<&'static Self> {
         fork::check()?;
         BRIDGE.get_or_try_init(py, || Self::start(py))
@@ -54,7 +55,7 @@ impl Bridge {
             .name("iroh-gossip-discovery-bridge".into())
             .spawn(move || cross(receiver))?;
         let shut = PyCFunction::new_closure(py, None, None, |args, _| {
-            // In a forked child the lock may be held by a thread that exists no more.
+            // In a forked child, a thread that no longer exists may hold the lock.
             if !fork::is_child() {
                 args.py().detach(logs::flush);
                 gate::shut(args.py());
@@ -71,17 +72,17 @@ impl Bridge {
         self.runtime.spawn(task).abort_handle()
     }
 
-    /// For what has to be called within the runtime, as it spawns tasks itself.
+    /// Enters the runtime, for calls that spawn tasks themselves.
     pub(crate) fn enter(&self) -> EnterGuard<'_> {
         self.runtime.enter()
     }
 
-    /// A way for tasks to have jobs done in Python.
+    /// Returns a handle by which tasks run jobs in Python.
     pub(crate) fn jobs(&self) -> Jobs {
         Jobs(self.jobs.clone())
     }
 
-    /// As [`Self::future`], but the work is given up where the future is cancelled.
+    /// As [`Self::future`], but the work ends if the future is cancelled.
     pub(crate) fn abortable<'py, T>(
         &self,
         py: Python<'py>,
@@ -101,8 +102,8 @@ impl Bridge {
         Ok(future)
     }
 
-    /// Runs `work` and resolves an asyncio future of the running loop with its result. The work goes
-    /// on where the future is cancelled.
+    /// Runs `work` and resolves an asyncio future of the running loop with its result. If the
+    /// future is cancelled, the work goes on.
     pub(crate) fn future<'py, T>(
         &self,
         py: Python<'py>,
@@ -168,19 +169,19 @@ fn resolve(
     Ok(())
 }
 
-/// Runs a task from a drop, wherever that happens, if the runtime was ever started.
+/// Runs a task, if the runtime was ever started. It is for drops, which may happen on any thread.
 pub(crate) fn spawn_detached(task: impl Future<Output = ()> + Send + 'static) {
     if let Some(handle) = HANDLE.get() {
         handle.spawn(task);
     }
 }
 
-/// Calls Python once when something is ready; what it is, Python then takes itself.
+/// Calls Python once as soon as something is ready. Python then takes it itself.
 #[derive(Default)]
 pub(crate) struct Waiter(Mutex<Option<AbortHandle>>);
 
 impl Waiter {
-    /// Has `callback()` called once, on the loop, when `ready` resolves, in place of what was armed
+    /// Calls `callback()` once, on the loop, when `ready` resolves. It replaces what was armed
     /// before.
     pub(crate) fn arm(
         &self,
@@ -215,14 +216,14 @@ impl Drop for Waiter {
 pub(crate) struct Jobs(mpsc::Sender<Job>);
 
 impl Jobs {
-    /// Has a job done in Python, or never, if the interpreter goes away first.
+    /// Runs a job in Python; never, if the interpreter goes away first.
     pub(crate) async fn run(&self, job: impl FnOnce(Python<'_>) + Send + 'static) {
-        // The thread ends only with the interpreter; then nobody waits for the job either.
+        // The thread ends only with the interpreter, and then nothing waits for the job either.
         let _ = self.0.send(Box::new(job)).await;
     }
 }
 
-/// The bridge's thread: a burst of jobs per entry.
+/// The bridge's thread. It runs a burst of jobs at each entry into Python.
 fn cross(mut receiver: mpsc::Receiver<Job>) {
     let mut jobs = Vec::with_capacity(BURST);
     while receiver.blocking_recv_many(&mut jobs, BURST) > 0 {
@@ -237,8 +238,8 @@ fn cross(mut receiver: mpsc::Receiver<Job>) {
     }
 }
 
-/// `loop.call_soon_threadsafe(callback, *args)`. Quiet if the loop is closed: then nobody is left to
-/// be told.
+/// Calls `loop.call_soon_threadsafe(callback, *args)`. A closed loop is no error, because then
+/// nothing waits for the call.
 pub(crate) fn soon<'py>(event_loop: &Bound<'py, PyAny>, call: impl PyCallArgs<'py>) {
     if let Err(error) = event_loop.call_method1("call_soon_threadsafe", call) {
         let closed = event_loop.call_method0("is_closed").and_then(|closed| closed.is_truthy());

@@ -1,8 +1,8 @@
-//! `Conditions`: what a record has to meet to be in a selection.
+//! `Conditions`: what a record must fulfill to be in a selection.
 
 use iroh_gossip_discovery::NodeRecord;
 
-/// Conditions that all have to hold.
+/// Conditions that must all hold.
 #[derive(Clone, Default)]
 pub(crate) struct Conditions {
     pub(crate) names: Vec<String>,

@@ -1,4 +1,4 @@
-//! The configuration: the presets' values, and a check of every field against its limits.
+//! The configuration: the values of the presets, and the check of every field against its limits.
 
 use std::{net::SocketAddr, str::FromStr};
 
@@ -70,7 +70,7 @@ pub(crate) fn check_config(config: &Bound<'_, PyAny>) -> PyResult<()> {
     extract(config).map(drop)
 }
 
-/// The configuration with the fields of a `Config` of Python.
+/// Takes the fields of a Python `Config`.
 pub(crate) fn extract(config: &Bound<'_, PyAny>) -> PyResult<Config> {
     let py = config.py();
     let seconds = |field| extract::seconds(field, &config.getattr(field)?);

@@ -1,4 +1,5 @@
-//! Errors: the root is made here, the ones with a second base in Python, where that is possible.
+//! Errors: the root class is made here. Classes with a second base are made in Python, as Rust
+//! can't.
 
 use iroh_gossip_discovery::{EndpointId, Error, StreamError};
 use pyo3::{
@@ -16,7 +17,7 @@ create_exception!(
     "The root of every error that this package raises of its own."
 );
 
-/// An error of a class in `iroh_gossip_discovery._errors`.
+/// Makes an error of a class in `iroh_gossip_discovery._errors`.
 fn make<'py>(py: Python<'py>, class: &str, args: impl PyCallArgs<'py>) -> PyErr {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let made = MODULE
@@ -28,12 +29,12 @@ fn make<'py>(py: Python<'py>, class: &str, args: impl PyCallArgs<'py>) -> PyErr 
     }
 }
 
-/// A value outside its limits: the field, and what is wrong with it.
+/// Makes the error for a value outside its limits, with the field and what is wrong.
 pub(crate) fn invalid(py: Python<'_>, field: &str, reason: &str) -> PyErr {
     make(py, "ConfigurationError", (field, reason))
 }
 
-/// The Python error for an error of the core.
+/// Makes the Python error for an error of the core.
 pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
     let message = error.to_string();
     match error {
@@ -56,7 +57,7 @@ pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
     }
 }
 
-/// The same, where the user knows the field by another name.
+/// The same, for a field that the user knows by another name.
 pub(crate) fn raise_for(py: Python<'_>, field: &str, error: Error) -> PyErr {
     match error {
         Error::Invalid { reason, .. } => invalid(py, field, &reason),
@@ -64,7 +65,7 @@ pub(crate) fn raise_for(py: Python<'_>, field: &str, error: Error) -> PyErr {
     }
 }
 
-/// What becomes an exception.
+/// An error that becomes a Python exception.
 pub(crate) trait Raise: Send + 'static {
     fn raise(self, py: Python<'_>) -> PyErr;
 }
@@ -75,7 +76,7 @@ impl Raise for Error {
     }
 }
 
-/// What ended a stream with a peer.
+/// The error that ended a stream, with the peer.
 pub(crate) struct OfStream(pub(crate) EndpointId, pub(crate) StreamError);
 
 impl Raise for OfStream {

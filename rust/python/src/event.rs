@@ -1,4 +1,4 @@
-//! What happens in a topic, as frozen Python values that match, pickle and compare.
+//! The events of a topic, as frozen Python values that match, pickle and compare.
 
 use iroh_gossip_discovery::{Event, LostReason};
 use pyo3::{
@@ -36,7 +36,8 @@ macro_rules! peer_event {
                 self.peer.clone()
             }
 
-            /// The event as a dict of plain values, as docs/event.schema.json describes it; for JSON.
+            /// The event as a dict of plain values, as docs/event.schema.json describes it; for
+            /// JSON.
             fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
                 let fields = named(py, stringify!($name))?;
                 fields.set_item("peer", self.peer.to_dict(py)?)?;
@@ -73,7 +74,8 @@ macro_rules! plain_event {
                 Self
             }
 
-            /// The event as a dict of plain values, as docs/event.schema.json describes it; for JSON.
+            /// The event as a dict of plain values, as docs/event.schema.json describes it; for
+            /// JSON.
             #[allow(clippy::unused_self, reason = "a method in Python")]
             fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
                 named(py, stringify!($name))
@@ -97,19 +99,19 @@ peer_event! {
     PeerJoined
 }
 peer_event! {
-    /// A peer in the book changed its name, addresses, metadata or protocols, or started anew.
+    /// A peer in the book changed its name, addresses, metadata or protocols, or was restarted.
     PeerUpdated
 }
 peer_event! {
-    /// A peer did not answer a probe, or is accused by a member; it has a few seconds to refute.
+    /// A peer did not answer a probe, or a member accuses it. It has a few seconds to refute.
     PeerSuspected
 }
 peer_event! {
-    /// A suspected peer refuted the suspicion, or was heard.
+    /// A suspected peer refuted the suspicion, or answered.
     PeerRecovered
 }
 peer_event! {
-    /// A peer said goodbye and is out of the book.
+    /// A peer left, and is out of the book.
     PeerLeft
 }
 plain_event! {
@@ -147,10 +149,11 @@ impl PeerLost {
         self.peer.clone()
     }
 
-    /// Why: `"unreachable"`, it answered no probe in time; `"expired"`, it was silent too long.
+    /// The reason: `"unreachable"` or `"expired"`.
     ///
-    /// `"unreachable"`: it answered neither this node nor others, and did not refute the suspicion.
-    /// `"expired"`: its record was not refreshed for the expiration that it announced.
+    /// `"unreachable"` means that it answered neither this node nor others, and did not refute the
+    /// suspicion. `"expired"` means that its record was not refreshed for the expiration that it
+    /// announced.
     #[getter]
     fn reason(&self) -> &str {
         &self.reason
@@ -174,7 +177,8 @@ impl PeerLost {
     }
 }
 
-/// Another process announces with this node's key, again and again: a copied key or machine image.
+/// Another process repeatedly announces with this node's key, as after copying a key or a machine
+/// image.
 #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct IdentityConflict {
@@ -257,7 +261,7 @@ impl StateDamaged {
     }
 }
 
-/// This subscriber was too slow: its oldest events were dropped; the book tells what holds.
+/// This subscriber was too slow, so its oldest events were dropped. The book has the current state.
 #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct EventsLost {
@@ -298,7 +302,7 @@ impl EventsLost {
     }
 }
 
-/// A dict that begins with an event's name.
+/// Makes a dict that begins with an event's name.
 fn named<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyDict>> {
     let fields = PyDict::new(py);
     fields.set_item("event", name)?;
@@ -309,7 +313,7 @@ fn repr(py: Python<'_>, peer: &Peer) -> PyResult<String> {
     Ok(peer.clone().into_pyobject(py)?.repr()?.to_string())
 }
 
-/// The Python value of an event, if there is one for its kind.
+/// Converts an event; `None` for a kind that has no Python class.
 pub(crate) fn convert(py: Python<'_>, event: Event) -> PyResult<Option<Py<PyAny>>> {
     Some(match event {
         Event::PeerJoined(record) => PeerJoined { peer: record.into() }.into_py_any(py),
@@ -327,7 +331,7 @@ pub(crate) fn convert(py: Python<'_>, event: Event) -> PyResult<Option<Py<PyAny>
             StateDamaged { reason: reason.as_ref().to_owned() }.into_py_any(py)
         }
         Event::EventsLost(count) => EventsLost { count }.into_py_any(py),
-        // A kind that this version of the package has no name for yet.
+        // A kind of event that this version of the package does not know yet.
         _ => return Ok(None),
     })
     .transpose()

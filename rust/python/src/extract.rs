@@ -1,4 +1,4 @@
-//! Values from Python, with errors that name the field they were given for.
+//! Takes values from Python, with errors that name their field.
 
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
@@ -12,7 +12,7 @@ use pyo3::{
 
 use crate::error::invalid;
 
-/// `TypeError` with the field's name: what it must be, and what it is.
+/// Makes a `TypeError` that names the field, the expected type and the given one.
 pub(crate) fn wrong_type(field: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
     match value.get_type().name() {
         Ok(name) => PyTypeError::new_err(format!("{field} must be {expected}, not {name}")),
@@ -31,19 +31,20 @@ pub(crate) fn text(field: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     })
 }
 
-/// An endpoint id: 64 lower-case hex digits.
+/// Takes an endpoint id: 64 lower-case hex digits.
 pub(crate) fn endpoint_id(field: &str, value: &Bound<'_, PyAny>) -> PyResult<EndpointId> {
     let id = text(field, value)?;
     EndpointId::from_str(&id)
         .map_err(|_| invalid(value.py(), field, &format!("{id:?} is not 64 lower-case hex digits")))
 }
 
-/// Bytes: `bytes`, `bytearray` or a contiguous `memoryview`.
+/// Takes bytes: `bytes`, `bytearray` or a contiguous `memoryview`.
 pub(crate) fn bytes(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     with_bytes(field, value, Bytes::copy_from_slice)
 }
 
-/// As [`bytes`], for who copies them only in part, or elsewhere.
+/// Lends bytes as [`bytes`] does, without a copy, for a caller that copies only a part or into a
+/// place of its own.
 pub(crate) fn with_bytes<T>(
     field: &str,
     value: &Bound<'_, PyAny>,
@@ -100,7 +101,7 @@ pub(crate) fn seconds(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Duratio
         .map_err(|_| invalid(py, field, &format!("is {value} seconds, which is not a duration")))
 }
 
-/// A list of something, never a bare text: its characters are not meant.
+/// Takes a list. A bare text is refused, because its characters are not meant as items.
 pub(crate) fn list<T>(
     field: &str,
     of: &str,
@@ -133,12 +134,12 @@ pub(crate) fn metadata(value: &Bound<'_, PyAny>) -> PyResult<BTreeMap<String, St
         .collect()
 }
 
-/// Protocols (ALPNs): text stands for its UTF-8 bytes.
+/// Takes protocols (ALPNs). Text stands for its UTF-8 bytes.
 pub(crate) fn protocols(value: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u8>>> {
     list("protocols", "str or bytes", value, bytes_or_text)
 }
 
-/// Bytes as they are, or text for its UTF-8 bytes.
+/// Takes bytes, or text for its UTF-8 bytes.
 pub(crate) fn bytes_or_text(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     match value.cast::<PyBytes>() {
         Ok(bytes) => Ok(bytes.as_bytes().to_vec()),
@@ -147,7 +148,7 @@ pub(crate) fn bytes_or_text(field: &str, value: &Bound<'_, PyAny>) -> PyResult<V
     }
 }
 
-/// A secret key: its 32 bytes.
+/// Takes a secret key as 32 bytes.
 pub(crate) fn secret_key(value: &Bound<'_, PyAny>) -> PyResult<[u8; 32]> {
     let bytes = match value.cast::<PyBytes>() {
         Ok(bytes) => bytes.as_bytes().to_vec(),

@@ -1,4 +1,4 @@
-//! What happens to a process that was forked: threads and sockets stay with the parent.
+//! Guards against use in a forked child: threads and sockets stay with the parent process.
 
 use std::sync::OnceLock;
 
@@ -12,12 +12,12 @@ pub(crate) fn settle() {
     HOME.get_or_init(std::process::id);
 }
 
-/// Whether this is a child forked from the process that the runtime lives in.
+/// Returns true if this process was forked from the one that the runtime lives in.
 pub(crate) fn is_child() -> bool {
     HOME.get().is_some_and(|home| *home != std::process::id())
 }
 
-/// Refuses to go on in a forked child.
+/// Fails with a `RuntimeError` in a forked child.
 pub(crate) fn check() -> PyResult<()> {
     if is_child() {
         return Err(PyRuntimeError::new_err(
@@ -29,7 +29,8 @@ pub(crate) fn check() -> PyResult<()> {
     Ok(())
 }
 
-/// A value that a forked child neither uses nor drops: its locks and its runtime are the parent's.
+/// A value that a forked child neither uses nor drops, because its locks and its runtime are the
+/// parent's.
 pub(crate) struct AtHome<T>(Option<T>);
 
 impl<T> AtHome<T> {
@@ -37,7 +38,7 @@ impl<T> AtHome<T> {
         Self(Some(value))
     }
 
-    /// The value.
+    /// Returns the value.
     ///
     /// # Errors
     /// `RuntimeError` in a forked child.

@@ -1,8 +1,8 @@
 //! The extension module `iroh_gossip_discovery._core`: extract, call, convert; no policy.
 //!
-//! Everything that a Python user sees is in the package around it. Two rules hold here: Rust enters
-//! Python only through [`gate`], and only from the one thread that [`bridge`] runs, or with lines of
-//! the log from the one that [`logs`] runs.
+//! All that a Python user sees is in the package around it. Two rules hold here. Rust enters Python
+//! only through [`gate`]. And it does so only from the thread of [`bridge`], or with log lines from
+//! the thread of [`logs`].
 
 mod bootstrap;
 mod bridge;

@@ -1,9 +1,9 @@
-//! Logs: what Rust says through `tracing`, told to Python's `logging`.
+//! Logs: gives Rust's `tracing` events to Python's `logging`.
 //!
-//! Whoever logs only puts a line into a bounded queue; one thread of its own takes the lines through
-//! the gate. (Not the bridge's thread: a handler of the application that is slow, or that waits for
-//! something of this package, must not hold up what it waits for.) That thread also looks, every
-//! [`LOOK`], which levels Python's loggers want, so that a line that nobody wants is never made.
+//! A thread that logs only puts a line into a bounded queue. A thread of the logs takes the lines
+//! through the gate. The bridge's thread would not do: a log handler that waits for something of
+//! this package would wait for itself. The thread also checks, every [`LOOK`], which levels
+//! Python's loggers want, so that unwanted lines are never made.
 
 mod layer;
 mod line;
@@ -25,13 +25,13 @@ use tracing_subscriber::{Registry, layer::SubscriberExt};
 use self::{layer::PythonLayer, line::Line};
 use crate::gate;
 
-/// Lines that wait for Python; those beyond are dropped, and counted.
+/// Most lines that wait for Python. Further ones are dropped and counted.
 const LINES: usize = 4096;
-/// Lines that are handed over in one entry into Python.
+/// Most lines that are handed over in one entry into Python.
 const BURST: usize = 64;
-/// How often Python's levels are looked at.
+/// How often Python's levels are checked.
 const LOOK: Duration = Duration::from_millis(250);
-/// At the exit, Python gets this long to take what was logged before.
+/// How long the exit waits for Python to take the lines that were logged before.
 const FLUSH: Duration = Duration::from_secs(1);
 
 static QUEUE: OnceLock<SyncSender<Line>> = OnceLock::new();
@@ -40,15 +40,15 @@ static QUEUED: AtomicU64 = AtomicU64::new(0);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 static HANDED: (Mutex<u64>, Condvar) = (Mutex::new(0), Condvar::new());
 
-/// What of `iroh_gossip_discovery._logs` is called from here.
+/// The functions of `iroh_gossip_discovery._logs` that are called from here.
 struct Loggers {
     thresholds: Py<PyAny>,
     deliver: Py<PyAny>,
     report_dropped: Py<PyAny>,
 }
 
-/// Begins to log to Python, unless something in this process receives Rust's logs already; whether it
-/// does from now on.
+/// Begins to log to Python, unless another subscriber receives Rust's logs already. Returns true if
+/// it logs to Python now.
 #[pyfunction]
 pub(crate) fn start_logs(py: Python<'_>) -> PyResult<bool> {
     if QUEUE.get().is_some() {
@@ -64,9 +64,9 @@ pub(crate) fn start_logs(py: Python<'_>) -> PyResult<bool> {
         })
     })?;
     layer::set_thresholds(loggers.thresholds(py)?);
-    let subscriber = Registry::default().with(PythonLayer);
+    let subscriber = Registry::default().with(PythonLayer { put });
     if dispatcher::set_global_default(subscriber.into()).is_err() {
-        // Somebody else's program, which has this library built in: its logs are its own affair.
+        // This library is built into another program, which handles its logs itself.
         return Ok(false);
     }
     let (queue, lines) = sync_channel(LINES);
@@ -76,29 +76,31 @@ pub(crate) fn start_logs(py: Python<'_>) -> PyResult<bool> {
     Ok(QUEUE.set(queue).is_ok())
 }
 
-/// Looks anew which levels are wanted: at a start, so that its first line is not missed.
+/// Checks again which levels are wanted. Called at the start of a node, so that its first line is
+/// not missed.
 pub(crate) fn look(py: Python<'_>) {
     if let Some(loggers) = PYTHON.get(py) {
         loggers.look(py);
     }
 }
 
-/// Waits until Python has what was logged so far, for a bounded time. Called with Python released.
+/// Waits until Python has the lines that were logged so far, for a bounded time. Called with Python
+/// released.
 pub(crate) fn flush() {
     let (handed, more) = &HANDED;
     let queued = QUEUED.load(Ordering::Acquire);
     let handed = handed.lock().unwrap_or_else(PoisonError::into_inner);
-    // Whether in time or not: the exit goes on.
+    // The exit goes on, in time or not.
     let _ = more.wait_timeout_while(handed, FLUSH, |handed| *handed < queued);
 }
 
-/// How many lines were dropped because the queue was full, in this process.
+/// Returns how many lines this process dropped because the queue was full.
 #[pyfunction]
 pub(crate) fn logs_dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Queues a line; never waits.
+/// Queues a line. Never waits.
 fn put(line: Line) {
     let Some(queue) = QUEUE.get() else { return };
     if queue.try_send(line).is_ok() {
@@ -158,7 +160,8 @@ impl Loggers {
         self.complain(py, result);
     }
 
-    /// What a filter or handler of the application raised goes where such things go.
+    /// Reports an exception of the application's filter or handler as unraisable, because there is
+    /// no caller.
     fn complain<T>(&self, py: Python<'_>, result: PyResult<T>) {
         if let Err(error) = result {
             error.write_unraisable(py, Some(self.deliver.bind(py)));

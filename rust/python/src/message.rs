@@ -52,19 +52,19 @@ impl Message {
         Ok(Self { sender, data: Bytes::copy_from_slice(data), kind })
     }
 
-    /// The endpoint id of whoever sent it, authenticated, as 64 hex digits.
+    /// The endpoint id of the sender, authenticated, as 64 hex digits.
     #[getter]
     fn sender<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         id_text(py, &self.sender)
     }
 
-    /// What was sent.
+    /// The bytes that were sent.
     #[getter]
     fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.data)
     }
 
-    /// How it came: `"direct"`, to this node alone, or `"broadcast"`, to all.
+    /// How it was sent: `"direct"`, to this node alone, or `"broadcast"`, to all members.
     #[getter]
     fn kind(&self) -> &'static str {
         self.kind.name()
@@ -90,7 +90,7 @@ impl Message {
     }
 }
 
-/// This subscriber was too slow: so many messages were dropped here.
+/// This subscriber was too slow, so messages were dropped here.
 #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct MessagesLost {
@@ -124,7 +124,7 @@ impl MessagesLost {
     }
 }
 
-/// That a message is with a subscriber of its receiver.
+/// The confirmation that a subscriber of the receiver has a message in its queue.
 #[pyclass(frozen, eq, module = "iroh_gossip_discovery")]
 #[derive(PartialEq)]
 pub(crate) struct Receipt {
@@ -144,7 +144,7 @@ impl Receipt {
         Ok(Self { peer: extract::endpoint_id("peer", peer)?.to_string(), elapsed })
     }
 
-    /// The endpoint id of whoever has the message, as 64 hex digits.
+    /// The endpoint id of the receiver, as 64 hex digits.
     #[getter]
     fn peer(&self) -> &str {
         &self.peer
@@ -166,12 +166,12 @@ impl Receipt {
     }
 }
 
-/// The receipt of the core, for a future's result.
+/// Converts a receipt of the core, to be the result of a future.
 pub(crate) fn receipt(receipt: core::Receipt) -> Receipt {
     Receipt { peer: receipt.peer.to_string(), elapsed: receipt.elapsed.as_secs_f64() }
 }
 
-/// The Python value of what a subscriber reads, if there is one for its kind.
+/// Converts what a subscriber reads; `None` for a kind that has no Python class.
 pub(crate) fn convert(py: Python<'_>, event: MessageEvent) -> PyResult<Option<Py<PyAny>>> {
     Some(match event {
         MessageEvent::Message(message) => {
@@ -188,7 +188,7 @@ pub(crate) fn convert(py: Python<'_>, event: MessageEvent) -> PyResult<Option<Py
     .transpose()
 }
 
-/// The id of a peer: of a `Peer`, or as text.
+/// Takes the id of a peer, from a `Peer` or from text.
 pub(crate) fn peer_id(peer: &Bound<'_, PyAny>) -> PyResult<EndpointId> {
     if let Ok(peer) = peer.cast::<crate::peer::Peer>() {
         return Ok(peer.get().record().id);

@@ -1,4 +1,4 @@
-//! What a node counts, by the names that Python's `Metrics` has.
+//! The counters of a node, by the names of the fields of Python's `Metrics`.
 
 use iroh_gossip_discovery::Metrics;
 use pyo3::{

@@ -1,4 +1,4 @@
-//! `Node`: a running node, from its start to its end.
+//! `Node`: a running node, as the Python package sees it.
 
 use std::{
     str::FromStr,
@@ -43,8 +43,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Perhaps nobody closed it: a start that was cancelled, a forgotten close. Its links deserve an
-        // end all the same; and what is dropped here may count on being inside the runtime.
+        // The node may not be closed, after a cancelled start or a forgotten close. Its links are
+        // closed all the same. That happens in the runtime, because what is dropped here may spawn
+        // tasks.
         if let Some(node) = self.0.take() {
             bridge::spawn_detached(async move { node.close().await });
         }
@@ -70,24 +71,24 @@ impl Node {
         Ok(self.swarm()?.me().into())
     }
 
-    /// How many other peers are in the book.
+    /// Returns the number of peers in the book.
     fn __len__(&self) -> PyResult<usize> {
         Ok(self.swarm()?.book().len())
     }
 
-    /// How many nodes are in a selection.
+    /// Returns the number of nodes in a selection.
     fn count(&self, py: Python<'_>, selection: &Selection) -> PyResult<usize> {
         Ok(selection.look(self.swarm()?).count(py))
     }
 
-    /// The node of this id, if it is in the selection.
+    /// Returns the node of this id, if it is in the selection.
     fn find(&self, selection: &Selection, id: &str) -> PyResult<Option<Peer>> {
         let swarm = self.swarm()?;
         let Ok(id) = EndpointId::from_str(id) else { return Ok(None) };
         Ok(selection.look(swarm).find(&id).map(Peer::from))
     }
 
-    /// What is known of a peer of the book: `class(**fields)`; `None` if it is not there.
+    /// Returns the state of a peer as `class(**fields)`; `None` if the peer is not in the book.
     fn status<'py>(
         &self,
         py: Python<'py>,
@@ -99,12 +100,12 @@ impl Node {
         status.map(|status| class.call((), Some(&status::fields(py, &status)?))).transpose()
     }
 
-    /// The nodes that are in a selection now.
+    /// Returns the nodes that are in a selection now.
     fn select(&self, selection: &Selection) -> PyResult<Records> {
         Ok(selection.look(self.swarm()?))
     }
 
-    /// What the node counts: `class(**fields)`.
+    /// Returns the node's counters as `class(**fields)`.
     fn metrics<'py>(
         &self,
         py: Python<'py>,
@@ -119,7 +120,7 @@ impl Node {
         Ok(bound.map(|address| (address.ip().to_string(), address.port())).collect())
     }
 
-    /// What keeps the node from others: source, what, since and count of each.
+    /// Returns the problems that keep the node from others: source, text, start and count of each.
     fn problems(&self) -> PyResult<Vec<(String, String, f64, u64)>> {
         let seconds = |since: SystemTime| since.duration_since(UNIX_EPOCH).unwrap_or_default();
         let problems = self.discovery()?.problems().into_iter().map(|problem| {
@@ -129,19 +130,19 @@ impl Node {
         Ok(problems.collect())
     }
 
-    /// The peers in the book, and every event after them.
+    /// Returns the peers in the book, with a subscription to every event after that.
     fn subscribe(&self) -> PyResult<(Records, Subscription)> {
         let (book, events) = self.swarm()?.subscribe();
         Ok((Records::new(Arc::default(), book, None), Subscription::new(events)))
     }
 
-    /// Every message from now on.
+    /// Subscribes to every message from now on.
     fn messages(&self) -> PyResult<MessageSubscription> {
         Ok(MessageSubscription::new(self.swarm()?.messages()))
     }
 
-    /// Waits for the first contact: the member that the book was compared with, or those that did not
-    /// answer and why. Given up where the future is cancelled.
+    /// Waits for the first contact. The result is the member that the book was compared with, or
+    /// the peers that did not answer, with the reasons. Cancelling the future ends the wait.
     fn joined<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let swarm = self.swarm()?.clone();
         Bridge::get(py)?.abortable(py, async move { swarm.joined().await.map(status::contact) })
@@ -159,7 +160,7 @@ impl Node {
         })
     }
 
-    /// Sends a message to one peer; given up where the future is cancelled.
+    /// Sends a message to one peer. Cancelling the future ends the attempt.
     fn send<'py>(
         &self,
         py: Python<'py>,
@@ -172,7 +173,8 @@ impl Node {
         Bridge::get(py)?.abortable(py, work)
     }
 
-    /// Sends a message to all members; given up where the future is cancelled before its turn.
+    /// Sends a message to all members. Cancelling the future before the message has its turn ends
+    /// the attempt.
     fn broadcast<'py>(
         &self,
         py: Python<'py>,
@@ -183,7 +185,7 @@ impl Node {
         Bridge::get(py)?.abortable(py, async move { swarm.broadcast(data).await })
     }
 
-    /// Opens a stream of a protocol; given up where the future is cancelled.
+    /// Opens a stream of a protocol. Cancelling the future ends the attempt.
     fn open_stream<'py>(
         &self,
         py: Python<'py>,
@@ -199,7 +201,7 @@ impl Node {
         })
     }
 
-    /// Serves a protocol until the result is dropped.
+    /// Serves a protocol until the returned value is dropped.
     fn serve(&self, py: Python<'_>, protocol: &Bound<'_, PyAny>) -> PyResult<Serving> {
         let protocol = extract::bytes_or_text("protocol", protocol)?;
         let serving = self.swarm()?.serve(protocol).map_err(|error| error::raise(py, error))?;
@@ -219,7 +221,7 @@ impl Node {
         Bridge::get(py)?.future(py, async move { swarm.set_profile(profile).await })
     }
 
-    /// Adds peers to those that are dialed while none of them is in the book.
+    /// Adds bootstrap peers.
     fn add_bootstrap<'py>(
         &self,
         py: Python<'py>,
@@ -230,7 +232,7 @@ impl Node {
         Bridge::get(py)?.future(py, async move { swarm.add_bootstrap(peers).await })
     }
 
-    /// Says goodbye to the topic; subscriptions end.
+    /// Leaves the topic, which ends its subscriptions.
     fn leave<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let swarm = self.swarm()?.clone();
         Bridge::get(py)?.future(py, async move {

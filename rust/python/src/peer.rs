@@ -19,7 +19,7 @@ use pyo3::{
 
 use crate::{error::invalid, extract, record_handle::RecordHandle};
 
-/// Another node of the topic, as it describes itself in the newest record that it signed.
+/// Another node of the topic, by the newest record that it signed.
 #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Peer(RecordHandle);
@@ -94,13 +94,13 @@ impl Peer {
         self.0.id.fmt_short()
     }
 
-    /// A label that the peer chose; several peers may share one.
+    /// A label that the peer chose. Several peers may share one.
     #[getter]
     fn name(&self) -> &str {
         &self.0.profile.name
     }
 
-    /// Where the peer says it can be dialed, best first: `ip:port`, or a relay's URL.
+    /// The addresses that the peer announces, best first: `ip:port`, or a relay's URL.
     #[getter]
     fn addresses<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.0.addresses.iter().map(format_address))
@@ -115,13 +115,13 @@ impl Peer {
         Ok(EndpointTicket::new(address).to_string())
     }
 
-    /// The text that the peer announces, by key; read-only.
+    /// The text that the peer announces, by key. It is read-only.
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMappingProxy>> {
         Ok(PyMappingProxy::new(py, self.metadata_dict(py)?.as_mapping()))
     }
 
-    /// The protocols (ALPNs) that the peer serves; bytes that are not UTF-8 as `\xff`.
+    /// The protocols (ALPNs) that the peer serves. Bytes that are not UTF-8 are shown as `\xff`.
     #[getter]
     fn protocols<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(
@@ -133,19 +133,20 @@ impl Peer {
         )
     }
 
-    /// The record's sequence number: of two records of one peer, the higher one holds.
+    /// The record's sequence number. Of two records of one peer, the one with the higher number
+    /// holds.
     #[getter]
     fn sequence(&self) -> u64 {
         self.0.sequence
     }
 
-    /// Random for each process of the peer: another boot id, another life.
+    /// A number that is random for each process of the peer, so that it changes with a restart.
     #[getter]
     fn boot_id(&self) -> u64 {
         self.0.boot_id
     }
 
-    /// How long, in seconds, the record is kept without a newer one.
+    /// How long the record is kept without a newer one, in seconds.
     #[getter]
     fn expiration(&self) -> f64 {
         self.0.expiration.as_secs_f64()
@@ -160,7 +161,7 @@ impl Peer {
         fields.set_item("metadata", self.metadata_dict(py)?)?;
         fields.set_item("protocols", self.protocols(py)?.to_list())?;
         fields.set_item("sequence", self.sequence())?;
-        // As text: JSON's numbers are exact only below 2⁵³ in many languages.
+        // As text, because many languages read JSON's numbers exactly only below 2⁵³.
         fields.set_item("boot_id", format!("{:016x}", self.boot_id()))?;
         fields.set_item("expiration", self.expiration())?;
         Ok(fields)
@@ -193,7 +194,7 @@ impl Peer {
     }
 }
 
-/// An id as Python has it, without a copy on the way.
+/// Makes the Python text of an id, without a copy on the way.
 pub(crate) fn id_text<'py>(py: Python<'py>, id: &EndpointId) -> Bound<'py, PyString> {
     let mut text = [0; 64];
     HEXLOWER.encode_mut(id.as_bytes(), &mut text);
@@ -208,7 +209,7 @@ pub(crate) fn format_address(address: &TransportAddr) -> String {
     }
 }
 
-/// Addresses as users write them.
+/// Takes a list of addresses as users write them.
 pub(crate) fn addresses(addresses: &Bound<'_, PyAny>) -> PyResult<Vec<TransportAddr>> {
     extract::list("addresses", "str", addresses, |field, value| {
         let text = extract::text(field, value)?;
@@ -219,7 +220,7 @@ pub(crate) fn addresses(addresses: &Bound<'_, PyAny>) -> PyResult<Vec<TransportA
     })
 }
 
-/// As [`addresses`], but only those that a ticket keeps: others would be missing in it without a word.
+/// Takes addresses as [`addresses`] does, but refuses those that a ticket would silently leave out.
 pub(crate) fn dialable(addresses: &Bound<'_, PyAny>) -> PyResult<Vec<TransportAddr>> {
     extract::list("addresses", "str", addresses, |field, value| {
         let text = extract::text(field, value)?;
@@ -249,7 +250,7 @@ fn parse_address(text: &str) -> Option<TransportAddr> {
     if let Ok(address) = SocketAddr::from_str(text) {
         return Some(TransportAddr::Ip(address));
     }
-    // `seed:4433` is a URL as well, whose scheme is `seed`: a relay is asked by HTTP.
+    // `seed:4433` is a URL too, with the scheme `seed`. A relay's URL must be HTTP.
     let url = RelayUrl::from_str(text).ok()?;
     let is_relay = matches!(url.scheme(), "https" | "http") && url.host().is_some();
     is_relay.then_some(TransportAddr::Relay(url))

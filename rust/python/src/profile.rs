@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 
 use crate::{error::raise, extract};
 
-/// Checks what a node would say of itself.
+/// Checks a name, metadata and protocols against the limits of a record.
 #[pyfunction]
 pub(crate) fn check_profile(
     name: &Bound<'_, PyAny>,

@@ -1,7 +1,7 @@
-//! `RecordHandle`: keeps a record alive for the Python object that shows it, and has it freed elsewhere.
+//! `RecordHandle`: keeps a record alive for a Python object, and frees it on another thread.
 //!
-//! A record that a newer one has replaced takes several times as long to free as to show. The thread
-//! of an event loop has better things to do, so workers of the runtime free records in batches.
+//! To free a record that a newer one has replaced takes several times as long as to show it. That
+//! would delay the thread of an event loop, so workers of the runtime free records in batches.
 
 use std::{
     cell::RefCell,
@@ -17,9 +17,9 @@ use iroh_gossip_discovery::NodeRecord;
 
 use crate::{bridge, fork};
 
-/// Records that go to a worker at a time; as many may wait for that in each thread.
+/// The records that go to a worker at a time. At most this many wait in each thread.
 const BATCH: usize = 256;
-/// Most batches that wait for a worker; who comes with another one then frees it itself.
+/// Most batches that wait for a worker. A thread with a further batch frees it itself.
 const MOST: usize = 64;
 
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
@@ -28,7 +28,7 @@ thread_local! {
     static DONE: RefCell<Vec<Arc<NodeRecord>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A record, until the Python object that shows it is gone.
+/// A record that lives as long as the Python object that shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RecordHandle(Option<Arc<NodeRecord>>);
 
@@ -53,7 +53,7 @@ impl Deref for RecordHandle {
 impl Drop for RecordHandle {
     fn drop(&mut self) {
         let Some(record) = self.0.take() else { return };
-        // In a thread that ends there is no such place any more: it is freed here.
+        // In a thread that is ending, its storage is gone already. Then the record is freed here.
         let full = DONE.try_with(|done| {
             let mut done = done.borrow_mut();
             done.push(record);
@@ -76,7 +76,7 @@ fn free(records: Vec<Arc<NodeRecord>>) {
     bridge::spawn_detached(async move { drop(batch) });
 }
 
-/// Records on their way to a worker, or to their end here if there is none.
+/// Records on their way to a worker. Dropping the batch frees them.
 struct Batch(Vec<Arc<NodeRecord>>);
 
 impl Drop for Batch {

@@ -1,5 +1,5 @@
-//! `Records`: what a selection showed at one moment. It is taken at no cost and never changes; a record
-//! becomes a Python object only when somebody looks at it.
+//! `Records`: what a selection showed at one moment. It costs nothing to take and never changes. A
+//! record becomes a Python object only when it is read.
 
 use std::{
     str::FromStr,
@@ -16,8 +16,8 @@ use crate::{
     peer::{Peer, id_text},
 };
 
-/// With more nodes, a walk through those that a selection leaves out lets other threads of Python run
-/// meanwhile.
+/// With more nodes than this, a walk through the book releases Python's lock, so that other threads
+/// can run.
 const LARGE: usize = 1000;
 
 /// The nodes of a selection as they were at one moment, ordered by id.
@@ -25,9 +25,10 @@ const LARGE: usize = 1000;
 pub(crate) struct Records {
     conditions: Arc<Conditions>,
     book: Book,
-    /// This node, if it is one of them.
+    /// This node's own record, if the selection has it.
     me: Option<Arc<NodeRecord>>,
-    /// The others that meet the conditions, if there are any, once somebody wanted to know.
+    /// The other nodes that fulfill the conditions, if the selection has conditions. Computed at
+    /// first use.
     admitted: OnceLock<Vec<Arc<NodeRecord>>>,
 }
 
@@ -42,25 +43,26 @@ impl Records {
         Ok(Self::new(Arc::default(), records.into_iter().collect(), None))
     }
 
-    /// How many there are.
+    /// Returns the number of nodes.
     #[pyo3(name = "__len__")]
     pub(crate) fn count(&self, py: Python<'_>) -> usize {
         self.walk(py, Self::len)
     }
 
-    /// The node of this id, if it is among them.
+    /// Returns the node of this id, if it is among them.
     fn get(&self, id: &str) -> Option<Peer> {
         self.find(&EndpointId::from_str(id).ok()?).map(Peer::from)
     }
 
-    /// What they say of themselves, in 32 hex digits: equal for equal nodes.
+    /// Returns a digest of what the nodes say of themselves, in 32 hex digits. Equal nodes have
+    /// equal digests.
     fn digest(&self, py: Python<'_>) -> String {
         let book: Book =
             self.walk(py, |records| records.after(None, usize::MAX).into_iter().collect());
         HEXLOWER.encode(&book.digest())
     }
 
-    /// The first `n` owners of a key among them.
+    /// Returns the first `n` owners of a key among the nodes.
     fn owners(&self, key: &[u8], n: usize) -> Vec<Peer> {
         let records = self.after(None, usize::MAX);
         ownership::owners(key, records.iter().map(|record| &record.id), n)
@@ -69,9 +71,9 @@ impl Records {
             .collect()
     }
 
-    /// The owner of each key among them.
+    /// Returns the owner of each key among the nodes.
     fn owner_of_each(&self, py: Python<'_>, keys: Vec<Vec<u8>>) -> Vec<Option<Peer>> {
-        // Many keys among many nodes take a while: other threads of Python may run meanwhile.
+        // Many keys among many nodes take a while, so other threads of Python may run meanwhile.
         py.detach(|| {
             let records = self.after(None, usize::MAX);
             keys.iter()
@@ -83,7 +85,7 @@ impl Records {
         })
     }
 
-    /// Up to `limit` of them, those after an id or the first.
+    /// Returns up to `limit` nodes, those after an id or the first ones.
     #[pyo3(signature = (after, limit))]
     fn peers<'py>(
         &self,
@@ -94,7 +96,7 @@ impl Records {
         PyList::new(py, self.batch(py, after, limit)?.into_iter().map(Peer::from))
     }
 
-    /// Up to `limit` of their ids, those after an id or the first.
+    /// Returns up to `limit` ids of nodes, those after an id or the first ones.
     #[pyo3(signature = (after, limit))]
     fn ids<'py>(
         &self,
@@ -135,7 +137,7 @@ impl Records {
         me.or_else(other).cloned()
     }
 
-    /// The first `limit` of those after an id, or of all.
+    /// Returns the first `limit` records after an id, or of all.
     pub(crate) fn after(&self, id: Option<&EndpointId>, limit: usize) -> Vec<Arc<NodeRecord>> {
         let mut records: Vec<_> = if self.conditions.are_none() {
             self.book.after(id).take(limit).cloned().collect()
@@ -164,7 +166,7 @@ impl Records {
         Ok(self.walk(py, |records| records.after(after.as_ref(), limit)))
     }
 
-    /// Does something that may have to go through the whole book.
+    /// Does work that may have to go through the whole book.
     fn walk<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&Self) -> T + Send) -> T {
         let is_long = self.book.len() > LARGE && self.admitted.get().is_none();
         if is_long && !self.conditions.are_none() { py.detach(|| work(self)) } else { work(self) }

@@ -1,5 +1,5 @@
-//! `Selection`: which nodes of a topic a view shows, judged here so that no record that it leaves out
-//! becomes a Python object.
+//! `Selection`: which nodes of a topic a view shows. It is judged in Rust, so that records that it
+//! leaves out never become Python objects.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use pyo3::{prelude::*, types::PyString};
 
 use crate::{conditions::Conditions, extract, records::Records};
 
-/// Conditions that all have to hold; without any, every node of the book.
+/// Conditions that must all hold. Without any, a selection has every node of the book.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
 pub(crate) struct Selection {
     with_self: bool,
@@ -23,13 +23,13 @@ impl Selection {
         Self { with_self, conditions: Arc::default() }
     }
 
-    /// Nodes of this name, too.
+    /// Adds a condition: the name.
     fn named(&self, name: &Bound<'_, PyAny>) -> PyResult<Self> {
         let name = extract::text("name", name)?;
         Ok(self.narrowed(|conditions| conditions.names.push(name)))
     }
 
-    /// Nodes whose metadata has this value under this key, too; `None`: that lack the key.
+    /// Adds a condition: the metadata's value under a key; `None` for nodes without that key.
     #[pyo3(name = "where_")]
     fn having(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Self> {
         let key = extract::text("metadata key", key)?;
@@ -44,7 +44,7 @@ impl Selection {
         Ok(self.narrowed(|conditions| conditions.metadata.push((key, value))))
     }
 
-    /// Nodes that announce this protocol, too.
+    /// Adds a condition: the node announces this protocol.
     fn serving(&self, protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
         let protocol = extract::bytes_or_text("protocol", protocol)?;
         Ok(self.narrowed(|conditions| conditions.protocols.push(protocol)))
@@ -71,7 +71,8 @@ impl Selection {
         Self { with_self: self.with_self, conditions: Arc::new(conditions) }
     }
 
-    /// The nodes that are in it now. This node may be one of them: who has left is in none.
+    /// Returns the nodes that are in the selection now. This node may be one of them, unless it has
+    /// left.
     pub(crate) fn look(&self, swarm: &Swarm) -> Records {
         let me = (self.with_self && !swarm.is_closed()).then(|| swarm.me());
         Records::new(self.conditions.clone(), swarm.book(), me)

@@ -1,4 +1,4 @@
-//! `Settings`: all that a node is started with, checked before anything opens.
+//! `Settings`: the arguments of a node, checked before anything opens.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -8,7 +8,7 @@ use pyo3::{prelude::*, types::PyBytes};
 
 use crate::{config, error::raise, extract, profile::profile};
 
-/// What a node is started with.
+/// The arguments of a node.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
 pub(crate) struct Settings {
     topic: Topic,
@@ -23,7 +23,7 @@ impl Settings {
         self.topic.id()
     }
 
-    /// A builder of a node with these settings; it has no bootstrap peers yet.
+    /// Returns a builder of a node with these settings, without bootstrap peers.
     pub(crate) fn builder(&self) -> GossipDiscoveryBuilder {
         let mut builder = GossipDiscoveryBuilder::new(&self.profile.name, self.topic.name())
             .config(self.config.clone())
@@ -63,13 +63,13 @@ impl Settings {
         Ok(Self { topic, profile, secret_key, state_dir, config: config::extract(config)? })
     }
 
-    /// A copy of the metadata.
+    /// Returns a copy of the metadata.
     #[getter]
     fn metadata(&self) -> BTreeMap<String, String> {
         self.profile.metadata.clone()
     }
 
-    /// A copy of the protocols.
+    /// Returns a copy of the protocols.
     #[getter]
     fn protocols<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
         self.profile.protocols.iter().map(|alpn| PyBytes::new(py, alpn)).collect()

@@ -1,4 +1,4 @@
-//! Simulations: a scenario as text; what a run found, as values of Python's own classes.
+//! Simulations: takes a scenario as text, and returns the report as values of Python's own classes.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use pyo3::{
 
 use crate::{error::invalid, extract};
 
-/// Between two looks at signals, and two calls of `progress`.
+/// The time between two checks for signals, and between two calls of `progress`.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Runs a scenario, detached from the interpreter: what it found.
+/// Runs a scenario, detached from the interpreter, and returns its report.
 #[pyfunction]
 #[pyo3(signature = (scenario, *, seed, nodes, events, fail_fast, progress))]
 pub(crate) fn run_scenario<'py>(
@@ -45,7 +45,7 @@ pub(crate) fn run_scenario<'py>(
     simulation(py, &report.map_err(|error| raise(py, error))?)
 }
 
-/// The scenario of random faults that belongs to a seed, as TOML.
+/// Returns the scenario of random faults that belongs to a seed, as TOML.
 #[pyfunction]
 pub(crate) fn random_scenario(
     py: Python<'_>,
@@ -61,8 +61,8 @@ pub(crate) fn random_scenario(
     Ok(scenario.to_toml())
 }
 
-/// A smaller scenario that fails in the same way, the check and how many were run; `None` where it
-/// does not fail.
+/// Returns a smaller scenario that fails in the same way, the check, and how many scenarios were
+/// run; `None` if the scenario does not fail.
 #[pyfunction]
 #[pyo3(signature = (scenario, *, seed, nodes, most, progress))]
 pub(crate) fn shrink_scenario(
@@ -112,7 +112,7 @@ fn share(at: Progress) -> (f64,) {
     (at.elapsed.div_duration_f64(at.end.max(Duration::from_nanos(1))).min(1.0),)
 }
 
-/// Looks into Python now and then: at signals, and at whether the caller wants to go on.
+/// Enters Python now and then, to check for signals and to ask if the run goes on.
 struct Look {
     progress: Option<Py<PyAny>>,
     next: Instant,
@@ -125,14 +125,14 @@ impl Look {
         Self { progress, next: Instant::now(), error: None, ended: false }
     }
 
-    /// Whether to go on.
+    /// Returns true if the run goes on.
     fn on(&mut self, call: impl FnOnce(Python<'_>, &Py<PyAny>) -> PyResult<Py<PyAny>>) -> bool {
         let now = Instant::now();
         if self.ended || now < self.next {
             return !self.ended;
         }
         self.next = now + LOOK;
-        // The caller waits for us: the interpreter is there.
+        // The caller waits for this function, so the interpreter is alive.
         let looked = Python::attach(|py| {
             py.check_signals()?;
             let Some(progress) = &self.progress else { return Ok(true) };
@@ -146,7 +146,7 @@ impl Look {
     }
 }
 
-/// A value of a class in `iroh_gossip_discovery._simulate`.
+/// Makes a value of a class in `iroh_gossip_discovery._simulate`.
 fn make<'py>(
     py: Python<'py>,
     class: &str,

@@ -1,4 +1,4 @@
-//! `start`: from settings and bootstrap peers to a running node.
+//! `start`: makes a running node from settings and bootstrap peers.
 
 use iroh_gossip_discovery::Error;
 use pyo3::prelude::*;
@@ -8,7 +8,8 @@ use crate::{
     test_runtime::TestRuntime,
 };
 
-/// Binds an endpoint and joins the topic; waits for no peer. With a test runtime, it all runs there.
+/// Binds an endpoint and joins the topic. It waits for no peer. If a test runtime is given, the
+/// node runs in that.
 #[pyfunction]
 #[pyo3(signature = (settings, bootstrap, runtime = None))]
 pub(crate) fn start<'py>(

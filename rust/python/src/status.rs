@@ -7,7 +7,7 @@ use pyo3::{prelude::*, types::PyDict};
 
 use crate::peer::format_address;
 
-/// The member that the book was compared with, or the peers that did not answer and why.
+/// The member that the book was compared with, or the peers that did not answer, with the reasons.
 pub(crate) type Contact = (Option<String>, Vec<(String, String)>);
 
 pub(crate) fn contact(joined: Joined) -> Contact {
@@ -20,7 +20,7 @@ pub(crate) fn contact(joined: Joined) -> Contact {
     }
 }
 
-/// The fields of Python's `PeerStatus`.
+/// Returns the fields of Python's `PeerStatus`.
 pub(crate) fn fields<'py>(py: Python<'py>, status: &PeerStatus) -> PyResult<Bound<'py, PyDict>> {
     let PeerStatus { suspected, last_heard, link, .. } = status;
     let fields = PyDict::new(py);

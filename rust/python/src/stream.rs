@@ -1,7 +1,7 @@
-//! The two ends of a stream: bytes are taken and given without waiting, and waiting moves none.
+//! The two halves of a stream: taking and giving bytes never waits, and waiting moves no bytes.
 //!
-//! A read takes what has arrived, many packets in one crossing. A write is queued, and a task moves it
-//! to the link, as fast as the peer reads; Python waits only for room.
+//! A read takes what has arrived, many packets in one crossing. A write is queued, and a task moves
+//! it to the link as fast as the peer reads. So Python waits only for room.
 
 use std::{
     cell::RefCell,
@@ -26,21 +26,22 @@ use crate::{
 
 /// Most bytes of one read.
 const TAKE: usize = 256 * 1024;
-/// Most bytes for which a read holds the lock of the link at a time: what arrives has to wait for it.
+/// Most bytes that a read takes under the lock of the link at a time, because arriving packets wait
+/// for that lock.
 const SLICE: usize = 16 * 1024;
-/// Room for what comes while a read waits: a packet.
+/// The room for what arrives while a read waits: one packet.
 const FIRST: usize = 2048;
-/// Writes smaller than this are put together.
+/// Writes smaller than this are combined.
 const SMALL: usize = 16 * 1024;
 /// Most bytes that wait in a writer.
 const MAX_WAITING: usize = 64 * 1024 * 1024;
 
 thread_local! {
-    /// Where a read gathers packets, to become one `bytes`.
+    /// The buffer in which a read gathers packets, to make one `bytes` of them.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The numbers and words of a reset, within their limits.
+/// Takes the code and the reason of a reset, within their limits.
 fn reset_arguments(code: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<(u32, String)> {
     let py = code.py();
     let code = extract::number("code", code)?;
@@ -52,18 +53,18 @@ fn reset_arguments(code: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResu
     Ok((code, reason))
 }
 
-/// Both ends of a stream, as Python holds them. Within the runtime only.
+/// Makes both halves of a stream for Python. To be called within the runtime only.
 pub(crate) fn halves(reader: StreamReader, writer: StreamWriter) -> (Reader, Writer) {
     (Reader::new(reader), Writer::new(writer))
 }
 
-/// The ends of a stream that a peer opened, if it is one.
+/// Converts a stream that a peer opened.
 pub(crate) fn convert(py: Python<'_>, stream: core::IncomingStream) -> PyResult<Option<Py<PyAny>>> {
     let _within = Bridge::get(py)?.enter();
     halves(stream.reader, stream.writer).into_py_any(py).map(Some)
 }
 
-/// What is read of a stream.
+/// The reading half of a stream.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
 pub(crate) struct Reader(AtHome<ReaderInner>);
 
@@ -74,13 +75,14 @@ struct ReaderInner {
 }
 
 struct Incoming {
-    /// Until its end, or what came instead: it has a place among the link's streams.
+    /// The reader; `None` after the end or an error, because it takes a place among the link's
+    /// streams.
     reader: Option<StreamReader>,
-    /// What came while a read waited.
+    /// The bytes that arrived while a read waited.
     first: Vec<u8>,
-    /// How it ended.
+    /// How the stream ended.
     end: Result<(), StreamError>,
-    /// Of who waits.
+    /// The waker of the waiting read.
     waker: Option<Waker>,
 }
 
@@ -95,12 +97,12 @@ impl Reader {
 }
 
 impl Incoming {
-    /// Reads what is there, into all of a buffer that is not empty.
+    /// Reads what has arrived, into a buffer that is not empty. Returns `None` if nothing has.
     fn take(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, StreamError> {
         let held = self.first.len().min(buffer.len());
         buffer[..held].copy_from_slice(&self.first[..held]);
         self.first.drain(..held);
-        // QUIC keeps one waker for a stream: who waits for it must not be forgotten.
+        // QUIC keeps only one waker for a stream, so this must be the one of the read that waits.
         let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
         let mut filled = held;
         for slice in buffer[held..].chunks_mut(SLICE) {
@@ -113,7 +115,7 @@ impl Incoming {
                 }
                 Poll::Pending if filled == 0 => return Ok(None),
                 Poll::Ready(Err(error)) if filled == 0 => return Err(error),
-                // It is said again at the next read.
+                // An error is reported again at the next read.
                 Poll::Pending | Poll::Ready(Err(_)) => break,
             }
         }
@@ -150,7 +152,7 @@ impl Incoming {
         Poll::Ready(())
     }
 
-    /// Ends it here: nothing more is read.
+    /// Ends reading, and returns the reader.
     fn close(&mut self) -> Option<StreamReader> {
         self.first = Vec::new();
         self.end = Ok(());
@@ -166,7 +168,7 @@ impl Reader {
         Ok(self.0.get()?.peer.to_string())
     }
 
-    /// Takes up to `limit` bytes that are there; `b""` at the end, `None` where there is nothing yet.
+    /// Takes up to `limit` bytes that have arrived; `b""` at the end, `None` if there are none yet.
     fn take<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let inner = self.0.get()?;
         let limit = limit.clamp(1, TAKE);
@@ -183,7 +185,7 @@ impl Reader {
         })
     }
 
-    /// Has `callback()` called once, on the loop, when there is something to take.
+    /// Calls `callback()` once, on the loop, as soon as there is something to take.
     fn arm(&self, py: Python<'_>, event_loop: Py<PyAny>, callback: Py<PyAny>) -> PyResult<()> {
         let inner = self.0.get()?;
         let incoming = inner.incoming.clone();
@@ -192,11 +194,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads no more, and tells the peer why.
+    /// Ends reading, and tells the peer why.
     fn stop(&self, code: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<()> {
         let (inner, py) = (self.0.get()?, code.py());
         let (code, reason) = reset_arguments(code, reason)?;
-        // Who tells the reason does so within the runtime.
+        // The reason is sent by a task, so this must be within the runtime.
         let _within = Bridge::get(py)?.enter();
         let reader = lock(&inner.incoming).close();
         match reader {
@@ -205,14 +207,14 @@ impl Reader {
         }
     }
 
-    /// Reads no more; the peer hears only that.
+    /// Ends reading, without a reason for the peer.
     fn close(&self) -> PyResult<()> {
         lock(&self.0.get()?.incoming).close();
         Ok(())
     }
 }
 
-/// What is written to a stream.
+/// The writing half of a stream.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
 pub(crate) struct Writer(AtHome<WriterInner>);
 
@@ -222,30 +224,30 @@ struct WriterInner {
     waiter: Waiter,
 }
 
-/// What waits to be sent, between Python and the task that sends it.
+/// The bytes that wait to be sent, shared by Python and the task that sends them.
 #[derive(Default)]
 struct Outgoing {
     queue: Mutex<Queue>,
-    /// Wakes the task.
+    /// Wakes the task that sends.
     changed: Notify,
-    /// Wakes who waits for room, or for the end.
+    /// Wakes callers that wait for room, or for the end.
     moved: Notify,
 }
 
 #[derive(Default)]
 struct Queue {
     chunks: VecDeque<Bytes>,
-    /// Small writes, after the chunks.
+    /// Combined small writes, which come after the chunks.
     tail: BytesMut,
-    /// How many bytes the link has not taken yet.
+    /// The number of bytes that the link has not taken yet.
     waiting: usize,
     finish: bool,
     reset: Option<(u32, String)>,
-    /// How the stream ended, once it has.
+    /// How the stream ended; `None` before.
     ended: Option<Result<(), StreamError>>,
 }
 
-/// What the task does next.
+/// The next step of the task that sends.
 enum Step {
     Write(Bytes),
     Finish,
@@ -262,13 +264,13 @@ impl Writer {
 
 impl Drop for WriterInner {
     fn drop(&mut self) {
-        // What was written still arrives.
+        // Dropping the writer finishes the stream, so that what was written still arrives.
         self.outgoing.queue().finish = true;
         self.outgoing.changed.notify_one();
     }
 }
 
-/// Moves what is written to the link, until its end.
+/// Moves queued bytes to the link, until the stream ends.
 async fn send(mut writer: StreamWriter, outgoing: Arc<Outgoing>) {
     let result = loop {
         let step = tokio::select! {
@@ -291,7 +293,7 @@ async fn send(mut writer: StreamWriter, outgoing: Arc<Outgoing>) {
                 }
             }
             Step::Reset(code, reason) => {
-                // It was checked when it was asked for.
+                // The code and the reason were checked when they were queued.
                 let _ = writer.reset(code, &reason);
                 break Err(StreamError::Closed);
             }
@@ -339,7 +341,7 @@ impl Outgoing {
         next.expect("that was waited for")
     }
 
-    /// Waits until something holds of the queue, which `notify` says when to look at.
+    /// Waits until a condition holds for the queue, and checks it at each call of `notify`.
     async fn wait_for(&self, notify: &Notify, mut holds: impl FnMut(&mut Queue) -> bool) {
         let mut notified = pin!(notify.notified());
         loop {
@@ -392,7 +394,7 @@ impl Writer {
         Ok(self.0.get()?.peer.to_string())
     }
 
-    /// Queues bytes; how many wait now.
+    /// Queues bytes, and returns how many wait now.
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
         let inner = self.0.get()?;
         let waiting = extract::with_bytes("data", data, |data| inner.push(py, data))??;
@@ -400,7 +402,7 @@ impl Writer {
         Ok(waiting)
     }
 
-    /// How many bytes wait; raises what ended the stream.
+    /// Returns how many bytes wait. Raises the error that ended the stream.
     fn waiting(&self, py: Python<'_>) -> PyResult<usize> {
         let inner = self.0.get()?;
         let queue = inner.outgoing.queue();
@@ -410,7 +412,8 @@ impl Writer {
         }
     }
 
-    /// Has `callback()` called once, on the loop, when at most `below` bytes wait, or the stream has ended.
+    /// Calls `callback()` once, on the loop, as soon as at most `below` bytes wait or the stream
+    /// has ended.
     fn arm(
         &self,
         py: Python<'_>,
@@ -436,7 +439,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Gives the stream up in this direction, with what is queued.
+    /// Resets the stream in this direction, and drops what is queued.
     fn reset(&self, code: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<()> {
         let inner = self.0.get()?;
         let reset = reset_arguments(code, reason)?;
@@ -445,7 +448,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Resolves once the stream has ended in this direction; raises what ended it other than that.
+    /// Resolves once the stream has ended in this direction. Raises the error if it did not end in
+    /// order.
     fn ended<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let inner = self.0.get()?;
         let (peer, outgoing) = (inner.peer, inner.outgoing.clone());
@@ -458,7 +462,7 @@ impl Writer {
                 })
                 .await;
             match ended {
-                // Nobody reads there any more: that is an end, too.
+                // The peer dropped its reader, which is an end in order too.
                 Some(Err(StreamError::Reset { code: 0, .. }) | Ok(())) | None => Ok(()),
                 Some(Err(error)) => Err(error::OfStream(peer, error)),
             }
@@ -475,7 +479,7 @@ impl WriterInner {
         let waiting = queue.waiting + data.len();
         if waiting > MAX_WAITING {
             let reason = format!(
-                "{} bytes to those {} that wait would be over the limit of {MAX_WAITING}: await drain()",
+                "is {} bytes, {} more wait, the limit is {MAX_WAITING} together: await drain()",
                 data.len(),
                 queue.waiting
             );
@@ -487,6 +491,6 @@ impl WriterInner {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Bytes in a queue are sound after any panic.
+    // No panic can leave the queue half-changed, so a poisoned lock does no harm.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

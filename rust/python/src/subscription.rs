@@ -1,7 +1,7 @@
-//! Subscriptions: items taken in batches, without waiting; waiting is a wake-up, without taking.
+//! Subscriptions: taking items never waits, and waiting takes no item.
 //!
-//! An item inside a future is lost when the future is cancelled. So nothing is ever inside one: what
-//! `arm` promises is only a call when there is something to drain.
+//! An item inside a future is lost when the future is cancelled. So no item is ever inside one:
+//! `arm` only promises a call once there is something to drain.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -29,7 +29,7 @@ macro_rules! subscription {
 
         #[pymethods]
         impl $name {
-            /// Takes up to `limit` items, oldest first; never waits.
+            /// Takes up to `limit` items, oldest first. Never waits.
             fn drain<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
                 let items = self.0.get()?.items().drain(limit);
                 let mut converted = Vec::with_capacity(items.len());
@@ -39,13 +39,14 @@ macro_rules! subscription {
                 PyList::new(py, converted)
             }
 
-            /// Whether the subscription has ended and everything in it was taken.
+            /// Returns true if the subscription has ended and all items were taken.
             #[getter]
             fn ended(&self) -> PyResult<bool> {
                 Ok(self.0.get()?.items().is_closed())
             }
 
-            /// Has `callback()` called once, on the loop, when there is an item or the end.
+            /// Calls `callback()` once, on the loop, as soon as there is an item or the
+            /// subscription has ended.
             fn arm(
                 &self,
                 py: Python<'_>,
@@ -81,6 +82,6 @@ subscription! {
     MessageSubscription, core::Messages, message::convert
 }
 subscription! {
-    /// The streams of one protocol that peers open, until it is dropped.
+    /// The streams of one protocol that peers open. Dropping it ends the service.
     Serving, core::Serving, stream::convert
 }

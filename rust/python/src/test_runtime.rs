@@ -1,7 +1,7 @@
 //! `TestRuntime`: a runtime and a thread for one node alone, which a test can pause or kill.
 //!
-//! A killed node ends as a process that the kernel kills: nothing of it runs any more, and it says
-//! goodbye to nobody.
+//! A killed node ends like a process that the kernel kills: nothing of it runs any more, and no
+//! peer gets a goodbye.
 
 use std::sync::{
     Arc,
@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{bridge::Bridge, extract, fork::AtHome, node::Node};
 
-/// What the thread is told, and where the answer goes: the sender is dropped once it is done.
+/// An order to the thread, with a sender that is dropped once the order is carried out.
 type Order = (What, Sender<()>);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ struct Inner {
 
 impl Inner {
     fn tell(&self, order: Order) {
-        // An error says that it has ended.
+        // An error means that the thread has ended.
         let _ = self.orders.send(order);
         self.wake.notify_one();
     }
@@ -48,7 +48,7 @@ impl Drop for Inner {
     }
 }
 
-/// A runtime and a thread for one node alone, for tests: they can be paused and killed.
+/// A runtime and a thread for one node alone, for tests, which can pause and kill them.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
 pub(crate) struct TestRuntime(AtHome<Inner>);
 
@@ -62,7 +62,7 @@ impl TestRuntime {
         let inner = Inner { runtime: runtime.handle().clone(), orders, wake: wake.clone() };
         let live = move || {
             let answer = runtime.block_on(obey(&receiver, &wake));
-            // Every task is dropped where it stands, and the sockets with them.
+            // This drops every task where it is, and the sockets with them.
             runtime.shutdown_background();
             drop(answer);
         };
@@ -70,24 +70,24 @@ impl TestRuntime {
         Ok(Self(AtHome::new(inner)))
     }
 
-    /// Stops everything that runs there, until `resume`.
+    /// Stops all that runs in the runtime, until `resume`.
     fn pause(&self, py: Python<'_>) -> PyResult<()> {
         self.order(py, What::Pause)
     }
 
-    /// Lets it go on.
+    /// Continues after a pause.
     fn resume(&self, py: Python<'_>) -> PyResult<()> {
         self.order(py, What::Resume)
     }
 
-    /// Ends everything that runs there at once, without a goodbye.
+    /// Ends all that runs in the runtime at once, without a goodbye.
     fn kill(&self, py: Python<'_>) -> PyResult<()> {
         self.order(py, What::Kill)
     }
 }
 
 impl TestRuntime {
-    /// Runs something there.
+    /// Runs a task in the runtime, and returns its result.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -103,7 +103,7 @@ impl TestRuntime {
     }
 }
 
-/// Obeys orders until the last one, whose answer is returned.
+/// Carries out orders until the one that ends the runtime, and returns the sender of that one.
 async fn obey(orders: &Receiver<Order>, wake: &Notify) -> Option<Sender<()>> {
     loop {
         let order = match orders.try_recv() {
@@ -124,13 +124,13 @@ async fn obey(orders: &Receiver<Order>, wake: &Notify) -> Option<Sender<()>> {
     }
 }
 
-/// Holds the one thread of the runtime, so that nothing else runs on it, until another order than to
-/// pause comes; returns that.
+/// Blocks the one thread of the runtime, so that nothing else runs on it, until an order other than
+/// a pause comes. Returns that order.
 fn stand_still(orders: &Receiver<Order>) -> Option<Order> {
     orders.iter().find(|(what, _)| *what != What::Pause)
 }
 
-/// Bars a node from these peers, in place of those before; links that are open stay until `sever`.
+/// Bars a node from these peers, in place of those given before. Open links stay until `sever`.
 #[pyfunction]
 pub(crate) fn bar(node: &Node, peers: Vec<Bound<'_, PyString>>) -> PyResult<()> {
     let peers =

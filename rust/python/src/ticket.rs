@@ -1,4 +1,4 @@
-//! Ids and tickets without a running node.
+//! Ids and tickets that need no running node.
 
 use iroh_gossip_discovery::{EndpointId, Ticket, Topic};
 use pyo3::prelude::*;
@@ -8,14 +8,14 @@ use crate::{
     extract, peer,
 };
 
-/// The endpoint id of a secret key.
+/// Returns the endpoint id of a secret key.
 #[pyfunction]
 pub(crate) fn endpoint_id(secret_key: &Bound<'_, PyAny>) -> PyResult<String> {
     let key = iroh::SecretKey::from_bytes(&extract::secret_key(secret_key)?);
     Ok(EndpointId::from(key.public()).to_string())
 }
 
-/// A ticket for a node that need not run: its id, its topic, and where it can be dialed.
+/// Makes a ticket for a node that need not run: its id, its topic and its addresses.
 #[pyfunction]
 pub(crate) fn make_ticket(
     id: &Bound<'_, PyAny>,

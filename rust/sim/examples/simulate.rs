@@ -1,4 +1,4 @@
-//! Runs scenarios: files, or random ones of a range of seeds on all cores; shrinks what fails.
+//! Runs scenarios from files, or random ones by their seeds on all cores, and shrinks what fails.
 //!
 //! ```text
 //! simulate run FILE…                         each file once; --trace prints the hash alone
@@ -144,7 +144,7 @@ fn print(report: &Report, took: Duration) {
 fn soak_all(arguments: &Arguments) -> bool {
     let (from, nodes) = (arguments.number("from", 0), arguments.nodes());
     let minutes = arguments.numbers.get("minutes").copied();
-    // So many minutes, or so many seeds, or whatever comes first.
+    // Ends after the given minutes or seeds, whichever comes first.
     let seeds = arguments.number("seeds", if minutes.is_some() { u64::MAX } else { 100 });
     let begin = Instant::now();
     let time = minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));

@@ -1,4 +1,4 @@
-//! A node's address book by replaying its events, and what no event may do to it.
+//! A node's address book by replaying its events, and the rules that every event must keep.
 
 use std::{collections::BTreeMap, ops::Index, sync::Arc, time::Duration};
 
@@ -9,68 +9,70 @@ use crate::{
     roster::Roster,
 };
 
-/// The address book, by replaying events.
+/// The address book by replaying events.
 #[derive(Debug, Default)]
 pub struct Book {
-    /// The records in it, by number in the roster: a pointer each, as there are N² of them.
+    /// The records, by number in the roster. Each is only a pointer, because N nodes have N²
+    /// entries.
     entries: Vec<Option<Arc<NodeRecord>>>,
-    /// The highest sequence that was seen of each peer that is not in it any more.
+    /// The highest sequence number of each peer that is no longer in the book.
     gone: BTreeMap<usize, u64>,
     /// When the suspicion of each suspected peer began.
     suspected: BTreeMap<usize, Nanos>,
     present: usize,
-    /// Of the ids and sequences in it.
+    /// The digest of the ids and sequence numbers in the book.
     pub(crate) digest: Digest,
-    /// Entries in it of identities that are not hostile, and those of them that are as they should.
+    /// The number of entries that belong to honest identities; the next field counts the right
+    /// ones.
     pub(crate) honest: usize,
     pub(crate) right: usize,
 }
 
-/// What broke: the name of the check, and what was seen.
+/// A broken rule: the name of the check, and what was seen.
 pub(crate) type Broken = (&'static str, String);
 
 impl Book {
-    /// How many peers are in it.
+    /// Returns the number of peers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.present
     }
 
-    /// Returns true if no peer is in it.
+    /// Returns true if the book has no peer.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.present == 0
     }
 
-    /// The records in it, in no order that means anything.
+    /// Iterates over the records, in no particular order.
     pub fn values(&self) -> impl Iterator<Item = &Arc<NodeRecord>> {
         self.entries.iter().flatten()
     }
 
-    /// The peers in it, by number in the roster, with sequences.
+    /// Iterates over the peers, by number in the roster, with their sequence numbers.
     pub(crate) fn sequences(&self) -> impl Iterator<Item = (usize, u64)> {
         let entries = self.entries.iter().enumerate();
         entries.filter_map(|(number, record)| Some((number, record.as_ref()?.sequence)))
     }
 
-    /// The record of a peer. Looks through the book.
+    /// Returns the record of a peer. O(n).
     #[must_use]
     pub fn get(&self, id: &EndpointId) -> Option<&Arc<NodeRecord>> {
         self.values().find(|record| record.id == *id)
     }
 
-    /// Returns true if a peer is in it. Looks through the book.
+    /// Returns true if a peer is in the book. O(n).
     #[must_use]
     pub fn contains_key(&self, id: &EndpointId) -> bool {
         self.get(id).is_some()
     }
 
-    /// Returns true if a peer, by its number in the roster, is in it.
+    /// Returns true if a peer, by its number in the roster, is in the book.
     pub(crate) fn has(&self, number: usize) -> bool {
         self.entries.get(number).is_some_and(Option::is_some)
     }
 
-    /// Returns true if it ever was.
+    /// Returns true if a peer ever was in the book.
     pub(crate) fn ever_had(&self, number: usize) -> bool {
         self.has(number) || self.gone.contains_key(&number)
     }
@@ -79,12 +81,12 @@ impl Book {
         Some(self.entries.get(number)?.as_ref()?.sequence)
     }
 
-    /// The book by id, with sequences.
+    /// Returns the sequence numbers by id.
     pub(crate) fn by_id(&self) -> BTreeMap<EndpointId, u64> {
         self.values().map(|record| (record.id, record.sequence)).collect()
     }
 
-    /// Holds the records of all but `me`.
+    /// Fills the book with the records of all nodes but `me`.
     pub(crate) fn preload(
         &mut self,
         records: &[(usize, Arc<NodeRecord>)],
@@ -101,12 +103,12 @@ impl Book {
         (self.honest, self.right) = (self.present, self.present);
     }
 
-    /// Empties it, for another life of the node.
+    /// Empties the book, for another life of the node.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Applies an event about a peer, and says what is wrong with it.
+    /// Applies an event about a peer, and returns the rule that it breaks, if any.
     pub(crate) fn apply(
         &mut self,
         event: &TopicEvent,
@@ -168,7 +170,7 @@ impl Book {
             }
             (TopicEvent::PeerLost(_, LostReason::Unreachable), _) => match suspected {
                 None => broken("no verdict before the floor", "lost without a suspicion"),
-                // The application hears of others' suspicion after a probe's time.
+                // The application learns of others' suspicion only after the time of a probe.
                 Some(since)
                     if now
                         < since + nanos(config.suspicion.saturating_sub(config.probe_timeout)) =>
@@ -184,7 +186,8 @@ impl Book {
             TopicEvent::PeerSuspected(_) => {
                 self.suspected.insert(number, now);
             }
-            // The protocol emits `PeerRecovered` if a new sequence refutes.
+            // If a new sequence number refutes a suspicion, the protocol emits `PeerRecovered` for
+            // that.
             TopicEvent::PeerUpdated(_) | TopicEvent::PeerRefreshed(_) => {}
             _ => {
                 self.suspected.remove(&number);
@@ -219,7 +222,7 @@ impl Index<&EndpointId> for Book {
     type Output = Arc<NodeRecord>;
 
     /// # Panics
-    /// If the peer is not in the book.
+    /// Panics if the peer is not in the book.
     fn index(&self, id: &EndpointId) -> &Arc<NodeRecord> {
         self.get(id).expect("the peer is in the book")
     }

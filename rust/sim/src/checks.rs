@@ -1,4 +1,5 @@
-//! What must hold once all is quiet, and between the protocol's book and the one that events give.
+//! Checks of whole books: that they are equal once all is quiet, and that events give the same
+//! book.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,19 +7,19 @@ use iroh_gossip_discovery_proto::Inspect;
 
 use crate::network::Network;
 
-/// Most frames and the like that may wait for something in one topic, beyond what follows the
-/// number of members.
+/// Most frames and other items that may wait in one topic, besides those that follow the number of
+/// members.
 const MOST_WAITING: usize = 64;
-/// Broadcasts that wait for a first neighbor.
+/// Most broadcasts that may wait for a first neighbor.
 const MOST_KEPT: usize = 320;
-/// Contents that passed recently, each remembered by its hash.
+/// Most hashes of recent contents that may be remembered.
 const MOST_SEEN: usize = 4096;
-/// Nodes that are named in a text.
+/// Most nodes that the text of a failure names.
 const NAMED: usize = 10;
 
 impl Network {
-    /// Replaying the events gives the book: at every step by its digest, and if that differs,
-    /// by what is in them.
+    /// Checks that replaying the events gives the book. It compares digests at every step, and
+    /// entries only if the digests differ.
     pub(crate) fn check_digest(&mut self, number: usize) {
         let node = &self.nodes[number];
         if node.leaving || node.strayed {
@@ -33,7 +34,7 @@ impl Network {
         }
     }
 
-    /// What is in the book of a node or in the one by its events, and not in both.
+    /// Returns what is in only one of two books: a node's book and the one by its events.
     fn held_and_replayed(&self, number: usize) -> Option<String> {
         let node = &self.nodes[number];
         let inspect = node.state()?.inspect(&self.topic)?;
@@ -55,8 +56,8 @@ impl Network {
         ))
     }
 
-    /// Checks that hold at any time but are too dear for every step: the book that events give is the
-    /// protocol's entry by entry, and nothing grows beyond its bounds.
+    /// Checks what holds at any time but costs too much for every step. The book by events equals
+    /// the protocol's book, entry by entry, and nothing grows beyond its bounds.
     pub fn check_books(&mut self) {
         for number in self.up() {
             let node = &self.nodes[number];
@@ -70,7 +71,7 @@ impl Network {
         }
     }
 
-    /// Nothing has grown beyond its bounds.
+    /// Checks that nothing in a node has grown beyond its bounds.
     pub(crate) fn check_sizes(&mut self, number: usize, inspect: &Inspect) {
         let ids = self.roster.peers.len();
         for (what, size) in inspect.sizes.iter().copied() {
@@ -86,8 +87,8 @@ impl Network {
         }
     }
 
-    /// Checks that hold once the network was left alone for long enough: all books of one part are
-    /// the same, and hold every node in it that could be found.
+    /// Checks what holds once the network was left alone for long enough. All books of one part are
+    /// equal, and hold every node of the part that could be found.
     pub fn check_quiet(&mut self) {
         self.check_books();
         let wrong: Vec<_> =
@@ -101,21 +102,21 @@ impl Network {
             }
         }
         let waiting = self.queue.len();
-        // Timers, and the frames that probes and heartbeats have under way.
+        // Timers, and the frames of probes and heartbeats that are on their way.
         let most = 200 * self.nodes.len() + 1000;
         if waiting > most {
             self.fail(None, "caps hold", format!("{waiting} events wait"));
         }
     }
 
-    /// Nodes that are up, in parts that could find each other: each part is held together by what its nodes were
-    /// ever replayed of each other, in this life. One that starts from a bootstrap peer which is gone,
-    /// and that no other node knows, has no node to find.
+    /// Returns the nodes that are up, in parts whose nodes could find each other. Two nodes are in
+    /// one part if either ever knew the other in its present life. A node whose bootstrap peer is
+    /// gone, and that no other node knows, has no node to find.
     fn acquainted(&self) -> Vec<BTreeSet<usize>> {
         let mut parts: Vec<BTreeSet<usize>> = Vec::new();
         for number in self.up() {
             let node = &self.nodes[number];
-            // A node that is leaving holds no others together.
+            // A node that is leaving does not connect others.
             if node.leaving {
                 continue;
             }
@@ -136,13 +137,13 @@ impl Network {
         parts
     }
 
-    /// What is missing, too much or old in the book of a node.
+    /// Returns which entries are missing, extra or old in the book of a node.
     #[must_use]
     pub fn what_is_wrong(&self, number: usize) -> String {
         self.differences(number, None)
     }
 
-    /// As [`Network::what_is_wrong`]; only those of `part` may be missing.
+    /// As [`Network::what_is_wrong`], but only nodes of `part` count as missing.
     fn differences(&self, number: usize, part: Option<&BTreeSet<usize>>) -> String {
         let node = &self.nodes[number];
         let group = self.roster.peers[node.peer].group;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// Nanoseconds since the start: 584 years fit.
 pub(crate) type Nanos = u64;
 
-/// A duration in nanoseconds, as long as fits.
+/// Converts a duration into nanoseconds, up to the largest number.
 pub(crate) fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX)
 }
@@ -15,7 +15,7 @@ pub(crate) fn nanos(duration: Duration) -> Nanos {
 /// The virtual clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
-    /// Any real instant serves: only differences count.
+    /// Any real instant would do, because only differences count.
     base: Instant,
     pub(crate) now: Nanos,
 }
@@ -25,7 +25,7 @@ impl Clock {
         Self { base: Instant::now(), now: 0 }
     }
 
-    /// The time that the state machines see.
+    /// Returns the time that the state machines see.
     pub(crate) fn instant(&self) -> Instant {
         self.base + Duration::from_nanos(self.now)
     }

@@ -1,4 +1,4 @@
-//! What the network is like: latency, loss, bandwidth, and the timers of QUIC.
+//! The conditions of the network: latency, loss, bandwidth, and the timers of QUIC.
 
 use std::time::Duration;
 
@@ -9,45 +9,47 @@ use crate::{
     sent::{ACK_DELAY, packets},
 };
 
-/// Most times that one packet is lost.
+/// Most times that one packet is lost in a row.
 const MOST_LOSSES: u32 = 7;
 /// The longest probe timeout, if links are idle for less than 25 s (noq's `MAX_PTO_FAST_INTERVAL`).
 const MOST_TIMEOUT: Nanos = 1_000_000_000;
-/// The first one of a link, whose round trip nobody knows yet: three times what the driver assumes.
+/// The first probe timeout of a link, before its round trip is measured: three times the round trip
+/// that the driver assumes.
 const FIRST_TIMEOUT: Nanos = 300_000_000;
-/// Acknowledgements of this many packets behind it show that one is lost (RFC 9002 §6.1.1).
+/// A packet counts as lost once this many later packets are acknowledged (RFC 9002 §6.1.1).
 const THRESHOLD: u64 = 3;
-/// Packets that are sent when a probe timeout is over (RFC 9002 §6.2.4). Of a lone packet both carry what was in
-/// it, of several each another one.
+/// How many packets are sent after a probe timeout (RFC 9002 §6.2.4). After a lone packet both
+/// carry its content. After several packets each carries another one.
 const PROBES: u32 = 2;
 
-/// How long a frame takes one way. Frames of one lane arrive in order.
+/// How long a frame takes from one node to another. Frames of one lane arrive in order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Latency {
-    /// Drawn again for each frame, with equal chances.
+    /// Uniform, drawn again for each frame.
     Uniform {
-        /// The shortest.
+        /// The shortest latency.
         min: Duration,
-        /// The longest.
+        /// The longest latency.
         max: Duration,
     },
-    /// Drawn once for each pair of nodes, log-normal; each frame takes up to a fifth longer.
+    /// Log-normal, drawn once for each pair of nodes. Each frame takes up to a fifth longer than
+    /// its pair's latency.
     LogNormal {
-        /// Half of the pairs are nearer than this.
+        /// Half of the pairs have a smaller latency than this.
         median: Duration,
-        /// One pair in a hundred is farther than this.
+        /// One pair in a hundred has a larger latency than this.
         p99: Duration,
     },
 }
 
 impl Latency {
-    /// Log-normal, one pair in a hundred five times as far as the median.
+    /// Log-normal, with a 99th percentile of five times the median.
     #[must_use]
     pub fn around(median: Duration) -> Self {
         Self::LogNormal { median, p99: median * 5 }
     }
 
-    /// The latency between two nodes, before what is drawn for each frame.
+    /// Returns the latency between two nodes, without the part that is drawn for each frame.
     pub(crate) fn of_pair(&self, seed: u64, a: usize, b: usize) -> Nanos {
         match *self {
             Self::Uniform { min, .. } => nanos(min),
@@ -57,7 +59,7 @@ impl Latency {
                 key[8..16].copy_from_slice(&(a.min(b) as u64).to_le_bytes());
                 key[16..24].copy_from_slice(&(a.max(b) as u64).to_le_bytes());
                 let mut rng = ChaCha12Rng::from_seed(key);
-                // Box and Muller's way to a normal variate.
+                // The Box–Muller transform gives a normal variate.
                 let (u, v): (f64, f64) = (rng.random_range(f64::EPSILON..1.0), rng.random());
                 let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
                 // 2.326 is the 99th percentile of the normal distribution.
@@ -68,7 +70,7 @@ impl Latency {
         }
     }
 
-    /// What one frame takes between two nodes of this latency.
+    /// Returns the time that one frame takes between two nodes of this latency.
     pub(crate) fn of_frame(&self, pair: Nanos, rng: &mut ChaCha12Rng) -> Nanos {
         let most = match *self {
             Self::Uniform { max, .. } => nanos(max).saturating_sub(pair),
@@ -78,26 +80,26 @@ impl Latency {
     }
 }
 
-/// What the network is like.
+/// The conditions of a network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conditions {
-    /// One way.
+    /// The latency in one direction.
     pub latency: Latency,
-    /// The share of packets that are lost, 0 to 1. QUIC sends them again: what is behind them on
-    /// their lane is late, later with each further loss.
+    /// The share of packets that are lost, 0 to 1. QUIC sends them again, so what is behind them on
+    /// their lane is late, and later with each further loss.
     pub loss: f64,
-    /// The share of frames that are lost for good, 0 to 1: a stress model that QUIC streams do not
-    /// have. Never a hello, nor the frame that opens a topic.
+    /// The share of frames that are lost for good, 0 to 1. QUIC streams never do this: it is a
+    /// stress model. A hello and the frame that opens a topic are never lost.
     pub drop: f64,
-    /// What each node can send, in bytes per second; unlimited if it is `None`.
+    /// What each node can send, in bytes per second; `None` is unlimited.
     pub bandwidth: Option<u64>,
     /// The share of dials that fail, 0 to 1.
     pub dial_failure: f64,
-    /// A link is lost after this long without a packet.
+    /// A link counts as lost after this time without a packet.
     pub idle: Duration,
-    /// Packets keep an idle link alive this often.
+    /// The interval of the packets that keep an idle link alive.
     pub keep_alive: Duration,
-    /// A dial gives up after this long.
+    /// A dial fails after this time.
     pub connect_timeout: Duration,
 }
 
@@ -109,7 +111,7 @@ impl Default for Conditions {
 }
 
 impl Conditions {
-    /// A local network: 1 ms.
+    /// The conditions of a local network: a latency of 1 ms.
     #[must_use]
     pub fn lan() -> Self {
         Self {
@@ -124,7 +126,7 @@ impl Conditions {
         }
     }
 
-    /// One machine: 0.1 ms, and the timers of the preset.
+    /// The conditions of one machine: a latency of 0.1 ms, and the timers of the preset `local`.
     #[must_use]
     pub fn local() -> Self {
         Self {
@@ -136,7 +138,7 @@ impl Conditions {
         }
     }
 
-    /// The internet: 10 ms.
+    /// The conditions of the internet: a latency of 10 ms.
     #[must_use]
     pub fn internet() -> Self {
         Self {
@@ -146,9 +148,10 @@ impl Conditions {
         }
     }
 
-    /// How much later a frame arrives because packets of it were lost, again and again; and how many
-    /// packets were sent again. As QUIC recovers (RFC 9002), but for packets of other frames, which show
-    /// that one is lost as well: all timeouts are as on a link with nothing else to say.
+    /// Draws how much later a frame arrives because its packets were lost, and how many packets
+    /// were sent again. It follows QUIC's recovery (RFC 9002), with one difference. Packets of
+    /// other frames don't reveal a loss here, so all timeouts are those of a link without other
+    /// frames.
     pub(crate) fn retransmission(
         &self,
         bytes: usize,
@@ -167,13 +170,14 @@ impl Conditions {
         (worst, again)
     }
 
-    /// How much later the first packet of a link arrives, or the answer to it.
+    /// Draws how much later the first packet of a link arrives, or the answer to it.
     pub(crate) fn first_flight(&self, rng: &mut ChaCha12Rng) -> Nanos {
         self.losses(None, FIRST_TIMEOUT, PROBES, rng).0
     }
 
-    /// How much later one packet arrives, and how many were sent again: after `shown`, if other packets
-    /// show the first loss; then after `timeout`, twice as long each time, in `copies` copies.
+    /// Draws how much later one packet arrives, and how many were sent again. The first time, that
+    /// is after `shown` if other packets reveal the loss. After that it is after `timeout`, twice
+    /// as long each time, in `copies` copies.
     fn losses(
         &self,
         mut shown: Option<Nanos>,
@@ -205,7 +209,8 @@ mod tests {
     const MS: Nanos = 1_000_000;
     const PAIR: Nanos = 10 * MS;
 
-    /// Of so many draws: the shares that are late at all and later than this, and the latest.
+    /// Returns the shares of `draws` that are late at all and later than a limit, and the latest
+    /// one.
     fn late(
         draws: u32,
         than: Nanos,
@@ -221,21 +226,21 @@ mod tests {
     }
 
     #[test]
-    fn loss_is_made_good_after_a_timeout_twice_or_within_a_round_trip_where_others_show_it() {
+    fn a_lost_packet_is_repeated_after_timeouts_or_within_a_round_trip_if_later_ones_arrive() {
         let lossy = |loss| Conditions { loss, ..Conditions::lan() };
         let frame = |loss, bytes| {
             move |rng: &mut ChaCha12Rng| lossy(loss).retransmission(bytes, PAIR, rng).0
         };
-        // Three latencies and 25 ms; both probes are lost once in 25 times.
+        // The timeout is three latencies and 25 ms. Both probes are lost once in 25 times.
         let (once, twice, _) = late(100_000, 55 * MS, frame(0.2, 1));
         assert!((0.19..0.21).contains(&once) && (0.007..0.009).contains(&twice), "{twice}");
         let (_, sooner, _) = late(100_000, 55 * MS - 1, frame(0.2, 1));
         assert!((once - sooner).abs() < f64::EPSILON, "not before the timeout");
-        // The first of four packets by a round trip, the others by a timeout.
+        // The first of four packets is repeated after a round trip, the others after a timeout.
         let (_, timeouts, _) = late(100_000, 20 * MS, frame(0.2, 4 * 1190));
         let (any, ..) = late(100_000, 0, frame(0.2, 4 * 1190));
         assert!((0.57..0.61).contains(&any) && (0.48..0.54).contains(&timeouts), "{timeouts}");
-        // Timeouts grow to a second.
+        // Timeouts grow up to one second.
         let (.., latest) = late(100, 0, frame(0.999, 1));
         assert_eq!(latest, (55 + 110 + 220 + 440 + 880 + 1000 + 1000) * MS);
     }

@@ -11,11 +11,11 @@ use crate::{
     queue::SimEvent,
 };
 
-/// Addresses that a node with its memory starts from.
+/// Most remembered addresses that a restarted node starts from.
 const REMEMBERED: usize = 64;
 
 impl Network {
-    /// Stops a node as a crash does: the others hear nothing, their links time out.
+    /// Stops a node as a crash does. The others hear nothing until their links time out.
     pub fn crash(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         node.behavior = Behavior::Down;
@@ -29,7 +29,7 @@ impl Network {
         for link in links {
             let Some(inner) = self.links[link.0 as usize].as_ref() else { continue };
             let side = usize::from(inner.ends[0].node != number);
-            // If the link is cut, the timeouts of the cut come first.
+            // If the link is cut, the timeouts of the cut come before those of the crash.
             let (epoch, was_cut) = (inner.epoch, inner.cut.is_some());
             if !was_cut {
                 let at = self.clock.now + idle;
@@ -40,7 +40,7 @@ impl Network {
         self.update_truth(peer);
     }
 
-    /// Starts a node again that is down, or that runs: then it crashes first.
+    /// Starts a node again. If it still runs, it crashes first.
     pub fn restart(&mut self, number: usize, memory: Memory, bootstrap: &[usize]) {
         let known = self.remembered(number, memory);
         self.crash(number);
@@ -92,7 +92,7 @@ impl Network {
         self.start_from(number, sequence, config, peers);
     }
 
-    /// Stops a node from handling anything: its timers and frames wait.
+    /// Pauses a node: its timers and frames wait.
     pub fn pause(&mut self, number: usize) {
         if !self.nodes[number].is_up() || self.nodes[number].paused.is_some() {
             return;
@@ -107,7 +107,7 @@ impl Network {
         }
     }
 
-    /// Ends a pause: timers that are due fire first, then what waited is handled in order.
+    /// Ends a pause. Due timers fire first, then what waited is handled in order.
     pub fn resume(&mut self, number: usize) {
         let Some(since) = self.nodes[number].paused.take() else { return };
         let long = self.clock.now - since >= nanos(self.conditions.idle);
@@ -128,7 +128,7 @@ impl Network {
         }
     }
 
-    /// Parts the network: nodes hear only those of their own part. Nodes that are named in none stay
+    /// Parts the network: nodes hear only those of their own part. Nodes that no part names stay
     /// together.
     pub fn partition(&mut self, parts: &[Vec<usize>]) {
         for part in parts {
@@ -147,7 +147,7 @@ impl Network {
         self.partition(&parts);
     }
 
-    /// Loses all that the nodes of one part send to the others; what comes from them arrives.
+    /// Loses all that the nodes of one part send to the others. What the others send still arrives.
     pub fn mute(&mut self, part: &[usize]) {
         self.groups += 1;
         for number in part {
@@ -178,7 +178,7 @@ impl Network {
         }
     }
 
-    /// Links that go across a cut hear nothing any more.
+    /// Cuts the links between parts: their ends hear nothing any more.
     fn cut(&mut self) {
         let idle = nanos(self.conditions.idle);
         let now = self.clock.now;
@@ -195,7 +195,7 @@ impl Network {
             let (epoch, number) =
                 (link.epoch, LinkNumber(u32::try_from(number).unwrap_or(u32::MAX)));
             for (side, deaf) in blocked.into_iter().enumerate() {
-                // A side that still hears does so until the other side has given up.
+                // A side that still hears the other one does so until that one has given up.
                 let at = now + if deaf { idle } else { 2 * idle };
                 self.queue.push(at, SimEvent::TimedOut(number, side, epoch));
             }

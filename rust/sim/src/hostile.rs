@@ -5,19 +5,19 @@ use std::fmt::Debug;
 use iroh_gossip_discovery_proto::{InEvent, LinkId, OutEvent};
 use tokio::time::Instant;
 
-/// A node that gets what a [`State`](iroh_gossip_discovery_proto::State) gets, and answers as it
-/// likes. It holds keys of its own; it has no others'.
+/// A node that gets the same events as a [`State`](iroh_gossip_discovery_proto::State), and answers
+/// as it likes. It has keys of its own, and none of other nodes.
 pub trait Hostile: Debug + Send {
-    /// Handles an event, which may be a timer that it asked for, and says what is to be done.
+    /// Handles an event, which may be a timer that it asked for, and returns its effects.
     fn handle(&mut self, event: InEvent, now: Instant) -> Vec<OutEvent>;
 
-    /// When [`InEvent::Timer`] is wanted.
+    /// Returns when it wants [`InEvent::Timer`].
     fn next_timer(&self) -> Option<Instant> {
         None
     }
 }
 
-/// Accepts every link and never says a word: no hello, no answer to a probe.
+/// Accepts every link and never sends a frame: no hello, and no answer to a probe.
 #[derive(Debug, Default)]
 pub struct Mute;
 
@@ -27,7 +27,7 @@ impl Hostile for Mute {
     }
 }
 
-/// Sends every frame back to whom it came from.
+/// Sends every frame back to its sender.
 #[derive(Debug, Default)]
 pub struct Mirror {
     open: Vec<LinkId>,

@@ -1,4 +1,4 @@
-//! Tests of the checks: an event that no correct state emits fails the check for it, and no other.
+//! Tests of the checks: an event that no correct state emits fails its own check and no other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,8 @@ use iroh_gossip_discovery_proto::{
 
 use crate::{conditions::Conditions, network::Network, queue::SimEvent};
 
-/// Two nodes that know each other; the first record of the second one, and the one that the first has.
+/// Starts two nodes that know each other. Returns the first record of the second node, and the one
+/// that the first node has.
 fn pair() -> (Network, Arc<NodeRecord>, Arc<NodeRecord>) {
     let mut network = Network::new(1, Conditions::lan());
     for number in 0..2 {
@@ -27,7 +28,8 @@ fn pair() -> (Network, Arc<NodeRecord>, Arc<NodeRecord>) {
     (network, older, newer)
 }
 
-/// The first node emits these events, the last of which is false.
+/// Lets the first node emit these events, and expects the check to catch the last one, which is
+/// false.
 fn caught(network: &mut Network, events: &[Event], check: &str, says: &str) {
     let (lie, truths) = events.split_last().expect("at least the lie");
     for event in truths {
@@ -41,7 +43,7 @@ fn caught(network: &mut Network, events: &[Event], check: &str, says: &str) {
 }
 
 #[test]
-fn a_lie_about_a_peer_is_caught() {
+fn a_false_event_about_a_peer_is_caught() {
     const REPLAY: &str = "events replay";
     const OWNERS: &str = "records are their owners'";
     const FALL: &str = "sequences never fall";
@@ -75,7 +77,7 @@ fn a_lie_about_a_peer_is_caught() {
         (vec![suspected, unreachable], FLOOR, "lost 0ns after it"),
     ];
     for (events, check, says) in cases {
-        // The same seed gives the same keys and sequences.
+        // The same seed gives the same keys and sequence numbers.
         caught(&mut pair().0, &events, check, says);
     }
 }
@@ -98,7 +100,7 @@ fn a_book_beyond_its_capacity_is_caught() {
 }
 
 #[test]
-fn a_lie_about_itself_is_caught() {
+fn a_false_event_about_the_node_itself_is_caught() {
     let own = |network: &Network| {
         Arc::clone(network.nodes[0].own.as_ref().expect("it has announced itself"))
     };
@@ -121,7 +123,7 @@ fn a_lie_about_itself_is_caught() {
 }
 
 #[test]
-fn what_grows_beyond_its_bounds_is_caught() {
+fn growth_beyond_the_bounds_is_caught() {
     let bounds = [
         ("tombstones", 10_000),
         ("broadcasts kept", 320),
@@ -143,7 +145,7 @@ fn what_grows_beyond_its_bounds_is_caught() {
 }
 
 #[test]
-fn a_driver_that_asks_for_what_cannot_be_is_caught() {
+fn an_impossible_effect_is_caught() {
     let (mut network, ..) = pair();
     let options = TopicOptions { profile: Profile::default(), config: Config::default() };
     network.command(0, |topic| InEvent::Join(topic, Box::new(options)));

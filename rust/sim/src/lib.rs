@@ -1,9 +1,10 @@
-//! A network of many complete [`State`](iroh_gossip_discovery_proto::State)s in one loop, on a virtual
-//! clock: the same code that runs in production, without sockets, deterministic by its seed.
+//! A network of many complete [`State`](iroh_gossip_discovery_proto::State)s in one loop, on a
+//! virtual clock: the same code that runs in production, without sockets, deterministic by its
+//! seed.
 //!
-//! [`Network`] is the engine: nodes, links as QUIC shows them, faults, and checks at every step that
-//! record a [`Failure`] and never panic.
-//! [`scenario`] describes a network and its faults as data.
+//! [`Network`] is the engine: nodes, links that behave as QUIC's, faults, and checks at every step.
+//! A check records a [`Failure`] and never panics. [`scenario`] describes a network and its faults
+//! as data.
 
 mod book;
 mod checks;

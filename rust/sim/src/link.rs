@@ -1,13 +1,16 @@
-//! One connection between two nodes, as QUIC shows it: lanes in order, queues with bounds.
+//! One connection between two nodes that behaves as QUIC's: ordered lanes and bounded queues.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use iroh_gossip_discovery_proto::{Lane, LinkId};
 
-use crate::{clock::Nanos, queue::Side, sent::Unacknowledged};
+use crate::{clock::Nanos, sent::Unacknowledged};
 
-/// Links are numbered; each side calls its end by [`LinkNumber::id`].
+/// One of the two ends of a link: 0 dialed, 1 accepted.
+pub(crate) type Side = usize;
+
+/// The number of a link. Each side names its end by [`LinkNumber::id`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LinkNumber(pub(crate) u32);
 
@@ -21,25 +24,25 @@ impl LinkNumber {
     }
 }
 
-/// What QUIC takes before its reader does: the receive window of a stream.
+/// The receive window of a stream: what QUIC takes before its reader does.
 const WINDOW: usize = 1_250_000;
-/// Most frames and bytes in the queues of the lanes, as the driver has it.
+/// Most frames in the queue of each lane, as in the driver; the next line has the bytes.
 const QUEUE_FRAMES: [usize; 3] = [256, 256, 1024];
 const QUEUE_BYTES: [usize; 3] = [1024 * 1024, 8 * 1024 * 1024, 2 * 1024 * 1024];
 
-/// What is on its way from one side on one lane.
+/// The frames on their way from one side on one lane.
 #[derive(Debug, Default)]
 pub(crate) struct Flight {
-    /// When the last frame arrives: order is kept.
+    /// When the last frame arrives. No later frame may arrive before it.
     pub(crate) last: Nanos,
-    /// Frames that were sent and that the other end has not taken.
+    /// The bytes of frames that were sent and that the other end has not taken.
     bytes: usize,
-    /// Frames beyond the window, or sent within one instant: they stand in the queue.
+    /// Frames in the queue: they are beyond the window, or were sent within the same instant.
     queued: usize,
     sent: Nanos,
 }
 
-/// The queue was full.
+/// The error that the queue is full.
 #[derive(Debug)]
 pub(crate) struct Overflow;
 
@@ -68,34 +71,35 @@ impl Flight {
 pub(crate) struct End {
     pub(crate) node: usize,
     pub(crate) life: u64,
-    /// True if the node knows the link.
+    /// Whether the node knows the link.
     pub(crate) open: bool,
-    /// True if it was notified of the link, or never will be.
+    /// Whether the node was notified of the link, or never will be.
     pub(crate) notified: bool,
-    /// When the handshake is done here.
+    /// When the handshake is done at this side.
     pub(crate) opens: Nanos,
-    /// What this side sends.
+    /// What this side sends, by lane.
     pub(crate) flights: [Flight; 3],
-    /// When the first control frame from here arrives: nothing of another lane comes before it.
+    /// When the first control frame of this side arrives. No frame of another lane may arrive
+    /// before it.
     pub(crate) hello: Option<Nanos>,
-    /// Frames from here that a cut holds back.
+    /// Frames of this side that a cut holds back.
     pub(crate) held: VecDeque<(Lane, Bytes)>,
-    /// It waits for QUIC to acknowledge what it sent.
+    /// Whether this side waits for QUIC to acknowledge a keepalive.
     pub(crate) keepalive_pending: bool,
-    /// What came here and is not acknowledged.
+    /// What arrived at this side and is not acknowledged yet.
     pub(crate) unacknowledged: Unacknowledged,
 }
 
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) ends: [End; 2],
-    /// One way, before what is drawn for each frame.
+    /// The latency in one direction, without the part that is drawn for each frame.
     pub(crate) latency: Nanos,
-    /// Counts cuts: a timeout that was scheduled before is void.
+    /// The number of cuts so far. A timeout that was scheduled before the last one is void.
     pub(crate) epoch: u32,
-    /// Since when it is cut.
+    /// Since when the link is cut; `None` if it is not.
     pub(crate) cut: Option<Nanos>,
-    /// When the last packet was sent on it: what keeps it alive is counted from there.
+    /// When the last packet was sent on the link. Keep-alives are counted from there.
     pub(crate) last_packet: Nanos,
 }
 
@@ -117,7 +121,7 @@ impl Link {
         Self { ends, latency, epoch: 0, cut: None, last_packet }
     }
 
-    /// Keep-alives since the last packet, of which there is one now.
+    /// Returns how many keep-alives were sent since the last packet, and notes a packet now.
     pub(crate) fn keep_alives(&mut self, interval: Nanos, now: Nanos) -> u64 {
         let quiet = now.saturating_sub(self.last_packet);
         self.last_packet = self.last_packet.max(now);

@@ -1,4 +1,4 @@
-//! One simulated endpoint: its state, and what an application would know of it.
+//! One simulated endpoint: its state, and what an application would see of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -14,37 +14,38 @@ use crate::{
     book::Book, clock::Nanos, hostile::Hostile, link::LinkNumber, queue::SimEvent, sent::Sent,
 };
 
-/// What runs at a node.
+/// The code that runs at a node.
 #[derive(Debug)]
 pub(crate) enum Behavior {
     /// Nothing: it is down.
     Down,
     /// The protocol.
     Honest(Box<State>),
-    /// Something else.
+    /// Code that does not keep to the protocol.
     Hostile(Box<dyn Hostile>),
 }
 
 /// One endpoint with one topic.
 #[derive(Debug)]
 pub struct Node {
-    /// The endpoint's key, kept over restarts.
+    /// The endpoint's key, which is kept over restarts.
     pub key: SigningKey,
     /// The endpoint's id.
     pub id: EndpointId,
-    /// The address book that replaying the events gives.
+    /// The address book by replaying the events.
     pub book: Book,
-    /// Own record, as last announced.
+    /// The node's own record, as last announced.
     pub own: Option<Arc<NodeRecord>>,
     /// All events of this life, with the virtual time since the start.
     pub events: Vec<(Duration, TopicEvent)>,
-    /// Broadcasts of others that came in this life. Each must differ from all others of its author.
+    /// Broadcasts of others that arrived in this life. Each must differ from all others of its
+    /// author.
     pub heard: BTreeSet<(EndpointId, Bytes)>,
-    /// What limits refused or dropped, by name.
+    /// How often each limit refused or dropped something, by name.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// What it sent, over all of its lives.
+    /// What the node sent, over all of its lives.
     pub sent: Sent,
-    /// By how much its wall clock is off, in microseconds.
+    /// The error of the node's wall clock, in microseconds.
     pub clock_offset: i64,
     pub(crate) behavior: Behavior,
     /// Its identity's number in the roster.
@@ -56,18 +57,19 @@ pub struct Node {
     pub(crate) group: u32,
     /// The bootstrap peers of this life, by number in the roster.
     pub(crate) origins: Vec<usize>,
-    /// It is leaving, or has left.
+    /// Whether the node is leaving or has left.
     pub(crate) leaving: bool,
-    /// Since when it handles nothing.
+    /// Since when the node is paused; `None` if it is not.
     pub(crate) paused: Option<Nanos>,
     pub(crate) inbox: VecDeque<SimEvent>,
-    /// What is on its disk: sequences below this one are used.
+    /// The reservation on the node's disk: sequence numbers below this one may be used.
     pub(crate) reserved: u64,
-    /// When what it sends now is sent, by lane: bandwidth.
+    /// When a frame that is sent now would leave the node, by lane. This models the bandwidth.
     pub(crate) uplink: [Nanos; 3],
-    /// Its book was not what the events give: said once in a life.
+    /// Whether a difference between the node's book and its events was reported, which is done once
+    /// in a life.
     pub(crate) strayed: bool,
-    /// True if its last event about it was `Isolated`.
+    /// Whether `Isolated` was the last event about the node's isolation.
     pub(crate) isolated: bool,
 }
 
@@ -101,25 +103,25 @@ impl Node {
         }
     }
 
-    /// Returns true if it runs or is paused.
+    /// Returns true if the node runs or is paused.
     #[must_use]
     pub fn is_up(&self) -> bool {
         !matches!(self.behavior, Behavior::Down)
     }
 
-    /// Returns true if it runs the protocol.
+    /// Returns true if the node runs the protocol.
     #[must_use]
     pub fn is_honest(&self) -> bool {
         matches!(self.behavior, Behavior::Honest(_))
     }
 
-    /// The boot id of its current life, random for each process elsewhere.
+    /// Returns the boot id of the node's current life, which real nodes draw at random.
     #[must_use]
     pub fn boot_id(&self) -> u64 {
         self.own.as_ref().map_or(0, |own| own.boot_id)
     }
 
-    /// Returns true if it ever knew an identity in this life.
+    /// Returns true if the node ever knew an identity in this life.
     pub(crate) fn has_met(&self, peer: usize) -> bool {
         self.origins.contains(&peer) || self.book.ever_had(peer)
     }

@@ -1,18 +1,18 @@
-//! What happens when: a heap in which equal times keep their order.
+//! The queue of future events: a heap in which events of equal times keep their order.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use bytes::Bytes;
 use iroh_gossip_discovery_proto::{EndpointId, Lane, LinkEnd};
 
-use crate::{clock::Nanos, link::LinkNumber};
-
-/// One of the two ends of a link: 0 dialed, 1 accepted.
-pub(crate) type Side = usize;
+use crate::{
+    clock::Nanos,
+    link::{LinkNumber, Side},
+};
 
 #[derive(Debug)]
 pub(crate) enum SimEvent {
-    /// A timer of a node's state may be due.
+    /// A timer of a node's state may be due now.
     Wake(usize),
     /// The first packet of a dial reaches its target.
     Dialed(Box<Dial>),
@@ -37,7 +37,7 @@ pub(crate) enum SimEvent {
     Silent(LinkNumber, Side, u32),
 }
 
-/// A dial under way.
+/// A dial that is under way.
 #[derive(Debug)]
 pub(crate) struct Dial {
     pub(crate) from: usize,
@@ -46,7 +46,7 @@ pub(crate) struct Dial {
     /// The node at the address, if there is one.
     pub(crate) target: usize,
     pub(crate) gives_up: Nanos,
-    /// How long until the next packet, if this one is not answered.
+    /// The time until the next packet, if this one is not answered.
     pub(crate) retry: Nanos,
 }
 
@@ -89,7 +89,7 @@ impl Queue {
         self.heap.push(Reverse(Entry { at, count: self.count, event }));
     }
 
-    /// When the next thing happens.
+    /// Returns the time of the next event.
     pub(crate) fn next(&self) -> Option<Nanos> {
         self.heap.peek().map(|Reverse(entry)| entry.at)
     }

@@ -1,25 +1,27 @@
-//! The truth: every identity that ever was, the records of its owner, and whether it is there.
+//! The truth about all identities: the records of their owners, and whether they are in the
+//! network.
 
 use std::{collections::HashMap, sync::Arc};
 
 use iroh_gossip_discovery_proto::{Digest, EndpointId, NodeRecord};
 
-/// One identity.
+/// One identity: a key, and what its owner did.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) id: EndpointId,
     /// The nodes that hold its key.
     pub(crate) nodes: Vec<usize>,
-    /// It runs something else than the protocol: what it sends isn't judged.
+    /// Whether it runs hostile code instead of the protocol. Then the checks don't judge what it
+    /// sends.
     pub(crate) hostile: bool,
-    /// All records that its owner announced, in order, with what they add to a book's digest: every
-    /// node asks for it.
+    /// All records that its owner announced, in order, each with its part of a book's digest. The
+    /// part is kept because every node needs it.
     made: Vec<(Arc<NodeRecord>, Digest)>,
-    /// True if its owner ever left.
+    /// Whether its owner has ever left.
     pub(crate) left: bool,
-    /// The sequence that others should hold; `None` while it is not there.
+    /// The sequence number that others should hold; `None` while it is not in the network.
     pub(crate) current: Option<u64>,
-    /// The part of the network that it is in.
+    /// The group that it is in: a part of the network.
     pub(crate) group: u32,
 }
 
@@ -27,12 +29,12 @@ pub(crate) struct Peer {
 pub(crate) struct Roster {
     pub(crate) peers: Vec<Peer>,
     numbers: HashMap<EndpointId, usize>,
-    /// How many are there, by group.
+    /// The number of identities in the network, by group.
     there: HashMap<u32, usize>,
 }
 
 impl Roster {
-    /// The number of an identity, new or known.
+    /// Returns the number of an identity, and adds it if it is new.
     pub(crate) fn enlist(&mut self, id: EndpointId) -> usize {
         *self.numbers.entry(id).or_insert_with(|| {
             self.peers.push(Peer {
@@ -52,13 +54,13 @@ impl Roster {
         self.numbers.get(id).copied()
     }
 
-    /// The owner announced a record.
+    /// Notes that the owner announced a record.
     pub(crate) fn make(&mut self, number: usize, record: &Arc<NodeRecord>) {
         let digest = Digest::of(&record.id, record.sequence);
         self.peers[number].made.push((Arc::clone(record), digest));
     }
 
-    /// What a record adds to a book's digest.
+    /// Returns a record's part of a book's digest.
     pub(crate) fn digest(&self, number: usize, sequence: u64) -> Digest {
         let peer = &self.peers[number];
         let made = peer.made.iter().rev().find(|(made, _)| made.sequence == sequence);
@@ -74,7 +76,7 @@ impl Roster {
             })
     }
 
-    /// How many are there in a group.
+    /// Returns how many identities a group has.
     pub(crate) fn there(&self, group: u32) -> usize {
         self.there.get(&group).copied().unwrap_or(0)
     }
@@ -92,7 +94,7 @@ impl Roster {
         (peer.current, peer.group) = (current, group);
     }
 
-    /// Returns true if an entry of a book in `group` is as it should be.
+    /// Returns true if an entry is right for a book in `group`.
     pub(crate) fn is_right(&self, number: usize, sequence: u64, group: u32) -> bool {
         let peer = &self.peers[number];
         peer.group == group && peer.current == Some(sequence)

@@ -1,9 +1,9 @@
-//! What a node sent: its frames as they are, and an estimate of what QUIC makes of them on the wire.
+//! What a node sent: its frames, and an estimate of the bytes that QUIC makes of them on the wire.
 //!
-//! The estimate knows of packets and their heads, of acknowledgements (with what goes back within
-//! the time that a peer may wait, else in a packet of their own), of repeated packets, of
-//! keep-alives and of handshakes. It knows nothing of congestion control, path validation, MTU
-//! discovery or relays.
+//! The estimate counts packets with their heads, acknowledgements, repeated packets, keep-alives
+//! and handshakes. An acknowledgement goes with what is sent within the time that a peer may wait,
+//! or else in a packet of its own. Not counted are congestion control, path validation, MTU
+//! discovery and relays.
 
 use std::ops::{AddAssign, Sub};
 
@@ -12,14 +12,14 @@ use serde::Serialize;
 
 use crate::clock::Nanos;
 
-/// Bytes of a frame that one packet carries.
+/// Most bytes of frames in one packet.
 pub(crate) const PACKET: usize = 1200;
 /// How long a peer may wait before it acknowledges a packet (RFC 9000 §18.2).
 pub(crate) const ACK_DELAY: Nanos = 25_000_000;
-/// The length before each frame.
+/// The bytes of the length before each frame.
 const PREFIX: usize = 4;
-/// IPv4 and UDP, 28 bytes; a short head with a connection id of 8 bytes and a packet number of 2,
-/// 11 bytes; the tag of the AEAD, 16 bytes.
+/// The bytes of a packet without frames. IPv4 and UDP take 28 bytes. The short head takes 11, with
+/// a connection id of 8 bytes and a packet number of 2. The tag of the AEAD takes 16.
 const EMPTY_PACKET: u64 = 55;
 /// The head of a STREAM frame: type, stream, offset, length.
 const STREAM_HEAD: u64 = 6;
@@ -27,42 +27,43 @@ const STREAM_HEAD: u64 = 6;
 const ACK: u64 = 8;
 /// A PING frame.
 const PING: u64 = 1;
-/// What each end sends to open a link without MTU discovery: two full datagrams of the dialler, the
-/// certificate, and the first packets after that; half of the 12 kB that a real one was measured at.
+/// What each end sends to open a link without MTU discovery: half of the 12 kB that were measured
+/// for a real link. They are two full datagrams of the dialing end, the certificate, and the first
+/// packets after that.
 const HANDSHAKE: u64 = 6_000;
 
-/// Frames, and their bytes with the length before each.
+/// A number of frames, and their bytes with the length before each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Frames {
-    /// How many.
+    /// The number of frames.
     pub frames: u64,
-    /// Their bytes.
+    /// The bytes of the frames, with the length before each.
     pub bytes: u64,
 }
 
 /// What a node sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Sent {
-    /// On the lane for all that must be quick.
+    /// Frames on the control lane.
     pub control: Frames,
-    /// On the lane for syncs.
+    /// Frames on the sync lane.
     pub sync: Frames,
-    /// On the lane for broadcasts of applications.
+    /// Frames on the broadcast lane.
     pub broadcast: Frames,
-    /// Bytes on the wire, IP and UDP heads included: an estimate.
+    /// An estimate of the bytes on the wire, with IP and UDP heads.
     pub wire_bytes: u64,
-    /// Dials begun.
+    /// Dials that were begun.
     pub dials: u64,
 }
 
 impl Sent {
-    /// Bytes of all frames.
+    /// Returns the bytes of all frames.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.control.bytes + self.sync.bytes + self.broadcast.bytes
     }
 
-    /// How many frames there were.
+    /// Returns the number of all frames.
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.control.frames + self.sync.frames + self.broadcast.frames
@@ -135,12 +136,12 @@ impl Sub for Sent {
     }
 }
 
-/// Packets for a frame of so many bytes.
+/// Returns how many packets a frame of this size takes.
 pub(crate) fn packets(bytes: usize) -> u64 {
     (bytes + PREFIX).div_ceil(PACKET) as u64
 }
 
-/// What one end of a link has to acknowledge.
+/// The packets that one end of a link has to acknowledge.
 #[derive(Debug, Default)]
 pub(crate) struct Unacknowledged {
     packets: u64,
@@ -148,7 +149,8 @@ pub(crate) struct Unacknowledged {
 }
 
 impl Unacknowledged {
-    /// Packets came: how many acknowledgements go out alone, one for every second packet.
+    /// Notes that packets came. Returns how many acknowledgements go out alone: one for every
+    /// second packet.
     pub(crate) fn received(&mut self, packets: u64, now: Nanos) -> u64 {
         let overdue = self.overdue(now);
         if self.packets == 0 {
@@ -160,7 +162,8 @@ impl Unacknowledged {
         overdue + alone
     }
 
-    /// Something is sent: how many acknowledgements had gone out alone; what is left goes with it.
+    /// Notes that something is sent, which takes an open acknowledgement along. Returns how many
+    /// acknowledgements had gone out alone before.
     pub(crate) fn sent(&mut self, now: Nanos) -> u64 {
         let overdue = self.overdue(now);
         self.packets = 0;

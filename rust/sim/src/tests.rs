@@ -1,4 +1,4 @@
-//! What becomes of frames on a link: order, loss, bandwidth, and queues with an end.
+//! Frames on a link: their order, loss, bandwidth, and the bounds of queues.
 
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use crate::{
 };
 
 const MS: Duration = Duration::from_millis(1);
-/// The tag of no frame that is never dropped.
+/// A tag that belongs to none of the frames that are never dropped.
 const ANY: u8 = 7;
 
-/// Two nodes that know each other, and the link of the first one. Nothing is under way.
+/// Starts two nodes that know each other, and returns the link of the first one. No frame is on its
+/// way.
 fn linked(conditions: Conditions) -> (Network, LinkId) {
     let mut network =
         Network::new(1, Conditions { latency: conditions.latency, ..Conditions::lan() });
@@ -37,7 +38,8 @@ fn send(network: &mut Network, link: LinkId, lane: Lane, number: u8, length: usi
     network.on_send(0, link, lane, Bytes::from(frame));
 }
 
-/// Frames in the order in which they arrive, by the number that they begin with, and when.
+/// Returns the frames in the order in which they arrive: the number that each begins with, and its
+/// time.
 fn arriving(network: &mut Network) -> Vec<(u8, Duration)> {
     let begin = network.clock.now;
     let mut frames = Vec::new();
@@ -87,7 +89,7 @@ fn bandwidth_delays_and_control_goes_first() {
 }
 
 #[test]
-fn what_is_dropped_never_comes_and_what_is_lost_comes_late() {
+fn a_dropped_frame_never_arrives_and_a_lost_packet_makes_one_late() {
     let latency = Latency::Uniform { min: MS, max: MS };
     let arrive = |conditions: Conditions| {
         let (mut network, link) = linked(Conditions { latency, ..conditions });

@@ -1,6 +1,6 @@
-//! A hash over all that happens: the same seed gives the same.
+//! A hash over all that happens, to show that the same seed gives the same run.
 
-/// Bytes that are hashed at once.
+/// How many bytes are hashed at once.
 const BLOCK: usize = 16 * 1024;
 
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl Hash {
     }
 }
 
-/// Everything, and everything but what is in the frames.
+/// Two hashes: one over everything, and one over everything but the content of frames.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     whole: Hash,

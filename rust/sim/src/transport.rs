@@ -7,10 +7,10 @@ use rand::RngExt;
 
 use crate::{
     clock::{Nanos, nanos},
-    link::{Link, LinkNumber},
+    link::{Link, LinkNumber, Side},
     network::{Network, node_at},
     node::Behavior,
-    queue::{Dial, Side, SimEvent},
+    queue::{Dial, SimEvent},
     sent::packets,
 };
 

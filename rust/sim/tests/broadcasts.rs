@@ -1,4 +1,4 @@
-//! Broadcasts in whole networks: to everyone, and at most once.
+//! Broadcasts in whole networks: each reaches every node, and at most once.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,7 @@ fn say(network: &mut Network, number: usize, size: usize, count: &mut u64) {
     network.command(number, |topic| InEvent::Broadcast(topic, data.into()));
 }
 
-/// Of what was to be heard, how much was.
+/// Returns the share of the broadcasts that arrived, of all that should have.
 fn heard(network: &Network, nodes: usize, said: u64) -> f64 {
     let heard: usize = network.nodes.iter().map(|node| node.heard.len()).sum();
     f64::from(u32::try_from(heard).unwrap())
@@ -84,18 +84,19 @@ fn a_paused_node_costs_the_others_no_broadcast_and_no_event() {
     }
 }
 
-/// Frames that vanish are more than can happen to a stream: QUIC sends again what is lost, and a full queue
-/// drops broadcasts alone. Where one in five of these vanishes, 99.5 % are heard. Here all four frames of a
-/// repair vanish alike, the broadcast, the announcement of another neighbor, the graft and its answer, so
-/// that half of the repairs fail: with five neighbors 3 to 5 % are lost, with two or three up to 25 %.
-/// Neither the guard nor the window of numbers refuses any of them.
+/// A stream loses no frame: QUIC sends again what is lost, and a full queue drops only broadcasts.
+/// If one in five of these is dropped, 99.5 % still arrive. In this test, all four frames of a
+/// repair may be dropped: the broadcast, the announcement of another neighbor, the graft and its
+/// answer. So half of the repairs fail. With five neighbors 3 to 5 % are lost, with two or three up
+/// to 25 %. Neither the guard nor the window of numbers refuses any of them.
 #[test]
-fn what_comes_again_after_loss_crashes_and_restarts_is_heard_at_most_once() {
+fn a_repeated_broadcast_is_heard_at_most_once_despite_loss_crashes_and_restarts() {
     for seed in 0..3 {
         let nodes = 20;
         let mut network = converged(seed, nodes, Conditions { drop: 0.2, ..Conditions::lan() });
         let mut said = 0;
-        // What each could hear in its present life: who is down says and hears nothing.
+        // What each node could hear in its present life. A node that is down sends and hears
+        // nothing.
         let mut could_hear = vec![0_u32; nodes];
         for round in 0..100 {
             let up = network.up();
@@ -127,9 +128,9 @@ fn what_comes_again_after_loss_crashes_and_restarts_is_heard_at_most_once() {
     }
 }
 
-/// Without its repair, by announcements and grafts, every hop would lose one in twenty.
+/// Without the repair by announcements and grafts, every hop would lose one in twenty.
 #[test]
-fn what_is_lost_on_the_way_is_asked_for_again() {
+fn a_broadcast_that_was_lost_on_its_way_is_requested_again() {
     for seed in 0..3 {
         let nodes = 20;
         let mut network = converged(seed, nodes, Conditions { drop: 0.05, ..Conditions::lan() });

@@ -1,11 +1,12 @@
-//! What the checks demand, and what they do not.
+//! What the checks of whole books demand, and what they do not.
 
 use std::time::Duration;
 
 use iroh_gossip_discovery_proto::Config;
 use iroh_gossip_discovery_sim::{Book, Conditions, Network};
 
-/// Nodes 0 and 1 know each other; node 2 starts from one of them that is gone by then, or is not.
+/// Starts nodes 0 and 1, which know each other. Node 1 then crashes, and node 2 starts from node
+/// `from`.
 fn with_a_latecomer(from: usize) -> Network {
     let mut network = Network::new(1, Conditions::lan());
     let nodes = [0, 1, 2].map(|_| network.add());
@@ -19,7 +20,7 @@ fn with_a_latecomer(from: usize) -> Network {
 }
 
 #[test]
-fn who_starts_from_a_node_that_is_gone_has_nobody_to_find() {
+fn a_newcomer_whose_bootstrap_peer_is_gone_need_not_find_the_others() {
     let mut network = with_a_latecomer(1);
     network.run_for(Duration::from_secs(30));
     network.check_quiet();
@@ -28,7 +29,7 @@ fn who_starts_from_a_node_that_is_gone_has_nobody_to_find() {
 }
 
 #[test]
-fn who_starts_from_a_node_that_is_there_has_to_find_it() {
+fn a_newcomer_whose_bootstrap_peer_is_up_has_to_find_it() {
     let mut network = with_a_latecomer(0);
     network.check_quiet();
     assert_eq!(network.failures.len(), 2, "each lacks the other: {:?}", network.failures);
@@ -44,7 +45,7 @@ fn a_book_that_changes_without_an_event_is_seen_at_the_next_step() {
     network.run_for(Duration::from_secs(5));
     assert_eq!(network.failures, []);
     network.nodes[2].book = Book::default();
-    // Its next probe, or the answer to one.
+    // One step is the node's next probe, or the answer to one.
     let steps = network.steps;
     network.run_until(Duration::from_secs(5), |network| !network.failures.is_empty());
     let [failure] = network.failures.as_slice() else { panic!("{:?}", network.failures) };

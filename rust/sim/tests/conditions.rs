@@ -1,4 +1,4 @@
-//! What a network may be like, and what befalls nodes in it: each does what it says, seen from outside.
+//! The conditions of a network and the faults of nodes: each has the effect that its name says.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 const S: Duration = Duration::from_secs(1);
 const TEN_YEARS: i64 = 10 * 365 * 86_400 * 1_000_000;
 
-/// Nodes that start from the first one, with wall clocks that are off by so many microseconds.
+/// Starts nodes from the first one, with these errors of their wall clocks in microseconds.
 fn booted(seed: u64, conditions: Conditions, clocks: &[i64]) -> Network {
     let mut network = Network::new(seed, conditions);
     for offset in clocks {
@@ -41,7 +41,7 @@ fn update(network: &mut Network, number: usize) {
 }
 
 #[test]
-fn who_is_mute_hears_and_is_not_heard() {
+fn a_mute_node_hears_others_and_is_not_heard() {
     for muted in [0, 1] {
         let mut network = converged(1, 2);
         network.mute(&[muted]);
@@ -104,7 +104,7 @@ fn dials_fail_and_are_tried_again() {
     assert_eq!(network.failures, []);
 }
 
-/// Notes what it gets, and wants a timer once, a second after it was linked.
+/// Records the events that it gets, and asks for one timer, a second after its first link.
 #[derive(Debug, Default)]
 struct Watcher {
     seen: Arc<Mutex<Vec<&'static str>>>,
@@ -168,7 +168,7 @@ fn honest_nodes_find_each_other_beside_hostile_ones() {
 
 #[test]
 fn what_is_kept_over_a_restart_is_enough_to_come_back() {
-    // Its bootstrap peer is gone. Others dial who is lost to them, too, but seldom.
+    // Its bootstrap peer is gone. Other nodes also dial members that they lost, but rarely.
     let back = |memory| {
         let comes_back = |seed| {
             let mut network = converged(seed, 4);

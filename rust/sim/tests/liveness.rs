@@ -1,5 +1,5 @@
-//! Who is alive: crashes, pauses, partitions, restarts, leaves and copied keys, in networks of
-//! complete states.
+//! Liveness: crashes, pauses, partitions, restarts, leaves and copied keys, in networks of complete
+//! states.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,7 @@ fn converged(seed: u64, nodes: usize, conditions: Conditions) -> Network {
     network
 }
 
-/// How long it took.
+/// Runs until a condition holds, and returns how long that took.
 fn within(
     network: &mut Network,
     limit: Duration,
@@ -78,7 +78,10 @@ fn a_crash_is_known_to_all() {
             let (id, others) = (network.nodes[gone].id, &network.nodes[..gone]);
             for node in others {
                 let mut lost = node.events.iter().filter(|(_, event)| {
-                    matches!(event, TopicEvent::PeerLost(record, LostReason::Unreachable) if record.id == id)
+                    matches!(
+                        event,
+                        TopicEvent::PeerLost(record, LostReason::Unreachable) if record.id == id
+                    )
                 });
                 assert!(lost.next().is_some() && lost.next().is_none());
             }
@@ -88,13 +91,14 @@ fn a_crash_is_known_to_all() {
         times.sort();
         println!("N = {nodes}: median {:?}, worst {:?}", times[times.len() / 2], times.last());
         assert!(*times.last().unwrap() <= MS * 6500);
-        // With fewer it takes an interval from the last frame on average, as only one or two look.
+        // With fewer nodes, only one or two probe the crashed one. Then it takes a whole interval
+        // on average.
         assert!(nodes < 10 || times[times.len() / 2] <= S * 5);
     }
 }
 
 #[test]
-fn who_is_paused_is_not_lost() {
+fn a_paused_node_is_not_lost() {
     for seed in 0..30 {
         let mut network = converged(seed, 50, Conditions { loss: 0.05, ..Conditions::lan() });
         for round in 0..10 {
@@ -126,14 +130,15 @@ fn a_partition_heals_without_the_bootstrap_node() {
             assert!(!network.knows(first, nodes / 2 - 1), "they have lost each other");
             network.heal();
             within(&mut network, S * 10, "heal", Network::converged);
-            // The overlay is one again, not the books alone: what changes is flooded.
+            // Not only the books are one again, but also the overlay: a change reaches all nodes by
+            // gossip.
             network.run_for(S * 3);
             let profile = Profile { name: "after".into(), ..Profile::default() };
             network.command(first, |topic| InEvent::SetProfile(topic, profile));
             within(&mut network, S / 2, "know a change", Network::converged);
             network.run_for(S * 60);
             assert!(network.converged());
-            // And it comes to rest: nobody joins, or dials, without end.
+            // The network comes to rest: no node joins or dials without end.
             let joins = |network: &Network| {
                 let joins = |node: &Node| {
                     let up =
@@ -154,7 +159,7 @@ fn a_partition_heals_without_the_bootstrap_node() {
 fn half_of_all_may_vanish_at_once() {
     for seed in 0..5 {
         let mut network = converged(seed, 60, Conditions::lan());
-        // Long enough for all to be established: dials to strangers are rare.
+        // Long enough for all nodes to be established, because dials to strangers are rare.
         network.run_for(S * 660);
         for number in 0..30 {
             network.crash(number);
@@ -164,7 +169,7 @@ fn half_of_all_may_vanish_at_once() {
 }
 
 #[test]
-fn who_dies_with_all_of_its_neighbors_is_noticed() {
+fn a_node_that_dies_with_all_of_its_neighbors_is_noticed() {
     for seed in 0..10 {
         let mut network = converged(seed, 50, Conditions::lan());
         network.run_for(S * 660);
@@ -198,9 +203,9 @@ fn a_leave_is_known_to_all() {
     }
 }
 
-/// No QUIC stream loses a frame; a queue that overflows, or a link that ends, does.
+/// A QUIC stream loses no frame, but a full queue or a link that ends does.
 #[test]
-fn what_gossip_loses_is_noticed_within_seconds() {
+fn a_change_that_gossip_lost_is_noticed_within_seconds() {
     for seed in 0..10 {
         let mut network = converged(seed, 100, Conditions::lan());
         network.conditions.drop = 0.2;
@@ -210,7 +215,7 @@ fn what_gossip_loses_is_noticed_within_seconds() {
 }
 
 #[test]
-fn a_newcomer_is_known_and_knows_all_where_frames_vanish() {
+fn a_newcomer_is_known_and_knows_all_though_frames_vanish() {
     for seed in 0..10 {
         let mut network = converged(seed, 100, Conditions::lan());
         network.conditions.drop = 0.2;
@@ -223,7 +228,7 @@ fn a_newcomer_is_known_and_knows_all_where_frames_vanish() {
 }
 
 #[test]
-fn copied_keys_are_reported_without_a_flood_war() {
+fn copied_keys_are_reported_without_endless_announcements() {
     for seed in 0..10 {
         let mut network = converged(seed, 20, Conditions::lan());
         let clone = network.add_clone(5);
@@ -273,7 +278,7 @@ fn a_partition_heals_after_every_node_of_one_side_was_restarted() {
 }
 
 #[test]
-fn who_was_cut_off_alone_comes_back() {
+fn a_node_that_was_cut_off_alone_comes_back() {
     for seed in 0..10 {
         let mut network = converged(seed, 50, Conditions::lan());
         let others: Vec<usize> = (0..50).filter(|n| *n != 9).collect();

@@ -1,5 +1,5 @@
-//! The checks can fail: with a rule of the protocol switched off, one of them does, for one of the
-//! seeds; with it on, the same seeds pass up to there.
+//! The checks can fail: with a rule of the protocol off, one of the seeds fails. With the rule on,
+//! the same seed passes.
 
 use iroh_gossip_discovery_proto::Rule;
 use iroh_gossip_discovery_sim::scenario::{Options, Scenario, run};
@@ -15,7 +15,7 @@ fn failure(scenario: &Scenario, disabled_rule: Option<Rule>) -> Option<String> {
 fn caught(rule: Rule, scenario: impl Fn(u64) -> Scenario) {
     let found = (0..SEEDS).map(scenario).find_map(|scenario| {
         let failure = failure(&scenario, Some(rule))?;
-        // What also fails with the rule on says nothing about it.
+        // A failure that also happens with the rule on says nothing about the rule.
         self::failure(&scenario, None).is_none().then_some(failure)
     });
     println!("{rule:?}: {found:?}");
@@ -30,13 +30,13 @@ fn random(seed: u64) -> Scenario {
     Scenario::random(seed, 12)
 }
 
-/// Two parts that know each other from their books alone.
+/// Two parts that know each other only from their books.
 fn parted(seed: u64) -> Scenario {
     let text = include_str!("../scenarios/partition.toml");
     Scenario { nodes: 12, ..parsed(seed, text) }
 }
 
-/// Two that know each other start again, and dial each other at once.
+/// Two nodes that know each other start again, and dial each other at once.
 fn face_to_face(seed: u64) -> Scenario {
     let text = r#"
         nodes = 2
@@ -50,7 +50,7 @@ fn face_to_face(seed: u64) -> Scenario {
     parsed(seed, text)
 }
 
-/// A change that everybody has to know sooner than a comparison of books would tell it.
+/// A change that all nodes have to know sooner than a comparison of books would bring it.
 fn updated(seed: u64) -> Scenario {
     let text = r#"
         nodes = 12
@@ -63,7 +63,7 @@ fn updated(seed: u64) -> Scenario {
     parsed(seed, text)
 }
 
-/// Who suspects a node that is paused is paused itself while it refutes.
+/// The nodes that suspect a paused node are paused themselves while it refutes.
 fn paused(seed: u64) -> Scenario {
     let text = r#"
         nodes = 12

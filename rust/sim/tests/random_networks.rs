@@ -10,14 +10,14 @@ const S: Duration = Duration::from_secs(1);
 const SEQUENCE: u64 = 1_000_000;
 
 fn lan(seed: u64) -> Network {
-    // Seen with RUST_LOG, and with --nocapture or a failure.
+    // The log is shown with RUST_LOG, and with --nocapture or after a failure.
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     let latency = Latency::Uniform { min: MS / 2, max: MS * 5 };
     Network::new(seed, Conditions { latency, ..Conditions::lan() })
 }
 
-/// Nodes that are all started at once, from node 0.
+/// Starts all nodes at once, from node 0.
 fn star(seed: u64, nodes: usize, config: &Config) -> Network {
     let mut network = lan(seed);
     for _ in 0..nodes {
@@ -114,14 +114,14 @@ fn a_leave_is_known_to_all_at_once() {
         expect(&mut network, seed, S, "to be acknowledged", |network| {
             matches!(network.nodes[7].events.last(), Some((_, TopicEvent::Closed)))
         });
-        // Nobody calls it back from the dead.
+        // No node brings it back later.
         network.run_for(S * 120);
         assert!(network.nodes.iter().all(|node| !node.book.contains_key(&gone)));
     }
 }
 
 #[test]
-fn a_leave_is_known_even_where_no_link_was_left() {
+fn a_leave_is_known_even_without_a_link() {
     for seed in 0..20 {
         let mut network = converged(seed, 2, &Config::default());
         network.run_for(S);
@@ -135,7 +135,7 @@ fn a_leave_is_known_even_where_no_link_was_left() {
 }
 
 #[test]
-fn a_leave_is_known_even_where_the_only_link_was_to_one_who_left() {
+fn a_leave_is_known_even_if_the_only_link_was_to_a_node_that_left() {
     for seed in 0..100 {
         let mut network = lan(seed);
         for number in 0..3 {
@@ -193,7 +193,7 @@ fn a_restarted_bootstrap_peer_without_state_is_found_again() {
         network.run_for(S * 20);
         network.crash(0);
         network.start(0, SEQUENCE + 5_000, Config::default(), &[]);
-        // It knows nobody. The others hear nothing until their links time out, after 9 s.
+        // It knows no other node. The others notice nothing until their links time out, after 9 s.
         expect(&mut network, seed, S * 14, "to know the restarted one", Network::converged);
     }
 }
@@ -215,8 +215,8 @@ fn the_last_of_many_updates_arrives_everywhere() {
 }
 
 #[test]
-fn who_falls_silent_is_lost_when_its_expiration_is_over() {
-    // Nobody is probed, and links last: expiration is the backstop.
+fn a_silent_node_is_lost_when_its_expiration_is_over() {
+    // Without probes, and with links that last, only the expiration is left.
     let config = Config { expiration: Some(S * 10), probe_interval: S * 3600, ..Config::default() };
     for seed in 0..10 {
         let mut network = converged(seed, 20, &config);
@@ -229,7 +229,12 @@ fn who_falls_silent_is_lost_when_its_expiration_is_over() {
         network.run_for(S * 6);
         assert!(network.nodes[0].book.contains_key(&gone), "not before its time");
         expect(&mut network, seed, S * 5, "to lose the silent one", Network::converged);
-        let lost = |event: &TopicEvent| matches!(event, TopicEvent::PeerLost(record, LostReason::Expired) if record.id == gone);
+        let lost = |event: &TopicEvent| {
+            matches!(
+                event,
+                TopicEvent::PeerLost(record, LostReason::Expired) if record.id == gone
+            )
+        };
         for node in network.nodes.iter().filter(|node| node.is_up()) {
             assert_eq!(node.events.iter().filter(|(_, event)| lost(event)).count(), 1);
         }
@@ -258,7 +263,7 @@ fn a_busy_bootstrap_peer_passes_newcomers_on() {
     for seed in 0..5 {
         let mut network = converged(seed, 150, &config);
         network.run_for(S);
-        // A book of 150 takes several turns: newcomers come meanwhile.
+        // A sync of 150 records takes several turns, in which more newcomers arrive.
         for number in 150..180 {
             network.add();
             network.start(number, SEQUENCE, config.clone(), &[0]);
@@ -270,7 +275,7 @@ fn a_busy_bootstrap_peer_passes_newcomers_on() {
 }
 
 #[test]
-fn two_that_dial_each_other_end_with_one_link() {
+fn two_nodes_that_dial_each_other_end_with_one_link() {
     for seed in 0..200 {
         let mut network = lan(seed);
         let (a, b) = (network.add(), network.add());
@@ -303,7 +308,7 @@ fn an_idle_network_is_quiet() {
     let before = network.sent();
     network.run_for(S * 300);
     let sent = network.sent() - before;
-    // A bound of another order than the figure in docs/performance.md: a storm is what it catches.
+    // The bound is far above the figure in docs/performance.md: it only catches endless traffic.
     let (frames, wire) = (sent.bytes() / 300 / 100, sent.wire_bytes / 300 / 100);
     println!("{frames} B/s of frames, {wire} B/s on the wire per node; {} dials", sent.dials);
     assert!(frames < 200, "{frames} B/s of frames");
@@ -328,7 +333,7 @@ fn the_same_seed_gives_the_same_trace() {
 #[test]
 fn an_outage_of_everything_is_survived_without_bootstrap_peers() {
     for seed in 0..10 {
-        // Found by each other on the local network, as by mDNS.
+        // The nodes find each other on the local network, as by mDNS.
         let mut network = lan(seed);
         for _ in 0..4 {
             network.add();

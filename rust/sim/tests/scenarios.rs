@@ -1,4 +1,4 @@
-//! Scenarios as data: the shipped ones hold, what is wrong in one is named, and the same seed gives the
+//! Scenarios as data: the shipped ones pass, an error names its key, and the same seed gives the
 //! same trace in another process.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -108,7 +108,8 @@ fn an_expectation_that_is_not_met_fails_by_its_name_and_alone() {
         ("warmup = '10s'\nexpect = { dials = 0 }", "expect = { dials = 1 }", "cheap enough"),
         (
             "duration = '200s'\nexpect = { conflict = true }\nfault = [{ at = '5s', clone = 1 }]",
-            "duration = '5s'\nexpect = { conflict = true, quiet = false }\nfault = [{ at = '5s', clone = 1 }]",
+            "duration = '5s'\nexpect = { conflict = true, quiet = false }\n\
+             fault = [{ at = '5s', clone = 1 }]",
             "conflicts are reported",
         ),
     ];
@@ -128,7 +129,7 @@ fn an_expectation_that_is_not_met_fails_by_its_name_and_alone() {
 }
 
 #[test]
-fn a_run_ends_with_its_first_failure_where_that_is_asked_for() {
+fn fail_fast_ends_a_run_with_its_first_failure() {
     let text = "nodes = 3\nwarmup = '1us'\nfault = [{ at = '5s', update = 1, within = '1us' }]";
     let scenario = Scenario::parse(text).unwrap();
     let with = |fail_fast| {
@@ -142,7 +143,7 @@ fn a_run_ends_with_its_first_failure_where_that_is_asked_for() {
 }
 
 #[test]
-fn what_could_not_come_about_before_the_end_is_refused() {
+fn a_scenario_whose_end_comes_before_its_expectations_is_refused() {
     let cases = [
         ("duration = '5s'\nfault = [{ at = '6s', crash = 1 }]", "fault[0].at"),
         ("duration = '5s'\nfault = [{ at = '1s', pause = 1, for = '5s' }]", "fault[0].for"),
@@ -174,17 +175,18 @@ fn what_could_not_come_about_before_the_end_is_refused() {
     assert!(twice.contains("node 3 stands there twice"), "{twice}");
 }
 
-/// `known_s` against what the nodes told.
+/// Compares `known_s` with the events that the nodes emitted.
 #[test]
-fn a_change_is_known_once_the_last_one_has_been_told() {
+fn a_change_is_known_once_the_last_node_has_it() {
     let mut heard_last = BTreeSet::new();
-    // A book of twelve takes longer on its way to a newcomer than the newcomer's record to all.
+    // A book of twelve takes longer to reach a newcomer than the newcomer's record takes to reach
+    // all.
     for (nodes, bandwidth) in [(2, 0), (12, 0), (12, 2000)] {
         for seed in 0..5 {
             let text = format!(
                 "warmup = '30s'\nfault = [{{ network = {{ bandwidth = {bandwidth} }} }},
-                {{ at = '1s', join = 2 }}, {{ at = '20s', leave = 1 }}, {{ at = '25s', update = 1 }},
-                {{ at = '30s', crash = 1 }}]"
+                {{ at = '1s', join = 2 }}, {{ at = '20s', leave = 1 }},
+                {{ at = '25s', update = 1 }}, {{ at = '30s', crash = 1 }}]"
             );
             let scenario = Scenario { nodes, seed, ..Scenario::parse(&text).unwrap() };
             let options = Options { events: true, ..Options::default() };
@@ -232,7 +234,7 @@ fn a_run_ends_when_it_is_asked_to() {
 }
 
 #[test]
-fn a_swarm_that_is_known_from_the_beginning_lives_on_as_any_other() {
+fn a_swarm_that_knows_itself_from_the_start_behaves_as_any_other() {
     let known = "nodes = 60\nseed = 3\nwarmup = '30s'\nstart = { known = true, from = 'random' }
         expect = { nobody_lost = true }
         fault = [{ at = '1s', update = 3, within = '2s' }, { at = '5s', crash = 2, within = '9s' },
@@ -240,15 +242,15 @@ fn a_swarm_that_is_known_from_the_beginning_lives_on_as_any_other() {
         { at = '30s', leave = 2, within = '2s' }]";
     let report = report(&Scenario::parse(known).unwrap());
     assert!(report.ok, "{:?}", report.failures);
-    // Nobody had to be told of the others, but for the two who joined and were told of, to all.
+    // Only the two nodes that joined were new to the others, and the others new to them.
     assert!(report.emitted["PeerJoined"] < 60 * 59, "{:?}", report.emitted);
-    // And they are one overlay.
+    // All nodes are in one overlay.
     assert!(report.emitted["NeighborUp"] > 60 * 3, "{:?}", report.emitted);
 }
 
 #[test]
-fn heartbeats_of_a_swarm_that_is_known_come_as_rarely_as_its_size_has_it_and_evenly() {
-    // 60 members: every 10 minutes, so half of them in five.
+fn heartbeats_of_a_large_swarm_are_rare_and_evenly_spread() {
+    // With 60 members each node announces every 10 minutes, so about half of them do in five.
     let known = "nodes = 60\nduration = '5m'\nstart = { known = true }";
     let report = report(&Scenario::parse(known).unwrap());
     assert!(report.ok, "{:?}", report.failures);
@@ -257,7 +259,7 @@ fn heartbeats_of_a_swarm_that_is_known_come_as_rarely_as_its_size_has_it_and_eve
 }
 
 #[test]
-fn whom_a_fault_cannot_befall_is_passed_over() {
+fn nodes_that_a_fault_cannot_hit_are_left_out() {
     let text = "nodes = 5\nexpect = { quiet = false }
         fault = [{ at = '5s', leave = [0] }, { at = '6s', crash = [1] },
         { at = '7s', pause = [2], for = '20s' }, { at = '7s', hostile = 'mute' },
@@ -273,12 +275,12 @@ fn whom_a_fault_cannot_befall_is_passed_over() {
 }
 
 #[test]
-fn a_crowd_that_comes_under_loss_does_not_tell_itself_what_it_knows() {
-    // 21 kB/s; 34 kB/s where what syncs brought is told to all without a question.
-    let crowd = "nodes = 400\nseed = 1\npreset = 'internet'\nduration = '12s'
+fn a_burst_of_newcomers_under_loss_does_not_broadcast_what_all_know() {
+    // It takes 21 kB/s, and 34 kB/s if nodes broadcast what syncs brought without asking first.
+    let newcomers = "nodes = 400\nseed = 1\npreset = 'internet'\nduration = '12s'
         start = { over = '5s' }\nnetwork = { loss = 0.2 }
         expect = { converged = '6s', bytes_per_second = 28_000 }";
-    let report = report(&Scenario::parse(crowd).unwrap());
+    let report = report(&Scenario::parse(newcomers).unwrap());
     assert!(report.ok, "{:?}", report.failures);
 }
 
@@ -304,7 +306,7 @@ fn timelines_go_on_from_one_warm_network_each_with_its_own_chance() {
     }
     assert_eq!(first.trace, again.trace);
     assert_ne!(first.figures[0].took_s, other.figures[0].took_s);
-    // What is counted is the timeline's alone: less than the start took.
+    // Only the timeline is counted, which sends less than the start did.
     let idle = on(&base).unwrap();
     let whole = run(
         &Scenario { warmup: "0s".parse().unwrap(), ..base.clone() },
@@ -312,7 +314,7 @@ fn timelines_go_on_from_one_warm_network_each_with_its_own_chance() {
         &mut |_| true,
     );
     assert!(idle.ok && idle.rates.wire_bytes * 2.0 < whole.unwrap().rates.wire_bytes);
-    // Chance and network are the timeline's own.
+    // The random choices and the network are those of the timeline.
     let far = Scenario::parse(&format!("{BASE}network = {{ latency = '30ms' }}")).unwrap();
     for other in [Scenario { seed: 7, ..base.clone() }, far] {
         assert_ne!(on(&other).unwrap().trace, idle.trace);

@@ -25,7 +25,8 @@ fn nodes_that_share_one_core_wait_for_each_other() {
     assert!(took(&shared) > 2.0 * took(&alone), "{} and {}", took(&shared), took(&alone));
     let work = shared.start_work.unwrap();
     assert!(work.cpu_s <= took(&shared) + 0.01, "one core worked for {} s", work.cpu_s);
-    // Both ends of each link, and every record at every other node.
+    // The least work: the handshakes at both ends of each link, and every record at every other
+    // node.
     let least = 30.0 * 29.0 * 35e-6 + 29.0 * 2.0 * 800e-6;
     assert!(work.cpu_s > least, "{} s of {least}", work.cpu_s);
 }

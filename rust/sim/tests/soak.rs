@@ -1,4 +1,4 @@
-//! Thousands of random histories: every check holds in each of them, whatever befalls the nodes.
+//! Thousands of random histories: every check holds in each of them, whatever happens to the nodes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,11 +8,12 @@ use std::{
 use iroh_gossip_discovery_proto::Rule;
 use iroh_gossip_discovery_sim::scenario::{Options, Scenario, commands, soak};
 
-/// Nodes, and how many seeds from 0; the longest first, so that no core ends alone with one.
+/// Pairs of a number of nodes, and how many seeds from 0. The longest come first, so that no core
+/// is left alone with one.
 const RUNS: [(usize, u64); 2] = [(300, 5), (30, 2000)];
 
-/// Histories that are known to fail: nodes, seed, and the fault of the protocol. Nothing is to stand
-/// here for long: what stands here and passes fails the test as well.
+/// Histories that are known to fail: nodes, seed, and the defect of the protocol. An entry that
+/// passes fails the test too, so that none stays here for long.
 const KNOWN: &[(usize, u64, &str)] = &[];
 
 #[test]

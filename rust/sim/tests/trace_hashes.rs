@@ -1,8 +1,8 @@
 //! A refactoring changes nothing: the traces of a list of seeds stay the same, byte for byte.
 //!
-//! A trace hash covers every frame of a simulated network: its time, its link and its content.
-//! A change that moves or renames code must keep all of them. A change of behavior is meant to
-//! alter them: `UPDATE_TRACE_HASHES=1 cargo test --test trace_hashes` records the new ones.
+//! A trace hash covers every frame of a simulated network: its time, its link and its content. A
+//! change that moves or renames code must keep all hashes. A change of behavior alters them: then
+//! `UPDATE_TRACE_HASHES=1 cargo test --test trace_hashes` records the new ones.
 
 use std::{
     fs,
@@ -12,7 +12,8 @@ use std::{
 
 use iroh_gossip_discovery_sim::scenario::{Options, Scenario, run};
 
-/// Nodes, and how many random histories of that size are recorded, from seed 0.
+/// Pairs of a number of nodes, and how many random histories of that size are recorded, from seed
+/// 0.
 const RUNS: [(usize, u64); 2] = [(30, 16), (300, 2)];
 
 fn recorded() -> PathBuf {

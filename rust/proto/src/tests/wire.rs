@@ -8,7 +8,8 @@ use crate::{
     cbor::Value,
     samples,
     wire::{
-        MAX_ROUND, MAX_TTL, OverlayFrame, Range, RangeContent, SyncFrame, Turn, decode_content,
+        MAX_TTL, OverlayFrame, Range, RangeContent, SyncFrame, Turn, decode_content,
+        limits::MAX_ROUND,
     },
 };
 

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::{
-    MAX_RECORDS, Value,
     fields::{accusation, bounded_bytes, list, record},
+    limits::MAX_RECORDS,
 };
-use crate::{broadcast::MAX_SIGNED, error::Error};
+use crate::{broadcast::MAX_SIGNED, cbor::Value, error::Error};
 
 const RECORD: u64 = 0;
 const ACCUSATION: u64 = 1;

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{MAX_ROUND, Value};
+use super::limits::{MAX_ACCUSATION, MAX_ROUND};
 use crate::{
-    accusation::MAX_ACCUSATION,
+    cbor::Value,
     error::Error,
     id::EndpointId,
     record::{MAX_RECORD, MAX_SEQUENCE},

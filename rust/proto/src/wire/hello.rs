@@ -1,7 +1,7 @@
 //! The hello: the first frame of a link, in both directions.
 
-use super::{VERSIONS, Value};
-use crate::error::Error;
+use super::limits::VERSIONS;
+use crate::{cbor::Value, error::Error};
 
 pub(super) const TAG: u64 = 0;
 

@@ -3,10 +3,13 @@
 use bytes::Bytes;
 
 use super::{
-    MAX_CONTENT, MAX_IHAVE, MAX_TTL, Value,
     fields::{bounded_bytes, clamp, list, record, round},
+    limits::{MAX_CONTENT, MAX_IHAVE, MAX_TTL},
 };
-use crate::{cbor::Fields, error::Error};
+use crate::{
+    cbor::{Fields, Value},
+    error::Error,
+};
 
 mod tag {
     pub(super) const JOIN: u64 = 3;

@@ -3,10 +3,14 @@
 use bytes::Bytes;
 
 use super::{
-    MAX_AGE_MS, MAX_LISTED, MAX_RANGES, MAX_RECORDS, Value,
     fields::{accusation, endpoint_id, list, record, sequence},
+    limits::{MAX_AGE_MS, MAX_LISTED, MAX_RANGES, MAX_RECORDS},
 };
-use crate::{cbor::Fields, error::Error, id::EndpointId};
+use crate::{
+    cbor::{Fields, Value},
+    error::Error,
+    id::EndpointId,
+};
 
 pub(super) const TAG: u64 = 15;
 

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 
 use super::{
-    MAX_RECORDS, Value,
     fields::{accusation, bytes_list, endpoint_id, list, record, sequence},
+    limits::MAX_RECORDS,
     overlay::OverlayFrame,
     sync::{self, SyncFrame},
 };
 use crate::{
-    cbor::Fields,
+    cbor::{Fields, Value},
     error::Error,
     id::{EndpointId, TopicId},
 };

@@ -1,4 +1,4 @@
-//! The subscriber's layer: what is wanted, and putting it into the queue.
+//! The layer of the tracing subscriber: it puts the lines that Python wants into the queue.
 
 use std::{
     sync::atomic::{AtomicU8, Ordering},
@@ -13,15 +13,13 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
-use super::{
-    line::{self, Line, SOURCES, Said},
-    put,
-};
+use super::line::{self, Line, SOURCES, Said};
 
-/// For each logger the lowest level that it wants, as Python numbers them.
+/// The lowest level that each logger wants, as Python numbers the levels.
 static THRESHOLDS: [AtomicU8; SOURCES] = [const { AtomicU8::new(u8::MAX) }; SOURCES];
 
-/// Sets what is wanted, and has every place that logs look anew if that is a change.
+/// Sets the wanted levels. If they changed, every place that logs checks again whether it is
+/// wanted.
 pub(super) fn set_thresholds(thresholds: [u8; SOURCES]) {
     let mut changed = false;
     for (threshold, wanted) in THRESHOLDS.iter().zip(thresholds) {
@@ -32,20 +30,24 @@ pub(super) fn set_thresholds(thresholds: [u8; SOURCES]) {
     }
 }
 
-/// Puts what Python wants to hear into the queue.
-pub(super) struct PythonLayer;
+/// Puts the lines that Python wants into the queue.
+pub(super) struct PythonLayer {
+    /// Queues a line. It must not wait.
+    pub(super) put: fn(Line),
+}
 
 fn is_wanted(metadata: &Metadata<'_>) -> bool {
     let source = line::source(metadata.target());
     if metadata.is_span() {
-        // Ours say which node speaks: they must be there already when a level is lowered.
+        // Our spans name the node that logs. They must exist already when a level is lowered later.
         return source < SOURCES - 1;
     }
     line::level(*metadata.level()) >= THRESHOLDS[source].load(Ordering::Relaxed)
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for PythonLayer {
-    // What is not wanted costs a look at one flag: the answer is kept at the place that logs.
+    // An unwanted line costs the check of one flag, because the answer is kept at the place that
+    // logs.
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if is_wanted(metadata) { Interest::always() } else { Interest::never() }
     }
@@ -59,7 +61,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for PythonLayer {
         Some(match lowest {
             Some(..=5) => LevelFilter::TRACE,
             Some(..=10) => LevelFilter::DEBUG,
-            // Not less: our spans are of this level.
+            // At least this level, because it is that of our spans.
             _ => LevelFilter::INFO,
         })
     }
@@ -85,6 +87,6 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for PythonLayer {
                 }
             }
         }
-        put(Line { metadata: event.metadata(), at: SystemTime::now(), said });
+        (self.put)(Line { metadata: event.metadata(), at: SystemTime::now(), said });
     }
 }

@@ -1,4 +1,4 @@
-//! One line of the log, from where it was said to where Python takes it.
+//! One line of the log, on its way from the place that logs to Python.
 
 use std::{
     fmt::{self, Write},
@@ -15,15 +15,16 @@ use tracing::{
     field::{Field, Visit},
 };
 
-/// Most bytes of a text: what is longer is cut.
+/// Most bytes of a text. A longer one is cut.
 const MAX_TEXT: usize = 1024;
 
-/// How many loggers there are; their numbers index `iroh_gossip_discovery._logs`' tuple of them.
+/// The number of loggers. Their numbers are the indices of the tuple in
+/// `iroh_gossip_discovery._logs`.
 pub(super) const SOURCES: usize = 3;
-/// Thresholds above every level.
+/// Thresholds above every level, so that no line is wanted.
 pub(super) const NOTHING: [u8; SOURCES] = [u8::MAX; SOURCES];
 
-/// The logger that a target belongs to: ours by crate, all others together.
+/// Returns the logger that a target belongs to: one for each of our crates, and one for all others.
 pub(super) fn source(target: &str) -> usize {
     match target.split("::").next() {
         Some("iroh_gossip_discovery" | "_core") => 0,
@@ -32,7 +33,7 @@ pub(super) fn source(target: &str) -> usize {
     }
 }
 
-/// A level as Python numbers it.
+/// Returns a level as Python numbers it.
 pub(super) fn level(level: tracing::Level) -> u8 {
     match level {
         tracing::Level::ERROR => 40,
@@ -51,7 +52,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// The arguments of Python's `deliver`.
+    /// Returns the arguments for Python's `deliver`.
     pub(super) fn into_arguments(self, py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
         let fields = PyDict::new(py);
         for (name, value) in &self.said.fields {
@@ -72,14 +73,14 @@ impl Line {
     }
 }
 
-/// What an event or a span carries.
+/// The fields of an event or a span.
 #[derive(Clone, Default)]
 pub(super) struct Said {
     pub(super) message: String,
     pub(super) fields: Vec<(&'static str, Value)>,
 }
 
-/// The value of a field.
+/// Returns the value of a field.
 #[derive(Clone)]
 pub(super) enum Value {
     Bool(bool),
@@ -105,7 +106,7 @@ impl<'py> IntoPyObject<'py> for &Value {
     }
 }
 
-/// Writes at most [`MAX_TEXT`] bytes, and no part of a character.
+/// A text that takes at most [`MAX_TEXT`] bytes, and no part of a character.
 struct Bounded(String);
 
 impl Write for Bounded {

@@ -1,5 +1,6 @@
-//! Copies of this process, each of which works on its own from here on. The state machines of the overlay
-//! cannot be cloned; a process can, and shares with its copies what neither changes.
+//! Forks this process, so that each copy goes on from the same state on its own. The state machines
+//! of the overlay cannot be cloned, but a process can. It shares with its copies the memory that
+//! neither changes.
 
 use std::{
     collections::VecDeque,
@@ -10,11 +11,11 @@ use std::{
 
 use fork::{Fork, fork, waitpid};
 
-/// Does one piece of work in a copy of this process for each seed, at most `at_once` at a time, and gives
-/// what each wrote, in order. This process must have one thread.
+/// Does the work for each seed in a copy of this process, at most `at_once` at a time. Returns what
+/// each copy wrote, in order. This process must have only one thread.
 ///
 /// # Errors
-/// Where the system refuses a copy, or one ended otherwise than by returning.
+/// If the system refuses a copy, or a copy ended otherwise than by returning.
 pub(crate) fn each(
     seeds: impl Iterator<Item = u64>,
     at_once: usize,
@@ -40,7 +41,7 @@ fn begin(
     work: &mut impl FnMut(u64, &mut PipeWriter) -> io::Result<()>,
 ) -> io::Result<Copy> {
     let (reader, mut writer) = io::pipe()?;
-    // What waits in a buffer would be printed by each copy.
+    // Each copy would print again what still waits in a buffer.
     io::stdout().flush()?;
     match fork()? {
         Fork::Parent(pid) => Ok((pid, reader)),

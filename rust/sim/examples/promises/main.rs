@@ -1,16 +1,17 @@
-//! Measures the promises that the simulator can show, and prints them as a table.
+//! Measures the promises that the simulator can check, and prints them as a table.
 //!
 //! ```text
 //! promises                        all: 10 seeds of more than 300 nodes, 100 of fewer
-//! promises --nodes 300 --seeds 3  networks of no more nodes; so many seeds
+//! promises --nodes 300 --seeds 3  networks of at most 300 nodes, 3 seeds each
 //! promises --only 4 --only 5      these rows alone
 //! promises --at-once 1            runs at a time, of which each takes a core; 2 by default
 //! ```
 //!
-//! A share of the nodes stays what it is with fewer of them. A time is one until all books are right, or
-//! those of them who joined, left or started anew are known and know all. The
-//! rows of a group go on from one network, each seed from a copy of it, with a chance of its own and
-//! faults that come up to 2 s later; but where all start at once, each seed has a network of its own.
+//! A share of the nodes stays the same share with fewer nodes. A time lasts until all books are
+//! right. If nodes join, leave or start again, it lasts until all nodes know them and they know all
+//! nodes. The rows of a group go on from one network. Each seed gets a copy of it, with its own
+//! random choices and faults up to 2 s later. If all nodes start at once, each seed has a network
+//! of its own.
 
 mod forks;
 mod rows;
@@ -24,7 +25,8 @@ use std::{
 use iroh_gossip_discovery_sim::scenario::{Options, Report, Scenario, Warm, run};
 use rows::{GROUPS, Group, Measure, Row};
 
-/// The longest that a fault is put off: timers of the network that all seeds share are all over it.
+/// The longest delay of a fault, so that it meets the timers of the shared network at different
+/// times.
 const PUT_OFF: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
@@ -133,7 +135,7 @@ fn measure(
     for (number, row) in rows {
         let timeline = scenario(group, nodes, row.timeline);
         let wrote = forks::each(0..seeds, arguments.at_once(), |seed, writer| {
-            // The copy's own: the next one finds it in its place.
+            // Takes the network of this copy. The next copy still has its own.
             let report = one(warm.take(), put_off(&timeline, seed))?;
             writeln!(writer, "{}", value(row.measure, &report))?;
             report.failures.iter().try_for_each(|failure| writeln!(writer, "{failure}"))
@@ -150,10 +152,10 @@ fn measure(
     Ok(())
 }
 
-/// The scenario with this seed, its faults a little later.
+/// Returns the scenario with this seed, and with its faults a little later.
 fn put_off(scenario: &Scenario, seed: u64) -> Scenario {
     let mut scenario = Scenario { seed, ..scenario.clone() };
-    // The golden ratio's multiples are spread evenly.
+    // The multiples of the golden ratio are spread evenly over the interval.
     let share = (f64::from(u32::try_from(seed).unwrap_or(u32::MAX)) * 0.618_033_988_75).fract();
     let later = PUT_OFF.mul_f64(share);
     scenario.faults.iter_mut().for_each(|fault| fault.at.0 += later);
@@ -190,7 +192,7 @@ fn show(number: u64, row: &Row, nodes: usize, values: &mut [f64]) {
     );
 }
 
-/// What did not come about took for ever.
+/// Returns the measured value; infinity for what did not happen.
 fn value(measure: Measure, report: &Report) -> f64 {
     match measure {
         Measure::Took(what) | Measure::Known(what) => {
@@ -215,7 +217,7 @@ fn shown(measure: Measure, value: f64) -> String {
     }
 }
 
-/// The value that so large a share is at or below.
+/// Returns the value that this share of the values does not exceed.
 fn percentile(sorted: &[f64], share: f64) -> f64 {
     #[allow(
         clippy::cast_precision_loss,

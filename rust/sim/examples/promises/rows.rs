@@ -1,29 +1,31 @@
-//! What is promised, as scenarios.
+//! The promises, as scenarios.
 
-/// What is measured of a run.
+/// What to measure in a run.
 #[derive(Clone, Copy)]
 pub(crate) enum Measure {
     /// Seconds until all books were right after the last action of this name.
     Took(&'static str),
-    /// Seconds until all knew whom the last action of this name befell, and these knew all.
+    /// Seconds until all nodes knew the nodes that the last action of this name hit, and these knew
+    /// all.
     Known(&'static str),
-    /// Verdicts on members within reach.
+    /// The number of members that were reported lost while they were within reach.
     Lost,
-    /// Bytes on the wire that a node sends in a second.
+    /// Bytes on the wire that a node sends per second.
     Wire,
 }
 
 /// Networks with the same nodes and the same past.
 pub(crate) struct Group {
     pub(crate) nodes: usize,
-    /// The scenario up to the end of its warm-up. Without one, each seed has a network of its own.
+    /// The scenario up to the end of its warm-up. Without a warm-up, each seed has a network of its
+    /// own.
     pub(crate) base: &'static str,
     pub(crate) rows: &'static [Row],
 }
 
 pub(crate) struct Row {
     pub(crate) what: &'static str,
-    /// The median and the 99th percentile, at the most.
+    /// The limits of the median and of the 99th percentile.
     pub(crate) goal: (Option<f64>, f64),
     pub(crate) measure: Measure,
     /// The rest of the scenario.
@@ -54,10 +56,10 @@ const fn idle(most: f64) -> Row {
     row("idle: sent by each node", most, Measure::Wire, "duration = '120s'")
 }
 
-/// A swarm that has been there for long; after 150 s, its overlay is settled as well.
+/// A swarm that has run for long. After 150 s, its overlay has settled too.
 const LAN: &str = "warmup = '150s'\nstart = { known = true, from = 'random' }";
 const INTERNET: &str = "preset = 'internet'\nwarmup = '150s'\nstart = { known = true }";
-/// 5 min after all is quiet.
+/// A swarm that has been quiet for 5 min.
 const IDLE: &str = "warmup = '330s'\nstart = { known = true, from = 'random' }";
 
 pub(crate) const GROUPS: [Group; 9] = [
@@ -134,7 +136,7 @@ pub(crate) const GROUPS: [Group; 9] = [
         nodes: 500,
         base: INTERNET,
         rows: &[
-            // None was promised.
+            // No limit was promised.
             row(
                 "half of all are cut off, known to all",
                 f64::INFINITY,

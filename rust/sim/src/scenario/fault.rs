@@ -1,28 +1,37 @@
-//! One fault of a timeline: when, what, which nodes, and how soon all must be right again.
+//! One fault of a timeline: its time, its action, its nodes, and when all books must be right
+//! again.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, HumanDuration, MAX_NODES, NetworkSection, NodeSelector, check};
+use super::{
+    error::{Error, check},
+    human_duration::HumanDuration,
+    node_selector::NodeSelector,
+    overrides::NetworkSection,
+};
 
-/// What does not keep to the protocol.
+/// Most nodes that a scenario may have.
+pub const MAX_NODES: usize = 20_000;
+
+/// The kinds of nodes that do not keep to the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Accepts every link and never says a word.
+    /// Accepts every link and never sends a frame.
     Mute,
     /// Sends every frame back.
     Mirror,
 }
 
-/// A fault. It has one of the actions, each with its own meaning of the rest.
+/// A fault. It has exactly one action. What the other fields mean depends on the action.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fault {
-    /// When, from the beginning of the timeline.
+    /// The time of the fault, counted from the beginning of the timeline.
     pub at: HumanDuration,
-    /// All books must be right this long after it has come about.
+    /// All books must be right within this time after the fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<HumanDuration>,
     /// How long a pause, a restart's absence or a partition lasts.
@@ -34,10 +43,10 @@ pub struct Fault {
     /// Nodes leave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leave: Option<NodeSelector>,
-    /// Nodes handle nothing for the time of `for`.
+    /// Nodes handle no events for the time of `for`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<NodeSelector>,
-    /// Nodes crash and start again, with what they knew, after the time of `for`.
+    /// Nodes crash, and start again with what they knew after the time of `for`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<NodeSelector>,
     /// As `restart`, with nothing but their key.
@@ -49,7 +58,7 @@ pub struct Fault {
     /// This many new nodes start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join: Option<usize>,
-    /// New nodes start with the keys of these, which go on.
+    /// New nodes start with the keys of these nodes, which keep running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clone: Option<NodeSelector>,
     /// Nodes announce something new.
@@ -61,16 +70,17 @@ pub struct Fault {
     /// How many hostile nodes; one by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
-    /// Parts the network: these are cut off from the others, until `heal` or for the time of `for`.
+    /// Parts the network: these nodes are cut off from the others, until `heal` or for the time of
+    /// `for`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<NodeSelector>,
-    /// What these send does not arrive; what the others send does.
+    /// What these nodes send does not arrive, but what the others send does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mute: Option<NodeSelector>,
     /// Makes the network whole again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub heal: bool,
-    /// What the network is like from now on.
+    /// Changes the conditions of the network from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkSection>,
 }
@@ -109,7 +119,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// What it is called in a scenario.
+    /// Returns the name of the action in a scenario.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -132,7 +142,7 @@ impl Action {
 }
 
 impl Action {
-    /// The nodes that it hits, if it hits nodes that are there.
+    /// Returns the selector of the nodes that it hits; `None` if it hits no existing nodes.
     pub(crate) fn selector(&self) -> Option<&NodeSelector> {
         match self {
             Self::Crash(selector)
@@ -149,7 +159,7 @@ impl Action {
         }
     }
 
-    /// Most nodes that it adds to `nodes` nodes.
+    /// Returns the largest number of nodes that it adds to `nodes` nodes.
     pub(crate) fn brings(&self, nodes: usize) -> usize {
         match self {
             Self::Join(count) | Self::Hostile(_, count) => *count,
@@ -160,7 +170,7 @@ impl Action {
 }
 
 impl Fault {
-    /// A fault of this action at a time.
+    /// Makes a fault of this action at a time.
     #[must_use]
     pub fn new(at: HumanDuration, action: Action) -> Self {
         let mut fault = Self { at, ..Self::default() };
@@ -208,13 +218,13 @@ impl Fault {
         .collect()
     }
 
-    /// What it does; `None` for a fault that says nothing, which [`Fault::validate`] refuses.
+    /// Returns the action; `None` for a fault without one, which [`Fault::validate`] refuses.
     #[must_use]
     pub fn action(&self) -> Option<Action> {
         self.actions().into_iter().next()
     }
 
-    /// When it is over.
+    /// Returns the time when the fault is over.
     pub(crate) fn ends(&self) -> Duration {
         self.at.0 + self.lasts.unwrap_or_default().0
     }

@@ -22,13 +22,13 @@ const LONGEST: f64 = 100.0 * 365.25 * 86_400.0;
 pub struct HumanDuration(pub Duration);
 
 impl HumanDuration {
-    /// Whole milliseconds.
+    /// Makes a duration of whole milliseconds.
     #[must_use]
     pub const fn ms(milliseconds: u64) -> Self {
         Self(Duration::from_millis(milliseconds))
     }
 
-    /// Whether it is no time at all.
+    /// Returns true if the duration is zero.
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.0.is_zero()

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Some nodes.
+/// A choice of nodes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeSelector {
     /// This many, chosen by the seed among those that the fault can hit.
@@ -16,7 +16,7 @@ pub enum NodeSelector {
 }
 
 impl NodeSelector {
-    /// The greatest number among those that are named.
+    /// Returns the greatest number among the named nodes.
     pub(crate) fn greatest(&self) -> Option<usize> {
         match self {
             Self::These(numbers) => numbers.iter().max().copied(),
@@ -24,7 +24,7 @@ impl NodeSelector {
         }
     }
 
-    /// Most nodes that it selects among `nodes`.
+    /// Returns the largest number of nodes that it selects among `nodes`.
     pub(crate) fn most(&self, nodes: usize) -> usize {
         match self {
             Self::Count(count) => *count,

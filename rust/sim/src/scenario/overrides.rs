@@ -1,11 +1,15 @@
-//! What differs from the preset: settings of the protocol, and what the network is like.
+//! What differs from the preset: settings of the protocol, costs of work and conditions of the
+//! network.
 
 use std::time::Duration;
 
 use iroh_gossip_discovery_proto::Config;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, HumanDuration, check};
+use super::{
+    error::{Error, check},
+    human_duration::HumanDuration,
+};
 use crate::{
     conditions::{Conditions, Latency},
     cpu::Costs,
@@ -16,7 +20,8 @@ const MAX_COST: Duration = Duration::from_secs(10);
 
 macro_rules! overrides {
     ($($field:ident: $type:ty,)*) => {
-        /// Settings of the protocol, each as in its configuration; what is not given is the preset's.
+        /// Settings of the protocol, named as in its configuration. A setting that is not given is
+        /// that of the preset.
         #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct Overrides {
@@ -111,11 +116,12 @@ impl CpuSection {
     }
 }
 
-/// What the network is like; what is not given is as before, or as the preset has it.
+/// The conditions of the network. What is not given stays as before, or is that of the preset.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkSection {
-    /// One way, the median: log-normal, one pair in a hundred is `latency_p99` apart.
+    /// The median of the latency in one direction. It is log-normal, and one pair in a hundred has
+    /// `latency_p99`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<HumanDuration>,
     /// Five times the median by default.
@@ -124,19 +130,19 @@ pub struct NetworkSection {
     /// The share of packets that are lost and sent again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
-    /// The share of frames that are lost for good: a stress model.
+    /// The share of frames that are lost for good, as a stress model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop: Option<f64>,
-    /// What each node can send, in bytes per second; 0 is no limit.
+    /// What each node can send, in bytes per second; 0 is unlimited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<u64>,
     /// The share of dials that fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dial_failure: Option<f64>,
-    /// A link is lost after this long without a packet.
+    /// A link counts as lost after this time without a packet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<HumanDuration>,
-    /// A dial gives up after this long.
+    /// A dial fails after this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<HumanDuration>,
 }

@@ -1,4 +1,4 @@
-//! Random scenarios: a timeline of faults from a seed, which ends with a whole network and time for
+//! Random scenarios: a timeline of faults from a seed. It ends with a whole network, and time for
 //! it to settle.
 
 use std::time::Duration;
@@ -9,16 +9,16 @@ use super::{
     Action, Expect, Fault, From, HumanDuration, Kind, NetworkSection, NodeSelector, Scenario, Start,
 };
 
-/// How long faults go on.
+/// The time in which faults happen.
 const TROUBLE: Duration = Duration::from_secs(40);
-/// How long the network has to settle: lost peers are dialed again within this.
+/// The time that the network has to settle. Lost peers are dialed again within it.
 const SETTLE: Duration = Duration::from_secs(150);
-/// Most faults of a timeline, beside its end.
+/// Most faults of a timeline, besides those that end it.
 const MOST_FAULTS: usize = 8;
 
 impl Scenario {
-    /// A random scenario of `nodes` nodes. At its end the network is whole, nothing is lost any
-    /// more, and all books must become right.
+    /// Makes a random scenario of `nodes` nodes. At its end the network is whole, no packet is lost
+    /// any more, and all books must become right.
     #[must_use]
     pub fn random(seed: u64, nodes: usize) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
@@ -81,7 +81,7 @@ fn hundredths(n: u32) -> f64 {
 }
 
 fn fault(rng: &mut ChaCha12Rng, nodes: usize, at: Duration) -> Fault {
-    // It must be over before the end of trouble, so that no crash comes after it.
+    // A fault must be over within `TROUBLE`, so that no crash comes after it.
     let longest = millis(TROUBLE.saturating_sub(at)).max(2);
     let few = NodeSelector::Count(rng.random_range(1..=(nodes / 10).max(1)));
     let many = NodeSelector::Count(rng.random_range(1..=(nodes / 2).max(1)));

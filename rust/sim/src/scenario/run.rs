@@ -9,20 +9,22 @@ use std::{
 use iroh_gossip_discovery_proto::Rule;
 
 use super::{
-    Error, Scenario, check,
-    report::{EventLine, Figure, Rates, Report, StartWork},
+    Scenario,
+    error::{Error, check},
+    report::{EventLine, Rates, Report, StartWork},
     timeline::Timeline,
+    watch::Watch,
 };
 use crate::{
     network::{Emitted, Failure, Network, RunEnd, name_of},
     sent::Sent,
 };
 
-/// Most steps until `progress` is asked again.
+/// Most steps between two calls of `progress`.
 const SLICE_STEPS: u64 = 20_000;
 const SLICE: Duration = Duration::from_secs(1);
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
     /// Virtual time since the first start.
@@ -42,46 +44,12 @@ pub struct Options {
     pub disabled_rule: Option<Rule>,
 }
 
-/// Something that was done, until all books are right again.
-#[derive(Debug)]
-pub(super) struct Watch {
-    pub(super) figure: Figure,
-    pub(super) since: Duration,
-    pub(super) within: Option<Duration>,
-    /// What has not come about yet, of what makes [`Figure::known_s`].
-    pub(super) unknown: Vec<Knowledge>,
-}
-
-/// What has to be known.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Knowledge {
-    /// All are right about this node.
-    It(usize),
-    /// This node has all in its book.
-    All(usize),
-}
-
-impl Knowledge {
-    fn is_known(self, network: &Network) -> bool {
-        match self {
-            Self::It(node) => network.is_known(node),
-            Self::All(node) => network.knows_all(node),
-        }
-    }
-}
-
-impl Watch {
-    /// When it has waited for too long.
-    fn late(&self) -> Option<Duration> {
-        Some(self.since + self.within? + Duration::from_nanos(1))
-    }
-}
-
-/// Runs a scenario. `progress` is called often, with how far it has come; it returns whether to go
-/// on. If it returns false, the report is of what was seen until then.
+/// Runs a scenario. `progress` is called often, with the progress of the run. If it returns false,
+/// the run ends, and the report covers what happened until then.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a scenario outside its limits. What goes wrong in it is in the report.
+/// [`Error::Invalid`] for a scenario outside its limits. What goes wrong in the run is in the
+/// report.
 pub fn run(
     scenario: &Scenario,
     options: Options,
@@ -96,8 +64,8 @@ pub fn run(
     }))
 }
 
-/// A network at the end of a scenario's warm-up, from where other timelines can go on: of a large one, it
-/// is most of the work.
+/// A network at the end of a scenario's warm-up, from which several timelines can go on. In a large
+/// network, the warm-up is most of the work.
 #[derive(Debug)]
 pub struct Warm {
     scenario: Scenario,
@@ -106,11 +74,12 @@ pub struct Warm {
 }
 
 impl Warm {
-    /// Starts the nodes of a scenario and runs to the end of its warm-up; `progress` as in [`run`].
-    /// `None` if it returned false.
+    /// Starts the nodes of a scenario and runs to the end of its warm-up. `progress` works as in
+    /// [`run`]. Returns `None` if `progress` returned false.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a scenario outside its limits. What goes wrong is in the reports to come.
+    /// [`Error::Invalid`] for a scenario outside its limits. What goes wrong is in the later
+    /// reports.
     ///
     /// # Panics
     /// If the protocol panics.
@@ -127,11 +96,12 @@ impl Warm {
         Ok((!ended).then(|| Self { scenario: scenario.clone(), options, network }))
     }
 
-    /// Goes on with the timeline, expectations, network and seed of a scenario with the same nodes,
-    /// settings and warm-up: all that is random from here on follows from that seed.
+    /// Goes on with the timeline, expectations, network and seed of another scenario, which has the
+    /// same nodes, settings and warm-up. All random choices from here on follow from that seed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a scenario outside its limits, or with other nodes, settings or warm-up.
+    /// [`Error::Invalid`] for a scenario outside its limits, or with other nodes, settings or
+    /// warm-up.
     pub fn run(
         self,
         scenario: &Scenario,
@@ -155,13 +125,13 @@ struct Run<'a> {
     options: Options,
     network: Network,
     watches: Vec<Watch>,
-    /// What was sent when the timeline began.
+    /// What was sent before the timeline began.
     before: Sent,
     complete: bool,
     start_work: Option<StartWork>,
 }
 
-/// It ended before its time.
+/// The run ended early.
 struct Ended;
 
 impl<'a> Run<'a> {
@@ -176,7 +146,7 @@ impl<'a> Run<'a> {
     }
 
     fn guarded(mut self, go: impl FnOnce(&mut Self) -> Result<(), Ended>) -> Report {
-        // A defect of the state machine is a finding like any other, with its seed.
+        // A panic of the state machine is a finding like any other, and is reported with its seed.
         let ran = catch_unwind(AssertUnwindSafe(|| go(&mut self)));
         match ran {
             Ok(ended) => self.complete = ended.is_ok(),
@@ -211,7 +181,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Runs from there to the end.
+    /// Runs from the end of the warm-up to the end.
     fn go(
         &mut self,
         mut timeline: Timeline,
@@ -231,7 +201,7 @@ impl<'a> Run<'a> {
         self.options.fail_fast && !self.network.failures.is_empty()
     }
 
-    /// Runs to a time, and sees when books become right.
+    /// Runs to a time, and notes when books become right.
     fn advance(
         &mut self,
         to: Duration,
@@ -244,7 +214,7 @@ impl<'a> Run<'a> {
                 return Err(Ended);
             }
             let waits = self.watches.iter().any(|watch| watch.figure.took_s.is_none());
-            // Not beyond the moment in which a watch is late.
+            // Not beyond the time at which a watch becomes late.
             let late = self.watches.iter().filter_map(Watch::late).filter(|at| *at > elapsed).min();
             let slice = to.min(elapsed + SLICE).min(late.unwrap_or(to));
             let watches = &self.watches;
@@ -278,7 +248,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// All books are right.
+    /// Notes that all books are right.
     fn note_right(&mut self) {
         let now = self.network.elapsed();
         let starts = |watch: &Watch| watch.figure.fault.is_none() && watch.figure.took_s.is_none();
@@ -302,7 +272,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// A watch that waits for longer than was expected has failed, and may still be measured.
+    /// Reports the watches that wait for longer than expected. They have failed, but are still
+    /// measured.
     fn note_late(&mut self) {
         let now = self.network.elapsed();
         let mut late = Vec::new();
@@ -341,7 +312,7 @@ impl<'a> Run<'a> {
         Failure { seed, at, node: None, check, text }
     }
 
-    /// What is expected of the whole run.
+    /// Checks the expectations for the whole run.
     fn conclude(&mut self, cloned: &[usize]) {
         let expect = &self.scenario.expect;
         if expect.quiet {
@@ -398,7 +369,7 @@ impl<'a> Run<'a> {
     fn rates(&mut self) -> Rates {
         let seconds = self.network.elapsed().saturating_sub(self.scenario.warmup.0).as_secs_f64();
         let sent = self.network.sent();
-        // Before the end of the warm-up there is no timeline.
+        // A run that ends within the warm-up has no timeline.
         let sent = if seconds > 0.0 { sent - self.before } else { Sent::default() };
         Rates::of(sent, self.network.nodes.len(), seconds)
     }

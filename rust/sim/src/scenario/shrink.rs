@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use super::{Fault, HumanDuration, NetworkSection, Options, Scenario, Start, run};
 
-/// What a network is left to settle before its books are compared.
+/// The time that a network has to settle before its books are compared.
 const SETTLE: Duration = Duration::from_secs(90);
 
-/// A scenario that still fails, and what was tried for it.
+/// The result of shrinking: a smaller scenario that still fails.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shrunk {
-    /// The smallest that was found.
+    /// The smallest scenario that was found.
     pub scenario: Scenario,
-    /// The check that fails in it, as in the scenario that was given.
+    /// The check that fails in it, which is the same as in the given scenario.
     pub check: &'static str,
-    /// How many scenarios were run.
+    /// The number of scenarios that were run.
     pub tried: usize,
 }
 
-/// Makes a scenario smaller for as long as the same check fails in it, and for at most `most` runs.
-/// `None` where it does not fail. `go_on` is asked often, with how many were run; if it returns false,
-/// that is the end, with the smallest that was found.
+/// Makes a scenario smaller as long as the same check fails in it, with at most `most` runs.
+/// Returns `None` if the scenario does not fail. `go_on` is called often, with the number of runs.
+/// If it returns false, shrinking ends with the smallest scenario so far.
 pub fn shrink(
     scenario: &Scenario,
     most: usize,
@@ -29,14 +29,14 @@ pub fn shrink(
     let mut tried = 0;
     shrink_by(scenario, most, &mut |scenario| {
         let options = Options { fail_fast: true, ..Options::default() };
-        // Once it is to end, no run goes on, and so none fails.
+        // Once shrinking is to end, no run goes on, so none fails.
         let report = run(scenario, options, &mut |_| go_on(tried)).ok()?;
         tried += 1;
         report.first_failure().map(|failure| failure.check)
     })
 }
 
-/// As [`shrink`], by any way to find the check that fails.
+/// As [`shrink`], with a function that finds the failing check of a scenario.
 pub(super) fn shrink_by(
     scenario: &Scenario,
     most: usize,
@@ -65,7 +65,7 @@ pub(super) fn shrink_by(
     }
 }
 
-/// The last one is tried first: the greatest step.
+/// Returns versions with fewer nodes. The last one is tried first, because it is the greatest step.
 fn fewer_nodes(scenario: &Scenario) -> Vec<Scenario> {
     let nodes = scenario.nodes;
     let mut fewer = vec![nodes - 1, nodes * 3 / 4, nodes / 2];
@@ -88,7 +88,7 @@ fn fewer_faults(scenario: &Scenario) -> Vec<Scenario> {
     fewer
 }
 
-/// Without what the network and the start are like.
+/// Returns versions without the settings of the network and of the start.
 fn plainer(scenario: &Scenario) -> Vec<Scenario> {
     let plain = [
         Scenario { network: NetworkSection::default(), ..scenario.clone() },
@@ -118,7 +118,7 @@ fn less_time(scenario: &Scenario) -> Vec<Scenario> {
             less.push(shorter);
         }
     }
-    // All faults sooner, with the same time between them.
+    // Moves all faults to earlier times, with the same time between them.
     if let Some(first) = scenario.faults.iter().map(|fault| fault.at).min()
         && !first.is_zero()
     {
@@ -132,7 +132,7 @@ fn less_time(scenario: &Scenario) -> Vec<Scenario> {
     less
 }
 
-/// In whole milliseconds, so that it is easy to read.
+/// Rounds a duration to whole milliseconds, so that it is easy to read.
 fn whole(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::scenario::{Action, NodeSelector};
 
-    /// Forty nodes, and much that does not matter to a crash at 20 s.
+    /// A scenario of forty nodes, with much that does not matter to a crash at 20 s.
     fn scenario() -> Scenario {
         let mut scenario = Scenario { nodes: 40, ..Scenario::random(3, 40) };
         let crash = Fault::new(HumanDuration::ms(20_000), Action::Crash(NodeSelector::Count(1)));
@@ -154,7 +154,7 @@ mod tests {
         scenario
     }
 
-    /// Fails wherever there are seven nodes and a crash; otherwise where there are fewer.
+    /// Fails if there are seven nodes and a crash, and in another way if there are fewer.
     fn failing(scenario: &Scenario) -> Option<&'static str> {
         let crashes = scenario.faults.iter().any(|fault| fault.crash.is_some());
         match scenario.nodes {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_matter_is_taken_away() {
+    fn shrinking_removes_what_does_not_matter() {
         let shrunk = shrink_by(&scenario(), 1000, &mut failing).unwrap();
         assert_eq!(shrunk.check, "made up");
         let small = shrunk.scenario;
@@ -176,13 +176,14 @@ mod tests {
             (small.network.is_empty(), &small.start, small.clock_skew),
             (true, &Start::default(), HumanDuration::default())
         );
-        // Less time would fail as well; it may be that books had no time to become right.
+        // With less time it would fail too, but perhaps because the books had no time to become
+        // right.
         assert!((SETTLE..SETTLE * 4 / 3).contains(&small.end()), "{:?}", small.end());
         assert_eq!(small.validate(), Ok(()));
     }
 
     #[test]
-    fn it_ends_after_so_many_runs_with_the_smallest_until_then() {
+    fn shrinking_ends_after_the_limit_of_runs_with_the_smallest_so_far() {
         let mut ran = 0;
         let mut counted = |scenario: &Scenario| {
             ran += 1;

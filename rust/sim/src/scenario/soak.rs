@@ -1,4 +1,4 @@
-//! Many scenarios on all cores, and how to see again what failed.
+//! Runs many scenarios on all cores, and names the commands that replay a failed one.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,21 +12,21 @@ use super::{Options, Scenario, run};
 pub struct FailedScenario {
     /// The scenario.
     pub scenario: Scenario,
-    /// The first check that did not hold, and what was seen.
+    /// The first check that failed, and what was seen.
     pub failure: String,
 }
 
-/// What many scenarios came to.
+/// The result of many scenarios.
 #[derive(Debug, Default)]
 pub struct SoakReport {
-    /// How many ran.
+    /// The number of scenarios that ran.
     pub ran: u64,
-    /// Those that failed, by nodes and seed.
+    /// The scenarios that failed, ordered by nodes and seed.
     pub found: Vec<FailedScenario>,
 }
 
-/// Runs scenarios until there are no more, so many at once, each up to its first failure. `failed`
-/// hears of a failure at once.
+/// Runs all scenarios, `at_once` at a time, each up to its first failure. `failed` is called at
+/// once for each failure.
 pub fn soak(
     scenarios: impl Iterator<Item = Scenario> + Send,
     threads: usize,
@@ -37,7 +37,7 @@ pub fn soak(
     let (scenarios, soaked) = (Mutex::new(scenarios), Mutex::new(SoakReport::default()));
     let work = || {
         loop {
-            // The lock ends with this line.
+            // The lock is released at the end of this line.
             let Some(scenario) = lock(&scenarios).next() else { return };
             let failure = match run(&scenario, options, &mut |_| true) {
                 Ok(report) => report.failures.into_iter().next(),
@@ -64,7 +64,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The commands that replay and shrink the random scenario of a seed, in this repository.
+/// Returns the commands that replay and shrink the random scenario of a seed, in this repository.
 #[must_use]
 pub fn commands(scenario: &Scenario) -> String {
     let Scenario { seed, nodes, .. } = scenario;

@@ -1,4 +1,4 @@
-//! The timeline of a scenario: what starts when, which nodes a fault hits, and when it is over.
+//! The timeline of a scenario: when each action starts, which nodes it hits, and when it ends.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,21 +8,21 @@ use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng, seq::IndexedRandom};
 use super::{
     Action, Fault, From, Kind, NodeSelector, Scenario,
     report::Figure,
-    run::{Knowledge, Watch},
+    watch::{Knowledge, Watch},
 };
 use crate::{
     hostile::{Mirror, Mute},
     network::{Memory, Network},
 };
 
-/// Wall clocks are off by whole microseconds.
+/// Microseconds in a second: wall clocks are off by whole microseconds.
 const MICROS: f64 = 1e6;
 
 #[derive(Debug)]
 enum Step {
     Start(usize),
     Fault(usize),
-    /// The end of a fault, with the nodes that it befell.
+    /// The end of a fault, with the nodes that it hit.
     Ends(usize, Vec<usize>),
 }
 
@@ -53,7 +53,7 @@ impl Timeline {
         timeline
     }
 
-    /// That of a network in which all nodes were started before.
+    /// The timeline of a network in which all nodes were started before.
     pub(super) fn of_faults(scenario: &Scenario) -> Self {
         let mut timeline = Self::empty(scenario);
         timeline.push_faults(scenario);
@@ -61,7 +61,8 @@ impl Timeline {
     }
 
     fn empty(scenario: &Scenario) -> Self {
-        // Not the network's: what happens there must not decide which nodes a fault hits.
+        // A generator of its own, so that events of the network don't change which nodes a fault
+        // hits.
         let rng = ChaCha12Rng::seed_from_u64(!scenario.seed);
         let (cloned, steps) = (Vec::new(), BTreeMap::new());
         Self { steps, count: 0, rng, starting: 0, cloned, updates: 0 }
@@ -89,17 +90,17 @@ impl Timeline {
         self.steps.insert((at, self.count), step);
     }
 
-    /// When something is to be done.
+    /// Returns the time of the next action.
     pub(super) fn next(&self) -> Option<Duration> {
         self.steps.keys().next().map(|(at, _)| *at)
     }
 
-    /// Nodes that share a key.
+    /// Returns the nodes that share a key.
     pub(super) fn cloned(&self) -> &[usize] {
         &self.cloned
     }
 
-    /// Does what is due, and says what is to be measured from now on.
+    /// Takes the action that is due, and returns what to measure from now on.
     pub(super) fn act(&mut self, scenario: &Scenario, network: &mut Network) -> Option<Watch> {
         let ((at, _), step) = self.steps.pop_first()?;
         match step {
@@ -154,7 +155,7 @@ impl Timeline {
         }
     }
 
-    /// The bootstrap peers of a node that starts in the middle: the first node, as at first, and another one
+    /// Returns the bootstrap peers of a node that starts later: the first node, and another one
     /// that is up and within reach.
     fn later_bootstrap(&mut self, network: &Network, number: usize) -> Vec<usize> {
         let group = network.nodes[number].group;
@@ -167,7 +168,7 @@ impl Timeline {
         bootstrap
     }
 
-    /// The nodes that a fault hits.
+    /// Chooses the nodes that a fault hits.
     fn choose(&mut self, selector: &NodeSelector, network: &Network) -> Vec<usize> {
         let able = |number: &usize| {
             let node = &network.nodes[*number];
@@ -227,7 +228,7 @@ impl Timeline {
         nodes
     }
 
-    /// What happens when a fault is over, or at once if it does not last.
+    /// Does what follows when a fault is over, or at once if it does not last.
     fn end(
         &mut self,
         scenario: &Scenario,
@@ -289,7 +290,7 @@ impl Timeline {
     }
 }
 
-/// Returns true if something has to be done later, at the end of a fault.
+/// Returns true if a fault needs an action at its end.
 fn ends_later(fault: &Fault, action: &Action) -> bool {
     let may = matches!(
         action,
