@@ -42,6 +42,14 @@ impl<K: Copy + Ord> Timers<K> {
         self.0.values().min().copied()
     }
 
+    /// Takes the first one that is due, in the order of the names.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<K> {
+        let (timer, _) = self.0.iter().find(|(_, at)| **at <= now)?;
+        let timer = *timer;
+        self.0.remove(&timer);
+        Some(timer)
+    }
+
     /// When it is due, if it is set.
     pub(crate) fn at(&self, timer: K) -> Option<Instant> {
         self.0.get(&timer).copied()

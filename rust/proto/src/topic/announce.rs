@@ -203,6 +203,7 @@ impl Topic {
         self.sync_wanted.clear();
         self.probes.clear();
         self.suspicions.clear();
+        self.healing.stop();
         // Also who has our record and did not answer yet, and members whose link is so young that
         // neither end has spoken of the topic.
         let known = self.linked.iter().copied().chain(self.book.others());
@@ -289,7 +290,7 @@ impl Topic {
             self.log(&record, "peer lost: expired");
             self.on_gone(record.id, cx);
             cx.emit(self.id, TopicEvent::PeerLost(record, LostReason::Expired));
-            self.heal_soon(cx);
+            self.on_loss(cx);
         }
     }
 

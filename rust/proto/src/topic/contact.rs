@@ -439,7 +439,7 @@ impl Topic {
         if !initiator || !complete {
             return;
         }
-        self.look_for_gap(peer, session.news.max(session.given), cx);
+        self.on_synced(peer, session.news.max(session.given), cx);
         self.synced = true;
         if self.attached_since.is_none() {
             self.came_from.get_or_insert(peer);

@@ -2,11 +2,17 @@
 
 use bytes::Bytes;
 
+use crate::id::EndpointId;
+
 /// Something that follows from what a component did, and that another one does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Send this content to all members through the overlay.
     Broadcast(Bytes),
+    /// Compare books with this peer. It is dialed, if it is not linked.
+    Contact(EndpointId),
+    /// Ask this member to let this node into the overlay.
+    JoinOverlay(EndpointId),
 }
 
 /// Effects in the order in which they are carried out. Nothing else may be done with them, and they
@@ -18,6 +24,10 @@ pub(super) struct Effects(Vec<Effect>);
 impl Effects {
     pub(super) fn none() -> Self {
         Self::default()
+    }
+
+    pub(super) fn one(effect: Effect) -> Self {
+        Self(vec![effect])
     }
 
     pub(super) fn push(&mut self, effect: Effect) {

@@ -1,20 +1,32 @@
-//! Healing (design D8): who was lost is dialed now and then, as a partition looks like many deaths.
+//! Healing: members that were lost are dialed now and then, as a partition looks like many deaths.
 //!
-//! Two sides that meet again compare their books first: each learns whom it is held to be dead by,
-//! and refutes. Then one of them joins the other's overlay, once for each gap that is found.
+//! Two sides that meet again compare their books first: each learns which of its members are held to
+//! be dead, and refutes. Then one of them joins the other's overlay, once for each gap that is found.
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on fails.
+mod tests;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use rand::{RngExt, seq::IteratorRandom};
 use tokio::time::Instant;
 
-use super::{Timer, Topic};
-use crate::{id::EndpointId, rule::Rule, state::Context, timers::jitter};
+use super::{
+    effect::{Effect, Effects},
+    scope::Scope,
+};
+use crate::{
+    id::EndpointId,
+    rule::Rule,
+    timers::{Timers, jitter},
+};
 
-/// While more than a tenth of all were lost, and the last of them within this time, dials are as
-/// frequent as in isolation.
-const FRESH: Duration = Duration::from_mins(10);
-/// After a sync that found a gap, the partner's refutation has this long to arrive, so many times.
+/// A loss within this time is recent. If more than a tenth of all members are lost, and one of them
+/// recently, dials are as frequent as in isolation.
+const RECENT: Duration = Duration::from_mins(10);
+/// After a sync that found a gap, the partner's refutation has this long to arrive,
+/// [`JOIN_ATTEMPTS`] times.
 const JOIN_DELAY: Duration = Duration::from_millis(200);
 const JOIN_ATTEMPTS: u32 = 10;
 /// One overlay join for a gap in this time.
@@ -22,105 +34,142 @@ const JOIN_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Healing {
+    /// The delay between dials while many members are lost; it grows.
     delay: Option<Duration>,
-    /// Lost members that are dialed, or synced with, to heal.
+    /// Lost members that are being dialed, or that a sync goes on with, to heal.
     dialed: BTreeSet<EndpointId>,
-    /// A partner behind a gap, to join the overlay through.
+    /// A partner behind a gap, to join the overlay through, and how often it was put off.
     join: Option<(EndpointId, u32)>,
     joined: Option<Instant>,
+    timers: Timers<Timer>,
 }
 
-impl Topic {
-    /// Somebody was lost: dial soon, with the shortest delay again.
-    pub(super) fn heal_soon(&mut self, cx: &mut Context) {
-        if self.leaving.is_none() && cx.is_on(Rule::Healing) {
-            self.healing.delay = None;
-            let delay =
-                if self.is_torn(cx) { self.config.redial_min } else { self.config.heal_interval };
-            let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
-            self.timers.set_by(Timer::Heal, at);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Dial a lost member.
+    Dial,
+    /// Join the overlay behind a gap.
+    Join,
+}
+
+impl Healing {
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 1] {
+        [("lost members dialed", self.dialed.len())]
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    pub(super) fn on_timeout(&mut self, scope: &mut Scope) -> Effects {
+        match self.timers.take_due(scope.now()) {
+            Some(Timer::Dial) => self.dial_lost(scope),
+            Some(Timer::Join) => self.join_behind_gap(scope),
+            None => Effects::none(),
         }
     }
 
-    /// Whether more than a tenth of all known were lost, of late.
-    fn is_torn(&self, cx: &Context) -> bool {
-        let fresh = |since: Instant| cx.now.saturating_duration_since(since) < FRESH;
-        let (mut lost, mut any_fresh) = (0, false);
-        for (_, since, _) in self.book.lost() {
-            lost += 1;
-            any_fresh |= fresh(since);
-        }
-        any_fresh && lost * 10 > lost + self.book.len() + 1
+    /// This node leaves the topic.
+    pub(super) fn stop(&mut self) {
+        self.timers.clear_all();
     }
 
-    pub(super) fn on_heal(&mut self, cx: &mut Context) {
-        let lost: Vec<_> = self.book.lost().map(|(id, _, next)| (id, next)).collect();
-        if lost.is_empty() {
+    /// A member was lost: dial soon, with the shortest delay again.
+    pub(super) fn on_loss(&mut self, scope: &mut Scope) {
+        if scope.view.leaving || !scope.cx.is_on(Rule::Healing) {
             return;
         }
-        let torn = self.is_torn(cx);
-        let alive = self.book.len() + 1;
+        self.delay = None;
+        let config = scope.config;
+        let delay = if is_torn(scope) { config.redial_min } else { config.heal_interval };
+        let at = scope.now() + jitter(&mut scope.cx.rng, delay, 0.8..1.2);
+        self.timers.set_by(Timer::Dial, at);
+    }
+
+    fn dial_lost(&mut self, scope: &mut Scope) -> Effects {
+        let (now, config) = (scope.now(), scope.config);
+        let lost: Vec<_> = scope.book.lost().map(|(id, _, next)| (id, next)).collect();
+        if lost.is_empty() {
+            return Effects::none();
+        }
+        let torn = is_torn(scope);
         let (due, delay) = if torn {
-            let delay = self.healing.delay.unwrap_or(self.config.redial_min);
-            self.healing.delay = Some((delay * 3 / 2).min(self.config.redial_max));
+            let delay = self.delay.unwrap_or(config.redial_min);
+            self.delay = Some((delay * 3 / 2).min(config.redial_max));
             (true, delay)
         } else {
-            // All together dial as many as were lost in each interval, two at the least.
+            // All nodes together dial as many as were lost in each interval, but at least two.
+            let alive = scope.book.len() + 1;
             #[allow(clippy::cast_precision_loss, reason = "a probability")]
             let share = (lost.len().max(2) as f64 / alive as f64).min(1.0);
-            (cx.rng.random_bool(share), self.config.heal_interval)
+            (scope.cx.rng.random_bool(share), config.heal_interval)
         };
-        if due {
-            let able = lost.iter().filter(|(_, next)| torn || *next <= cx.now);
-            if let Some((peer, _)) = able.choose(&mut cx.rng).copied() {
-                let (interval, max) = (self.config.heal_interval, self.config.heal_interval_max);
-                self.book.dialed(&peer, interval, max, cx.now);
-                self.healing.dialed.insert(peer);
-                self.contact(peer, cx);
-            }
+        let able = lost.iter().filter(|(_, next)| torn || *next <= now);
+        let chosen = if due { able.choose(&mut scope.cx.rng).copied() } else { None };
+        let mut effects = Effects::none();
+        if let Some((peer, _)) = chosen {
+            scope.book.dialed(&peer, config.heal_interval, config.heal_interval_max, now);
+            self.dialed.insert(peer);
+            effects.push(Effect::Contact(peer));
         }
-        let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
-        self.timers.set(Timer::Heal, at);
+        self.timers.set(Timer::Dial, now + jitter(&mut scope.cx.rng, delay, 0.8..1.2));
+        effects
     }
 
-    /// A dial to a lost member did not lead to a link.
-    pub(super) fn heal_failed(&mut self, peer: &EndpointId) {
-        self.healing.dialed.remove(peer);
+    /// A dial did not lead to a link.
+    pub(super) fn dial_failed(&mut self, peer: &EndpointId) {
+        self.dialed.remove(peer);
     }
 
-    /// A sync that this node began is complete. Behind a partner who was lost, or where either had
-    /// more than one record that gossip did not bring the other, lies a gap.
-    pub(super) fn look_for_gap(&mut self, peer: EndpointId, news: usize, cx: &mut Context) {
-        let was_lost = self.healing.dialed.remove(&peer);
-        let neighbor = self.overlay.neighbors().contains(&peer);
-        if !(was_lost || news > 1) || neighbor || self.attached_since.is_none() {
+    /// A sync that this node began is complete; `differed` records were news to one of both. There
+    /// is a gap if the partner was lost, or if more than one record did not come by gossip.
+    pub(super) fn on_synced(&mut self, peer: EndpointId, differed: usize, scope: &mut Scope) {
+        let now = scope.now();
+        let was_lost = self.dialed.remove(&peer);
+        let is_neighbor = scope.view.neighbors.contains(&peer);
+        if !(was_lost || differed > 1) || is_neighbor || scope.view.attached.is_none() {
             return;
         }
-        let rested = |at: Instant| cx.now.saturating_duration_since(at) >= JOIN_INTERVAL;
-        if self.healing.join.is_none() && self.healing.joined.is_none_or(rested) {
-            self.healing.join = Some((peer, 0));
-            self.timers.set(Timer::HealJoin, cx.now + JOIN_DELAY);
+        let rested = |at: Instant| now.saturating_duration_since(at) >= JOIN_INTERVAL;
+        if self.join.is_none() && self.joined.is_none_or(rested) {
+            self.join = Some((peer, 0));
+            self.timers.set(Timer::Join, now + JOIN_DELAY);
         }
         if was_lost {
             // More of them may be there again.
-            self.healing.delay = None;
-            self.timers.set_by(Timer::Heal, cx.now + JOIN_DELAY);
+            self.delay = None;
+            self.timers.set_by(Timer::Dial, now + JOIN_DELAY);
         }
     }
 
-    pub(super) fn on_heal_join(&mut self, cx: &mut Context) {
-        let Some((peer, attempts)) = self.healing.join.take() else { return };
-        if self.overlay.neighbors().contains(&peer) {
-            return;
+    fn join_behind_gap(&mut self, scope: &mut Scope) -> Effects {
+        let Some((peer, attempts)) = self.join.take() else { return Effects::none() };
+        debug_assert!(attempts <= JOIN_ATTEMPTS, "a partner that never refutes is given up");
+        if scope.view.neighbors.contains(&peer) {
+            return Effects::none();
         }
-        if self.book.get(&peer).is_some() && !self.is_suspected(&peer) {
-            tracing::info!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "joining the overlay behind a gap");
-            self.healing.joined = Some(cx.now);
-            self.overlay.join(peer, cx.now);
-            self.drive_overlay(cx);
-        } else if attempts < JOIN_ATTEMPTS {
-            self.healing.join = Some((peer, attempts + 1));
-            self.timers.set(Timer::HealJoin, cx.now + JOIN_DELAY);
+        let now = scope.now();
+        if scope.book.get(&peer).is_some() && !scope.view.suspicions.is_suspected(&peer) {
+            let (topic, peer_id) = (scope.topic.fmt_short(), peer.fmt_short());
+            tracing::info!(%topic, peer = %peer_id, "joining the overlay behind a gap");
+            self.joined = Some(now);
+            return Effects::one(Effect::JoinOverlay(peer));
         }
+        if attempts < JOIN_ATTEMPTS {
+            self.join = Some((peer, attempts + 1));
+            self.timers.set(Timer::Join, now + JOIN_DELAY);
+        }
+        Effects::none()
     }
+}
+
+/// Returns true if more than a tenth of all known members are lost, and one of them recently.
+fn is_torn(scope: &Scope) -> bool {
+    let recent = |since: Instant| scope.now().saturating_duration_since(since) < RECENT;
+    let (mut lost, mut any_recent) = (0, false);
+    for (_, since, _) in scope.book.lost() {
+        lost += 1;
+        any_recent |= recent(since);
+    }
+    any_recent && lost * 10 > lost + scope.book.len() + 1
 }

@@ -71,6 +71,7 @@ impl Topic {
         ];
         sizes.extend(self.probes.sizes());
         sizes.extend(self.suspicions.sizes());
+        sizes.extend(self.healing.sizes());
         sizes.extend(self.broadcasts.sizes());
         sizes.extend(links);
         Inspect { live: live.collect(), capacity: self.config.capacity, sizes }

@@ -62,6 +62,7 @@ macro_rules! scope {
             book: &mut $topic.book,
             view: View {
                 neighbors: $topic.overlay.neighbors(),
+                attached: $topic.attached_since,
                 suspicions: &$topic.suspicions,
                 avoided: &$topic.avoid,
                 leaving: $topic.leaving.is_some(),
@@ -205,10 +206,6 @@ enum Timer {
     Suspicion,
     /// Probe anybody, as many died.
     Survey,
-    /// Dial who was lost.
-    Heal,
-    /// Join the overlay behind a gap.
-    HealJoin,
     /// Stop waiting for acknowledgements of the leave.
     Leave,
 }
@@ -217,12 +214,13 @@ enum Timer {
 #[derive(Debug, Clone, Copy)]
 enum Timeout {
     Topic(Timer),
+    Healing,
     Broadcasts,
 }
 
 /// If several are due at once, as after a pause, the first of this list comes first: what others
 /// wait for goes before what this node does for itself.
-const TIMEOUTS: [Timeout; 18] = [
+const TIMEOUTS: [Timeout; 17] = [
     Timeout::Topic(Timer::Flood),
     Timeout::Topic(Timer::Relay),
     Timeout::Topic(Timer::Trickle),
@@ -237,8 +235,7 @@ const TIMEOUTS: [Timeout; 18] = [
     Timeout::Topic(Timer::Probe),
     Timeout::Topic(Timer::Suspicion),
     Timeout::Topic(Timer::Survey),
-    Timeout::Topic(Timer::Heal),
-    Timeout::Topic(Timer::HealJoin),
+    Timeout::Healing,
     Timeout::Broadcasts,
     Timeout::Topic(Timer::Leave),
 ];
@@ -311,6 +308,7 @@ impl Topic {
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let of_components = [
             self.timers.next(),
+            self.healing.next_timeout(),
             self.broadcasts.next_timeout(),
             self.overlay.next_timer(),
             self.book.next_expiry(),
@@ -334,6 +332,7 @@ impl Topic {
     fn is_due(&self, due: Timeout, now: Instant) -> bool {
         let at = match due {
             Timeout::Topic(timer) => self.timers.at(timer),
+            Timeout::Healing => self.healing.next_timeout(),
             Timeout::Broadcasts => self.broadcasts.next_timeout(),
         };
         at.is_some_and(|at| at <= now)
@@ -342,6 +341,10 @@ impl Topic {
     fn on_timeout(&mut self, due: Timeout, cx: &mut Context) {
         let timer = match due {
             Timeout::Topic(timer) => timer,
+            Timeout::Healing => {
+                let effects = self.healing.on_timeout(scope!(self, cx));
+                return self.carry_out(effects, cx);
+            }
             Timeout::Broadcasts => {
                 let effects = self.broadcasts.on_timeout(scope!(self, cx));
                 return self.carry_out(effects, cx);
@@ -363,8 +366,6 @@ impl Topic {
             Timer::Probe => self.on_probe(cx),
             Timer::Suspicion => self.on_suspicion(cx),
             Timer::Survey => self.on_survey(cx),
-            Timer::Heal => self.on_heal(cx),
-            Timer::HealJoin => self.on_heal_join(cx),
             Timer::Leave => self.finish_leave(cx),
         }
     }
@@ -378,8 +379,24 @@ impl Topic {
                     self.overlay.broadcast(content, cx.now);
                     self.drive_overlay(cx);
                 }
+                Effect::Contact(peer) => self.contact(peer, cx),
+                Effect::JoinOverlay(peer) => {
+                    self.overlay.join(peer, cx.now);
+                    self.drive_overlay(cx);
+                }
             }
         }
+    }
+
+    /// A member was lost: it is dialed now and then.
+    fn on_loss(&mut self, cx: &mut Context) {
+        self.healing.on_loss(scope!(self, cx));
+    }
+
+    /// A sync that this node began is complete. The partner and this node had this many records
+    /// that the other one lacked.
+    fn on_synced(&mut self, peer: EndpointId, differed: usize, cx: &mut Context) {
+        self.healing.on_synced(peer, differed, scope!(self, cx));
     }
 
     /// Sends data of the application to all members.
@@ -506,7 +523,7 @@ impl Topic {
         // The overlay is not told: HyParView's own timer tries the next member.
         self.overlay_waiting.remove(&peer);
         self.avoid(peer, cx.now);
-        self.heal_failed(&peer);
+        self.healing.dial_failed(&peer);
         self.probe_unreached(peer, cx);
         self.leave_acknowledged(peer, None, cx);
     }

@@ -35,6 +35,8 @@ pub(super) struct Scope<'a> {
 pub(super) struct View<'a> {
     /// The active view of the overlay.
     pub(super) neighbors: &'a BTreeSet<EndpointId>,
+    /// Since when this node is in the overlay.
+    pub(super) attached: Option<Instant>,
     pub(super) suspicions: &'a Suspicions,
     pub(super) avoided: &'a Avoided,
     /// This node leaves the topic.

@@ -530,7 +530,7 @@ impl Topic {
             cx.emit(self.id, TopicEvent::PeerLost(record, LostReason::Unreachable));
             cx.links.close_peer(&peer, CloseCode::Unresponsive);
             self.count_death(cx);
-            self.heal_soon(cx);
+            self.on_loss(cx);
         }
     }
 

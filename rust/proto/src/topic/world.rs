@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use tokio::time::{Duration, Instant};
 
 use super::{
@@ -20,6 +21,7 @@ pub(super) struct World {
     pub(super) config: Config,
     pub(super) book: Book,
     pub(super) neighbors: BTreeSet<EndpointId>,
+    pub(super) attached: Option<Instant>,
     pub(super) suspicions: Suspicions,
     pub(super) avoided: Avoided,
     pub(super) leaving: bool,
@@ -35,6 +37,7 @@ impl World {
             book: Book::new(id(ME), config.capacity, now),
             config,
             neighbors: BTreeSet::new(),
+            attached: None,
             suspicions: Suspicions::default(),
             avoided: Avoided::new(),
             leaving: false,
@@ -49,6 +52,7 @@ impl World {
             book: &mut self.book,
             view: View {
                 neighbors: &self.neighbors,
+                attached: self.attached,
                 suspicions: &self.suspicions,
                 avoided: &self.avoided,
                 leaving: self.leaving,
@@ -64,6 +68,11 @@ impl World {
     /// A member is in the book from now on.
     pub(super) fn knows(&mut self, number: u8) {
         self.book.apply(signed(number, 1), Duration::ZERO, self.cx.now);
+    }
+
+    /// A member is held to be dead from now on.
+    pub(super) fn loses(&mut self, number: u8) {
+        self.book.kill(&id(number), Bytes::new(), self.cx.now);
     }
 
     /// What came out since the last look.

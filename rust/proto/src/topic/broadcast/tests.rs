@@ -11,8 +11,7 @@ const NEIGHBOR: u8 = 2;
 
 fn contents(effects: Effects) -> Vec<Bytes> {
     let content = |effect| {
-        let Effect::Broadcast(content) = effect;
-        content
+        if let Effect::Broadcast(content) = effect { content } else { panic!("{effect:?}") }
     };
     effects.into_inner().into_iter().map(content).collect()
 }

@@ -1,0 +1,99 @@
+//! Healing without a network: when lost members are dialed, and when the overlay is joined.
+
+use super::{super::world::World, *};
+use crate::tests::{id, signed};
+
+const LOST: u8 = 5;
+const OTHER: u8 = 6;
+
+/// A node in the overlay whose only other member was lost just now.
+fn torn() -> (World, Healing) {
+    let mut world = World::new();
+    world.attached = Some(world.cx.now);
+    world.neighbors.insert(id(OTHER));
+    world.knows(LOST);
+    world.loses(LOST);
+    let mut healing = Healing::default();
+    healing.on_loss(&mut world.scope());
+    (world, healing)
+}
+
+fn serve(healing: &mut Healing, world: &mut World) -> Vec<Effect> {
+    world.cx.now = healing.next_timeout().expect("something is due").max(world.cx.now);
+    healing.on_timeout(&mut world.scope()).into_inner()
+}
+
+#[test]
+fn a_lost_member_is_dialed_again_and_again_with_growing_delays() {
+    let (mut world, mut healing) = torn();
+    assert_eq!(serve(&mut healing, &mut world), [Effect::Contact(id(LOST))]);
+    let first = healing.next_timeout().unwrap() - world.cx.now;
+    for _ in 0..20 {
+        assert_eq!(serve(&mut healing, &mut world), [Effect::Contact(id(LOST))]);
+    }
+    let last = healing.next_timeout().unwrap() - world.cx.now;
+    assert!(last > first, "{last:?} after {first:?}");
+    assert!(last <= world.config.redial_max.mul_f64(1.2));
+    healing.dial_failed(&id(LOST));
+    assert_eq!(healing.sizes()[0].1, 0);
+}
+
+#[test]
+fn nothing_is_dialed_while_nobody_is_lost_or_this_node_leaves() {
+    let mut world = World::new();
+    let mut healing = Healing::default();
+    assert_eq!(healing.on_timeout(&mut world.scope()), Effects::none());
+    world.knows(LOST);
+    world.loses(LOST);
+    world.leaving = true;
+    healing.on_loss(&mut world.scope());
+    assert_eq!(healing.next_timeout(), None);
+    world.leaving = false;
+    healing.on_loss(&mut world.scope());
+    assert!(healing.next_timeout().is_some());
+    healing.stop();
+    assert_eq!(healing.next_timeout(), None);
+}
+
+#[test]
+fn a_partner_behind_a_gap_is_joined_once_it_has_refuted() {
+    let (mut world, mut healing) = torn();
+    assert_eq!(serve(&mut healing, &mut world), [Effect::Contact(id(LOST))]);
+    healing.on_synced(id(LOST), 0, &mut world.scope());
+    let is_join = |effect: &Effect| *effect == Effect::JoinOverlay(id(LOST));
+    for _ in 0..3 {
+        assert!(!serve(&mut healing, &mut world).iter().any(is_join), "it is held to be dead");
+    }
+    world.book.apply(signed(LOST, 2), Duration::ZERO, world.cx.now);
+    let mut joins = 0;
+    while healing.next_timeout().is_some() {
+        joins += serve(&mut healing, &mut world).iter().filter(|effect| is_join(effect)).count();
+    }
+    assert_eq!(joins, 1);
+}
+
+#[test]
+fn a_partner_that_does_not_refute_is_given_up() {
+    let mut world = World::new();
+    world.attached = Some(world.cx.now);
+    let mut healing = Healing::default();
+    healing.on_synced(id(OTHER), 2, &mut world.scope());
+    for _ in 0..=JOIN_ATTEMPTS {
+        assert_eq!(serve(&mut healing, &mut world), []);
+    }
+    assert_eq!(healing.next_timeout(), None);
+}
+
+#[test]
+fn a_sync_that_shows_no_gap_joins_nothing() {
+    let mut world = World::new();
+    let mut healing = Healing::default();
+    healing.on_synced(id(OTHER), 9, &mut world.scope());
+    assert_eq!(healing.next_timeout(), None, "a newcomer enters the overlay another way");
+    world.attached = Some(world.cx.now);
+    healing.on_synced(id(OTHER), 1, &mut world.scope());
+    assert_eq!(healing.next_timeout(), None, "one record may be on its way by gossip");
+    world.neighbors.insert(id(OTHER));
+    healing.on_synced(id(OTHER), 9, &mut world.scope());
+    assert_eq!(healing.next_timeout(), None, "a neighbor is joined already");
+}
