@@ -1,36 +1,51 @@
-//! What this node says of itself: announcing, heartbeats, and leaving.
+//! What this node says of itself: announcements, heartbeats, refutations.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on fails.
+mod tests;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Leaving, Timer, Topic};
+use super::{
+    effect::{Effect, Effects},
+    scope::Scope,
+};
 use crate::{
     book::{Applied, TOMBSTONE_AGE},
     error::Error,
-    event::{LostReason, TopicEvent},
+    event::TopicEvent,
     id::EndpointId,
     record::{NodeRecord, Profile, SignedRecord, Status},
     rule::Rule,
-    state::Context,
-    timers::jitter,
-    wire::{Item, TopicFrame, encode_content},
+    timers::{earlier, jitter},
+    wire::TopicFrame,
 };
 
 /// Shortest and longest delay before jumping above somebody else who announces with our key.
-pub(super) const JUMP_MIN: Duration = Duration::from_millis(10);
+const JUMP_MIN: Duration = Duration::from_millis(10);
 const JUMP_MAX: Duration = Duration::from_mins(1);
-/// Members that are dialed to be told of a leave while nobody is linked.
-const LEAVE_DIALS: usize = 3;
+
+#[derive(Debug)]
+pub(super) struct Announcer {
+    profile: Profile,
+    /// The own record, once announced.
+    own: Option<SignedRecord>,
+    /// The delay before the next jump above somebody else's use of our key.
+    jump_delay: Duration,
+    jumped: Option<Instant>,
+    rivals: Rivals,
+    /// When an accusation was last refuted.
+    refuted: Option<Instant>,
+    /// When the own record is announced again. Not set while no sequence number is persisted.
+    timer: Option<Instant>,
+}
 
 /// Other processes that announce with our key.
 #[derive(Debug, Default)]
-pub(super) struct Rivals {
+struct Rivals {
     /// By boot id: when the last time of such trouble began, and how often it outran us since.
     rises: BTreeMap<u64, (Instant, u32)>,
 }
@@ -40,8 +55,8 @@ impl Rivals {
     const MOST: usize = 16;
     const WINDOW: Duration = Duration::from_mins(1);
 
-    /// A process with this boot id outran us: whether it did so again, twice in short order after
-    /// we had jumped above it. An earlier life of ours does so once.
+    /// A process with this boot id outran us. Returns true if it did so again, twice in short order
+    /// after we had jumped above it. An earlier life of ours does so once.
     fn rose(&mut self, boot_id: u64, now: Instant) -> bool {
         self.rises.retain(|_, rise| Self::lasts(*rise, now));
         if self.rises.len() >= Self::MOST && !self.rises.contains_key(&boot_id) {
@@ -56,7 +71,7 @@ impl Rivals {
         conflict
     }
 
-    /// Whether a conflict goes on.
+    /// Returns true while a conflict goes on.
     fn is_conflict(&self, now: Instant) -> bool {
         self.rises.values().any(|rise| rise.1 > 2 && Self::lasts(*rise, now))
     }
@@ -67,259 +82,204 @@ impl Rivals {
     }
 }
 
-impl Topic {
-    fn expiration(&self) -> Duration {
-        let expiration = self.config.expiration_among(self.book.len() + 1);
-        // Records say it in whole seconds; others must not expire us early.
-        Duration::from_secs(expiration.as_secs() + u64::from(expiration.subsec_nanos() > 0))
-    }
-
-    /// Signs a record with the next sequence number; `None` while none is persisted.
-    fn sign(
-        &self,
-        profile: Profile,
-        status: Status,
-        cx: &mut Context,
-    ) -> Option<Result<SignedRecord, Error>> {
-        let mut record = NodeRecord {
-            id: self.me,
-            sequence: cx.next_sequence()?,
-            boot_id: cx.identity.boot_id,
+impl Announcer {
+    pub(super) fn new(profile: Profile) -> Self {
+        Self {
             profile,
-            addresses: cx.addresses.clone(),
-            status,
-            expiration: self.expiration(),
-        };
-        loop {
-            let signed = SignedRecord::sign(&cx.identity.key, &self.id, record.clone());
-            // All fields at their limits do not fit together: addresses are hints, and sorted.
-            if signed.is_err() && record.addresses.pop().is_some() {
-                cx.links.dropped("addresses that do not fit the record", None);
-                continue;
-            }
-            return Some(signed);
+            own: None,
+            jump_delay: JUMP_MIN,
+            jumped: None,
+            rivals: Rivals::default(),
+            refuted: None,
+            timer: None,
         }
     }
 
-    /// Announces what this node has to say now.
-    pub(crate) fn announce(&mut self, cx: &mut Context) {
-        if self.leaving.is_some() {
-            return;
-        }
-        match self.sign(self.profile.clone(), Status::Alive, cx) {
-            Some(Ok(signed)) => self.publish(signed, cx),
-            Some(Err(error)) => unreachable!("a validated profile fits a record: {error}"),
-            // The timer stays unset: the reservation will call again.
-            None => self.timers.clear(Timer::Announce),
-        }
+    /// The own record, as last announced.
+    pub(super) fn own(&self) -> Option<&SignedRecord> {
+        self.own.as_ref()
     }
 
-    pub(crate) fn announce_if_pending(&mut self, cx: &mut Context) {
-        if !self.timers.is_set(Timer::Announce) {
-            self.announce(cx);
-        }
-    }
-
-    fn publish(&mut self, signed: SignedRecord, cx: &mut Context) {
-        let record = Arc::clone(signed.record());
-        let applied = self.book.apply(signed.clone(), Duration::ZERO, cx.now);
-        cx.counts.announcements += 1;
-        debug_assert!(applied.is_news(), "own sequence numbers rise: {applied:?}");
-        self.overlay.set_record(signed.bytes(), cx.now);
-        self.own = Some(signed);
-        // Others keep no record for longer than that.
-        let third = record.expiration.min(TOMBSTONE_AGE) / 3;
-        self.timers.set(Timer::Announce, cx.now + jitter(&mut cx.rng, third, 0.7..1.0));
-        let (topic, sequence) = (self.id.fmt_short(), record.sequence);
-        if applied == Applied::Refreshed {
-            tracing::trace!(%topic, sequence, "heartbeat");
-        } else {
-            tracing::debug!(%topic, sequence, "announced");
-        }
-        cx.emit(self.id, TopicEvent::Announced(record));
-        self.tell(self.me, Duration::ZERO, true, cx);
-        self.drive_overlay(cx);
-    }
-
-    pub(crate) fn set_profile(&mut self, profile: Profile, cx: &mut Context) -> Result<(), Error> {
-        profile.validate()?;
-        if cx.is_exhausted() {
-            return Err(Error::SequencesExhausted);
-        }
-        self.profile = profile;
-        if self.rivals.is_conflict(cx.now) {
-            // With the next announcement, within a minute.
-            return Ok(());
-        }
-        self.announce(cx);
-        Ok(())
-    }
-
-    /// Somebody holds a record of ours that is not older than our own: of an earlier life, or of
-    /// another process with our key.
-    pub(super) fn outrun(&mut self, record: &NodeRecord, cx: &mut Context) {
-        if record.sequence < cx.identity.sequence {
-            // Jumped above it already: another copy of the same.
-            return;
-        }
-        let calm = self.jumped.is_none_or(|at| cx.now.saturating_duration_since(at) > 2 * JUMP_MAX);
-        if calm {
-            self.jump_delay = JUMP_MIN;
-        }
-        self.jumped = Some(cx.now);
-        cx.jump_above(record.sequence);
-        let (topic, sequence) = (self.id.fmt_short(), record.sequence);
-        let foreign = record.boot_id != cx.identity.boot_id;
-        if cx.is_exhausted() {
-            tracing::error!(%topic, sequence, boot_id = record.boot_id, "{}", Error::SequencesExhausted);
-            cx.emit(self.id, TopicEvent::IdentityConflict { boot_id: record.boot_id });
-            self.timers.clear(Timer::Announce);
-            return;
-        }
-        if foreign && self.rivals.rose(record.boot_id, cx.now) {
-            self.jump_delay = JUMP_MAX;
-            tracing::warn!(%topic, boot_id = record.boot_id, "another process announces with this node's key");
-            cx.emit(self.id, TopicEvent::IdentityConflict { boot_id: record.boot_id });
-        } else {
-            tracing::info!(%topic, sequence, "a higher sequence of our own is known: jumping above it");
-        }
-        let at = cx.now + self.jump_delay;
-        self.jump_delay = (self.jump_delay * 4).min(JUMP_MAX);
-        if self.jump_delay == JUMP_MAX {
-            self.timers.set(Timer::Announce, at);
-        } else {
-            self.timers.set_by(Timer::Announce, at);
-        }
-    }
-
-    /// Starts to leave: the signed leave goes to every linked peer and through the overlay. Who is
-    /// linked to nobody dials a few members to tell them.
-    pub(crate) fn leave(&mut self, cx: &mut Context) {
-        if self.leaving.is_some() {
-            return;
-        }
-        let record = self.sign(self.profile.clone(), Status::Left, cx).and_then(Result::ok);
-        self.timers.clear_all();
-        self.sync_wanted.clear();
-        self.probes.clear();
-        self.suspicions.clear();
-        self.healing.stop();
-        // Also who has our record and did not answer yet, and members whose link is so young that
-        // neither end has spoken of the topic.
-        let known = self.linked.iter().copied().chain(self.book.others());
-        let linked = known.filter(|peer| cx.links.current(peer).is_some());
-        let mut told: BTreeSet<EndpointId> = linked.chain(cx.links.told_of(self.id)).collect();
-        if let Some(signed) = &record {
-            for peer in &told {
-                cx.links.send(peer, self.id, TopicFrame::Leave(signed.bytes().clone()), cx.now);
-            }
-            let item = Item::Record(signed.bytes().clone());
-            if cx.is_on(Rule::Dissemination) {
-                self.overlay.broadcast(encode_content(&[item]), cx.now);
-            }
-            self.drive_overlay(cx);
-            // Who left itself tells nobody.
-            if !told.iter().any(|peer| self.book.get(peer).is_some()) {
-                told.extend(self.dial_members(LEAVE_DIALS, cx));
-            }
-        } else {
-            told.clear();
-        }
-        let nobody = told.is_empty();
-        self.leaving = Some(Leaving { record, waiting: told.clone(), told });
-        if nobody {
-            self.finish_leave(cx);
-        } else {
-            self.timers.set(Timer::Leave, cx.now + self.config.leave_timeout);
-        }
-    }
-
-    /// A link is up while this node leaves: dialed to tell of it, or by a member that does not know.
-    pub(super) fn tell_leave(&mut self, peer: EndpointId, cx: &mut Context) {
-        let member = self.book.get(&peer).is_some();
-        if let Some(Leaving { record: Some(signed), waiting, told }) = &mut self.leaving
-            && (member || waiting.contains(&peer))
-        {
-            let frame = TopicFrame::Leave(signed.bytes().clone());
-            waiting.insert(peer);
-            told.insert(peer);
-            cx.links.send(&peer, self.id, frame, cx.now);
-        }
-    }
-
-    /// A peer acknowledged the leave (`None`: it is gone).
-    pub(super) fn leave_acknowledged(
-        &mut self,
-        peer: EndpointId,
-        sequence: Option<u64>,
-        cx: &mut Context,
-    ) {
-        let Some(leaving) = &mut self.leaving else { return };
-        let ours = leaving.record.as_ref().map(|signed| signed.record().sequence);
-        if sequence.is_none() || sequence == ours {
-            leaving.waiting.remove(&peer);
-            if leaving.waiting.is_empty() {
-                self.finish_leave(cx);
-            }
-        }
-    }
-
-    pub(super) fn finish_leave(&mut self, cx: &mut Context) {
-        if !self.done {
-            self.done = true;
-            self.overlay.quit(cx.now);
-            self.drive_overlay(cx);
-        }
-    }
-
-    /// A peer leaves: told on, and acknowledged whatever we knew.
-    pub(super) fn on_leave(&mut self, record: &Bytes, peer: EndpointId, cx: &mut Context) {
-        let Ok((id, applied)) = self.learn(record, Duration::ZERO, peer, cx) else { return };
-        if id == peer {
-            if applied.is_news() {
-                self.tell(id, Duration::ZERO, true, cx);
-            }
-            if let Some(sequence) = self.book.sequence(&id) {
-                cx.links.send(&peer, self.id, TopicFrame::LeaveAck(sequence), cx.now);
-            }
-        }
-    }
-
-    pub(super) fn expire(&mut self, cx: &mut Context) {
-        for record in self.book.expire(cx.now) {
-            self.log(&record, "peer lost: expired");
-            self.on_gone(record.id, cx);
-            cx.emit(self.id, TopicEvent::PeerLost(record, LostReason::Expired));
-            self.on_loss(cx);
-        }
+    /// The sequence number of the own record; 0 before the first announcement.
+    pub(super) fn sequence(&self) -> u64 {
+        self.own.as_ref().map_or(0, |own| own.record().sequence)
     }
 
     pub(super) fn is_own(&self, bytes: &Bytes) -> bool {
         self.own.as_ref().is_some_and(|own| own.bytes() == bytes)
     }
 
-    pub(super) fn log_applied(&self, applied: &Applied, record: &NodeRecord) {
-        let what = match applied {
-            Applied::Joined => "peer joined",
-            Applied::Left(_) => "peer left",
-            // An application may update as often as it likes.
-            Applied::Updated => {
-                let (topic, peer) = (self.id.fmt_short(), record.id.fmt_short());
-                tracing::debug!(%topic, %peer, sequence = record.sequence, "peer updated");
-                return;
-            }
-            _ => return,
-        };
-        self.log(record, what);
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timer
     }
 
-    pub(super) fn log(&self, record: &NodeRecord, what: &str) {
-        tracing::info!(
-            topic = %self.id.fmt_short(),
-            peer = %record.id.fmt_short(),
-            name = record.profile.name,
-            sequence = record.sequence,
-            "{what}"
-        );
+    pub(super) fn on_timeout(&mut self, scope: &mut Scope) -> Effects {
+        self.timer = None;
+        self.announce(scope)
     }
+
+    /// Announces what this node has to say now.
+    pub(super) fn announce(&mut self, scope: &mut Scope) -> Effects {
+        if scope.view.leaving {
+            return Effects::none();
+        }
+        match self.sign(Status::Alive, scope) {
+            Some(Ok(signed)) => self.publish(signed, scope),
+            Some(Err(error)) => unreachable!("a validated profile fits a record: {error}"),
+            None => {
+                // The timer stays unset: the reservation will call again.
+                self.timer = None;
+                Effects::none()
+            }
+        }
+    }
+
+    /// Sequence numbers were persisted as used: announces, if that is what this node waits for.
+    pub(super) fn announce_if_pending(&mut self, scope: &mut Scope) -> Effects {
+        if self.timer.is_none() { self.announce(scope) } else { Effects::none() }
+    }
+
+    /// Signs a record with the next sequence number; `None` while none is persisted.
+    fn sign(&self, status: Status, scope: &mut Scope) -> Option<Result<SignedRecord, Error>> {
+        let mut record = NodeRecord {
+            id: scope.me(),
+            sequence: scope.cx.next_sequence()?,
+            boot_id: scope.cx.identity.boot_id,
+            profile: self.profile.clone(),
+            addresses: scope.cx.addresses.clone(),
+            status,
+            expiration: expiration(scope),
+        };
+        loop {
+            let signed = SignedRecord::sign(&scope.cx.identity.key, &scope.topic, record.clone());
+            // All fields at their limits do not fit together: addresses are hints, and sorted.
+            if signed.is_err() && record.addresses.pop().is_some() {
+                scope.dropped("addresses that do not fit the record", None);
+                continue;
+            }
+            return Some(signed);
+        }
+    }
+
+    fn publish(&mut self, signed: SignedRecord, scope: &mut Scope) -> Effects {
+        let now = scope.now();
+        let record = Arc::clone(signed.record());
+        let applied = scope.book.apply(signed.clone(), Duration::ZERO, now);
+        scope.cx.counts.announcements += 1;
+        debug_assert!(applied.is_news(), "own sequence numbers rise: {applied:?}");
+        let bytes = signed.bytes().clone();
+        self.own = Some(signed);
+        // Others keep no record for longer than that.
+        let third = record.expiration.min(TOMBSTONE_AGE) / 3;
+        self.timer = Some(now + jitter(&mut scope.cx.rng, third, 0.7..1.0));
+        let (topic, sequence) = (scope.topic.fmt_short(), record.sequence);
+        if applied == Applied::Refreshed {
+            tracing::trace!(%topic, sequence, "heartbeat");
+        } else {
+            tracing::debug!(%topic, sequence, "announced");
+        }
+        scope.emit(TopicEvent::Announced(record));
+        let mut effects = Effects::one(Effect::SetRecord(bytes));
+        effects.push(Effect::Disseminate(scope.me()));
+        effects
+    }
+
+    pub(super) fn set_profile(
+        &mut self,
+        profile: Profile,
+        scope: &mut Scope,
+    ) -> Result<Effects, Error> {
+        profile.validate()?;
+        if scope.cx.is_exhausted() {
+            return Err(Error::SequencesExhausted);
+        }
+        self.profile = profile;
+        if self.rivals.is_conflict(scope.now()) {
+            // With the next announcement, within a minute.
+            return Ok(Effects::none());
+        }
+        Ok(self.announce(scope))
+    }
+
+    /// A peer holds a record of ours that is not older than our own: of an earlier life, or of
+    /// another process with our key.
+    pub(super) fn outrun(&mut self, record: &NodeRecord, scope: &mut Scope) {
+        if record.sequence < scope.cx.identity.sequence {
+            // Jumped above it already: another copy of the same.
+            return;
+        }
+        let now = scope.now();
+        let calm = self.jumped.is_none_or(|at| now.saturating_duration_since(at) > 2 * JUMP_MAX);
+        if calm {
+            self.jump_delay = JUMP_MIN;
+        }
+        self.jumped = Some(now);
+        scope.cx.jump_above(record.sequence);
+        let (topic, sequence, boot_id) = (scope.topic.fmt_short(), record.sequence, record.boot_id);
+        let foreign = boot_id != scope.cx.identity.boot_id;
+        if scope.cx.is_exhausted() {
+            tracing::error!(%topic, sequence, boot_id, "{}", Error::SequencesExhausted);
+            scope.emit(TopicEvent::IdentityConflict { boot_id });
+            self.timer = None;
+            return;
+        }
+        if foreign && self.rivals.rose(boot_id, now) {
+            self.jump_delay = JUMP_MAX;
+            tracing::warn!(%topic, boot_id, "another process announces with this node's key");
+            scope.emit(TopicEvent::IdentityConflict { boot_id });
+        } else {
+            tracing::info!(%topic, sequence, "a higher sequence of our own is known: jumping above it");
+        }
+        let at = now + self.jump_delay;
+        self.jump_delay = (self.jump_delay * 4).min(JUMP_MAX);
+        let backs_off = self.jump_delay == JUMP_MAX;
+        self.timer = if backs_off { Some(at) } else { earlier(self.timer, Some(at)) };
+    }
+
+    /// This node is accused. One higher sequence number answers all who know a lower one.
+    pub(super) fn refute(&mut self, sequence: u64, from: EndpointId, scope: &mut Scope) -> Effects {
+        if scope.view.leaving || !scope.cx.is_on(Rule::Refutation) {
+            return Effects::none();
+        }
+        let mut effects = Effects::none();
+        if sequence >= self.sequence() {
+            // The next number is above it: it is one that was used already.
+            let (now, interval) = (scope.now(), scope.config.refute_interval());
+            let next = self.refuted.map_or(now, |at| at + interval);
+            if next > now {
+                self.timer = earlier(self.timer, Some(next));
+                return Effects::none();
+            }
+            self.refuted = Some(now);
+            scope.cx.counts.refutations += 1;
+            let (topic, by) = (scope.topic.fmt_short(), from.fmt_short());
+            tracing::info!(%topic, %by, "accused: refuting");
+            effects = self.announce(scope);
+        }
+        if let Some(own) = &self.own {
+            scope.send(&from, TopicFrame::Push(vec![own.bytes().clone()]));
+        }
+        effects
+    }
+
+    /// This node leaves the topic: announces nothing more, and signs a leave. `None` if no sequence
+    /// number is free for it.
+    pub(super) fn stop(&mut self, scope: &mut Scope) -> Option<SignedRecord> {
+        self.timer = None;
+        self.sign(Status::Left, scope).and_then(Result::ok)
+    }
+
+    /// This node was there for long: its heartbeats are spread evenly among those of all.
+    pub(super) fn preload(&mut self, scope: &mut Scope) {
+        if let Some(own) = &self.own {
+            let third = own.record().expiration / 3;
+            self.timer = Some(scope.now() + jitter(&mut scope.cx.rng, third, 0.0..1.0));
+        }
+    }
+}
+
+fn expiration(scope: &Scope) -> Duration {
+    let expiration = scope.config.expiration_among(scope.book.len() + 1);
+    // Records say it in whole seconds; others must not expire us early.
+    Duration::from_secs(expiration.as_secs() + u64::from(expiration.subsec_nanos() > 0))
 }

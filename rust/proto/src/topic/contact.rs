@@ -7,7 +7,10 @@ use iroh_base::TransportAddr;
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
-use super::{Bootstrap, Timer, Topic};
+use super::{
+    Bootstrap, Timer, Topic,
+    scope::{Scope, View},
+};
 use crate::{
     book::Applied,
     event::{LinkId, TopicEvent},
@@ -231,9 +234,11 @@ impl Topic {
         if self.sessions.contains_key(&(peer, true)) {
             return;
         }
-        let Some(addresses) = self.addresses(&peer) else { return };
-        let trusted = self.is_trusted(&peer, cx.now);
-        match cx.links.ask(peer, &addresses, trusted, cx.now) {
+        let scope: &mut Scope = scope!(self, cx);
+        if scope.addresses(&peer).is_none() {
+            return;
+        }
+        match scope.dial(peer) {
             Asked::Linked => self.start_sync(peer, cx),
             Asked::Dialing => {
                 self.note_dial_of_kept(&peer);
@@ -241,17 +246,6 @@ impl Topic {
             }
             Asked::Refused => {}
         }
-    }
-
-    /// Dials up to `count` random members; those that are being dialed now.
-    pub(super) fn dial_members(&mut self, count: usize, cx: &mut Context) -> Vec<EndpointId> {
-        let mut members = self.random_members(count, &BTreeSet::new(), cx);
-        members.retain(|peer| {
-            let trusted = self.is_trusted(peer, cx.now);
-            let addresses = self.addresses(peer).unwrap_or_default();
-            cx.links.ask(*peer, &addresses, trusted, cx.now) == Asked::Dialing
-        });
-        members
     }
 
     pub(super) fn start_sync(&mut self, peer: EndpointId, cx: &mut Context) {

@@ -11,8 +11,14 @@ pub(super) enum Effect {
     Broadcast(Bytes),
     /// Compare books with this peer. It is dialed, if it is not linked.
     Contact(EndpointId),
+    /// Send the best record of this node to all members, at once.
+    Disseminate(EndpointId),
     /// Ask this member to let this node into the overlay.
     JoinOverlay(EndpointId),
+    /// Tell the neighbors in the overlay that this node is gone.
+    QuitOverlay,
+    /// Introduce this node to the overlay with this record from now on.
+    SetRecord(Bytes),
 }
 
 /// Effects in the order in which they are carried out. Nothing else may be done with them, and they
@@ -32,6 +38,11 @@ impl Effects {
 
     pub(super) fn push(&mut self, effect: Effect) {
         self.0.push(effect);
+    }
+
+    /// Puts other effects behind these.
+    pub(super) fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
     }
 
     /// Takes the effects out, to carry out each of them.

@@ -1,7 +1,7 @@
 //! Healing: members that were lost are dialed now and then, as a partition looks like many deaths.
 //!
-//! Two sides that meet again compare their books first: each learns which of its members are held to
-//! be dead, and refutes. Then one of them joins the other's overlay, once for each gap that is found.
+//! Two sides that meet again compare their books first: each learns which of its members are held
+//! to be dead, and refutes. Then one of them joins the other's overlay, once for each gap.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test that cannot go on fails.

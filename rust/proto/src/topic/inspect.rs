@@ -1,7 +1,10 @@
 //! What a simulation looks at: the book as the protocol holds it, and the size of all that could grow.
 
-use super::{Timer, Topic};
-use crate::{digest::Digest, id::EndpointId, record::SignedRecord, state::Context, timers::jitter};
+use super::{
+    Timer, Topic,
+    scope::{Scope, View},
+};
+use crate::{digest::Digest, id::EndpointId, record::SignedRecord, state::Context};
 
 /// One topic of one endpoint, from inside.
 #[doc(hidden)]
@@ -19,7 +22,7 @@ pub struct Inspect {
 
 impl Topic {
     pub(crate) fn own(&self) -> Option<&SignedRecord> {
-        self.own.as_ref()
+        self.announcer.own()
     }
 
     /// This node is one of a swarm that has been there for long: it knows all members, and they know it.
@@ -27,11 +30,7 @@ impl Topic {
         self.book.preload(records, cx.now);
         self.flood.clear();
         self.timers.clear(Timer::Flood);
-        // Heartbeats of such a swarm are spread evenly.
-        if let Some(own) = &self.own {
-            let third = own.record().expiration / 3;
-            self.timers.set(Timer::Announce, cx.now + jitter(&mut cx.rng, third, 0.0..1.0));
-        }
+        self.announcer.preload(scope!(self, cx));
         self.enter_overlay_soon(cx);
     }
 

@@ -6,13 +6,17 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Timer, Topic};
+use super::{
+    Timer, Topic,
+    scope::{Scope, View, log},
+};
 use crate::{
     book::Applied,
     budget::Rate,
     error::Error,
     event::{CloseCode, TopicEvent},
-    id::EndpointId,
+    id::{EndpointId, TopicId},
+    record::NodeRecord,
     rule::Rule,
     state::{Context, MAX_LAG},
     timers::jitter,
@@ -50,6 +54,19 @@ pub(super) struct Relay {
     ask_until: Option<Instant>,
 }
 
+fn log_applied(topic: TopicId, applied: &Applied, record: &NodeRecord) {
+    match applied {
+        Applied::Joined => log(topic, record, "peer joined"),
+        Applied::Left(_) => log(topic, record, "peer left"),
+        // An application may update as often as it likes.
+        Applied::Updated => {
+            let (topic, peer) = (topic.fmt_short(), record.id.fmt_short());
+            tracing::debug!(%topic, %peer, sequence = record.sequence, "peer updated");
+        }
+        _ => {}
+    }
+}
+
 impl Topic {
     /// Takes in a record that `from` sent. A record that does not verify closes the link: honest
     /// peers verify before they relay.
@@ -76,7 +93,7 @@ impl Topic {
     ) -> Result<(EndpointId, Applied), Error> {
         let opened = cx.open_record(&self.id, bytes)?;
         let id = opened.claimed();
-        if self.is_own(bytes) || self.book.holds(&id, bytes) {
+        if self.announcer.is_own(bytes) || self.book.holds(&id, bytes) {
             return Ok((id, Applied::Same));
         }
         if id != from && self.book.is_buried(&id, bytes) && cx.is_on(Rule::EqualSequences) {
@@ -88,14 +105,13 @@ impl Topic {
         let signed = cx.verify_record(&self.id, opened)?;
         let record = Arc::clone(signed.record());
         if id == self.me {
-            let own = self.own.as_ref().map_or(0, |own| own.record().sequence);
-            if record.sequence >= own && !self.timers.is_set(Timer::Leave) {
-                self.outrun(&record, cx);
+            if record.sequence >= self.announcer.sequence() && !self.leave.is_begun() {
+                self.announcer.outrun(&record, scope!(self, cx));
             }
             return Ok((id, Applied::Stale));
         }
         let applied = self.book.apply(signed, age, cx.now);
-        self.log_applied(&applied, &record);
+        log_applied(self.id, &applied, &record);
         let link_boot_id = cx.links.boot_id(&id);
         match &applied {
             Applied::Joined => cx.emit(self.id, TopicEvent::PeerJoined(Arc::clone(&record))),

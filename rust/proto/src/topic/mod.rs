@@ -4,6 +4,30 @@
 //! of the book that it got (design D3). What it announces is flooded through the overlay; what the
 //! overlay missed, reconciliation brings.
 
+/// What a component of a topic sees while it is called. The macro borrows what is shared and leaves
+/// the component itself free to be changed.
+macro_rules! scope {
+    ($topic:ident, $cx:ident) => {
+        &mut Scope {
+            topic: $topic.id,
+            config: &$topic.config,
+            book: &mut $topic.book,
+            view: View {
+                neighbors: $topic.overlay.neighbors(),
+                attached: $topic.attached_since,
+                linked: &$topic.linked,
+                bootstrap: &$topic.bootstrap,
+                found: &$topic.found,
+                may_dial_kept: $topic.kept_dials < $crate::topic::scope::TRUSTED_DIALS,
+                suspicions: &$topic.suspicions,
+                avoided: &$topic.avoid,
+                leaving: $topic.leave.is_begun(),
+            },
+            cx: $cx,
+        }
+    };
+}
+
 mod announce;
 mod broadcast;
 mod compare;
@@ -12,6 +36,7 @@ mod effect;
 mod heal;
 mod inspect;
 mod learn;
+mod leave;
 mod overlay;
 mod probe;
 mod remember;
@@ -37,10 +62,11 @@ use crate::{
     budget::Budgets,
     config::Config,
     error::Error,
-    event::{CloseCode, LinkEnd, LinkId, TopicEvent, TopicOptions},
+    event::{CloseCode, LinkEnd, LinkId, LostReason, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
+    links::Asked,
     overlay::Overlay,
-    record::{Profile, SignedRecord},
+    record::Profile,
     state::Context,
     sync::Session,
     timers::Timers,
@@ -49,28 +75,8 @@ use crate::{
 
 use self::{
     effect::{Effect, Effects},
-    scope::{Avoided, Scope, View},
+    scope::{Avoided, Scope, View, log},
 };
-
-/// What a component of a topic sees while it is called. The macro borrows what is shared and leaves
-/// the component itself free to be changed.
-macro_rules! scope {
-    ($topic:ident, $cx:ident) => {
-        &mut Scope {
-            topic: $topic.id,
-            config: &$topic.config,
-            book: &mut $topic.book,
-            view: View {
-                neighbors: $topic.overlay.neighbors(),
-                attached: $topic.attached_since,
-                suspicions: &$topic.suspicions,
-                avoided: &$topic.avoid,
-                leaving: $topic.leaving.is_some(),
-            },
-            cx: $cx,
-        }
-    };
-}
 
 /// A bootstrap peer: where it is, and when it is dialed next.
 #[derive(Debug)]
@@ -94,26 +100,12 @@ enum Reach {
 }
 
 #[derive(Debug)]
-struct Leaving {
-    /// The signed leave; `None` where no sequence number was free for it.
-    record: Option<SignedRecord>,
-    /// Who was told, or is being dialed to be told.
-    told: BTreeSet<EndpointId>,
-    /// Whose acknowledgement is waited for.
-    waiting: BTreeSet<EndpointId>,
-}
-
-#[derive(Debug)]
 pub(crate) struct Topic {
     id: TopicId,
     me: EndpointId,
     config: Config,
-    profile: Profile,
-    /// The own record, once announced.
-    own: Option<SignedRecord>,
-    /// Delay before the next jump above somebody else's use of our key.
-    jump_delay: Duration,
-    jumped: Option<Instant>,
+    announcer: announce::Announcer,
+    leave: leave::Leave,
     book: Book,
     overlay: Overlay,
     /// Since when this node is in the overlay. A newcomer is, once it became somebody's neighbor
@@ -169,9 +161,6 @@ pub(crate) struct Topic {
     probes: probe::Probes,
     suspicions: suspect::Suspicions,
     healing: heal::Healing,
-    rivals: announce::Rivals,
-    leaving: Option<Leaving>,
-    done: bool,
     timers: Timers<Timer>,
 }
 
@@ -186,8 +175,6 @@ enum Timer {
     Trickle,
     /// Send neighbors the digest of the book.
     Digest,
-    /// Announce the own record again, or for the first time.
-    Announce,
     /// Look for someone to sync with.
     Redial,
     /// Enter the overlay through a random member.
@@ -206,16 +193,16 @@ enum Timer {
     Suspicion,
     /// Probe anybody, as many died.
     Survey,
-    /// Stop waiting for acknowledgements of the leave.
-    Leave,
 }
 
 /// What may be due.
 #[derive(Debug, Clone, Copy)]
 enum Timeout {
     Topic(Timer),
+    Announcer,
     Healing,
     Broadcasts,
+    Leave,
 }
 
 /// If several are due at once, as after a pause, the first of this list comes first: what others
@@ -225,7 +212,7 @@ const TIMEOUTS: [Timeout; 17] = [
     Timeout::Topic(Timer::Relay),
     Timeout::Topic(Timer::Trickle),
     Timeout::Topic(Timer::Digest),
-    Timeout::Topic(Timer::Announce),
+    Timeout::Announcer,
     Timeout::Topic(Timer::Redial),
     Timeout::Topic(Timer::OverlayJoin),
     Timeout::Topic(Timer::View),
@@ -237,7 +224,7 @@ const TIMEOUTS: [Timeout; 17] = [
     Timeout::Topic(Timer::Survey),
     Timeout::Healing,
     Timeout::Broadcasts,
-    Timeout::Topic(Timer::Leave),
+    Timeout::Leave,
 ];
 
 impl Topic {
@@ -252,9 +239,8 @@ impl Topic {
         let mut topic = Self {
             id,
             me: cx.me,
-            own: None,
-            jump_delay: announce::JUMP_MIN,
-            jumped: None,
+            announcer: announce::Announcer::new(profile),
+            leave: leave::Leave::default(),
             book: Book::new(cx.me, config.capacity, cx.now).without(cx.off),
             overlay: Overlay::new(cx.me, config.neighbors, cx.rng.random()),
             attached_since: None,
@@ -293,11 +279,7 @@ impl Topic {
             probes: probe::Probes::default(),
             suspicions: suspect::Suspicions::default(),
             healing: heal::Healing::default(),
-            rivals: announce::Rivals::default(),
-            leaving: None,
-            done: false,
             timers: Timers::default(),
-            profile,
             config,
         };
         topic.announce(cx);
@@ -308,8 +290,10 @@ impl Topic {
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let of_components = [
             self.timers.next(),
+            self.announcer.next_timeout(),
             self.healing.next_timeout(),
             self.broadcasts.next_timeout(),
+            self.leave.next_timeout(),
             self.overlay.next_timer(),
             self.book.next_expiry(),
         ];
@@ -332,31 +316,32 @@ impl Topic {
     fn is_due(&self, due: Timeout, now: Instant) -> bool {
         let at = match due {
             Timeout::Topic(timer) => self.timers.at(timer),
+            Timeout::Announcer => self.announcer.next_timeout(),
             Timeout::Healing => self.healing.next_timeout(),
             Timeout::Broadcasts => self.broadcasts.next_timeout(),
+            Timeout::Leave => self.leave.next_timeout(),
         };
         at.is_some_and(|at| at <= now)
     }
 
     fn on_timeout(&mut self, due: Timeout, cx: &mut Context) {
-        let timer = match due {
-            Timeout::Topic(timer) => timer,
-            Timeout::Healing => {
-                let effects = self.healing.on_timeout(scope!(self, cx));
-                return self.carry_out(effects, cx);
-            }
-            Timeout::Broadcasts => {
-                let effects = self.broadcasts.on_timeout(scope!(self, cx));
-                return self.carry_out(effects, cx);
-            }
+        let effects = match due {
+            Timeout::Topic(timer) => return self.on_own_timeout(timer, cx),
+            Timeout::Announcer => self.announcer.on_timeout(scope!(self, cx)),
+            Timeout::Healing => self.healing.on_timeout(scope!(self, cx)),
+            Timeout::Broadcasts => self.broadcasts.on_timeout(scope!(self, cx)),
+            Timeout::Leave => self.leave.on_timeout(),
         };
+        self.carry_out(effects, cx);
+    }
+
+    fn on_own_timeout(&mut self, timer: Timer, cx: &mut Context) {
         self.timers.clear(timer);
         match timer {
             Timer::Flood => self.on_flood(cx),
             Timer::Relay => self.on_relay(cx),
             Timer::Trickle => self.on_trickle(cx),
             Timer::Digest => self.tell_digest(cx),
-            Timer::Announce => self.announce(cx),
             Timer::Redial => self.on_redial(cx),
             Timer::OverlayJoin => self.on_overlay_join(cx),
             Timer::View => self.on_view(cx),
@@ -366,7 +351,6 @@ impl Topic {
             Timer::Probe => self.on_probe(cx),
             Timer::Suspicion => self.on_suspicion(cx),
             Timer::Survey => self.on_survey(cx),
-            Timer::Leave => self.finish_leave(cx),
         }
     }
 
@@ -380,11 +364,91 @@ impl Topic {
                     self.drive_overlay(cx);
                 }
                 Effect::Contact(peer) => self.contact(peer, cx),
+                Effect::Disseminate(id) => self.tell(id, Duration::ZERO, true, cx),
                 Effect::JoinOverlay(peer) => {
                     self.overlay.join(peer, cx.now);
                     self.drive_overlay(cx);
                 }
+                Effect::QuitOverlay => {
+                    self.overlay.quit(cx.now);
+                    self.drive_overlay(cx);
+                }
+                Effect::SetRecord(record) => {
+                    self.overlay.set_record(&record, cx.now);
+                    self.drive_overlay(cx);
+                }
             }
+        }
+    }
+
+    /// Announces what this node has to say now.
+    pub(crate) fn announce(&mut self, cx: &mut Context) {
+        let effects = self.announcer.announce(scope!(self, cx));
+        self.carry_out(effects, cx);
+    }
+
+    pub(crate) fn announce_if_pending(&mut self, cx: &mut Context) {
+        let effects = self.announcer.announce_if_pending(scope!(self, cx));
+        self.carry_out(effects, cx);
+    }
+
+    pub(crate) fn set_profile(&mut self, profile: Profile, cx: &mut Context) -> Result<(), Error> {
+        let effects = self.announcer.set_profile(profile, scope!(self, cx))?;
+        self.carry_out(effects, cx);
+        Ok(())
+    }
+
+    /// This node is accused.
+    fn refute(&mut self, sequence: u64, from: EndpointId, cx: &mut Context) {
+        let effects = self.announcer.refute(sequence, from, scope!(self, cx));
+        self.carry_out(effects, cx);
+    }
+
+    /// Starts to leave. [`Topic::is_done`] says when nothing is left to do.
+    pub(crate) fn leave(&mut self, cx: &mut Context) {
+        if self.leave.is_begun() {
+            return;
+        }
+        let record = self.announcer.stop(scope!(self, cx));
+        self.timers.clear_all();
+        self.sync_wanted.clear();
+        self.probes.clear();
+        self.suspicions.clear();
+        self.healing.stop();
+        let effects = self.leave.begin(record, scope!(self, cx));
+        self.carry_out(effects, cx);
+    }
+
+    fn leave_acknowledged(&mut self, peer: EndpointId, sequence: u64, cx: &mut Context) {
+        let effects = self.leave.acknowledged(peer, sequence);
+        self.carry_out(effects, cx);
+    }
+
+    /// A peer is gone, or can't be reached: this node does not wait for it to leave.
+    fn leave_without(&mut self, peer: EndpointId, cx: &mut Context) {
+        let effects = self.leave.gone(peer);
+        self.carry_out(effects, cx);
+    }
+
+    /// A peer leaves: that is forwarded, and acknowledged whatever was known.
+    fn on_leave(&mut self, record: &Bytes, peer: EndpointId, cx: &mut Context) {
+        let Ok((id, applied)) = self.learn(record, Duration::ZERO, peer, cx) else { return };
+        if id == peer {
+            if applied.is_news() {
+                self.tell(id, Duration::ZERO, true, cx);
+            }
+            if let Some(sequence) = self.book.sequence(&id) {
+                cx.links.send(&peer, self.id, TopicFrame::LeaveAck(sequence), cx.now);
+            }
+        }
+    }
+
+    fn expire(&mut self, cx: &mut Context) {
+        for record in self.book.expire(cx.now) {
+            log(self.id, &record, "peer lost: expired");
+            self.on_gone(record.id, cx);
+            cx.emit(self.id, TopicEvent::PeerLost(record, LostReason::Expired));
+            self.on_loss(cx);
         }
     }
 
@@ -436,7 +500,7 @@ impl Topic {
             || self.sessions.keys().any(|(partner, _)| partner == peer)
             || self.probes.is_probing(peer)
             || self.is_suspected(peer)
-            || self.leaving.is_some();
+            || self.leave.is_begun();
         for_now.then_some(false)
     }
 
@@ -445,19 +509,18 @@ impl Topic {
     }
 
     pub(crate) fn into_peers(self) -> BTreeSet<EndpointId> {
-        let told = self.leaving.map(|leaving| leaving.told).unwrap_or_default();
-        self.linked.into_iter().chain(told).collect()
+        self.linked.into_iter().chain(self.leave.into_told()).collect()
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.done
+        self.leave.is_done()
     }
 
     /// There is a usable link to a peer.
     pub(crate) fn link_up(&mut self, peer: EndpointId, cx: &mut Context) {
         self.avoid.remove(&peer);
         self.heard(peer, cx);
-        self.tell_leave(peer, cx);
+        self.leave.link_up(peer, scope!(self, cx));
         let wanted = self.sync_wanted.remove(&peer);
         if wanted || self.is_another_life(&peer, cx) {
             self.start_sync(peer, cx);
@@ -473,7 +536,7 @@ impl Topic {
     /// Whether the process behind the link is not the one that announced the record in the book.
     fn is_another_life(&self, peer: &EndpointId, cx: &Context) -> bool {
         let known = self.book.get(peer).map(|live| live.signed.record().boot_id);
-        self.leaving.is_none() && known.is_some() && known != cx.links.boot_id(peer)
+        !self.leave.is_begun() && known.is_some() && known != cx.links.boot_id(peer)
     }
 
     /// The last usable link to a peer is gone.
@@ -514,7 +577,7 @@ impl Topic {
         } else if was_syncing && !self.synced {
             self.redial_soon(cx);
         }
-        self.leave_acknowledged(peer, None, cx);
+        self.leave_without(peer, cx);
     }
 
     /// A dial did not lead to a link.
@@ -525,7 +588,7 @@ impl Topic {
         self.avoid(peer, cx.now);
         self.healing.dial_failed(&peer);
         self.probe_unreached(peer, cx);
-        self.leave_acknowledged(peer, None, cx);
+        self.leave_without(peer, cx);
     }
 
     /// A peer opened this topic on a link.
@@ -548,7 +611,7 @@ impl Topic {
     }
 
     fn on_all_links_lost(&mut self, cx: &mut Context) {
-        if self.leaving.is_some() {
+        if self.leave.is_begun() {
             return;
         }
         self.timers.set(Timer::Isolation, cx.now + Duration::from_secs(1));
@@ -595,13 +658,13 @@ impl Topic {
                 self.avoid(peer, cx.now);
                 self.forget_partner(peer, cx);
             }
-            TopicFrame::LeaveAck(sequence) => self.leave_acknowledged(peer, Some(sequence), cx),
+            TopicFrame::LeaveAck(sequence) => self.leave_acknowledged(peer, sequence, cx),
             TopicFrame::Leave(record) => {
                 self.on_leave(&record, peer, cx);
                 // Who leaves at the same time need not hear of it.
-                self.leave_acknowledged(peer, None, cx);
+                self.leave_without(peer, cx);
             }
-            _ if self.leaving.is_some() => {}
+            _ if self.leave.is_begun() => {}
             TopicFrame::Overlay(frame) => self.on_overlay(peer, frame, cx),
             TopicFrame::Push(records) => {
                 self.learn_all(&records, peer, cx);
@@ -626,7 +689,8 @@ impl Topic {
 
     /// The application wants a link to a peer: it may name any.
     pub(crate) fn connect(&mut self, peer: EndpointId, cx: &mut Context) {
-        let addresses = self.addresses(&peer).unwrap_or_default();
+        let scope: &mut Scope = scope!(self, cx);
+        let addresses = scope.addresses(&peer).unwrap_or_default();
         cx.links.ask(peer, &addresses, true, cx.now);
     }
 
@@ -640,32 +704,17 @@ impl Topic {
         self.avoid.get(peer).is_some_and(|until| *until > now)
     }
 
-    /// Where a peer can be dialed, by what we know of it.
-    fn addresses(&self, peer: &EndpointId) -> Option<Vec<TransportAddr>> {
-        let book = self.book.get(peer).map(|live| live.signed.record().addresses.clone());
-        let bootstrap = self.bootstrap.get(peer).map(|peer| peer.addresses.clone());
-        let found = self.found.get(peer).cloned();
-        let kept = self.book.kept(peer).map(|signed| signed.record().addresses.clone());
-        let expired =
-            || self.book.last_record(peer).map(|signed| signed.record().addresses.clone());
-        let known: Vec<_> = [book, bootstrap, found, kept].into_iter().flatten().collect();
-        if known.is_empty() {
-            return expired().or_else(|| self.unconfirmed_addresses(peer));
-        }
-        let mut all = Vec::new();
-        for address in known.into_iter().flatten() {
-            if !all.contains(&address) {
-                all.push(address);
-            }
-        }
-        Some(all)
-    }
-
     /// Whether dials to a peer are not counted as dials to strangers.
     fn is_trusted(&self, peer: &EndpointId, now: Instant) -> bool {
         self.bootstrap.contains_key(peer)
             || self.book.is_established(peer, now)
             || self.may_try_kept(peer)
+    }
+
+    /// See [`Scope::dial`].
+    fn dial(&mut self, peer: EndpointId, cx: &mut Context) -> Asked {
+        let scope: &mut Scope = scope!(self, cx);
+        scope.dial(peer)
     }
 
     /// See [`Scope::random_members`].

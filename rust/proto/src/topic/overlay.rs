@@ -508,7 +508,7 @@ impl Topic {
             return;
         }
         let asks = matches!(frame, OverlayFrame::Join(_) | OverlayFrame::Neighbor { .. });
-        if !asks || self.leaving.is_some() || self.is_avoided(&peer, cx.now) {
+        if !asks || self.leave.is_begun() || self.is_avoided(&peer, cx.now) {
             return;
         }
         let Some(live) = self.book.get(&peer) else { return };
@@ -566,7 +566,7 @@ impl Topic {
         if self.overlay.neighbors().is_empty() {
             self.attached_since = None;
             self.join_attempts = 0;
-            if self.leaving.is_none() {
+            if !self.leave.is_begun() {
                 // A request to be neighbors pushes out one, at the most; a join several.
                 let members = self.suggestions(&BTreeSet::new(), cx);
                 self.overlay.suggest(members, cx.now);
@@ -580,7 +580,7 @@ impl Topic {
 
     /// Looks again whether the active view is full, later and later while it is not.
     fn look_at_view(&mut self, cx: &mut Context) {
-        if self.leaving.is_none() {
+        if !self.leave.is_begun() {
             // In a storm, requests of others come meanwhile.
             let few = self.overlay.neighbors().len() < VIEW_SOUND;
             let spread = if few { self.spread() / 5 } else { self.spread() };
@@ -618,7 +618,7 @@ impl Topic {
     pub(super) fn enter_overlay_soon(&mut self, cx: &mut Context) {
         if self.attached_since.is_none()
             && !self.timers.is_set(Timer::OverlayJoin)
-            && self.leaving.is_none()
+            && !self.leave.is_begun()
         {
             let at = cx.now + jitter(&mut cx.rng, JOIN_WAIT, 0.5..1.5);
             self.timers.set(Timer::OverlayJoin, at);

@@ -198,7 +198,7 @@ impl Topic {
             probe.asked_by.extend(asked_by);
             return;
         }
-        if self.leaving.is_some() {
+        if self.leave.is_begun() {
             return;
         }
         if self.probes.open.len() >= MAX_PROBES {
@@ -225,21 +225,12 @@ impl Topic {
                 self.config.probe_interval * SILENT_INTERVALS,
                 cx.now,
             );
-        if !sent_keepalive
-            && !cx.links.ping(&peer)
-            && self.dial_to_probe(peer, cx) == Asked::Refused
-        {
+        if !sent_keepalive && !cx.links.ping(&peer) && self.dial(peer, cx) == Asked::Refused {
             // Over our own budget of dials: nothing was tried, so nothing is known, to confirm or to
             // accuse. Surveys that took it for silence would accuse the living, and feed themselves.
             self.probes.open.remove(&peer);
         }
         self.schedule_probes();
-    }
-
-    fn dial_to_probe(&mut self, peer: EndpointId, cx: &mut Context) -> Asked {
-        let addresses = self.addresses(&peer).unwrap_or_default();
-        let trusted = self.is_trusted(&peer, cx.now);
-        cx.links.ask(peer, &addresses, trusted, cx.now)
     }
 
     fn set_phase(&mut self, peer: EndpointId, phase: Phase, time: Duration, cx: &Context) {
@@ -384,7 +375,7 @@ impl Topic {
 
     /// We do not reach it: do others?
     fn probe_by_others(&mut self, peer: EndpointId, cx: &mut Context) {
-        if self.probes.open.len() < MAX_PROBES && self.leaving.is_none() {
+        if self.probes.open.len() < MAX_PROBES && !self.leave.is_begun() {
             let probe = Probe {
                 phase: Phase::Repeated,
                 since: cx.now,

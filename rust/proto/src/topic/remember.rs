@@ -3,12 +3,8 @@
 
 use rand::seq::SliceRandom;
 
-use super::{Timer, Topic};
+use super::{Timer, Topic, scope::TRUSTED_DIALS};
 use crate::{id::EndpointId, kept::Kept, record::SignedRecord, state::Context};
-
-/// In one life of a node, dials to members of its earlier life that are not limited as those to
-/// strangers are. Made-up members that were kept cost others no more than this.
-const TRUSTED_DIALS: u32 = 64;
 
 impl Topic {
     /// Takes in records that an earlier life had in its book.
@@ -17,13 +13,13 @@ impl Topic {
         for Kept { signed, established } in records {
             news |= self.book.remember(signed, established, cx.now);
         }
-        if !news || self.leaving.is_some() {
+        if !news || self.leave.is_begun() {
             return;
         }
         if self.linked.is_empty() {
             self.timers.set_by(Timer::Redial, cx.now);
         } else {
-            self.heal_soon(cx);
+            self.on_loss(cx);
         }
     }
 

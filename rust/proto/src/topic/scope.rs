@@ -2,18 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use iroh_base::TransportAddr;
 use rand::seq::IteratorRandom;
 use tokio::time::Instant;
 
-use super::suspect::Suspicions;
+use super::{Bootstrap, suspect::Suspicions};
 use crate::{
     book::Book,
     config::Config,
     error::Error,
     event::{CloseCode, TopicEvent},
     id::{EndpointId, TopicId},
+    links::Asked,
+    record::NodeRecord,
     state::Context,
+    wire::TopicFrame,
 };
+
+/// In one life of a node, dials to members of its earlier life that are not limited as those to
+/// strangers are. Made-up members that were kept cost others no more than this.
+pub(super) const TRUSTED_DIALS: u32 = 64;
 
 /// The world of a component for the time of one call: the book, the links, time and chance.
 ///
@@ -37,6 +45,13 @@ pub(super) struct View<'a> {
     pub(super) neighbors: &'a BTreeSet<EndpointId>,
     /// Since when this node is in the overlay.
     pub(super) attached: Option<Instant>,
+    /// Peers with a link that speak of this topic.
+    pub(super) linked: &'a BTreeSet<EndpointId>,
+    pub(super) bootstrap: &'a BTreeMap<EndpointId, Bootstrap>,
+    /// Seen by a lookup on the local network and not in the book yet.
+    pub(super) found: &'a BTreeMap<EndpointId, Vec<TransportAddr>>,
+    /// Dials to members of an earlier life are not limited as those to strangers are.
+    pub(super) may_dial_kept: bool,
     pub(super) suspicions: &'a Suspicions,
     pub(super) avoided: &'a Avoided,
     /// This node leaves the topic.
@@ -58,6 +73,46 @@ impl Scope<'_> {
 
     pub(super) fn emit(&mut self, event: TopicEvent) {
         self.cx.emit(self.topic, event);
+    }
+
+    /// Sends a frame to a peer, if there is a link. Returns true if there is.
+    pub(super) fn send(&mut self, peer: &EndpointId, frame: TopicFrame) -> bool {
+        self.cx.links.send(peer, self.topic, frame, self.cx.now)
+    }
+
+    /// Opens a link to a peer, if there is none.
+    pub(super) fn dial(&mut self, peer: EndpointId) -> Asked {
+        let addresses = self.addresses(&peer).unwrap_or_default();
+        let trusted = self.is_trusted(&peer);
+        self.cx.links.ask(peer, &addresses, trusted, self.cx.now)
+    }
+
+    /// Where a peer can be dialed, by what is known of it.
+    pub(super) fn addresses(&self, peer: &EndpointId) -> Option<Vec<TransportAddr>> {
+        let book = self.book.get(peer).map(|live| live.signed.record().addresses.clone());
+        let bootstrap = self.view.bootstrap.get(peer).map(|peer| peer.addresses.clone());
+        let found = self.view.found.get(peer).cloned();
+        let kept = self.book.kept(peer).map(|signed| signed.record().addresses.clone());
+        let expired =
+            || self.book.last_record(peer).map(|signed| signed.record().addresses.clone());
+        let known: Vec<_> = [book, bootstrap, found, kept].into_iter().flatten().collect();
+        if known.is_empty() {
+            return expired().or_else(|| self.view.suspicions.unconfirmed_addresses(peer));
+        }
+        let mut all = Vec::new();
+        for address in known.into_iter().flatten() {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        Some(all)
+    }
+
+    /// Returns true if dials to a peer are not counted as dials to strangers.
+    pub(super) fn is_trusted(&self, peer: &EndpointId) -> bool {
+        self.view.bootstrap.contains_key(peer)
+            || self.book.is_established(peer, self.cx.now)
+            || (self.view.may_dial_kept && self.book.kept(peer).is_some())
     }
 
     pub(super) fn dropped(&mut self, what: &'static str, peer: Option<EndpointId>) {
@@ -91,4 +146,15 @@ impl Scope<'_> {
             .filter(|id| !without.contains(id) && !is_avoided(id) && !suspicions.is_suspected(id))
             .sample(&mut self.cx.rng, count)
     }
+}
+
+/// Tells the log what became of a member.
+pub(super) fn log(topic: TopicId, record: &NodeRecord, what: &str) {
+    tracing::info!(
+        topic = %topic.fmt_short(),
+        peer = %record.id.fmt_short(),
+        name = record.profile.name,
+        sequence = record.sequence,
+        "{what}"
+    );
 }

@@ -11,9 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use iroh_base::TransportAddr;
 use tokio::time::Instant;
 
-use super::{Timer, Topic, overlay::Seen};
+use super::{Timer, Topic, overlay::Seen, scope::log};
 use crate::{
     accusation::Accusation,
     book::Applied,
@@ -96,7 +97,6 @@ pub(super) struct Suspicions {
     /// By link: how many more signatures are checked.
     checks: BTreeMap<EndpointId, Budget>,
     held: Vec<Held>,
-    refuted: Option<Instant>,
 }
 
 impl Suspicions {
@@ -171,6 +171,12 @@ impl Suspicions {
         room
     }
 
+    /// Where an unconfirmed member can be dialed.
+    pub(super) fn unconfirmed_addresses(&self, peer: &EndpointId) -> Option<Vec<TransportAddr>> {
+        let unconfirmed = self.unconfirmed.get(peer)?;
+        Some(unconfirmed.signed.record().addresses.clone())
+    }
+
     /// The link to a peer is gone, and what it may cost.
     pub(super) fn forget_link(&mut self, peer: &EndpointId) {
         self.checks.remove(peer);
@@ -210,7 +216,7 @@ impl Topic {
     pub(super) fn accuse(&mut self, peer: EndpointId, cx: &mut Context) {
         let Some(live) = self.book.get(&peer) else { return };
         let known = self.suspicions.open.get(&peer);
-        if self.leaving.is_some() || known.is_some_and(|s| s.accusers.contains(&self.me)) {
+        if self.leave.is_begun() || known.is_some_and(|s| s.accusers.contains(&self.me)) {
             return;
         }
         let sequence = live.signed.record().sequence;
@@ -442,30 +448,6 @@ impl Topic {
         items
     }
 
-    /// We are accused. One higher sequence number answers all who know a lower one.
-    fn refute(&mut self, sequence: u64, from: EndpointId, cx: &mut Context) {
-        if self.leaving.is_some() || !cx.is_on(Rule::Refutation) {
-            return;
-        }
-        let own = self.own.as_ref().map_or(0, |own| own.record().sequence);
-        if sequence >= own {
-            // The next number is above it: it is one that was used already.
-            let interval = self.config.refute_interval();
-            let next = self.suspicions.refuted.map_or(cx.now, |at| at + interval);
-            if next > cx.now {
-                return self.timers.set_by(Timer::Announce, next);
-            }
-            self.suspicions.refuted = Some(cx.now);
-            cx.counts.refutations += 1;
-            tracing::info!(topic = %self.id.fmt_short(), by = %from.fmt_short(), "accused: refuting");
-            self.announce(cx);
-        }
-        if let Some(own) = &self.own {
-            let frame = TopicFrame::Push(vec![own.bytes().clone()]);
-            cx.links.send(&from, self.id, frame, cx.now);
-        }
-    }
-
     pub(super) fn on_suspicion(&mut self, cx: &mut Context) {
         let mut told = Vec::new();
         let mut due = Vec::new();
@@ -484,7 +466,7 @@ impl Topic {
         for peer in told {
             if let Some(live) = self.book.get(&peer) {
                 let record = Arc::clone(live.signed.record());
-                self.log(&record, "peer suspected");
+                log(self.id, &record, "peer suspected");
                 cx.emit(self.id, TopicEvent::PeerSuspected(record));
             }
             self.try_accused(peer, cx);
@@ -525,7 +507,7 @@ impl Topic {
             Accusation::sign(&cx.identity.key, &self.id, peer, suspicion.sequence).bytes
         });
         if self.book.kill(&peer, accusation, cx.now).is_some() {
-            self.log(&record, "peer lost: unreachable");
+            log(self.id, &record, "peer lost: unreachable");
             self.on_gone(peer, cx);
             cx.emit(self.id, TopicEvent::PeerLost(record, LostReason::Unreachable));
             cx.links.close_peer(&peer, CloseCode::Unresponsive);
@@ -536,7 +518,7 @@ impl Topic {
 
     fn emit_recovery(&mut self, suspicion: &Suspicion, record: Arc<NodeRecord>, cx: &mut Context) {
         if suspicion.tell.is_none() {
-            self.log(&record, "peer recovered");
+            log(self.id, &record, "peer recovered");
             cx.emit(self.id, TopicEvent::PeerRecovered(record));
         }
     }
@@ -662,15 +644,6 @@ impl Topic {
         self.schedule_suspicions();
         self.probe(id, false, None, cx);
         Ok(())
-    }
-
-    /// Where an unconfirmed member can be dialed.
-    pub(super) fn unconfirmed_addresses(
-        &self,
-        peer: &EndpointId,
-    ) -> Option<Vec<iroh_base::TransportAddr>> {
-        let unconfirmed = self.suspicions.unconfirmed.get(peer)?;
-        Some(unconfirmed.signed.record().addresses.clone())
     }
 
     /// A sign of life: who was unconfirmed joins.

@@ -1,19 +1,22 @@
 //! The world around one component, for its unit tests: no network, no other component.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use iroh_base::TransportAddr;
 use tokio::time::{Duration, Instant};
 
 use super::{
+    Bootstrap,
     scope::{Avoided, Scope, View},
     suspect::Suspicions,
 };
 use crate::{
-    Config, EndpointId, Identity, OutEvent, TopicEvent,
+    Config, EndpointId, Identity, Lane, LinkId, OutEvent, TopicEvent,
     book::Book,
     state::Context,
     tests::{ME, id, key, signed, topic},
+    wire::{Frame, Hello, TopicFrame},
 };
 
 /// All that a [`Scope`] borrows. A test sets what the component is to see.
@@ -22,6 +25,9 @@ pub(super) struct World {
     pub(super) book: Book,
     pub(super) neighbors: BTreeSet<EndpointId>,
     pub(super) attached: Option<Instant>,
+    pub(super) linked: BTreeSet<EndpointId>,
+    pub(super) bootstrap: BTreeMap<EndpointId, Bootstrap>,
+    pub(super) found: BTreeMap<EndpointId, Vec<TransportAddr>>,
     pub(super) suspicions: Suspicions,
     pub(super) avoided: Avoided,
     pub(super) leaving: bool,
@@ -38,6 +44,9 @@ impl World {
             config,
             neighbors: BTreeSet::new(),
             attached: None,
+            linked: BTreeSet::new(),
+            bootstrap: BTreeMap::new(),
+            found: BTreeMap::new(),
             suspicions: Suspicions::default(),
             avoided: Avoided::new(),
             leaving: false,
@@ -53,6 +62,10 @@ impl World {
             view: View {
                 neighbors: &self.neighbors,
                 attached: self.attached,
+                linked: &self.linked,
+                bootstrap: &self.bootstrap,
+                found: &self.found,
+                may_dial_kept: true,
                 suspicions: &self.suspicions,
                 avoided: &self.avoided,
                 leaving: self.leaving,
@@ -63,6 +76,32 @@ impl World {
 
     pub(super) fn pass(&mut self, time: Duration) {
         self.cx.now += time;
+    }
+
+    /// A usable link to a peer is there from now on.
+    pub(super) fn links(&mut self, number: u8) {
+        let (link, now) = (LinkId(number.into()), self.cx.now);
+        self.cx.links.opened(link, id(number), true, now);
+        let hello = Hello { min_version: 1, max_version: 1, boot_id: 1, features: 0 };
+        self.cx.links.received(link, Lane::Control, &Frame::Hello(hello).encode(), now);
+        self.linked.insert(id(number));
+        self.out();
+    }
+
+    /// Frames of the topic that were sent since the last look, and to which peer.
+    pub(super) fn sent(&mut self) -> Vec<(EndpointId, TopicFrame)> {
+        let peers = self.linked.clone();
+        let links: BTreeMap<_, _> =
+            peers.iter().filter_map(|peer| Some((self.cx.links.current(peer)?, *peer))).collect();
+        let frame = |out| match out {
+            OutEvent::Send(link, _, bytes) => match Frame::decode(&bytes) {
+                Ok(Some(Frame::Topic(_, TopicFrame::Open(_)))) => None,
+                Ok(Some(Frame::Topic(_, frame))) => Some((*links.get(&link)?, frame)),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.out().into_iter().filter_map(frame).collect()
     }
 
     /// A member is in the book from now on.

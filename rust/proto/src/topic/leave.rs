@@ -1,0 +1,143 @@
+//! Leaving a topic: the signed leave goes to peers, and this node waits until they acknowledge it.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+
+use super::{
+    effect::{Effect, Effects},
+    scope::Scope,
+};
+use crate::{
+    id::EndpointId,
+    links::Asked,
+    record::SignedRecord,
+    rule::Rule,
+    wire::{Item, TopicFrame, encode_content},
+};
+
+/// Members that are dialed to be told of a leave while no member is linked.
+const LEAVE_DIALS: usize = 3;
+
+#[derive(Debug, Default)]
+pub(super) struct Leave {
+    begun: Option<Begun>,
+    done: bool,
+    /// When this node stops waiting for acknowledgements.
+    timer: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    /// The signed leave; `None` if no sequence number was free for it.
+    record: Option<SignedRecord>,
+    /// Peers that were told, or that are dialed to be told.
+    told: BTreeSet<EndpointId>,
+    /// Those of them that did not acknowledge it yet.
+    waiting: BTreeSet<EndpointId>,
+}
+
+impl Leave {
+    pub(super) fn is_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timer
+    }
+
+    pub(super) fn on_timeout(&mut self) -> Effects {
+        self.timer = None;
+        self.finish()
+    }
+
+    /// The peers that were told.
+    pub(super) fn into_told(self) -> BTreeSet<EndpointId> {
+        self.begun.map(|begun| begun.told).unwrap_or_default()
+    }
+
+    /// Tells every linked peer, and all members through the overlay. A node that is linked to no
+    /// member dials a few to tell them.
+    pub(super) fn begin(&mut self, record: Option<SignedRecord>, scope: &mut Scope) -> Effects {
+        debug_assert!(self.begun.is_none(), "a topic is left once");
+        let mut effects = Effects::none();
+        let mut told = BTreeSet::new();
+        if let Some(signed) = &record {
+            told = peers_to_tell(scope);
+            for peer in &told {
+                scope.send(peer, TopicFrame::Leave(signed.bytes().clone()));
+            }
+            if scope.cx.is_on(Rule::Dissemination) {
+                let item = Item::Record(signed.bytes().clone());
+                effects.push(Effect::Broadcast(encode_content(&[item])));
+            }
+            if !told.iter().any(|peer| scope.book.get(peer).is_some()) {
+                let mut members = scope.random_members(LEAVE_DIALS, &BTreeSet::new());
+                members.retain(|peer| scope.dial(*peer) == Asked::Dialing);
+                told.extend(members);
+            }
+        }
+        let nobody = told.is_empty();
+        self.begun = Some(Begun { record, waiting: told.clone(), told });
+        if nobody {
+            effects.append(self.finish());
+        } else {
+            self.timer = Some(scope.now() + scope.config.leave_timeout);
+        }
+        effects
+    }
+
+    /// A link is up: it was dialed to tell of the leave, or by a member that does not know of it.
+    pub(super) fn link_up(&mut self, peer: EndpointId, scope: &mut Scope) {
+        let member = scope.book.get(&peer).is_some();
+        if let Some(Begun { record: Some(signed), waiting, told }) = &mut self.begun
+            && (member || waiting.contains(&peer))
+        {
+            waiting.insert(peer);
+            told.insert(peer);
+            scope.send(&peer, TopicFrame::Leave(signed.bytes().clone()));
+        }
+    }
+
+    /// A peer acknowledged the leave with this sequence number.
+    pub(super) fn acknowledged(&mut self, peer: EndpointId, sequence: u64) -> Effects {
+        let record = self.begun.as_ref().and_then(|begun| begun.record.as_ref());
+        if record.is_some_and(|signed| signed.record().sequence == sequence) {
+            return self.gone(peer);
+        }
+        Effects::none()
+    }
+
+    /// A peer needs no word of the leave any more: it is gone itself, or can't be reached.
+    pub(super) fn gone(&mut self, peer: EndpointId) -> Effects {
+        let Some(begun) = &mut self.begun else { return Effects::none() };
+        begun.waiting.remove(&peer);
+        debug_assert!(
+            begun.waiting.is_subset(&begun.told),
+            "only peers that were told are awaited"
+        );
+        if begun.waiting.is_empty() { self.finish() } else { Effects::none() }
+    }
+
+    fn finish(&mut self) -> Effects {
+        if std::mem::replace(&mut self.done, true) {
+            return Effects::none();
+        }
+        Effects::one(Effect::QuitOverlay)
+    }
+}
+
+/// All peers with a link that may hold this node's record: also those that did not answer yet, and
+/// members whose link is so young that neither end has spoken of the topic.
+fn peers_to_tell(scope: &Scope) -> BTreeSet<EndpointId> {
+    let known = scope.view.linked.iter().copied().chain(scope.book.others());
+    let linked = known.filter(|peer| scope.cx.links.current(peer).is_some());
+    linked.chain(scope.cx.links.told_of(scope.topic)).collect()
+}
