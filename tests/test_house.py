@@ -105,6 +105,20 @@ def test_circles_between_rust_modules_are_found(tmp_path: Path, imports: str) ->
     assert findings(tmp_path, without, "circles") == []
 
 
+def test_a_parent_that_only_reexports_its_child_is_in_no_circle(tmp_path: Path) -> None:
+    child = "rust/x/src/a/b.rs"
+    tree = {
+        "rust/x/src/lib.rs": "mod a;\nmod c;\n",
+        "rust/x/src/a.rs": "mod b;\npub use self::b::Thing;\nconst LIMIT: u8 = 1;\n",
+        child: "use super::LIMIT;\nuse crate::{\n    c::{D, E},\n    c::F,\n};\n",
+        "rust/x/src/c.rs": "use crate::a::Thing;\n",
+    }
+    assert findings(tmp_path, tree, "circles") == []
+    used = "mod b;\npub use self::b::Thing;\nconst LIMIT: u8 = 1;\nfn f(_: Thing) {}\n"
+    found = findings(tmp_path, {"rust/x/src/a.rs": used}, "circles")
+    assert {"rust/x/src/a.rs:1", f"{child}:1"} <= set(found)
+
+
 @pytest.mark.parametrize("back", ["from .a import f\n", "from p import a\n", "import p.a\n"])
 def test_circles_between_python_modules_are_found(tmp_path: Path, back: str) -> None:
     tree = {"python/p/a.py": "from p.b import g\n", "python/p/b.py": back}
