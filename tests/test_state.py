@@ -6,13 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 PRELUDE = """
 import asyncio, os, sys, time
@@ -227,8 +228,8 @@ async def main():
     node = GossipDiscovery(name, "fleet", state_dir=state, bootstrap=tickets,
                            config=Config.local())
     async with node:
-        say(node.ticket)
-        await node.wait_for_peers(2, timeout=60)
+        say(node.ticket, node.id)
+        await node.wait_for_peers(2, timeout=110)
         say("full")
         await asyncio.to_thread(sys.stdin.read)
 
@@ -242,7 +243,7 @@ def test_after_a_power_cut_old_tickets_lead_to_all_again(tmp_path: Path) -> None
     with processes() as started:
         for name in names:
             started.append(Process(NODE, name, tmp_path / name, *tickets))
-            tickets.append(started[-1].line())
+            tickets.append(started[-1].line().split()[0])
         assert [process.line() for process in started] == ["full"] * 3
         for process in started:
             process.kill()
@@ -251,3 +252,41 @@ def test_after_a_power_cut_old_tickets_lead_to_all_again(tmp_path: Path) -> None
             started.append(Process(NODE, name, tmp_path / name, *others))
             started[-1].line()
         assert [process.line() for process in started[3:]] == ["full"] * 3
+
+
+def wait_until_kept(state: Path, identities: set[str]) -> None:
+    """Wait until the kept book of a node has these ids in it."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        content = b"".join(path.read_bytes() for path in state.glob("book-*"))
+        if all(bytes.fromhex(identity) in content for identity in identities):
+            return
+        assert time.monotonic() < end, "the book was not kept"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("cut", ["one", "all"])
+def test_a_kept_book_leads_back_without_tickets(tmp_path: Path, cut: str) -> None:
+    names = ("alice", "bob", "carol")
+    ids: dict[str, str] = {}
+    tickets: list[str] = []
+    with processes() as started:
+        for name in names:
+            started.append(Process(NODE, name, tmp_path / name, *tickets))
+            ticket, ids[name] = started[-1].line().split()
+            tickets.append(ticket)
+        assert [process.line() for process in started] == ["full"] * 3
+        for name in names:
+            wait_until_kept(tmp_path / name, set(ids.values()) - {ids[name]})
+        killed = names if cut == "all" else names[:1]
+        for _, process in zip(killed, started, strict=False):
+            process.kill()
+        # Some come back with another port.
+        for name in killed[:2]:
+            (tmp_path / name / "endpoint").unlink()
+        for name in killed:
+            again = Process(NODE, name, tmp_path / name)
+            started.append(again)
+            assert again.line().split()[1] == ids[name]
+        for again in started[3:]:
+            assert again.line() == "full"

@@ -110,8 +110,9 @@ class GossipDiscovery:
             every 5 min else, and soon after a peer was lost; each has 30 s to answer.
         secret_key: The 32 bytes of the identity's Ed25519 secret key. By default the key in
             `state_dir`, or a new one.
-        state_dir: A directory that keeps key, sequence numbers and ports over a restart. It is
-            created; only one node at a time may use it. A full or read-only disk stops no start.
+        state_dir: A directory that keeps key, sequence numbers, ports and the book over a restart.
+            It is created; only one node at a time may use it. A full or read-only disk stops no
+            start.
         metadata: Text by key that others see, at most 1 KiB encoded.
         protocols: The protocols (ALPNs) that this endpoint serves, at most 8 of at most 32 bytes.
         config: Timers, limits and networks; `Config.lan()` by default.

@@ -317,6 +317,7 @@ impl Actor {
                 }
                 self.handle_own(InEvent::Found(topic, peer, addresses));
             }
+            Input::Remembered(topic, kept) => self.remember(topic, kept),
             Input::Reserved(end) => self.handle_own(InEvent::SequencesReserved(end)),
         }
     }
@@ -377,6 +378,7 @@ impl Actor {
         if let Some(topic) = self.topics.get_mut(&id) {
             topic.mdns = mdns;
         }
+        self.load_book(id);
         if let Err(error) = self.add_bootstrap(id, &options.bootstrap) {
             warn!(topic = %id.fmt_short(), reason = %error, "bootstrap peers not added");
         }

@@ -82,9 +82,10 @@ impl NodeBuilder {
         self
     }
 
-    /// Keeps the key, the sequence numbers and the ports in this directory, so that the node is the
-    /// same one after a restart. The directory is created if it is missing. While one node uses it,
-    /// a second one is refused. A full or read-only disk stops no start.
+    /// Keeps the key, the sequence numbers, the ports and the book in this directory, so that the
+    /// node is the same one after a restart, and finds the others. The directory is created if it
+    /// is missing. While one node uses it, a second one is refused. A full or read-only disk stops
+    /// no start.
     pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(dir.into());
         self

@@ -46,6 +46,8 @@ struct State {
     asked: BTreeMap<EndpointId, Asked>,
     /// Until when members on the local network may still answer.
     listens_until: Option<Instant>,
+    /// Until when members of an earlier life may still answer.
+    remembers_until: Option<Instant>,
     closed: bool,
 }
 
@@ -99,6 +101,12 @@ impl Contact {
     /// Members on the local network may answer from now on.
     pub(crate) fn listens(&self) {
         self.state.send_modify(|state| state.listens_until = Some(Instant::now() + LISTEN));
+    }
+
+    /// Members of an earlier life, if there are `any`, may answer from now on.
+    pub(crate) fn remembers(&self, any: bool) {
+        let until = any.then(|| Instant::now() + LISTEN);
+        self.state.send_modify(|state| state.remembers_until = until);
     }
 
     /// A peer did not answer, or sent this node away. Peers that were not asked don't count.
@@ -155,7 +163,8 @@ impl Contact {
 impl State {
     /// That nobody answered; or until when to wait, if no news comes before.
     fn verdict(&self, now: Instant) -> Result<Joined, Instant> {
-        let mut until = self.listens_until.filter(|until| now < *until);
+        let until = self.listens_until.max(self.remembers_until);
+        let mut until = until.filter(|until| now < *until);
         let mut unanswered = Vec::new();
         for (peer, asked) in &self.asked {
             match asked {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use iroh::{TransportAddr, endpoint::Connection};
 use tokio::sync::oneshot;
 
-use crate::proto::{EndpointId, Lane, LinkEnd, LinkId, TopicId};
+use crate::proto::{EndpointId, Kept, Lane, LinkEnd, LinkId, TopicId};
 
 /// A report of one of the actor's tasks.
 #[derive(Debug)]
@@ -23,6 +23,9 @@ pub(crate) enum Input {
     Unused(LinkId),
     /// mDNS saw a member of a topic.
     Found(TopicId, EndpointId, Vec<TransportAddr>),
+    /// Records that an earlier life of this node had in its book of a topic.
+    /// The first batch is empty if there are none.
+    Remembered(TopicId, Vec<Kept>),
     /// All sequence numbers below this one are recorded on disk as used.
     Reserved(u64),
 }

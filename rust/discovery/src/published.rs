@@ -223,6 +223,9 @@ impl Published {
     pub(crate) fn damaged(&self, reason: String) {
         let reason = Arc::<str>::from(reason);
         let mut inner = self.lock();
+        if inner.damages.contains(&reason) {
+            return;
+        }
         inner.damages.push(reason.clone());
         inner
             .queues

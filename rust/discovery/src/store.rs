@@ -4,8 +4,11 @@
 //! A disk that is full or read-only stops nothing: what can't be written stays in memory, is said
 //! once, and is tried again. All functions block: call them off the runtime.
 
+mod books;
 mod disk;
 mod files;
+mod frames;
+mod ledger;
 mod lock;
 
 use std::{
@@ -22,13 +25,20 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use crate::{error::Error, problems::Problems, proto::MAX_SEQUENCE};
+use crate::{
+    error::Error,
+    problems::Problems,
+    proto::{EndpointId, MAX_SEQUENCE, TopicId},
+};
 
 use self::{
+    books::Books,
     disk::{Disk, RealDisk},
     files::Files,
     lock::Lock,
 };
+
+pub(crate) use self::ledger::Change;
 
 const KEY: &str = "secret.key";
 const SEQUENCE: &str = "sequence";
@@ -49,6 +59,7 @@ pub(crate) struct Store {
     files: Files,
     problems: Problems,
     inner: Mutex<Inner>,
+    pub(crate) books: Books,
     /// There is something to write, or to try again.
     wake: Notify,
     _lock: Lock,
@@ -102,10 +113,10 @@ impl Store {
         let reserved = read_sequence(&files);
         let endpoint = read_endpoint(&files);
         let inner = Inner { reserved, wanted: reserved, endpoint, ..Inner::default() };
-        let problems = Problems::default();
         Ok(Some(Self {
+            books: Books::new(files.clone()),
             files,
-            problems,
+            problems: Problems::default(),
             inner: Mutex::new(inner),
             wake: Notify::new(),
             _lock: lock,
@@ -192,16 +203,33 @@ impl Store {
 
     /// Writes what is not written. Returns true if nothing is left.
     pub(crate) fn write_again(&self) -> bool {
+        if let Err(error) = self.books.write() {
+            self.unwritable(&error);
+            return false;
+        }
         self.write_all(&mut self.lock())
     }
 
+    /// Writes the small files.
     fn write_all(&self, inner: &mut Inner) -> bool {
         let written = self.write(inner);
         match &written {
-            Ok(()) => self.problems.clear(PROBLEM),
+            Ok(()) if self.books.is_written() => self.problems.clear(PROBLEM),
+            Ok(()) => {}
             Err(error) => self.unwritable(error),
         }
         written.is_ok()
+    }
+
+    /// A member of a topic changed: to be written soon.
+    pub(crate) fn note(&self, topic: TopicId, member: EndpointId, change: Change) {
+        self.books.note(topic, member, change);
+        self.wake.notify_one();
+    }
+
+    /// Something is to be written although nothing changed.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
     }
 
     fn unwritable(&self, error: &io::Error) {

@@ -225,6 +225,7 @@ impl Actor {
     }
 
     fn topic_event(&mut self, topic: TopicId, event: TopicEvent) {
+        self.keep(topic, &event);
         let Some(joined) = self.topics.get_mut(&topic) else { return };
         joined.published.apply(&event);
         self.counters.event(topic, &event);

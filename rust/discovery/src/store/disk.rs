@@ -44,6 +44,11 @@ pub(crate) trait Disk: Debug + Send + Sync {
         private().create_new(true).open(path)
     }
 
+    /// Opens a file to append to it; makes it if it is missing.
+    fn append(&self, path: &Path) -> io::Result<File> {
+        private().create(true).append(true).open(path)
+    }
+
     fn write(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
         file.write_all(content)
     }

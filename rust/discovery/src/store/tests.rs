@@ -9,11 +9,16 @@ use super::*;
 
 /// A disk on which operations fail with the error numbers that the test sets.
 #[derive(Debug, Default)]
-pub(super) struct FaultyDisk(Mutex<BTreeMap<&'static str, i32>>);
+pub(crate) struct FaultyDisk(Mutex<BTreeMap<&'static str, i32>>, Mutex<(u64, u64)>);
 
 impl FaultyDisk {
-    pub(super) fn set(&self, faults: &[(&'static str, i32)]) {
+    pub(crate) fn set(&self, faults: &[(&'static str, i32)]) {
         *self.0.lock().unwrap() = faults.iter().copied().collect();
+    }
+
+    /// Bytes that were written, and the pages that they touched.
+    pub(crate) fn written(&self) -> (u64, u64) {
+        *self.1.lock().unwrap()
     }
 
     fn check(&self, operation: &str) -> io::Result<()> {
@@ -31,12 +36,19 @@ impl Disk for FaultyDisk {
         self.check("create").and_then(|()| RealDisk.create(path))
     }
 
+    fn append(&self, path: &Path) -> io::Result<File> {
+        self.check("append").and_then(|()| RealDisk.append(path))
+    }
+
     fn write(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
         if let Err(error) = self.check("write") {
             // As a disk that has some room, but not enough.
             RealDisk.write(file, &content[..content.len() / 2])?;
             return Err(error);
         }
+        let mut written = self.1.lock().unwrap();
+        written.0 += content.len() as u64;
+        written.1 += content.len() as u64 / 4096 + 1;
         RealDisk.write(file, content)
     }
 
