@@ -40,6 +40,15 @@ const MAX_FORMER: usize = 256;
 ///
 /// The first entry that matches an address decides. So `["10.0.0.0/8", "!0.0.0.0/0"]` announces, of
 /// all IPv4 addresses, only those of the network 10.0.0.0/8.
+///
+/// ```
+/// use iroh_gossip_discovery::Advertise;
+///
+/// for entry in ["203.0.113.7:4433", "lb.example:4433", "wg*", "10.0.0.0/8", "!docker0"] {
+///     assert_eq!(entry.parse::<Advertise>()?.to_string(), entry);
+/// }
+/// # Ok::<(), iroh_gossip_discovery::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advertise(Entry);
 

@@ -12,17 +12,17 @@ use crate::{error::Error, proto::EndpointId};
 
 #[derive(Debug)]
 struct State {
-    /// When something that an application sees last changed in the book or in the own record.
+    /// When the book or this node's own record last changed in a way that an application sees.
     changed: Instant,
     /// The peers whose books were found equal since then.
     agreed: BTreeSet<EndpointId>,
     neighbors: BTreeSet<EndpointId>,
-    /// Nobody else is in the book.
+    /// Whether the book has no other node.
     alone: bool,
     closed: bool,
 }
 
-/// What is known of the neighbors' books, and who waits for them to agree.
+/// What is known of the neighbors' books, and the callers that wait until they agree.
 #[derive(Debug)]
 pub(crate) struct Agreement(watch::Sender<State>);
 
@@ -39,7 +39,7 @@ impl Default for Agreement {
 }
 
 impl Agreement {
-    /// The book or the own record changed: what was equal before says nothing any more.
+    /// Notes a change of the book or of this node's own record. Earlier agreement counts no more.
     pub(crate) fn changed(&self, alone: bool) {
         self.0.send_modify(|state| {
             state.changed = Instant::now();
@@ -48,7 +48,7 @@ impl Agreement {
         });
     }
 
-    /// A neighbor's book is equal.
+    /// Notes that a neighbor's book is equal.
     pub(crate) fn agreed(&self, peer: EndpointId) {
         self.0.send_if_modified(|state| state.agreed.insert(peer));
     }
@@ -68,7 +68,7 @@ impl Agreement {
         self.0.borrow().neighbors.clone()
     }
 
-    /// The topic was left: nobody waits any longer.
+    /// Ends all waits, because the topic was left.
     pub(crate) fn close(&self) {
         self.0.send_modify(|state| state.closed = true);
     }

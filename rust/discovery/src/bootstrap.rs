@@ -20,6 +20,17 @@ const MAX_HOST: usize = 253;
 ///
 /// Its text is a ticket (`igd1…`), `id@host:port` with a name or an IP address (IPv6 in brackets),
 /// or an id alone: 64 lower-case hex digits.
+///
+/// ```
+/// use iroh_gossip_discovery::Bootstrap;
+///
+/// let id = "07".repeat(32);
+/// let peer: Bootstrap = format!("{id}@seed.example:4433").parse()?;
+/// assert!(matches!(peer, Bootstrap::Host { port: 4433, .. }));
+/// let error = "seed.example".parse::<Bootstrap>().unwrap_err();
+/// assert!(error.to_string().starts_with("bootstrap "));
+/// # Ok::<(), iroh_gossip_discovery::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bootstrap {
     /// A ticket of the same topic.

@@ -17,6 +17,20 @@ use crate::{
 const MAX_RELAYS: usize = 8;
 
 /// Settings of an endpoint and its topics. Start from a preset and change what you need.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use iroh_gossip_discovery::Config;
+///
+/// let config = Config { mdns: false, ..Config::lan() };
+/// assert!(config.validate().is_ok());
+/// let config = Config { connect_timeout: Duration::ZERO, ..Config::lan() };
+/// assert_eq!(
+///     config.validate().unwrap_err().to_string(),
+///     "connect_timeout must be 100 ms to 60 s"
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Timers and limits of the protocol, for each topic.

@@ -9,13 +9,13 @@ use tokio::{
 
 use crate::{error::Error, proto::EndpointId};
 
-/// How long a node without an answer listens for members on the local network before it takes
-/// itself to be alone. They announce themselves to a newcomer within half a second.
+/// How long a node without an answer listens for members on the local network before it counts as
+/// alone. Members announce themselves to a newcomer within half a second.
 pub(crate) const LISTEN: Duration = Duration::from_secs(2);
-/// A peer that is linked and says nothing of the topic is not waited for after this.
+/// How long to wait for a peer that is linked and says nothing about the topic.
 const SILENT: Duration = Duration::from_secs(10);
-/// A peer that is asked and with which no comparison completes is not waited for after this, beyond
-/// the time that a dial may take.
+/// How long to wait for a peer until a comparison with it is complete, beyond the time that a dial
+/// may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Most peers that are remembered as asked: bootstrap peers, and some that a lookup found.
 const MAX_ASKED: usize = 1_024 + 64;
@@ -26,17 +26,17 @@ const MAX_ASKED: usize = 1_024 + 64;
 pub enum Joined {
     /// A comparison of books with this member is complete: what it knew is in the book.
     Synced(EndpointId),
-    /// Nobody answered. Each peer that was asked stands here with the reason; none, if there was
-    /// nobody to ask. The node goes on asking.
+    /// No peer answered. The list has each peer that was asked, with the reason. It is empty if
+    /// there was no peer to ask. The node keeps asking.
     Alone(Vec<(EndpointId, String)>),
 }
 
 /// A peer that was asked.
 #[derive(Debug)]
 enum Asked {
-    /// It may answer until then; if it does not, this is why it is given up.
+    /// It may answer until this time. If it does not, the text is the reason.
     Until(Instant, &'static str),
-    /// What went wrong.
+    /// It failed for this reason.
     Failed(String),
 }
 
@@ -51,11 +51,11 @@ struct State {
     closed: bool,
 }
 
-/// What is known of the first contact, and who waits for it.
+/// The state of the first contact, and the callers that wait for it.
 #[derive(Debug)]
 pub(crate) struct Contact {
     state: watch::Sender<State>,
-    /// How long a peer may take from being asked to the end of a comparison.
+    /// How long a peer may take from the first dial to the end of a comparison.
     patience: Duration,
 }
 
@@ -64,7 +64,7 @@ impl Contact {
         Self { state: watch::Sender::default(), patience: connect_timeout + PATIENCE }
     }
 
-    /// Peers will be asked; each counts until it answers or fails.
+    /// Adds peers that will be asked. Each is waited for until it answers or fails.
     pub(crate) fn asks(&self, peers: impl IntoIterator<Item = EndpointId>) {
         let until = Instant::now() + self.patience;
         self.state.send_modify(|state| {
@@ -77,12 +77,12 @@ impl Contact {
         });
     }
 
-    /// A link to a peer is open. What it is good for shows when the peer speaks of the topic.
+    /// Notes that a link to a peer is open. The peer still has to say something about the topic.
     pub(crate) fn linked(&self, peer: &EndpointId) {
         self.expect(peer, SILENT, "it is linked, and says nothing of the topic");
     }
 
-    /// A peer speaks of the topic.
+    /// Notes that a peer has said something about the topic.
     pub(crate) fn opened(&self, peer: &EndpointId) {
         self.expect(peer, self.patience, "no comparison of books with it was complete in time");
     }
@@ -98,7 +98,7 @@ impl Contact {
         });
     }
 
-    /// Members on the local network may answer from now on.
+    /// Notes that members on the local network may answer from now on.
     pub(crate) fn listens(&self) {
         self.state.send_modify(|state| state.listens_until = Some(Instant::now() + LISTEN));
     }
@@ -109,7 +109,8 @@ impl Contact {
         self.state.send_modify(|state| state.remembers_until = until);
     }
 
-    /// A peer did not answer, or sent this node away. Peers that were not asked don't count.
+    /// Notes that a peer did not answer, or refused this node. Peers that were not asked don't
+    /// count.
     pub(crate) fn unanswered(&self, peer: &EndpointId, reason: &str) {
         self.state.send_if_modified(|state| {
             let asked = state.asked.get_mut(peer);
@@ -117,7 +118,7 @@ impl Contact {
         });
     }
 
-    /// A comparison of books with a member is complete.
+    /// Notes that a comparison of books with a member is complete.
     pub(crate) fn synced(&self, peer: EndpointId) {
         self.state.send_if_modified(|state| {
             let first = state.synced.is_none();
@@ -127,12 +128,12 @@ impl Contact {
         });
     }
 
-    /// The topic was left: nobody waits any longer.
+    /// Ends all waits, because the topic was left.
     pub(crate) fn close(&self) {
         self.state.send_modify(|state| state.closed = true);
     }
 
-    /// Waits until the first contact has ended, in whichever way.
+    /// Waits until the first contact has ended, in one way or the other.
     ///
     /// # Errors
     /// [`Error::Closed`] if the topic is left before that.
@@ -161,7 +162,7 @@ impl Contact {
 }
 
 impl State {
-    /// That nobody answered; or until when to wait, if no news comes before.
+    /// Returns that no peer answered, or the time until which to wait if nothing happens before.
     fn verdict(&self, now: Instant) -> Result<Joined, Instant> {
         let until = self.listens_until.max(self.remembers_until);
         let mut until = until.filter(|until| now < *until);
@@ -217,7 +218,7 @@ mod tests {
         let Joined::Alone(reasons) = contact.joined().await.unwrap() else { panic!() };
         assert!((SILENT..SILENT * 2).contains(&began.elapsed()));
         assert!(reasons[0].1.contains("says nothing of the topic"), "{reasons:?}");
-        // Linked once more, it is waited for no more.
+        // A peer that is linked again is not waited for again.
         contact.unanswered(&peer(1), "gone");
         contact.linked(&peer(1));
         contact.opened(&peer(1));

@@ -1,4 +1,4 @@
-//! What an application hears of a topic.
+//! The events that an application gets of a topic.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::proto::{LostReason, NodeRecord};
 pub enum Event {
     /// A peer entered the book: once per life.
     PeerJoined(Arc<NodeRecord>),
-    /// A peer in the book changed its name, addresses, metadata or protocols, or started anew.
+    /// A peer in the book changed its name, addresses, metadata or protocols, or was restarted.
     PeerUpdated(Arc<NodeRecord>),
-    /// A peer left; the record is its last with content.
+    /// A peer left. The record is its last one with content.
     PeerLeft(Arc<NodeRecord>),
-    /// A peer did not answer a probe, or is accused by a member whom it did not answer. It stays in
+    /// A peer did not answer a probe, or a member that it did not answer accuses it. It stays in
     /// the book for the seconds that it has to refute.
     PeerSuspected(Arc<NodeRecord>),
-    /// A suspected peer refuted the suspicion, or was heard.
+    /// A suspected peer refuted the suspicion, or answered.
     PeerRecovered(Arc<NodeRecord>),
     /// A peer is gone without a leave.
     PeerLost(Arc<NodeRecord>, LostReason),
@@ -26,8 +26,8 @@ pub enum Event {
     Isolated,
     /// A member is linked again after [`Event::Isolated`].
     Reconnected,
-    /// Another process announces with this node's key, again and again: a copied key or machine
-    /// image. This node announces once a minute until that ends.
+    /// Another process repeatedly announces with this node's key, as after copying a key or a
+    /// machine image. This node announces once a minute until that ends.
     IdentityConflict {
         /// The boot id of the other process.
         boot_id: u64,
@@ -39,12 +39,12 @@ pub enum Event {
         reason: Arc<str>,
     },
     /// This many events were dropped here, because the subscriber lagged behind by more than
-    /// [`crate::Config::event_buffer`]. The book is the recovery.
+    /// [`crate::Config::event_buffer`]. The book has the current state.
     EventsLost(u64),
 }
 
 impl Event {
-    /// Returns true if the book is another one after it.
+    /// Returns true if the event changes the book.
     pub(crate) fn changes_book(&self) -> bool {
         matches!(
             self,

@@ -16,6 +16,7 @@ use crate::{
 
 /// Most bytes of messages that wait for one subscriber.
 const MAX_QUEUED: usize = 16 * 1024 * 1024;
+
 /// A message that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -38,6 +39,27 @@ pub enum MessageKind {
 }
 
 /// What a subscriber to messages reads.
+///
+/// ```no_run
+/// # use iroh_gossip_discovery::{Error, Swarm};
+/// # async fn example(swarm: Swarm) -> Result<(), Error> {
+/// use futures_util::StreamExt;
+/// use iroh_gossip_discovery::MessageEvent;
+///
+/// let mut messages = swarm.messages();
+/// swarm.broadcast("hello, everyone").await?;
+/// while let Some(event) = messages.next().await {
+///     match event {
+///         MessageEvent::Message(message) => {
+///             swarm.send(message.sender, message.data).await?;
+///         }
+///         MessageEvent::Lost(count) => println!("{count} messages were dropped"),
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MessageEvent {

@@ -23,6 +23,16 @@ pub fn score(key: &[u8], member: &EndpointId) -> [u8; 32] {
 }
 
 /// Returns the owner of a key among the members; `None` if there is no member. O(members).
+///
+/// ```
+/// use iroh_gossip_discovery::{EndpointId, ownership::owner};
+///
+/// let members: Vec<_> = (1..=3).map(|n| EndpointId::from_bytes([n; 32])).collect();
+/// let before = owner(b"job 17", &members).unwrap();
+/// // If another member leaves, the owner stays the same.
+/// let left: Vec<_> = members.iter().filter(|member| *member == before).collect();
+/// assert_eq!(owner(b"job 17", left), Some(before));
+/// ```
 pub fn owner<'a>(
     key: &[u8],
     members: impl IntoIterator<Item = &'a EndpointId>,

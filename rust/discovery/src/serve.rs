@@ -21,6 +21,19 @@ use crate::{
 };
 
 /// The streams of one protocol that peers open. Dropping it ends the service.
+///
+/// ```no_run
+/// # use iroh_gossip_discovery::{Error, Swarm};
+/// # async fn example(swarm: Swarm) -> Result<(), Error> {
+/// use futures_util::StreamExt;
+///
+/// let mut streams = swarm.serve("echo/1")?;
+/// while let Some(stream) = streams.next().await {
+///     println!("{} opened a stream", stream.peer());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Serving {
     protocol: Vec<u8>,

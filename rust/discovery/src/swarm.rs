@@ -22,6 +22,24 @@ use crate::{
 
 /// One joined topic of an endpoint. Clones are handles of the same topic; dropping them does not
 /// leave it.
+///
+/// ```no_run
+/// # use iroh_gossip_discovery::{Error, Swarm};
+/// # async fn example(swarm: Swarm) -> Result<(), Error> {
+/// use futures_util::StreamExt;
+/// use iroh_gossip_discovery::Event;
+///
+/// let (book, mut events) = swarm.subscribe();
+/// println!("{} peers are known", book.len());
+/// while let Some(event) = events.next().await {
+///     if let Event::PeerJoined(peer) = event {
+///         println!("{} joined", peer.profile.name);
+///     }
+/// }
+/// swarm.leave().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Swarm {
     pub(crate) published: Arc<Published>,
@@ -33,26 +51,26 @@ impl Swarm {
         Self { published, commands }
     }
 
-    /// This endpoint's id.
+    /// Returns this endpoint's id.
     #[must_use]
     pub fn id(&self) -> EndpointId {
         self.published.id
     }
 
-    /// The topic.
+    /// Returns the topic.
     #[must_use]
     pub fn topic(&self) -> &Topic {
         &self.published.topic
     }
 
-    /// How to reach this node now, as one string for others' bootstrap lists.
+    /// Returns how to reach this node now, as one string for the bootstrap lists of other nodes.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         let addresses = self.published.me().map(|me| me.addresses.clone()).unwrap_or_default();
         Ticket { id: self.published.id, topic: self.published.topic.id(), addresses }
     }
 
-    /// The record that this node last announced.
+    /// Returns the record that this node last announced.
     ///
     /// # Panics
     /// Never: a swarm exists from its first announcement on.
@@ -61,33 +79,33 @@ impl Swarm {
         self.published.me().expect("a joined topic has announced a record")
     }
 
-    /// Where this node can be dialed, as announced.
+    /// Returns the addresses that this node announces.
     #[must_use]
     pub fn addresses(&self) -> Vec<TransportAddr> {
         self.me().addresses.clone()
     }
 
-    /// A snapshot of the address book. O(1).
+    /// Returns a snapshot of the address book. O(1).
     #[must_use]
     pub fn book(&self) -> Book {
         self.published.book()
     }
 
-    /// The members that this node is linked to in the overlay now, about five of them: who is asked
-    /// and told first, not who is there.
+    /// Returns the neighbors in the overlay: the members, about five of them, that this node
+    /// gossips with. The whole membership is [`Self::book`].
     #[must_use]
     pub fn neighbors(&self) -> BTreeSet<EndpointId> {
         self.published.neighbors()
     }
 
-    /// A snapshot of the address book together with every event after it. After the end of the
-    /// topic, the subscription is closed from the start.
+    /// Returns a snapshot of the address book, with a subscription to every event after it. If the
+    /// topic has ended, the subscription is closed from the start.
     #[must_use]
     pub fn subscribe(&self) -> (Book, Subscription) {
         self.published.subscribe()
     }
 
-    /// Replaces what this node says of itself. Returns once that is announced.
+    /// Replaces the profile of this node. Returns once it is announced.
     ///
     /// # Errors
     /// [`Error::Invalid`] that names the field and its limit; [`Error::Closed`].
@@ -98,28 +116,31 @@ impl Swarm {
 
     /// Adds bootstrap peers, at any time. They are dialed whenever they are not in the book.
     ///
-    /// 1,024 of them are kept. A new one takes the place of the least recently linked of those that
-    /// are not in the book; what finds no room even so is dropped and counted.
+    /// At most 1,024 are kept. A new one replaces the least recently linked one that is not in the
+    /// book. If there is none, the new one is dropped and counted.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a ticket of another topic, and then none is added; [`Error::Closed`].
+    /// [`Error::Invalid`] for a ticket of another topic, and then no peer is added;
+    /// [`Error::Closed`].
     pub async fn add_bootstrap(&self, peers: Vec<Bootstrap>) -> Result<(), Error> {
         let topic = self.published.topic.id();
         self.request(|reply| Command::AddBootstrap { topic, peers, reply }).await?
     }
 
-    /// Tells every peer that this node leaves, and ends the topic. Returns when the linked peers
-    /// have acknowledged or after [`crate::proto::Config::leave_timeout`]. May be called again.
+    /// Tells every peer that this node leaves, and ends the topic. Returns once the linked peers
+    /// have acknowledged that, or after [`crate::proto::Config::leave_timeout`]. May be called
+    /// again.
     pub async fn leave(&self) {
         let topic = self.published.topic.id();
-        // An error says that the topic is gone already.
+        // An error means that the topic is gone already.
         let _ = self.request(|reply| Command::Leave { topic, reply }).await;
     }
 
-    /// Waits until this node has met its topic, or knows that nobody answers: see [`Joined`].
+    /// Waits until this node has met its topic, or until it is known that no peer answers: see
+    /// [`Joined`].
     ///
-    /// Until then the book is empty or incomplete, and nothing should be concluded from it. If this
-    /// node met a member before, it returns at once.
+    /// Until then the book is empty or incomplete, so draw no conclusions from it. If this node has
+    /// met a member already, the call returns at once.
     ///
     /// # Errors
     /// [`Error::Closed`] if the topic is left before that.
@@ -141,19 +162,20 @@ impl Swarm {
         self.published.settled(quiet).await
     }
 
-    /// The state of a peer as this node sees it; `None` if the peer is not in the book. O(links).
+    /// Returns the state of a peer as this node sees it; `None` if the peer is not in the book.
+    /// O(links).
     #[must_use]
     pub fn status(&self, peer: &EndpointId) -> Option<PeerStatus> {
         self.published.status(peer)
     }
 
-    /// Whether the topic was left.
+    /// Returns true if the topic was left.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.published.is_closed()
     }
 
-    /// What the topic counts.
+    /// Returns the counters of the topic and of its endpoint.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.published.metrics()

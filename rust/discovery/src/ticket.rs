@@ -33,6 +33,17 @@ const KIND_RELAY: u8 = 1;
 /// bytes of SHA-256 over all that. An address is a byte for its kind, then an IP address and a
 /// port, or a length byte and a relay URL. A ticket holds at most 8 addresses: the best of those
 /// given.
+///
+/// ```
+/// use iroh_gossip_discovery::{EndpointId, Ticket, Topic};
+///
+/// let id = EndpointId::from_bytes([7; 32]);
+/// let ticket = Ticket { id, topic: Topic::new("fleet")?.id(), addresses: vec![] };
+/// let text = ticket.to_string();
+/// assert!(text.starts_with("igd1"));
+/// assert_eq!(text.parse::<Ticket>()?, ticket);
+/// # Ok::<(), iroh_gossip_discovery::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// The member.

@@ -11,6 +11,15 @@ use crate::{
 /// A topic. Nodes find each other within one topic.
 ///
 /// Its id is the SHA-256 of a label and the name, so an outsider can't read the name from the id.
+///
+/// ```
+/// use iroh_gossip_discovery::Topic;
+///
+/// let topic: Topic = "fleet".parse()?;
+/// assert_eq!(topic.id(), Topic::new("fleet")?.id());
+/// assert!(Topic::new("").is_err());
+/// # Ok::<(), iroh_gossip_discovery::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic {
     name: Arc<str>,

@@ -1,7 +1,7 @@
-//! The signed broadcast: what an application says to all members of a topic, and how fast it may.
+//! The signed broadcast: a message of an application to all members of a topic, and its pace.
 //!
-//! It names the author's boot id and counts up with each broadcast of that life, so that a member
-//! delivers each at most once, however it comes and comes again.
+//! It names the author's boot id and counts up with each broadcast of that life. So a member
+//! delivers each broadcast at most once, however often it arrives.
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ use crate::{
 };
 
 /// Largest broadcast, in bytes. Every member holds it for some 10 s, for neighbors that may lack
-/// it, and passes it on whole before the next one: what is larger belongs into a stream, or is
-/// fetched by whoever wants it.
+/// it, and forwards it whole before the next one. Larger data belongs into a stream.
 pub const MAX_BROADCAST: usize = 8 * 1024;
 /// Longest signed broadcast, in bytes on the wire; ours add up to 175 to what they carry.
 pub(crate) const MAX_SIGNED: usize = MAX_BROADCAST + 512;
 
-/// How fast one author may broadcast, by its own pace.
+/// The pace that an author keeps for its own broadcasts.
 const PACE: Rate = Rate { messages: (128.0, 256.0), bytes: (384.0 * 1024.0, 1024.0 * 1024.0) };
-/// What others take of one author: more, as the network bunches what was spaced.
+/// The rate that others accept from one author. It is higher, because the network bunches what was
+/// spaced.
 pub(crate) const OF_AUTHOR: Rate =
     Rate { messages: (160.0, 512.0), bytes: (512.0 * 1024.0, 2.0 * 1024.0 * 1024.0) };
 
@@ -36,21 +36,32 @@ const NUMBER: i64 = 1;
 const DATA: i64 = 2;
 
 /// The pace at which an application may broadcast in one topic: 128 messages and 384 KiB a second,
-/// after 256 of them or 1 MiB at once. Others drop what comes much faster.
+/// after a burst of 256 messages or 1 MiB. Others drop what comes much faster.
+///
+/// ```
+/// use iroh_gossip_discovery_proto::Pace;
+/// use tokio::time::Instant;
+///
+/// let now = Instant::now();
+/// let mut pace = Pace::new(now);
+/// assert_eq!((0..1000).filter(|_| pace.take(100, now).is_ok()).count(), 256);
+/// let wait = pace.take(100, now).unwrap_err();
+/// assert!(pace.take(100, now + wait).is_ok());
+/// ```
 #[derive(Debug)]
 pub struct Pace(Budget);
 
 impl Pace {
-    /// The pace of an author that was silent until now.
+    /// Returns the pace of an author that was silent until now.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self(Budget::new(PACE, now))
     }
 
-    /// Takes one broadcast of `bytes` bytes out of it.
+    /// Takes one broadcast of `bytes` bytes from the budget.
     ///
     /// # Errors
-    /// How long to wait before the next try.
+    /// The time to wait before the next attempt.
     pub fn take(&mut self, bytes: usize, now: Instant) -> Result<(), Duration> {
         self.0.take_or_wait(bytes, now)
     }
@@ -68,7 +79,7 @@ pub(crate) struct Broadcast {
 }
 
 impl Broadcast {
-    /// The signed bytes of a broadcast.
+    /// Signs a broadcast, and returns its bytes.
     pub(crate) fn sign(
         key: &SigningKey,
         topic: &TopicId,
@@ -84,7 +95,7 @@ impl Broadcast {
         cose::sign(key, KIND, topic, &payload.encode())
     }
 
-    /// Opens a broadcast without a look at its signature.
+    /// Parses a broadcast without verifying its signature.
     pub(crate) fn open(bytes: &Bytes) -> Result<Envelope, Error> {
         Envelope::open("broadcast", MAX_SIGNED, bytes)
     }
@@ -108,11 +119,11 @@ impl Broadcast {
     }
 }
 
-/// Which numbers of one life were heard: the highest, and which of those just below it (as the
-/// anti-replay window of RFC 6479). What is older counts as heard.
+/// The numbers that were heard from one life: the highest, and which of those just below it. This
+/// is the anti-replay window of RFC 6479. Older numbers count as heard.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
-    /// One above the highest that was heard.
+    /// One above the highest number that was heard.
     end: u64,
     heard: [u64; WORDS],
 }
@@ -120,10 +131,11 @@ pub(crate) struct Window {
 const WORDS: usize = 32;
 
 impl Window {
-    /// 16 s at full pace, which is longer than members hold a broadcast for those who lack it.
+    /// The width of the window: 16 s at full pace, which is longer than members hold a broadcast
+    /// for others.
     pub(crate) const SIZE: u64 = WORDS as u64 * 64;
 
-    /// Whether a number may be new.
+    /// Returns true if a number may be new.
     pub(crate) fn is_new(&self, number: u64) -> bool {
         if number >= self.end {
             return number < u64::MAX;
@@ -131,7 +143,7 @@ impl Window {
         self.end - number <= Self::SIZE && self.heard[Self::word(number)] & Self::bit(number) == 0
     }
 
-    /// From now on it is not.
+    /// Marks a number as heard.
     pub(crate) fn insert(&mut self, number: u64) {
         if number >= self.end {
             if number - self.end >= Self::SIZE {
@@ -161,7 +173,8 @@ mod tests {
 
     use super::*;
 
-    /// What a budget lets through of `bytes` each in `seconds` of asking all the time.
+    /// Returns how many messages of `bytes` each a budget lets through in `seconds` of constant
+    /// attempts.
     fn passed(take: &mut dyn FnMut(usize, Instant) -> bool, bytes: usize, seconds: u64) -> usize {
         let start = Instant::now();
         let asked = (0..seconds * 1000).map(|ms| start + Duration::from_millis(ms));
@@ -178,7 +191,8 @@ mod tests {
             let expected = at_once + 60 * a_second;
             assert!((expected - 2..=expected).contains(&all), "{all} of {bytes} bytes");
 
-            // A second's worth comes at once, and the first one with all that may be said at once.
+            // Each second's messages come at once, and the first second also brings the whole
+            // burst.
             let mut pace = Pace::new(start);
             let mut of_author = Budget::new(OF_AUTHOR, start);
             for second in 1..=60 {
@@ -210,7 +224,7 @@ mod tests {
     fn a_window_takes_each_number_once_and_nothing_that_is_too_old() {
         let mut window = Window::default();
         let mut taken = BTreeSet::new();
-        // Forth in jumps of all sizes, and back within and beyond the window.
+        // Numbers that jump forward by all sizes, and back within and beyond the window.
         let mut random = 1_u64;
         let mut highest = 0;
         for _ in 0..200_000 {

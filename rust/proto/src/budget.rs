@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::id::EndpointId;
 
-/// How fast, in messages and in bytes: each a second, and at once.
+/// A rate, in messages and in bytes: each has a number per second, and a number at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
     pub(crate) messages: (f64, f64),
@@ -27,7 +27,7 @@ impl Budget {
         Self { rate, messages: rate.messages.1, bytes: rate.bytes.1, filled: now }
     }
 
-    /// Takes a message of `bytes` bytes out of it, if there is enough.
+    /// Takes a message of `bytes` bytes, and returns true if enough was left.
     pub(crate) fn take(&mut self, bytes: usize, now: Instant) -> bool {
         self.take_or_wait(bytes, now).is_ok()
     }
@@ -37,7 +37,7 @@ impl Budget {
         self.messages + seconds * self.rate.messages.0 >= self.rate.messages.1
     }
 
-    /// As [`Budget::take`], or how long it takes until there is enough.
+    /// As [`Budget::take`]. The error is the time until enough is left.
     pub(crate) fn take_or_wait(&mut self, bytes: usize, now: Instant) -> Result<(), Duration> {
         let seconds = now.saturating_duration_since(self.filled).as_secs_f64();
         self.filled = now.max(self.filled);
@@ -49,7 +49,7 @@ impl Budget {
         let missing = [(1.0 - self.messages) / messages.0, (bytes - self.bytes) / per.0];
         let wait = missing.into_iter().fold(0.0, f64::max);
         if wait > 0.0 {
-            // A nanosecond more than what rounding may take.
+            // One nanosecond more, because rounding may have cut one off.
             return Err(Duration::from_secs_f64(wait) + Duration::from_nanos(1));
         }
         self.messages -= 1.0;
@@ -58,12 +58,13 @@ impl Budget {
     }
 }
 
-/// Budgets by id, of which those that are in use are kept.
+/// Budgets by id. Those that are in use are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Budgets(BTreeMap<EndpointId, Budget>);
 
 impl Budgets {
-    /// Most that are kept: beyond, those that are full again are forgotten, and then the rest.
+    /// Most budgets that are kept. If there are more, those that are full again are dropped, and
+    /// then the rest.
     const MOST: usize = 4096;
 
     pub(crate) fn len(&self) -> usize {

@@ -14,8 +14,8 @@ use crate::error::Error;
 
 /// Deepest nesting of arrays and maps. Records travel as byte strings and are counted again.
 pub(crate) const MAX_DEPTH: usize = 4;
-/// Items that an encoding may have besides one for every two bytes: a tree of tiny items would take
-/// many times its encoding in memory. The densest honest message is metadata of one-letter keys.
+/// Items that an encoding may have besides one for every two bytes. A tree of tiny items would take
+/// many times its encoding in memory. The densest honest message is metadata with one-letter keys.
 const SPARE_ITEMS: usize = 64;
 
 /// A CBOR data item of the subset that the protocol speaks.
@@ -55,8 +55,8 @@ impl Value {
         Self(Raw::Map(entries.into_iter().map(|(key, value)| (key.0, value.0)).collect()))
     }
 
-    /// The deterministic encoding. `serde_cbor` sorts maps by type, length and bytes, which is the
-    /// order of RFC 8949 §4.2.1 for keys that are integers or strings.
+    /// Returns the deterministic encoding. `serde_cbor` sorts maps by type, length and bytes. For
+    /// keys that are integers or strings, that is the order of RFC 8949 §4.2.1.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(encoded_len(&self.0));
         self.0
@@ -89,8 +89,8 @@ impl Value {
         }
     }
 
-    /// The entries of a map whose keys are integers. Other keys belong to a later version, and are
-    /// left out.
+    /// Returns the entries of a map whose keys are integers. Other keys belong to a later version,
+    /// and are left out.
     pub(crate) fn into_keyed(self, what: &'static str) -> Result<Keyed, Error> {
         let entries = self.into_map(what)?.into_iter();
         let entries = entries.filter_map(|(key, value)| Some((key.as_int()?, value))).collect();

@@ -93,8 +93,8 @@ impl Config {
         self.expiration.unwrap_or(derived)
     }
 
-    /// Time between two refutations: a third of the shortest time to refute, so that the answer to what
-    /// was said right after one refutation still comes, and reaches all, before any verdict.
+    /// Time between two refutations: a third of the shortest time to refute, so that the answer to
+    /// what was said right after one refutation still comes, and reaches all, before any verdict.
     pub(crate) fn refute_interval(&self) -> Duration {
         (self.suspicion / 3).min(REFUTE_INTERVAL_MAX)
     }

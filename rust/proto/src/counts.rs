@@ -1,23 +1,22 @@
-//! What the protocol counts, for whoever operates it; nothing here decides anything.
+//! The counters of the protocol, for operators. No decision follows from them.
 
-/// Counts of an endpoint, in all of its topics, since it began.
+/// The counters of an endpoint, over all of its topics, since it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
     /// Records of this node that were signed and announced, heartbeats included.
     pub announcements: u64,
-    /// Records of others whose signature was checked: the dear part of receiving one.
+    /// Records of others whose signature was checked, which is the costly part of receiving one.
     pub verifications: u64,
-    /// Reconciliations of the book that this node began.
+    /// Syncs of the book that this node began.
     pub syncs_started: u64,
-    /// Reconciliations of the book that others began with this node.
+    /// Syncs of the book that others began with this node.
     pub syncs_served: u64,
-    /// Reconciliations, begun here or by others, that came to their end.
+    /// Syncs, begun here or by others, that were completed.
     pub syncs_completed: u64,
     /// Probes of peers that were not heard for a while, or that others asked this node to probe.
     pub probes: u64,
-    /// Of these, for this node itself, probes that neither the peer nor those who were asked to try
-    /// it answered.
+    /// Probes for this node itself that neither the peer nor an indirect prober answered.
     pub probes_failed: u64,
     /// Accusations that this node signed.
     pub accusations: u64,
@@ -25,7 +24,7 @@ pub struct Counts {
     pub refutations: u64,
     /// Broadcasts of this node's application.
     pub broadcasts_sent: u64,
-    /// Broadcasts of others, each once: delivered, whether somebody listens or not.
+    /// Broadcasts of others, each counted once, with or without a subscriber.
     pub broadcasts_received: u64,
     /// Times that this node was paused: its timers came late.
     pub pauses: u64,

@@ -1,17 +1,18 @@
-//! What a book's ids and sequence numbers come to in 32 bytes, kept as they change.
+//! The digest of a book: 32 bytes over its ids and sequence numbers, updated as they change.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::id::EndpointId;
 
-/// A sum, modulo 2²⁵⁶, of hashes: order does not matter and terms can be taken out again (as in
-/// Negentropy; a plain XOR of hashes could be solved for collisions).
+/// A sum of hashes, modulo 2²⁵⁶. So the order does not matter, and terms can be removed again.
+/// Negentropy does the same. A plain XOR of hashes would not do, because collisions of it can be
+/// computed.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Digest([u64; 4]);
 
 impl Digest {
-    /// The term of one node.
+    /// Returns the term of one node.
     #[must_use]
     pub fn of(id: &EndpointId, sequence: u64) -> Self {
         let mut hash = Sha256::new();
@@ -25,7 +26,7 @@ impl Digest {
         Self(limbs)
     }
 
-    /// Puts a term in.
+    /// Adds a term.
     pub fn add(&mut self, other: &Self) {
         let mut carry = false;
         for (limb, term) in self.0.iter_mut().zip(other.0) {
@@ -35,7 +36,7 @@ impl Digest {
         }
     }
 
-    /// Takes a term out.
+    /// Removes a term.
     pub fn subtract(&mut self, other: &Self) {
         let mut borrow = false;
         for (limb, term) in self.0.iter_mut().zip(other.0) {
@@ -45,7 +46,7 @@ impl Digest {
         }
     }
 
-    /// What a sync shows of it, with the number of terms.
+    /// Returns the fingerprint that a sync sends: a hash of the sum and the number of terms.
     pub(crate) fn fingerprint(&self, count: u64) -> [u8; 16] {
         let mut hash = Sha256::new();
         for limb in self.0 {

@@ -1,4 +1,4 @@
-//! What can go wrong on the way in: one enum, each variant saying whether state changed.
+//! The errors of the protocol: one enum, and each variant says if state changed.
 
 /// An error of the protocol. None of them leaves the state half-changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,8 +29,8 @@ pub enum Error {
     /// The topic is not joined on this endpoint, or was left. Nothing changed.
     #[error("topic {0} is not joined on this endpoint")]
     NotJoined(crate::TopicId),
-    /// Somebody who holds this node's key signed one of its last sequence numbers, so that nothing
-    /// can be announced with it any more; the key is not this node's alone. Nothing changed.
+    /// Another holder of this node's key signed one of its last sequence numbers, so nothing can be
+    /// announced with the key any more. Nothing changed.
     #[error(
         "no sequence number below 2^62 is left: another holder of this node's secret key used one \
          of the last; the key must be replaced"

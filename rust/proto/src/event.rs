@@ -1,4 +1,4 @@
-//! What goes into the state machine and what comes out of it.
+//! The events that go into the state machine, and the effects that come out of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,11 +21,12 @@ pub struct LinkId(pub u64);
 /// wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// Hello, overlay, probes, announcements: small, first in priority.
+    /// Hello, overlay, probes and announcements: small frames with the first priority.
     Control,
-    /// Reconciliation: bulk, second in priority.
+    /// Syncs: bulk, with the second priority.
     Sync,
-    /// Broadcasts of applications, last in priority. What finds its queue full is dropped.
+    /// Broadcasts of applications, with the last priority. If the queue is full, a frame is
+    /// dropped.
     Broadcast,
 }
 
@@ -37,9 +38,9 @@ pub enum CloseCode {
     Shutdown,
     /// The endpoint left every topic that the link served.
     Leave,
-    /// Another link to the same peer took its place (design D9).
+    /// Another link to the same peer took its place: there is one link for each pair of nodes.
     Replaced,
-    /// Nobody needed the link for a while.
+    /// The link was not used for a while.
     Idle,
     /// No protocol version in common, a topic that is not served, a peer that is not welcome.
     Refused,
@@ -47,7 +48,7 @@ pub enum CloseCode {
     Overflow,
     /// A frame that does not decode or breaks a limit.
     Protocol,
-    /// The peer answers nobody on this link, or is held to be dead.
+    /// The peer does not answer on this link, or is held to be dead.
     Unresponsive,
     /// A code that this version does not know.
     Unknown(u32),
@@ -85,7 +86,7 @@ impl From<u32> for CloseCode {
     }
 }
 
-/// How a link came to its end.
+/// How a link ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkEnd {
@@ -137,9 +138,9 @@ pub enum InEvent {
         /// Whether this endpoint dialed it.
         dialed: bool,
     },
-    /// A link is gone. Comes once for each open link, also where the state asked for the close.
+    /// A link is gone. This comes once for each open link, even if the state requested the close.
     LinkClosed(LinkId, LinkEnd),
-    /// A dial that [`OutEvent::Dial`] asked for did not lead to a link.
+    /// A dial that [`OutEvent::Dial`] requested failed.
     DialFailed(EndpointId),
     /// The other end's QUIC acknowledged packets since [`OutEvent::Keepalive`].
     Acknowledged(LinkId),
@@ -147,23 +148,24 @@ pub enum InEvent {
     Received(LinkId, Lane, Bytes),
     /// Sequence numbers below this one are on disk as used: they may be announced.
     SequencesReserved(u64),
-    /// The application wants a link to a peer: what becomes of it, [`crate::State::link`] and
-    /// [`crate::State::is_connecting`] say after this and later events.
+    /// The application wants a link to a peer. After this and later events, [`crate::State::link`]
+    /// and [`crate::State::is_connecting`] tell what happened.
     Connect(TopicId, EndpointId),
-    /// An application's messages or streams use a link, or use it no longer: meanwhile it is not
-    /// closed for being idle or replaced.
+    /// An application's messages or streams use a link, or no longer do. While they do, the link is
+    /// not closed for being idle or replaced.
     Held(LinkId, bool),
-    /// The application says something to all members, in at most [`crate::MAX_BROADCAST`] bytes and at
-    /// the [`crate::Pace`] of a topic. It waits for up to 10 s where there is no neighbor yet.
+    /// The application broadcasts at most [`crate::MAX_BROADCAST`] bytes to all members, at the
+    /// [`crate::Pace`] of a topic. If there is no neighbor yet, the broadcast waits for one, up to
+    /// 10 s.
     Broadcast(TopicId, Bytes),
     /// A timer is due: `now` is at or past [`crate::State::next_timer`].
     Timer,
 }
 
-/// How long a driver looks for the acknowledgement of a keepalive.
+/// How long a driver waits for the acknowledgement of a keepalive.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the state machine wants done.
+/// An effect: what the driver has to do.
 #[derive(Debug, Clone)]
 pub enum OutEvent {
     /// Dial a peer; the answer is [`InEvent::LinkOpened`] or [`InEvent::DialFailed`]. With no
@@ -172,8 +174,8 @@ pub enum OutEvent {
     /// Send a frame, to be prefixed with its length. A full queue must never block: it closes the
     /// link with [`CloseCode::Overflow`], but for [`Lane::Broadcast`], where the frame is dropped.
     Send(LinkId, Lane, Bytes),
-    /// Send a frame, as `Send` does on [`Lane::Control`], which the other end does not answer: QUIC
-    /// acknowledges it. If it does within [`KEEPALIVE_TIMEOUT`], the answer is [`InEvent::Acknowledged`].
+    /// Send a frame on [`Lane::Control`], which only the other end's QUIC acknowledges. If it does
+    /// so within [`KEEPALIVE_TIMEOUT`], the answer is [`InEvent::Acknowledged`].
     Keepalive(LinkId, Bytes),
     /// Close a link, after what was sent on it before is handed to the network.
     Close(LinkId, CloseCode),
@@ -182,11 +184,11 @@ pub enum OutEvent {
     ReserveSequences(u64),
     /// Something happened in a topic.
     Topic(TopicId, TopicEvent),
-    /// A limit refused or dropped something: to be counted under `what`, and logged.
+    /// A limit refused or dropped something. The driver counts it under `what` and logs it.
     Dropped {
         /// The name of the counter.
         what: &'static str,
-        /// The peer at the other end of the link, where there is one.
+        /// The peer at the other end of the link, if there is one.
         peer: Option<EndpointId>,
     },
 }
@@ -197,11 +199,11 @@ pub enum OutEvent {
 pub enum LostReason {
     /// Its record was not refreshed for the expiration that it announced.
     Expired,
-    /// It did not answer probes, its own or others', nor refute the accusation in time.
+    /// It answered neither this node's probes nor those of others, and did not refute in time.
     Unreachable,
 }
 
-/// What happened in a topic. Replaying them, in order, gives the address book.
+/// What happened in a topic. Replaying these events, in order, gives the address book.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TopicEvent {
@@ -209,22 +211,22 @@ pub enum TopicEvent {
     Announced(Arc<NodeRecord>),
     /// A peer entered the book.
     PeerJoined(Arc<NodeRecord>),
-    /// A peer in the book announced a change of name, addresses, metadata or protocols, or started
-    /// anew (another boot id).
+    /// A peer in the book announced a change of its name, addresses, metadata or protocols, or was
+    /// restarted (another boot id).
     PeerUpdated(Arc<NodeRecord>),
     /// A heartbeat: a higher sequence number, nothing else changed. Not for applications.
     PeerRefreshed(Arc<NodeRecord>),
     /// A peer left; the record is its last with content.
     PeerLeft(Arc<NodeRecord>),
-    /// A peer did not answer a probe, or is accused by a member whom it did not answer. It stays in
+    /// A peer did not answer a probe, or a member that it did not answer accuses it. It stays in
     /// the book for the time that it has to refute.
     PeerSuspected(Arc<NodeRecord>),
     /// A suspected peer refuted the suspicion, by this record, or was heard.
     PeerRecovered(Arc<NodeRecord>),
     /// A peer is gone without a leave.
     PeerLost(Arc<NodeRecord>, LostReason),
-    /// Another process announces with this node's key and outruns it again and again: a copied key
-    /// or machine image. This node announces once a minute until that ends.
+    /// Another process repeatedly announces with this node's key and a higher sequence number, as
+    /// after copying a key or a machine image. This node announces once a minute until that ends.
     IdentityConflict {
         /// The boot id of the other process.
         boot_id: u64,
@@ -237,8 +239,8 @@ pub enum TopicEvent {
     Opened(EndpointId),
     /// This peer says that it has not joined the topic. Not for applications.
     NotServed(EndpointId),
-    /// A comparison of books with this member is complete: what either had is in both. The first one
-    /// ends a newcomer's search. Not for applications.
+    /// A comparison of books with this member is complete: what either had is in both. The first
+    /// one ends a newcomer's search. Not for applications.
     Synced(EndpointId),
     /// The book of this neighbor is found to be equal, after one of the two changed. Not for
     /// applications.
@@ -247,11 +249,11 @@ pub enum TopicEvent {
     NeighborUp(EndpointId),
     /// A member is a neighbor no longer. Not for applications.
     NeighborDown(EndpointId),
-    /// A member said something to all: once for each broadcast, never for this node's own.
+    /// A broadcast of a member arrived: once for each broadcast, and never for this node's own.
     Broadcast {
-        /// Who signed it.
+        /// The member that signed it.
         author: EndpointId,
-        /// What was said.
+        /// The content.
         data: Bytes,
     },
     /// The leave is done; the topic is gone from this state.

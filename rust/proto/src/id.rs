@@ -13,13 +13,13 @@ pub const MAX_TOPIC_NAME: usize = 256;
 
 /// The id of an endpoint: its Ed25519 public key, 64 lower-case hex digits in text.
 ///
-/// Thirty-two raw bytes. Whether they are a valid key is decided where a signature by that key is
-/// verified, so that an id can be compared, sorted and relayed without arithmetic on curves.
+/// It holds 32 raw bytes. Whether they are a valid key is checked only when a signature is
+/// verified. So ids can be compared, sorted and forwarded without arithmetic on curves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EndpointId([u8; 32]);
 
 impl Ord for EndpointId {
-    /// By the bytes, as an array. The first eight tell nearly always: keys look random.
+    /// Compares the bytes. The first eight nearly always differ, because keys look random.
     fn cmp(&self, other: &Self) -> Ordering {
         let head = |id: &Self| id.0.first_chunk().map(|head| u64::from_be_bytes(*head));
         head(self).cmp(&head(other)).then_with(|| self.0.cmp(&other.0))
@@ -39,13 +39,13 @@ impl EndpointId {
         Self(bytes)
     }
 
-    /// The 32 bytes of the public key.
+    /// Returns the 32 bytes of the public key.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The first ten hex digits, for log lines and for a look beside a name.
+    /// Returns the first ten hex digits, for log lines, and to show beside a name.
     #[must_use]
     pub fn fmt_short(&self) -> String {
         HEXLOWER.encode(&self.0[..5])
@@ -118,18 +118,27 @@ impl<'de> Deserialize<'de> for EndpointId {
     }
 }
 
-/// The id of a topic: SHA-256 over a label and the topic's name.
+/// The id of a topic: the SHA-256 of a label and the topic's name.
 ///
-/// A secret never enters it (threats, "Private swarms"), so that a secret can be rotated.
+/// No secret enters it, so that a secret of the application can change without a new topic.
+///
+/// ```
+/// use iroh_gossip_discovery_proto::TopicId;
+///
+/// let topic = TopicId::from_name("fleet")?;
+/// assert_eq!(topic, TopicId::from_name("fleet")?);
+/// assert!(TopicId::from_name("").is_err());
+/// # Ok::<(), iroh_gossip_discovery_proto::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId([u8; 32]);
 
 impl TopicId {
-    /// The id of the topic called `name`.
+    /// Returns the id of the topic called `name`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the name is empty, longer than [`MAX_TOPIC_NAME`] bytes or has a
-    /// control character in it.
+    /// [`Error::Invalid`] if the name is empty, is longer than [`MAX_TOPIC_NAME`] bytes, or
+    /// contains a control character.
     pub fn from_name(name: &str) -> Result<Self, Error> {
         let reason = if name.is_empty() {
             "must not be empty".to_owned()
@@ -152,13 +161,13 @@ impl TopicId {
         Self(bytes)
     }
 
-    /// The 32 bytes of the id.
+    /// Returns the 32 bytes of the id.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The first ten hex digits, for log lines.
+    /// Returns the first ten hex digits, for log lines.
     #[must_use]
     pub fn fmt_short(&self) -> String {
         HEXLOWER.encode(&self.0[..5])

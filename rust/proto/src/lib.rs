@@ -1,8 +1,9 @@
 //! The protocol of iroh-gossip-discovery, as one sans-IO state machine.
 //!
-//! [`State::handle`] takes an [`InEvent`] and the time, [`State::poll`] gives the [`OutEvent`]s
-//! that follow, and [`State::next_timer`] says when to come back. No IO, no clock, no runtime and
-//! no randomness of its own: the same code runs behind real QUIC links and in a simulated network.
+//! [`State::handle`] takes an [`InEvent`] and the time. [`State::poll`] gives the [`OutEvent`]s
+//! that follow, and [`State::next_timer`] says when to call again. The state has no IO, clock,
+//! runtime or randomness of its own. So the same code runs behind real QUIC links and in a
+//! simulated network.
 
 mod accusation;
 mod book;

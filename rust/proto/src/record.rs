@@ -1,4 +1,4 @@
-//! The signed record: what a node says of itself, as a `COSE_Sign1` (RFC 9052) in deterministic
+//! The signed record: a node's description of itself, as a `COSE_Sign1` (RFC 9052) in deterministic
 //! CBOR.
 //!
 //! Any COSE library can verify it: protected header `{1: -8 (EdDSA), 4: kid}`, where the kid is the
@@ -58,7 +58,16 @@ mod key {
     pub(super) const PROTOCOLS: i64 = 7;
 }
 
-/// What a node says of itself and may change at any time.
+/// The part of a node's record that its application sets, and may change at any time.
+///
+/// ```
+/// use iroh_gossip_discovery_proto::Profile;
+///
+/// let profile = Profile { name: "alice".into(), ..Profile::default() };
+/// assert!(profile.validate().is_ok());
+/// let error = Profile::default().validate().unwrap_err();
+/// assert_eq!(error.to_string(), "name must not be empty");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {
     /// A label, not an identity: several nodes may share it. 1 to 64 bytes, NFC, at least one
@@ -74,7 +83,7 @@ impl Profile {
     /// Checks every field against its limit.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names the field and the limit.
+    /// [`Error::Invalid`], which names the field and the limit.
     pub fn validate(&self) -> Result<(), Error> {
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
         if self.name.is_empty() {
@@ -123,12 +132,20 @@ impl Profile {
 
 fn is_label_char(c: char) -> bool {
     !c.is_control()
-        && !matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        && !matches!(
+            c,
+            '\u{61c}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+                | '\u{feff}'
+        )
 }
 
 /// Returns true for a character that shows nothing by itself: white space, zero-width characters,
-/// fillers and the marks that only change the character before them. A name of these alone would
-/// look like no name, or like another's.
+/// fillers, and marks that only change the character before them. A name of only these would look
+/// empty, or like another node's.
 fn is_invisible(c: char) -> bool {
     c.is_whitespace()
         || matches!(c,
@@ -140,7 +157,7 @@ fn is_invisible(c: char) -> bool {
         || is_combining_mark(c)
 }
 
-/// Why an address can't be a peer's: it is no place to send a packet to, or holds a secret.
+/// Returns why an address can't be a peer's: no packet can be sent to it, or it holds a secret.
 fn implausible(address: &TransportAddr) -> Option<&'static str> {
     match address {
         TransportAddr::Ip(socket) => match socket.ip().to_canonical() {
@@ -163,10 +180,10 @@ fn implausible(address: &TransportAddr) -> Option<&'static str> {
     }
 }
 
-/// Whether a record says that its owner is there or gone.
+/// Whether a record says that its owner is present or has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// The owner is there.
+    /// The owner is present.
     Alive,
     /// The owner left.
     Left,
@@ -175,15 +192,15 @@ pub enum Status {
 /// The content of a verified record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRecord {
-    /// The owner: the key that signed.
+    /// The owner: the key that signed the record.
     pub id: EndpointId,
-    /// Order among the owner's records: the higher one wins. Below 2⁶².
+    /// The order of the owner's records: the highest one wins. Below 2⁶².
     pub sequence: u64,
-    /// Random for each process of the owner: another boot id, another life.
+    /// A random number for each process of the owner, so that it changes with a restart.
     pub boot_id: u64,
     /// Name, metadata and protocols.
     pub profile: Profile,
-    /// Where the owner can be dialed: hints, best first, at most 8.
+    /// Hints where the owner can be dialed: at most 8, best first.
     pub addresses: Vec<TransportAddr>,
     /// Alive or left.
     pub status: Status,
@@ -193,6 +210,33 @@ pub struct NodeRecord {
 
 /// A record together with the bytes that its owner signed. Cheap to clone, and small: books are
 /// full of them.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use ed25519_dalek::SigningKey;
+/// use iroh_gossip_discovery_proto::{
+///     EndpointId, NodeRecord, Profile, SignedRecord, Status, TopicId,
+/// };
+///
+/// let (key, topic) = (SigningKey::from_bytes(&[7; 32]), TopicId::from_name("fleet")?);
+/// let record = NodeRecord {
+///     id: EndpointId::from_bytes(key.verifying_key().to_bytes()),
+///     sequence: 1,
+///     boot_id: 2,
+///     profile: Profile { name: "alice".into(), ..Profile::default() },
+///     addresses: vec![],
+///     status: Status::Alive,
+///     expiration: Duration::from_secs(900),
+/// };
+/// let signed = SignedRecord::sign(&key, &topic, record.clone())?;
+/// assert_eq!(SignedRecord::verify(&topic, signed.bytes())?.record(), signed.record());
+///
+/// // The signature covers the topic, so the record is worthless in another one.
+/// let other = TopicId::from_name("another")?;
+/// assert!(SignedRecord::verify(&other, signed.bytes()).is_err());
+/// # Ok::<(), iroh_gossip_discovery_proto::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct SignedRecord(Arc<Signed>);
 
@@ -216,14 +260,14 @@ impl SignedRecord {
     /// Signs a record for a topic.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where a field is over its limit, or all of them together are over
+    /// [`Error::Invalid`] if a field is over its limit, or if all fields together are over
     /// [`MAX_RECORD`].
     pub fn sign(key: &SigningKey, topic: &TopicId, record: NodeRecord) -> Result<Self, Error> {
         debug_assert_eq!(record.id.as_bytes(), key.verifying_key().as_bytes());
         Self::sign_with(|message| key.sign(message).to_bytes(), topic, record)
     }
 
-    /// The same with a signature from elsewhere, of what it is given.
+    /// As [`Self::sign`], with a function that makes the signature.
     pub(crate) fn sign_with(
         signature: impl FnOnce(&[u8]) -> [u8; 64],
         topic: &TopicId,
@@ -246,8 +290,8 @@ impl SignedRecord {
         Self(Arc::new(Signed { bytes, record, digest }))
     }
 
-    /// Verifies and decodes a record: the signature first, strictly (no malleable signatures, no
-    /// small-order keys), the payload after.
+    /// Verifies the signature, and then decodes the payload. The check is strict: no malleable
+    /// signatures and no keys of small order.
     ///
     /// # Errors
     /// [`Error::Forged`] or [`Error::Malformed`].
@@ -255,31 +299,31 @@ impl SignedRecord {
         Envelope::open(bytes)?.verify(topic)
     }
 
-    /// The bytes as signed, to be relayed unchanged.
+    /// Returns the bytes as signed, to be forwarded unchanged.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.0.bytes
     }
 
-    /// The same record in another copy of the same bytes.
+    /// Returns the same record over another copy of the same bytes.
     pub(crate) fn with_bytes(&self, bytes: Bytes) -> Self {
         debug_assert_eq!(bytes, self.0.bytes);
         Self::new(bytes, self.0.record.clone())
     }
 
-    /// Its term in the digest of a book.
+    /// Returns its term in the digest of a book.
     pub(crate) fn digest(&self) -> &Digest {
         &self.0.digest
     }
 
-    /// The decoded content.
+    /// Returns the decoded content.
     #[must_use]
     pub fn record(&self) -> &Arc<NodeRecord> {
         &self.0.record
     }
 }
 
-/// A record whose signature has not been looked at: only the id that it claims is known.
+/// A parsed record whose signature was not verified: its owner is only claimed.
 #[derive(Debug)]
 pub(crate) struct Envelope {
     pub(crate) signed: cose::Envelope,
@@ -314,7 +358,7 @@ impl NodeRecord {
         }
         for address in &self.addresses {
             if let Some(reason) = implausible(address) {
-                // A URL is not repeated: it may hold a password.
+                // The error does not repeat a URL, because it may contain a password.
                 let shown = match address {
                     TransportAddr::Ip(socket) => format!("{socket}, which"),
                     _ => "one that".to_owned(),
@@ -345,7 +389,8 @@ impl NodeRecord {
         Ok(())
     }
 
-    /// Whether an application would see a difference: all but sequence and expiration.
+    /// Returns true if an application would see a difference: all but the sequence number and the
+    /// expiration counts.
     #[must_use]
     pub(crate) fn same_content(&self, other: &Self) -> bool {
         self.boot_id == other.boot_id
@@ -354,7 +399,7 @@ impl NodeRecord {
     }
 }
 
-/// Chooses the addresses to announce, of a list that has the best first: the first
+/// Chooses the addresses to announce from a list that has the best first: the first
 /// [`MAX_ADDRESSES`] that can be dialed at all. Returns how many were left out.
 #[must_use]
 pub fn choose_addresses(addresses: &[TransportAddr]) -> (Vec<TransportAddr>, usize) {
@@ -374,8 +419,8 @@ pub fn choose_addresses(addresses: &[TransportAddr]) -> (Vec<TransportAddr>, usi
     (chosen, left_out)
 }
 
-/// Returns true if an address means something on one host only: an IPv6 link-local one needs the
-/// name of an interface, and each host has its own.
+/// Returns true if an address has a meaning on one host only. An IPv6 link-local address needs the
+/// name of an interface, and each host has its own names.
 fn is_link_local(socket: &SocketAddr) -> bool {
     matches!(socket, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local())
 }
@@ -399,7 +444,7 @@ fn encode_address(address: &TransportAddr) -> Value {
     }
 }
 
-/// `None` for a kind of address that this version does not know.
+/// Decodes an address; `None` for a kind that this version does not know.
 fn decode_address(value: Value) -> Result<Option<TransportAddr>, Error> {
     const WHAT: &str = "address";
     if let Ok(url) = value.clone().into_text(WHAT) {
@@ -407,7 +452,8 @@ fn decode_address(value: Value) -> Result<Option<TransportAddr>, Error> {
             return Err(Error::malformed(WHAT, "a relay URL over its limit"));
         }
         return match url.parse::<RelayUrl>() {
-            // Parsing may add a trailing slash; what can't be announced again is not kept.
+            // Parsing may add a trailing slash. A URL that is too long to be announced again is not
+            // kept.
             Ok(url) if url.as_str().len() <= MAX_RELAY_URL => Ok(Some(TransportAddr::Relay(url))),
             Ok(_) => Ok(None),
             Err(_) => Err(Error::malformed(WHAT, "not a URL")),

@@ -7,13 +7,13 @@
 pub enum Rule {
     /// The highest sequence number of a node that is gone is remembered.
     Tombstones,
-    /// The accused answers by a higher sequence number.
+    /// An accused node answers with a higher sequence number.
     Refutation,
     /// A suspected peer has time to refute.
     SuspicionFloor,
     /// An equal sequence number changes nothing.
     EqualSequences,
-    /// What is new goes through the overlay.
+    /// New records go through the overlay.
     Dissemination,
     /// Books are compared with neighbors'.
     Reconciliation,
@@ -30,7 +30,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// All of them.
+    /// All rules.
     pub const ALL: [Self; 11] = [
         Self::Tombstones,
         Self::Refutation,

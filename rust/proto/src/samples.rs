@@ -33,7 +33,7 @@ pub fn topic() -> TopicId {
     TopicId::from_name("samples").expect("a good name")
 }
 
-/// A record with every field, signed by a key that `number` gives.
+/// Returns a record with every field, signed by a key that follows from `number`.
 ///
 /// # Panics
 /// Never: the fields are within their limits.
@@ -65,7 +65,9 @@ pub fn record(number: u8, status: Status) -> SignedRecord {
     SignedRecord::sign(&key, &topic(), record).expect("a good record")
 }
 
-/// The name and the bytes of one frame of each type, of records and of a broadcast's content.
+/// Returns the name and the bytes of one frame of each type, of records and of a broadcast's
+/// content.
+// long: a list with an entry for each type of frame.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Bytes)> {
     let alive = record(1, Status::Alive).bytes().clone();
@@ -155,15 +157,15 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
     .collect()
 }
 
-/// Whether bytes decode as a frame of this version.
+/// Returns true if the bytes are a frame of this version.
 ///
 /// # Errors
-/// As a link would see them, before it closes.
+/// The error for which a link would close.
 pub fn decode(bytes: &[u8]) -> Result<bool, Error> {
     Frame::decode(bytes).map(|frame| frame.is_some())
 }
 
-/// A record of its own key, for each number.
+/// Returns a record for each number, with a key of its own.
 ///
 /// # Panics
 /// Never: the fields are within their limits.
@@ -177,7 +179,7 @@ pub fn numbered(number: u32) -> SignedRecord {
     SignedRecord::sign(&key, &topic(), record).expect("a good record")
 }
 
-/// The frame that spreads records through the overlay.
+/// Returns the frame that spreads records through the overlay.
 #[must_use]
 pub fn gossip(records: &[&SignedRecord]) -> Bytes {
     let content =
@@ -186,20 +188,20 @@ pub fn gossip(records: &[&SignedRecord]) -> Bytes {
     Frame::Topic(0, TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(1), content })).encode()
 }
 
-/// The frame that brings records directly: at most 200 fit.
+/// Returns the frame that sends records directly. At most 200 fit.
 #[must_use]
 pub fn push(records: &[SignedRecord]) -> Bytes {
     let records = records.iter().map(|record| record.bytes().clone()).collect();
     Frame::Topic(0, TopicFrame::Push(records)).encode()
 }
 
-/// Signing and verifying a record, taken apart, to measure what each step costs.
+/// The steps of signing and verifying a record, to measure what each costs.
 #[derive(Debug)]
 pub struct Steps {
     key: SigningKey,
     record: NodeRecord,
     signed: SignedRecord,
-    /// What the key signs.
+    /// The bytes that the key signs.
     message: Vec<u8>,
     signature: [u8; 64],
     envelope: Envelope,
@@ -207,7 +209,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// The steps of the first of the samples.
+    /// Makes the steps of the first sample.
     ///
     /// # Panics
     /// Never: the record is a good one.
@@ -277,7 +279,7 @@ impl Default for Steps {
 pub struct SampleBook(Book);
 
 impl SampleBook {
-    /// A book of these records.
+    /// Makes a book of these records.
     #[must_use]
     pub fn new<'a>(records: impl IntoIterator<Item = &'a SignedRecord>, now: Instant) -> Self {
         let mut book = Self(Book::new(EndpointId::from_bytes([0; 32]), 100_000, now));
@@ -292,11 +294,11 @@ impl SampleBook {
         self.0.apply(record, Duration::ZERO, now);
     }
 
-    /// Makes two books equal as two ends of a link do, every record verified by who receives it.
-    /// How many records were sent, and how many bytes in all.
+    /// Makes two books equal, as the two ends of a link do. Each end verifies the records that it
+    /// receives. Returns how many records were sent, and how many bytes in all.
     ///
     /// # Panics
-    /// When an end breaks the protocol.
+    /// If an end breaks the protocol.
     pub fn reconcile(&mut self, other: &mut Self, now: Instant) -> (usize, usize) {
         let link = LinkId(1);
         let books = [&mut self.0, &mut other.0];

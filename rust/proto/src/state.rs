@@ -1,4 +1,5 @@
-//! The endpoint's state: identity, links and topics; hands each event to whom it concerns.
+//! The endpoint's state: identity, links and topics. It hands each event to the part that handles
+//! it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -27,35 +28,56 @@ use crate::{
 
 /// Sequence numbers are persisted ahead in blocks of this size.
 const SEQUENCE_BLOCK: u64 = 4096;
-/// A timer that is served this much too late shows that this node was paused: the process was
-/// stopped, or the machine is too busy.
+/// A timer that fires this much too late shows that this node was paused: the process was stopped,
+/// or the machine is too busy.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A timer that is served this much too late shows that this node is behind.
+/// A timer that fires this much too late shows that this node is behind.
 const LATE: Duration = Duration::from_millis(10);
-/// An answer of others passes through so many queues, here and there, like the one in which the timer
+/// How many queues an answer of another node passes, at both ends, like the one in which the timer
 /// waited.
 const HOPS: u32 = 8;
-/// A node is held to be behind by this much at the most.
+/// The most by which a node is held to be behind.
 pub(crate) const MAX_LAG: Duration = Duration::from_secs(2);
 
-/// Who this endpoint is, for one life of the process.
+/// The identity of this endpoint, for one life of the process.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The key of the endpoint.
     pub key: SigningKey,
     /// Random for each process.
     pub boot_id: u64,
-    /// The first sequence number to use: above all that this key ever announced, as far as known.
+    /// The first sequence number to use. It is above all numbers that this key is known to have
+    /// announced.
     pub sequence: u64,
     /// Sequence numbers below this one are persisted as used.
     pub reserved: u64,
 }
 
 /// The protocol of one endpoint in all of its topics.
+///
+/// ```
+/// use ed25519_dalek::SigningKey;
+/// use iroh_gossip_discovery_proto::{
+///     Config, Identity, InEvent, OutEvent, Profile, State, TopicEvent, TopicId, TopicOptions,
+/// };
+/// use tokio::time::Instant;
+///
+/// let now = Instant::now();
+/// let key = SigningKey::from_bytes(&[7; 32]);
+/// let identity = Identity { key, boot_id: 1, sequence: 1, reserved: 1000 };
+/// let mut state = State::new(identity, [0; 32], now);
+/// let profile = Profile { name: "alice".into(), ..Profile::default() };
+/// let options = TopicOptions { profile, config: Config::default() };
+/// state.handle(InEvent::Join(TopicId::from_name("fleet")?, Box::new(options)), now)?;
+/// state.handle(InEvent::SetAddresses(vec![]), now)?;
+/// let announced = |effect| matches!(effect, OutEvent::Topic(_, TopicEvent::Announced(_)));
+/// assert!(std::iter::from_fn(|| state.poll()).any(announced));
+/// # Ok::<(), iroh_gossip_discovery_proto::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct State {
     context: Context,
-    /// Boxed: a map has room for eleven, and most endpoints have one.
+    /// Boxed, because a map has room for eleven entries at once, and most endpoints have one topic.
     topics: BTreeMap<TopicId, Box<Topic>>,
     /// The end of the last pause that was noticed.
     paused: Option<Instant>,
@@ -74,7 +96,7 @@ pub(crate) struct Context {
     pub(crate) rng: ChaCha12Rng,
     pub(crate) counts: Counts,
     pub(crate) now: Instant,
-    /// When this node will have caught up, as far as its timers tell.
+    /// Until when this node is behind, judged by its timers.
     behind_until: Instant,
     verified: Option<Arc<Verified>>,
     pub(crate) off: Option<Rule>,
@@ -98,14 +120,14 @@ impl Context {
         }
     }
 
-    /// Whether a rule is on, as all are outside the simulator.
+    /// Returns true if a rule is on. Outside the simulator all are.
     pub(crate) fn is_on(&self, rule: Rule) -> bool {
         self.off != Some(rule)
     }
 
-    /// How much longer answers take, as far as this node's own timers tell: for so long, and by so
-    /// much, it puts off what can wait. To do again what is under way already would keep a machine that
-    /// is too busy behind for ever, and all nodes on it.
+    /// Returns how much longer answers take, judged by the lateness of this node's own timers. The
+    /// node puts off by that time what can wait. If it repeated what is under way already, a
+    /// machine that is too busy would stay behind forever, with all nodes on it.
     pub(crate) fn lag(&self) -> Duration {
         if self.behind_until <= self.now { Duration::ZERO } else { self.behind_until - self.now }
     }
@@ -180,7 +202,8 @@ impl Context {
         self.identity.sequence = self.identity.sequence.max(sequence.saturating_add(1));
     }
 
-    /// Whether no sequence number is left for this key: somebody who holds it signed one of the last.
+    /// Whether no sequence number is left for this key: somebody who holds it signed one of the
+    /// last.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.identity.sequence >= MAX_SEQUENCE
     }
@@ -226,8 +249,8 @@ impl State {
         self.topics.get(topic)?.record(member)
     }
 
-    /// Knows these members of a topic, itself among them, without having been told: a simulation of a large
-    /// swarm need not form it.
+    /// Knows these members of a topic, itself among them, without having been told: a simulation of
+    /// a large swarm need not form it.
     #[doc(hidden)]
     pub fn preload(&mut self, topic: &TopicId, records: &[SignedRecord], now: Instant) {
         self.context.now = now.max(self.context.now);
@@ -260,8 +283,9 @@ impl State {
         self
     }
 
-    /// Returns true if no sequence number is left for this node's key: somebody signed a record with it
-    /// that took one of the last. This node still answers and serves others, and can announce nothing.
+    /// Returns true if no sequence number is left for this node's key: somebody signed a record
+    /// with it that took one of the last. This node still answers and serves others, and can
+    /// announce nothing.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.context.is_exhausted()
@@ -287,7 +311,8 @@ impl State {
     /// Handles one event. Time never goes back from call to call.
     ///
     /// # Errors
-    /// Only for what the application asks for (join, leave, profile, bootstrap); nothing changed then.
+    /// Only for what the application asks for (join, leave, profile, bootstrap); nothing changed
+    /// then.
     pub fn handle(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
         let outcome = self.take_in(event, now);
         self.due = self.next_due();

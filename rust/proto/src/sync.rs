@@ -21,7 +21,7 @@ use crate::{
 
 /// Ranges with at most this many own records are listed instead of split.
 const LIST_UP_TO: u64 = 64;
-/// A range that differs is split into so many.
+/// A range that differs is split into this many parts.
 const BRANCHES: u64 = 16;
 /// Frames of one turn before the other end is asked to confirm.
 const TURN_FRAMES: usize = 8;
@@ -39,14 +39,14 @@ pub(crate) struct Session {
     /// Once it is complete, either end has what the other one had at this time.
     pub(crate) began: Instant,
     pub(crate) last_heard: Instant,
-    /// How often it was begun before, and stood still.
+    /// How often it was begun before and stalled.
     pub(crate) tries: i32,
     /// Records of this session that were news here, and that the partner lacks.
     pub(crate) news: usize,
     /// The own sequence number that the partner was introduced to.
     pub(crate) introduced: Option<u64>,
     pub(crate) given: usize,
-    /// More was sent than one frame, since the other end was last told what the book comes to.
+    /// Whether more than one frame was sent since the other end got the digest of the book.
     was_long: bool,
     ranges: VecDeque<(Bounds, RangeContent)>,
     entries: VecDeque<EndpointId>,
@@ -54,7 +54,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// One that stands still for this long is given up.
+    /// A session that stalls for this time is given up.
     pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn new(link: LinkId, number: u64, initiator: bool, now: Instant) -> Self {
@@ -75,8 +75,8 @@ impl Session {
         }
     }
 
-    /// Starts a session: own record first where the partner may not know us yet, then what we have, in
-    /// parts where the whole is likely to differ.
+    /// Starts a session. If the partner may not know this node yet, its own record comes first.
+    /// Then it describes the book, in parts if the whole is likely to differ.
     pub(crate) fn initiate(
         link: LinkId,
         number: u64,
@@ -95,13 +95,13 @@ impl Session {
         Self::new(link, number, false, now)
     }
 
-    /// Whether nothing came of it so far.
+    /// Returns true if the partner has not answered yet.
     pub(crate) fn is_unanswered(&self) -> bool {
         self.last_heard == self.began
     }
 
-    /// Takes in what a frame says of ranges and wants; its entries are the caller's to learn, before.
-    /// `false` where more is asked than a dialogue in turns can amount to.
+    /// Takes in the ranges and the wants of a frame. The caller learns its entries before that.
+    /// Returns false if more is requested than honest turns can amount to.
     pub(crate) fn receive(&mut self, frame: &SyncFrame, book: &Book, now: Instant) -> bool {
         self.last_heard = now;
         let mut start = Bound::Unbounded;
@@ -112,13 +112,14 @@ impl Session {
         }
         self.given += frame.wants.len();
         self.entries.extend(&frame.wants);
-        // Honest ends ask for a record once, in answer to what was said.
+        // Honest ends request a record once, in answer to a description.
         self.ranges.len() <= MAX_PENDING
             && self.wants.len() <= MAX_PENDING
             && self.entries.len() <= MAX_PENDING + 2 * book.len()
     }
 
-    /// The partner showed a record of a node that left, as we know: the leave is shown in return.
+    /// Sends the leave of a node in return, because the partner showed a record of a node that
+    /// left.
     pub(crate) fn offer(&mut self, id: EndpointId) {
         self.entries.push_back(id);
     }
@@ -141,8 +142,8 @@ impl Session {
         }
     }
 
-    /// Says what we have in a range: a list where it is short, else fingerprints of its parts; the
-    /// fingerprint of the whole where it need not be split (a first question).
+    /// Describes what we have in a range: a list if it is short, or else the fingerprints of its
+    /// parts. A first question has the fingerprint of the whole, without a split.
     fn describe(&mut self, book: &Book, bounds: Bounds, split: bool) {
         let (hash, count) = book.fingerprint(bounds);
         if !split {
@@ -165,7 +166,8 @@ impl Session {
         }
     }
 
-    /// Their whole list of a range against ours: sends what they lack, wants what we lack.
+    /// Compares their whole list of a range with ours: sends what they lack, and wants what we
+    /// lack.
     fn resolve(&mut self, book: &Book, bounds: Bounds, theirs: &[(EndpointId, u64)]) {
         let mut theirs = theirs.iter().copied().filter(|(id, _)| contains(bounds, id)).peekable();
         for (id, sequence) in book.range(bounds) {
@@ -186,18 +188,19 @@ impl Session {
         }
     }
 
-    /// They have a node that is not live here: it is wanted, unless it left or expired here since.
+    /// Handles a node that they have and that is not live here: it is wanted, unless it left or
+    /// expired here since.
     fn resolve_absent(&mut self, book: &Book, id: EndpointId, sequence: u64) {
         match book.sequence(&id) {
             None => self.wants.push_back(id),
             Some(known) if sequence > known => self.wants.push_back(id),
-            // Where it left, the signed leave says so, where it is dead, an accusation; for who
-            // expired there is nothing to show.
+            // The evidence is the signed leave if it left, and an accusation if it is dead. There
+            // is none for a node that expired.
             Some(_) => self.entries.push_back(id),
         }
     }
 
-    /// The frames of one turn. `theirs` is the turn that the partner ended with.
+    /// Returns the frames of one turn. `theirs` is the turn that the partner ended with.
     pub(crate) fn take_turn(
         &mut self,
         book: &Book,
@@ -217,7 +220,7 @@ impl Session {
                 entries: self.next_entries(book, now),
                 wants: self.next_wants(),
             };
-            // Records are confirmed, so that a busy end knows which of its syncs are still going on.
+            // Records are confirmed, so that a busy end knows which of its syncs still go on.
             asks |=
                 !(frame.ranges.is_empty() && frame.wants.is_empty() && frame.entries.is_empty());
             let pending =
@@ -230,7 +233,7 @@ impl Session {
             };
             self.was_long |= pending;
             if frame.turn == Turn::Yours && self.was_long && frame.ranges.is_empty() {
-                // Where the other end does not come to the same after so much, it asks for the rest.
+                // If the other end's digest differs after this many frames, it requests the rest.
                 self.was_long = false;
                 let (hash, count) = book.fingerprint((Bound::Unbounded, Bound::Unbounded));
                 let what = RangeContent::Fingerprint { hash, count };
@@ -262,7 +265,8 @@ impl Session {
                 _ => false,
             };
             if !rises {
-                // An answer about lower ids, behind what was left of the turn before: its own frame.
+                // An answer about lower ids, behind what was left of the turn before: its own
+                // frame.
                 break;
             }
             listed += adds;

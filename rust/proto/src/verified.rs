@@ -1,5 +1,5 @@
-//! What was verified before, shared by the states of one simulated network: each of them would
-//! verify, decode and hold it for itself.
+//! Results of verifications, shared by the states of one simulated network. Without it, each state
+//! would verify, decode and hold every record for itself.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,8 +16,8 @@ use crate::{
     record::{Envelope, SignedRecord},
 };
 
-/// Records and accusations that were verified before, by topic and by their whole bytes. Not for
-/// production, where every process verifies what it takes in.
+/// Records and accusations that were verified before, by topic and by their whole bytes. It is not
+/// for production, where every process verifies what it receives.
 #[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Verified(Mutex<BTreeMap<TopicId, Known>>);

@@ -35,12 +35,11 @@ use crate::{cbor::Value, error::Error};
 const PING: u64 = 17;
 const ACK: u64 = 18;
 
-/// A frame, decoded: the hello, a sign of life, or something about a topic, which the sender
-/// numbers.
+/// A decoded frame: the hello, a sign of life, or a frame about a topic, which the sender numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame {
     Hello(Hello),
-    /// Are you there? Answered at once by an [`Frame::Ack`]; any other frame says as much.
+    /// A probe: the receiver answers at once with [`Frame::Ack`]. Any other frame proves the same.
     Ping,
     Ack,
     Topic(u64, TopicFrame),

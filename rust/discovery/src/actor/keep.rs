@@ -1,4 +1,5 @@
-//! What goes to disk while the node runs: in a task of its own, so that no disk delays anybody.
+//! Writes to disk while the node runs, in a task of its own, so that a slow disk delays nothing
+//! else.
 
 use std::time::Duration;
 
@@ -18,13 +19,14 @@ use crate::{
 /// and how many at a time then.
 const FIRST: usize = 32;
 const BATCH: usize = 512;
-/// What comes within this is written together. A crash loses no more of others' records than that.
+/// What changes within this time is written together. A crash loses at most the records of this
+/// time.
 const GATHER: Duration = Duration::from_millis(500);
 /// The longest pause between two attempts to write to a disk that can't be written.
 const RETRY_MAX: Duration = Duration::from_secs(8);
 
 impl Actor {
-    /// Writes what is to be kept, until the actor ends; what could not be written, again and again.
+    /// Writes what has to be kept, until the actor ends, and retries what could not be written.
     pub(super) fn keep_writing(&self) {
         let Some(store) = self.store.clone() else { return };
         let inputs = self.inputs.clone();

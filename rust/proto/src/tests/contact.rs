@@ -222,7 +222,8 @@ fn joins_through_its_bootstrap_peer(members: u8) -> bool {
     joins_through(&mut bench) == Some(LINK)
 }
 
-/// The link through which this node asks to be let into the overlay first; `None`: it dials for that.
+/// The link through which this node asks to be let into the overlay first; `None`: it dials for
+/// that.
 fn joins_through(bench: &mut Bench) -> Option<LinkId> {
     for _ in 0..200 {
         bench.pass(MS * 5);

@@ -49,7 +49,10 @@ fn is_suspected(bench: &Bench, number: u8) -> bool {
 }
 
 fn is_lost(bench: &Bench, number: u8) -> bool {
-    let lost = |event: &&TopicEvent| matches!(event, TopicEvent::PeerLost(r, LostReason::Unreachable) if r.id == id(number));
+    let lost = |event: &&TopicEvent| match event {
+        TopicEvent::PeerLost(record, LostReason::Unreachable) => record.id == id(number),
+        _ => false,
+    };
     events(bench).iter().any(lost)
 }
 

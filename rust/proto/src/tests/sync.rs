@@ -172,7 +172,9 @@ proptest! {
         only in prop::collection::vec(0_u8..4, 200),
     ) {
         let records = pool(count);
-        let part = |side| records.iter().zip(&only).filter(move |(_, who)| **who != side).map(|(r, _)| r);
+        let part = |side| {
+            records.iter().zip(&only).filter(move |(_, one)| **one != side).map(|(r, _)| r)
+        };
         let (mut a, mut b) = (book_of(part(0)), book_of(part(1)));
         reconcile(&mut a, &mut b);
         assert_equal(&a, &b);

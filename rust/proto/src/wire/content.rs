@@ -1,4 +1,4 @@
-//! The content of a broadcast in the overlay: records and accusations, or one application broadcast.
+//! The content of a gossip frame: records and accusations, or one broadcast of an application.
 
 use bytes::Bytes;
 

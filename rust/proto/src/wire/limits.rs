@@ -22,8 +22,8 @@ pub(crate) const MAX_LISTED: usize = 2048;
 /// Most hops of a random walk (`HyParView`'s ARWL) and most hops of a broadcast.
 pub(crate) const MAX_TTL: u16 = 6;
 pub(crate) const MAX_ROUND: u16 = 64;
-/// Most topics that one lane of a link speaks of.
+/// Most topics that are numbered on one lane of a link.
 pub(crate) const MAX_TOPICS: u64 = 64;
-/// The age of a record that another node tells is clamped to this: no record lives longer without
-/// being heard of.
+/// The age of a record that another node reports is clamped to this, because no record lives longer
+/// without a newer one.
 pub(crate) const MAX_AGE_MS: u64 = 30 * 86_400 * 1000;
