@@ -110,13 +110,23 @@ def test_a_parent_that_only_reexports_its_child_is_in_no_circle(tmp_path: Path) 
     tree = {
         "rust/x/src/lib.rs": "mod a;\nmod c;\n",
         "rust/x/src/a.rs": "mod b;\npub use self::b::Thing;\nconst LIMIT: u8 = 1;\n",
-        child: "use super::LIMIT;\nuse crate::{\n    c::{D, E},\n    c::F,\n};\n",
+        child: "use super::LIMIT;\nuse crate::c::D;\n",
         "rust/x/src/c.rs": "use crate::a::Thing;\n",
     }
     assert findings(tmp_path, tree, "circles") == []
     used = "mod b;\npub use self::b::Thing;\nconst LIMIT: u8 = 1;\nfn f(_: Thing) {}\n"
     found = findings(tmp_path, {"rust/x/src/a.rs": used}, "circles")
     assert {"rust/x/src/a.rs:1", f"{child}:1"} <= set(found)
+
+
+def test_a_comma_before_a_brace_names_no_further_module(tmp_path: Path) -> None:
+    tree = {
+        "rust/x/src/lib.rs": "mod a;\n",
+        "rust/x/src/a.rs": "mod b;\nmod d;\nuse self::b::Thing;\n",
+        "rust/x/src/a/b.rs": "use super::{\n    d::E,\n};\n",
+        "rust/x/src/a/d.rs": "pub struct E;\n",
+    }
+    assert findings(tmp_path, tree, "circles") == []
 
 
 @pytest.mark.parametrize("back", ["from .a import f\n", "from p import a\n", "import p.a\n"])
