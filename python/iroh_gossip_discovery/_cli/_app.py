@@ -187,6 +187,7 @@ def check_network(
 Exit code: 0 if every check held, 1 if one did not, 2 for a wrong call, 130 after Ctrl-C, which
 shows what was seen until then.""",
 )
+# long: a parameter for each option.
 def run_simulation(  # noqa: PLR0913  # all have a default
     scenario: Annotated[
         Path | None,
@@ -317,6 +318,7 @@ _CALLED = {
 Exit code: 0 after SIGINT, SIGTERM or when nobody reads its output any more; 1 if it can't start;
 2 for a wrong call; 130 if a second SIGINT cut the goodbye short.""",
 )
+# long: a parameter for each option.
 def run(  # noqa: PLR0913  # all but one have a default
     name: Annotated[str, typer.Argument(metavar="NAME", help="A label to show, 1 to 64 bytes.")],
     bootstrap: Annotated[

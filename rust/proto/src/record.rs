@@ -229,7 +229,7 @@ pub struct NodeRecord {
 ///     status: Status::Alive,
 ///     expiration: Duration::from_secs(900),
 /// };
-/// let signed = SignedRecord::sign(&key, &topic, record.clone())?;
+/// let signed = SignedRecord::sign(&key, &topic, record)?;
 /// assert_eq!(SignedRecord::verify(&topic, signed.bytes())?.record(), signed.record());
 ///
 /// // The signature covers the topic, so the record is worthless in another one.

@@ -109,6 +109,7 @@ impl Book {
     }
 
     /// Applies an event about a peer, and returns the rule that it breaks, if any.
+    // long: one arm for each kind of event, with all rules for it.
     pub(crate) fn apply(
         &mut self,
         event: &TopicEvent,

@@ -1,4 +1,4 @@
-//! Many nodes and the network between them: a queue of what happens when, and the clock.
+//! Many nodes and the network between them: the queue of future events, and the clock.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,23 +30,23 @@ use crate::{
     trace::Trace,
 };
 
-/// Most failures that are kept: the first one says what went wrong.
+/// Most failures that are kept. The first one usually shows the defect.
 const MAX_FAILURES: usize = 100;
-/// Most events that are kept: of 1,000 nodes that join, each emits one for every other.
+/// Most events that are kept: when 1,000 nodes join, each emits one for every other.
 const MAX_LOG: usize = 2_000_000;
-/// Sequence numbers that are on disk ahead of their use.
+/// How many sequence numbers are reserved on disk ahead of their use.
 const RESERVED: u64 = 4096;
-/// What the wall clocks say at the start, in microseconds since 1970.
+/// The time of the wall clocks at the start, in microseconds since 1970.
 const EPOCH_MICROS: u64 = 1_767_225_600_000_000;
 
-/// A check that did not hold.
+/// A check that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The seed of the network.
     pub seed: u64,
     /// Virtual time since the start.
     pub at: Duration,
-    /// The node at which it was seen, if at one.
+    /// The node at which it was seen, if it was at one.
     pub node: Option<usize>,
     /// The check.
     pub check: &'static str,
@@ -66,23 +66,23 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What a node that starts again still has.
+/// What a node still has after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Memory {
-    /// Its sequence numbers, and the addresses that it knew.
+    /// Its sequence numbers, and the addresses that it knew before.
     Kept,
-    /// Its key alone: the sequence starts from the wall clock.
+    /// Only its key: the sequence numbers start at the wall clock.
     Lost,
 }
 
-/// Why [`Network::run_to`] came back.
+/// Why [`Network::run_to`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunEnd {
-    /// It was done.
+    /// The condition holds.
     Done,
-    /// The time is over.
+    /// The time limit is reached.
     Time,
-    /// The given number of steps was made.
+    /// The limit of steps is reached.
     Steps,
 }
 
@@ -102,28 +102,28 @@ pub struct Emitted {
 pub struct Network {
     /// All nodes, by number.
     pub nodes: Vec<Node>,
-    /// What the network is like; may be changed at any time.
+    /// The conditions of the network, which may be changed at any time.
     pub conditions: Conditions,
-    /// What was found wrong: checks at every step, and those that a caller asked for.
+    /// The failures of the checks at every step, and of those that a caller requested.
     pub failures: Vec<Failure>,
-    /// True if the events of all nodes are kept. It costs memory.
+    /// Whether each node keeps all its events, which costs memory.
     pub keep_events: bool,
-    /// A rule of the protocol that is off at all nodes that start from now on.
+    /// A rule of the protocol that is switched off at all nodes that start from now on.
     pub disabled_rule: Option<Rule>,
-    /// True if [`Network::log`] is kept.
+    /// Whether [`Network::log`] is kept.
     pub keep_log: bool,
     /// The events of all nodes, over all of their lives: the first two million.
     pub log: Vec<Emitted>,
-    /// How many events came after that.
+    /// The number of events that came after these.
     pub log_left_out: u64,
-    /// How many events there were, by name.
+    /// The number of events, by name.
     pub emitted_counts: BTreeMap<&'static str, u64>,
     /// Peers that were held to be lost although they were up and within reach: when, the node that
     /// held them to be, the peer.
     pub wrongly_lost: Vec<(Duration, usize, EndpointId)>,
-    /// Nodes that reported another one with their key.
+    /// Nodes that reported another process with their key.
     pub in_conflict: BTreeSet<usize>,
-    /// How many events were handled.
+    /// The number of events that were handled.
     pub steps: u64,
     pub(crate) topic: TopicId,
     pub(crate) seed: u64,
@@ -132,9 +132,9 @@ pub struct Network {
     pub(crate) queue: Queue,
     pub(crate) links: Vec<Option<Box<Link>>>,
     pub(crate) roster: Roster,
-    /// Parts that hear the others and are not heard.
+    /// The groups that hear the others and are not heard.
     pub(crate) one_way: BTreeSet<u32>,
-    /// Parts of the network that there ever were.
+    /// The number of groups that there ever were.
     pub(crate) groups: u32,
     pub(crate) trace: Trace,
     pub(crate) processors: Processors,
@@ -150,10 +150,10 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network without nodes. Everything random follows from `seed`.
+    /// Makes a network without nodes. All random choices follow from `seed`.
     ///
     /// # Panics
-    /// Never: the topic's name is a good one.
+    /// Never: the topic's name is valid.
     #[must_use]
     pub fn new(seed: u64, conditions: Conditions) -> Self {
         Self {
@@ -188,8 +188,9 @@ impl Network {
         }
     }
 
-    /// All that is random from now on follows from this seed: the network's chance, and that of the nodes'
-    /// protocol but for the overlay's own; keys of new nodes; how far apart nodes are, for new links.
+    /// Lets all random choices from now on follow from this seed: those of the network, and those
+    /// of the nodes' protocol except the overlay's own. That includes the keys of new nodes and the
+    /// latencies of new links.
     pub(crate) fn reseed(&mut self, seed: u64) {
         self.seed = seed;
         self.rng = ChaCha12Rng::seed_from_u64(seed);
@@ -200,7 +201,7 @@ impl Network {
         }
     }
 
-    /// All nodes, which have just started, know each other by the records that they announced.
+    /// Lets all nodes, which have just started, know each other by the records that they announced.
     pub(crate) fn preload(&mut self) {
         let now = self.clock.instant();
         let own = |node: &Node| Some(node.state()?.own_record(&self.topic)?.clone());
@@ -231,19 +232,20 @@ impl Network {
         Duration::from_nanos(self.clock.now)
     }
 
-    /// The topic that all nodes join.
+    /// Returns the topic that all nodes join.
     #[must_use]
     pub fn topic(&self) -> TopicId {
         self.topic
     }
 
-    /// A hash over all frames and their times: the same seed gives the same.
+    /// Returns a hash over all frames and their times. The same seed gives the same hash.
     #[must_use]
     pub fn trace_hash(&self) -> [u8; 32] {
         self.trace.whole()
     }
 
-    /// As [`Network::trace_hash`], without what is in the frames: their times, links and lengths.
+    /// Returns a hash as [`Network::trace_hash`] does, but without the content of frames: over
+    /// their times, links and lengths.
     #[must_use]
     pub fn shape_hash(&self) -> [u8; 32] {
         self.trace.shape()
@@ -269,7 +271,7 @@ impl Network {
         number
     }
 
-    /// A key that follows from the seed.
+    /// Returns a key that follows from the seed.
     pub(crate) fn key(&self, number: u64, generation: u64) -> SigningKey {
         let mut secret = [0; 32];
         secret[..8].copy_from_slice(&number.to_le_bytes());
@@ -284,20 +286,21 @@ impl Network {
         peer
     }
 
-    /// What the wall clock of a node says, in microseconds since 1970.
+    /// Returns the wall clock of a node, in microseconds since 1970.
     #[must_use]
     pub fn wall_clock(&self, number: usize) -> u64 {
         let now = EPOCH_MICROS + self.clock.now / 1000;
         now.saturating_add_signed(self.nodes[number].clock_offset)
     }
 
-    /// Starts a node that was never up, from these bootstrap peers.
+    /// Starts a node for the first time, from these bootstrap peers.
     pub fn boot(&mut self, number: usize, config: Config, bootstrap: &[usize]) {
         let sequence = self.wall_clock(number);
         self.start(number, sequence, config, bootstrap);
     }
 
-    /// Starts a node, or starts it again: with the same key, and `sequence` as its first.
+    /// Starts a node, for the first time or again, with the same key and `sequence` as its first
+    /// number.
     pub fn start(&mut self, number: usize, sequence: u64, config: Config, bootstrap: &[usize]) {
         let peers = bootstrap.iter().map(|b| (self.nodes[*b].id, vec![address(*b)])).collect();
         self.start_from(number, sequence, config, peers);
@@ -349,7 +352,7 @@ impl Network {
         }
     }
 
-    /// Starts something that does not keep to the protocol at a node that is down.
+    /// Starts hostile code at a node that is down.
     pub fn start_hostile(&mut self, number: usize, hostile: Box<dyn Hostile>) {
         if self.nodes[number].is_up() {
             self.crash(number);
@@ -361,7 +364,7 @@ impl Network {
         self.roster.peers[peer].hostile = true;
     }
 
-    /// Hands an event of the application to a node.
+    /// Gives an event of the application to a node.
     pub fn command(&mut self, number: usize, event: impl FnOnce(TopicId) -> InEvent) {
         let event = event(self.topic);
         if matches!(event, InEvent::Leave(_)) {
@@ -377,8 +380,8 @@ impl Network {
         self.update_truth(peer);
     }
 
-    /// Runs until `done` returns true, or `limit` of virtual time has passed. Returns true if it was
-    /// done. `done` is asked whenever an application would have seen something.
+    /// Runs until `done` returns true, or `limit` of virtual time has passed. Returns true if it
+    /// was done. `done` is asked whenever an application would have seen something.
     pub fn run_until(&mut self, limit: Duration, done: impl FnMut(&Self) -> bool) -> bool {
         let end = self.elapsed().saturating_add(limit);
         self.run_to(end, u64::MAX, done) == RunEnd::Done
@@ -414,8 +417,8 @@ impl Network {
         self.run_until(time, |_| false);
     }
 
-    /// Returns true if all nodes that are up have the same book as all others in their part of the network:
-    /// each other's current records, no more.
+    /// Returns true if all nodes that are up have the same book as all others in their part of the
+    /// network: each other's current records, no more.
     #[must_use]
     pub fn converged(&self) -> bool {
         let from = self.doubtful.get().min(self.nodes.len());
@@ -460,7 +463,7 @@ impl Network {
         others.map(|node| node.book.sequence(peer)).all(|held| held == truth.current)
     }
 
-    /// What all nodes sent so far.
+    /// Returns what all nodes sent so far.
     pub fn sent(&mut self) -> Sent {
         for number in 0..self.links.len() {
             self.count_keep_alives(LinkNumber(u32::try_from(number).unwrap_or(u32::MAX)));
@@ -727,7 +730,7 @@ impl Network {
         }
     }
 
-    /// Notes a loss that was a mistake.
+    /// Records a wrong verdict: the lost node is up and within reach.
     fn note_lost(&mut self, number: usize, record: &NodeRecord) {
         let peer = self.roster.number(&record.id).map(|peer| &self.roster.peers[peer]);
         let group = self.nodes[number].group;
@@ -754,7 +757,7 @@ impl Network {
         self.update_truth(peer);
     }
 
-    /// Sees what holds now of an identity, and whether entries in books are right or wrong by it.
+    /// Updates the truth about an identity, and by it, which entries of books are right.
     pub(crate) fn update_truth(&mut self, peer: usize) {
         let holders = self.roster.peers[peer].nodes.iter().map(|node| &self.nodes[*node]);
         let there = holders.filter(|node| node.is_honest() && !node.leaving && node.peer == peer);
@@ -784,7 +787,7 @@ impl Network {
         }
     }
 
-    /// Counts again what is right in a book.
+    /// Counts again the right entries of a book.
     fn recount(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         let group = self.roster.peers[node.peer].group;
@@ -795,7 +798,7 @@ impl Network {
     }
 }
 
-/// What an event is called.
+/// Returns the name of an event.
 #[must_use]
 pub fn name_of(event: &TopicEvent) -> &'static str {
     match event {
@@ -822,7 +825,7 @@ pub fn name_of(event: &TopicEvent) -> &'static str {
     }
 }
 
-/// Every node has an address of its own; only the number counts.
+/// Returns the address of a node. Only its number has a meaning.
 pub(crate) fn address(number: usize) -> TransportAddr {
     let number = u32::try_from(number).unwrap_or(u32::MAX - FIRST_ADDRESS);
     TransportAddr::Ip(SocketAddr::from((Ipv4Addr::from(FIRST_ADDRESS + number), 7000)))
@@ -830,7 +833,7 @@ pub(crate) fn address(number: usize) -> TransportAddr {
 
 const FIRST_ADDRESS: u32 = 0x0a00_0001;
 
-/// The node at an address.
+/// Returns the node at an address.
 pub(crate) fn node_at(address: &TransportAddr) -> Option<usize> {
     match address {
         TransportAddr::Ip(SocketAddr::V4(v4)) => {

@@ -1,4 +1,4 @@
-//! Dials, frames and the ends of links, as QUIC would have them.
+//! Dials, frames and the ends of links, as with QUIC.
 
 use bytes::Bytes;
 use iroh_base::TransportAddr;
@@ -16,10 +16,11 @@ use crate::{
 
 /// The first packet of a dial is sent again after this, then after twice as long, and so on.
 const DIAL_RETRY: Nanos = 1_000_000_000;
-/// A lone packet is acknowledged after this (RFC 9000, `max_ack_delay`), and an application learns of it
-/// a moment later.
+/// A lone packet is acknowledged after this time (RFC 9000, `max_ack_delay`), and the application
+/// learns of it a moment later.
 const ACK_DELAY: Nanos = 30_000_000;
-/// A hello and the frame that opens a topic: no stream could lose these and go on.
+/// The tags of a hello and of the frame that opens a topic. They are never dropped, because no
+/// stream could go on without them.
 const NEVER_DROPPED: [u8; 2] = [0, 1];
 
 impl Network {
@@ -37,7 +38,8 @@ impl Network {
         self.conditions.latency.of_frame(pair, &mut self.rng)
     }
 
-    /// The node that answers for an id at these addresses; with no address, a lookup finds it.
+    /// Returns the node that answers for an id at these addresses. Without an address, a lookup
+    /// finds it.
     fn target(&self, to: EndpointId, addresses: &[TransportAddr]) -> Option<usize> {
         let peer = self.roster.number(&to)?;
         let holders = &self.roster.peers[peer].nodes;
@@ -113,7 +115,8 @@ impl Network {
         self.links.get_mut(number.0 as usize)?.as_deref_mut()
     }
 
-    /// The node at a side of a link, if it lives the life that the link was made in.
+    /// Returns the node at a side of a link, if it is still in the life in which the link was
+    /// opened.
     fn node_of(&mut self, number: LinkNumber, side: Side) -> Option<usize> {
         let end = &self.link(number)?.ends[side];
         let (node, life) = (end.node, end.life);
@@ -137,7 +140,7 @@ impl Network {
         let Some(link) = self.link(number) else { return };
         let epoch = link.epoch;
         let Some(node) = node else {
-            // It went down meanwhile: the other side finds out.
+            // The node went down meanwhile, and the other side will notice.
             link.ends[side].notified = true;
             if side == 0 {
                 self.forget(number);
@@ -225,7 +228,7 @@ impl Network {
         }
     }
 
-    /// Counts what a frame makes on the wire, with what went before it.
+    /// Counts the bytes of a frame on the wire, with the acknowledgements before it.
     fn count_sent(&mut self, number: LinkNumber, side: Side, lane: Lane, bytes: usize) {
         let now = self.clock.now;
         self.count_keep_alives(number);
@@ -238,7 +241,7 @@ impl Network {
         sent.packets(packets(bytes));
     }
 
-    /// The end that dialed keeps a link alive, the other acknowledges that.
+    /// Counts keep-alives: the end that dialed sends them, and the other end acknowledges them.
     pub(crate) fn count_keep_alives(&mut self, number: LinkNumber) {
         let (now, interval) = (self.clock.now, nanos(self.conditions.keep_alive));
         let Some(link) = self.link(number).filter(|link| link.cut.is_none()) else { return };
@@ -250,7 +253,7 @@ impl Network {
         }
     }
 
-    /// Puts a frame on its way, after what was sent before it on its lane.
+    /// Sends a frame, which arrives after all earlier frames of its lane.
     fn transmit(&mut self, number: LinkNumber, side: Side, lane: Lane, bytes: Bytes, extra: Nanos) {
         let Some(link) = self.link(number) else { return };
         let (from, to, pair) = (link.ends[side].node, link.ends[1 - side].node, link.latency);
@@ -277,8 +280,8 @@ impl Network {
         self.queue.push(at, SimEvent::Frame(number, 1 - side, lane, bytes));
     }
 
-    /// When a frame leaves its node: control goes before what is queued of a sync, and that before
-    /// broadcasts.
+    /// Returns when a frame leaves its node. Control goes before queued sync frames, and those
+    /// before broadcasts.
     fn departs(&mut self, node: usize, lane: Lane, bytes: usize) -> Nanos {
         let now = self.clock.now;
         let Some(rate) = self.conditions.bandwidth else { return now };
@@ -348,7 +351,7 @@ impl Network {
         self.queue.push(now, SimEvent::Closed(number, side, LinkEnd::Local(code)));
     }
 
-    /// A side hears of the end of its link.
+    /// Tells a side that its link has ended.
     pub(crate) fn on_closed(&mut self, number: LinkNumber, side: Side, end: LinkEnd) {
         let Some(node) = self.node_of(number, side) else {
             return self.shut(number, side);
@@ -363,14 +366,14 @@ impl Network {
         }
     }
 
-    /// A side does not know its link any more; a link that neither side knows is forgotten.
+    /// Removes a link from a side. A link that neither side knows is forgotten.
     pub(crate) fn shut(&mut self, number: LinkNumber, side: Side) {
         self.count_keep_alives(number);
         let Some(link) = self.link(number) else { return };
         (link.ends[side].open, link.ends[side].notified) = (false, true);
         link.ends[side].held.clear();
         let node = link.ends[side].node;
-        // A paused node hears later that it was opened, and then of its end.
+        // A paused node learns later that the link was opened, and then that it ended.
         let over = !link.ends[1 - side].open && link.ends[1 - side].notified;
         self.nodes[node].links.remove(&number);
         if over {
@@ -402,7 +405,7 @@ impl Network {
         }
     }
 
-    /// Frames that a cut held back are sent again, some time after it is healed.
+    /// Sends the frames again that a cut held back, some time after it is healed.
     pub(crate) fn release(&mut self, number: LinkNumber) {
         let now = self.clock.now;
         let keep_alive = nanos(self.conditions.keep_alive);
@@ -419,7 +422,7 @@ impl Network {
                 self.transmit(number, side, lane, bytes, late);
             }
         }
-        // One side is gone: the other finds out.
+        // One side is gone, and the other will notice.
         for side in [0, 1] {
             if open[side] && !open[1 - side] {
                 let at = now + nanos(self.conditions.idle);
@@ -428,7 +431,7 @@ impl Network {
         }
     }
 
-    /// Open connections between two nodes.
+    /// Returns the number of open connections between two nodes.
     #[must_use]
     pub fn connections(&self, a: usize, b: usize) -> usize {
         let both = self.nodes[a].links.intersection(&self.nodes[b].links);
@@ -437,7 +440,7 @@ impl Network {
             .count()
     }
 
-    /// Breaks one of the open connections, chosen by the seed: both ends hear that it was lost.
+    /// Breaks one of the open connections, chosen by the seed. Both ends are told that it was lost.
     pub fn break_a_connection(&mut self) {
         let links = self.links.iter().enumerate();
         let open = links.filter(|(_, link)| {
@@ -453,7 +456,7 @@ impl Network {
         }
     }
 
-    /// Nodes that are up and run the protocol.
+    /// Iterates over the nodes that are up and run the protocol.
     #[must_use]
     pub fn up(&self) -> Vec<usize> {
         let nodes = self.nodes.iter().enumerate();
