@@ -57,7 +57,9 @@ impl Books {
         if !forged.is_empty() {
             let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(ledger) = ledgers.get_mut(topic) {
-                forged.iter().for_each(|id| ledger.forget(id));
+                for id in &forged {
+                    ledger.forget(id);
+                }
             }
             let (count, topic) = (forged.len(), topic.fmt_short());
             self.files.damaged(format!("{count} records in the kept book of {topic} were forged"));
