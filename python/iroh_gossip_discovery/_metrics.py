@@ -30,6 +30,7 @@ class Metrics:
         links_relayed: Now: open links whose packets go through a relay.
         round_trip: Now: the median of the open links' round-trip times, in seconds, as QUIC
             estimates them; `None` without a link.
+        banned: Now: keys that are refused for a while because they broke the protocol.
         links_opened: Links that were opened, from either side.
         dials: Dials that were begun.
         dials_failed: Dials that led to no link.
@@ -58,6 +59,7 @@ class Metrics:
         broadcasts_received: Broadcasts of others, each once, whether anybody listens or not.
         pauses: Times that this node was paused: its timers came late.
         events: Events by the name of their class, whether anybody subscribed or not.
+        bans: Bans, by the rule that was broken.
         dropped: What limits refused or dropped, by what it was; only what happened at all.
         log_records_dropped: Log records that were dropped, in the whole process.
 
@@ -87,6 +89,7 @@ class Metrics:
             "gauge", "seconds", "median of the open links' round-trip times; None without a link"
         ),
     ]
+    banned: Annotated[int, About("gauge", "peers", "keys that are refused for a broken rule")]
     links_opened: Annotated[
         int, About("counter", "links", "links that were opened, from either side")
     ]
@@ -163,6 +166,9 @@ class Metrics:
     events: Annotated[
         Mapping[str, int],
         About("counter", "events", "events by the name of their class, subscribed to or not"),
+    ]
+    bans: Annotated[
+        Mapping[str, int], About("counter", "bans", "bans, by the rule that was broken")
     ]
     dropped: Annotated[
         Mapping[str, int],

@@ -14,7 +14,7 @@ PREFIX = "iroh_gossip_discovery_"
 
 _NODE = ("topic", "id")
 # The label that distinguishes the members of a mapping.
-_LABELS = {"events": "event", "dropped": "reason"}
+_LABELS = {"events": "event", "bans": "reason", "dropped": "reason"}
 
 
 class _Node(Protocol):
@@ -31,7 +31,7 @@ class DiscoveryCollector(Collector):
 
     Each field of `Metrics` is `iroh_gossip_discovery_` and its name, with `_total` behind a counter
     and `_seconds` behind a time, and has the labels `topic` and `id`; `events` has also `event`,
-    and `dropped` has `reason`. A node that does not run has no samples.
+    `bans` and `dropped` have `reason`. A node that does not run has no samples.
 
     Args:
         *nodes: The nodes; running, or to be started later.

@@ -93,6 +93,8 @@ pub(crate) struct Actor {
     topics: BTreeMap<TopicId, JoinedTopic>,
     /// Events that the state gets back for its own effects, without a task in between.
     echo: VecDeque<InEvent>,
+    /// What was refused last, and of whom: the reason for which a link is closed right after it.
+    refused: Option<(&'static str, Option<EndpointId>)>,
     inputs: mpsc::Sender<Input>,
     inputs_rx: Option<mpsc::Receiver<Input>>,
     tasks: TaskTracker,
@@ -137,6 +139,7 @@ impl Actor {
             network,
             topics: BTreeMap::new(),
             echo: VecDeque::new(),
+            refused: None,
             inputs,
             inputs_rx: Some(inputs_rx),
             tasks: TaskTracker::new(),

@@ -29,9 +29,10 @@ pub(crate) fn put(frame: &[u8], out: &mut BytesMut) {
 /// Why there is no next frame.
 #[derive(Debug)]
 pub(crate) enum FrameError {
-    /// A length of 0 or over [`MAX_FRAME`], half a frame at the end of the stream, or half a frame
-    /// for longer than [`FRAME_TIMEOUT`].
+    /// A length of 0 or over [`MAX_FRAME`], or half a frame at the end of the stream.
     Broken(&'static str),
+    /// Half a frame for longer than [`FRAME_TIMEOUT`].
+    Late,
     /// A limit on half-received frames and messages is reached.
     OverLimit,
     /// The stream or the connection failed.
@@ -93,7 +94,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
         })
         .await
-        .unwrap_or(Err(FrameError::Broken("half a frame, and no more")))
+        .unwrap_or(Err(FrameError::Late))
     }
 
     async fn fill(&mut self) -> Result<usize, FrameError> {
@@ -179,7 +180,7 @@ mod tests {
         assert!(timeout(FRAME_TIMEOUT * 100, reader.next()).await.is_err());
         tx.write_all(&[0, 0, 0, 5, 1]).await.unwrap();
         let start = tokio::time::Instant::now();
-        assert!(matches!(reader.next().await, Err(FrameError::Broken(_))));
+        assert!(matches!(reader.next().await, Err(FrameError::Late)));
         assert!(start.elapsed() >= FRAME_TIMEOUT && start.elapsed() < FRAME_TIMEOUT * 2);
     }
 }

@@ -164,11 +164,13 @@ async fn serve(
                 }
                 Stop::Fault(code, reason) => {
                     debug!(link = id.0, reason, "peer broke the framing");
+                    handle.blame(reason);
                     break code;
                 }
             },
             written = &mut write => if written.is_err() && connection.close_reason().is_none() {
                 debug!(link = id.0, reason = "it stopped a stream", "peer broke the framing");
+                handle.blame("it stopped a stream");
                 break CloseCode::Protocol;
             },
             code = &mut close => {

@@ -58,6 +58,8 @@ pub struct Metrics {
     pub bytes_received: u64,
     /// Keys that are banned now because they broke the protocol, on the whole endpoint.
     pub banned: usize,
+    /// How often each rule led to a ban, on the whole endpoint.
+    pub bans: BTreeMap<&'static str, u64>,
     /// How often each limit refused or dropped something, by its name, on the whole endpoint.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Events of each kind, on the whole endpoint, with or without subscribers.
@@ -195,6 +197,22 @@ impl Counters {
             } else {
                 warn!(peer, reason = what, count, "dropped");
             }
+        }
+    }
+
+    /// Counts a ban. The log names the first for each rule, then each power of two.
+    pub(crate) fn banned(&self, rule: &'static str, peer: EndpointId, length: Duration) {
+        let count = {
+            let mut counted = self.lock();
+            let count = counted.metrics.bans.entry(rule).or_default();
+            *count += 1;
+            *count
+        };
+        let (peer, seconds) = (peer.fmt_short(), length.as_secs());
+        if count.is_power_of_two() {
+            warn!(peer, reason = rule, seconds, count, "peer banned");
+        } else {
+            debug!(peer, reason = rule, seconds, count, "peer banned");
         }
     }
 

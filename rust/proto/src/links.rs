@@ -589,7 +589,8 @@ impl Links {
             } else if link.hello.is_none() {
                 let peer = link.peer;
                 self.dropped("links without a hello", Some(peer));
-                self.close(id, CloseCode::Protocol);
+                // Nothing that the peer sent: it may be its network.
+                self.close(id, CloseCode::Unresponsive);
             } else {
                 link.idle_check = match in_use(&link.peer) {
                     _ if link.held => None,

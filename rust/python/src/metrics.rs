@@ -17,6 +17,7 @@ pub(crate) fn fields<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<
         ("neighbors", protocol.neighbors as u64),
         ("links", metrics.links as u64),
         ("links_relayed", metrics.links_relayed as u64),
+        ("banned", metrics.banned as u64),
         ("links_opened", metrics.links_opened),
         ("dials", metrics.dials),
         ("dials_failed", metrics.dials_failed),
@@ -48,6 +49,7 @@ pub(crate) fn fields<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<
     ]
     .into_py_dict(py)?;
     fields.set_item("round_trip", metrics.round_trip.map(|time| time.as_secs_f64()))?;
+    fields.set_item("bans", (&metrics.bans).into_py_dict(py)?)?;
     fields.set_item("dropped", (&metrics.dropped).into_py_dict(py)?)?;
     let events = &metrics.events;
     let events = [

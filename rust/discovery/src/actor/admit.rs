@@ -3,10 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use iroh::endpoint::{Connection, VarInt};
-use tokio::time::Instant;
-use tracing::debug;
-
 use super::{Actor, MAX_DIALS, MAX_LINKS_PER_PEER};
 use crate::{
     admission::{self, Admission, Candidate, Use},
@@ -14,6 +10,8 @@ use crate::{
     link::Link,
     proto::{CloseCode, EndpointId, LinkEnd, LinkId},
 };
+use iroh::endpoint::{Connection, VarInt};
+use tokio::time::Instant;
 
 /// Why a connection becomes no link.
 pub(super) struct Refusal {
@@ -73,8 +71,8 @@ impl Actor {
     /// Refuses a peer for a while, because it broke the protocol.
     pub(super) fn ban(&self, link: &Link) {
         let length = self.counters.bans.offense(link.peer, link.origin, Instant::now());
-        debug!(peer = %link.peer.fmt_short(), ?length, "peer banned");
         self.counters.dropped("links of peers that broke the protocol", Some(link.peer));
+        self.counters.banned(link.handle.fault(), link.peer, length);
     }
 
     /// Returns true if a peer is in a book, or if the user named it as a bootstrap peer.

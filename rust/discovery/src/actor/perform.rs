@@ -116,12 +116,19 @@ impl Actor {
                 }
             }
             OutEvent::Close(id, code) => {
+                let refused = self.refused.take();
                 if let Some(link) = self.links.get_mut(&id) {
+                    if let Some((what, _)) = refused.filter(|(_, by)| *by == Some(link.peer)) {
+                        link.handle.blame(what);
+                    }
                     link.close(code);
                 }
             }
             OutEvent::ReserveSequences(end) => self.reserve(end),
-            OutEvent::Dropped { what, peer } => self.counters.dropped(what, peer),
+            OutEvent::Dropped { what, peer } => {
+                self.refused = Some((what, peer));
+                self.counters.dropped(what, peer);
+            }
             OutEvent::Topic(topic, event) => self.topic_event(topic, event),
         }
     }

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     ops::Deref,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -59,6 +59,8 @@ pub(crate) struct LinkHandle {
     pub(crate) accepted: Arc<Semaphore>,
     /// Why the peer reset streams or stopped reading them, with the streams' numbers, oldest first.
     reasons: Mutex<VecDeque<(u64, String)>>,
+    /// The rule that the peer broke.
+    fault: OnceLock<&'static str>,
 }
 
 /// How many users a link has now, and how many it has ever had.
@@ -109,7 +111,18 @@ impl LinkHandle {
             opened: Arc::new(Semaphore::new(MAX_STREAMS)),
             accepted: Arc::new(Semaphore::new(MAX_STREAMS)),
             reasons: Mutex::default(),
+            fault: OnceLock::new(),
         })
+    }
+
+    /// Notes the rule that the peer broke; the first one counts.
+    pub(crate) fn blame(&self, rule: &'static str) {
+        let _ = self.fault.set(rule);
+    }
+
+    /// The rule that the peer broke.
+    pub(crate) fn fault(&self) -> &'static str {
+        self.fault.get().copied().unwrap_or("a broken rule")
     }
 
     /// Waits until a message of this size has its turn.

@@ -34,6 +34,11 @@ const fn fault(reason: &'static str) -> Stop {
     Stop::Fault(CloseCode::Protocol, reason)
 }
 
+/// What did not come in time may be the network's fault: nobody is banned for it.
+const fn late(reason: &'static str) -> Stop {
+    Stop::Fault(CloseCode::Unresponsive, reason)
+}
+
 /// Reads until the link ends or the peer breaks a rule.
 pub(super) async fn read(
     id: LinkId,
@@ -64,13 +69,13 @@ pub(super) async fn read(
             }
         };
         let mut control =
-            timeout(FRAME_TIMEOUT, hello).await.map_err(|_| fault("no hello in time"))??;
+            timeout(FRAME_TIMEOUT, hello).await.map_err(|_| late("no hello in time"))??;
         // The other lanes are read only now, so that no frame precedes the hello.
         let control = async {
             while control.step().await? {}
             match timeout(FRAME_TIMEOUT, connection.closed()).await {
                 Ok(_) => Err(Stop::Lost),
-                Err(_) => Err(fault("the control stream ended, the link did not")),
+                Err(_) => Err(late("the control stream ended, the link did not")),
             }
         };
         // Each lane is read to its end, even if another one has met the end of the connection.
@@ -126,7 +131,7 @@ async fn accept_others(
         let mut stream = accept(connection).await?;
         let byte = timeout(FRAME_TIMEOUT, lane(&mut stream, connection))
             .await
-            .map_err(|_| fault("a stream without a lane"))??;
+            .map_err(|_| late("a stream without a lane"))??;
         match byte {
             0 => return Err(fault("a second control stream")),
             // The readers outlive this task, unless a fault ends them all.
@@ -175,6 +180,7 @@ impl Reader<'_> {
             }
             Ok(None) => Ok(false),
             Err(FrameError::Broken(reason)) => Err(fault(reason)),
+            Err(FrameError::Late) => Err(late("half a frame, and no more")),
             Err(FrameError::OverLimit) => {
                 Err(Stop::Fault(CloseCode::Overflow, "half frames over the limit"))
             }

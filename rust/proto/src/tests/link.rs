@@ -20,7 +20,7 @@ fn a_link_that_says_nothing_is_closed() {
     bench.pass(Duration::from_secs(4));
     assert_eq!(bench.closed(), []);
     bench.pass(Duration::from_secs(2));
-    assert_eq!(bench.closed(), [(LINK, CloseCode::Protocol)]);
+    assert_eq!(bench.closed(), [(LINK, CloseCode::Unresponsive)], "nobody is banned for silence");
 }
 
 #[test]
