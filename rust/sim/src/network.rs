@@ -20,7 +20,7 @@ use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 use crate::{
     clock::{Clock, Nanos, nanos},
     conditions::Conditions,
-    cpu::{Costs, Processors},
+    cpu::{Costs, Job, Processors},
     hostile::Hostile,
     link::{Link, LinkNumber},
     node::{Behavior, Node},
@@ -499,7 +499,8 @@ impl Network {
         match (event, worker) {
             (SimEvent::Core(machine), _) => self.work(machine),
             (event, Some(node)) => {
-                let machine = self.processors.enqueue(node, event);
+                let left = self.processors.tasks_before(&event);
+                let machine = self.processors.enqueue(node, left, event);
                 self.work(machine);
             }
             (event, None) => self.handle(event),
@@ -524,24 +525,37 @@ impl Network {
     /// Lets the free cores of a machine work on what waits.
     fn work(&mut self, machine: usize) {
         let now = self.clock.now;
-        while let Some((node, event)) = self.processors.next(machine, now) {
-            // Both ends of a new link work on its handshake.
-            let is_handshake = match &event {
-                SimEvent::Dialed(dial) => self.nodes[dial.target].is_up(),
-                SimEvent::Opened(_, side) => *side == 0,
-                _ => false,
+        while let Some(job) = self.processors.next(machine, now) {
+            let (place, left) = (job.place(), job.tasks_left);
+            let cost = if left > 0 {
+                self.processors.enqueue(job.node, left - 1, job.event);
+                self.processors.cost_of_passing()
+            } else {
+                self.work_on(job)
             };
-            let (fed, verified) = (self.fed, self.verified_by(node));
-            self.handle(event);
-            if is_handshake || self.fed > fed {
-                let verified = self.verified_by(node).saturating_sub(verified);
-                let cost = self.processors.cost_of(is_handshake, verified);
-                self.processors.charge(node, cost, now);
-            }
+            self.processors.charge(place, cost, now);
         }
         if let Some(at) = self.processors.look_again(machine, now) {
             self.queue.push(at, SimEvent::Core(machine));
         }
+    }
+
+    /// Hands an event to its node's protocol. Returns what that costs.
+    fn work_on(&mut self, Job { node, event, .. }: Job) -> Nanos {
+        // Both ends of a new link work on its handshake.
+        let is_handshake = match &event {
+            SimEvent::Dialed(dial) => self.nodes[dial.target].is_up(),
+            SimEvent::Opened(_, side) => *side == 0,
+            _ => false,
+        };
+        let passed = self.processors.tasks_before(&event);
+        let (fed, verified) = (self.fed, self.verified_by(node));
+        self.handle(event);
+        if !is_handshake && self.fed == fed {
+            return 0;
+        }
+        let verified = self.verified_by(node).saturating_sub(verified);
+        self.processors.cost_of(is_handshake, passed, verified)
     }
 
     fn verified_by(&self, node: usize) -> u64 {

@@ -45,3 +45,22 @@ fn costs_without_cores_are_an_error_that_names_the_key() {
     let parsed = Scenario::parse("[cpu]\nverify = \"35us\"");
     assert!(matches!(parsed, Err(Error::Invalid { key, .. }) if key == "cpu.cores"));
 }
+
+#[test]
+fn a_frame_waits_at_each_task_of_its_node_and_a_timer_at_one() {
+    let of_tasks = |tasks: usize, turn: &str| {
+        let cpu = format!("[cpu]\ncores = 1\n{COSTS}\ntasks = {tasks}\n{turn}");
+        let report = report(&cpu, "");
+        (report.figures[0].took_s.unwrap(), report.trace)
+    };
+    let (one, three) = (of_tasks(1, ""), of_tasks(3, ""));
+    assert!(three.0 > one.0, "{} and {} s", three.0, one.0);
+    assert_eq!(of_tasks(0, "").1, one.1, "without tasks there is one");
+    assert_ne!(of_tasks(3, "turn = \"5ms\"").1, three.1, "a turn of more than one event");
+}
+
+#[test]
+fn tasks_over_the_limit_are_an_error_that_names_the_key() {
+    let parsed = Scenario::parse("[cpu]\ncores = 1\ntasks = 65");
+    assert!(matches!(parsed, Err(Error::Invalid { key, .. }) if key == "cpu.tasks"));
+}

@@ -80,34 +80,44 @@ pub struct CpuSection {
     pub verify: HumanDuration,
     /// What each frame and each timer costs beside that.
     pub frame: HumanDuration,
+    /// Tasks that whatever arrives waits for, one after another; 0 is 1.
+    pub tasks: usize,
+    /// How long a task goes on while others wait; by default each serves one event.
+    pub turn: HumanDuration,
 }
 
 impl CpuSection {
     /// Most cores of a machine.
     const MAX_CORES: usize = 1024;
+    /// Most tasks of a node.
+    const MAX_TASKS: usize = 64;
 
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     pub(crate) fn costs(&self) -> Costs {
-        let Self { cores, nodes, handshake, verify, frame } = self;
+        let Self { cores, nodes, handshake, verify, frame, tasks, turn } = self;
         Costs {
             cores: *cores,
             nodes: *nodes,
             handshake: handshake.0,
             verify: verify.0,
             frame: frame.0,
+            tasks: *tasks,
+            turn: turn.0,
         }
     }
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let cores = self.is_empty() || (1..=Self::MAX_CORES).contains(&self.cores);
         check("cpu.cores", cores, "must be 1 to 1,024")?;
+        check("cpu.tasks", self.tasks <= Self::MAX_TASKS, "must be at most 64")?;
         let costs = [
             ("cpu.handshake", self.handshake),
             ("cpu.verify", self.verify),
             ("cpu.frame", self.frame),
+            ("cpu.turn", self.turn),
         ];
         for (key, cost) in costs {
             check(key, cost.0 <= MAX_COST, "must be at most 10 s")?;
