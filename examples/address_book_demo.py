@@ -22,7 +22,6 @@ from iroh_gossip_discovery import (
     PeerSuspected,
     PeerUpdated,
     Reconnected,
-    StateDamaged,
 )
 
 
@@ -57,8 +56,6 @@ def describe(event: Event) -> str:  # noqa: C901, PLR0911  # one line for each k
             return "! linked again"
         case IdentityConflict():
             return "! another process has this node's key"
-        case StateDamaged(reason):
-            return f"! {reason}"
         case EventsLost(count):
             return f"{count} events were lost, the book has all that holds"
 

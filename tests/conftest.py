@@ -10,10 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from netns import Network, network
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -149,3 +150,11 @@ def rust_example() -> Callable[[str], Path]:
 def another_python() -> Path | None:
     """Give a Python of another version than this one, 3.12 or newer."""
     return find_another_python()
+
+
+@pytest.fixture
+def lan() -> Iterator[Network]:
+    """Give a network with one switch, `lan`."""
+    with network(f"igd{os.getpid()}") as made:
+        made.bridge("lan")
+        yield made

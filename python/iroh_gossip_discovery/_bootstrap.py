@@ -23,7 +23,8 @@ from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._iterators import EventStream
 
 BootstrapPeer: TypeAlias = str | Peer
-"""A ticket, `id@host:port`, an id that a lookup can resolve, or a peer of another node's book."""
+"""A ticket, `id@host:port`, `host:port` or `srv:_name._udp.domain` without any id, an id that a
+lookup can resolve, or a peer of another node's book."""
 
 Lookup: TypeAlias = Callable[[], Awaitable[Iterable[BootstrapPeer]]]
 """An async callable that finds bootstrap peers. It is called at the start, at each retry while the

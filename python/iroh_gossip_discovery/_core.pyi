@@ -351,7 +351,7 @@ def sever(node: Node) -> asyncio.Future[None]:
 
 @final
 class Bootstrap:
-    """A bootstrap peer: a ticket, `id@host:port`, an id, or a peer of another node's book."""
+    """A bootstrap peer: a ticket, `id@host:port`, a name, an id, or a peer of a book."""
 
     def __new__(cls, field: str, source: str | Peer, settings: Settings) -> Bootstrap: ...
 

@@ -104,10 +104,11 @@ class GossipDiscovery:
             normalized (NFC), without control characters.
         topic: Nodes of one topic find each other. 1 to 256 bytes of UTF-8, without control
             characters.
-        bootstrap: The peers to dial first: tickets, `id@host:port` (the host is resolved again at
-            every retry), ids that a lookup such as mDNS can resolve, peers of another book, and
-            async callables that return more of these: called again at retries while isolated, about
-            every 5 min else, and soon after a peer was lost; each has 30 s to answer.
+        bootstrap: The peers to dial first: tickets; `id@host:port`; `host:port` and
+            `srv:_name._udp.domain` without any id (names are resolved again at every retry); ids
+            that a lookup such as mDNS can resolve; peers of another book; and async callables that
+            return more of these: called again at retries while isolated, about every 5 min else,
+            and soon after a peer was lost; each has 30 s to answer.
         secret_key: The 32 bytes of the identity's Ed25519 secret key. By default the key in
             `state_dir`, or a new one.
         state_dir: A directory that keeps key, sequence numbers, ports and the book over a restart.

@@ -16,7 +16,7 @@ class Joined:
         reason: `"synced"`: what a member knew is in the book. `"alone"`: nobody answered, or there
             was nobody to ask; the node goes on asking.
         peer: The id of the member that the book was compared with; `None` if alone.
-        unanswered: If alone, why each peer that was asked did not answer, by its id.
+        unanswered: If alone, why each peer that was asked did not answer, by its id, and each name.
     """
 
     reason: JoinReason
@@ -32,8 +32,12 @@ class Joined:
             return f"synced with {self.peer[:10]}"
         if not self.unanswered:
             return "alone: there was nobody to ask"
-        reasons = "; ".join(f"{peer[:10]}: {why}" for peer, why in self.unanswered.items())
+        reasons = "; ".join(f"{_short(peer)}: {why}" for peer, why in self.unanswered.items())
         return f"alone: nobody answered ({reasons})"
+
+
+def _short(asked: str) -> str:
+    return asked if ":" in asked else asked[:10]
 
 
 def joined(answer: tuple[str | None, list[tuple[str, str]]]) -> Joined:

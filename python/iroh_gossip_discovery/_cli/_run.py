@@ -79,10 +79,13 @@ class Lines:
         count = len(discovery.book)
         self._say(style, f"{text}; {count} {'peer' if count == 1 else 'peers'}")
 
-    def alone(self, discovery: GossipDiscovery) -> None:
-        """Print that no bootstrap peer has answered yet."""
+    def alone(self, discovery: GossipDiscovery, *, asks: bool) -> None:
+        """Print that nobody has answered yet, and what may be the reason."""
         failed = discovery.metrics().dials_failed
-        self._say("yellow", f"! no answer yet, dials that failed: {failed}; it goes on trying")
+        if asks:
+            self._say("yellow", f"! no answer yet, dials that failed: {failed}; it goes on trying")
+        for problem in discovery.problems():
+            self._say("yellow", printable(f"! {problem.source}: {problem.what}"))
 
     def stopped(self) -> None:
         """Tell that the node has left."""
@@ -127,7 +130,7 @@ class JsonLines:
             fields["book"] = [peer.to_dict() for peer in discovery.book.values()]
         self._say(fields)
 
-    def alone(self, discovery: GossipDiscovery) -> None:
+    def alone(self, discovery: GossipDiscovery, *, asks: bool) -> None:
         """Tell nothing: that no peer has joined is in the lines."""
 
     def stopped(self) -> None:
@@ -186,16 +189,15 @@ async def _tell(discovery: GossipDiscovery, out: Lines | JsonLines, *, asks: boo
     def look() -> None:
         if not discovery.book:
             with suppress(BrokenPipeError):  # the next event meets it too
-                out.alone(discovery)
+                out.alone(discovery, asks=asks)
 
     out.started(discovery)
-    looking = asyncio.get_running_loop().call_later(_ALONE, look) if asks else None
+    looking = asyncio.get_running_loop().call_later(_ALONE, look)
     try:
         async for event in GossipDiscoveryReceiver(discovery):
             out.happened(discovery, event)
     finally:
-        if looking is not None:
-            looking.cancel()
+        looking.cancel()
 
 
 def _discard_stdout() -> None:

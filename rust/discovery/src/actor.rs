@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use iroh::{Endpoint, EndpointAddr, Watcher, endpoint::QuicTransportConfig};
+use iroh::{Endpoint, EndpointAddr, TransportAddr, Watcher, endpoint::QuicTransportConfig};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
@@ -38,6 +38,7 @@ use crate::{
     link::{Link, accept::Services},
     lookup::Lookup,
     metrics::Counters,
+    names::search::{self, Search},
     network::Network,
     problems::Problems,
     proto::{CloseCode, EndpointId, InEvent, LinkId, Profile, State, TopicId, TopicOptions},
@@ -89,6 +90,8 @@ pub(crate) struct Actor {
     connecting: BTreeMap<EndpointId, Connecting>,
     services: Services,
     services_changed: Arc<Notify>,
+    /// Has dials begin again.
+    redial: Arc<Notify>,
     network: Network,
     topics: BTreeMap<TopicId, JoinedTopic>,
     /// Events that the state gets back for its own effects, without a task in between.
@@ -124,6 +127,7 @@ impl Actor {
         Self {
             services: Services::new(lookup.clone(), counters.clone()),
             services_changed: Arc::default(),
+            redial: Arc::default(),
             connecting: BTreeMap::new(),
             endpoint,
             state,
@@ -198,8 +202,11 @@ impl Actor {
                 () = waiting, if due.is_some() => self.timer(),
                 Ok(address) = addresses.updated() => self.set_addresses(&address),
                 Some(change) = network_changes.recv() => {
-                    self.network.take(change);
+                    let changed = self.network.take(change);
                     self.set_addresses(&addresses.get());
+                    if let Some(away) = changed {
+                        self.network_changed(away);
+                    }
                 }
                 () = endpoint_closed.as_mut() => break,
             }
@@ -262,6 +269,14 @@ impl Actor {
         self.handle_own(InEvent::SetAddresses(announced));
     }
 
+    /// Links may have broken. Dials that are under way begin again: what they sent is lost.
+    fn network_changed(&mut self, away: bool) {
+        self.handle_own(InEvent::NetworkChanged { away });
+        if !away {
+            self.redial.notify_waiters();
+        }
+    }
+
     fn command(&mut self, command: Command) {
         match command {
             Command::Join { topic, options, reply } => self.join(topic, *options, reply),
@@ -321,6 +336,12 @@ impl Actor {
                 self.handle_own(InEvent::Found(topic, peer, addresses));
             }
             Input::Remembered(topic, kept) => self.remember(topic, kept),
+            Input::Learned(topic, peer, at) => {
+                if let Some(joined) = self.topics.get_mut(&topic) {
+                    joined.learned(at);
+                }
+                self.handle_own(InEvent::Found(topic, peer, vec![TransportAddr::Ip(at)]));
+            }
             Input::Reserved(end) => self.handle_own(InEvent::SequencesReserved(end)),
         }
     }
@@ -328,11 +349,9 @@ impl Actor {
     /// Warns that a peer's endpoint serves no discovery: its owner forgot to add it to the router.
     fn explain(&self, peer: &EndpointId, reason: &str) {
         if dial::is_not_served(reason) {
-            let peer_short = peer.fmt_short();
-            warn!(
-                peer = %peer_short,
-                "the peer does not serve discovery: its router needs `.accept(ALPN, discovery)`"
-            );
+            let source = format!("peer {}", peer.fmt_short());
+            let what = "does not serve discovery: its router needs `.accept(ALPN, discovery)`";
+            self.network.problems().raise(source, what);
             self.counters.dropped("dials to peers that do not serve discovery", Some(*peer));
         }
     }
@@ -359,7 +378,7 @@ impl Actor {
             self.counters.clone(),
             self.services_changed.clone(),
         ));
-        let others = options.bootstrap.iter().map(Bootstrap::id).filter(|peer| *peer != own);
+        let others = options.bootstrap.iter().filter_map(Bootstrap::id).filter(|peer| *peer != own);
         published.contact.asks(others);
         if self.config.mdns {
             published.contact.listens();
@@ -429,13 +448,56 @@ impl Actor {
         if !new.known.is_empty() {
             self.handle(InEvent::AddBootstrap(topic, new.known))?;
         }
+        self.look_for_names(topic, peers);
         Ok(())
+    }
+
+    /// Begins to look for members behind names.
+    fn look_for_names(&mut self, topic: TopicId, peers: &[Bootstrap]) {
+        let Some(joined) = self.topics.get_mut(&topic) else { return };
+        let (names, refused) = joined.new_names(peers);
+        for _ in 0..refused {
+            self.counters.dropped("bootstrap names over the limit", None);
+        }
+        for name in names {
+            let config = &self.config.protocol;
+            let search = search::start(Search {
+                name: name.clone(),
+                topic,
+                own: self.endpoint.id().into(),
+                published: joined.published.clone(),
+                place: self.network.place(),
+                problems: self.network.problems().clone(),
+                inputs: self.inputs.clone(),
+                retry: (config.redial_min, config.redial_max),
+            });
+            joined.names.insert(name, search);
+        }
     }
 
     /// Tells all topics that a peer can't be reached, or that it refused this node.
     fn unanswered(&self, peer: &EndpointId, reason: &str) {
         for joined in self.topics.values() {
             joined.published.contact.unanswered(peer, reason);
+            // Once others are met, one that is not there is no problem.
+            if joined.is_bootstrap(peer) && joined.published.book().is_empty() {
+                let source = format!("bootstrap {}", peer.fmt_short());
+                self.network.problems().raise(source, format!("does not answer: {reason}"));
+            }
+        }
+    }
+
+    /// Somebody is met: that bootstrap peers were silent before is no problem any more.
+    fn forget_silent(&self, topic: TopicId) {
+        let problems = self.network.problems();
+        let Some(joined) = self.topics.get(&topic) else { return };
+        for problem in problems.list() {
+            if joined
+                .bootstrap_ids()
+                .any(|id| problem.source == format!("bootstrap {}", id.fmt_short()))
+            {
+                problems.clear(&problem.source);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     error::Error,
+    names::Name,
     proto::{EndpointId, TopicId},
     ticket::{self, Ticket},
 };
@@ -19,7 +20,7 @@ const MAX_HOST: usize = 253;
 /// A peer to dial first.
 ///
 /// Its text is a ticket (`igd1…`), `id@host:port` with a name or an IP address (IPv6 in brackets),
-/// or an id alone: 64 lower-case hex digits.
+/// an id alone (64 lower-case hex digits), or a [`Name`] without any id.
 ///
 /// ```
 /// use iroh_gossip_discovery::Bootstrap;
@@ -46,15 +47,18 @@ pub enum Bootstrap {
     },
     /// An id whose addresses a lookup can find: mDNS, DNS, or an address book.
     Id(EndpointId),
+    /// A name behind which members are, whose ids their handshakes tell.
+    Name(Name),
 }
 
 impl Bootstrap {
-    /// Returns the peer's id.
+    /// Returns the peer's id, if it is known.
     #[must_use]
-    pub fn id(&self) -> EndpointId {
+    pub fn id(&self) -> Option<EndpointId> {
         match self {
-            Self::Ticket(ticket) => ticket.id,
-            Self::Host { id, .. } | Self::Id(id) => *id,
+            Self::Ticket(ticket) => Some(ticket.id),
+            Self::Host { id, .. } | Self::Id(id) => Some(*id),
+            Self::Name(_) => None,
         }
     }
 
@@ -93,6 +97,7 @@ impl fmt::Display for Bootstrap {
             }
             Self::Host { id, host, port } => write!(f, "{id}@{host}:{port}"),
             Self::Id(id) => id.fmt(f),
+            Self::Name(name) => name.fmt(f),
         }
     }
 }
@@ -102,8 +107,11 @@ impl FromStr for Bootstrap {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let text = text.trim();
-        if text.starts_with(ticket::PREFIX) {
+        if text.starts_with(ticket::PREFIX) && !text.contains(':') {
             return text.parse().map(Self::Ticket);
+        }
+        if let Some(service) = text.strip_prefix("srv:") {
+            return parse_service(service).map(Self::Name);
         }
         if let Some((id, address)) = text.split_once('@') {
             let (host, port) = parse_host_port(address)?;
@@ -112,14 +120,31 @@ impl FromStr for Bootstrap {
         if text.len() == 64 {
             return parse_id(text).map(Self::Id);
         }
+        let address = text.strip_prefix("dns:");
+        if address.is_some() || text.contains(':') {
+            let (host, port) = parse_host_port(address.unwrap_or(text))?;
+            return Ok(Self::Name(Name::host(host, port)));
+        }
         Err(Error::invalid(
             FIELD,
             format!(
-                "{:?} is none of: a ticket (igd1…), <id>@<host>:<port>, an id of 64 hex digits",
+                "{:?} is none of: a ticket (igd1…), <id>@<host>:<port>, an id of 64 hex digits, \
+                 <host>:<port>, srv:<name>",
                 shorten(text)
             ),
         ))
     }
+}
+
+fn parse_service(text: &str) -> Result<Name, Error> {
+    Name::service(text).ok_or_else(|| {
+        let why = if text.contains(':') {
+            "the port stands in its records"
+        } else {
+            "write srv:_service._udp.domain"
+        };
+        Error::invalid(FIELD, format!("has the service {:?}: {why}", shorten(text)))
+    })
 }
 
 fn parse_id(text: &str) -> Result<EndpointId, Error> {
@@ -142,7 +167,16 @@ fn parse_host_port(text: &str) -> Result<(String, u16), Error> {
         return invalid("the port is not a number from 1 to 65535");
     };
     if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        return match inner.parse::<Ipv6Addr>() {
+        let (bare, interface) = match inner.split_once('%') {
+            Some((bare, interface)) => (bare, Some(interface)),
+            None => (inner, None),
+        };
+        return match bare.parse::<Ipv6Addr>() {
+            Ok(ip) if ip.is_unicast_link_local() => invalid(
+                "an IPv6 link-local address can't be dialed, with or without its interface: use \
+                 IPv4 or a unique local IPv6 address (fd00::/8)",
+            ),
+            Ok(_) if interface.is_some() => invalid("only a link-local address has an interface"),
             Ok(ip) => Ok((ip.to_string(), port)),
             Err(_) => invalid("no IPv6 address in the brackets"),
         };
@@ -193,16 +227,34 @@ mod tests {
             format!("{ID}@seed.example:4433"),
             format!("{ID}@127.0.0.1:1"),
             format!("{ID}@[::1]:65535"),
+            "seed.example:4433".to_owned(),
+            "igd1.example:4433".to_owned(),
+            "10.0.0.1:4433".to_owned(),
+            "[fd00::1]:4433".to_owned(),
+            "srv:_igd._udp.example.com".to_owned(),
             ticket.to_string(),
         ] {
             assert_eq!(text.parse::<Bootstrap>().unwrap().to_string(), text);
         }
+        let named = "dns:nodes.default.svc.cluster.local:4433".parse::<Bootstrap>().unwrap();
+        assert_eq!(named.to_string(), "nodes.default.svc.cluster.local:4433");
+        assert_eq!(named.id(), None);
     }
 
     #[test]
     fn errors_name_the_field_and_what_is_wrong() {
         for (text, part) in [
             (String::new(), "none of: a ticket"),
+            ("seed.example:".to_owned(), "1 to 65535"),
+            ("dns:seed.example".to_owned(), "no port"),
+            ("http://seed.example:80".to_owned(), "brackets"),
+            ("srv:seed.example".to_owned(), "_service._udp.domain"),
+            ("srv:_igd._tcp.example".to_owned(), "_service._udp.domain"),
+            ("srv:_igd._udp.example:4433".to_owned(), "in its records"),
+            ("[fe80::1]:4433".to_owned(), "link-local"),
+            ("[fe80::1%eth0]:4433".to_owned(), "link-local"),
+            (format!("{ID}@[fe80::1%2]:4433"), "link-local"),
+            ("[fd00::1%eth0]:4433".to_owned(), "only a link-local"),
             ("hello".to_owned(), "\"hello\" is none of"),
             (ID.to_uppercase().replace('0', "A"), "lower-case hex"),
             (format!("abc@{ID}:1"), "not a host name"),

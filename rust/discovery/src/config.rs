@@ -141,6 +141,13 @@ impl Config {
             !self.bind.iter().any(|address| address.ip().is_multicast()),
             "must not name a multicast address",
         )?;
+        let link_local =
+            |at: &SocketAddr| matches!(at, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local());
+        check(
+            "bind",
+            !self.bind.iter().any(link_local),
+            "must not name an IPv6 link-local address: nobody can dial it without its interface",
+        )?;
         advertise::check(&self.advertise, advertise::is_local(&self.bind))?;
         check("relay_urls", self.relay_urls.len() <= MAX_RELAYS, "has a limit of 8 relays")?;
         check(
@@ -196,7 +203,7 @@ mod tests {
     #[test]
     fn an_error_names_the_field() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 10] = [
+        let cases: [(&str, Change); 11] = [
             ("capacity", |c| c.protocol.capacity = 0),
             ("bind", |c| c.bind.clear()),
             ("bind", |c| {
@@ -209,6 +216,7 @@ mod tests {
             ("keep_alive", |c| c.keep_alive = c.idle_timeout),
             ("connect_timeout", |c| c.connect_timeout = Duration::from_secs(61)),
             ("bind", |c| c.bind = vec!["224.0.0.1:0".parse().unwrap()]),
+            ("bind", |c| c.bind = vec!["[fe80::1%2]:0".parse().unwrap()]),
         ];
         for (field, change) in cases {
             let mut config = Config::lan();

@@ -26,12 +26,12 @@ const MAX_ASKED: usize = 1_024 + 64;
 pub enum Joined {
     /// A comparison of books with this member is complete: what it knew is in the book.
     Synced(EndpointId),
-    /// No peer answered. The list has each peer that was asked, with the reason. It is empty if
-    /// there was no peer to ask. The node keeps asking.
-    Alone(Vec<(EndpointId, String)>),
+    /// No peer answered. The list has the id of each peer, and each name, that was asked, with the
+    /// reason. It is empty if there was nobody to ask. The node keeps asking.
+    Alone(Vec<(String, String)>),
 }
 
-/// A peer that was asked.
+/// A peer, or a name, that was asked.
 #[derive(Debug)]
 enum Asked {
     /// It may answer until this time. If it does not, the text is the reason.
@@ -44,6 +44,8 @@ enum Asked {
 struct State {
     synced: Option<EndpointId>,
     asked: BTreeMap<EndpointId, Asked>,
+    /// The names that were asked.
+    names: BTreeMap<String, Asked>,
     /// Until when members on the local network may still answer.
     listens_until: Option<Instant>,
     /// Until when members of an earlier life may still answer.
@@ -74,6 +76,29 @@ impl Contact {
                     state.asked.entry(peer).or_insert(asked);
                 }
             }
+        });
+    }
+
+    /// A name is asked; it counts until somebody behind it is known, or it failed.
+    pub(crate) fn asks_name(&self, name: &str) {
+        let asked = Asked::Until(Instant::now() + self.patience, "it was not asked in time");
+        self.state.send_modify(|state| {
+            if state.synced.is_none() {
+                state.names.entry(name.to_owned()).or_insert(asked);
+            }
+        });
+    }
+
+    /// Peers behind a name are asked now, in its place.
+    pub(crate) fn name_answered(&self, name: &str) {
+        self.state.send_if_modified(|state| state.names.remove(name).is_some());
+    }
+
+    /// Nobody was found behind a name.
+    pub(crate) fn name_unanswered(&self, name: &str, reason: &str) {
+        self.state.send_if_modified(|state| {
+            let asked = state.names.get_mut(name);
+            asked.map(|asked| *asked = Asked::Failed(reason.to_owned())).is_some()
         });
     }
 
@@ -124,6 +149,7 @@ impl Contact {
             let first = state.synced.is_none();
             state.synced.get_or_insert(peer);
             state.asked.clear();
+            state.names.clear();
             first
         });
     }
@@ -167,10 +193,12 @@ impl State {
         let until = self.listens_until.max(self.remembers_until);
         let mut until = until.filter(|until| now < *until);
         let mut unanswered = Vec::new();
-        for (peer, asked) in &self.asked {
+        let peers = self.asked.iter().map(|(peer, asked)| (peer.to_string(), asked));
+        let names = self.names.iter().map(|(name, asked)| (name.clone(), asked));
+        for (who, asked) in peers.chain(names) {
             match asked {
-                Asked::Failed(why) => unanswered.push((*peer, why.clone())),
-                Asked::Until(end, why) if *end <= now => unanswered.push((*peer, (*why).into())),
+                Asked::Failed(why) => unanswered.push((who, why.clone())),
+                Asked::Until(end, why) if *end <= now => unanswered.push((who, (*why).into())),
                 Asked::Until(end, _) => {
                     until = Some(until.map_or(*end, |until| until.max(*end)));
                 }
@@ -204,7 +232,8 @@ mod tests {
         let early = tokio::time::timeout(LISTEN * 10, contact.joined()).await;
         assert!(early.is_err(), "peer 2 may still answer");
         contact.unanswered(&peer(2), "refused");
-        let reasons = vec![(peer(1), "timed out".to_owned()), (peer(2), "refused".to_owned())];
+        let reasons = [(peer(1), "timed out"), (peer(2), "refused")];
+        let reasons = reasons.map(|(peer, why)| (peer.to_string(), why.to_owned())).to_vec();
         assert_eq!(contact.joined().await.unwrap(), Joined::Alone(reasons));
     }
 
@@ -235,6 +264,22 @@ mod tests {
         let Ok(Ok(Joined::Alone(reasons))) = joined else { panic!("{joined:?}") };
         assert!(reasons[0].1.contains("not reached"), "{reasons:?}");
         assert!(reasons[1].1.contains("no comparison"), "{reasons:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_counts_until_it_failed_or_a_peer_behind_it_did() {
+        let contact = Contact::new(Duration::from_secs(5));
+        contact.asks_name("a.example:1");
+        contact.asks_name("b.example:1");
+        contact.name_unanswered("a.example:1", "does not resolve");
+        contact.asks([peer(1)]);
+        contact.name_answered("b.example:1");
+        let early = tokio::time::timeout(LISTEN * 10, contact.joined()).await;
+        assert!(early.is_err(), "the peer may still answer");
+        contact.unanswered(&peer(1), "refused");
+        let Joined::Alone(reasons) = contact.joined().await.unwrap() else { panic!() };
+        let asked: Vec<_> = reasons.into_iter().map(|(asked, _)| asked).collect();
+        assert_eq!(asked, [peer(1).to_string(), "a.example:1".to_owned()]);
     }
 
     #[tokio::test(start_paused = true)]

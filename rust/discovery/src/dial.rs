@@ -4,18 +4,19 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use iroh::{
     Endpoint, EndpointAddr, TransportAddr,
     endpoint::{ConnectOptions, Connection, QuicTransportConfig},
 };
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 use tracing::debug;
 
-use crate::ALPN;
+use crate::{ALPN, problems::Problems};
 
 /// A host name and a port.
 pub(crate) type Host = (String, u16);
@@ -31,6 +32,7 @@ pub(crate) fn is_plausible(address: &TransportAddr, loopback: bool) -> bool {
         && !ip.is_unspecified()
         && !ip.is_multicast()
         && !broadcast
+        && !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
         && (loopback || !ip.is_loopback())
 }
 
@@ -41,16 +43,37 @@ pub(crate) fn is_not_served(reason: &str) -> bool {
 }
 
 /// Dials a peer. The error says why that failed. Names that are not resolved within `patience` are
-/// left out. The caller limits the time of the whole dial.
+/// left out. The caller limits the time of the whole dial, which begins again with each notice of
+/// `again`.
 pub(crate) async fn dial(
     endpoint: Endpoint,
-    mut address: EndpointAddr,
+    address: EndpointAddr,
     hosts: BTreeSet<Host>,
     patience: Duration,
     transport: QuicTransportConfig,
+    again: Arc<Notify>,
+    problems: Problems,
 ) -> Result<Connection, String> {
-    let resolved = join_all(hosts.iter().map(|host| resolve(host, patience))).await;
-    address.addrs.extend(resolved.into_iter().flatten().map(TransportAddr::Ip));
+    loop {
+        let mut notice = pin!(again.notified());
+        // From now on, so that no change is missed.
+        notice.as_mut().enable();
+        let resolved = resolve_all(&hosts, patience, &problems);
+        let dial = dial_once(&endpoint, address.clone(), resolved, transport.clone());
+        match select(pin!(dial), notice).await {
+            Either::Left((dialed, _)) => return dialed,
+            Either::Right(_) => debug!(peer = %address.id.fmt_short(), "dialed again"),
+        }
+    }
+}
+
+async fn dial_once(
+    endpoint: &Endpoint,
+    mut address: EndpointAddr,
+    resolved: impl Future<Output = Vec<SocketAddr>>,
+    transport: QuicTransportConfig,
+) -> Result<Connection, String> {
+    address.addrs.extend(resolved.await.into_iter().map(TransportAddr::Ip));
     let options = ConnectOptions::new().with_transport_config(transport);
     let connecting = endpoint
         .connect_with_opts(address, ALPN, options)
@@ -72,12 +95,25 @@ pub(crate) async fn patiently<T>(limit: Duration, dial: impl Future<Output = T>)
     None
 }
 
-async fn resolve((host, port): &Host, patience: Duration) -> Vec<SocketAddr> {
+async fn resolve_all(
+    hosts: &BTreeSet<Host>,
+    patience: Duration,
+    problems: &Problems,
+) -> Vec<SocketAddr> {
+    let resolved = hosts.iter().map(|host| resolve(host, patience, problems));
+    join_all(resolved).await.into_iter().flatten().collect()
+}
+
+async fn resolve((host, port): &Host, patience: Duration, problems: &Problems) -> Vec<SocketAddr> {
+    let source = format!("bootstrap {host}:{port}");
     let found = timeout(patience, tokio::net::lookup_host((host.as_str(), *port))).await;
     match found.map_err(std::io::Error::from).flatten() {
-        Ok(found) => found.collect(),
+        Ok(found) => {
+            problems.clear(&source);
+            found.collect()
+        }
         Err(reason) => {
-            debug!(host, %reason, "bootstrap name not resolved");
+            problems.raise(source, format!("does not resolve: {reason}"));
             Vec::new()
         }
     }
@@ -127,7 +163,9 @@ mod tests {
             let address = TransportAddr::Ip(lost.local_addr().unwrap());
             let address = EndpointAddr::from_parts(SecretKey::generate().public(), [address]);
             let transport = transport(&config).unwrap();
-            let dialing = dial(endpoint.clone(), address, BTreeSet::new(), S, transport);
+            let (again, problems) = (Arc::default(), Problems::default());
+            let hosts = BTreeSet::new();
+            let dialing = dial(endpoint.clone(), address, hosts, S, transport, again, problems);
             let dialing = tokio::spawn(timeout(S * 5, dialing));
             let mut packet = [0; 2048];
             let mut arrives =
@@ -159,6 +197,7 @@ mod tests {
             "255.255.255.255:9",
             "[ff02::fb]:5353",
             "[::ffff:224.0.0.1]:1",
+            "[fe80::1]:1",
         ] {
             assert!(!plausible(never, true), "{never}");
         }
@@ -168,7 +207,7 @@ mod tests {
                 "{own_machine}"
             );
         }
-        for address in ["10.0.0.1:1", "[fe80::1]:1", "8.8.8.8:1"] {
+        for address in ["10.0.0.1:1", "[fd00::1]:1", "8.8.8.8:1"] {
             assert!(plausible(address, false), "{address}");
         }
     }

@@ -1,5 +1,7 @@
 //! The actor's mailbox for its own tasks: the reports of links, dials, mDNS and writes to disk.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use iroh::{TransportAddr, endpoint::Connection};
 use tokio::sync::oneshot;
@@ -26,6 +28,8 @@ pub(crate) enum Input {
     /// Records that an earlier life of this node had in its book of a topic.
     /// The first batch is empty if there are none.
     Remembered(TopicId, Vec<Kept>),
+    /// This peer is at an address behind a bootstrap name.
+    Learned(TopicId, EndpointId, SocketAddr),
     /// All sequence numbers below this one are recorded on disk as used.
     Reserved(u64),
 }

@@ -9,7 +9,7 @@ mod netlink;
 #[cfg(not(target_os = "linux"))]
 mod portable;
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
 
 #[cfg(target_os = "linux")]
 use netlink as platform;
@@ -94,6 +94,19 @@ impl Interfaces {
         self.up.iter()
     }
 
+    /// What decides which links work: the addresses of this machine, and its ways out.
+    pub(crate) fn footing(&self) -> Footing {
+        let mut footing = Footing::default();
+        for one in self.iter().filter(|one| one.kind != Kind::Loopback) {
+            let usable = one.addresses.iter().map(|address| address.ip).filter(is_usable);
+            let before = footing.addresses.len();
+            footing.addresses.extend(usable);
+            footing.leads_out |= one.kind == Kind::Regular && footing.addresses.len() > before;
+            footing.ways.extend(one.default_route.map(|metric| (metric, one.index)));
+        }
+        footing
+    }
+
     /// Returns true if an address can't be used now, for instance because its interface is down.
     pub(crate) fn is_idle(&self, ip: IpAddr) -> bool {
         self.idle.contains(&ip)
@@ -103,6 +116,20 @@ impl Interfaces {
     pub(crate) fn of(&self, ip: IpAddr) -> Option<&Interface> {
         self.iter().find(|one| one.addresses.iter().any(|address| address.ip == ip))
     }
+}
+
+/// The addresses of this machine that others may dial, and its default routes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Footing {
+    addresses: BTreeSet<IpAddr>,
+    ways: BTreeSet<(u32, u32)>,
+    /// One of the addresses is of an interface that leads to other machines.
+    pub(crate) leads_out: bool,
+}
+
+/// Returns true if another host can dial an address, without the name of an interface.
+fn is_usable(ip: &IpAddr) -> bool {
+    !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// Returns true if an interface of this name is, by custom, the gateway of a network inside a

@@ -2,11 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
     sync::Arc,
 };
 
 use iroh::TransportAddr;
 use tokio::{sync::oneshot, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     bootstrap::Bootstrap,
@@ -14,6 +16,7 @@ use crate::{
     dial::Host,
     error::Error,
     mdns::Mdns,
+    names::Name,
     proto::{EndpointId, NodeRecord, Profile},
     published::Published,
 };
@@ -21,6 +24,8 @@ use crate::{
 /// Most bootstrap peers of a topic. A new one takes the place of the one that was least recently
 /// linked.
 const MAX_BOOTSTRAP: usize = 1024;
+/// Most names behind which members are looked for.
+const MAX_BOOTSTRAP_NAMES: usize = 64;
 
 /// When a bootstrap peer was last linked, and when it was first named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +64,10 @@ pub(crate) struct JoinedTopic {
     /// The host names of bootstrap peers, which are resolved again at each dial.
     pub(crate) hosts: BTreeMap<EndpointId, BTreeSet<Host>>,
     pub(crate) mdns: Option<Mdns>,
+    /// Names behind which members are looked for.
+    pub(crate) names: BTreeMap<Name, AbortOnDropHandle<()>>,
+    /// Addresses behind names, at which somebody answered: the user named them.
+    learned: BTreeSet<SocketAddr>,
 }
 
 impl JoinedTopic {
@@ -74,6 +83,8 @@ impl JoinedTopic {
             named: 0,
             hosts: BTreeMap::new(),
             mdns: None,
+            names: BTreeMap::new(),
+            learned: BTreeSet::new(),
         }
     }
 
@@ -94,8 +105,8 @@ impl JoinedTopic {
         Bootstrap::check_all(peers, &self.published.topic.id())?;
         let mut new = NewBootstrap::default();
         let mut evictable = self.evictable(peers);
-        for peer in peers.iter().filter(|peer| peer.id() != *own) {
-            let id = peer.id();
+        for peer in peers {
+            let Some(id) = peer.id().filter(|id| id != own) else { continue };
             if !self.bootstrap.contains_key(&id) {
                 if self.bootstrap.len() >= MAX_BOOTSTRAP {
                     let Some(aged) = evictable.next() else {
@@ -115,11 +126,44 @@ impl JoinedTopic {
                     self.hosts.entry(*id).or_default().insert((host.clone(), *port));
                     Vec::new()
                 }
-                Bootstrap::Id(_) => Vec::new(),
+                Bootstrap::Id(_) | Bootstrap::Name(_) => Vec::new(),
             };
             new.known.push((id, addresses));
         }
         Ok(new)
+    }
+
+    /// The names among bootstrap peers that are not looked for yet, and how many find no room.
+    pub(crate) fn new_names(&self, peers: &[Bootstrap]) -> (BTreeSet<Name>, usize) {
+        let name = |peer: &Bootstrap| match peer {
+            Bootstrap::Name(name) if !self.names.contains_key(name) => Some(name.clone()),
+            _ => None,
+        };
+        let mut new: BTreeSet<_> = peers.iter().filter_map(name).collect();
+        let room = MAX_BOOTSTRAP_NAMES.saturating_sub(self.names.len());
+        let refused = new.len().saturating_sub(room);
+        if let Some(first) = new.iter().nth(room).cloned() {
+            new.split_off(&first);
+        }
+        (new, refused)
+    }
+
+    /// The bootstrap peers.
+    pub(crate) fn bootstrap_ids(&self) -> impl Iterator<Item = &EndpointId> {
+        self.bootstrap.keys()
+    }
+
+    /// Notes an address behind a name. (A name may stand for others each time.)
+    pub(crate) fn learned(&mut self, at: SocketAddr) {
+        if self.learned.len() >= MAX_BOOTSTRAP {
+            self.learned.clear();
+        }
+        self.learned.insert(at);
+    }
+
+    /// Returns true if the user named an address, by its name.
+    pub(crate) fn is_learned(&self, at: &TransportAddr) -> bool {
+        matches!(at, TransportAddr::Ip(at) if self.learned.contains(at))
     }
 
     /// The bootstrap peers that may be replaced, the least recently linked first; none of those
@@ -128,7 +172,7 @@ impl JoinedTopic {
         let room = MAX_BOOTSTRAP.saturating_sub(self.bootstrap.len());
         let mut able = Vec::new();
         if named.len() > room {
-            let named: BTreeSet<_> = named.iter().map(Bootstrap::id).collect();
+            let named: BTreeSet<_> = named.iter().filter_map(Bootstrap::id).collect();
             let book = self.published.book();
             let mut candidates: Vec<_> = self
                 .bootstrap

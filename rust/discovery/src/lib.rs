@@ -56,6 +56,7 @@ mod memory;
 mod message;
 mod metrics;
 pub mod migration;
+mod names;
 mod network;
 pub mod ownership;
 mod problems;
@@ -87,6 +88,7 @@ pub use metrics::{EventCounts, Metrics, StreamCounts};
 pub use migration::{
     GossipDiscoveryBuilder, GossipDiscoveryReceiver, GossipDiscoverySender, Node, NodeInfo,
 };
+pub use names::Name;
 pub use problems::Problem;
 pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Status, TopicId};
 pub use serve::Serving;

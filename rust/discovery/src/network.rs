@@ -19,7 +19,7 @@ use crate::{
     advertise::{self, Chooser, is_local},
     config::Config,
     inputs::Input,
-    interfaces::{Interfaces, Kind, MIN_MTU, Watch},
+    interfaces::{Footing, Interfaces, Kind, MIN_MTU, Watch},
     mdns::{self, Mdns},
     problems::Problems,
     proto::TopicId,
@@ -54,6 +54,13 @@ impl Place {
     pub(crate) fn reached_at(&self, ip: IpAddr) -> Option<SocketAddr> {
         advertise::reached_at(ip, &self.bound)
     }
+
+    /// Returns true if this node itself is at an address.
+    pub(crate) fn is_own(&self, at: SocketAddr) -> bool {
+        let of_interface = self.interfaces.iter().any(|all| all.of(at.ip()).is_some());
+        self.announced.contains(&TransportAddr::Ip(at))
+            || (of_interface || at.ip().is_loopback()) && self.reached_at(at.ip()) == Some(at)
+    }
 }
 
 /// This node's place in the network.
@@ -65,6 +72,7 @@ pub(crate) struct Network {
     chooser: Chooser,
     problems: Problems,
     interfaces: Option<Arc<Interfaces>>,
+    footing: Footing,
     announced: Vec<TransportAddr>,
     place: watch::Sender<Place>,
     tasks: Vec<AbortOnDropHandle<()>>,
@@ -79,6 +87,7 @@ impl Network {
             chooser,
             problems,
             interfaces: None,
+            footing: Footing::default(),
             announced: Vec::new(),
             place: watch::Sender::default(),
             tasks: Vec::new(),
@@ -115,16 +124,19 @@ impl Network {
         changes
     }
 
-    /// Applies a change. Returns true if the interfaces changed.
-    pub(crate) fn take(&mut self, change: Change) -> bool {
+    /// Applies a change. If links may not work after it, returns whether no way leads to other
+    /// machines any more.
+    pub(crate) fn take(&mut self, change: Change) -> Option<bool> {
         match change {
             Change::Interfaces(now) => {
+                let footing = now.footing();
+                let changed = self.interfaces.is_some() && footing != self.footing;
                 self.set_interfaces(now);
-                true
+                changed.then_some(!footing.leads_out)
             }
             Change::Resolved(host, port, addresses) => {
                 self.chooser.resolved(&host, port, addresses);
-                false
+                None
             }
         }
     }
@@ -164,6 +176,15 @@ impl Network {
         self.announced.clone()
     }
 
+    /// Where this node is, now and later.
+    pub(crate) fn place(&self) -> watch::Receiver<Place> {
+        self.place.subscribe()
+    }
+
+    pub(crate) fn problems(&self) -> &Problems {
+        &self.problems
+    }
+
     /// Begins to find members of a topic in the local network.
     pub(crate) fn find_members(&self, topic: TopicId, inputs: mpsc::Sender<Input>) -> Mdns {
         let place = self.place.subscribe();
@@ -195,6 +216,7 @@ impl Network {
         let names: Vec<_> =
             now.iter().filter(|one| !one.addresses.is_empty()).map(ToString::to_string).collect();
         info!(interfaces = names.join(", "), "network interfaces");
+        self.footing = now.footing();
         self.interfaces = Some(now);
     }
 }

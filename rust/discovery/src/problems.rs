@@ -1,10 +1,12 @@
 //! The problems that keep this node from others, for logs and for the application: a bounded list.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// Most problems that are kept. If there are more, the one that was not met for the longest time
@@ -12,6 +14,11 @@ use tracing::{info, warn};
 const MAX_PROBLEMS: usize = 64;
 /// Longest text of a problem, in bytes. A longer one is cut.
 const MAX_TEXT: usize = 512;
+/// A source that comes and goes, or whose text changes, is logged this often in this time.
+const LINES: usize = 4;
+const WINDOW: Duration = Duration::from_mins(10);
+/// Most sources of which it is known when they were logged.
+const MAX_LOGGED: usize = 256;
 
 /// Something that keeps this node from others, now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,44 +39,84 @@ pub struct Problem {
 /// There is at most one for each source. A problem is logged once when it begins or changes, and
 /// once when it is over, no matter how often it is met in between.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Problems(Arc<Mutex<Vec<Problem>>>);
+pub(crate) struct Problems(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// The one that was met last stands last. Each with whether a line told of it.
+    all: Vec<(Problem, bool)>,
+    /// When each source was logged.
+    logged: BTreeMap<String, VecDeque<Instant>>,
+}
+
+impl Inner {
+    fn place(&self, source: &str) -> Option<usize> {
+        self.all.iter().position(|(problem, _)| problem.source == source)
+    }
+
+    /// Whether a line about a source may be logged now.
+    fn may_log(&mut self, source: &str) -> bool {
+        let now = Instant::now();
+        let fresh = |at: &Instant| now.saturating_duration_since(*at) < WINDOW;
+        if self.logged.len() >= MAX_LOGGED {
+            self.logged.retain(|_, lines| lines.back().is_some_and(fresh));
+        }
+        if self.logged.len() >= MAX_LOGGED && !self.logged.contains_key(source) {
+            return false;
+        }
+        let lines = self.logged.entry(source.to_owned()).or_default();
+        lines.retain(fresh);
+        let may = lines.len() < LINES;
+        if may {
+            lines.push_back(now);
+        }
+        may
+    }
+}
 
 impl Problems {
-    /// Notes that a source does not work, and why. Logs it if it is new or has changed.
+    /// Notes that a source does not work, and why. Logs it if that is news.
     pub(crate) fn raise(&self, source: impl Into<String>, what: impl Into<String>) {
         let (source, what) = (bounded(source.into()), bounded(what.into()));
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.iter().position(|problem| problem.source == source);
-        let mut problem = match known {
-            Some(place) => all.remove(place),
-            None => Problem { source, what: String::new(), since: SystemTime::now(), count: 0 },
-        };
+        let mut inner = self.lock();
+        let known = inner.place(&source).map(|place| inner.all.remove(place));
+        let (mut problem, mut logged) = known.unwrap_or_else(|| {
+            (Problem { source, what: String::new(), since: SystemTime::now(), count: 0 }, false)
+        });
         problem.count = problem.count.saturating_add(1);
         if problem.what != what {
             problem.what = what;
-            warn!(source = problem.source, "{}", problem.what);
+            if inner.may_log(&problem.source) {
+                logged = true;
+                warn!(source = problem.source, "{}", problem.what);
+            }
         }
-        if all.len() == MAX_PROBLEMS {
-            all.remove(0);
+        if inner.all.len() == MAX_PROBLEMS {
+            inner.all.remove(0);
         }
-        // The list is ordered by when a problem was last met.
-        all.push(problem);
+        inner.all.push((problem, logged));
     }
 
-    /// Notes that a source works. Logs it if it had a problem.
+    /// Notes that a source works. Logs it if it was logged that it does not.
     pub(crate) fn clear(&self, source: &str) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = all.iter().position(|problem| problem.source == source) {
-            let problem = all.remove(place);
-            info!(source, was = problem.what, "works again");
+        let mut inner = self.lock();
+        if let Some(place) = inner.place(source) {
+            let (problem, logged) = inner.all.remove(place);
+            if logged {
+                info!(source, was = problem.what, "works again");
+            }
         }
     }
 
-    /// Returns the current problems, in the order in which they began.
+    /// The problems of now, the one that began first first.
     pub(crate) fn list(&self) -> Vec<Problem> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all: Vec<_> = self.lock().all.iter().map(|(problem, _)| problem.clone()).collect();
         all.sort_by_key(|problem| problem.since);
         all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,6 +143,15 @@ mod tests {
         problems.clear("mdns");
         problems.clear("mdns");
         assert_eq!(problems.list().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_and_goes_is_logged_a_few_times_only() {
+        let problems = Problems::default();
+        let lines = |source: &str| (0..100).filter(|_| problems.lock().may_log(source)).count();
+        assert_eq!((lines("network"), lines("mdns"), lines("network")), (LINES, LINES, 0));
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(lines("network"), LINES);
     }
 
     #[test]

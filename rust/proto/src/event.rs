@@ -129,6 +129,12 @@ pub enum InEvent {
     Remember(TopicId, Vec<Kept>),
     /// This endpoint's own addresses, all of them; announced in every topic if they changed.
     SetAddresses(Vec<TransportAddr>),
+    /// The addresses of this machine, or its way out, changed: links may have broken, and what was
+    /// not heard meanwhile says nothing about others.
+    NetworkChanged {
+        /// No address is left by which other machines reach this one.
+        away: bool,
+    },
     /// A link is open: `dialed` by this endpoint, or accepted. The driver announces each link once.
     LinkOpened {
         /// The link.

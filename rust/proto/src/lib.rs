@@ -19,6 +19,7 @@ mod event;
 mod id;
 mod kept;
 mod links;
+mod network;
 mod overlay;
 mod record;
 mod request;

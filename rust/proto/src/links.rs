@@ -67,6 +67,8 @@ struct Link {
     idle_check: Option<Instant>,
     /// How long the peer took to answer, the last time that it was seen.
     round_trip: Option<Duration>,
+    /// It was dialed to replace another one.
+    replaces: bool,
     /// An application's messages or streams use it.
     held: bool,
     closing: Option<Closing>,
@@ -94,10 +96,12 @@ pub(crate) enum Asked {
 #[derive(Debug)]
 pub(crate) struct Links {
     me: EndpointId,
-    hello: Bytes,
+    boot_id: u64,
     open: BTreeMap<LinkId, Link>,
     current: BTreeMap<EndpointId, LinkId>,
     dialing: BTreeSet<EndpointId>,
+    /// Dialed although there is a link, which is silent.
+    reopening: BTreeSet<EndpointId>,
     authenticated: BTreeSet<EndpointId>,
     strangers: BTreeMap<EndpointId, Instant>,
     stranger_dials: VecDeque<Instant>,
@@ -109,18 +113,13 @@ pub(crate) struct Links {
 
 impl Links {
     pub(crate) fn new(me: EndpointId, boot_id: u64) -> Self {
-        let hello = Hello {
-            min_version: *VERSIONS.start(),
-            max_version: *VERSIONS.end(),
-            boot_id,
-            features: 0,
-        };
         Self {
             me,
-            hello: Frame::Hello(hello).encode(),
+            boot_id,
             open: BTreeMap::new(),
             current: BTreeMap::new(),
             dialing: BTreeSet::new(),
+            reopening: BTreeSet::new(),
             authenticated: BTreeSet::new(),
             strangers: BTreeMap::new(),
             stranger_dials: VecDeque::new(),
@@ -249,6 +248,20 @@ impl Links {
         Asked::Dialing
     }
 
+    /// Opens another link to a peer beside the one that there is, which it replaces.
+    pub(crate) fn open_another(&mut self, peer: EndpointId, addresses: Vec<TransportAddr>) {
+        if !self.is_connecting(&peer) {
+            self.dialing.insert(peer);
+            self.reopening.insert(peer);
+            self.out.push_back(OutEvent::Dial(peer, addresses));
+        }
+    }
+
+    /// The peers with a link in use.
+    pub(crate) fn peers(&self) -> Vec<EndpointId> {
+        self.current.keys().copied().collect()
+    }
+
     /// Whether a link to a peer is being opened.
     pub(crate) fn is_connecting(&self, peer: &EndpointId) -> bool {
         self.dialing.contains(peer)
@@ -335,6 +348,7 @@ impl Links {
         if dialed {
             self.dialing.remove(&peer);
         }
+        let replaces = dialed && self.reopening.remove(&peer);
         let unwelcome = if peer == self.me {
             Some("links to oneself")
         } else if !dialed && self.open.len() >= MAX_LINKS {
@@ -354,6 +368,7 @@ impl Links {
             last_frame: now,
             idle_check: None,
             round_trip: None,
+            replaces,
             held: false,
             closing: None,
         };
@@ -362,11 +377,23 @@ impl Links {
             self.dropped(what, Some(peer));
             self.close(id, CloseCode::Refused);
         } else {
-            self.out.push_back(OutEvent::Send(id, Lane::Control, self.hello.clone()));
+            let hello = self.hello(replaces);
+            self.out.push_back(OutEvent::Send(id, Lane::Control, hello));
         }
     }
 
+    fn hello(&self, replaces: bool) -> Bytes {
+        let hello = Hello {
+            min_version: *VERSIONS.start(),
+            max_version: *VERSIONS.end(),
+            boot_id: self.boot_id,
+            features: if replaces { Hello::REPLACES } else { 0 },
+        };
+        Frame::Hello(hello).encode()
+    }
+
     pub(crate) fn dial_failed(&mut self, peer: EndpointId) {
+        self.reopening.remove(&peer);
         if self.dialing.remove(&peer) && !self.current.contains_key(&peer) {
             self.news.push_back(News::DialFailed(peer));
         }
@@ -529,6 +556,8 @@ impl Links {
             return;
         }
         link.idle_check = Some(now + HELLO_TIMEOUT);
+        link.replaces |= !dialed && hello.features & Hello::REPLACES != 0;
+        let replaces = link.replaces;
         // The end that was dialed learns of the link half a round trip later.
         link.round_trip = dialed.then(|| now.saturating_duration_since(link.opened));
         if self.authenticated.len() < MAX_REMEMBERED {
@@ -541,7 +570,9 @@ impl Links {
         };
         let (boot_id, since) = self.open[&old].hello.expect("a current link has its hello");
         let old_dialed = self.open[&old].dialed;
+        // Both ends know of it; of two that replace, the same one stays as of any two.
         let another_life = !self.tie_break
+            || replaces && !self.open[&old].replaces
             || boot_id != hello.boot_id
             || now.saturating_duration_since(since) > SIMULTANEOUS;
         // Both ends must choose the same link: the one that the lower id dialed.

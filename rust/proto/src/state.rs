@@ -18,6 +18,7 @@ use crate::{
     event::{CloseCode, InEvent, LinkId, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
     links::{Links, News},
+    network::OwnNetwork,
     record::{Envelope, MAX_SEQUENCE, SignedRecord, choose_addresses},
     rule::Rule,
     timers::earlier,
@@ -93,6 +94,7 @@ pub(crate) struct Context {
     asked: u64,
     pub(crate) addresses: Vec<TransportAddr>,
     pub(crate) links: Links,
+    pub(crate) network: OwnNetwork,
     pub(crate) rng: ChaCha12Rng,
     pub(crate) counts: Counts,
     pub(crate) now: Instant,
@@ -111,6 +113,7 @@ impl Context {
             asked: identity.reserved,
             identity,
             addresses: Vec::new(),
+            network: OwnNetwork::default(),
             rng: ChaCha12Rng::from_seed(seed),
             counts: Counts::default(),
             now,
@@ -249,12 +252,6 @@ impl State {
         self.topics.get(topic)?.record(member)
     }
 
-    /// The highest sequence number that is known of a node in a topic, whether it is there or gone.
-    #[must_use]
-    pub fn sequence(&self, topic: &TopicId, node: &EndpointId) -> Option<u64> {
-        self.topics.get(topic)?.sequence(node)
-    }
-
     /// Knows these members of a topic, itself among them, without having been told: a simulation of
     /// a large swarm need not form it.
     #[doc(hidden)]
@@ -327,7 +324,8 @@ impl State {
 
     fn next_due(&self) -> Option<Instant> {
         let topics = self.topics.values().map(|topic| topic.next_timer());
-        topics.fold(self.context.links.next_timer(), earlier)
+        let network = self.context.network.next_timer();
+        topics.fold(earlier(self.context.links.next_timer(), network), earlier)
     }
 
     fn take_in(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
@@ -365,6 +363,7 @@ impl State {
                 topic_mut(&mut self.topics, topic)?.remember(records, cx);
             }
             InEvent::SetAddresses(addresses) => self.set_addresses(&addresses),
+            InEvent::NetworkChanged { away } => self.network_changed(away),
             InEvent::LinkOpened { link, peer, dialed } => {
                 cx.links.opened(link, peer, dialed, now);
             }
@@ -444,7 +443,35 @@ impl State {
         }
     }
 
+    /// The addresses of this machine, or the way out of it, are not what they were.
+    fn network_changed(&mut self, away: bool) {
+        let cx = &mut self.context;
+        tracing::debug!(away, "this node's network changed");
+        let probe_time = self.topics.values().map(|topic| topic.probe_time()).min();
+        cx.network.changed(away, probe_time.unwrap_or_default(), cx.now);
+        for peer in cx.links.peers() {
+            cx.links.ping(&peer);
+        }
+        self.topics.values_mut().for_each(|topic| topic.on_network_change(away, cx));
+    }
+
+    /// Opens the links again that did not answer since the network changed.
+    fn check_links(&mut self) {
+        let cx = &mut self.context;
+        let Some(since) = cx.network.due(cx.now) else { return };
+        let is_silent = |peer: &EndpointId| cx.links.heard(peer).is_none_or(|at| at < since);
+        let silent: Vec<_> = cx.links.peers().into_iter().filter(is_silent).collect();
+        if silent.is_empty() {
+            cx.network.settled();
+        }
+        for peer in silent {
+            cx.links.ping(&peer);
+            self.topics.values_mut().for_each(|topic| topic.open_another(peer, cx));
+        }
+    }
+
     fn on_timer(&mut self) {
+        self.check_links();
         for topic in self.topics.values_mut() {
             topic.on_timer(&mut self.context);
         }

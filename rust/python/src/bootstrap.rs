@@ -12,7 +12,7 @@ use crate::{
     settings::Settings,
 };
 
-/// A bootstrap peer: a ticket, `id@host:port`, an id, or a peer of another node's book.
+/// A bootstrap peer: a ticket, `id@host:port`, a name, an id, or a peer of a book.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
 pub(crate) struct Bootstrap(pub(crate) core::Bootstrap);
 

@@ -7,6 +7,7 @@
 
 mod layer;
 mod line;
+mod repeats;
 
 use std::{
     sync::{

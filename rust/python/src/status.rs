@@ -13,9 +13,7 @@ pub(crate) type Contact = (Option<String>, Vec<(String, String)>);
 pub(crate) fn contact(joined: Joined) -> Contact {
     match joined {
         Joined::Synced(peer) => (Some(peer.to_string()), Vec::new()),
-        Joined::Alone(peers) => {
-            (None, peers.into_iter().map(|(peer, why)| (peer.to_string(), why)).collect())
-        }
+        Joined::Alone(asked) => (None, asked),
         _ => (None, Vec::new()),
     }
 }

@@ -21,6 +21,8 @@ use crate::{
     },
 };
 
+const NOT_SERVED: &str = "it has not joined the topic";
+
 impl Actor {
     pub(super) fn open_link(&mut self, connection: Connection, dialed: bool) {
         let peer = connection.remote_id().into();
@@ -172,7 +174,11 @@ impl Actor {
         }
         // A user may name any address. The addresses that others announce must be plausible.
         if !self.topics.values().any(|topic| topic.is_bootstrap(&peer)) {
-            addresses.retain(|address| dial::is_plausible(address, self.network.is_on_loopback()));
+            let on_loopback = self.network.is_on_loopback();
+            addresses.retain(|address| {
+                dial::is_plausible(address, on_loopback)
+                    || self.topics.values().any(|topic| topic.is_learned(address))
+            });
         }
         self.dialing.insert(peer);
         self.counters.dial_begun();
@@ -190,6 +196,8 @@ impl Actor {
             hosts,
             limit / 2,
             self.transport.clone(),
+            self.redial.clone(),
+            self.network.problems().clone(),
         );
         let inputs = self.inputs.clone();
         let stop = self.stop_dials.clone();
@@ -238,6 +246,8 @@ impl Actor {
         self.counters.event(topic, &event);
         match event {
             TopicEvent::Announced(record) => joined.announced(&record),
+            TopicEvent::NotServed(peer) => self.unanswered(&peer, NOT_SERVED),
+            TopicEvent::Synced(_) => self.forget_silent(topic),
             TopicEvent::Closed => {
                 self.lookup.remove(&topic);
                 if let Some(joined) = self.topics.remove(&topic) {

@@ -20,8 +20,6 @@ use crate::proto::{EndpointId, Entry, TopicId};
 const MIN_LOG: u64 = 64 * 1024;
 /// What was not heard of for this long is dropped, in seconds: 30 days.
 const MAX_AGE: u64 = 30 * 86_400;
-/// The same for what left: 7 days.
-const MAX_AGE_LEFT: u64 = 7 * 86_400;
 /// In the book for this long, in seconds, a member is established.
 const ESTABLISHED: u64 = 600;
 
@@ -35,8 +33,8 @@ pub(crate) enum Change {
     Alive(Bytes),
     /// It was lost. It is kept: after a power cut all were lost.
     Lost,
-    /// It left, with this sequence number. It is kept: before all are started again, all left.
-    Left(u64),
+    /// It left.
+    Left,
 }
 
 /// The kept book of one topic.
@@ -79,20 +77,17 @@ impl Ledger {
             ledger.read_log(generation);
         }
         let now = unix_seconds();
-        let most = |entry: &Entry| if entry.left > 0 { MAX_AGE_LEFT } else { MAX_AGE };
-        ledger.entries.retain(|_, entry| now.saturating_sub(entry.heard) < most(entry));
+        ledger.entries.retain(|_, entry| now.saturating_sub(entry.heard) < MAX_AGE);
         ledger
     }
 
-    /// What is kept, those first that did not leave, are established and were heard last; each with
+    /// What is kept, the established members and those that were heard last first; each with
     /// whether it is established.
     pub(crate) fn entries(&self) -> Vec<(Entry, bool)> {
         let established = |entry: &Entry| entry.heard.saturating_sub(entry.since) >= ESTABLISHED;
         let entries = self.entries.values().map(|entry| (entry.clone(), established(entry)));
         let mut entries: Vec<_> = entries.collect();
-        entries.sort_by_key(|(entry, established)| {
-            std::cmp::Reverse((entry.left == 0, *established, entry.heard))
-        });
+        entries.sort_by_key(|(entry, established)| std::cmp::Reverse((*established, entry.heard)));
         entries
     }
 
@@ -136,7 +131,7 @@ impl Ledger {
         match change {
             Change::Alive(record) => {
                 let since = self.entries.get(&id).map_or(now, |entry| entry.since);
-                let entry = Entry { id, record, since, heard: now, left: 0 };
+                let entry = Entry { id, record, since, heard: now };
                 self.entries.insert(id, entry.clone());
                 self.alive.insert(id);
                 Some(entry)
@@ -145,26 +140,24 @@ impl Ledger {
                 self.alive.remove(&id);
                 None
             }
-            Change::Left(sequence) => {
+            Change::Left => {
                 self.alive.remove(&id);
-                let entry = self.entries.get_mut(&id)?;
-                (entry.left, entry.heard) = (sequence, now);
-                Some(entry.clone())
+                self.entries.remove(&id)?;
+                Some(Entry { id, record: Bytes::new(), since: 0, heard: now })
             }
         }
     }
 
-    /// Of more than the book may hold, those go that left, then those that were lost, the longest
-    /// not heard first.
+    /// Of more than the book may hold, those go that were lost, the longest not heard first.
     fn bound(&mut self) {
         let over = self.entries.len().saturating_sub(self.capacity);
         if over == 0 {
             return;
         }
         let lost = self.entries.values().filter(|entry| !self.alive.contains(&entry.id));
-        let mut lost: Vec<_> = lost.map(|entry| (entry.left == 0, entry.heard, entry.id)).collect();
+        let mut lost: Vec<_> = lost.map(|entry| (entry.heard, entry.id)).collect();
         lost.sort_unstable();
-        for (.., id) in lost.into_iter().take(over) {
+        for (_, id) in lost.into_iter().take(over) {
             self.entries.remove(&id);
         }
     }
@@ -256,7 +249,11 @@ impl Ledger {
             if known.is_some_and(|known| known.heard > entry.heard) {
                 continue;
             }
-            self.entries.insert(entry.id, entry);
+            if entry.record.is_empty() {
+                self.entries.remove(&entry.id);
+            } else {
+                self.entries.insert(entry.id, entry);
+            }
         }
         if frames.is_damaged {
             self.set_aside(&name, "its checksums are wrong");

@@ -9,6 +9,7 @@ mod guard;
 mod kept;
 mod link;
 mod liveness;
+mod network;
 mod record;
 mod shapes;
 mod sync;

@@ -110,6 +110,20 @@ impl Topic {
         self.timers.set_by(Timer::Redial, at);
     }
 
+    /// What failed while the network was another one may work now.
+    pub(super) fn redial_all(&mut self, cx: &mut Context) {
+        self.avoid.clear();
+        for bootstrap in self.bootstrap.values_mut() {
+            bootstrap.attempts = 0;
+            bootstrap.next = cx.now;
+        }
+        self.redial_delay = self.config.redial_min;
+        if self.linked.is_empty() || self.timers.is_set(Timer::Redial) {
+            self.redial_soon(cx);
+        }
+        self.healing.on_loss(scope!(self, cx));
+    }
+
     pub(super) fn redial_soon(&mut self, cx: &mut Context) {
         let at = cx.now + jitter(&mut cx.rng, self.redial_delay, 0.1..0.5);
         self.timers.set_by(Timer::Redial, at);

@@ -687,6 +687,14 @@ impl Topic {
         }
     }
 
+    /// Opens another link to a member beside one that is silent.
+    pub(crate) fn open_another(&mut self, peer: EndpointId, cx: &mut Context) {
+        let scope: &mut Scope = scope!(self, cx);
+        if let Some(addresses) = scope.addresses(&peer) {
+            scope.cx.links.open_another(peer, addresses);
+        }
+    }
+
     /// The application wants a link to a peer: it may name any.
     pub(crate) fn connect(&mut self, peer: EndpointId, cx: &mut Context) {
         let scope: &mut Scope = scope!(self, cx);

@@ -126,6 +126,11 @@ impl Probes {
 }
 
 impl Topic {
+    /// How long a probe waits for an answer, as it is set.
+    pub(crate) fn probe_time(&self) -> Duration {
+        self.config.probe_timeout
+    }
+
     fn probe_timeout(&self) -> Duration {
         self.config.probe_timeout * (self.probes.patience + 1)
     }
@@ -285,6 +290,9 @@ impl Topic {
 
     /// On behalf of another it failed: a confirmation, should somebody accuse.
     fn doubt(&mut self, peer: EndpointId, cx: &mut Context) {
+        if Self::is_beyond(&peer, cx) {
+            return;
+        }
         if self.is_suspected(&peer) {
             self.accuse(peer, cx);
         } else {
@@ -308,6 +316,9 @@ impl Topic {
     /// Neither it nor anybody who was asked to try it answered.
     fn failed(&mut self, peer: EndpointId, cx: &mut Context) {
         let Some(probe) = self.probes.open.remove(&peer) else { return };
+        if Self::is_beyond(&peer, cx) {
+            return;
+        }
         if !probe.second && self.half_is_missing(cx) {
             // More likely it is we who are cut off or overloaded: look again before accusing.
             self.probe(peer, true, None, cx);
@@ -439,6 +450,19 @@ impl Topic {
     pub(crate) fn on_pause(&mut self, late: Duration, cx: &mut Context) {
         tracing::debug!(topic = %self.id.fmt_short(), ?late, "this node was paused");
         cx.counts.pauses += 1;
+        self.begin_anew(late, cx);
+    }
+
+    /// This node's network changed, or is away: the same holds for what it did not hear meanwhile.
+    pub(crate) fn on_network_change(&mut self, away: bool, cx: &mut Context) {
+        self.begin_anew(Duration::ZERO, cx);
+        if !away && !self.leave.is_begun() {
+            self.redial_all(cx);
+        }
+    }
+
+    /// Begins all probes again, and gives the suspected more time.
+    fn begin_anew(&mut self, late: Duration, cx: &mut Context) {
         self.probes.missed.clear();
         let half = self.probe_timeout() / 2;
         for (peer, probe) in &mut self.probes.open {

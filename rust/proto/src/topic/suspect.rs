@@ -195,6 +195,11 @@ impl Topic {
         self.suspicions.open.contains_key(peer)
     }
 
+    /// Returns true if the silence of a member says nothing, as this node's own network is away.
+    pub(super) fn is_beyond(peer: &EndpointId, cx: &Context) -> bool {
+        cx.network.is_beyond(cx.links.heard(peer))
+    }
+
     /// How long the accused has from the first accusation on, with so many accusers.
     fn time_to_refute(&self, accusers: usize, cx: &Context) -> Duration {
         if !cx.is_on(Rule::SuspicionFloor) {
@@ -216,6 +221,9 @@ impl Topic {
     pub(super) fn accuse(&mut self, peer: EndpointId, cx: &mut Context) {
         let Some(live) = self.book.get(&peer) else { return };
         let known = self.suspicions.open.get(&peer);
+        if Self::is_beyond(&peer, cx) {
+            return;
+        }
         if self.leave.is_begun() || known.is_some_and(|s| s.accusers.contains(&self.me)) {
             return;
         }
@@ -491,6 +499,15 @@ impl Topic {
 
     /// The time to refute is over.
     fn pass_verdict(&mut self, peer: EndpointId, cx: &mut Context) {
+        let more = self.config.suspicion_max;
+        if let Some(suspicion) = self.suspicions.open.get_mut(&peer)
+            && cx.network.went_after(suspicion.since)
+        {
+            // Its refutation can't reach this node.
+            suspicion.granted += cx.now.saturating_duration_since(suspicion.deadline) + more;
+            suspicion.deadline = cx.now + more;
+            return;
+        }
         let Some(suspicion) = self.suspicions.open.remove(&peer) else { return };
         let Some(live) = self.book.get(&peer) else { return };
         let record = Arc::clone(live.signed.record());

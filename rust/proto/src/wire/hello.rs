@@ -16,11 +16,14 @@ pub(crate) struct Hello {
     pub(crate) min_version: u64,
     pub(crate) max_version: u64,
     pub(crate) boot_id: u64,
-    /// A set of bits; none is defined in version 1.
+    /// A set of bits: [`Hello::REPLACES`].
     pub(crate) features: u64,
 }
 
 impl Hello {
+    /// The end that dialed this link found the one before it silent, after a change of its network.
+    pub(crate) const REPLACES: u64 = 1;
+
     /// The highest version that both ends speak, or `None` if they have none in common.
     pub(crate) fn common_version(&self) -> Option<u64> {
         let highest = self.max_version.min(*VERSIONS.end());

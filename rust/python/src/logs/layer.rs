@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicU8, Ordering},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use tracing::{
@@ -13,10 +13,16 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
-use super::line::{self, Line, SOURCES, Said};
+use super::{
+    line::{self, Line, SOURCES, Said, Value},
+    repeats::Repeats,
+};
 
 /// The lowest level that each logger wants, as Python numbers the levels.
 static THRESHOLDS: [AtomicU8; SOURCES] = [const { AtomicU8::new(u8::MAX) }; SOURCES];
+
+/// Warnings of the layers below, which come several times a second while there is no network.
+static REPEATS: Repeats<callsite::Identifier> = Repeats::new();
 
 /// Sets the wanted levels. If they changed, every place that logs checks again whether it is
 /// wanted.
@@ -76,6 +82,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for PythonLayer {
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut said = Said::default();
+        let metadata = event.metadata();
+        if line::source(metadata.target()) == SOURCES - 1
+            && line::level(*metadata.level()) >= line::WARNING
+        {
+            let Some(left_out) = REPEATS.tell(metadata.callsite(), Instant::now()) else { return };
+            if left_out > 0 {
+                said.fields.push(("left_out", Value::Unsigned(left_out)));
+            }
+        }
         event.record(&mut said);
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(outer) = span.extensions().get::<Said>() {

@@ -33,11 +33,14 @@ pub(super) fn source(target: &str) -> usize {
     }
 }
 
+/// What Python calls a warning.
+pub(super) const WARNING: u8 = 30;
+
 /// Returns a level as Python numbers it.
 pub(super) fn level(level: tracing::Level) -> u8 {
     match level {
         tracing::Level::ERROR => 40,
-        tracing::Level::WARN => 30,
+        tracing::Level::WARN => WARNING,
         tracing::Level::INFO => 20,
         tracing::Level::DEBUG => 10,
         tracing::Level::TRACE => 5,
