@@ -22,6 +22,7 @@ from iroh_gossip_discovery import (
     PeerSuspected,
     PeerUpdated,
     Reconnected,
+    StateDamaged,
 )
 
 
@@ -56,6 +57,8 @@ def describe(event: Event) -> str:  # noqa: C901, PLR0911  # one line for each k
             return "! linked again"
         case IdentityConflict():
             return "! another process has this node's key"
+        case StateDamaged(reason):
+            return f"! the state directory: {reason}"
         case EventsLost(count):
             return f"{count} events were lost, the book has all that holds"
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,6 +57,18 @@ def pair() -> Iterator[tuple[GossipDiscovery, GossipDiscovery]]:
             alice.wait_for_peers(1, timeout=PATIENCE)
             bob.wait_for_peers(1, timeout=PATIENCE)
             yield alice, bob
+
+
+@pytest.mark.parametrize(
+    ("module", "mark"), [("gevent.monkey", "saved"), ("eventlet.patcher", "already_patched")]
+)
+def test_patched_threads_are_refused_with_what_to_do(
+    module: str, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{mark: {"threading": True}}))
+    node = GossipDiscovery("alice", "fleet", config=LOCAL)
+    with pytest.raises(RuntimeError, match=r"has patched .* run the node in a process of its own"):
+        node.start()
 
 
 def test_it_has_every_name_of_the_awaited_one_with_the_same_arguments() -> None:

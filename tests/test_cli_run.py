@@ -16,7 +16,8 @@ import jsonschema
 import pytest
 
 from iroh_gossip_discovery import Config, Event, EventsLost, GossipDiscovery, Peer
-from iroh_gossip_discovery._cli._run import Lines, printable
+from iroh_gossip_discovery._cli._run import Lines
+from iroh_gossip_discovery._printable import printable
 
 COMMAND = str(Path(sys.executable).with_name("iroh-gossip-discovery"))
 DOCS = Path(__file__).parent.parent / "docs"

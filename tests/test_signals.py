@@ -94,6 +94,46 @@ SERVER = """
 """
 
 
+UVICORN = """
+    import signal, socket, sys, threading, urllib.request
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.responses import StreamingResponse
+    from starlette.routing import Route
+    from iroh_gossip_discovery import Config, GossipDiscovery
+    from iroh_gossip_discovery.contrib.starlette import lifespan
+
+    came = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: came.append(signal.Signals(number).name))
+
+    def make():
+        return GossipDiscovery("child", "t", bootstrap=[sys.argv[1]], config=Config.local())
+
+    async def events(request):
+        async def tell():
+            await request.state.discovery.joined()
+            yield "data: begins\\n\\n"
+            async for event in request.state.discovery.events():
+                yield f"data: {event!r}\\n\\n"
+        return StreamingResponse(tell(), media_type="text/event-stream")
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = "http://127.0.0.1:%d/events" % listening.getsockname()[1]
+
+    def read():
+        with urllib.request.urlopen(url) as response:
+            assert response.readline() == b"data: begins\\n"
+            print("ready", flush=True)
+            response.read()
+
+    threading.Thread(target=read, daemon=True).start()
+    app = Starlette(routes=[Route("/events", events)], lifespan=lifespan(make))
+    uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
+    print("stopped by", *came, flush=True)
+"""
+
+
 async def departure(program: str, number: signal.Signals) -> tuple[Event, float, str]:
     """Run a program, send it a signal, and return how and how soon it was gone, and its output."""
     async with GossipDiscovery("parent", "t", config=CONFIG) as parent, parent.events() as events:
@@ -121,7 +161,11 @@ async def departure(program: str, number: signal.Signals) -> tuple[Event, float,
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
-@pytest.mark.parametrize("program", [ASYNC, BLOCKING, SERVER], ids=["async", "blocking", "server"])
+@pytest.mark.parametrize(
+    "program",
+    [ASYNC, BLOCKING, SERVER, UVICORN],
+    ids=["async", "blocking", "server", "uvicorn"],
+)
 @pytest.mark.asyncio
 async def test_a_process_that_gets_a_signal_says_goodbye(
     program: str, number: signal.Signals

@@ -1,6 +1,7 @@
 """The errors that have a second, built-in base, so that a user may catch either."""
 
 from iroh_gossip_discovery._core import DiscoveryError
+from iroh_gossip_discovery._printable import printable
 
 
 class ConfigurationError(DiscoveryError, ValueError):
@@ -58,7 +59,7 @@ class PeerUnreachableError(_PeerError, ConnectionError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"peer {self.peer[:10]} can't be reached: {self.reason}"
+        return f"peer {self.peer[:10]} can't be reached: {printable(self.reason)}"
 
 
 class NoSubscriberError(_PeerError):
@@ -85,7 +86,7 @@ class ProtocolNotServedError(_PeerError):
         self.protocol = protocol
 
     def __str__(self) -> str:
-        return f"peer {self.peer[:10]} does not serve {self.protocol}"
+        return f"peer {self.peer[:10]} does not serve {printable(self.protocol)}"
 
 
 class TooManyStreamsError(_PeerError):
@@ -115,7 +116,7 @@ class StreamResetError(_PeerError, ConnectionResetError):
         self.reason = reason
 
     def __str__(self) -> str:
-        why = self.reason or ("it reads no more" if self.code == 0 else "no reason")
+        why = printable(self.reason) or ("it reads no more" if self.code == 0 else "no reason")
         return f"peer {self.peer[:10]} reset the stream: {why} (code {self.code})"
 
 

@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import math
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +14,20 @@ from iroh_gossip_discovery import (
     DiscoveryError,
     GossipDiscovery,
     __version__,
+    parse_ticket,
 )
 from iroh_gossip_discovery._cli import _keys
+from iroh_gossip_discovery._cli._options import (
+    DEFAULT_TOPIC,
+    INTERRUPTED,
+    Preset,
+    fail,
+    number,
+    refuse,
+)
 from iroh_gossip_discovery._cli._processes import NodeFailedError
+from iroh_gossip_discovery._cli._talk_commands import talk
+from iroh_gossip_discovery._printable import printable
 
 app = typer.Typer(
     name="iroh-gossip-discovery",
@@ -29,7 +38,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # what a user types is shown as it is, and lines of help keep their ends
 )
 
-_INTERRUPTED = 130
 _MOST_ADDRESSES = 8
 _SIMULATED_NODES = 30
 
@@ -40,14 +48,8 @@ def _version(*, value: bool) -> None:
         raise typer.Exit
 
 
-def _number(value: float) -> float:
-    if math.isnan(value):
-        raise typer.BadParameter("it must be a number")
-    return value
-
-
 def _share(value: float | None) -> float | None:
-    return None if value is None else _number(value)
+    return None if value is None else number(value)
 
 
 def _fault_names(value: str) -> str:
@@ -76,13 +78,13 @@ def root(
     """Every node of an application finds, authenticates and reaches every other node."""
 
 
-@app.command()
+@app.command(short_help="Watch five nodes on this machine.")
 def demo(
     *,
     timeout: Annotated[
         float,
         typer.Option(
-            min=0.1, max=3600, callback=_number, help="Most seconds that each step may take."
+            min=0.1, max=3600, callback=number, help="Most seconds that each step may take."
         ),
     ] = 30.0,
 ) -> None:
@@ -97,7 +99,7 @@ def demo(
         converged = asyncio.run(run_demo(timeout))
     except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM
         sys.stderr.write("interrupted; every node was stopped\n")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         raise  # the entry sees to it
     except (DiscoveryError, NodeFailedError, OSError) as error:
@@ -107,7 +109,7 @@ def demo(
         raise typer.Exit(1)
 
 
-@app.command("test-network")
+@app.command("test-network", short_help="Verify the books of real processes.")
 def check_network(
     nodes: Annotated[
         int, typer.Argument(metavar="NODES", min=2, max=500, help="How many processes, 2 to 500.")
@@ -118,7 +120,7 @@ def check_network(
             metavar="SECONDS",
             min=0.1,
             max=86_400,
-            callback=_number,
+            callback=number,
             help="How long they may take to converge and then have to stay so; "
             "starting them and faults come on top.",
         ),
@@ -177,6 +179,7 @@ def check_network(
 
 @app.command(
     "simulate",
+    short_help="Simulate a network, with faults.",
     epilog="""Examples:
 
 \b
@@ -280,33 +283,17 @@ def run_simulation(  # noqa: PLR0913  # all have a default
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
     if code:
         raise typer.Exit(code)
 
 
-class Preset(StrEnum):
-    """The configurations that a node may start from."""
-
-    local = "local"
-    lan = "lan"
-    internet = "internet"
-
-
-_DEFAULT_TOPIC = "fleet"
 _KEY_HELP = "A key file that `keygen` made; - reads the key from stdin."
-# What a user calls what the package calls otherwise.
-_CALLED = {
-    "name": "NAME",
-    "topic": "--topic",
-    "metadata": "--metadata",
-    "protocols": "--serve",
-    "addresses": "--address",
-}
 
 
 @app.command(
     "run",
+    short_help="Run a node that tells what happens.",
     epilog="""Examples:
 
 \b
@@ -331,7 +318,7 @@ def run(  # noqa: PLR0913  # all but one have a default
     *,
     topic: Annotated[
         str, typer.Option(help="Nodes of one topic find each other; a ticket is for one.")
-    ] = _DEFAULT_TOPIC,
+    ] = DEFAULT_TOPIC,
     metadata: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Text that others see; may be repeated."),
@@ -389,46 +376,58 @@ def run(  # noqa: PLR0913  # all but one have a default
             config=config,
         )
     except ConfigurationError as error:
-        raise _refuse(error) from None
+        raise refuse(error) from None
     try:
         out = JsonLines() if as_json else Lines()
         asyncio.run(run_node(discovery, out, asks=bool(bootstrap)))
     except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     except (DiscoveryError, OSError) as error:
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
 
 
 @app.command(
+    short_help="Make a ticket, or read one.",
     epilog="""Examples:
 
 \b
   iroh-gossip-discovery ticket --key seed.key --address 203.0.113.7:4433
+  iroh-gossip-discovery ticket --show igd1…
   iroh-gossip-discovery ticket --id 99bd65aaf4… --topic robots --address 192.0.2.1:4433
 
-Exit code: 0 if the ticket was printed, 1 if the key file can't be used, 2 for a wrong call."""
+Exit code: 0 if the ticket was printed, 1 if the key file can't be used, 2 for a wrong call.""",
 )
 def ticket(
     *,
     address: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="IP:PORT", help="Where the node can be dialed, or a relay's URL; 1 to 8."
         ),
-    ],
+    ] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help=_KEY_HELP)] = None,
     node_id: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="The node's id, in place of its key.")
     ] = None,
-    topic: Annotated[str, typer.Option(help="The topic that it is for.")] = _DEFAULT_TOPIC,
+    topic: Annotated[str, typer.Option(help="The topic that it is for.")] = DEFAULT_TOPIC,
+    show: Annotated[
+        str | None,
+        typer.Option("--show", metavar="TICKET", help="Make none: say what is in this one."),
+    ] = None,
 ) -> None:
-    """Make a ticket for a node that need not run yet, without any network.
+    """Make a ticket for a node that need not run yet, or read one, without any network.
 
     So the tickets of seeds can be handed out before the seeds start, with the keys that `keygen`
     made and the addresses that they will bind.
     """
     from iroh_gossip_discovery._core import endpoint_id, make_ticket  # noqa: PLC0415
 
+    if show is not None:
+        if address or key or node_id:
+            raise typer.BadParameter("--show goes without --address, --key and --id")
+        return _show_ticket(show, topic)
+    if not address:
+        raise typer.BadParameter("Missing option '--address'")
     if (key is None) == (node_id is None):
         raise typer.BadParameter("give either --key or --id")
     if len(address) > _MOST_ADDRESSES:
@@ -441,10 +440,11 @@ def ticket(
     try:
         typer.echo(make_ticket(node_id or "", topic, address))
     except ConfigurationError as error:
-        raise _refuse(error) from None
+        raise refuse(error) from None
 
 
 @app.command(
+    short_help="Make a secret key in a file.",
     epilog="""Examples:
 
 \b
@@ -452,7 +452,7 @@ def ticket(
   iroh-gossip-discovery keygen --show seed.key    # the id again
   mkdir -m 700 ~/.seed && iroh-gossip-discovery keygen ~/.seed/secret.key    # for --state-dir
 
-Exit code: 0 if the id was printed, 1 if the file can't be used, 2 for a wrong call."""
+Exit code: 0 if the id was printed, 1 if the file can't be used, 2 for a wrong call.""",
 )
 def keygen(
     file: Annotated[
@@ -469,14 +469,26 @@ def keygen(
     try:
         secret_key = _keys.read(file) if show else _keys.create(file)
     except _keys.KeyFileError as error:
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
     try:
         typer.echo(endpoint_id(secret_key))
         sys.stdout.flush()
     except OSError as error:
         if not show:
             file.unlink()  # nobody has seen its id: another call makes it again
-        raise _fail(f"the id can't be printed: {error.strerror}") from None
+        raise fail(f"the id can't be printed: {error.strerror}") from None
+
+
+def _show_ticket(text: str, topic: str) -> None:
+    try:
+        parsed = parse_ticket(text)
+        is_for = parsed.is_for(topic)
+    except ConfigurationError as error:
+        raise refuse(error) from None
+    name = printable(topic) if is_for else f"not {printable(topic)!r}; --topic tries another name"
+    typer.echo(f"id:      {parsed.id}\ntopic:   {parsed.topic_id} ({name})")
+    for address in parsed.addresses:
+        typer.echo(f"address: {address}")
 
 
 def _metadata(pairs: list[str]) -> dict[str, str]:
@@ -495,21 +507,7 @@ def _read_key(path: Path) -> bytes:
     try:
         return _keys.read(path)
     except _keys.KeyFileError as error:
-        raise _fail(str(error)) from None
+        raise fail(str(error)) from None
 
 
-def _refuse(error: ConfigurationError) -> typer.BadParameter:
-    """Return the error for a wrong call that a value of the package's makes it."""
-    field, bracket, index = error.field.partition("[")
-    if field == "bootstrap" and bracket:
-        topic = "; --topic names its topic" if "another topic" in error.reason else ""
-        return typer.BadParameter(f"ticket {int(index.rstrip(']')) + 1} {error.reason}{topic}")
-    if field == "addresses" and bracket:
-        return typer.BadParameter(error.reason, param_hint="'--address'")
-    hint = _CALLED.get(field.partition(" ")[0], f"--{field.replace('_', '-')}")
-    return typer.BadParameter(str(error), param_hint=f"'{hint}'")
-
-
-def _fail(text: str) -> typer.Exit:
-    sys.stderr.write(f"error: {text}\n")
-    return typer.Exit(1)
+app.add_typer(talk)

@@ -23,6 +23,8 @@ NAMES = ("alice", "bob", "carol", "dave", "erin")
 LEAVER = "dave"
 _TOPIC = "demo"
 _FRAMES = 12  # of the live table, per second
+# From how many columns on the table shows ids and processes, and below how many only initials.
+_WIDE, _NARROW = 78, 56
 
 
 class _Stage:
@@ -64,27 +66,32 @@ class _Stage:
 
     def table(self) -> Table:
         """Return every node's book as it is now."""
-        # Without lines between its columns it fits a terminal of 80 columns.
+        # Without lines between its columns it fits a terminal of 80 columns, and without the ids
+        # and processes one of 60. Below that, its columns are marked by initials.
+        wide, narrow = self.console.width >= _WIDE, self.console.width < _NARROW
         title = f"who knows whom in topic '{_TOPIC}' on 127.0.0.1"
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("node", style="bold", no_wrap=True)
-        table.add_column("id", no_wrap=True)
-        table.add_column("process", justify="right", no_wrap=True)
+        if wide:
+            table.add_column("id", no_wrap=True)
+            table.add_column("process", justify="right", no_wrap=True)
         table.add_column("state", no_wrap=True)
         for name in NAMES:
-            table.add_column(name, justify="center", no_wrap=True)
+            table.add_column(name[0] if narrow else name, justify="center", no_wrap=True)
         table.add_column("book", justify="right", no_wrap=True)
         for name in NAMES:
             node = self.present.get(name)
             if node is None or not node.id:
-                table.add_row(name, "", "", self.states[name], *[""] * len(NAMES), "")
+                who = [name, "", ""] if wide else [name]
+                table.add_row(*who, self.states[name], *[""] * len(NAMES), "")
                 continue
             known = {peer["name"] for peer in node.book.values()}
             marks = [
                 "·" if other == name else "[green]✓[/]" if other in known else "" for other in NAMES
             ]
             size = f"{len(known)} of {len(self.present) - 1}"
-            table.add_row(name, node.id[:10], str(node.pid), self.states[name], *marks, size)
+            who = [name, node.id[:10], str(node.pid)] if wide else [name]
+            table.add_row(*who, self.states[name], *marks, size)
         return table
 
 

@@ -28,6 +28,7 @@ from iroh_gossip_discovery import (
     Reconnected,
     StateDamaged,
 )
+from iroh_gossip_discovery._printable import printable
 
 _PHRASES: dict[type[Event], tuple[str, str]] = {
     PeerJoined: ("green", "+ {peer} joined"),
@@ -45,11 +46,6 @@ _PHRASES: dict[type[Event], tuple[str, str]] = {
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ALONE = 6.0
 """Seconds after which a node without an answer says so: longer than a dial takes."""
-
-
-def printable(text: str) -> str:
-    """Return the text of a peer, with an escape for all that could control a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Console(Console):

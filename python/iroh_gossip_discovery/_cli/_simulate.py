@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from iroh_gossip_discovery import SimulatedRecovery, Simulation, __version__, _core, simulate
-from iroh_gossip_discovery._cli._run import printable
+from iroh_gossip_discovery._printable import printable
 from iroh_gossip_discovery._simulate import scenario_text
 
 SCHEMA = 1

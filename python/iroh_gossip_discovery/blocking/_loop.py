@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -152,6 +153,7 @@ def wait(work: Callable[[], Awaitable[T]]) -> T:
     Raises:
         RuntimeError: The caller runs on an event loop, which would be blocked meanwhile.
     """
+    _refuse_patched_threads()
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -162,6 +164,27 @@ def wait(work: Callable[[], Awaitable[T]]) -> T:
             "iroh_gossip_discovery.GossipDiscovery there, or asyncio.to_thread"
         )
     return loop_thread().wait(work)
+
+
+def _refuse_patched_threads() -> None:
+    """Refuse to begin where a monkey patch has made threads of a process into coroutines.
+
+    Raises:
+        RuntimeError: It says by what, and what to do: the loop would wait for itself.
+    """
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    patched = {
+        "gevent": gevent is not None and bool(getattr(gevent, "saved", None)),
+        "eventlet": eventlet is not None and bool(getattr(eventlet, "already_patched", None)),
+    }
+    for library, is_patched in patched.items():
+        if is_patched:
+            raise RuntimeError(
+                f"{library} has patched this process' threads or sockets, on which the event loop "
+                "would wait for ever: run the node in a process of its own (multiprocessing with "
+                "the method spawn), or serve with workers that need no patch, such as gunicorn's "
+                "gthread"
+            )
 
 
 async def in_thread(call: Callable[[], T]) -> T:

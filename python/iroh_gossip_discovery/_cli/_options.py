@@ -1,0 +1,55 @@
+"""What several commands share: presets, checks of options, and errors that name them."""
+
+import math
+import sys
+from enum import StrEnum
+
+import typer
+
+from iroh_gossip_discovery import ConfigurationError
+
+INTERRUPTED = 130
+DEFAULT_TOPIC = "fleet"
+# What a user calls what the package calls otherwise.
+_CALLED = {
+    "name": "NAME",
+    "topic": "--topic",
+    "metadata": "--metadata",
+    "protocols": "--serve",
+    "addresses": "--address",
+    "peer": "PEER",
+    "data": "DATA",
+}
+
+
+class Preset(StrEnum):
+    """The configurations that a node may start from."""
+
+    local = "local"
+    lan = "lan"
+    internet = "internet"
+
+
+def number(value: float) -> float:
+    """Refuse NaN."""
+    if math.isnan(value):
+        raise typer.BadParameter("it must be a number")
+    return value
+
+
+def refuse(error: ConfigurationError) -> typer.BadParameter:
+    """Return the error for a wrong call that a value of the package's makes it."""
+    field, bracket, index = error.field.partition("[")
+    if field == "bootstrap" and bracket:
+        topic = "; --topic names its topic" if "another topic" in error.reason else ""
+        return typer.BadParameter(f"ticket {int(index.rstrip(']')) + 1} {error.reason}{topic}")
+    if field == "addresses" and bracket:
+        return typer.BadParameter(error.reason, param_hint="'--address'")
+    hint = _CALLED.get(field.partition(" ")[0], f"--{field.replace('_', '-')}")
+    return typer.BadParameter(str(error), param_hint=f"'{hint}'")
+
+
+def fail(text: str) -> typer.Exit:
+    """Say why it could not be done, and return the end of the command."""
+    sys.stderr.write(f"error: {text}\n")
+    return typer.Exit(1)
