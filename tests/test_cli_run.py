@@ -255,7 +255,8 @@ WRONG_CALLS: list[tuple[tuple[str, ...], str]] = [
     (("ticket", "--address", "nonsense", "--id", ID), "neither ip:port nor a relay"),
     (("ticket", "--id", ID, *["--address", "192.0.2.1:1"] * 9), "at most 8 addresses, not 9"),
     (("ticket", "--id", ID, "--key", "k", "--address", "192.0.2.1:1"), "either --key or --id"),
-    (("keygen",), "Missing argument 'FILE'"),
+    (("keygen",), "'FILE': it is missing"),
+    (("keygen", "--swarm", "--show"), "--swarm and --show exclude each other"),
     (("no-such-command",), "No such command"),
 ]
 

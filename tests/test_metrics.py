@@ -68,6 +68,8 @@ def test_the_guide_says_what_every_kind_of_drop_means() -> None:
     named |= set(re.findall(r'hold_accusation\([^")]*"([^"]+)"', sources))
     named |= set(re.findall(r'const NEVER_SIGNED: &str = "([^"]+)"', sources))
     named |= set(re.findall(r'CloseCode::Overflow, "([^"]+)"', sources))
+    door = (ROOT / "rust" / "discovery" / "src" / "door.rs").read_text()
+    named |= set(re.findall(r'"((?:connections|dials|links) [^"]+)"', door))
     named |= {"links to oneself", "links over the limit"}  # chosen a few lines earlier
     named |= {"requests that do not decode", "requests of unknown kind"}
     assert {row[0].strip("`") for row in rows("Drops")} == named

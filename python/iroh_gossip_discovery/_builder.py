@@ -21,6 +21,7 @@ class GossipDiscoveryBuilder:
         name: As for `GossipDiscovery`, as are all others.
         topic: Nodes of one topic find each other.
         secret_key: The identity's secret key, 32 bytes.
+        secret: Makes the swarm private.
         state_dir: A directory that keeps key and sequence numbers.
         metadata: Text by key that others see.
         config: Timers, limits and networks; `Config.lan()` by default.
@@ -43,12 +44,13 @@ class GossipDiscoveryBuilder:
         topic: str,
         *,
         secret_key: bytes | None = None,
+        secret: str | Iterable[str] | None = None,
         state_dir: str | PathLike[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         config: Config | None = None,
     ) -> None:
         self._name, self._topic, self._metadata = name, topic, metadata
-        self._secret_key, self._state_dir = secret_key, state_dir
+        self._secret_key, self._secret, self._state_dir = secret_key, secret, state_dir
         self._config = Config.lan() if config is None else config
 
     def with_expiration_timeout(self, seconds: float) -> Self:
@@ -83,6 +85,7 @@ class GossipDiscoveryBuilder:
             self._topic,
             bootstrap=peers,
             secret_key=self._secret_key,
+            secret=self._secret,
             state_dir=self._state_dir,
             metadata=self._metadata,
             config=self._config,

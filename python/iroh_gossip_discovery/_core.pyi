@@ -321,6 +321,7 @@ class Settings:
         metadata: Mapping[str, str] | None,
         protocols: Iterable[str | bytes],
         secret_key: bytes | None,
+        secret: str | Iterable[str] | None,
         state_dir: Path | None,
         config: _ConfigLike,
     ) -> Settings: ...
@@ -461,6 +462,9 @@ class Subscription:
 
 def endpoint_id(secret_key: bytes) -> str:
     """The endpoint id of a secret key."""
+
+def generate_swarm_key() -> str:
+    """A new key of a private swarm, as text."""
 
 def make_ticket(id: str, topic: str, addresses: Sequence[str]) -> str:
     """A ticket for a node that need not run: its id, its topic, and where it can be dialed."""

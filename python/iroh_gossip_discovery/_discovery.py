@@ -111,6 +111,10 @@ class GossipDiscovery:
             and soon after a peer was lost; each has 30 s to answer.
         secret_key: The 32 bytes of the identity's Ed25519 secret key. By default the key in
             `state_dir`, or a new one.
+        secret: Makes the swarm private: only nodes with the same secret become members. A key that
+            `iroh-gossip-discovery keygen --swarm` made, or a passphrase; or 1 to 4 of these, the
+            preferred one first and all of them accepted, so that it can be changed while the swarm
+            runs. Without, whoever knows the topic and reaches a member may join.
         state_dir: A directory that keeps key, sequence numbers, ports and the book over a restart.
             It is created; only one node at a time may use it. A full or read-only disk stops no
             start.
@@ -139,6 +143,7 @@ class GossipDiscovery:
         *,
         bootstrap: Iterable[BootstrapSource] = (),
         secret_key: bytes | None = None,
+        secret: str | Iterable[str] | None = None,
         state_dir: str | PathLike[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         protocols: Iterable[str | bytes] = (),
@@ -159,7 +164,7 @@ class GossipDiscovery:
                 raise ConfigurationError("state_dir", reason) from None
         self._state_dir = state_dir
         self._settings = Settings(
-            name, topic, metadata, protocols, secret_key, state_dir, self._config
+            name, topic, metadata, protocols, secret_key, secret, state_dir, self._config
         )
         self._name = name
         self._topic = topic

@@ -38,6 +38,7 @@ class NodeOptions(TypedDict, total=False):
 
     bootstrap: Iterable[BootstrapSource]
     secret_key: bytes
+    secret: str | Iterable[str]
     state_dir: str | PathLike[str]
     metadata: Mapping[str, str]
     protocols: Iterable[str | bytes]
@@ -361,6 +362,7 @@ class LocalSwarm:
             self.topic,
             bootstrap=options.get("bootstrap", (seeds,)),
             secret_key=options.get("secret_key"),
+            secret=options.get("secret"),
             state_dir=options.get("state_dir"),
             metadata=options.get("metadata"),
             protocols=options.get("protocols", ()),

@@ -16,7 +16,7 @@ from iroh_gossip_discovery import (
     __version__,
     parse_ticket,
 )
-from iroh_gossip_discovery._cli import _keys
+from iroh_gossip_discovery._cli import _keys, _secrets
 from iroh_gossip_discovery._cli._options import (
     DEFAULT_TOPIC,
     INTERRUPTED,
@@ -339,6 +339,14 @@ def run(  # noqa: PLR0913  # all but one have a default
         typer.Option(metavar="DIR", help="Keeps key and sequence numbers over a restart."),
     ] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help=_KEY_HELP)] = None,
+    secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The secrets of a private swarm, one a line, the preferred one first; "
+            f"- reads stdin. Without, ${_secrets.VARIABLE} if it is set.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each event as one line with a JSON object.")
     ] = False,
@@ -364,6 +372,10 @@ def run(  # noqa: PLR0913  # all but one have a default
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text file
     secret_key = None if key is None else _read_key(key)
     try:
+        secret = _secrets.find(secret_file)
+    except _keys.KeyFileError as error:
+        raise fail(str(error)) from None
+    try:
         config = getattr(Config, preset.value)(**({"bind": bind} if bind else {}))
         discovery = GossipDiscovery(
             name,
@@ -372,6 +384,7 @@ def run(  # noqa: PLR0913  # all but one have a default
             metadata=_metadata(metadata or []),
             protocols=serve or [],
             secret_key=secret_key,
+            secret=secret,
             state_dir=state_dir,
             config=config,
         )
@@ -451,19 +464,35 @@ def ticket(
   iroh-gossip-discovery keygen seed.key           # then: run seed --key seed.key
   iroh-gossip-discovery keygen --show seed.key    # the id again
   mkdir -m 700 ~/.seed && iroh-gossip-discovery keygen ~/.seed/secret.key    # for --state-dir
+  iroh-gossip-discovery keygen --swarm fleet.secret    # then: run seed --secret-file fleet.secret
 
-Exit code: 0 if the id was printed, 1 if the file can't be used, 2 for a wrong call.""",
+Exit code: 0 if the id was printed, or the key of a swarm was made; 1 if the file can't be used; 2
+for a wrong call.""",
 )
 def keygen(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The key file; it is never overwritten.")
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="The key file; it is never overwritten. With --swarm optional."
+        ),
+    ] = None,
     *,
     show: Annotated[
         bool, typer.Option("--show", help="Make none: print the id of a key that exists.")
     ] = False,
+    swarm: Annotated[
+        bool,
+        typer.Option("--swarm", help="Make a key of a private swarm; print it without a FILE."),
+    ] = False,
 ) -> None:
     """Make a secret key in a file that only you may read, and print the id that belongs to it."""
+    if swarm:
+        if show:
+            raise typer.BadParameter("--swarm and --show exclude each other")
+        _make_swarm_key(file)
+        return
+    if file is None:
+        raise typer.BadParameter("it is missing", param_hint="'FILE'")
     from iroh_gossip_discovery._core import endpoint_id  # noqa: PLC0415  # as above
 
     try:
@@ -489,6 +518,19 @@ def _show_ticket(text: str, topic: str) -> None:
     typer.echo(f"id:      {parsed.id}\ntopic:   {parsed.topic_id} ({name})")
     for address in parsed.addresses:
         typer.echo(f"address: {address}")
+
+
+def _make_swarm_key(file: Path | None) -> None:
+    from iroh_gossip_discovery._core import generate_swarm_key  # noqa: PLC0415  # as above
+
+    key = generate_swarm_key()
+    if file is None:
+        typer.echo(key)
+        return
+    try:
+        _keys.write(file, key)
+    except _keys.KeyFileError as error:
+        raise fail(str(error)) from None
 
 
 def _metadata(pairs: list[str]) -> dict[str, str]:

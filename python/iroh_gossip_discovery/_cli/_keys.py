@@ -21,6 +21,16 @@ def create(path: Path) -> bytes:
         KeyFileError: The file exists, or can't be written.
     """
     key = secrets.token_bytes(_LENGTH)
+    write(path, key.hex())
+    return key
+
+
+def write(path: Path, text: str) -> None:
+    """Make a file with one line, which only its owner may read; never overwrite one.
+
+    Raises:
+        KeyFileError: The file exists, or can't be written.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -28,10 +38,9 @@ def create(path: Path) -> bytes:
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
     with os.fdopen(descriptor, "w") as file:
-        file.write(key.hex() + "\n")
+        file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
-    return key
 
 
 def read(path: Path) -> bytes:
@@ -40,17 +49,7 @@ def read(path: Path) -> bytes:
     Raises:
         KeyFileError: There is none, or it can't be read, or it holds no key.
     """
-    try:
-        if str(path) == "-":
-            text = sys.stdin.buffer.read(_MOST)
-        else:
-            with path.open("rb") as file:
-                if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                    sys.stderr.write(f"warning: others may read {path}: chmod 600 it\n")
-                text = file.read(_MOST)
-    except OSError as error:
-        raise KeyFileError(f"{path}: {error.strerror}") from None
-    digits = text.strip()
+    digits = read_bytes(path, _MOST).strip()
     try:
         key = bytes.fromhex(digits.decode("ascii"))
     except ValueError:
@@ -58,3 +57,20 @@ def read(path: Path) -> bytes:
     if len(key) != _LENGTH or len(digits) != 2 * _LENGTH:
         raise KeyFileError(f"{path} holds no secret key, which is 64 hex digits")
     return key
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Read up to `most` bytes of a file, or of stdin if the path is `-`; warn if others may, too.
+
+    Raises:
+        KeyFileError: It can't be read.
+    """
+    try:
+        if str(path) == "-":
+            return sys.stdin.buffer.read(most)
+        with path.open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                sys.stderr.write(f"warning: others may read {path}: chmod 600 it\n")
+            return file.read(most)
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from None

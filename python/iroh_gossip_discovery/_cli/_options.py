@@ -19,6 +19,7 @@ _CALLED = {
     "addresses": "--address",
     "peer": "PEER",
     "data": "DATA",
+    "secret": "--secret-file",
 }
 
 

@@ -72,6 +72,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         topic: Nodes of one topic find each other.
         bootstrap: The peers to dial first; here a plain function may find them, too.
         secret_key: The 32 bytes of the identity's Ed25519 secret key.
+        secret: Makes the swarm private: a key, a passphrase, or 1 to 4 of them.
         state_dir: A directory that keeps key and sequence numbers over a restart.
         metadata: Text by key that others see.
         protocols: The protocols (ALPNs) that this endpoint serves.
@@ -97,6 +98,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         *,
         bootstrap: Iterable[BootstrapSource | BlockingLookup] = (),
         secret_key: bytes | None = None,
+        secret: str | Iterable[str] | None = None,
         state_dir: str | PathLike[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         protocols: Iterable[str | bytes] = (),
@@ -107,6 +109,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             topic,
             bootstrap=_sources(bootstrap),
             secret_key=secret_key,
+            secret=secret,
             state_dir=state_dir,
             metadata=metadata,
             protocols=protocols,

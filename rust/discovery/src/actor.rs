@@ -25,13 +25,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
-    bans::Bans,
     barred::Barred,
     bootstrap::Bootstrap,
     claim::Claim,
     commands::{Command, JoinReply, LinkReply, Reply},
     config::Config,
     dial,
+    door::Door,
     error::Error,
     inputs::Input,
     joined::JoinedTopic,
@@ -40,7 +40,6 @@ use crate::{
     metrics::Counters,
     names::search::{self, Search},
     network::Network,
-    problems::Problems,
     proto::{CloseCode, EndpointId, InEvent, LinkId, Profile, State, TopicId, TopicOptions},
     published::Published,
     store::Store,
@@ -79,7 +78,8 @@ pub(crate) struct Actor {
     config: Config,
     transport: QuicTransportConfig,
     lookup: Lookup,
-    pub(crate) barred: Barred,
+    barred: Barred,
+    door: Door,
     /// Held until the actor has ended: until then no second discovery may use the endpoint.
     pub(crate) claim: Option<Claim>,
     store: Option<Arc<Store>>,
@@ -119,10 +119,10 @@ impl Actor {
         transport: QuicTransportConfig,
         lookup: Lookup,
         store: Option<Store>,
-        problems: Problems,
+        door: Door,
     ) -> Self {
         let (inputs, inputs_rx) = mpsc::channel(INPUTS);
-        let counters = Arc::<Counters>::default();
+        let (barred, counters, problems) = door.shared();
         let network = Network::new(endpoint.clone(), &config, problems);
         Self {
             services: Services::new(lookup.clone(), counters.clone()),
@@ -134,7 +134,8 @@ impl Actor {
             config,
             transport,
             lookup,
-            barred: Barred::default(),
+            barred,
+            door,
             claim: None,
             store: store.map(Arc::new),
             links: BTreeMap::new(),
@@ -153,10 +154,6 @@ impl Actor {
             deadline: None,
             shutdown_replies: Vec::new(),
         }
-    }
-
-    pub(crate) fn bans(&self) -> Bans {
-        self.counters.bans.clone()
     }
 
     /// Runs until a shutdown, until the endpoint closes, or until the last handle is dropped.

@@ -20,6 +20,9 @@ use crate::{
 /// The length of the first ban. Each further one is twice as long.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(10);
+/// The longest ban for a failed admission: an honest node with a wrong secret gets in soon after it
+/// is corrected. A guesser gains little by that, as each try costs it a handshake.
+const LONGEST_UNADMITTED: Duration = Duration::from_secs(30);
 /// One offense is forgotten for each such interval without a new one after a ban.
 const DECAY: Duration = Duration::from_mins(10);
 /// A network is banned as a whole while this many of its keys are banned.
@@ -69,17 +72,28 @@ impl Bans {
     /// Records that a peer broke the protocol, and returns how long it is refused.
     pub(crate) fn offense(&self, peer: EndpointId, origin: Origin, now: Instant) -> Duration {
         let mut table = self.lock();
-        let ban = raise(&mut table.keys, peer, origin.network, now);
-        if let Some(socket) = origin.socket {
-            make_room(&mut table.sockets);
-            table.sockets.insert(socket, ban);
-        }
+        let ban = raise(&mut table.keys, peer, origin.network, LONGEST, now);
+        table.ban_socket(origin, ban);
         if let Some(network) = origin.network {
             let banned = |ban: &&Ban| ban.network == Some(network) && ban.until > now;
             if table.keys.values().filter(banned).count() >= KEYS_OF_NETWORK {
-                raise(&mut table.networks, network, None, now);
+                raise(&mut table.networks, network, None, LONGEST, now);
             }
         }
+        ban.until - now
+    }
+
+    /// Records that a peer did not prove the secret of a private swarm. Its network is not banned:
+    /// a whole fleet may have an old secret, and newcomers with the right one come from there too.
+    pub(crate) fn failed_admission(
+        &self,
+        peer: EndpointId,
+        origin: Origin,
+        now: Instant,
+    ) -> Duration {
+        let mut table = self.lock();
+        let ban = raise(&mut table.keys, peer, None, LONGEST_UNADMITTED, now);
+        table.ban_socket(origin, ban);
         ban.until - now
     }
 
@@ -107,18 +121,28 @@ impl Bans {
     }
 }
 
+impl Table {
+    fn ban_socket(&mut self, origin: Origin, ban: Ban) {
+        if let Some(socket) = origin.socket {
+            make_room(&mut self.sockets);
+            self.sockets.insert(socket, ban);
+        }
+    }
+}
+
 /// Counts an offense and bans for it.
 fn raise<K: Ord + Copy>(
     bans: &mut BTreeMap<K, Ban>,
     key: K,
     network: Option<Subnet>,
+    longest: Duration,
     now: Instant,
 ) -> Ban {
     let before = bans.get(&key).map_or(0, |ban| {
         let quiet = now.saturating_duration_since(ban.until).as_secs() / DECAY.as_secs();
         ban.offenses.saturating_sub(u32::try_from(quiet).unwrap_or(u32::MAX))
     });
-    let length = SHORTEST.saturating_mul(2_u32.saturating_pow(before)).min(LONGEST);
+    let length = SHORTEST.saturating_mul(2_u32.saturating_pow(before)).min(longest);
     let ban = Ban { offenses: before + 1, until: now + length, network };
     if !bans.contains_key(&key) {
         make_room(bans);
@@ -179,6 +203,21 @@ mod tests {
         assert!(bans.is_network_banned(origin.network.unwrap(), now));
         assert!(!bans.is_network_banned(network("10.0.0.2").unwrap(), now));
         assert_eq!(bans.banned(now), KEYS_OF_NETWORK);
+    }
+
+    #[test]
+    fn a_failed_admission_bans_for_half_a_minute_at_most_and_never_a_network() {
+        let (bans, mut now) = (Bans::default(), Instant::now());
+        let origin = Origin { network: Subnet::of("10.0.0.1".parse().unwrap()), socket: None };
+        for length in [1, 2, 4, 8, 16, 30, 30] {
+            for number in 0..KEYS_OF_NETWORK {
+                bans.failed_admission(id(number), origin, now);
+            }
+            let end = now + S * length;
+            assert!(bans.is_banned(&id(1), end - S / 2) && !bans.is_banned(&id(1), end));
+            assert!(!bans.is_network_banned(origin.network.unwrap(), now));
+            now = end;
+        }
     }
 
     #[test]

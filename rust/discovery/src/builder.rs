@@ -19,6 +19,7 @@ use crate::{
     proto::Profile,
     store::Store,
     swarm::Swarm,
+    swarm_key::{Keyring, SwarmKey},
     topic::{JoinOptions, Topic},
 };
 
@@ -44,6 +45,7 @@ pub struct NodeBuilder {
     secret_key: Option<SecretKey>,
     state_dir: Option<PathBuf>,
     expiration: Option<Duration>,
+    secrets: Vec<SwarmKey>,
     handlers: Vec<(Vec<u8>, Box<dyn DynProtocolHandler>)>,
 }
 
@@ -58,6 +60,7 @@ impl NodeBuilder {
             secret_key: None,
             state_dir: None,
             expiration: None,
+            secrets: Vec::new(),
             handlers: Vec::new(),
         }
     }
@@ -88,6 +91,25 @@ impl NodeBuilder {
     /// no start.
     pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(dir.into());
+        self
+    }
+
+    /// Makes the swarm private: only nodes that hold one of these keys become members, and this one
+    /// joins only such. At most 4, the preferred one first, so that keys can be changed while the
+    /// swarm runs. None, as by default, is a public swarm.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), iroh_gossip_discovery::Error> {
+    /// use iroh_gossip_discovery::{RunningNode, SwarmKey, Topic};
+    ///
+    /// let secret = std::env::var("SWARM_KEY").expect("it is set");
+    /// let key = SwarmKey::from_secret(&secret, &Topic::new("fleet")?)?;
+    /// let node = RunningNode::builder("alice", "fleet").secrets(vec![key]).build().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn secrets(mut self, keys: Vec<SwarmKey>) -> Self {
+        self.secrets = keys;
         self
     }
 
@@ -139,6 +161,7 @@ impl NodeBuilder {
         self.profile.validate()?;
         self.config.validate()?;
         Bootstrap::check_all(&self.bootstrap, &topic.id())?;
+        let keys = Keyring::new(std::mem::take(&mut self.secrets))?;
         endpoint::probe(&self.config.bind)?;
 
         let store = match self.state_dir.take() {
@@ -154,7 +177,7 @@ impl NodeBuilder {
         };
         let last = store.as_ref().map(Store::last_bound).unwrap_or_default();
         let endpoint = endpoint::bind_again(&self.config, key, &last).await?;
-        match self.serve(endpoint.clone(), store, topic).await {
+        match self.serve(endpoint.clone(), store, keys, topic).await {
             Ok(node) => Ok(node),
             Err(error) => {
                 endpoint.close().await;
@@ -167,6 +190,7 @@ impl NodeBuilder {
         self,
         endpoint: Endpoint,
         store: Option<Store>,
+        keys: Keyring,
         topic: Topic,
     ) -> Result<RunningNode, Error> {
         let store = match store {
@@ -180,7 +204,7 @@ impl NodeBuilder {
             }
             None => None,
         };
-        let discovery = Discovery::spawn_with(endpoint.clone(), self.config, store).await?;
+        let discovery = Discovery::spawn_with(endpoint.clone(), self.config, store, keys).await?;
         let mut router = Router::builder(endpoint.clone())
             .incoming_filter(discovery.incoming_filter())
             .accept(ALPN, discovery.clone());

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use iroh::endpoint::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     bootstrap::Bootstrap,
+    door::admitted::Admitted,
     error::Error,
     link::handle::LinkGuard,
     proto::{EndpointId, Profile, TopicId},
@@ -31,7 +31,7 @@ pub(crate) enum Command {
     Broadcast { topic: TopicId, data: Bytes, reply: Reply },
     Link { topic: TopicId, peer: EndpointId, reply: LinkReply },
     Leave { topic: TopicId, reply: oneshot::Sender<()> },
-    Accepted(Connection),
+    Accepted(Admitted),
     Sever { reply: oneshot::Sender<()> },
     Shutdown { reply: oneshot::Sender<()> },
 }

@@ -20,13 +20,16 @@ use crate::{
     claim::Claim,
     commands::{Command, Commands},
     config::Config,
+    door::Door,
     endpoint,
     error::Error,
     lookup::Lookup,
+    metrics::Counters,
     problems::{Problem, Problems},
     proto::{CloseCode, EndpointId, Identity, MAX_SEQUENCE, State},
     store::{Store, unix_micros},
     swarm::Swarm,
+    swarm_key::{Keyring, SwarmKey},
     topic::{JoinOptions, Topic},
 };
 
@@ -39,6 +42,9 @@ pub struct SpawnOptions {
     /// The directory that keeps the sequence numbers, so that they never go back after a restart
     /// with the same key. One directory serves one endpoint at a time.
     pub state_dir: Option<PathBuf>,
+    /// The secrets of a private swarm, at most 4, the preferred one first; none for a public one.
+    /// They hold for all topics of the endpoint.
+    pub secrets: Vec<SwarmKey>,
 }
 
 /// Discovery on one endpoint. Clones are handles of the same discovery.
@@ -75,6 +81,7 @@ pub struct Discovery {
     pub(crate) commands: Commands,
     lookup: Lookup,
     pub(crate) barred: Barred,
+    door: Door,
     problems: Problems,
     bans: Bans,
 }
@@ -92,13 +99,15 @@ impl Discovery {
             Some(dir) => blocking(move || Store::open(&dir)).await?,
             None => None,
         };
-        Self::spawn_with(endpoint, options.config, store).await
+        let keys = Keyring::new(options.secrets)?;
+        Self::spawn_with(endpoint, options.config, store, keys).await
     }
 
     pub(crate) async fn spawn_with(
         endpoint: Endpoint,
         config: Config,
         store: Option<Store>,
+        keys: Keyring,
     ) -> Result<Self, Error> {
         let claim = Claim::new(&endpoint)?;
         let key = endpoint.secret_key().clone();
@@ -125,17 +134,20 @@ impl Discovery {
         let lookup = Lookup::default();
         endpoint.address_lookup().map_err(|_| Error::Closed)?.add(lookup.clone());
         let (commands, commands_rx) = Commands::new();
-        let span = info_span!("discovery", me = %EndpointId::from(endpoint.id()).fmt_short());
+        let me = EndpointId::from(endpoint.id());
+        let span = info_span!("discovery", me = %me.fmt_short());
         let transport = endpoint::transport(&config)?;
         let problems = kept.as_ref().map_or_else(Problems::default, Store::problems);
-        let mut actor =
-            Actor::new(endpoint, state, config, transport, lookup.clone(), kept, problems.clone());
         let barred = Barred::default();
-        actor.barred = barred.clone();
+        let counters = Arc::<Counters>::default();
+        let bans = counters.bans.clone();
+        let of_door = (lookup.clone(), barred.clone(), counters, problems.clone());
+        let door = Door::new(me, keys, of_door);
+        let mut actor =
+            Actor::new(endpoint, state, config, transport, lookup.clone(), kept, door.clone());
         actor.claim = Some(claim);
-        let bans = actor.bans();
         tokio::spawn(actor.run(commands_rx).instrument(span));
-        Ok(Self { commands, lookup, barred, problems, bans })
+        Ok(Self { commands, lookup, barred, door, problems, bans })
     }
 
     /// Returns a filter for the router of an endpoint. It refuses the sockets of banned peers
@@ -192,7 +204,8 @@ impl Discovery {
 
 impl ProtocolHandler for Discovery {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        let _ = self.commands.send(Command::Accepted(connection.clone())).await;
+        let Some(admitted) = self.door.accept(connection.clone()).await else { return Ok(()) };
+        let _ = self.commands.send(Command::Accepted(admitted)).await;
         if self.commands.is_closed() {
             connection.close(VarInt::from_u32(CloseCode::Shutdown.into()), b"");
         }

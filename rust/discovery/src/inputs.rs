@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use iroh::{TransportAddr, endpoint::Connection};
+use iroh::TransportAddr;
 use tokio::sync::oneshot;
 
-use crate::proto::{EndpointId, Kept, Lane, LinkEnd, LinkId, TopicId};
+use crate::{
+    door::admitted::Admitted,
+    proto::{EndpointId, Kept, Lane, LinkEnd, LinkId, TopicId},
+};
 
 /// A report of one of the actor's tasks.
 #[derive(Debug)]
@@ -17,8 +20,8 @@ pub(crate) enum Input {
     Acknowledged(LinkId),
     /// A link has ended. This is the last input of each link.
     Closed(LinkId, LinkEnd),
-    /// A dial ended, with a connection or with the reason of its failure.
-    Dialed(EndpointId, Result<Connection, String>),
+    /// A dial ended, with an admitted connection or with the reason of its failure.
+    Dialed(EndpointId, Result<Admitted, String>),
     /// An application begins to use a link. The answer says if the link stays open for that.
     Used(LinkId, oneshot::Sender<bool>),
     /// No application uses a link any more.

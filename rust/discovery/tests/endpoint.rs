@@ -55,7 +55,7 @@ async fn loopback() -> Endpoint {
 }
 
 fn options() -> SpawnOptions {
-    SpawnOptions { config: Config::local(), state_dir: None }
+    SpawnOptions { config: Config::local(), ..SpawnOptions::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -50,6 +50,8 @@ pub enum CloseCode {
     Protocol,
     /// The peer does not answer on this link, or is held to be dead.
     Unresponsive,
+    /// The peer did not prove that it holds the secret of this private swarm.
+    NotAdmitted,
     /// A code that this version does not know.
     Unknown(u32),
 }
@@ -65,6 +67,7 @@ impl From<CloseCode> for u32 {
             CloseCode::Overflow => 5,
             CloseCode::Protocol => 6,
             CloseCode::Unresponsive => 7,
+            CloseCode::NotAdmitted => 8,
             CloseCode::Unknown(code) => code,
         }
     }
@@ -81,6 +84,7 @@ impl From<u32> for CloseCode {
             5 => Self::Overflow,
             6 => Self::Protocol,
             7 => Self::Unresponsive,
+            8 => Self::NotAdmitted,
             code => Self::Unknown(code),
         }
     }

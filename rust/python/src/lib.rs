@@ -21,6 +21,7 @@ mod peer;
 mod profile;
 mod record_handle;
 mod records;
+mod secret;
 mod selection;
 mod settings;
 mod simulate;
@@ -52,6 +53,7 @@ mod _core {
         peer::Peer,
         profile::check_profile,
         records::Records,
+        secret::generate_swarm_key,
         selection::Selection,
         settings::Settings,
         simulate::{random_scenario, run_scenario, shrink_scenario},

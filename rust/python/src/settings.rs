@@ -6,7 +6,7 @@ use iroh::SecretKey;
 use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder, Profile, Topic, TopicId};
 use pyo3::{prelude::*, types::PyBytes};
 
-use crate::{config, error::raise, extract, profile::profile};
+use crate::{config, error::raise, extract, profile::profile, secret::Secrets};
 
 /// The arguments of a node.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
@@ -14,6 +14,7 @@ pub(crate) struct Settings {
     topic: Topic,
     profile: Profile,
     secret_key: Option<SecretKey>,
+    secrets: Secrets,
     state_dir: Option<PathBuf>,
     config: Config,
 }
@@ -23,7 +24,13 @@ impl Settings {
         self.topic.id()
     }
 
-    /// Returns a builder of a node with these settings, without bootstrap peers.
+    /// Returns the secrets of a private swarm, and the topic that passphrases need.
+    pub(crate) fn secrets(&self) -> (Secrets, Topic) {
+        (self.secrets.clone(), self.topic.clone())
+    }
+
+    /// Returns a builder of a node with these settings, without bootstrap peers
+    /// and secrets.
     pub(crate) fn builder(&self) -> GossipDiscoveryBuilder {
         let mut builder = GossipDiscoveryBuilder::new(&self.profile.name, self.topic.name())
             .config(self.config.clone())
@@ -50,6 +57,7 @@ impl Settings {
         metadata: &Bound<'_, PyAny>,
         protocols: &Bound<'_, PyAny>,
         secret_key: &Bound<'_, PyAny>,
+        secret: &Bound<'_, PyAny>,
         state_dir: Option<PathBuf>,
         config: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
@@ -60,7 +68,9 @@ impl Settings {
         } else {
             Some(SecretKey::from_bytes(&extract::secret_key(secret_key)?))
         };
-        Ok(Self { topic, profile, secret_key, state_dir, config: config::extract(config)? })
+        let secrets = Secrets::extract(secret)?;
+        let config = config::extract(config)?;
+        Ok(Self { topic, profile, secret_key, secrets, state_dir, config })
     }
 
     /// Returns a copy of the metadata.

@@ -22,7 +22,8 @@ pub(crate) fn start<'py>(
     let builder = settings.builder().bootstrap(peers);
     logs::look(py);
     let bridge = Bridge::get(py)?;
-    let build = async move { builder.build().await };
+    let (secrets, topic) = settings.secrets();
+    let build = async move { builder.secrets(secrets.keys(topic).await?).build().await };
     match runtime {
         None => bridge.future(py, async { build.await.map(Node::new) }),
         Some(runtime) => {

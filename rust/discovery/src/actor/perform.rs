@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use iroh::{
-    EndpointAddr, TransportAddr,
-    endpoint::{Connection, VarInt},
-};
+use iroh::{EndpointAddr, TransportAddr, endpoint::VarInt};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug, error};
 
@@ -14,6 +11,7 @@ use super::{Actor, MAX_DIALS, RETRY};
 use crate::{
     blocking::blocking,
     dial,
+    door::admitted::Admitted,
     inputs::Input,
     link::{Link, queue::NotQueued},
     proto::{
@@ -24,7 +22,8 @@ use crate::{
 const NOT_SERVED: &str = "it has not joined the topic";
 
 impl Actor {
-    pub(super) fn open_link(&mut self, connection: Connection, dialed: bool) {
+    pub(super) fn open_link(&mut self, admitted: Admitted, dialed: bool) {
+        let connection = admitted.into_connection();
         let peer = connection.remote_id().into();
         if let Err(refusal) = self.admit(&connection, &peer, dialed) {
             if let Some(what) = refusal.what {
@@ -63,8 +62,12 @@ impl Actor {
             let end = if self.barred.contains(&link.peer) { LinkEnd::TimedOut } else { end };
             debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
             self.unanswered(&link.peer, &format!("the link was closed: {end:?}"));
-            if end == LinkEnd::Local(CloseCode::Protocol) {
-                self.ban(&link);
+            match end {
+                LinkEnd::Local(CloseCode::Protocol) => self.ban(&link),
+                LinkEnd::Remote(CloseCode::NotAdmitted) => {
+                    self.door.was_refused(link.peer, link.dialed);
+                }
+                _ => {}
             }
             self.tell_closed(id, link.peer, end);
         }
@@ -201,13 +204,15 @@ impl Actor {
         );
         let inputs = self.inputs.clone();
         let stop = self.stop_dials.clone();
+        let door = self.door.clone();
         let dialing = async move {
-            let dialed = match stop.run_until_cancelled(dial::patiently(limit, dial)).await {
-                Some(Some(dialed)) => dialed,
-                Some(None) => Err("timed out".to_owned()),
-                None => Err("shutting down".to_owned()),
+            let dialed = async {
+                let dialed = dial::patiently(limit, dial).await;
+                door.enter(dialed.unwrap_or_else(|| Err("timed out".to_owned()))?).await
             };
+            let dialed = stop.run_until_cancelled(dialed).await;
             let connection = dialed
+                .unwrap_or_else(|| Err("shutting down".to_owned()))
                 .inspect_err(|reason| debug!(peer = %peer.fmt_short(), reason, "dial failed"));
             // The send fails only if the actor has ended. Then dropping the connection closes it.
             let _ = inputs.send(Input::Dialed(peer, connection)).await;

@@ -1,0 +1,416 @@
+//! The door of a private swarm: a connection passes it before anything else of it is read.
+//!
+//! The dialer opens one bidirectional stream and proves each of its keys on it. The acceptor
+//! answers with a proof of the one that it holds too. Only the door makes an [`Admitted`]
+//! connection, and only such a connection becomes a link. So nothing that an outsider sends
+//! reaches the protocol, a book or an application. In a public swarm the door is open.
+
+pub(crate) mod admitted;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use iroh::endpoint::{
+    Connection, ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, VarInt,
+};
+use tokio::time::Instant;
+use tracing::debug;
+
+use self::admitted::Admitted;
+use crate::{
+    admission::{self, Admission, Candidate, Use},
+    bans::{Bans, Origin},
+    barred::Barred,
+    dial::patiently,
+    lookup::Lookup,
+    metrics::Counters,
+    problems::Problems,
+    proof::{PROOF, Role, Session},
+    proto::{CloseCode, EndpointId, LinkId},
+    subnet::Subnet,
+    swarm_key::{Keyring, MAX_KEYS, SwarmKey},
+};
+
+/// The version of the exchange: the first byte of either end.
+const VERSION: u8 = 1;
+/// A dialer waits this long for the answer, which takes one round trip. It is less than a public
+/// node waits for a hello: that node must not take a private one for a peer that breaks a rule.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// An acceptor waits this long for the proofs.
+const PROOFS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most peers whose refusal stands among the problems.
+const MAX_REFUSED: usize = 32;
+/// What the problem is about.
+const SOURCE: &str = "secret";
+
+/// Why a connection did not pass the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// The connection ended.
+    Gone,
+    /// The peer began with something else, as a node without a secret does.
+    NoSecret,
+    /// It proved none of the keys.
+    OtherSecret,
+    /// It was too slow.
+    TooLate,
+    /// It broke the form.
+    Malformed,
+}
+
+/// The door of an endpoint. Clones are handles of the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Door(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    me: EndpointId,
+    keys: Keyring,
+    lookup: Lookup,
+    barred: Barred,
+    counters: Arc<Counters>,
+    problems: Problems,
+    waiting: Mutex<Waiting>,
+    /// The peers that were dialed and share no secret with this node.
+    refused: Mutex<BTreeMap<EndpointId, &'static str>>,
+}
+
+/// The connections that peers opened and that have not passed yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    connections: BTreeMap<LinkId, (Candidate, Connection)>,
+}
+
+impl Door {
+    pub(crate) fn new(
+        me: EndpointId,
+        keys: Keyring,
+        (lookup, barred, counters, problems): (Lookup, Barred, Arc<Counters>, Problems),
+    ) -> Self {
+        let (waiting, refused) = Default::default();
+        Self(Arc::new(Inner { me, keys, lookup, barred, counters, problems, waiting, refused }))
+    }
+
+    /// What the door shares with the actor.
+    pub(crate) fn shared(&self) -> (Barred, Arc<Counters>, Problems) {
+        (self.0.barred.clone(), self.0.counters.clone(), self.0.problems.clone())
+    }
+
+    /// Lets a connection in that a peer opened, or closes it.
+    pub(crate) async fn accept(&self, connection: Connection) -> Option<Admitted> {
+        if self.0.keys.is_empty() {
+            return Some(Admitted::new(connection));
+        }
+        let peer = EndpointId::from(connection.remote_id());
+        let begun = Instant::now();
+        let _place = self.0.wait(&connection, peer)?;
+        let checked = patiently(PROOFS_TIMEOUT, self.0.check(&connection)).await;
+        match checked.unwrap_or(Err(Refusal::TooLate)) {
+            Ok(()) => {
+                debug!(peer = %peer.fmt_short(), took = ?begun.elapsed(), "admitted");
+                Some(Admitted::new(connection))
+            }
+            Err(refusal) => {
+                self.0.refuse(&connection, peer, refusal);
+                None
+            }
+        }
+    }
+
+    /// Proves to a peer that was dialed that this node belongs, and checks that the peer does. The
+    /// error says why not.
+    pub(crate) async fn enter(&self, connection: Connection) -> Result<Admitted, String> {
+        if self.0.keys.is_empty() {
+            return Ok(Admitted::new(connection));
+        }
+        let peer = EndpointId::from(connection.remote_id());
+        let proved = patiently(ANSWER_TIMEOUT, self.0.prove(&connection)).await;
+        let (what, why) = match proved.unwrap_or(Err(Refusal::TooLate)) {
+            Ok(()) => {
+                self.0.agreed(&peer);
+                return Ok(Admitted::new(connection));
+            }
+            Err(Refusal::Gone) => match connection.close_reason() {
+                Some(ConnectionError::ApplicationClosed(close))
+                    if close.error_code == not_admitted() =>
+                {
+                    ("dials to peers with another secret", "it has another secret")
+                }
+                reason => {
+                    let reason = reason.map(|reason| reason.to_string());
+                    return Err(reason.unwrap_or_else(|| "the connection ended".into()));
+                }
+            },
+            Err(Refusal::OtherSecret) => {
+                ("dials to peers with another secret", "it has another secret")
+            }
+            Err(Refusal::NoSecret | Refusal::TooLate | Refusal::Malformed) => {
+                ("dials to peers without a secret", "it proved no secret: it has none")
+            }
+        };
+        connection.close(not_admitted(), b"");
+        self.0.counters.dropped(what, Some(peer));
+        self.0.disagreed(peer, why);
+        Err(why.to_owned())
+    }
+
+    /// A peer closed a link of this node, as it did not prove a secret.
+    pub(crate) fn was_refused(&self, peer: EndpointId, dialed: bool) {
+        self.0.counters.dropped("links to peers that ask for a secret", Some(peer));
+        // Strangers that dial this node could fill the list.
+        if dialed {
+            self.0.disagreed(peer, "it has a secret, and this node has none");
+        }
+    }
+}
+
+impl Inner {
+    /// A place among those that wait, as a stranger has it; `None` if it is refused.
+    fn wait(&self, connection: &Connection, peer: EndpointId) -> Option<Place<'_>> {
+        let (now, network) = (Instant::now(), Origin::of(connection).network);
+        let is_member = self.lookup.is_member(&peer);
+        if let Some(what) = self.banned(&peer, is_member, network, now) {
+            return self.turn_away(connection, peer, what);
+        }
+        let limits = self.barred.limits();
+        let mut waiting = self.waiting();
+        if !limits.have_room(waiting.connections.len()) {
+            let candidates: Vec<_> =
+                waiting.connections.values().map(|(candidate, _)| *candidate).collect();
+            match admission::admit(&limits, &candidates, is_member, network) {
+                Admission::Admit => {}
+                Admission::Refuse => {
+                    drop(waiting);
+                    return self.turn_away(connection, peer, "connections over the limit");
+                }
+                Admission::Replace(id) => {
+                    if let Some((_, oldest)) = waiting.connections.remove(&id) {
+                        let peer = oldest.remote_id().into();
+                        self.turn_away(&oldest, peer, "connections that made room for others");
+                    }
+                }
+            }
+        }
+        let id = LinkId(waiting.next);
+        waiting.next += 1;
+        let usefulness = if is_member { Use::Member } else { Use::Stranger };
+        let candidate = Candidate { id, usefulness, network, opened: now };
+        waiting.connections.insert(id, (candidate, connection.clone()));
+        Some(Place { door: self, id })
+    }
+
+    fn banned(
+        &self,
+        peer: &EndpointId,
+        is_member: bool,
+        network: Option<Subnet>,
+        now: Instant,
+    ) -> Option<&'static str> {
+        let bans = &self.counters.bans;
+        if bans.is_banned(peer, now) {
+            Some("connections of banned peers")
+        } else if !is_member && network.is_some_and(|network| bans.is_network_banned(network, now))
+        {
+            Some("connections from banned networks")
+        } else {
+            None
+        }
+    }
+
+    fn turn_away(
+        &self,
+        connection: &Connection,
+        peer: EndpointId,
+        what: &'static str,
+    ) -> Option<Place<'_>> {
+        self.counters.dropped(what, Some(peer));
+        connection.close(VarInt::from_u32(CloseCode::Refused.into()), b"");
+        None
+    }
+
+    /// Reads a dialer's proofs, and answers if one of them holds.
+    async fn check(&self, connection: &Connection) -> Result<(), Refusal> {
+        // A node with a secret opens no other stream before it is let in.
+        let (mut send, mut recv) = tokio::select! {
+            stream = connection.accept_bi() => stream.map_err(|_| Refusal::Gone)?,
+            stream = connection.accept_uni() => {
+                return Err(if stream.is_ok() { Refusal::NoSecret } else { Refusal::Gone });
+            }
+        };
+        let proofs = read_proofs(&mut recv).await?;
+        let session = Session::of(connection, self.me, Role::Acceptor).ok_or(Refusal::Gone)?;
+        let key = session.verify(&self.keys, Role::Dialer, &proofs).ok_or(Refusal::OtherSecret)?;
+        write_proofs(&mut send, &session, Role::Acceptor, &[key]).await
+    }
+
+    /// Proves all keys to an acceptor, and checks its answer.
+    async fn prove(&self, connection: &Connection) -> Result<(), Refusal> {
+        let session = Session::of(connection, self.me, Role::Dialer).ok_or(Refusal::Gone)?;
+        let (mut send, mut recv) = connection.open_bi().await.map_err(|_| Refusal::Gone)?;
+        let keys: Vec<_> = self.keys.iter().collect();
+        write_proofs(&mut send, &session, Role::Dialer, &keys).await?;
+        let proofs = read_proofs(&mut recv).await?;
+        let held =
+            proofs.len() == 1 && session.verify(&self.keys, Role::Acceptor, &proofs).is_some();
+        if held { Ok(()) } else { Err(Refusal::OtherSecret) }
+    }
+
+    fn refuse(&self, connection: &Connection, peer: EndpointId, refusal: Refusal) {
+        let what = match refusal {
+            Refusal::Gone => "connections that ended before they were admitted",
+            Refusal::NoSecret => "connections without the swarm's secret",
+            Refusal::OtherSecret => "connections with another secret",
+            Refusal::TooLate => "connections that proved no secret in time",
+            Refusal::Malformed => "connections with a broken proof",
+        };
+        self.counters.dropped(what, Some(peer));
+        if !matches!(refusal, Refusal::Gone | Refusal::TooLate) {
+            let length = self.bans().failed_admission(peer, Origin::of(connection), Instant::now());
+            self.counters.banned(what, peer, length);
+        }
+        connection.close(not_admitted(), b"");
+    }
+
+    fn bans(&self) -> &Bans {
+        &self.counters.bans
+    }
+
+    /// A peer and this node share a secret.
+    fn agreed(&self, peer: &EndpointId) {
+        let mut refused = self.refused();
+        if refused.remove(peer).is_some() && refused.is_empty() {
+            self.problems.clear(SOURCE);
+        }
+    }
+
+    /// A peer that was dialed shares no secret with this node: said once of each.
+    fn disagreed(&self, peer: EndpointId, why: &'static str) {
+        let mut refused = self.refused();
+        let is_news = refused.get(&peer) != Some(&why);
+        if is_news && (refused.contains_key(&peer) || refused.len() < MAX_REFUSED) {
+            refused.insert(peer, why);
+            let what = format!("no link to peer {}: {why}", peer.fmt_short());
+            self.problems.raise(SOURCE, what);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // A map is sound after any panic.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeMap<EndpointId, &'static str>> {
+        // As above.
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among the connections that wait. Dropping it gives it back.
+struct Place<'a> {
+    door: &'a Inner,
+    id: LinkId,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.door.waiting().connections.remove(&self.id);
+    }
+}
+
+fn not_admitted() -> VarInt {
+    VarInt::from_u32(CloseCode::NotAdmitted.into())
+}
+
+/// Sends the proofs of keys, and ends the stream.
+async fn write_proofs(
+    send: &mut SendStream,
+    session: &Session,
+    role: Role,
+    keys: &[&SwarmKey],
+) -> Result<(), Refusal> {
+    let mut bytes = vec![VERSION, u8::try_from(keys.len()).expect("a keyring is short")];
+    for key in keys {
+        bytes.extend_from_slice(session.proof(key, role).as_bytes());
+    }
+    send.write_all(&bytes).await.map_err(|_| Refusal::Gone)?;
+    send.finish().map_err(|_| Refusal::Gone)
+}
+
+/// Reads proofs, and the end of the stream after them.
+async fn read_proofs(recv: &mut RecvStream) -> Result<Vec<[u8; PROOF]>, Refusal> {
+    let ended = |error| match error {
+        ReadExactError::ReadError(ReadError::ConnectionLost(_)) => Refusal::Gone,
+        _ => Refusal::Malformed,
+    };
+    let mut head = [0; 2];
+    recv.read_exact(&mut head).await.map_err(ended)?;
+    let [version, count] = head;
+    if version == 0 {
+        // A request of a public node begins with its length, of which the first byte is 0.
+        return Err(Refusal::NoSecret);
+    }
+    if version != VERSION || !(1..=MAX_KEYS).contains(&usize::from(count)) {
+        return Err(Refusal::Malformed);
+    }
+    let mut proofs = vec![[0; PROOF]; usize::from(count)];
+    recv.read_exact(proofs.as_flattened_mut()).await.map_err(ended)?;
+    match recv.read(&mut [0]).await {
+        Ok(None) => Ok(proofs),
+        Err(ReadError::ConnectionLost(_)) => Err(Refusal::Gone),
+        _ => Err(Refusal::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iroh::{Endpoint, SecretKey};
+
+    use super::*;
+    use crate::{ALPN, config::Config, endpoint};
+
+    fn door(endpoint: &Endpoint, keys: &[&SwarmKey]) -> Door {
+        let keys = Keyring::new(keys.iter().map(|key| (*key).clone()).collect()).unwrap();
+        Door::new(endpoint.id().into(), keys, Default::default())
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn two_ends_that_share_any_key_let_each_other_in() {
+        let config = Config::local();
+        let bind = || endpoint::bind(&config, SecretKey::generate());
+        let (a, b) = (bind().await.unwrap(), bind().await.unwrap());
+        b.set_alpns(vec![ALPN.to_vec()]);
+        let [one, two, three] = [0; 3].map(|_| SwarmKey::generate().unwrap());
+        let mut costs = Vec::new();
+        for (of_dialer, of_acceptor, is_let_in) in [
+            (vec![&one], vec![&one], true),
+            (vec![&one, &two], vec![&two, &three], true),
+            (vec![&one, &two], vec![&three], false),
+            (vec![], vec![], true),
+        ] {
+            for _ in 0..10 {
+                let (dialed, accepted) = tokio::join!(a.connect(b.addr(), ALPN), async {
+                    b.accept().await.unwrap().await
+                });
+                let doors = [door(&a, &of_dialer), door(&b, &of_acceptor)];
+                let begun = Instant::now();
+                let (entered, let_in) = tokio::join!(
+                    doors[0].enter(dialed.unwrap()),
+                    doors[1].accept(accepted.unwrap())
+                );
+                if is_let_in && !of_dialer.is_empty() {
+                    costs.push(begun.elapsed());
+                }
+                assert_eq!((entered.is_ok(), let_in.is_some()), (is_let_in, is_let_in));
+            }
+        }
+        costs.sort();
+        println!("an admission takes {:?}, {:?} at most", costs[costs.len() / 2], costs.last());
+        for endpoint in [a, b] {
+            endpoint.close().await;
+        }
+    }
+}
