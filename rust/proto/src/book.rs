@@ -273,6 +273,15 @@ impl Book {
         self.accusations.get(id)
     }
 
+    pub(crate) fn is_suspected(&self, id: &EndpointId) -> bool {
+        self.accusations.contains_key(id)
+    }
+
+    /// Suspects no node any more.
+    pub(crate) fn clear_accusations(&mut self) {
+        self.accusations.clear();
+    }
+
     /// When the record of a live node came here.
     pub(crate) fn received(&self, id: &EndpointId) -> Option<Instant> {
         self.live.get(id).map(|live| self.instant(live.received))

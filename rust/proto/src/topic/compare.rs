@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Timer, Topic};
+use super::{Timer, Topic, scope::SETTLED};
 use crate::{
     event::TopicEvent, id::EndpointId, rule::Rule, state::Context, sync::Session, timers::jitter,
     wire::TopicFrame,
 };
 
-/// A book that did not change for this long stands still: gossip has passed.
-const SETTLED: Duration = Duration::from_millis(250);
 /// A session that is wanted soon stands still if nothing came for so many round trips, or for this long
 /// where no round trip was measured; then for half as long again, and so on.
 const STALLED_ROUND_TRIPS: u32 = 3;
@@ -58,10 +56,6 @@ impl Topic {
     pub(super) fn agreed(&self, peer: &EndpointId, within: Duration, now: Instant) -> bool {
         let agreed = self.comparisons.get(peer).and_then(|comparison| comparison.agreed);
         agreed.is_some_and(|(_, at)| now.saturating_duration_since(at) < within)
-    }
-
-    pub(super) fn digest_to_tell(&self, cx: &Context) -> Option<TopicFrame> {
-        self.book.settled(SETTLED, cx.now).map(TopicFrame::Digest)
     }
 
     /// Who is there has changed: neighbors learn what the book comes to as soon as it stands still, not

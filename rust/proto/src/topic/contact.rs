@@ -7,10 +7,7 @@ use iroh_base::TransportAddr;
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
-use super::{
-    Bootstrap, Timer, Topic,
-    scope::{Scope, View},
-};
+use super::{Bootstrap, Timer, Topic, scope::Scope};
 use crate::{
     book::Applied,
     event::{LinkId, TopicEvent},
@@ -328,7 +325,7 @@ impl Topic {
             // Whoever answers has our record now, and tells it on with those of others.
             self.flood.retain(|id| *id != self.me);
         }
-        let suspected = self.suspicions.len();
+        let suspected = self.detector.suspected();
         let mut news = 0;
         let mut outdated = Vec::new();
         for entry in &frame.entries {
@@ -352,7 +349,7 @@ impl Topic {
             return;
         }
         let Some(session) = self.sessions.get_mut(&(peer, initiator)) else { return };
-        session.news += news + self.suspicions.len().saturating_sub(suspected);
+        session.news += news + self.detector.suspected().saturating_sub(suspected);
         for id in outdated {
             session.offer(id);
         }

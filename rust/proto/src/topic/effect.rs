@@ -1,22 +1,34 @@
 //! What a component asks of others: it returns effects, and the router carries them out.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use crate::id::EndpointId;
+use crate::{accusation::Accusation, id::EndpointId};
 
 /// Something that follows from what a component did, and that another one does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
+    /// Send this accusation to all members.
+    Accuse(Accusation),
     /// Send this content to all members through the overlay.
     Broadcast(Bytes),
     /// Compare books with this peer. It is dialed, if it is not linked.
     Contact(EndpointId),
     /// Send the best record of this node to all members, at once.
     Disseminate(EndpointId),
+    /// Another member takes the place of this neighbor, which does not answer.
+    DropNeighbor(EndpointId),
     /// Ask this member to let this node into the overlay.
     JoinOverlay(EndpointId),
+    /// Take in this record of this age, as from this peer.
+    Learn { record: Bytes, age: Duration, from: EndpointId },
+    /// A member is held to be dead.
+    Lost(EndpointId),
     /// Tell the neighbors in the overlay that this node is gone.
     QuitOverlay,
+    /// Answer an accusation of this sequence number that this peer told of.
+    Refute { sequence: u64, from: EndpointId },
     /// Introduce this node to the overlay with this record from now on.
     SetRecord(Bytes),
 }

@@ -149,7 +149,7 @@ impl Healing {
             return Effects::none();
         }
         let now = scope.now();
-        if scope.book.get(&peer).is_some() && !scope.view.suspicions.is_suspected(&peer) {
+        if scope.book.get(&peer).is_some() && !scope.book.is_suspected(&peer) {
             let (topic, peer_id) = (scope.topic.fmt_short(), peer.fmt_short());
             tracing::info!(%topic, peer = %peer_id, "joining the overlay behind a gap");
             self.joined = Some(now);

@@ -1,9 +1,6 @@
 //! What a simulation looks at: the book as the protocol holds it, and the size of all that could grow.
 
-use super::{
-    Timer, Topic,
-    scope::{Scope, View},
-};
+use super::{Timer, Topic};
 use crate::{digest::Digest, id::EndpointId, record::SignedRecord, state::Context};
 
 /// One topic of one endpoint, from inside.
@@ -68,8 +65,8 @@ impl Topic {
             ("comparisons", self.comparisons.len()),
             ("contents seen", self.seen.len()),
         ];
-        sizes.extend(self.probes.sizes());
-        sizes.extend(self.suspicions.sizes());
+        sizes.push(("accusations", self.accusations.len()));
+        sizes.extend(self.detector.sizes());
         sizes.extend(self.healing.sizes());
         sizes.extend(self.broadcasts.sizes());
         sizes.extend(links);

@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::{
     Timer, Topic,
-    scope::{Scope, View, log},
+    scope::{Scope, log},
 };
 use crate::{
+    accusation::Accusation,
     book::Applied,
     budget::Rate,
     error::Error,
@@ -39,7 +40,10 @@ const ASK_FOR: Duration = Duration::from_secs(3);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Room in a broadcast for the array and the heads of its items.
 const CONTENT_ROOM: usize = MAX_CONTENT - 16;
-pub(super) const ITEM_OVERHEAD: usize = 5;
+const ITEM_OVERHEAD: usize = 5;
+
+/// Most accusations that wait to be forwarded.
+const MAX_ACCUSATIONS: usize = 4096;
 
 /// Newcomers that one peer may introduce: a tenth of the book's capacity, but at least this many, in
 /// this many seconds.
@@ -131,7 +135,8 @@ impl Topic {
             self.view_grows(cx);
         }
         if applied.is_news() {
-            self.on_newer_record(&record, cx);
+            let effects = self.detector.on_newer_record(&record, scope!(self, cx));
+            self.carry_out(effects, cx);
             if let Some(bootstrap) = self.bootstrap.get_mut(&id) {
                 bootstrap.lost = false;
             }
@@ -147,6 +152,49 @@ impl Topic {
             self.enter_overlay_soon(cx);
         }
         Ok((id, applied))
+    }
+
+    /// Takes in an accusation. See [`Detector::judge_accusation`](super::failure::Detector).
+    pub(super) fn judge_accusation(
+        &mut self,
+        bytes: &Bytes,
+        from: EndpointId,
+        broadcast: bool,
+        cx: &mut Context,
+    ) -> Result<bool, Error> {
+        let judged = self.detector.judge_accusation(bytes, from, broadcast, scope!(self, cx));
+        let (news, effects) = judged?;
+        self.carry_out(effects, cx);
+        Ok(news)
+    }
+
+    /// A sync brought a record together with an accusation of its owner.
+    pub(super) fn learn_accused(
+        &mut self,
+        record: &Bytes,
+        age: Duration,
+        accusation: &Bytes,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Result<(EndpointId, Applied), Error> {
+        let opened = cx.open_record(&self.id, record)?;
+        let id = opened.claimed();
+        if id != self.me && self.book.is_unmet(&id) && cx.is_on(Rule::Unconfirmed) {
+            if !self.detector.is_unconfirmed(&id) {
+                let signed = cx.verify_record(&self.id, opened)?;
+                let scope: &mut Scope = scope!(self, cx);
+                let effects =
+                    self.detector.keep_unconfirmed(signed, age, accusation, from, scope)?;
+                self.carry_out(effects, cx);
+            }
+            return Ok((id, Applied::Stale));
+        }
+        let learned = self.learn(record, age, from, cx)?;
+        if cx.is_on(Rule::Unconfirmed) {
+            self.judge_accusation(accusation, from, false, cx)?;
+            self.detector.vouch(id, accusation, from, scope!(self, cx));
+        }
+        Ok(learned)
     }
 
     /// Returns true if a newcomer's record is within the share of the peer that brought it.
@@ -195,7 +243,7 @@ impl Topic {
     /// A node left or was lost.
     pub(super) fn on_gone(&mut self, id: EndpointId, cx: &mut Context) {
         self.newcomers.remove(&id);
-        self.drop_suspicion(&id);
+        self.detector.on_gone(&id);
         if let Some(bootstrap) = self.bootstrap.get_mut(&id) {
             bootstrap.attempts = 0;
             bootstrap.next = cx.now + self.config.heal_interval;
@@ -229,6 +277,36 @@ impl Topic {
     /// As [`Topic::tell`], with the next batch.
     pub(super) fn tell_soon(&mut self, id: EndpointId, cx: &mut Context) {
         self.tell(id, self.batch_delay(cx), true, cx);
+    }
+
+    /// Tells all members of an accusation that no broadcast brought.
+    pub(super) fn tell_accusation(&mut self, accusation: Accusation, cx: &mut Context) {
+        if self.accusations.len() < MAX_ACCUSATIONS {
+            self.accusations.push_back(accusation);
+            self.flood_soon(cx);
+        } else {
+            let accused = Some(accusation.accused);
+            cx.links.dropped("accusations that could not be disseminated", accused);
+        }
+    }
+
+    /// Accusations that are still worth forwarding, as many as there is room for.
+    fn accusations_to_tell(&mut self, room: usize) -> Vec<Item> {
+        let mut items = Vec::new();
+        let mut size = 0;
+        while let Some(accusation) = self.accusations.front() {
+            let known = self.book.sequence(&accusation.accused);
+            if known.is_some_and(|known| known <= accusation.sequence) {
+                let length = accusation.bytes.len() + ITEM_OVERHEAD;
+                if size + length > room {
+                    break;
+                }
+                size += length;
+                items.push(Item::Accusation(accusation.bytes.clone()));
+            }
+            self.accusations.pop_front();
+        }
+        items
     }
 
     /// Pushes go along the links of first syncs, in both directions where neither end is in the

@@ -8,18 +8,17 @@
 /// the component itself free to be changed.
 macro_rules! scope {
     ($topic:ident, $cx:ident) => {
-        &mut Scope {
+        &mut $crate::topic::scope::Scope {
             topic: $topic.id,
             config: &$topic.config,
             book: &mut $topic.book,
-            view: View {
+            view: $crate::topic::scope::View {
                 neighbors: $topic.overlay.neighbors(),
                 attached: $topic.attached_since,
                 linked: &$topic.linked,
                 bootstrap: &$topic.bootstrap,
                 found: &$topic.found,
                 may_dial_kept: $topic.kept_dials < $crate::topic::scope::TRUSTED_DIALS,
-                suspicions: &$topic.suspicions,
                 avoided: &$topic.avoid,
                 leaving: $topic.leave.is_begun(),
             },
@@ -33,15 +32,14 @@ mod broadcast;
 mod compare;
 mod contact;
 mod effect;
+mod failure;
 mod heal;
 mod inspect;
 mod learn;
 mod leave;
 mod overlay;
-mod probe;
 mod remember;
 mod scope;
-mod suspect;
 #[cfg(test)]
 mod world;
 
@@ -58,13 +56,13 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::{
+    accusation::Accusation,
     book::Book,
     budget::Budgets,
     config::Config,
     error::Error,
     event::{CloseCode, LinkEnd, LinkId, LostReason, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
-    links::Asked,
     overlay::Overlay,
     record::Profile,
     state::Context,
@@ -75,7 +73,7 @@ use crate::{
 
 use self::{
     effect::{Effect, Effects},
-    scope::{Avoided, Scope, View, log},
+    scope::{Avoided, Scope, log},
 };
 
 /// A bootstrap peer: where it is, and when it is dialed next.
@@ -158,8 +156,9 @@ pub(crate) struct Topic {
     relay: BTreeMap<EndpointId, learn::Relay>,
     /// With neighbors.
     comparisons: BTreeMap<EndpointId, compare::Comparison>,
-    probes: probe::Probes,
-    suspicions: suspect::Suspicions,
+    /// Accusations to be forwarded with the next batch.
+    accusations: VecDeque<Accusation>,
+    detector: failure::Detector,
     healing: heal::Healing,
     timers: Timers<Timer>,
 }
@@ -187,12 +186,6 @@ enum Timer {
     Sessions,
     /// Tell the application that no link is left.
     Isolation,
-    /// Look after neighbors, and take the next step of probes.
-    Probe,
-    /// Tell of suspicions, and pass verdicts.
-    Suspicion,
-    /// Probe anybody, as many died.
-    Survey,
 }
 
 /// What may be due.
@@ -200,6 +193,7 @@ enum Timer {
 enum Timeout {
     Topic(Timer),
     Announcer,
+    Detector,
     Healing,
     Broadcasts,
     Leave,
@@ -207,7 +201,7 @@ enum Timeout {
 
 /// If several are due at once, as after a pause, the first of this list comes first: what others
 /// wait for goes before what this node does for itself.
-const TIMEOUTS: [Timeout; 17] = [
+const TIMEOUTS: [Timeout; 15] = [
     Timeout::Topic(Timer::Flood),
     Timeout::Topic(Timer::Relay),
     Timeout::Topic(Timer::Trickle),
@@ -219,9 +213,7 @@ const TIMEOUTS: [Timeout; 17] = [
     Timeout::Topic(Timer::RandomSync),
     Timeout::Topic(Timer::Sessions),
     Timeout::Topic(Timer::Isolation),
-    Timeout::Topic(Timer::Probe),
-    Timeout::Topic(Timer::Suspicion),
-    Timeout::Topic(Timer::Survey),
+    Timeout::Detector,
     Timeout::Healing,
     Timeout::Broadcasts,
     Timeout::Leave,
@@ -276,8 +268,8 @@ impl Topic {
             push: Vec::new(),
             relay: BTreeMap::new(),
             comparisons: BTreeMap::new(),
-            probes: probe::Probes::default(),
-            suspicions: suspect::Suspicions::default(),
+            accusations: VecDeque::new(),
+            detector: failure::Detector::default(),
             healing: heal::Healing::default(),
             timers: Timers::default(),
             config,
@@ -291,6 +283,7 @@ impl Topic {
         let of_components = [
             self.timers.next(),
             self.announcer.next_timeout(),
+            self.detector.next_timeout(),
             self.healing.next_timeout(),
             self.broadcasts.next_timeout(),
             self.leave.next_timeout(),
@@ -317,6 +310,7 @@ impl Topic {
         let at = match due {
             Timeout::Topic(timer) => self.timers.at(timer),
             Timeout::Announcer => self.announcer.next_timeout(),
+            Timeout::Detector => self.detector.next_timeout(),
             Timeout::Healing => self.healing.next_timeout(),
             Timeout::Broadcasts => self.broadcasts.next_timeout(),
             Timeout::Leave => self.leave.next_timeout(),
@@ -328,6 +322,7 @@ impl Topic {
         let effects = match due {
             Timeout::Topic(timer) => return self.on_own_timeout(timer, cx),
             Timeout::Announcer => self.announcer.on_timeout(scope!(self, cx)),
+            Timeout::Detector => self.detector.on_timeout(scope!(self, cx)),
             Timeout::Healing => self.healing.on_timeout(scope!(self, cx)),
             Timeout::Broadcasts => self.broadcasts.on_timeout(scope!(self, cx)),
             Timeout::Leave => self.leave.on_timeout(),
@@ -348,9 +343,6 @@ impl Topic {
             Timer::RandomSync => self.on_random_sync(cx),
             Timer::Sessions => self.on_sessions(cx),
             Timer::Isolation => self.on_isolation(cx),
-            Timer::Probe => self.on_probe(cx),
-            Timer::Suspicion => self.on_suspicion(cx),
-            Timer::Survey => self.on_survey(cx),
         }
     }
 
@@ -359,19 +351,36 @@ impl Topic {
     fn carry_out(&mut self, effects: Effects, cx: &mut Context) {
         for effect in effects.into_inner() {
             match effect {
+                Effect::Accuse(accusation) => self.tell_accusation(accusation, cx),
                 Effect::Broadcast(content) => {
                     self.overlay.broadcast(content, cx.now);
                     self.drive_overlay(cx);
                 }
                 Effect::Contact(peer) => self.contact(peer, cx),
                 Effect::Disseminate(id) => self.tell(id, Duration::ZERO, true, cx),
+                Effect::DropNeighbor(peer) => {
+                    self.overlay.link_lost(peer, cx.now);
+                    self.drive_overlay(cx);
+                }
                 Effect::JoinOverlay(peer) => {
                     self.overlay.join(peer, cx.now);
                     self.drive_overlay(cx);
                 }
+                Effect::Learn { record, age, from } => {
+                    // One that does not verify closed the link: nothing else depends on it.
+                    let _ = self.learn(&record, age, from, cx);
+                }
+                Effect::Lost(peer) => {
+                    self.on_gone(peer, cx);
+                    self.on_loss(cx);
+                }
                 Effect::QuitOverlay => {
                     self.overlay.quit(cx.now);
                     self.drive_overlay(cx);
+                }
+                Effect::Refute { sequence, from } => {
+                    let effects = self.announcer.refute(sequence, from, scope!(self, cx));
+                    self.carry_out(effects, cx);
                 }
                 Effect::SetRecord(record) => {
                     self.overlay.set_record(&record, cx.now);
@@ -398,12 +407,6 @@ impl Topic {
         Ok(())
     }
 
-    /// This node is accused.
-    fn refute(&mut self, sequence: u64, from: EndpointId, cx: &mut Context) {
-        let effects = self.announcer.refute(sequence, from, scope!(self, cx));
-        self.carry_out(effects, cx);
-    }
-
     /// Starts to leave. [`Topic::is_done`] says when nothing is left to do.
     pub(crate) fn leave(&mut self, cx: &mut Context) {
         if self.leave.is_begun() {
@@ -412,8 +415,8 @@ impl Topic {
         let record = self.announcer.stop(scope!(self, cx));
         self.timers.clear_all();
         self.sync_wanted.clear();
-        self.probes.clear();
-        self.suspicions.clear();
+        self.accusations.clear();
+        self.detector.stop(scope!(self, cx));
         self.healing.stop();
         let effects = self.leave.begin(record, scope!(self, cx));
         self.carry_out(effects, cx);
@@ -498,8 +501,7 @@ impl Topic {
             || self.newcomers.contains_key(peer)
             || self.helpers.contains(peer)
             || self.sessions.keys().any(|(partner, _)| partner == peer)
-            || self.probes.is_probing(peer)
-            || self.is_suspected(peer)
+            || self.detector.needs(peer)
             || self.leave.is_begun();
         for_now.then_some(false)
     }
@@ -514,6 +516,30 @@ impl Topic {
 
     pub(crate) fn is_done(&self) -> bool {
         self.leave.is_done()
+    }
+
+    /// A sign of life of a peer.
+    pub(crate) fn heard(&mut self, peer: EndpointId, cx: &mut Context) {
+        let effects = self.detector.heard(peer, scope!(self, cx));
+        self.carry_out(effects, cx);
+    }
+
+    /// How long a probe waits for an answer, as it is set.
+    pub(crate) fn probe_time(&self) -> Duration {
+        self.config.probe_timeout
+    }
+
+    /// This node's network changed, or is away.
+    pub(crate) fn on_network_change(&mut self, away: bool, cx: &mut Context) {
+        self.detector.on_network_change(scope!(self, cx));
+        if !away && !self.leave.is_begun() {
+            self.redial_all(cx);
+        }
+    }
+
+    /// This node was paused.
+    pub(crate) fn on_pause(&mut self, late: Duration, cx: &mut Context) {
+        self.detector.on_pause(late, scope!(self, cx));
     }
 
     /// There is a usable link to a peer.
@@ -548,8 +574,8 @@ impl Topic {
         // A leave, a refusal or a better link say nothing of whether it is there.
         let broken =
             matches!(end, LinkEnd::TimedOut | LinkEnd::Lost | LinkEnd::Remote(CloseCode::Shutdown));
-        if broken && self.book.get(&peer).is_some() && !self.is_suspected(&peer) {
-            self.probe(peer, true, None, cx);
+        if broken {
+            self.detector.link_broken(peer, scope!(self, cx));
         }
         if let Some(bootstrap) = self.bootstrap.get_mut(&peer)
             && matches!(end, LinkEnd::TimedOut | LinkEnd::Lost)
@@ -567,7 +593,7 @@ impl Topic {
         self.helpers.remove(&peer);
         self.overlay_waiting.remove(&peer);
         self.overlay_budgets.remove(&peer);
-        self.suspicions.forget_link(&peer);
+        self.detector.forget_link(&peer);
         self.sessions.remove(&(peer, false));
         let was_syncing = self.sessions.remove(&(peer, true)).is_some();
         self.overlay.link_lost(peer, cx.now);
@@ -587,7 +613,7 @@ impl Topic {
         self.overlay_waiting.remove(&peer);
         self.avoid(peer, cx.now);
         self.healing.dial_failed(&peer);
-        self.probe_unreached(peer, cx);
+        self.detector.dial_failed(peer, scope!(self, cx));
         self.leave_without(peer, cx);
     }
 
@@ -674,8 +700,12 @@ impl Topic {
             }
             TopicFrame::Sync(frame) => self.on_sync(peer, link, frame, cx),
             TopicFrame::Busy(records) => self.on_busy(&records, peer, cx),
-            TopicFrame::ProbeRequest(about) => self.on_probe_request(about, peer, cx),
-            TopicFrame::ProbeAck(about) => self.on_probe_ack(about, peer, cx),
+            TopicFrame::ProbeRequest(about) => {
+                self.detector.on_probe_request(about, peer, scope!(self, cx));
+            }
+            TopicFrame::ProbeAck(about) => {
+                self.detector.on_probe_ack(about, peer, scope!(self, cx));
+            }
             TopicFrame::Digest(digest) => self.on_digest(digest, peer, cx),
             TopicFrame::Accuse(accusations) => {
                 for accusation in &accusations {
@@ -698,7 +728,9 @@ impl Topic {
     /// The application wants a link to a peer: it may name any.
     pub(crate) fn connect(&mut self, peer: EndpointId, cx: &mut Context) {
         let scope: &mut Scope = scope!(self, cx);
-        let addresses = scope.addresses(&peer).unwrap_or_default();
+        let known = scope.addresses(&peer);
+        let addresses = known.or_else(|| self.detector.unconfirmed_addresses(&peer));
+        let addresses = addresses.unwrap_or_default();
         cx.links.ask(peer, &addresses, true, cx.now);
     }
 
@@ -717,12 +749,6 @@ impl Topic {
         self.bootstrap.contains_key(peer)
             || self.book.is_established(peer, now)
             || self.may_try_kept(peer)
-    }
-
-    /// See [`Scope::dial`].
-    fn dial(&mut self, peer: EndpointId, cx: &mut Context) -> Asked {
-        let scope: &mut Scope = scope!(self, cx);
-        scope.dial(peer)
     }
 
     /// See [`Scope::random_members`].

@@ -323,7 +323,7 @@ impl Topic {
                 && self.book.get(id).is_some()
                 && cx.links.current(id).is_some()
                 && !self.is_avoided(id, cx.now)
-                && !self.is_suspected(id)
+                && !self.book.is_suspected(id)
         };
         let linked: Vec<_> = self.linked.iter().filter(fits).copied().collect();
         linked.into_iter().sample(&mut cx.rng, count)
@@ -336,7 +336,7 @@ impl Topic {
         let mut without = without.clone();
         without.extend(&members);
         let others = self.book.others().filter(|id| {
-            !without.contains(id) && !self.is_avoided(id, cx.now) && !self.is_suspected(id)
+            !without.contains(id) && !self.is_avoided(id, cx.now) && !self.book.is_suspected(id)
         });
         {
             use rand::seq::IteratorRandom;
@@ -529,13 +529,13 @@ impl Topic {
         self.newcomers.remove(&peer);
         self.places.up(peer, cx.now);
         self.look_for_replacement(cx);
-        self.watch(peer, cx);
+        self.detector.neighbor_up(peer, scope!(self, cx));
         self.on_neighbors(cx);
         // A first node has nobody to join.
         if self.join_attempts > 0 || self.session_count == 0 {
             self.on_attached(cx);
         }
-        if !self.flood.is_empty() || !self.suspicions.flood.is_empty() {
+        if !self.flood.is_empty() || !self.accusations.is_empty() {
             self.timers.set_by(Timer::Flood, cx.now);
         }
         self.reset_trickle(cx);
@@ -559,7 +559,7 @@ impl Topic {
         cx.emit(self.id, TopicEvent::NeighborDown(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.places.by_peer.remove(&peer);
-        self.unwatch(&peer);
+        self.detector.neighbor_down(&peer);
         self.comparisons.remove(&peer);
         self.on_neighbors(cx);
         self.view_delay = VIEW_MIN;

@@ -1,12 +1,15 @@
 //! What a component of a topic sees and may use, besides its own state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use iroh_base::TransportAddr;
 use rand::seq::IteratorRandom;
 use tokio::time::Instant;
 
-use super::{Bootstrap, suspect::Suspicions};
+use super::Bootstrap;
 use crate::{
     book::Book,
     config::Config,
@@ -22,6 +25,9 @@ use crate::{
 /// In one life of a node, dials to members of its earlier life that are not limited as those to
 /// strangers are. Made-up members that were kept cost others no more than this.
 pub(super) const TRUSTED_DIALS: u32 = 64;
+
+/// A book that did not change for this long is settled: gossip has passed.
+pub(super) const SETTLED: Duration = Duration::from_millis(250);
 
 /// The world of a component for the time of one call: the book, the links, time and chance.
 ///
@@ -52,7 +58,6 @@ pub(super) struct View<'a> {
     pub(super) found: &'a BTreeMap<EndpointId, Vec<TransportAddr>>,
     /// Dials to members of an earlier life are not limited as those to strangers are.
     pub(super) may_dial_kept: bool,
-    pub(super) suspicions: &'a Suspicions,
     pub(super) avoided: &'a Avoided,
     /// This node leaves the topic.
     pub(super) leaving: bool,
@@ -83,8 +88,13 @@ impl Scope<'_> {
     /// Opens a link to a peer, if there is none.
     pub(super) fn dial(&mut self, peer: EndpointId) -> Asked {
         let addresses = self.addresses(&peer).unwrap_or_default();
+        self.dial_at(peer, &addresses)
+    }
+
+    /// As [`Scope::dial`], at these addresses.
+    pub(super) fn dial_at(&mut self, peer: EndpointId, addresses: &[TransportAddr]) -> Asked {
         let trusted = self.is_trusted(&peer);
-        self.cx.links.ask(peer, &addresses, trusted, self.cx.now)
+        self.cx.links.ask(peer, addresses, trusted, self.cx.now)
     }
 
     /// Where a peer can be dialed, by what is known of it.
@@ -97,7 +107,7 @@ impl Scope<'_> {
             || self.book.last_record(peer).map(|signed| signed.record().addresses.clone());
         let known: Vec<_> = [book, bootstrap, found, kept].into_iter().flatten().collect();
         if known.is_empty() {
-            return expired().or_else(|| self.view.suspicions.unconfirmed_addresses(peer));
+            return expired();
         }
         let mut all = Vec::new();
         for address in known.into_iter().flatten() {
@@ -113,6 +123,11 @@ impl Scope<'_> {
         self.view.bootstrap.contains_key(peer)
             || self.book.is_established(peer, self.cx.now)
             || (self.view.may_dial_kept && self.book.kept(peer).is_some())
+    }
+
+    /// The digest of the book, if the book is settled.
+    pub(super) fn settled_digest(&self) -> Option<[u8; 8]> {
+        self.book.settled(SETTLED, self.cx.now)
     }
 
     pub(super) fn dropped(&mut self, what: &'static str, peer: Option<EndpointId>) {
@@ -138,12 +153,11 @@ impl Scope<'_> {
         count: usize,
         without: &BTreeSet<EndpointId>,
     ) -> Vec<EndpointId> {
-        let View { avoided, suspicions, .. } = self.view;
-        let now = self.cx.now;
+        let (now, avoided, book) = (self.cx.now, self.view.avoided, &self.book);
         let is_avoided = |id: &EndpointId| avoided.get(id).is_some_and(|until| *until > now);
         self.book
             .others()
-            .filter(|id| !without.contains(id) && !is_avoided(id) && !suspicions.is_suspected(id))
+            .filter(|id| !without.contains(id) && !is_avoided(id) && !book.is_suspected(id))
             .sample(&mut self.cx.rng, count)
     }
 }

@@ -9,7 +9,6 @@ use tokio::time::{Duration, Instant};
 use super::{
     Bootstrap,
     scope::{Avoided, Scope, View},
-    suspect::Suspicions,
 };
 use crate::{
     Config, EndpointId, Identity, Lane, LinkId, OutEvent, TopicEvent,
@@ -28,7 +27,6 @@ pub(super) struct World {
     pub(super) linked: BTreeSet<EndpointId>,
     pub(super) bootstrap: BTreeMap<EndpointId, Bootstrap>,
     pub(super) found: BTreeMap<EndpointId, Vec<TransportAddr>>,
-    pub(super) suspicions: Suspicions,
     pub(super) avoided: Avoided,
     pub(super) leaving: bool,
     pub(super) cx: Context,
@@ -47,7 +45,6 @@ impl World {
             linked: BTreeSet::new(),
             bootstrap: BTreeMap::new(),
             found: BTreeMap::new(),
-            suspicions: Suspicions::default(),
             avoided: Avoided::new(),
             leaving: false,
             cx: Context::new(identity, [7; 32], now),
@@ -66,7 +63,6 @@ impl World {
                 bootstrap: &self.bootstrap,
                 found: &self.found,
                 may_dial_kept: true,
-                suspicions: &self.suspicions,
                 avoided: &self.avoided,
                 leaving: self.leaving,
             },

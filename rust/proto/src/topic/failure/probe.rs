@@ -1,0 +1,559 @@
+//! Probes: is this member there? A neighbor that was not heard for a while is asked. If it does not
+//! answer, others are asked to try it. If many members died at once, random members are asked.
+//!
+//! SWIM (Das et al., DSN 2002) with the local health of Lifeguard (Dadgar et al., DSN-W 2018), over
+//! the links that exist. Any authenticated frame from a neighbor spares its probe. A probe begins
+//! with a keepalive.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use rand::{RngExt, seq::IteratorRandom};
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        effect::{Effect, Effects},
+        scope::Scope,
+    },
+    Detector, Timer,
+};
+use crate::{event::CloseCode, id::EndpointId, links::Asked, timers::jitter, wire::TopicFrame};
+
+/// A neighbor that itself said something within this number of intervals is only sent a keepalive.
+/// Its QUIC acknowledges that, with half the packets of a question and its answer: each of those is
+/// acknowledged in a packet of its own. A neighbor of which only QUIC is left is found later.
+const SILENT_INTERVALS: u32 = 4;
+/// Neighbors that are asked to try what did not answer us (SWIM's k).
+const HELPERS: usize = 3;
+/// Probes at a time, and of them on behalf of others.
+const MAX_PROBES: usize = 256;
+const MAX_HELPING: usize = 32;
+/// Each accusation of ours that was refuted makes our probes wait longer, up to this factor less
+/// one (Lifeguard's local health multiplier, S = 8 there).
+const MAX_PATIENCE: u32 = 3;
+/// A probe on behalf of others that failed counts as a confirmation for this long.
+const DOUBT: Duration = Duration::from_secs(5);
+/// A probe begins again after a pause of this node, at most this often.
+const MAX_RESTARTS: u32 = 3;
+/// A neighbor that only others reach, this many times in a row, has a broken link with us.
+const SILENT: u32 = 2;
+/// While a twentieth of the book died within a minute, or is suspected, random members are probed:
+/// one in this number of intervals of probes. The more died recently, the more of them died with
+/// all who looked after them: then the time between probes is shorter, by this factor at most.
+const SURVEY_INTERVALS: u32 = 2;
+const SURVEY_FASTER: f64 = 4.0;
+const MASS_WINDOW: Duration = Duration::from_mins(1);
+const MASS_SHARE: usize = 20;
+/// A death within this time is recent.
+const WAVE: Duration = Duration::from_secs(10);
+/// If neighbors do not confirm a suspicion, this many of all members try the accused.
+const CONFIRMERS: usize = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Asked once, or dialed; is asked again in the middle of its time, should a packet be lost.
+    Asked,
+    Repeated,
+    /// Others were asked to try.
+    Indirect,
+}
+
+#[derive(Debug)]
+struct Probe {
+    phase: Phase,
+    /// What is heard after this is a sign of life.
+    since: Instant,
+    deadline: Instant,
+    /// For ourselves: a failure leads to an accusation.
+    own: bool,
+    /// Probed a second time, as many failed together.
+    second: bool,
+    /// How often it began again, as this node was paused.
+    restarts: u32,
+    asked_by: BTreeSet<EndpointId>,
+    helpers: BTreeSet<EndpointId>,
+}
+
+/// When a neighbor is looked at next.
+#[derive(Debug)]
+struct Watch {
+    next: Instant,
+    silent: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    watches: BTreeMap<EndpointId, Watch>,
+    open: BTreeMap<EndpointId, Probe>,
+    patience: u32,
+    /// Neighbors that recently did not answer.
+    missed: VecDeque<(Instant, EndpointId)>,
+    doubts: BTreeMap<EndpointId, Instant>,
+    /// When members were recently held to be dead.
+    deaths: VecDeque<Instant>,
+    /// When the book was last compared with that of somebody who was probed because many died.
+    compared: Option<Instant>,
+}
+
+impl Probes {
+    pub(super) fn is_probing(&self, peer: &EndpointId) -> bool {
+        self.open.contains_key(peer)
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 5] {
+        [
+            ("watches", self.watches.len()),
+            ("probes", self.open.len()),
+            ("missed", self.missed.len()),
+            ("doubts", self.doubts.len()),
+            ("deaths", self.deaths.len()),
+        ]
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let watches = self.watches.values().map(|watch| watch.next);
+        watches.chain(self.open.values().map(|probe| probe.deadline)).min()
+    }
+
+    /// An accusation of ours was refuted.
+    pub(super) fn was_wrong(&mut self) {
+        self.patience = (self.patience + 1).min(MAX_PATIENCE);
+    }
+}
+
+impl Detector {
+    fn probe_timeout(&self, scope: &Scope) -> Duration {
+        scope.config.probe_timeout * (self.probes.patience + 1)
+    }
+
+    fn schedule_probes(&mut self) {
+        match self.probes.next() {
+            Some(next) => self.timers.set(Timer::Probe, next),
+            None => self.timers.clear(Timer::Probe),
+        }
+    }
+
+    pub(super) fn watch(&mut self, peer: EndpointId, scope: &mut Scope) {
+        let next = scope.now() + jitter(&mut scope.cx.rng, scope.config.probe_interval, 0.5..1.0);
+        self.probes.watches.insert(peer, Watch { next, silent: 0 });
+        self.schedule_probes();
+    }
+
+    pub(super) fn unwatch(&mut self, peer: &EndpointId) {
+        self.probes.watches.remove(peer);
+        self.schedule_probes();
+    }
+
+    pub(super) fn on_probe(&mut self, scope: &mut Scope) -> Effects {
+        self.look_at_neighbors(scope);
+        let now = scope.now();
+        let due = self.probes.open.iter().find(|(_, probe)| probe.deadline <= now);
+        let effects = match due.map(|(peer, _)| *peer) {
+            Some(peer) => self.advance(peer, scope),
+            None => Effects::none(),
+        };
+        self.schedule_probes();
+        effects
+    }
+
+    fn look_at_neighbors(&mut self, scope: &mut Scope) {
+        let interval = scope.config.probe_interval;
+        let mut silent = Vec::new();
+        for (peer, watch) in &mut self.probes.watches {
+            if watch.next > scope.now() {
+                continue;
+            }
+            let heard = scope.cx.links.heard(peer).unwrap_or(scope.now());
+            let quiet = scope.now().saturating_duration_since(heard);
+            // Both ends look; who comes first spares the other its probe.
+            if quiet < interval.mul_f64(0.9) {
+                watch.next = heard + jitter(&mut scope.cx.rng, interval, 0.9..1.1);
+            } else {
+                watch.next = scope.now() + jitter(&mut scope.cx.rng, interval, 0.9..1.1);
+                silent.push(*peer);
+            }
+        }
+        for peer in silent {
+            self.probe(peer, true, None, scope);
+        }
+    }
+
+    /// Starts a probe, or joins the one that is under way.
+    pub(super) fn probe(
+        &mut self,
+        peer: EndpointId,
+        own: bool,
+        asked_by: Option<EndpointId>,
+        scope: &mut Scope,
+    ) {
+        if let Some(probe) = self.probes.open.get_mut(&peer) {
+            probe.own |= own;
+            probe.asked_by.extend(asked_by);
+            return;
+        }
+        if scope.view.leaving {
+            return;
+        }
+        if self.probes.open.len() >= MAX_PROBES {
+            scope.dropped("probes over the limit", Some(peer));
+            return;
+        }
+        scope.cx.counts.probes += 1;
+        let half = (self.probe_timeout(scope) + scope.cx.lag()) / 2;
+        let probe = Probe {
+            phase: Phase::Asked,
+            since: scope.now(),
+            deadline: scope.now() + half,
+            own,
+            second: false,
+            restarts: 0,
+            asked_by: asked_by.into_iter().collect(),
+            helpers: BTreeSet::new(),
+        };
+        self.probes.open.insert(peer, probe);
+        let digest = scope.settled_digest().map(TopicFrame::Digest);
+        let sent_keepalive = self.probes.watches.contains_key(&peer)
+            && scope.cx.links.keepalive(
+                &peer,
+                (scope.topic, digest),
+                scope.config.probe_interval * SILENT_INTERVALS,
+                scope.now(),
+            );
+        if !sent_keepalive
+            && !scope.cx.links.ping(&peer)
+            && self.dial(peer, scope) == Asked::Refused
+        {
+            // Over our own budget of dials: nothing was tried, so nothing is known to confirm or to
+            // accuse. Surveys that took it for silence would accuse the living, without end.
+            self.probes.open.remove(&peer);
+        }
+        self.schedule_probes();
+    }
+
+    fn dial(&mut self, peer: EndpointId, scope: &mut Scope) -> Asked {
+        let known = scope.addresses(&peer);
+        let addresses = known.or_else(|| self.unconfirmed_addresses(&peer)).unwrap_or_default();
+        scope.dial_at(peer, &addresses)
+    }
+
+    fn set_phase(&mut self, peer: EndpointId, phase: Phase, time: Duration, scope: &Scope) {
+        if let Some(probe) = self.probes.open.get_mut(&peer) {
+            probe.phase = phase;
+            probe.deadline = scope.now() + time;
+        }
+    }
+
+    /// The next step of a probe whose time is up.
+    fn advance(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
+        let Some(probe) = self.probes.open.get(&peer) else { return Effects::none() };
+        if scope.cx.links.was_heard(&peer, probe.since) {
+            return self.answered(peer, scope);
+        }
+        // Lifeguard's local health, at once: who is behind itself gives others more time.
+        let timeout = self.probe_timeout(scope) + scope.cx.lag();
+        match (probe.phase, probe.own) {
+            (Phase::Asked, _) => {
+                scope.cx.links.ping(&peer);
+                self.set_phase(peer, Phase::Repeated, timeout / 2, scope);
+            }
+            // Others say so too: no need to ask them.
+            (Phase::Repeated, true) if self.is_suspected(&peer) => return self.failed(peer, scope),
+            (Phase::Repeated, true) => {
+                let since = probe.since;
+                if self.probes.watches.contains_key(&peer) {
+                    self.probes.missed.push_back((since, peer));
+                }
+                self.ask_helpers(peer, scope);
+                self.set_phase(peer, Phase::Indirect, timeout, scope);
+            }
+            (Phase::Repeated, false) => {
+                self.probes.open.remove(&peer);
+                return self.doubt(peer, scope);
+            }
+            (Phase::Indirect, _) => return self.failed(peer, scope),
+        }
+        Effects::none()
+    }
+
+    fn ask_helpers(&mut self, peer: EndpointId, scope: &mut Scope) {
+        let others = scope.view.neighbors.iter().copied();
+        let able = others.filter(|id| *id != peer && !self.probes.is_probing(id));
+        let helpers = able.sample(&mut scope.cx.rng, HELPERS);
+        for helper in &helpers {
+            scope.send(helper, TopicFrame::ProbeRequest(peer));
+        }
+        if let Some(probe) = self.probes.open.get_mut(&peer) {
+            probe.helpers.extend(helpers);
+        }
+    }
+
+    /// On behalf of another it failed: a confirmation, should somebody accuse.
+    fn doubt(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
+        if is_beyond(&peer, scope) {
+            return Effects::none();
+        }
+        if self.is_suspected(&peer) {
+            return self.accuse(peer, scope);
+        }
+        self.probes.doubts.retain(|_, until| *until > scope.now());
+        self.probes.doubts.insert(peer, scope.now() + DOUBT);
+        Effects::none()
+    }
+
+    /// A member is accused. Returns true if our own probe of it failed recently. If not, and it is
+    /// a neighbor, it is probed at once.
+    pub(super) fn second_opinion(&mut self, peer: EndpointId, scope: &mut Scope) -> bool {
+        if self.probes.doubts.remove(&peer).is_some_and(|until| until > scope.now()) {
+            return true;
+        }
+        if self.probes.watches.contains_key(&peer) {
+            self.probe(peer, true, None, scope);
+        }
+        false
+    }
+
+    /// Neither it nor anybody who was asked to try it answered.
+    fn failed(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
+        let mut effects = Effects::none();
+        let Some(probe) = self.probes.open.remove(&peer) else { return effects };
+        if is_beyond(&peer, scope) {
+            return effects;
+        }
+        if !probe.second && self.half_is_missing(scope) {
+            // More likely it is we who are cut off or overloaded: look again before accusing.
+            self.probe(peer, true, None, scope);
+            if let Some(probe) = self.probes.open.get_mut(&peer) {
+                probe.second = true;
+            }
+            // Members beyond the neighbors may tell which it is.
+            for peer in scope.random_members(1, scope.view.neighbors) {
+                effects.push(Effect::Contact(peer));
+            }
+            return effects;
+        }
+        scope.cx.counts.probes_failed += 1;
+        effects.append(self.accuse(peer, scope));
+        // Another one takes its place in the active view while it has time to refute.
+        effects.push(Effect::DropNeighbor(peer));
+        effects
+    }
+
+    /// Whether half of the neighbors, and more than one, did not answer within one round.
+    fn half_is_missing(&mut self, scope: &Scope) -> bool {
+        let round = scope.config.probe_interval + 3 * self.probe_timeout(scope);
+        let missed = &mut self.probes.missed;
+        while missed
+            .front()
+            .is_some_and(|(at, _)| scope.now().saturating_duration_since(*at) > round)
+        {
+            missed.pop_front();
+        }
+        let peers: BTreeSet<_> = missed.iter().map(|(_, peer)| *peer).collect();
+        peers.len() >= 2 && peers.len() * 2 >= self.probes.watches.len()
+    }
+
+    /// A sign of life of whoever is being probed.
+    pub(in super::super) fn heard(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
+        if !self.probes.is_probing(&peer) {
+            return Effects::none();
+        }
+        let effects = self.answered(peer, scope);
+        self.schedule_probes();
+        effects
+    }
+
+    fn answered(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
+        let Some(probe) = self.probes.open.remove(&peer) else { return Effects::none() };
+        for asker in probe.asked_by {
+            scope.send(&asker, TopicFrame::ProbeAck(peer));
+        }
+        if probe.own && probe.phase == Phase::Asked {
+            self.probes.patience = self.probes.patience.saturating_sub(1);
+        }
+        if let Some(watch) = self.probes.watches.get_mut(&peer) {
+            watch.silent = 0;
+        }
+        self.probes.missed.retain(|(_, missed)| *missed != peer);
+        self.probes.doubts.remove(&peer);
+        self.confirm(peer, scope)
+    }
+
+    /// A dial did not lead to a link.
+    pub(in super::super) fn dial_failed(&mut self, peer: EndpointId, scope: &mut Scope) {
+        if self.probes.is_probing(&peer) {
+            self.set_phase(peer, Phase::Repeated, Duration::ZERO, scope);
+            self.schedule_probes();
+        } else if scope.book.get(&peer).is_some() && !self.is_suspected(&peer) {
+            self.probe_by_others(peer, scope);
+        }
+    }
+
+    /// We do not reach it: do others?
+    fn probe_by_others(&mut self, peer: EndpointId, scope: &mut Scope) {
+        if self.probes.open.len() < MAX_PROBES && !scope.view.leaving {
+            let probe = Probe {
+                phase: Phase::Repeated,
+                since: scope.now(),
+                deadline: scope.now(),
+                own: true,
+                second: false,
+                restarts: 0,
+                asked_by: BTreeSet::new(),
+                helpers: BTreeSet::new(),
+            };
+            self.probes.open.insert(peer, probe);
+            self.schedule_probes();
+        }
+    }
+
+    pub(in super::super) fn on_probe_request(
+        &mut self,
+        peer: EndpointId,
+        from: EndpointId,
+        scope: &mut Scope,
+    ) {
+        let helping = self.probes.open.values().filter(|probe| !probe.own).count();
+        if peer == scope.me() {
+            scope.send(&from, TopicFrame::ProbeAck(peer));
+        } else if scope.book.get(&peer).is_none() || peer == from {
+            // Unknown, or gone here: it is not for us to say.
+        } else if helping >= MAX_HELPING {
+            scope.dropped("probes for others over the limit", Some(from));
+        } else {
+            self.probe(peer, false, Some(from), scope);
+        }
+    }
+
+    pub(in super::super) fn on_probe_ack(
+        &mut self,
+        peer: EndpointId,
+        from: EndpointId,
+        scope: &mut Scope,
+    ) {
+        let Some(probe) = self.probes.open.get(&peer) else { return };
+        if !probe.helpers.contains(&from) {
+            return;
+        }
+        let asked_by = probe.asked_by.clone();
+        self.probes.open.remove(&peer);
+        for asker in asked_by {
+            scope.send(&asker, TopicFrame::ProbeAck(peer));
+        }
+        if let Some(watch) = self.probes.watches.get_mut(&peer) {
+            watch.silent += 1;
+            if watch.silent >= SILENT {
+                drop_silent_link(peer, scope);
+            }
+        }
+        self.schedule_probes();
+    }
+
+    /// After a pause of this node, or a change of its network, probes begin again.
+    pub(super) fn restart_probes(&mut self, scope: &mut Scope) {
+        self.probes.missed.clear();
+        let (now, config) = (scope.now(), scope.config);
+        let half = self.probe_timeout(scope) / 2;
+        for (peer, probe) in &mut self.probes.open {
+            // On a machine that is too busy for long it comes to an end all the same.
+            if probe.restarts >= MAX_RESTARTS {
+                continue;
+            }
+            probe.restarts += 1;
+            probe.phase = Phase::Asked;
+            probe.since = scope.now();
+            probe.deadline = scope.now() + half;
+            scope.cx.links.ping(peer);
+        }
+        for watch in self.probes.watches.values_mut().filter(|watch| watch.next <= now) {
+            watch.next = now + jitter(&mut scope.cx.rng, config.probe_interval, 0.1..1.0);
+        }
+        self.schedule_probes();
+    }
+
+    /// Somebody is suspected for a while, and its neighbors have not confirmed: of all others a few
+    /// try it. Where they died too, there is nobody else to confirm, or to hear that it answers.
+    pub(super) fn try_accused(&mut self, peer: EndpointId, scope: &mut Scope) {
+        if self.is_confirmed(&peer) {
+            return;
+        }
+        #[allow(clippy::cast_precision_loss, reason = "a probability")]
+        let share = (CONFIRMERS as f64 / scope.book.len().max(1) as f64).min(1.0);
+        if !self.probes.watches.contains_key(&peer) && scope.cx.rng.random_bool(share) {
+            self.probe(peer, true, None, scope);
+        }
+    }
+
+    /// A member is held to be dead.
+    pub(super) fn count_death(&mut self, scope: &mut Scope) {
+        self.probes.deaths.push_back(scope.now());
+        self.survey_soon(scope);
+    }
+
+    /// A member is suspected, or held to be dead: with many of them, more may have died than
+    /// neighbors tell of.
+    pub(super) fn survey_soon(&mut self, scope: &mut Scope) {
+        if let Some(interval) = self.survey_interval(scope) {
+            let at = scope.now() + jitter(&mut scope.cx.rng, interval, 0.0..1.0);
+            self.timers.set_by(Timer::Survey, at);
+        }
+    }
+
+    /// How often anybody is probed; `None` where few died.
+    fn survey_interval(&mut self, scope: &Scope) -> Option<Duration> {
+        let deaths = &mut self.probes.deaths;
+        let most = scope.config.capacity / MASS_SHARE + 2;
+        let ago = |at: &Instant| scope.now().saturating_duration_since(*at);
+        while deaths.front().is_some_and(|at| ago(at) > MASS_WINDOW) || deaths.len() > most {
+            deaths.pop_front();
+        }
+        let suspected = self.suspicions.len();
+        let known = scope.book.len() + deaths.len();
+        let many = deaths.len() + suspected;
+        if many < 2 || many * MASS_SHARE < known {
+            return None;
+        }
+        let fresh = deaths.iter().rev().take_while(|at| ago(at) < WAVE).count() + suspected;
+        #[allow(clippy::cast_precision_loss, reason = "a rate")]
+        let faster = ((fresh * MASS_SHARE) as f64 / known as f64).clamp(1.0, SURVEY_FASTER);
+        Some((scope.config.probe_interval * SURVEY_INTERVALS).div_f64(faster))
+    }
+
+    pub(super) fn on_survey(&mut self, scope: &mut Scope) -> Effects {
+        let mut effects = Effects::none();
+        let Some(interval) = self.survey_interval(scope) else { return effects };
+        let members = scope.random_members(1, scope.view.neighbors);
+        if let Some(peer) = members.first().copied() {
+            self.probe(peer, true, None, scope);
+            // The overlay may have fallen apart, too: books tell.
+            let rare = scope.config.probe_interval * SURVEY_INTERVALS;
+            let rested = |at: Instant| scope.now().saturating_duration_since(at) >= rare;
+            if self.probes.compared.is_none_or(rested) {
+                self.probes.compared = Some(scope.now());
+                effects.push(Effect::Contact(peer));
+            }
+        }
+        let at = scope.now() + jitter(&mut scope.cx.rng, interval, 0.8..1.2);
+        self.timers.set(Timer::Survey, at);
+        effects
+    }
+}
+
+/// Returns true if the silence of a member says nothing, as this node's own network is away.
+pub(super) fn is_beyond(peer: &EndpointId, scope: &Scope) -> bool {
+    scope.cx.network.is_beyond(scope.cx.links.heard(peer))
+}
+
+/// It lives, and answers nothing on our link: another link may do better.
+pub(super) fn drop_silent_link(peer: EndpointId, scope: &mut Scope) {
+    let (topic, id) = (scope.topic.fmt_short(), peer.fmt_short());
+    tracing::debug!(%topic, peer = %id, "closing a silent link");
+    scope.dropped("links to peers that only others reach", Some(peer));
+    scope.cx.links.close_peer(&peer, CloseCode::Unresponsive);
+}

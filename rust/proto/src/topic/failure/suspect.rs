@@ -1,0 +1,651 @@
+//! Suspicion, accusation, refutation and the verdict.
+//!
+//! Nobody declares another dead for everyone. An accusation says "it did not answer me", signed.
+//! Each node comes to its own verdict when the time that the accused has to refute is over. The
+//! more members confirm, the shorter that time, down to a floor (Lifeguard's dynamic suspicion
+//! timeout).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use iroh_base::TransportAddr;
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        effect::{Effect, Effects},
+        overlay::Seen,
+        scope::{Scope, log},
+    },
+    Detector, Timer,
+    probe::{drop_silent_link, is_beyond},
+};
+use crate::{
+    accusation::Accusation,
+    budget::{Budget, Rate},
+    error::Error,
+    event::{CloseCode, LostReason, TopicEvent},
+    id::EndpointId,
+    record::{NodeRecord, SignedRecord, Status},
+    rule::Rule,
+    wire::TopicFrame,
+};
+
+/// Accusers beyond the first that shorten the time to refute, and most that are kept and forwarded.
+const CONFIRMATIONS: u32 = 2;
+const MAX_ACCUSERS: usize = 4;
+/// Accusations of one accuser: a bucket of this size and one for each member (a partition makes all
+/// of the other side look dead), filled within a minute.
+const ACCUSER_BURST: usize = 32;
+const ACCUSER_REFILL: Duration = Duration::from_mins(1);
+/// Most members that are unconfirmed.
+const MAX_UNCONFIRMED: usize = 1024;
+/// With more budgets of accusers than this, those that are full again are forgotten.
+const MAX_BUDGETS: usize = 4096;
+/// Most accusations that wait for the record that they speak of: of one peer, and in all.
+const HELD_OF_PEER: usize = 16;
+const MAX_HELD: usize = 256;
+/// Accusations of one link whose signature is checked: a second, and at once. Whatever key signed
+/// them, that is what a link may cost; a partition makes all of the other side look dead.
+const CHECKS_OF_PEER: Rate =
+    Rate { messages: (200.0, 4096.0), bytes: (64.0 * 1024.0, 1024.0 * 1024.0) };
+
+#[derive(Debug)]
+struct Suspicion {
+    /// The highest sequence that an accusation names.
+    sequence: u64,
+    since: Instant,
+    deadline: Instant,
+    /// What was added to the time to refute, as this node was paused. Confirmations do not shorten
+    /// it.
+    granted: Duration,
+    /// What of it was time in which this node ran.
+    waited: Duration,
+    accusers: BTreeSet<EndpointId>,
+    /// A partner of a sync holds it dead, or found it silent itself: that is as good as confirmed.
+    vouched: bool,
+    /// When the application hears of it; `None` once it did.
+    tell: Option<Instant>,
+}
+
+/// A member that a partner of a sync suspects, and that was not in the book.
+#[derive(Debug)]
+struct Unconfirmed {
+    signed: SignedRecord,
+    age: Duration,
+    received: Instant,
+    accusation: Bytes,
+    deadline: Instant,
+}
+
+/// What is dropped because nobody showed a record with the number that it names.
+const NEVER_SIGNED: &str = "accusations of a sequence that its owner did not sign";
+
+/// An accusation that nobody can judge yet: a record that it speaks of is not held.
+#[derive(Debug)]
+struct Held {
+    /// Whose record it waits for: the accuser's, or the accused's that it names.
+    about: EndpointId,
+    bytes: Bytes,
+    from: EndpointId,
+    until: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Suspicions {
+    open: BTreeMap<EndpointId, Suspicion>,
+    unconfirmed: BTreeMap<EndpointId, Unconfirmed>,
+    seen: Seen,
+    budgets: BTreeMap<EndpointId, (f64, Instant)>,
+    /// By link: how many more signatures are checked.
+    checks: BTreeMap<EndpointId, Budget>,
+    held: Vec<Held>,
+}
+
+impl Suspicions {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn is_suspected(&self, peer: &EndpointId) -> bool {
+        self.open.contains_key(peer)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.open.clear();
+        self.unconfirmed.clear();
+        self.held.clear();
+    }
+
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 5] {
+        [
+            ("suspicions", self.open.len()),
+            ("unconfirmed", self.unconfirmed.len()),
+            ("accusers' budgets", self.budgets.len()),
+            ("accusation checks", self.checks.len()),
+            ("accusations held", self.held.len()),
+        ]
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let suspicions = self.open.values();
+        let suspicions = suspicions.map(|s| s.tell.map_or(s.deadline, |at| at.min(s.deadline)));
+        suspicions.chain(self.unconfirmed.values().map(|u| u.deadline)).min()
+    }
+
+    fn take_budget(&mut self, accuser: EndpointId, members: usize, now: Instant) -> bool {
+        let most = f64::from(u32::try_from(ACCUSER_BURST + members).unwrap_or(u32::MAX));
+        let (left, filled) = self.budgets.entry(accuser).or_insert((most, now));
+        let refill = now.saturating_duration_since(*filled).as_secs_f64();
+        *left = (*left + most * refill / ACCUSER_REFILL.as_secs_f64()).min(most);
+        *filled = now;
+        let enough = *left >= 1.0;
+        if enough {
+            *left -= 1.0;
+        }
+        if self.budgets.len() > MAX_BUDGETS {
+            // An accuser that was not heard of for that long has a full bucket anyway.
+            self.budgets.retain(|_, (_, at)| now.saturating_duration_since(*at) < ACCUSER_REFILL);
+        }
+        enough
+    }
+}
+
+impl Suspicions {
+    /// Whether one more signature of what a link brought may be checked.
+    fn may_check(&mut self, from: EndpointId, size: usize, now: Instant) -> bool {
+        let budget = self.checks.entry(from).or_insert_with(|| Budget::new(CHECKS_OF_PEER, now));
+        budget.take(size, now)
+    }
+
+    /// Keeps an accusation until a record comes that lets it be judged: whether there was room.
+    fn hold(&mut self, held: Held, now: Instant) -> bool {
+        self.held.retain(|held| held.until > now);
+        if self.held.iter().any(|other| other.bytes == held.bytes) {
+            return true;
+        }
+        let of_peer = self.held.iter().filter(|other| other.from == held.from).count();
+        let room = of_peer < HELD_OF_PEER && self.held.len() < MAX_HELD;
+        if room {
+            self.held.push(held);
+        }
+        room
+    }
+
+    /// The link to a peer is gone, and what it may cost.
+    pub(super) fn forget_link(&mut self, peer: &EndpointId) {
+        self.checks.remove(peer);
+    }
+}
+
+impl Detector {
+    fn schedule_suspicions(&mut self) {
+        match self.suspicions.next() {
+            Some(next) => self.timers.set(Timer::Suspicion, next),
+            None => self.timers.clear(Timer::Suspicion),
+        }
+    }
+
+    pub(super) fn is_suspected(&self, peer: &EndpointId) -> bool {
+        self.suspicions.open.contains_key(peer)
+    }
+
+    /// Accuses a member that answered neither us nor others.
+    pub(super) fn accuse(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
+        let Some(live) = scope.book.get(&peer) else { return Effects::none() };
+        let known = self.suspicions.open.get(&peer);
+        if is_beyond(&peer, scope) {
+            return Effects::none();
+        }
+        if scope.view.leaving || known.is_some_and(|s| s.accusers.contains(&scope.me())) {
+            return Effects::none();
+        }
+        let sequence = live.signed.record().sequence;
+        let accusation = Accusation::sign(&scope.cx.identity.key, &scope.topic, peer, sequence);
+        scope.cx.counts.accusations += 1;
+        self.suspicions.seen.insert(&accusation.bytes, scope.now());
+        self.suspect(&accusation, Some(scope.now()), scope);
+        self.schedule_suspicions();
+        Effects::one(Effect::Accuse(accusation))
+    }
+
+    /// Takes in an accusation that `from` sent, in a broadcast or directly. Returns whether it is
+    /// news, which the overlay passes on with the broadcast. One that does not verify is an error,
+    /// and closes the link.
+    pub(in super::super) fn judge_accusation(
+        &mut self,
+        bytes: &Bytes,
+        from: EndpointId,
+        broadcast: bool,
+        scope: &mut Scope,
+    ) -> Result<(bool, Effects), Error> {
+        let accusation = match self.verify_accusation(bytes, from, scope) {
+            Ok(None) => return Ok((false, Effects::none())),
+            Ok(Some(accusation)) => accusation,
+            Err(error) => {
+                scope.refuse(&error, from);
+                return Err(error);
+            }
+        };
+        let (news, mut effects) = self.hear_accusation(&accusation, from, scope);
+        if news && !broadcast {
+            effects.push(Effect::Accuse(accusation));
+        }
+        Ok((news, effects))
+    }
+
+    /// Verifies an accusation by a member: its signature first, and only then takes from the
+    /// accuser's budget, which nobody else can use up.
+    fn verify_accusation(
+        &mut self,
+        bytes: &Bytes,
+        from: EndpointId,
+        scope: &mut Scope,
+    ) -> Result<Option<Accusation>, Error> {
+        if self.suspicions.seen.contains(bytes, scope.now()) {
+            return Ok(None);
+        }
+        let envelope = Accusation::open(bytes)?;
+        let accuser = envelope.claimed;
+        if !may_accuse(&accuser, scope) {
+            self.hold_accusation(accuser, bytes, from, "accusations by unknown members", scope);
+            return Ok(None);
+        }
+        if !self.suspicions.may_check(from, bytes.len(), scope.now()) {
+            scope.dropped("accusations over the budget of a peer", Some(from));
+            return Ok(None);
+        }
+        let accusation = scope.cx.verify_accusation(&scope.topic, envelope)?;
+        if !self.suspicions.take_budget(accuser, scope.book.len(), scope.now()) {
+            scope.dropped("accusations over the budget of an accuser", Some(accuser));
+            return Ok(None);
+        }
+        Ok(Some(accusation))
+    }
+
+    /// What a record may still show to be true is looked at again once the record is there; until
+    /// then it says nothing, and if none comes it never does.
+    fn hold_accusation(
+        &mut self,
+        about: EndpointId,
+        bytes: &Bytes,
+        from: EndpointId,
+        what: &'static str,
+        scope: &mut Scope,
+    ) {
+        let until = scope.now() + scope.config.suspicion_max;
+        let held = Held { about, bytes: bytes.clone(), from, until };
+        if !self.suspicions.hold(held, scope.now()) {
+            scope.dropped("accusations held over the limit", Some(from));
+        }
+        scope.dropped(what, Some(from));
+    }
+
+    /// A newer record of a member came: what waited for it is judged.
+    fn judge_held(&mut self, id: EndpointId, scope: &mut Scope) -> Effects {
+        let mut effects = Effects::none();
+        let due = self.suspicions.held.extract_if(.., |held| held.about == id);
+        for held in due.collect::<Vec<_>>() {
+            if held.until > scope.now() {
+                let judged = self.judge_accusation(&held.bytes, held.from, false, scope);
+                effects.append(judged.map(|(_, effects)| effects).unwrap_or_default());
+            }
+        }
+        effects
+    }
+
+    /// A verified accusation by a member: whether it is news.
+    ///
+    /// It counts only for the sequence number of a record that its owner signed and that is held
+    /// here: nobody moves another's number, and nobody answers for a number that was never used.
+    fn hear_accusation(
+        &mut self,
+        accusation: &Accusation,
+        from: EndpointId,
+        scope: &mut Scope,
+    ) -> (bool, Effects) {
+        let &Accusation { accuser, accused, sequence, .. } = accusation;
+        let ignored = (false, Effects::none());
+        if accuser == accused {
+            return ignored;
+        }
+        if accused == scope.me() {
+            if sequence >= scope.cx.identity.sequence {
+                // If an earlier life did, its record is shown to us, and we jump above that.
+                scope.dropped(NEVER_SIGNED, Some(accuser));
+                return ignored;
+            }
+            self.suspicions.seen.insert(&accusation.bytes, scope.now());
+            return (false, Effects::one(Effect::Refute { sequence, from }));
+        }
+        if scope.book.sequence(&accused).is_none_or(|known| sequence > known) {
+            // The record may be on its way.
+            self.hold_accusation(accused, &accusation.bytes, from, NEVER_SIGNED, scope);
+            return ignored;
+        }
+        self.suspicions.seen.insert(&accusation.bytes, scope.now());
+        // Not there any more, or refuted already.
+        if scope.book.get(&accused).is_none_or(|live| live.signed.record().sequence != sequence) {
+            return ignored;
+        }
+        let known = self.suspicions.open.get(&accused);
+        if known.is_some_and(|s| s.accusers.len() >= MAX_ACCUSERS || s.accusers.contains(&accuser))
+        {
+            return ignored;
+        }
+        // A refutation that is under way spares the application two events.
+        self.suspect(accusation, Some(scope.now() + scope.config.probe_timeout), scope);
+        let agrees = self.second_opinion(accused, scope);
+        let effects = if agrees { self.accuse(accused, scope) } else { Effects::none() };
+        self.schedule_suspicions();
+        (true, effects)
+    }
+
+    fn suspect(&mut self, accusation: &Accusation, tell: Option<Instant>, scope: &mut Scope) {
+        let &Accusation { accuser, accused, sequence, .. } = accusation;
+        let own = accuser == scope.me();
+        let fresh = !self.is_suspected(&accused);
+        let suspicion = self.suspicions.open.entry(accused).or_insert_with(|| Suspicion {
+            sequence,
+            since: scope.now(),
+            deadline: scope.now(),
+            granted: Duration::ZERO,
+            waited: Duration::ZERO,
+            accusers: BTreeSet::new(),
+            vouched: false,
+            tell,
+        });
+        suspicion.sequence = suspicion.sequence.max(sequence);
+        suspicion.accusers.insert(accuser);
+        if own && let Some(at) = &mut suspicion.tell {
+            *at = scope.now().min(*at);
+        }
+        self.set_deadline(&accused, scope);
+        if fresh || own {
+            // A node that vouches for an opinion is known to the one that asks for it.
+            scope.book.accuse(&accused, Some(accusation.bytes.clone()));
+        }
+        if fresh {
+            tracing::debug!(
+                topic = %scope.topic.fmt_short(),
+                peer = %accused.fmt_short(),
+                accuser = %accuser.fmt_short(),
+                "suspected"
+            );
+            // Should it be there after all, it hears of it at once.
+            let frame = TopicFrame::Accuse(vec![accusation.bytes.clone()]);
+            scope.send(&accused, frame);
+            self.survey_soon(scope);
+        }
+    }
+
+    /// Whether no more confirmations are needed.
+    pub(super) fn is_confirmed(&self, accused: &EndpointId) -> bool {
+        let confirmed = |s: &Suspicion| s.vouched || s.accusers.len() > CONFIRMATIONS as usize;
+        self.suspicions.open.get(accused).is_none_or(confirmed)
+    }
+
+    fn set_deadline(&mut self, accused: &EndpointId, scope: &Scope) {
+        let Some(suspicion) = self.suspicions.open.get(accused) else { return };
+        let (accusers, vouched) = (suspicion.accusers.len(), suspicion.vouched);
+        let time = time_to_refute(if vouched { MAX_ACCUSERS } else { accusers }, scope);
+        if let Some(suspicion) = self.suspicions.open.get_mut(accused) {
+            suspicion.deadline = suspicion.since + time + suspicion.granted;
+        }
+    }
+
+    pub(super) fn on_suspicion(&mut self, scope: &mut Scope) -> Effects {
+        let now = scope.now();
+        let mut told = Vec::new();
+        let mut due = None;
+        for (peer, suspicion) in &mut self.suspicions.open {
+            if let Some(at) = suspicion.tell.filter(|at| *at <= scope.now()) {
+                suspicion.tell = None;
+                // A node that is late gives as much more time: no verdict comes with the news.
+                let late = scope.now() - at;
+                suspicion.granted += late;
+                suspicion.deadline += late;
+                told.push(*peer);
+            } else if suspicion.deadline <= scope.now() && due.is_none() {
+                due = Some(*peer);
+            }
+        }
+        for peer in told {
+            if let Some(live) = scope.book.get(&peer) {
+                let record = Arc::clone(live.signed.record());
+                log(scope.topic, &record, "peer suspected");
+                scope.cx.emit(scope.topic, TopicEvent::PeerSuspected(record));
+            }
+            self.try_accused(peer, scope);
+        }
+        if let Some(peer) = due {
+            let effects = self.pass_verdict(peer, scope);
+            self.schedule_suspicions();
+            return effects;
+        }
+        let late: Vec<_> = self
+            .suspicions
+            .unconfirmed
+            .iter()
+            .filter(|(_, unconfirmed)| unconfirmed.deadline <= now)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in late {
+            if let Some(gone) = self.suspicions.unconfirmed.remove(&peer) {
+                scope.book.bury_unseen(gone.signed, gone.accusation, now);
+            }
+        }
+        self.schedule_suspicions();
+        Effects::none()
+    }
+
+    /// The time to refute is over.
+    fn pass_verdict(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
+        let more = scope.config.suspicion_max;
+        if let Some(suspicion) = self.suspicions.open.get_mut(&peer)
+            && scope.cx.network.went_after(suspicion.since)
+        {
+            // Its refutation can't reach this node.
+            let now = scope.now();
+            suspicion.granted += now.saturating_duration_since(suspicion.deadline) + more;
+            suspicion.deadline = now + more;
+            return Effects::none();
+        }
+        let Some(suspicion) = self.suspicions.open.remove(&peer) else { return Effects::none() };
+        let Some(live) = scope.book.get(&peer) else { return Effects::none() };
+        let record = Arc::clone(live.signed.record());
+        let accusation = scope.book.accusation(&peer).cloned();
+        if scope.cx.links.was_heard(&peer, suspicion.since) {
+            // Whatever others say, it speaks with us. It goes on hearing of what they say.
+            scope.book.accuse(&peer, None);
+            emit_recovery(&suspicion, record, scope);
+            return Effects::none();
+        }
+        // The verdict is our own, and vouched for by us: partners may not know the accuser.
+        let own = suspicion.accusers.contains(&scope.me()).then_some(accusation).flatten();
+        let accusation = own.unwrap_or_else(|| {
+            Accusation::sign(&scope.cx.identity.key, &scope.topic, peer, suspicion.sequence).bytes
+        });
+        let lost = scope.book.kill(&peer, accusation, scope.now());
+        debug_assert!(lost.is_some(), "it was there a moment ago");
+        log(scope.topic, &record, "peer lost: unreachable");
+        scope.emit(TopicEvent::PeerLost(record, LostReason::Unreachable));
+        scope.cx.links.close_peer(&peer, CloseCode::Unresponsive);
+        self.suspicions.unconfirmed.remove(&peer);
+        self.count_death(scope);
+        Effects::one(Effect::Lost(peer))
+    }
+
+    /// A newer record of a member was applied: it answers what its sequence number is above.
+    pub(in super::super) fn on_newer_record(
+        &mut self,
+        record: &Arc<NodeRecord>,
+        scope: &mut Scope,
+    ) -> Effects {
+        let id = record.id;
+        self.suspicions.unconfirmed.remove(&id);
+        let effects = self.judge_held(id, scope);
+        let Some(suspicion) = self.suspicions.open.get(&id) else { return effects };
+        let gone = scope.book.get(&id).is_none();
+        if !gone && suspicion.sequence >= record.sequence {
+            return effects;
+        }
+        let suspicion = self.suspicions.open.remove(&id).expect("looked at above");
+        if !gone {
+            emit_recovery(&suspicion, Arc::clone(record), scope);
+            if suspicion.accusers.contains(&scope.me()) {
+                self.probes.was_wrong();
+                // It lives, and we did not hear it: the link is at fault, unless it speaks now.
+                if scope.cx.links.heard(&id).is_some_and(|at| at <= suspicion.since) {
+                    drop_silent_link(id, scope);
+                }
+            }
+        }
+        self.schedule_suspicions();
+        effects
+    }
+
+    /// A member is gone: nothing is to be said of it any more.
+    pub(in super::super) fn on_gone(&mut self, id: &EndpointId) {
+        self.suspicions.open.remove(id);
+        self.suspicions.unconfirmed.remove(id);
+        self.schedule_suspicions();
+    }
+
+    pub(super) fn extend_suspicions(&mut self, late: Duration, scope: &Scope) {
+        let more = late.min(scope.config.suspicion_max) + 2 * scope.config.probe_timeout;
+        // A machine that is too busy for long pauses again and again. In all that adds no more than
+        // two longest times to refute, or nobody would ever be lost there.
+        let most = 2 * scope.config.suspicion_max;
+        for suspicion in self.suspicions.open.values_mut() {
+            // The answer of whoever refuted during the pause waits behind this timer.
+            let missed = scope.now().saturating_duration_since(suspicion.deadline);
+            let waits = more.min(most.saturating_sub(suspicion.waited));
+            suspicion.waited += waits;
+            suspicion.granted += missed + waits;
+            suspicion.deadline += missed + waits;
+        }
+        for unconfirmed in self.suspicions.unconfirmed.values_mut() {
+            unconfirmed.deadline = unconfirmed.deadline.max(scope.now()) + more;
+        }
+        self.schedule_suspicions();
+    }
+
+    /// The partner of a sync holds this opinion. Where it vouches for it itself, it has waited, or
+    /// looked: the floor is enough here.
+    pub(in super::super) fn vouch(
+        &mut self,
+        id: EndpointId,
+        accusation: &Bytes,
+        from: EndpointId,
+        scope: &mut Scope,
+    ) {
+        let own = Accusation::open(accusation).is_ok_and(|envelope| envelope.claimed == from);
+        let open = self.suspicions.open.get_mut(&id).filter(|suspicion| own && !suspicion.vouched);
+        if let Some(suspicion) = open {
+            suspicion.vouched = true;
+            self.set_deadline(&id, scope);
+            self.schedule_suspicions();
+        }
+    }
+
+    /// The number of members that are suspected.
+    pub(in super::super) fn suspected(&self) -> usize {
+        self.suspicions.len()
+    }
+
+    pub(in super::super) fn is_unconfirmed(&self, id: &EndpointId) -> bool {
+        self.suspicions.unconfirmed.contains_key(id)
+    }
+
+    /// Where an unconfirmed member can be dialed.
+    pub(in super::super) fn unconfirmed_addresses(
+        &self,
+        peer: &EndpointId,
+    ) -> Option<Vec<TransportAddr>> {
+        let unconfirmed = self.suspicions.unconfirmed.get(peer)?;
+        Some(unconfirmed.signed.record().addresses.clone())
+    }
+
+    /// A sync brought the record of a member that is not in the book, and an accusation of it.
+    pub(in super::super) fn keep_unconfirmed(
+        &mut self,
+        signed: SignedRecord,
+        age: Duration,
+        bytes: &Bytes,
+        from: EndpointId,
+        scope: &mut Scope,
+    ) -> Result<Effects, Error> {
+        let id = signed.record().id;
+        if !self.suspicions.may_check(from, bytes.len(), scope.now()) {
+            scope.dropped("accusations over the budget of a peer", Some(from));
+            return Ok(Effects::none());
+        }
+        let accusation = scope.cx.verify_accusation(&scope.topic, Accusation::open(bytes)?)?;
+        if accusation.accused != id || accusation.sequence != signed.record().sequence {
+            // Refuted, about somebody else, or of a record that nobody shows: it says nothing.
+            let record = signed.bytes().clone();
+            return Ok(Effects::one(Effect::Learn { record, age, from }));
+        }
+        if self.suspicions.unconfirmed.len() >= MAX_UNCONFIRMED {
+            scope.dropped("unconfirmed members over the limit", Some(id));
+            return Ok(Effects::none());
+        }
+        let unconfirmed = Unconfirmed {
+            signed,
+            age,
+            received: scope.now(),
+            accusation: accusation.bytes,
+            deadline: scope.now() + scope.config.suspicion_max,
+        };
+        self.suspicions.unconfirmed.insert(id, unconfirmed);
+        self.schedule_suspicions();
+        self.probe(id, false, None, scope);
+        Ok(Effects::none())
+    }
+
+    /// A sign of life: a member that was unconfirmed joins.
+    pub(super) fn confirm(&mut self, peer: EndpointId, scope: &Scope) -> Effects {
+        let Some(known) = self.suspicions.unconfirmed.remove(&peer) else {
+            return Effects::none();
+        };
+        self.schedule_suspicions();
+        let age = known.age + scope.now().saturating_duration_since(known.received);
+        Effects::one(Effect::Learn { record: known.signed.bytes().clone(), age, from: peer })
+    }
+}
+
+/// Returns true if a node is a member, or was lost: one that is held to be dead may be alive, and
+/// hold us to be dead. One that left accuses nobody.
+fn may_accuse(accuser: &EndpointId, scope: &Scope) -> bool {
+    let lost = |signed: &SignedRecord| signed.record().status == Status::Alive;
+    scope.book.get(accuser).is_some() || scope.book.last_record(accuser).is_some_and(lost)
+}
+
+fn emit_recovery(suspicion: &Suspicion, record: Arc<NodeRecord>, scope: &mut Scope) {
+    if suspicion.tell.is_none() {
+        log(scope.topic, &record, "peer recovered");
+        scope.emit(TopicEvent::PeerRecovered(record));
+    }
+}
+
+/// How long the accused has from the first accusation on, with this number of accusers.
+fn time_to_refute(accusers: usize, scope: &Scope) -> Duration {
+    if !scope.cx.is_on(Rule::SuspicionFloor) {
+        return Duration::ZERO;
+    }
+    let (min, max) = (scope.config.suspicion, scope.config.suspicion_max);
+    // In a small swarm there may be nobody else who could confirm.
+    let able = u32::try_from(scope.book.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    let needed = able.min(CONFIRMATIONS);
+    if needed == 0 {
+        return min;
+    }
+    let confirmed = u32::try_from(accusers.saturating_sub(1)).unwrap_or(u32::MAX).min(needed);
+    let share = f64::from(confirmed + 1).ln() / f64::from(needed + 1).ln();
+    max.saturating_sub(max.saturating_sub(min).mul_f64(share.min(1.0)))
+}
