@@ -32,6 +32,18 @@ pub const MAX_LINKS: usize = 2048;
 /// Most ids remembered as authenticated, or as dialed recently.
 const MAX_REMEMBERED: usize = 20_000;
 
+/// How much a topic needs the link to a peer. The order is that of the need.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// Not at all: an idle link is closed.
+    #[default]
+    Nothing,
+    /// For the moment: it is looked at again.
+    ForNow,
+    /// Until the topic says otherwise by [`Links::touch`].
+    UntilTouched,
+}
+
 /// What the topics have to know.
 #[derive(Debug)]
 pub(crate) enum News {
@@ -599,13 +611,12 @@ impl Links {
         self.open.values().filter_map(Link::next_timer).min()
     }
 
-    /// Closes what is due. `in_use` says whether a topic needs the link to a peer: `None` not at
-    /// all, `Some(true)` until it says so by [`Links::touch`], `Some(false)` look again.
+    /// Closes what is due. `need` says how much the topics need the link to a peer.
     pub(crate) fn on_timer(
         &mut self,
         now: Instant,
         idle: Duration,
-        in_use: impl Fn(&EndpointId) -> Option<bool>,
+        need: impl Fn(&EndpointId) -> Need,
     ) {
         let due: Vec<_> = self
             .open
@@ -623,12 +634,12 @@ impl Links {
                 // Nothing that the peer sent: it may be its network.
                 self.close(id, CloseCode::Unresponsive);
             } else {
-                link.idle_check = match in_use(&link.peer) {
+                link.idle_check = match need(&link.peer) {
                     _ if link.held => None,
-                    Some(true) => None,
-                    Some(false) => Some(now + idle),
-                    None if link.last_used + idle > now => Some(link.last_used + idle),
-                    None => {
+                    Need::UntilTouched => None,
+                    Need::ForNow => Some(now + idle),
+                    Need::Nothing if link.last_used + idle > now => Some(link.last_used + idle),
+                    Need::Nothing => {
                         self.close(id, CloseCode::Idle);
                         continue;
                     }

@@ -477,9 +477,10 @@ impl State {
         }
         let idle = self.topics.values().map(|topic| topic.link_idle()).max().unwrap_or_default();
         let topics = &self.topics;
-        let in_use =
-            |peer: &EndpointId| topics.values().filter_map(|topic| topic.needs(peer)).max();
-        self.context.links.on_timer(self.context.now, idle, in_use);
+        let need = |peer: &EndpointId| {
+            topics.values().map(|topic| topic.needs(peer)).max().unwrap_or_default()
+        };
+        self.context.links.on_timer(self.context.now, idle, need);
     }
 
     /// Tells the topics what the links have to say, until all is quiet.

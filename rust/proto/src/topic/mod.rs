@@ -63,6 +63,7 @@ use crate::{
     error::Error,
     event::{CloseCode, LinkEnd, LinkId, LostReason, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
+    links::Need,
     overlay::Overlay,
     record::Profile,
     state::Context,
@@ -490,11 +491,10 @@ impl Topic {
         self.carry_out(effects, cx);
     }
 
-    /// Whether the link to a peer is needed: `Some(true)` until further notice, `Some(false)` for
-    /// the moment, `None` not at all.
-    pub(crate) fn needs(&self, peer: &EndpointId) -> Option<bool> {
+    /// How much this topic needs the link to a peer.
+    pub(crate) fn needs(&self, peer: &EndpointId) -> Need {
         if self.overlay.neighbors().contains(peer) {
-            return Some(true);
+            return Need::UntilTouched;
         }
         let for_now = self.overlay.is_requested(peer)
             || self.overlay_waiting.contains_key(peer)
@@ -503,11 +503,11 @@ impl Topic {
             || self.sessions.keys().any(|(partner, _)| partner == peer)
             || self.detector.needs(peer)
             || self.leave.is_begun();
-        for_now.then_some(false)
+        if for_now { Need::ForNow } else { Need::Nothing }
     }
 
     pub(crate) fn speaks_with(&self, peer: &EndpointId) -> bool {
-        self.linked.contains(peer) || self.needs(peer).is_some()
+        self.linked.contains(peer) || self.needs(peer) != Need::Nothing
     }
 
     pub(crate) fn into_peers(self) -> BTreeSet<EndpointId> {
@@ -554,7 +554,7 @@ impl Topic {
         for frame in self.overlay_waiting.remove(&peer).unwrap_or_default() {
             cx.links.send(&peer, self.id, TopicFrame::Overlay(frame), cx.now);
         }
-        if self.needs(&peer).is_some() {
+        if self.needs(&peer) != Need::Nothing {
             cx.links.touch(&peer, self.config.link_idle, cx.now);
         }
     }
