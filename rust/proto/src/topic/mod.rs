@@ -303,8 +303,7 @@ impl Topic {
             self.on_timeout(*due, cx);
         }
         self.expire(cx);
-        self.overlay.on_timer(cx.now);
-        self.drive_overlay(cx);
+        self.in_overlay(cx, Overlay::on_timer);
     }
 
     fn is_due(&self, due: Timeout, now: Instant) -> bool {
@@ -354,18 +353,15 @@ impl Topic {
             match effect {
                 Effect::Accuse(accusation) => self.tell_accusation(accusation, cx),
                 Effect::Broadcast(content) => {
-                    self.overlay.broadcast(content, cx.now);
-                    self.drive_overlay(cx);
+                    self.in_overlay(cx, |overlay, now| overlay.broadcast(content, now));
                 }
                 Effect::Contact(peer) => self.contact(peer, cx),
                 Effect::Disseminate(id) => self.tell(id, Duration::ZERO, true, cx),
                 Effect::DropNeighbor(peer) => {
-                    self.overlay.link_lost(peer, cx.now);
-                    self.drive_overlay(cx);
+                    self.in_overlay(cx, |overlay, now| overlay.link_lost(peer, now));
                 }
                 Effect::JoinOverlay(peer) => {
-                    self.overlay.join(peer, cx.now);
-                    self.drive_overlay(cx);
+                    self.in_overlay(cx, |overlay, now| overlay.join(peer, now));
                 }
                 Effect::Learn { record, age, from } => {
                     // One that does not verify closed the link: nothing else depends on it.
@@ -376,19 +372,23 @@ impl Topic {
                     self.on_loss(cx);
                 }
                 Effect::QuitOverlay => {
-                    self.overlay.quit(cx.now);
-                    self.drive_overlay(cx);
+                    self.in_overlay(cx, Overlay::quit);
                 }
                 Effect::Refute { sequence, from } => {
                     let effects = self.announcer.refute(sequence, from, scope!(self, cx));
                     self.carry_out(effects, cx);
                 }
                 Effect::SetRecord(record) => {
-                    self.overlay.set_record(&record, cx.now);
-                    self.drive_overlay(cx);
+                    self.in_overlay(cx, |overlay, now| overlay.set_record(&record, now));
                 }
             }
         }
+    }
+
+    /// Lets the overlay do something, and carries out what it wants then.
+    fn in_overlay(&mut self, cx: &mut Context, act: impl FnOnce(&mut Overlay, Instant)) {
+        act(&mut self.overlay, cx.now);
+        self.drive_overlay(cx);
     }
 
     /// Announces what this node has to say now.
@@ -596,8 +596,7 @@ impl Topic {
         self.detector.forget_link(&peer);
         self.sessions.remove(&(peer, false));
         let was_syncing = self.sessions.remove(&(peer, true)).is_some();
-        self.overlay.link_lost(peer, cx.now);
-        self.drive_overlay(cx);
+        self.in_overlay(cx, |overlay, now| overlay.link_lost(peer, now));
         if self.linked.remove(&peer) && self.linked.is_empty() {
             self.on_all_links_lost(cx);
         } else if was_syncing && !self.synced {
