@@ -17,7 +17,9 @@ from iroh_gossip_discovery import Config, GossipDiscovery
 name, topic, overrides = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 
 def tell(**what):
-    print(json.dumps(what), flush=True)
+    # One write for a line: log lines come from another thread.
+    sys.stdout.write(json.dumps(what) + "\\n")
+    sys.stdout.flush()
 
 async def tell_problems(node):
     known = None

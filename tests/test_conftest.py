@@ -13,6 +13,7 @@ def run(pytester: pytest.Pytester, test: str, conftest: str | None = None) -> py
     pytester.makeconftest(conftest or CONFTEST.read_text())
     pytester.makeini("[pytest]\nmarkers = needs(*what): ...\n")
     pytester.makepyfile(test)
+    pytester.makepyfile(netns=CONFTEST.with_name("netns.py").read_text())
     return pytester.runpytest_subprocess("-p", "no:cacheprovider")
 
 

@@ -399,7 +399,7 @@ async def test_a_write_beyond_the_queue_limit_is_refused_whole(pair: Pair) -> No
         writer.write(bytes(64 * 1024 * 1024 + 1))
     for _ in range(16):
         writer.write(bytes(4 * 1024 * 1024))
-    with pytest.raises(ConfigurationError, match="limit of 67108864"):
+    with pytest.raises(ConfigurationError, match="the limit is 67108864"):
         writer.write(bytes(8 * 1024 * 1024))
     with pytest.raises(TypeError, match="data must be bytes, bytearray or memoryview, not str"):
         writer.write("text")  # type: ignore[arg-type]

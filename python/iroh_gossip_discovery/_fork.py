@@ -7,20 +7,22 @@ closed it. A child that outlives a killed parent would keep the node from starti
 import os
 import socket
 import stat
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class _Held(NamedTuple):
     ports: frozenset[tuple[str, int]]
-    locks: tuple[Path, ...]
+    locks: "tuple[Path, ...]"
 
 
 _held: WeakKeyDictionary[object, _Held] = WeakKeyDictionary()
 
 
-def hold(owner: object, bound: list[tuple[str, int]], state_dir: Path | None) -> None:
+def hold(owner: object, bound: list[tuple[str, int]], state_dir: "Path | None") -> None:
     """Note what a node holds, for as long as its owner lives or until it is `release`d."""
     # On a disk where no lock can be made, the directory itself is locked.
     locks = () if state_dir is None else (state_dir / "lock", state_dir)
@@ -40,6 +42,8 @@ def _let_go() -> None:
         return
     ports = frozenset[tuple[str, int]]().union(*(node.ports for node in nodes))
     locks = {_identity(path) for node in nodes for path in node.locks}
+    from pathlib import Path  # noqa: PLC0415  # a start of the package does without it
+
     null = os.open(os.devnull, os.O_RDWR)
     try:
         for entry in list(Path("/dev/fd").iterdir()):
@@ -50,7 +54,7 @@ def _let_go() -> None:
         os.close(null)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: "Path") -> tuple[int, int] | None:
     try:
         about = path.stat()
     except OSError:
