@@ -59,10 +59,14 @@ class Process:
             if pipe is not None:
                 pipe.close()
 
-    def end(self) -> int:
-        """Close its input, which asks it to end, and return its exit code."""
+    def stop(self) -> None:
+        """Ask it to end."""
         assert self.popen.stdin is not None
         self.popen.stdin.close()
+
+    def end(self) -> int:
+        """Ask it to end, and return its exit code."""
+        self.stop()
         return self.popen.wait(PATIENCE)
 
 
@@ -265,7 +269,7 @@ def wait_until_kept(state: Path, identities: set[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("cut", ["one", "all"])
+@pytest.mark.parametrize("cut", ["one", "all", "all in order"])
 def test_a_kept_book_leads_back_without_tickets(tmp_path: Path, cut: str) -> None:
     names = ("alice", "bob", "carol")
     ids: dict[str, str] = {}
@@ -278,9 +282,14 @@ def test_a_kept_book_leads_back_without_tickets(tmp_path: Path, cut: str) -> Non
         assert [process.line() for process in started] == ["full"] * 3
         for name in names:
             wait_until_kept(tmp_path / name, set(ids.values()) - {ids[name]})
-        killed = names if cut == "all" else names[:1]
+        killed = names[:1] if cut == "one" else names
         for _, process in zip(killed, started, strict=False):
-            process.kill()
+            if cut == "all in order":
+                process.stop()
+            else:
+                process.kill()
+        if cut == "all in order":
+            assert [process.popen.wait(PATIENCE) for process in started] == [0] * 3
         # Some come back with another port.
         for name in killed[:2]:
             (tmp_path / name / "endpoint").unlink()

@@ -227,7 +227,11 @@ impl Book {
 
     /// The nodes that were lost without a leave: since when, and when each may be dialed next.
     pub(crate) fn lost(&self) -> impl Iterator<Item = (EndpointId, Instant, Instant)> + '_ {
-        let lost = |gone: &&Gone| gone.signed.record().status == Status::Alive;
+        // One that left in an earlier life is dialed only while nobody is linked.
+        let left = |gone: &Gone| gone.sequence >= gone.signed.record().sequence;
+        let lost = move |gone: &&Gone| {
+            gone.signed.record().status == Status::Alive && !(gone.kept.is_some() && left(gone))
+        };
         let gone = self.gone.values().filter(lost);
         gone.map(|gone| (gone.signed.record().id, gone.since, gone.dials.1))
     }
@@ -325,6 +329,7 @@ impl Book {
     pub(crate) fn remember(
         &mut self,
         signed: SignedRecord,
+        left: u64,
         established: bool,
         now: Instant,
     ) -> bool {
@@ -336,7 +341,7 @@ impl Book {
         self.bury(signed, None, established, now);
         if let Some(gone) = self.gone.get_mut(&id) {
             gone.kept = Some(0);
-            gone.sequence = gone.sequence.saturating_sub(1);
+            gone.sequence = gone.sequence.saturating_sub(1).max(left);
         }
         true
     }

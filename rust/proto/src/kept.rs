@@ -15,6 +15,8 @@ use crate::{
 pub struct Kept {
     /// The record, verified.
     pub signed: SignedRecord,
+    /// The sequence number of its owner's leave, or 0. Only what is newer brings the owner back.
+    pub left: u64,
     /// Its owner was in the book for long: dials to it are not limited as dials to strangers are.
     pub established: bool,
 }
@@ -24,12 +26,14 @@ pub struct Kept {
 pub struct Entry {
     /// Whose entry it is.
     pub id: EndpointId,
-    /// Its record as signed, not verified; empty if the owner left.
+    /// Its last record that says that it is there, as signed, not verified.
     pub record: Bytes,
     /// Since when it was in the book, in seconds since 1970 by this machine's clock.
     pub since: u64,
     /// When it was known to be there last, in seconds since 1970 by this machine's clock.
     pub heard: u64,
+    /// The sequence number of its leave; 0 if it did not leave.
+    pub left: u64,
 }
 
 impl Entry {
@@ -41,6 +45,7 @@ impl Entry {
             Value::bytes(&self.record),
             Value::uint(self.since),
             Value::uint(self.heard),
+            Value::uint(self.left),
         ])
         .encode()
     }
@@ -57,6 +62,7 @@ impl Entry {
             record: fields.take()?.into_bytes("record")?.into(),
             since: fields.take()?.into_uint("since")?,
             heard: fields.take()?.into_uint("heard")?,
+            left: fields.take()?.into_uint("left")?,
         })
     }
 
@@ -69,6 +75,6 @@ impl Entry {
         if signed.record().id != self.id {
             return Err(Error::malformed("kept entry", "holds the record of another node"));
         }
-        Ok(Kept { signed, established })
+        Ok(Kept { signed, left: self.left, established })
     }
 }

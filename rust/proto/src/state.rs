@@ -252,6 +252,12 @@ impl State {
         self.topics.get(topic)?.record(member)
     }
 
+    /// The highest sequence number that is known of a node in a topic, whether it is there or gone.
+    #[must_use]
+    pub fn sequence(&self, topic: &TopicId, node: &EndpointId) -> Option<u64> {
+        self.topics.get(topic)?.sequence(node)
+    }
+
     /// Knows these members of a topic, itself among them, without having been told: a simulation of
     /// a large swarm need not form it.
     #[doc(hidden)]

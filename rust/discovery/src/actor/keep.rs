@@ -106,7 +106,10 @@ impl Actor {
                     store.note(topic, peer.id, Change::Alive(record));
                 }
             }
-            TopicEvent::PeerLeft(peer) => store.note(topic, peer.id, Change::Left),
+            TopicEvent::PeerLeft(peer) => {
+                let sequence = self.state.sequence(&topic, &peer.id).unwrap_or(peer.sequence);
+                store.note(topic, peer.id, Change::Left(sequence));
+            }
             TopicEvent::PeerLost(peer, _) => store.note(topic, peer.id, Change::Lost),
             _ => {}
         }

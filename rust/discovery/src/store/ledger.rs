@@ -20,6 +20,8 @@ use crate::proto::{EndpointId, Entry, TopicId};
 const MIN_LOG: u64 = 64 * 1024;
 /// What was not heard of for this long is dropped, in seconds: 30 days.
 const MAX_AGE: u64 = 30 * 86_400;
+/// The same for what left: 7 days.
+const MAX_AGE_LEFT: u64 = 7 * 86_400;
 /// In the book for this long, in seconds, a member is established.
 const ESTABLISHED: u64 = 600;
 
@@ -33,8 +35,8 @@ pub(crate) enum Change {
     Alive(Bytes),
     /// It was lost. It is kept: after a power cut all were lost.
     Lost,
-    /// It left.
-    Left,
+    /// It left, with this sequence number. It is kept: before all are started again, all left.
+    Left(u64),
 }
 
 /// The kept book of one topic.
@@ -77,17 +79,20 @@ impl Ledger {
             ledger.read_log(generation);
         }
         let now = unix_seconds();
-        ledger.entries.retain(|_, entry| now.saturating_sub(entry.heard) < MAX_AGE);
+        let most = |entry: &Entry| if entry.left > 0 { MAX_AGE_LEFT } else { MAX_AGE };
+        ledger.entries.retain(|_, entry| now.saturating_sub(entry.heard) < most(entry));
         ledger
     }
 
-    /// What is kept, the established members and those that were heard last first; each with
+    /// What is kept, those first that did not leave, are established and were heard last; each with
     /// whether it is established.
     pub(crate) fn entries(&self) -> Vec<(Entry, bool)> {
         let established = |entry: &Entry| entry.heard.saturating_sub(entry.since) >= ESTABLISHED;
         let entries = self.entries.values().map(|entry| (entry.clone(), established(entry)));
         let mut entries: Vec<_> = entries.collect();
-        entries.sort_by_key(|(entry, established)| std::cmp::Reverse((*established, entry.heard)));
+        entries.sort_by_key(|(entry, established)| {
+            std::cmp::Reverse((entry.left == 0, *established, entry.heard))
+        });
         entries
     }
 
@@ -131,7 +136,7 @@ impl Ledger {
         match change {
             Change::Alive(record) => {
                 let since = self.entries.get(&id).map_or(now, |entry| entry.since);
-                let entry = Entry { id, record, since, heard: now };
+                let entry = Entry { id, record, since, heard: now, left: 0 };
                 self.entries.insert(id, entry.clone());
                 self.alive.insert(id);
                 Some(entry)
@@ -140,24 +145,26 @@ impl Ledger {
                 self.alive.remove(&id);
                 None
             }
-            Change::Left => {
+            Change::Left(sequence) => {
                 self.alive.remove(&id);
-                self.entries.remove(&id)?;
-                Some(Entry { id, record: Bytes::new(), since: 0, heard: now })
+                let entry = self.entries.get_mut(&id)?;
+                (entry.left, entry.heard) = (sequence, now);
+                Some(entry.clone())
             }
         }
     }
 
-    /// Of more than the book may hold, those go that were lost, the longest not heard first.
+    /// Of more than the book may hold, those go that left, then those that were lost, the longest
+    /// not heard first.
     fn bound(&mut self) {
         let over = self.entries.len().saturating_sub(self.capacity);
         if over == 0 {
             return;
         }
         let lost = self.entries.values().filter(|entry| !self.alive.contains(&entry.id));
-        let mut lost: Vec<_> = lost.map(|entry| (entry.heard, entry.id)).collect();
+        let mut lost: Vec<_> = lost.map(|entry| (entry.left == 0, entry.heard, entry.id)).collect();
         lost.sort_unstable();
-        for (_, id) in lost.into_iter().take(over) {
+        for (.., id) in lost.into_iter().take(over) {
             self.entries.remove(&id);
         }
     }
@@ -249,11 +256,7 @@ impl Ledger {
             if known.is_some_and(|known| known.heard > entry.heard) {
                 continue;
             }
-            if entry.record.is_empty() {
-                self.entries.remove(&entry.id);
-            } else {
-                self.entries.insert(entry.id, entry);
-            }
+            self.entries.insert(entry.id, entry);
         }
         if frames.is_damaged {
             self.set_aside(&name, "its checksums are wrong");

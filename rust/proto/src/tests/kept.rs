@@ -6,7 +6,7 @@ use crate::{Entry, Kept, TopicEvent};
 const S: Duration = Duration::from_secs(1);
 
 fn kept(number: u8, sequence: u64) -> Kept {
-    Kept { signed: signed(number, sequence), established: false }
+    Kept { signed: signed(number, sequence), left: 0, established: false }
 }
 
 fn remembering(records: impl IntoIterator<Item = Kept>) -> Bench {
@@ -54,6 +54,22 @@ fn the_kept_record_itself_confirms_its_owner_and_an_older_one_does_not() {
         let joined =
             |event: &TopicEvent| matches!(event, TopicEvent::PeerJoined(record) if is_it(record));
         assert_eq!(events(&bench).iter().any(joined), joins, "{sequence}");
+        assert_eq!(bench.state.record(&topic(), &id(3)).is_some(), joins, "{sequence}");
+    }
+}
+
+#[test]
+fn one_that_left_is_dialed_while_alone_and_comes_back_with_a_newer_record_only() {
+    let left = || Kept { left: 51, ..kept(3, 50) };
+    let mut bench = remembering([left()]);
+    bench.pass(S);
+    assert!(dials(&mut bench).contains(&id(3)));
+    for (sequence, joins) in [(50, false), (51, false), (52, true)] {
+        let mut bench = Bench::linked();
+        bench.feed(InEvent::Remember(topic(), vec![left(), kept(4, 50)]));
+        bench.pass(S * 3);
+        assert_eq!(dials(&mut bench), [id(4)], "others are there");
+        bench.frame(LINK, TopicFrame::Push(vec![signed(3, sequence).bytes().clone()]));
         assert_eq!(bench.state.record(&topic(), &id(3)).is_some(), joins, "{sequence}");
     }
 }
@@ -111,7 +127,8 @@ fn what_is_known_already_is_not_remembered() {
 #[test]
 fn an_entry_survives_the_disk_and_damage_is_an_error() {
     let record = signed(3, 60);
-    let entry = Entry { id: id(3), record: record.bytes().clone(), since: 1, heard: u64::MAX };
+    let entry =
+        Entry { id: id(3), record: record.bytes().clone(), since: 1, heard: u64::MAX, left: 7 };
     let bytes = entry.encode();
     assert_eq!(Entry::decode(&bytes).unwrap(), entry);
     assert_eq!(entry.verify(&topic(), true).unwrap().signed, record);

@@ -10,8 +10,8 @@ impl Topic {
     /// Takes in records that an earlier life had in its book.
     pub(crate) fn remember(&mut self, records: Vec<Kept>, cx: &mut Context) {
         let mut news = false;
-        for Kept { signed, established } in records {
-            news |= self.book.remember(signed, established, cx.now);
+        for Kept { signed, left, established } in records {
+            news |= self.book.remember(signed, left, established, cx.now);
         }
         if !news || self.leave.is_begun() {
             return;
@@ -26,6 +26,11 @@ impl Topic {
     /// The record of a member.
     pub(crate) fn record(&self, member: &EndpointId) -> Option<&SignedRecord> {
         self.book.get(member).map(|live| &live.signed)
+    }
+
+    /// The highest sequence number that is known of a node.
+    pub(crate) fn sequence(&self, node: &EndpointId) -> Option<u64> {
+        self.book.sequence(node)
     }
 
     /// Members of an earlier life to dial while nobody is linked: those first that were dialed
