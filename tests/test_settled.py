@@ -21,6 +21,8 @@ CONFIG = Config.local(connect_timeout=0.3)
 async def test_all_books_are_equal_once_each_node_has_settled() -> None:
     async with LocalSwarm(topic="t") as swarm:
         await swarm.start_many(8)
+        # The first node settles alone if it knows nobody yet.
+        await asyncio.gather(*(node.wait_for_peers(7, timeout=60) for node in swarm.nodes))
         books = await asyncio.gather(*(node.settled(quiet=0.3, timeout=60) for node in swarm.nodes))
         assert [len(book) for book in books] == [7] * 8
         assert len({node.members.snapshot().digest for node in swarm.nodes}) == 1
@@ -30,6 +32,7 @@ async def test_all_books_are_equal_once_each_node_has_settled() -> None:
 async def test_a_change_is_waited_for_to_be_known() -> None:
     async with LocalSwarm(topic="t") as swarm:
         one, two = await swarm.start_many(2)
+        await one.wait_for_peers(1, timeout=60)
         await one.settled(quiet=0, timeout=60)
         await one.update_metadata(role="cache")
         await one.settled(quiet=0, timeout=60)
@@ -46,6 +49,7 @@ async def test_a_node_that_knows_nobody_settles_alone() -> None:
 async def test_a_book_that_changes_again_and_again_does_not_settle() -> None:
     async with LocalSwarm(topic="t") as swarm:
         one, two = await swarm.start_many(2)
+        await one.wait_for_peers(1, timeout=60)
         await one.settled(quiet=0, timeout=60)
 
         async def change() -> None:
