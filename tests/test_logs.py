@@ -253,7 +253,7 @@ async def test_drops_that_a_healthy_swarm_makes_are_no_warnings(logs: Recorder) 
     numbers = count()
     async with asyncio.timeout(60), LocalSwarm() as swarm:
         nodes = await swarm.start_many(8)
-        await swarm.wait_converged()
+        await swarm.wait_converged(timeout=50)
         while not any(usual in node.metrics().dropped for node in nodes):
             metadata = {"n": str(next(numbers))}
             await asyncio.gather(*(node.update(metadata=metadata) for node in nodes))
