@@ -78,7 +78,7 @@ def line_length(root: Path) -> Iterator[Finding]:
     """Lines of code and comments end at 100; in Markdown a longer line is one sentence."""
     for name, text in files(root, ".rs", ".py", ".pyi"):
         for number, line in enumerate(text.splitlines(), 1):
-            # What a linter has to be told on this very line does not count.
+            # A comment for a linter must stand on the line that it is about, so it does not count.
             code = re.sub(r"  # (?:noqa|type: ignore)\b.*", "", line)
             if len(code) > COLUMNS and "noqa: E501" not in line:
                 yield Finding(name, number, f"{len(line)} columns")

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_begins_the_quiet_anew_and_a_leave_ends_the_wait() {
+    async fn a_change_restarts_the_quiet_time_and_a_leave_ends_the_wait() {
         let agreement = Agreement::default();
         let began = Instant::now();
         let disturb = async {

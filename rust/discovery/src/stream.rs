@@ -93,7 +93,7 @@ impl From<StreamError> for io::Error {
 #[derive(Debug)]
 struct Lease {
     guard: LinkGuard,
-    /// Set once the peer was told why the stream ends, so that it is told only once.
+    /// Is set when the peer has been told why the stream ends: a peer is told only one reason.
     told: OnceCell<()>,
     /// Whether it was counted as a reset one.
     is_reset: AtomicBool,

@@ -35,7 +35,7 @@ fn a_link_that_answers_after_a_change_stays() {
 }
 
 #[test]
-fn a_link_that_is_silent_after_a_change_is_opened_anew_at_once() {
+fn a_link_that_is_silent_after_a_change_is_opened_again_at_once() {
     let mut bench = with_neighbor();
     bench.silent.insert(LINK);
     bench.feed(InEvent::NetworkChanged { away: false });

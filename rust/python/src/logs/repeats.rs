@@ -1,4 +1,4 @@
-//! What the layers below say again and again: told once, and then ever more rarely.
+//! Log lines that lower layers repeat: each is logged the first time, then more and more rarely.
 
 use std::{
     collections::HashMap,
