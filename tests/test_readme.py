@@ -1,31 +1,23 @@
 """What README.md and docs/ show is true: code runs, output has its shape, links lead somewhere.
 
-Every Python block is run, in one of three ways. One that has every name that it uses is a whole
-program: it runs in a process of its own, where a warning is an error, and must come to an end with
-exit code 0. One that uses names of `stage` is a fragment: it runs with them at hand, among two
-nodes that know each other, and is stopped after a moment if it goes on. One that defines tests is
-run by pytest.
+Every Python block is a whole program. It is run as a reader runs it who copies it into a file: in a
+process and a directory of its own, where a warning is an error. It must end with exit code 0 and
+say nothing on stderr. If it defines tests, pytest runs it.
 """
 
 import ast
-import asyncio
-import builtins
-import contextlib
-import inspect
 import os
 import re
 import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
-import iroh_gossip_discovery as package
-from iroh_gossip_discovery import Config, GossipDiscovery
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -60,66 +52,6 @@ def ten_lines() -> str:
     return blocks("python")[0].text
 
 
-# How long, in seconds, a fragment that does not end by itself may go on: an iteration, a server.
-MOMENT = 1.0
-
-
-@contextlib.asynccontextmanager
-async def stage() -> AsyncIterator[dict[str, object]]:
-    """Give what a fragment may use: `discovery`, a running node that knows `peer`, and the like."""
-    config = Config.local()
-    other = GossipDiscovery(
-        "bob", "fleet", metadata={"role": "cache"}, protocols=["chat/1"], config=config
-    )
-    async with other:
-        bootstrap = [other.ticket]
-        discovery = GossipDiscovery("alice", "fleet", bootstrap=bootstrap, config=config)
-        async with discovery:
-            peers = await discovery.wait_for_peers(1, timeout=30)
-            await other.wait_for_peers(1, timeout=30)
-            yield {
-                **{name: getattr(package, name) for name in package.__all__},
-                "asyncio": asyncio,
-                "config": config,
-                "discovery": discovery,
-                "other": other,
-                "other_ticket": discovery.ticket,
-                "peer": peers[other.id],
-                "some_id": other.id,
-                "ticket": other.ticket,
-            }
-
-
-STAGE = {
-    *package.__all__,
-    *("asyncio", "config", "discovery", "other", "other_ticket", "peer", "some_id", "ticket"),
-}
-
-
-def missing_names(block: Block) -> set[str]:
-    """Return the names that a block uses and neither defines nor imports."""
-    tree = ast.parse(block.text)
-    used: set[str] = set()
-    bound = set(dir(builtins)) | {"__name__", "__file__"}
-    for node in ast.walk(tree):
-        match node:
-            case ast.Name(id=name, ctx=ast.Load()):
-                used.add(name)
-            case ast.Name(id=name):
-                bound.add(name)
-            case ast.arg(arg=name) | ast.ExceptHandler(name=str(name)):
-                bound.add(name)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                bound.add(name)
-            case ast.ClassDef(name=name) | ast.MatchAs(name=str(name)):
-                bound.add(name)
-            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
-                bound |= {(alias.asname or alias.name).partition(".")[0] for alias in aliases}
-            case _:
-                pass
-    return used - bound
-
-
 def defines_tests(block: Block) -> bool:
     functions = ast.FunctionDef | ast.AsyncFunctionDef
     body = ast.parse(block.text).body
@@ -128,9 +60,46 @@ def defines_tests(block: Block) -> bool:
 
 # The README's first block takes its arguments from the command line and runs for ever: it has a
 # test of its own.
-PYTHON = blocks("python")[1:]
-PROGRAMS = [block for block in PYTHON if defines_tests(block) or not missing_names(block)]
-FRAGMENTS = [block for block in PYTHON if block not in PROGRAMS]
+PROGRAMS = blocks("python")[1:]
+# How many programs run at a time: they wait for each other's nodes more than they compute.
+AT_ONCE = 4
+
+
+def run(block: Block, directory: Path) -> tuple[int, list[str], str]:
+    """Run a block as a file of its own, and give its exit code, errors and output."""
+    script = directory / "test_block.py"
+    script.write_text(block.text)
+    command = [sys.executable, "-X", "dev", "-W", "error"]
+    if defines_tests(block):
+        command += ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += ["-o", "asyncio_default_fixture_loop_scope=function"]
+    command.append(str(script))
+    if "fleet.secret" in block.text:  # the page has the reader make it first
+        keygen = [sys.executable, "-m", "iroh_gossip_discovery", "keygen", "--swarm"]
+        subprocess.run([*keygen, "fleet.secret"], cwd=directory, check=True, capture_output=True)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=100, cwd=directory
+    )
+    # What asyncio's debug mode says of a step that took long is about the machine.
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
+    return done.returncode, said, done.stdout
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Block, Future[tuple[int, list[str], str]]]]:
+    """Begin to run the blocks of all tests that were asked for, some at a time."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    calls = [item.callspec for item in items if hasattr(item, "callspec")]
+    chosen = {call.params["block"] for call in calls if isinstance(call.params.get("block"), Block)}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            block: pool.submit(run, block, tmp_path_factory.mktemp("block"))
+            for block in PROGRAMS
+            if block in chosen
+        }
+        pool.shutdown(cancel_futures=True)
 
 
 def test_the_first_example_is_short_and_is_the_file_that_it_names() -> None:
@@ -143,48 +112,11 @@ def test_the_first_example_is_short_and_is_the_file_that_it_names() -> None:
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)
-def test_whole_programs_run(block: Block, tmp_path: Path) -> None:
-    script = tmp_path / "test_block.py"
-    script.write_text(block.text)
-    command = [sys.executable, "-X", "dev", "-W", "error"]
-    if defines_tests(block):
-        command += ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        command += ["-o", "asyncio_default_fixture_loop_scope=function"]
-    command.append(str(script))
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=90, cwd=tmp_path
-    )
-    # What asyncio's debug mode says of a step that took long is about the machine.
-    said = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
-    assert (done.returncode, said) == (0, []), done.stdout
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("block", FRAGMENTS, ids=str)
-async def test_fragments_run(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert missing_names(block) <= STAGE, "a fragment uses what `stage` has"
-    monkeypatch.chdir(tmp_path)
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    code = compile(block.text, str(block), "exec", flags=flags, dont_inherit=True)
-    async with stage() as names:
-        assert names.keys() == STAGE
-        limit = asyncio.timeout(MOMENT)
-        try:
-            async with limit:
-                result = eval(code, names)  # noqa: S307  # the code is our own
-                if inspect.isawaitable(result):
-                    await result
-        except TimeoutError:
-            assert limit.expired(), "the fragment's own time ran out"
-
-
-def test_a_block_that_uses_an_unknown_name_is_no_whole_program() -> None:
-    def block(text: str) -> Block:
-        return Block(ROOT / "README.md", 1, "python", text)
-
-    assert missing_names(block("import a.b as c\nfor x in c: print(x, discovery)")) == {"discovery"}
-    assert missing_names(block("def f(y):\n try: y()\n except E as e: e")) == {"E"}
-    assert missing_names(block("match x:\n case A(b): b")) == {"x", "A"}
+def test_a_block_runs_when_it_is_copied_into_a_file(
+    block: Block, outcomes: dict[Block, Future[tuple[int, list[str], str]]]
+) -> None:
+    code, said, output = outcomes[block].result()
+    assert (code, said) == (0, []), output
 
 
 def test_the_first_example_prints_what_the_readme_shows(tmp_path: Path) -> None:
