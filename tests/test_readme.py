@@ -177,12 +177,12 @@ def shape(name: str, other: str) -> re.Pattern[str]:
 
 
 def test_the_rust_that_is_shown_is_what_the_crate_documentation_compiles() -> None:
-    crate = ROOT / "rust" / "discovery" / "src"
-    documented = (crate / "lib.rs").read_text() + (crate / "migration.rs").read_text()
+    sources = (ROOT / "rust" / "discovery" / "src").rglob("*.rs")
+    documented = "".join(path.read_text() for path in sources).replace("\n//!", "\n///")
     shown = blocks("rust")
-    assert len(shown) > 1, "one of the README, one of the migration"
+    assert len(shown) > 2, "those of the README, of the migration and of the page on Rust"
     for block in shown:
-        lines = "".join(f"//! {line}".rstrip() + "\n" for line in block.text.splitlines())
+        lines = "".join(f"/// {line}".rstrip() + "\n" for line in block.text.splitlines())
         assert lines in documented, block
 
 

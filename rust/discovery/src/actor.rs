@@ -277,6 +277,10 @@ impl Actor {
     fn command(&mut self, command: Command) {
         match command {
             Command::Join { topic, options, reply } => self.join(topic, *options, reply),
+            Command::Profile { topic, reply } => {
+                let base = self.topics.get(&topic).map(|joined| joined.base.clone());
+                let _ = reply.send(base);
+            }
             Command::SetProfile { topic, profile, reply } => {
                 self.set_profile(topic, profile, reply);
             }

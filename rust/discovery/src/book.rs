@@ -110,6 +110,15 @@ impl Book {
     }
 }
 
+impl<'a> IntoIterator for &'a Book {
+    type Item = &'a Arc<NodeRecord>;
+    type IntoIter = Box<dyn Iterator<Item = Self::Item> + Send + 'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.iter())
+    }
+}
+
 /// Adds records as heard now. A record replaces an earlier one of the same id. So an application
 /// can replay events over its own copy of a book.
 impl Extend<Arc<NodeRecord>> for Book {

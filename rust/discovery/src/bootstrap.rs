@@ -1,4 +1,4 @@
-//! Bootstrap peers: the peers to dial first, in the three forms that a user may write.
+//! Bootstrap peers: the peers to dial first, in each form that a user may write.
 
 use std::{
     fmt,
@@ -6,10 +6,12 @@ use std::{
     str::FromStr,
 };
 
+use iroh::TransportAddr;
+
 use crate::{
     error::Error,
     names::Name,
-    proto::{EndpointId, TopicId},
+    proto::{EndpointId, NodeRecord, TopicId},
     ticket::{self, Ticket},
 };
 
@@ -20,7 +22,8 @@ const MAX_HOST: usize = 253;
 /// A peer to dial first.
 ///
 /// Its text is a ticket (`igd1…`), `id@host:port` with a name or an IP address (IPv6 in brackets),
-/// an id alone (64 lower-case hex digits), or a [`Name`] without any id.
+/// an id alone (64 lower-case hex digits), or a [`Name`] without any id. `try_into()` parses text;
+/// `into()` takes a [`Ticket`], an id, an [`iroh::EndpointAddr`] or a [`NodeRecord`].
 ///
 /// ```
 /// use iroh_gossip_discovery::Bootstrap;
@@ -33,6 +36,7 @@ const MAX_HOST: usize = 253;
 /// # Ok::<(), iroh_gossip_discovery::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Bootstrap {
     /// A ticket of the same topic.
     Ticket(Ticket),
@@ -44,6 +48,13 @@ pub enum Bootstrap {
         host: String,
         /// The UDP port, not 0.
         port: u16,
+    },
+    /// An id and the addresses where it can be dialed.
+    Address {
+        /// The peer.
+        id: EndpointId,
+        /// Its addresses, best first.
+        addresses: Vec<TransportAddr>,
     },
     /// An id whose addresses a lookup can find: mDNS, DNS, or an address book.
     Id(EndpointId),
@@ -57,7 +68,7 @@ impl Bootstrap {
     pub fn id(&self) -> Option<EndpointId> {
         match self {
             Self::Ticket(ticket) => Some(ticket.id),
-            Self::Host { id, .. } | Self::Id(id) => Some(*id),
+            Self::Host { id, .. } | Self::Address { id, .. } | Self::Id(id) => Some(*id),
             Self::Name(_) => None,
         }
     }
@@ -88,6 +99,46 @@ impl From<Ticket> for Bootstrap {
     }
 }
 
+impl From<EndpointId> for Bootstrap {
+    fn from(id: EndpointId) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl From<iroh::EndpointId> for Bootstrap {
+    fn from(id: iroh::EndpointId) -> Self {
+        Self::Id(id.into())
+    }
+}
+
+impl From<iroh::EndpointAddr> for Bootstrap {
+    fn from(address: iroh::EndpointAddr) -> Self {
+        Self::Address { id: address.id.into(), addresses: address.addrs.into_iter().collect() }
+    }
+}
+
+impl From<&NodeRecord> for Bootstrap {
+    fn from(record: &NodeRecord) -> Self {
+        Self::Address { id: record.id, addresses: record.addresses.clone() }
+    }
+}
+
+impl TryFrom<&str> for Bootstrap {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Bootstrap {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
 impl fmt::Display for Bootstrap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -96,7 +147,7 @@ impl fmt::Display for Bootstrap {
                 write!(f, "{id}@[{host}]:{port}")
             }
             Self::Host { id, host, port } => write!(f, "{id}@{host}:{port}"),
-            Self::Id(id) => id.fmt(f),
+            Self::Address { id, .. } | Self::Id(id) => id.fmt(f),
             Self::Name(name) => name.fmt(f),
         }
     }

@@ -54,7 +54,7 @@ impl NodeBuilder {
     pub fn new(name: impl Into<String>, topic: impl Into<String>) -> Self {
         Self {
             topic: topic.into(),
-            profile: Profile { name: name.into(), ..Profile::default() },
+            profile: Profile::new(name),
             bootstrap: Vec::new(),
             config: Config::default(),
             secret_key: None,

@@ -26,6 +26,7 @@ const COMMANDS: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Command {
     Join { topic: Topic, options: Box<JoinOptions>, reply: JoinReply },
+    Profile { topic: TopicId, reply: oneshot::Sender<Option<Profile>> },
     SetProfile { topic: TopicId, profile: Profile, reply: Reply },
     AddBootstrap { topic: TopicId, peers: Vec<Bootstrap>, reply: Reply },
     Broadcast { topic: TopicId, data: Bytes, reply: Reply },

@@ -54,25 +54,17 @@ pub struct SpawnOptions {
 /// any ALPN.
 ///
 /// ```no_run
-/// # use std::error::Error;
-/// # use iroh::protocol::ProtocolHandler;
-/// # async fn example(echo: impl ProtocolHandler) -> Result<(), Box<dyn Error>> {
-/// use iroh::{Endpoint, endpoint::presets, protocol::Router};
-/// use iroh_gossip_discovery::{ALPN, Discovery, JoinOptions, Profile, SpawnOptions, Topic};
-///
-/// let endpoint = Endpoint::bind(presets::N0).await?;
+/// # use iroh::{Endpoint, protocol::Router};
+/// # use iroh_gossip_discovery::{ALPN, Discovery, JoinOptions, Profile, SpawnOptions, Topic};
+/// # async fn example(endpoint: Endpoint) -> Result<(), Box<dyn std::error::Error>> {
 /// let discovery = Discovery::spawn(endpoint.clone(), SpawnOptions::default()).await?;
-/// let router = Router::builder(endpoint.clone())
-///     .accept(ALPN, discovery.clone())
-///     .accept(b"echo/1", echo)
-///     .spawn();
-/// let profile = Profile { name: "alice".into(), ..Profile::default() };
-/// let options = JoinOptions { profile, ..JoinOptions::default() };
-/// let swarm = discovery.join(Topic::new("fleet")?, options).await?;
-/// if let Some(peer) = swarm.book().iter().next() {
-///     let connection = endpoint.connect(iroh::EndpointId::try_from(peer.id)?, b"echo/1").await?;
+/// let router = Router::builder(endpoint.clone()).accept(ALPN, discovery.clone()).spawn();
+/// let join = JoinOptions { profile: Profile::new("alice"), ..JoinOptions::default() };
+/// let swarm = discovery.join(Topic::new("fleet")?, join).await?;
+/// for peer in &swarm.wait_for_peers(1).await? {
+///     println!("{} {:?}", peer.profile.name, peer.addresses);
 /// }
-/// router.shutdown().await?;
+/// router.shutdown().await?; // says goodbye, then closes the endpoint
 /// # Ok(())
 /// # }
 /// ```

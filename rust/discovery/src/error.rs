@@ -122,3 +122,15 @@ impl From<proto::Error> for Error {
         }
     }
 }
+
+impl From<iroh::KeyParsingError> for Error {
+    fn from(error: iroh::KeyParsingError) -> Self {
+        Self::invalid("endpoint id", error.to_string())
+    }
+}
+
+impl From<iroh::RelayUrlParseError> for Error {
+    fn from(error: iroh::RelayUrlParseError) -> Self {
+        Self::invalid("relay URL", error.to_string())
+    }
+}

@@ -122,6 +122,7 @@ impl JoinedTopic {
             }
             let addresses = match peer {
                 Bootstrap::Ticket(ticket) => ticket.addresses.clone(),
+                Bootstrap::Address { addresses, .. } => addresses.clone(),
                 Bootstrap::Host { id, host, port } => {
                     self.hosts.entry(*id).or_default().insert((host.clone(), *port));
                     Vec::new()

@@ -4,22 +4,50 @@
 //! an address book of the others. This crate drives the protocol ([`proto`], which does no IO) over
 //! the QUIC links of an iroh endpoint: one link for each pair of nodes, on the ALPN [`ALPN`].
 //!
+//! An application with an endpoint of its own spawns a [`Discovery`] on it and gives that to its
+//! router. Every peer in a book can then be dialed by its id, on any ALPN.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use iroh_gossip_discovery::{
+//!     ALPN, Discovery, JoinOptions, Profile, SpawnOptions, Topic,
+//!     iroh::{Endpoint, endpoint::presets, protocol::Router},
+//! };
+//!
+//! let endpoint = Endpoint::bind(presets::N0).await?;
+//! let discovery = Discovery::spawn(endpoint.clone(), SpawnOptions::default()).await?;
+//! let router = Router::builder(endpoint.clone())
+//!     .incoming_filter(discovery.incoming_filter())
+//!     .accept(ALPN, discovery.clone())
+//!     .spawn();
+//! let join = JoinOptions { profile: Profile::new("alice"), bootstrap: vec!["igd1…".try_into()?] };
+//! let swarm = discovery.join(Topic::new("fleet")?, join).await?;
+//!
+//! for peer in &swarm.wait_for_peers(1).await? {
+//!     let connection = endpoint.connect(peer.endpoint_addr()?, b"echo/1").await?;
+//!     assert!(connection.remote_id() == peer.id);
+//! }
+//!
+//! router.shutdown().await?; // says goodbye, then closes the endpoint
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The order of closing matters: the router, or [`Discovery::shutdown`], comes before the endpoint.
+//! Then the others see a leave. A node whose endpoint closes first looks like one that crashed.
+//!
+//! An application without an endpoint of its own has one made, with a router:
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), iroh_gossip_discovery::Error> {
 //! use iroh_gossip_discovery::{Config, RunningNode};
 //!
 //! let node = RunningNode::builder("alice", "fleet").config(Config::local()).build().await?;
 //! println!("{} {}", node.swarm.id(), node.swarm.ticket());
-//! for peer in node.swarm.book().iter() {
-//!     println!("{} {:?}", peer.profile.name, peer.addresses);
-//! }
 //! node.close().await;
 //! # Ok(())
 //! # }
 //! ```
-//!
-//! An application with an endpoint of its own spawns a [`Discovery`] on it and gives that to its
-//! router. Every peer in a book can then be dialed by its id, on any ALPN.
 //!
 //! Code that was written for release 0.6.0 finds its names in [`migration`].
 
@@ -85,6 +113,8 @@ pub use contact::Joined;
 pub use discovery::{Discovery, SpawnOptions};
 pub use error::Error;
 pub use events::Event;
+pub use iroh;
+pub use iroh::{RelayUrl, SecretKey};
 pub use iroh_gossip_discovery_proto as proto;
 pub use message::{Message, MessageEvent, MessageKind, Messages, Receipt};
 pub use metrics::{EventCounts, Metrics, StreamCounts};

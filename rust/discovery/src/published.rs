@@ -38,6 +38,8 @@ pub(crate) struct Published {
     pub(crate) services: ServiceTable,
     pub(crate) contact: Contact,
     pub(crate) agreement: Agreement,
+    /// Held while the application changes its profile, so that no change is lost.
+    pub(crate) updating: tokio::sync::Mutex<()>,
     inner: Mutex<Inner>,
 }
 
@@ -70,6 +72,7 @@ impl Published {
             services: ServiceTable::new(services_changed),
             contact: Contact::new(config.connect_timeout),
             agreement: Agreement::default(),
+            updating: tokio::sync::Mutex::default(),
             inner: Mutex::default(),
         }
     }

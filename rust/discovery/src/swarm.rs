@@ -110,8 +110,70 @@ impl Swarm {
     /// # Errors
     /// [`Error::Invalid`] that names the field and its limit; [`Error::Closed`].
     pub async fn set_profile(&self, profile: Profile) -> Result<(), Error> {
+        let _turn = self.published.updating.lock().await;
         let topic = self.published.topic.id();
         self.request(|reply| Command::SetProfile { topic, profile, reply }).await?
+    }
+
+    /// Changes what this node says of itself. Returns once that is announced. `change` is given
+    /// what was set last, without the protocols that are announced only because they are served.
+    /// Two changes at the same time are made one after the other, and none is lost.
+    ///
+    /// ```no_run
+    /// # use iroh_gossip_discovery::{Error, Swarm};
+    /// # async fn example(swarm: Swarm) -> Result<(), Error> {
+    /// swarm.update_profile(|profile| profile.name = "alice the second".into()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the field and its limit; [`Error::Closed`].
+    pub async fn update_profile(&self, change: impl FnOnce(&mut Profile)) -> Result<(), Error> {
+        let _turn = self.published.updating.lock().await;
+        let topic = self.published.topic.id();
+        let mut profile =
+            self.request(|reply| Command::Profile { topic, reply }).await?.ok_or(Error::Closed)?;
+        change(&mut profile);
+        self.request(|reply| Command::SetProfile { topic, profile, reply }).await?
+    }
+
+    /// Merges changes into the metadata: values by key, and `None` removes a key. Returns once that
+    /// is announced.
+    ///
+    /// # Errors
+    /// As [`Self::update_profile`].
+    pub async fn update_metadata<K: Into<String>, V: Into<String>>(
+        &self,
+        changes: impl IntoIterator<Item = (K, Option<V>)>,
+    ) -> Result<(), Error> {
+        self.update_profile(|profile| {
+            for (key, value) in changes {
+                match value {
+                    Some(value) => profile.metadata.insert(key.into(), value.into()),
+                    None => profile.metadata.remove(&key.into()),
+                };
+            }
+        })
+        .await
+    }
+
+    /// Waits until the book holds at least `count` other nodes, and returns it. To limit the time,
+    /// drop the future.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the topic is left before that.
+    pub async fn wait_for_peers(&self, count: usize) -> Result<Book, Error> {
+        let (mut book, mut events) = self.subscribe();
+        while book.len() < count {
+            events.ready().await;
+            events.drain(usize::MAX);
+            if events.is_closed() {
+                return Err(Error::Closed);
+            }
+            book = self.book();
+        }
+        Ok(book)
     }
 
     /// Adds bootstrap peers, at any time. They are dialed whenever they are not in the book.

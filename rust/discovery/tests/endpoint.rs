@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::str::FromStr;
+
 use common::{Nodes, eventually};
 use futures_util::StreamExt;
 use iroh::{
@@ -12,7 +14,7 @@ use iroh::{
     protocol::{AcceptError, ProtocolHandler, Router},
 };
 use iroh_gossip_discovery::{
-    ALPN, Config, Discovery, Error, JoinOptions, Profile, SpawnOptions, Topic,
+    ALPN, Bootstrap, Config, Discovery, Error, JoinOptions, Profile, SpawnOptions, Topic,
 };
 
 const ECHO: &[u8] = b"test/echo/1";
@@ -114,6 +116,121 @@ async fn a_discovered_peer_is_dialed_by_id_on_any_protocol() {
     // Discovery can be spawned again on the same endpoint.
     nodes.close().await;
     router.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_a_profile_at_the_same_time_are_all_kept() {
+    let mut nodes = Nodes::default();
+    let node = nodes.start("node", &[]).await;
+    let serving = node.swarm.serve("echo/1").unwrap();
+    eventually("the protocol is announced", || {
+        node.swarm.me().profile.protocols == [b"echo/1".to_vec()]
+    })
+    .await;
+    let changes: Vec<_> = (0..8)
+        .map(|n| {
+            let swarm = node.swarm.clone();
+            tokio::spawn(async move {
+                swarm.update_metadata([(format!("key {n}"), Some("value"))]).await.unwrap();
+            })
+        })
+        .collect();
+    for change in changes {
+        change.await.unwrap();
+    }
+    assert_eq!(node.swarm.me().profile.metadata.len(), 8);
+    node.swarm.update_profile(|profile| profile.name = "renamed".into()).await.unwrap();
+    node.swarm.update_metadata([("key 1", None::<&str>)]).await.unwrap();
+    drop(serving);
+    eventually("a protocol that is served no longer is not announced", || {
+        let me = node.swarm.me();
+        me.profile.protocols.is_empty() && me.profile.metadata.len() == 7
+    })
+    .await;
+    let error = node.swarm.update_profile(|profile| profile.name.clear()).await.unwrap_err();
+    assert!(matches!(error, Error::Invalid { field: "name", .. }), "{error}");
+    node.swarm.update_metadata([("after", Some("the error"))]).await.unwrap();
+    let me = node.swarm.me();
+    assert_eq!((me.profile.name.as_str(), me.profile.metadata.len()), ("renamed", 8));
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_for_peers_ends_with_them_or_with_the_topic() {
+    let mut nodes = Nodes::default();
+    let node = nodes.start("node", &[]).await;
+    assert!(node.swarm.wait_for_peers(0).await.unwrap().is_empty());
+    let swarm = node.swarm.clone();
+    let one = tokio::spawn(async move { swarm.wait_for_peers(1).await });
+    let swarm = node.swarm.clone();
+    let more = tokio::spawn(async move { swarm.wait_for_peers(2).await });
+    let other = nodes.start("other", &[node.swarm.ticket().into()]).await;
+    let book = tokio::time::timeout(common::PATIENCE, one).await.unwrap().unwrap().unwrap();
+    assert!(book.contains(&other.swarm.id()));
+    node.close().await;
+    let ended = tokio::time::timeout(common::PATIENCE, more).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(Error::Closed)), "{ended:?}");
+    nodes.close().await;
+}
+
+/// A program as a user would type it, with one type of error.
+async fn typed(seed: std::sync::Arc<iroh_gossip_discovery::RunningNode>) -> Result<(), Error> {
+    let text = seed.swarm.ticket().to_string();
+    let _: iroh_gossip_discovery::Ticket = text.parse()?;
+    let id: iroh_gossip_discovery::EndpointId = seed.swarm.id().to_string().parse()?;
+    let key: iroh_gossip_discovery::iroh::EndpointId = id.to_string().parse()?;
+    assert!(key == id && iroh::EndpointId::try_from(id)? == key);
+    let address: iroh::EndpointAddr = (&*seed.swarm.me()).try_into()?;
+    let _: iroh_gossip_discovery::RelayUrl = "https://relay.example".parse()?;
+    let secret_key = iroh_gossip_discovery::SecretKey::generate();
+    Profile::new("a name").validate()?;
+
+    let node = common::node("user").secret_key(secret_key).accept(ECHO, Echo).build().await?;
+    let by_text: [Bootstrap; 2] = [text.as_str().try_into()?, text.try_into()?];
+    node.swarm.add_bootstrap(by_text.to_vec()).await?;
+    let by_id: [Bootstrap; 2] = [id.into(), key.into()];
+    node.swarm.add_bootstrap(by_id.to_vec()).await?;
+    node.swarm.add_bootstrap(vec![address.into(), (&*seed.swarm.me()).into()]).await?;
+    let book = node.swarm.wait_for_peers(1).await?;
+    let endpoint = node.endpoint.clone();
+    // On another task, so that the iteration has to be `Send`.
+    let dialing = tokio::spawn(async move {
+        for peer in &book {
+            let connection = endpoint.connect(peer.endpoint_addr()?, ECHO).await.unwrap();
+            assert_eq!(connection.remote_id(), peer.id);
+            assert_eq!(peer.id, connection.remote_id());
+        }
+        Ok::<_, Error>(book.len())
+    });
+    assert_eq!(dialing.await.unwrap()?, 1);
+    node.close().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_user_types_compiles_and_has_one_type_of_error() {
+    let mut nodes = Nodes::default();
+    let seed = nodes.build(common::node("seed").accept(ECHO, Echo)).await;
+    typed(seed).await.unwrap();
+    let errors: [Error; 3] = [
+        Bootstrap::try_from("seed").unwrap_err(),
+        iroh_gossip_discovery::EndpointId::from_str("seed").unwrap_err().into(),
+        iroh::EndpointId::from_str("seed").unwrap_err().into(),
+    ];
+    for (error, field) in errors.iter().zip(["bootstrap", "endpoint id", "endpoint id"]) {
+        assert!(error.to_string().starts_with(field), "{error}");
+    }
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_alone_is_enough_to_bootstrap() {
+    let mut nodes = Nodes::default();
+    let seed = nodes.start("seed", &[]).await;
+    let other = nodes.start("other", &[Bootstrap::from(&*seed.swarm.me())]).await;
+    let met = tokio::time::timeout(common::PATIENCE, other.swarm.wait_for_peers(1)).await;
+    assert!(met.expect("the seed answers").unwrap().contains(&seed.swarm.id()));
+    nodes.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

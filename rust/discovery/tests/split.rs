@@ -18,6 +18,9 @@ async fn the_halves_announce_and_hear() {
     let bob = nodes.build(node("bob").with_expiration_timeout(Duration::from_secs(77))).await;
     let (sender, _) = bob.swarm.clone().split();
     sender.add_peer(alice.swarm.ticket()).await.unwrap();
+    // As in 0.6.0, which took ids of iroh.
+    sender.add_peer(alice.endpoint.id()).await.unwrap();
+    sender.add_peers(vec![alice.swarm.id().into()]).await.unwrap();
     eventually("alice knows bob", || !alice.swarm.book().is_empty()).await;
     let (_, mut heard) = alice.swarm.clone().split();
 

@@ -81,6 +81,18 @@ impl From<iroh_base::EndpointId> for EndpointId {
     }
 }
 
+impl PartialEq<iroh_base::EndpointId> for EndpointId {
+    fn eq(&self, other: &iroh_base::EndpointId) -> bool {
+        self.0 == *other.as_bytes()
+    }
+}
+
+impl PartialEq<EndpointId> for iroh_base::EndpointId {
+    fn eq(&self, other: &EndpointId) -> bool {
+        other == self
+    }
+}
+
 impl TryFrom<EndpointId> for iroh_base::EndpointId {
     type Error = Error;
 

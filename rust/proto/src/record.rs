@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
-use iroh_base::{RelayUrl, TransportAddr};
+use iroh_base::{EndpointAddr, RelayUrl, TransportAddr};
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 use crate::{
@@ -63,8 +63,7 @@ mod key {
 /// ```
 /// use iroh_gossip_discovery_proto::Profile;
 ///
-/// let profile = Profile { name: "alice".into(), ..Profile::default() };
-/// assert!(profile.validate().is_ok());
+/// assert!(Profile::new("alice").validate().is_ok());
 /// let error = Profile::default().validate().unwrap_err();
 /// assert_eq!(error.to_string(), "name must not be empty");
 /// ```
@@ -80,6 +79,12 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Makes a profile with a name and nothing else.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
     /// Checks every field against its limit.
     ///
     /// # Errors
@@ -208,6 +213,24 @@ pub struct NodeRecord {
     pub expiration: Duration,
 }
 
+impl NodeRecord {
+    /// Returns where the owner can be dialed, for `iroh::Endpoint::connect`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the id is no public key. The id of a verified record always is one.
+    pub fn endpoint_addr(&self) -> Result<EndpointAddr, Error> {
+        Ok(EndpointAddr::from_parts(self.id.try_into()?, self.addresses.iter().cloned()))
+    }
+}
+
+impl TryFrom<&NodeRecord> for EndpointAddr {
+    type Error = Error;
+
+    fn try_from(record: &NodeRecord) -> Result<Self, Error> {
+        record.endpoint_addr()
+    }
+}
+
 /// A record together with the bytes that its owner signed. Cheap to clone, and small: books are
 /// full of them.
 ///
@@ -224,7 +247,7 @@ pub struct NodeRecord {
 ///     id: EndpointId::from_bytes(key.verifying_key().to_bytes()),
 ///     sequence: 1,
 ///     boot_id: 2,
-///     profile: Profile { name: "alice".into(), ..Profile::default() },
+///     profile: Profile::new("alice"),
 ///     addresses: vec![],
 ///     status: Status::Alive,
 ///     expiration: Duration::from_secs(900),

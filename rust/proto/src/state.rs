@@ -67,7 +67,7 @@ pub struct Identity {
 /// let key = SigningKey::from_bytes(&[7; 32]);
 /// let identity = Identity { key, boot_id: 1, sequence: 1, reserved: 1000 };
 /// let mut state = State::new(identity, [0; 32], now);
-/// let profile = Profile { name: "alice".into(), ..Profile::default() };
+/// let profile = Profile::new("alice");
 /// let options = TopicOptions { profile, config: Config::default() };
 /// state.handle(InEvent::Join(TopicId::from_name("fleet")?, Box::new(options)), now)?;
 /// state.handle(InEvent::SetAddresses(vec![]), now)?;
