@@ -42,6 +42,11 @@ pub(crate) enum Command {
 pub(crate) struct Commands(mpsc::Sender<Command>);
 
 impl Commands {
+    /// Returns the mailbox without what keeps the actor alive.
+    pub(crate) fn downgrade(&self) -> WeakCommands {
+        WeakCommands(self.0.downgrade())
+    }
+
     pub(crate) fn new() -> (Self, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         (Self(commands), receiver)
@@ -78,6 +83,17 @@ impl Commands {
     /// Returns true if the actor has ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.is_closed()
+    }
+}
+
+/// The mailbox of an actor, which may end meanwhile.
+#[derive(Debug)]
+pub(crate) struct WeakCommands(mpsc::WeakSender<Command>);
+
+impl WeakCommands {
+    /// Returns the mailbox, if anyone else still holds it.
+    pub(crate) fn upgrade(&self) -> Option<Commands> {
+        self.0.upgrade().map(Commands)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     bans::Bans,
     barred::Barred,
     blocking::blocking,
-    claim::Claim,
+    claim::{self, Claim},
     commands::{Command, Commands},
     config::Config,
     door::Door,
@@ -76,6 +76,8 @@ pub struct Discovery {
     door: Door,
     problems: Problems,
     bans: Bans,
+    /// The endpoint that it was spawned on.
+    on: claim::Key,
 }
 
 impl Discovery {
@@ -135,11 +137,13 @@ impl Discovery {
         let bans = counters.bans.clone();
         let of_door = (lookup.clone(), barred.clone(), counters, problems.clone());
         let door = Door::new(me, keys, of_door);
+        claim.open(&commands, door.clone());
+        let on = claim.key().clone();
         let mut actor =
             Actor::new(endpoint, state, config, transport, lookup.clone(), kept, door.clone());
         actor.claim = Some(claim);
         tokio::spawn(actor.run(commands_rx).instrument(span));
-        Ok(Self { commands, lookup, barred, door, problems, bans })
+        Ok(Self { commands, lookup, barred, door, problems, bans, on })
     }
 
     /// Returns a filter for the router of an endpoint. It refuses the sockets of banned peers
@@ -184,7 +188,14 @@ impl Discovery {
         self.problems.list()
     }
 
-    /// Leaves every topic and closes every link. The endpoint stays open. May be called again.
+    /// The way to the discovery that runs on the endpoint now: this one, or a later one.
+    fn running(&self) -> (Commands, Door) {
+        let own = || (self.commands.clone(), self.door.clone());
+        claim::current(&self.on).unwrap_or_else(own)
+    }
+
+    /// Leaves every topic and closes every link. The endpoint stays open, and another discovery may
+    /// be spawned on it, which the router's handler then serves. May be called again.
     ///
     /// Takes at most [`crate::proto::Config::leave_timeout`] and 0.6 s. Dials are abandoned, and
     /// after that time no peer's acknowledgement is waited for.
@@ -194,18 +205,23 @@ impl Discovery {
     }
 }
 
+/// As a router's handler, it stands for its endpoint: after a shutdown it serves the discovery that
+/// is spawned on the endpoint next.
 impl ProtocolHandler for Discovery {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        let Some(admitted) = self.door.accept(connection.clone()).await else { return Ok(()) };
-        let _ = self.commands.send(Command::Accepted(admitted)).await;
-        if self.commands.is_closed() {
+        let (commands, door) = self.running();
+        let Some(admitted) = door.accept(connection.clone()).await else { return Ok(()) };
+        let _ = commands.send(Command::Accepted(admitted)).await;
+        if commands.is_closed() {
             connection.close(VarInt::from_u32(CloseCode::Shutdown.into()), b"");
         }
         Ok(())
     }
 
     async fn shutdown(&self) {
-        Self::shutdown(self).await;
+        let (commands, _) = self.running();
+        // An error means that the actor has ended already.
+        let _ = commands.request(|reply| Command::Shutdown { reply }).await;
     }
 }
 

@@ -14,7 +14,7 @@ use iroh::{
     protocol::{AcceptError, ProtocolHandler, Router},
 };
 use iroh_gossip_discovery::{
-    ALPN, Bootstrap, Config, Discovery, Error, JoinOptions, Profile, SpawnOptions, Topic,
+    ALPN, Bootstrap, Config, Discovery, Error, JoinOptions, Profile, SpawnOptions, SwarmKey, Topic,
 };
 
 const ECHO: &[u8] = b"test/echo/1";
@@ -112,10 +112,33 @@ async fn a_discovered_peer_is_dialed_by_id_on_any_protocol() {
     let topic = Topic::new("test").unwrap();
     let refused = discovery.join(topic, JoinOptions::default()).await.unwrap_err();
     assert!(matches!(refused, Error::Closed));
-
-    // Discovery can be spawned again on the same endpoint.
     nodes.close().await;
     router.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_serves_the_discovery_that_is_spawned_after_a_shutdown() {
+    let mut nodes = Nodes::default();
+    let endpoint = loopback().await;
+    let first = Discovery::spawn(endpoint.clone(), options()).await.unwrap();
+    let router = Router::builder(endpoint.clone()).accept(ALPN, first.clone()).spawn();
+    first.shutdown().await;
+    // It has a secret that the first one had not, so the first one's door would let nobody in.
+    let topic = Topic::new("test").unwrap();
+    let secrets = vec![SwarmKey::generate().unwrap()];
+    let with_secret = SpawnOptions { secrets: secrets.clone(), ..options() };
+    let second = Discovery::spawn(endpoint.clone(), with_secret).await.unwrap();
+    let join = JoinOptions { profile: Profile::new("own endpoint"), bootstrap: vec![] };
+    let own = second.join(topic, join).await.unwrap();
+    let dialing = common::node("dialing").bootstrap(vec![own.ticket().into()]).secrets(secrets);
+    let other = nodes.build(dialing).await;
+    let book = tokio::time::timeout(common::PATIENCE, own.wait_for_peers(1)).await;
+    assert!(book.expect("a peer reaches it").unwrap().contains(&other.swarm.id()));
+    // The router ends the one that runs, which says goodbye.
+    router.shutdown().await.unwrap();
+    assert!(own.is_closed());
+    eventually("the other hears the goodbye", || other.swarm.book().is_empty()).await;
+    nodes.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

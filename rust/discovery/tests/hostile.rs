@@ -318,6 +318,10 @@ async fn an_endpoint_that_serves_no_discovery_is_named_and_counted() {
         dropped(&alice, "dials to peers that do not serve discovery") > 0
     })
     .await;
+    // A problem is also logged as a warning.
+    let problems = alice.discovery.problems();
+    let says = "its router needs `.accept(ALPN, discovery)`";
+    assert!(problems.iter().any(|problem| problem.what.contains(says)), "{problems:?}");
     silent.close().await;
     serving.await.unwrap();
     nodes.close().await;
