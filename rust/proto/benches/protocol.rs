@@ -8,7 +8,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ed25519_dalek::SigningKey;
 use iroh_gossip_discovery_proto::{
-    Config, Identity, InEvent, Lane, LinkId, Profile, State, Status, TopicOptions,
+    Config, Identity, InEvent, Lane, LinkId, Profile, SignedRecord, State, Status, TopicOptions,
     samples::{self, SampleBook, Steps},
 };
 use tokio::time::Instant;
@@ -23,6 +23,16 @@ fn records(c: &mut Criterion) {
     c.bench_function("record: sign", |b| b.iter(|| black_box(&steps).sign()));
     c.bench_function("record: verify", |b| b.iter(|| black_box(&steps).verify()));
     c.bench_function("record: decode", |b| b.iter(|| black_box(&steps).decode()));
+}
+
+/// Divide by the number of records, to compare with `record: verify` and `record: decode`.
+fn records_together(c: &mut Criterion) {
+    let all: Vec<_> = (0..256).map(samples::numbered).collect();
+    for count in [1, 4, 16, 64, 256] {
+        c.bench_function(format!("{count} records together: verify and decode").as_str(), |b| {
+            b.iter(|| samples::verify(black_box(&all[..count]).iter().map(SignedRecord::bytes)));
+        });
+    }
 }
 
 fn frames(c: &mut Criterion) {
@@ -104,7 +114,7 @@ fn books(c: &mut Criterion) {
     });
     let mut group = c.benchmark_group("sync of 10,000 records");
     group.sample_size(20).measurement_time(Duration::from_secs(8));
-    for missing in [1, 1000] {
+    for missing in [1, 1000, 10_000] {
         let books = || {
             (
                 SampleBook::new(&records[..10_000], now),
@@ -126,5 +136,5 @@ fn books(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(protocol, records, frames, guard, books);
+criterion_group!(protocol, records, records_together, frames, guard, books);
 criterion_main!(protocol);

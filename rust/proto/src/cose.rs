@@ -6,12 +6,13 @@
 //! id.
 
 use bytes::Bytes;
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer, SigningKey};
 
 use crate::{
     cbor::Value,
     error::Error,
     id::{EndpointId, TopicId},
+    signature::Claim,
 };
 
 const ALG: i64 = 1;
@@ -96,14 +97,21 @@ impl Envelope {
         Ok(Self { bytes: bytes.clone(), claimed, protected, payload, signature })
     }
 
-    /// Verifies the signature, strictly (no malleable signatures, no small-order keys); only then
-    /// there is a payload.
+    /// Verifies the signature. Only then is there a payload.
     pub(crate) fn verify(&self, kind: &str, topic: &TopicId) -> Result<&[u8], Error> {
-        let key = VerifyingKey::from_bytes(self.claimed.as_bytes()).map_err(|_| Error::Forged)?;
-        let signature = Signature::from_bytes(&self.signature);
-        let signed = to_be_signed(&self.protected, kind, topic, &self.payload);
-        key.verify_strict(&signed, &signature).map_err(|_| Error::Forged)?;
+        self.claim(kind, topic)?.verify()?;
         Ok(&self.payload)
+    }
+
+    /// Returns what the signature claims, to be verified alone or with others.
+    pub(crate) fn claim(&self, kind: &str, topic: &TopicId) -> Result<Claim, Error> {
+        let signed = to_be_signed(&self.protected, kind, topic, &self.payload);
+        Claim::new(self.claimed.as_bytes(), &self.signature, &signed)
+    }
+
+    /// Returns the payload of an envelope whose [`Claim`] was verified.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.payload
     }
 }
 

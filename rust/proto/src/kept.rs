@@ -2,12 +2,14 @@
 //! know of them then. [`Entry`] is the form on disk; [`Kept`] is what a new life takes in.
 
 use bytes::Bytes;
+use rand::{SeedableRng, rngs::ChaCha12Rng};
 
 use crate::{
     cbor::Value,
     error::Error,
     id::{EndpointId, TopicId},
-    record::SignedRecord,
+    record::{Envelope, SignedRecord},
+    verified::verify_all,
 };
 
 /// A record that an earlier life of this node had in its book.
@@ -72,6 +74,29 @@ impl Entry {
     /// [`Error::Forged`] or [`Error::Malformed`], also if it is another's record.
     pub fn verify(&self, topic: &TopicId, established: bool) -> Result<Kept, Error> {
         let signed = SignedRecord::verify(topic, &self.record)?;
+        self.holding(signed, established)
+    }
+
+    /// Verifies the records of many entries together, each with whether it is of an established
+    /// member. This takes less than half of the time of one by one.
+    ///
+    /// Nobody but this process may know the `seed`.
+    ///
+    /// # Errors
+    /// As [`Self::verify`], if one of the entries is not valid. It does not say which one.
+    pub fn verify_all(
+        entries: &[(Self, bool)],
+        topic: &TopicId,
+        seed: [u8; 32],
+    ) -> Result<Vec<Kept>, Error> {
+        let opened = entries.iter().map(|(entry, _)| Envelope::open(&entry.record));
+        let opened = opened.collect::<Result<_, _>>()?;
+        let signed = verify_all(topic, opened, &mut ChaCha12Rng::from_seed(seed))?;
+        let all = entries.iter().zip(signed);
+        all.map(|((entry, established), signed)| entry.holding(signed, *established)).collect()
+    }
+
+    fn holding(&self, signed: SignedRecord, established: bool) -> Result<Kept, Error> {
         if signed.record().id != self.id {
             return Err(Error::malformed("kept entry", "holds the record of another node"));
         }

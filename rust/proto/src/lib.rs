@@ -26,6 +26,7 @@ mod request;
 mod rule;
 #[doc(hidden)]
 pub mod samples;
+mod signature;
 mod state;
 mod sync;
 #[cfg(test)]

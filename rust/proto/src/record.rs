@@ -24,6 +24,7 @@ use crate::{
     digest::Digest,
     error::Error,
     id::{EndpointId, TopicId},
+    signature::Claim,
 };
 
 /// Longest record, in bytes on the wire.
@@ -313,8 +314,9 @@ impl SignedRecord {
         Self(Arc::new(Signed { bytes, record, digest }))
     }
 
-    /// Verifies the signature, and then decodes the payload. The check is strict: no malleable
-    /// signatures and no keys of small order.
+    /// Verifies the signature, and then decodes the payload. The rule is that of
+    /// [ZIP 215](https://zips.z.cash/zip-0215), without keys and points that are not canonical or
+    /// of small order. It says the same of one signature as of many that are verified together.
     ///
     /// # Errors
     /// [`Error::Forged`] or [`Error::Malformed`].
@@ -360,8 +362,18 @@ impl Envelope {
     }
 
     pub(crate) fn verify(self, topic: &TopicId) -> Result<SignedRecord, Error> {
-        let payload = self.signed.verify(KIND_NODE, topic)?;
-        let record = decode_payload(self.claimed, payload)?;
+        self.claim(topic)?.verify()?;
+        self.decode()
+    }
+
+    /// Returns what the signature claims, to be verified alone or with others.
+    pub(crate) fn claim(&self, topic: &TopicId) -> Result<Claim, Error> {
+        self.signed.claim(KIND_NODE, topic)
+    }
+
+    /// Decodes a record whose [`Claim`] was verified.
+    pub(crate) fn decode(self) -> Result<SignedRecord, Error> {
+        let record = decode_payload(self.claimed, self.signed.payload())?;
         Ok(SignedRecord::new(self.signed.bytes, record.into()))
     }
 }

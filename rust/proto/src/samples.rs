@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use iroh_base::TransportAddr;
+use rand::{SeedableRng, rngs::ChaCha12Rng};
 use tokio::time::Instant;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     record::{Envelope, KIND_NODE, NodeRecord, Profile, SignedRecord, Status, decode_payload},
     request::{Answer, Request},
     sync::Session,
+    verified::verify_all,
     wire::{
         Entry, Frame, Hello, Item, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn,
         encode_broadcast, encode_content,
@@ -274,6 +276,18 @@ impl Default for Steps {
     }
 }
 
+/// Verifies records together, as a node does with those of one frame.
+///
+/// # Panics
+/// If a record isn't one of the samples' topic.
+#[must_use]
+pub fn verify<'a>(records: impl IntoIterator<Item = &'a Bytes>) -> Vec<SignedRecord> {
+    let opened = records.into_iter().map(Envelope::open).collect::<Result<_, _>>();
+    let opened = opened.expect("records of ours");
+    let mut weights = ChaCha12Rng::from_seed([1; 32]);
+    verify_all(&topic(), opened, &mut weights).expect("records of ours")
+}
+
 /// A book, to measure what it costs.
 #[derive(Debug)]
 pub struct SampleBook(Book);
@@ -320,9 +334,8 @@ impl SampleBook {
                 let Frame::Topic(_, TopicFrame::Sync(frame)) = decoded else {
                     unreachable!("what was encoded is a sync frame")
                 };
-                for entry in &frame.entries {
-                    let signed =
-                        SignedRecord::verify(&topic(), &entry.record).expect("a record of ours");
+                let signed = verify(frame.entries.iter().map(|entry| &entry.record));
+                for (entry, signed) in frame.entries.iter().zip(signed) {
                     let id = signed.record().id;
                     let age = Duration::from_millis(entry.age_ms);
                     let applied = books[side].apply(signed, age, now);

@@ -23,7 +23,7 @@ use crate::{
     rule::Rule,
     timers::earlier,
     topic::{Inspect, Topic},
-    verified::{Opened, Verified},
+    verified::{Ahead, Opened, Verified},
     wire::TopicFrame,
 };
 
@@ -101,6 +101,7 @@ pub(crate) struct Context {
     /// Until when this node is behind, judged by its timers.
     behind_until: Instant,
     verified: Option<Arc<Verified>>,
+    ahead: Ahead,
     pub(crate) off: Option<Rule>,
 }
 
@@ -119,6 +120,7 @@ impl Context {
             now,
             behind_until: now,
             verified: None,
+            ahead: Ahead::new(seed),
             off: None,
         }
     }
@@ -145,9 +147,27 @@ impl Context {
 
     /// Opens a record: its owner is claimed, not proven.
     pub(crate) fn open_record(&self, topic: &TopicId, bytes: &Bytes) -> Result<Opened, Error> {
-        match &self.verified {
-            Some(verified) => verified.open(topic, bytes),
+        if let Some(verified) = &self.verified {
+            return verified.open(topic, bytes);
+        }
+        match self.ahead.get(topic, bytes) {
+            Some(signed) => Ok(Opened::Verified(signed)),
             None => Envelope::open(bytes).map(Opened::Unverified),
+        }
+    }
+
+    /// Verifies opened records of one frame together. Until the end of the event,
+    /// [`Self::open_record`] knows the result.
+    pub(crate) fn verify_ahead(&mut self, topic: &TopicId, opened: Vec<Opened>) {
+        let unverified: Vec<_> = opened.into_iter().filter_map(Opened::unverified).collect();
+        if unverified.len() < 2 {
+            return;
+        }
+        self.ahead.verify(topic, unverified);
+        if let Some(verified) = &self.verified {
+            self.ahead.records().for_each(|signed| {
+                verified.keep(topic, signed);
+            });
         }
     }
 
@@ -324,6 +344,7 @@ impl State {
     /// then.
     pub fn handle(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
         let outcome = self.take_in(event, now);
+        self.context.ahead.clear();
         self.due = self.next_due();
         outcome
     }

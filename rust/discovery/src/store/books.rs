@@ -46,6 +46,13 @@ impl Books {
 
     /// Verifies what was read. What is no record of the topic is forgotten, and that is said.
     pub(crate) fn verify(&self, topic: &TopicId, entries: &[(Entry, bool)]) -> Vec<Kept> {
+        let mut seed = [0; 32];
+        if getrandom::fill(&mut seed).is_ok()
+            && let Ok(kept) = Entry::verify_all(entries, topic, seed)
+        {
+            return kept;
+        }
+        // One of them is damaged, or forged.
         let mut kept = Vec::with_capacity(entries.len());
         let mut forged = Vec::new();
         for (entry, established) in entries {

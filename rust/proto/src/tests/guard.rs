@@ -83,6 +83,20 @@ fn a_forged_record_is_not_forwarded_and_its_sender_is_cut_off() {
 }
 
 #[test]
+fn of_records_that_come_together_those_before_a_forged_one_are_taken_in() {
+    // Its bootstrap peer may bring as many newcomers as it likes: they are verified together.
+    let mut bench = Bench::bootstrapped();
+    let mut records = [5, 6, 7].map(|number| signed(number, 1).bytes().clone());
+    let mut forged = records[1].to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    records[1] = forged.into();
+    bench.frame(LINK, TopicFrame::Push(records.to_vec()));
+    let taken_in = [5, 6, 7].map(|number| bench.state.record(&topic(), &id(number)).is_some());
+    assert_eq!(taken_in, [true, false, false]);
+    assert_eq!(bench.closed(), [(LINK, CloseCode::Protocol)]);
+}
+
+#[test]
 fn unknown_keys_survive_a_relay_byte_for_byte() {
     let mut bench = with_two();
     let record = super::record::of_a_later_version(5, 1);

@@ -328,6 +328,7 @@ impl Topic {
         let suspected = self.detector.suspected();
         let mut news = 0;
         let mut outdated = Vec::new();
+        self.verify_ahead(frame.entries.iter().map(|entry| &entry.record), peer, cx);
         for entry in &frame.entries {
             let age = Duration::from_millis(entry.age_ms);
             let learned = match &entry.accusation {

@@ -199,10 +199,7 @@ impl Topic {
 
     /// Returns true if a newcomer's record is within the share of the peer that brought it.
     fn may_learn(&mut self, id: &EndpointId, from: EndpointId, cx: &mut Context) -> bool {
-        // What this node asks for itself, to know the swarm, is not counted: nor are members of long
-        // standing, for a part of a swarm may come back with all of its members.
-        let own = self.sessions.contains_key(&(from, true)) || *id == from;
-        if own || self.book.sequence(id).is_some() || self.is_trusted(&from, cx.now) {
+        if self.is_uncounted(id, from, cx) {
             return true;
         }
         let most = (self.config.capacity / 10).max(MIN_INTRODUCTIONS);
@@ -213,6 +210,34 @@ impl Topic {
             cx.links.dropped("newcomers over the share of their introducer", Some(from));
         }
         within
+    }
+
+    /// Returns true if a record is in no share. What this node asks for itself, to know the swarm,
+    /// is not counted. Nor are members of long standing: a part of a swarm may come back with all
+    /// of its members.
+    fn is_uncounted(&self, id: &EndpointId, from: EndpointId, cx: &Context) -> bool {
+        let own = self.sessions.contains_key(&(from, true)) || *id == from;
+        own || self.book.sequence(id).is_some() || self.is_trusted(&from, cx.now)
+    }
+
+    /// Verifies the records of a frame together, if they will be verified for sure. A newcomer's
+    /// record is not, if its introducer has a share.
+    pub(super) fn verify_ahead<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a Bytes>,
+        from: EndpointId,
+        cx: &mut Context,
+    ) {
+        let opened = records.into_iter().filter_map(|bytes| {
+            let opened = cx.open_record(&self.id, bytes).ok()?;
+            let id = opened.claimed();
+            let is_known = self.announcer.is_own(bytes)
+                || self.book.holds(&id, bytes)
+                || self.book.is_buried(&id, bytes);
+            (!is_known && self.is_uncounted(&id, from, cx)).then_some(opened)
+        });
+        let opened = opened.collect();
+        cx.verify_ahead(&self.id, opened);
     }
 
     fn show_evidence(&self, id: EndpointId, to: EndpointId, cx: &mut Context) {
@@ -230,6 +255,7 @@ impl Topic {
         from: EndpointId,
         cx: &mut Context,
     ) -> usize {
+        self.verify_ahead(records, from, cx);
         let mut news = 0;
         for record in records {
             match self.learn(record, Duration::ZERO, from, cx) {

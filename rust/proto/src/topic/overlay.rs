@@ -450,6 +450,11 @@ impl Topic {
                 return None;
             }
         };
+        let records = items.iter().filter_map(|item| match item {
+            Item::Record(record) => Some(record),
+            Item::Accusation(_) => None,
+        });
+        self.verify_ahead(records, from, cx);
         let mut fresh = false;
         for item in &items {
             let record = match item {
