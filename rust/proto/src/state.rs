@@ -381,7 +381,7 @@ impl State {
                 topic_mut(&mut self.topics, topic)?.add_bootstrap(peers, cx);
             }
             InEvent::RemoveBootstrap(topic, peers) => {
-                topic_mut(&mut self.topics, topic)?.remove_bootstrap(&peers);
+                topic_mut(&mut self.topics, topic)?.remove_bootstrap(&peers, cx);
             }
             InEvent::Found(topic, peer, addresses) => {
                 topic_mut(&mut self.topics, topic)?.found(peer, addresses, cx);

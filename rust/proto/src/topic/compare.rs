@@ -116,7 +116,7 @@ impl Topic {
 
     /// Whether a session with a peer that stands still is begun anew.
     pub(super) fn is_wanted_soon(&self, peer: &EndpointId) -> bool {
-        !self.synced || self.comparisons.get(peer).is_some_and(Comparison::is_wanted)
+        !self.contacts.is_synced() || self.comparisons.get(peer).is_some_and(Comparison::is_wanted)
     }
 
     /// When a session is given up, should nothing come until then.

@@ -1,13 +1,10 @@
-//! Getting and staying in contact: bootstrap peers, redialing, and syncs of the book.
+//! Syncs of the book: with whom and when, and how a session goes.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use iroh_base::TransportAddr;
-use rand::seq::SliceRandom;
-use tokio::time::Instant;
 
-use super::{Bootstrap, Timer, Topic, scope::Scope};
+use super::{Timer, Topic};
 use crate::{
     book::Applied,
     event::{LinkId, TopicEvent},
@@ -20,19 +17,10 @@ use crate::{
     wire::{SyncFrame, TopicFrame, Turn},
 };
 
-/// Peers dialed at a time while nobody is linked: of the bootstrap peers, and of each other kind.
-const DIALS: usize = 3;
-/// Bootstrap peers dialed at a time where many rounds brought nobody.
-const DIALS_AT_LAST: usize = 24;
-/// Where more of them are due, the others are dialed after this.
-const DIALS_APART: Duration = Duration::from_secs(1);
 /// A newcomer that does not say that it is in the overlay is helped for so long.
 const NEWCOMER_HELP: Duration = Duration::from_secs(10);
 /// A record that its holder had for longer than this should have come by gossip.
 const GAP_AGE: Duration = Duration::from_secs(5);
-/// Found by a lookup and not in the book: most that are remembered, and how often they are tried.
-const MAX_FOUND: usize = 64;
-const FOUND_INTERVAL: Duration = Duration::from_secs(2);
 /// Who entered the overlay looks beyond its neighbors after this, then after five times as long, and
 /// so on within three minutes: what may have kept it from it is over by then.
 pub(super) const RANDOM_SYNC_FIRST: Duration = Duration::from_secs(1);
@@ -42,217 +30,14 @@ const FAR_SOON: Duration = Duration::from_mins(3);
 const BUSY_MEMBERS: usize = 8;
 
 impl Topic {
-    pub(crate) fn add_bootstrap(
-        &mut self,
-        peers: Vec<(EndpointId, Vec<TransportAddr>)>,
-        cx: &mut Context,
-    ) {
-        for (peer, addresses) in peers {
-            if peer == self.me {
-                continue;
-            }
-            let known = self.bootstrap.contains_key(&peer);
-            let fresh = Bootstrap {
-                addresses: Vec::new(),
-                attempts: 0,
-                next: cx.now,
-                tried: None,
-                lost: false,
-            };
-            let entry = self.bootstrap.entry(peer).or_insert(fresh);
-            // A bare id, or a name that the driver resolves, takes no address back.
-            let moved = !addresses.is_empty() && entry.addresses != addresses;
-            if moved {
-                entry.addresses = addresses;
-                entry.tried = None;
-            }
-            // One that was given up, and is named again, may be there again.
-            let again = entry.next > cx.now && self.book.get(&peer).is_none();
-            if moved || again {
-                entry.next = cx.now;
-            }
-            if moved || again || !known {
-                self.timers.set_by(Timer::Redial, cx.now);
-            }
-        }
-        if !self.bootstrap.is_empty() && !self.synced {
-            self.timers.set_by(Timer::Redial, cx.now);
-        }
-    }
-
-    pub(crate) fn remove_bootstrap(&mut self, peers: &[EndpointId]) {
-        for peer in peers {
-            self.bootstrap.remove(peer);
-        }
-    }
-
-    pub(crate) fn found(
-        &mut self,
-        peer: EndpointId,
-        addresses: Vec<TransportAddr>,
-        cx: &mut Context,
-    ) {
-        if peer == self.me || self.book.get(&peer).is_some() {
-            return;
-        }
-        if self.found.len() >= MAX_FOUND && !self.found.contains_key(&peer) {
-            cx.links.dropped("peers found on the local network over the limit", Some(peer));
-            return;
-        }
-        self.found.insert(peer, addresses);
-        // All nodes of a network see each other at once: the lucky first few dials bring the rest.
-        let spread =
-            if self.linked.is_empty() { Duration::from_millis(100) } else { FOUND_INTERVAL };
-        let at = cx.now + jitter(&mut cx.rng, spread, 0.0..1.0);
-        self.timers.set_by(Timer::Redial, at);
-    }
-
-    /// What failed while the network was another one may work now.
-    pub(super) fn redial_all(&mut self, cx: &mut Context) {
-        self.avoid.clear();
-        for bootstrap in self.bootstrap.values_mut() {
-            bootstrap.attempts = 0;
-            bootstrap.next = cx.now;
-        }
-        self.redial_delay = self.config.redial_min;
-        if self.linked.is_empty() || self.timers.is_set(Timer::Redial) {
-            self.redial_soon(cx);
-        }
-        self.healing.on_loss(scope!(self, cx));
-    }
-
-    pub(super) fn redial_soon(&mut self, cx: &mut Context) {
-        let at = cx.now + jitter(&mut cx.rng, self.redial_delay, 0.1..0.5);
-        self.timers.set_by(Timer::Redial, at);
-    }
-
-    pub(super) fn on_redial(&mut self, cx: &mut Context) {
-        if self.linked.is_empty() || !self.synced {
-            self.redial_anyone(cx);
-        } else {
-            self.redial_missing(cx);
-        }
-    }
-
-    /// Nobody is linked, or nothing was synced yet.
-    fn redial_anyone(&mut self, cx: &mut Context) {
-        let mut bootstrap: Vec<_> = self.bootstrap.keys().copied().collect();
-        bootstrap.shuffle(&mut cx.rng);
-        // The least recently tried first: one that lives is not kept waiting by a thousand that do not.
-        bootstrap.sort_by_key(|peer| self.bootstrap[peer].tried);
-        bootstrap.truncate(self.bootstrap_dials());
-        let mut found: Vec<_> = self.found.keys().copied().collect();
-        let lost = self.book.lost().map(|(id, ..)| id).filter(|id| self.book.kept(id).is_none());
-        let mut lost: Vec<_> = lost.collect();
-        if !cx.is_on(Rule::Healing) {
-            lost.clear();
-        }
-        for list in [&mut found, &mut lost] {
-            list.shuffle(&mut cx.rng);
-            list.truncate(DIALS);
-        }
-        let mut anyone = [bootstrap, found].concat();
-        if self.linked.is_empty() {
-            anyone.extend(self.random_members(DIALS, &BTreeSet::new(), cx));
-            anyone.extend(lost);
-            anyone.extend(self.kept_to_dial(cx));
-        }
-        let nobody = anyone.is_empty() && self.book.len() == 0 && self.book.lost().next().is_none();
-        for peer in anyone {
-            if let Some(bootstrap) = self.bootstrap.get_mut(&peer) {
-                bootstrap.tried = Some(cx.now);
-            }
-            self.contact(peer, cx);
-        }
-        if nobody {
-            return;
-        }
-        let at = cx.now + jitter(&mut cx.rng, self.redial_delay, 0.8..1.2);
-        self.redial_delay = (self.redial_delay * 2).min(self.config.redial_max);
-        self.timers.set(Timer::Redial, at);
-    }
-
-    /// How many bootstrap peers are dialed at a time while nobody is linked: few at first, as the first
-    /// to answer is enough, and more once the redials have come to their largest delay.
-    pub(super) fn bootstrap_dials(&self) -> usize {
-        if self.redial_delay < self.config.redial_max { DIALS } else { DIALS_AT_LAST }
-    }
-
-    /// In contact: look for bootstrap peers and found ones that are not in the book.
-    fn redial_missing(&mut self, cx: &mut Context) {
-        let (mut due, mut next) = self.due_bootstrap(cx);
-        let mut found: Vec<_> = self.found.keys().copied().collect();
-        found.shuffle(&mut cx.rng);
-        for peer in found.iter().take(DIALS) {
-            if self.book.get(peer).is_some() || self.is_avoided(peer, cx.now) {
-                self.found.remove(peer);
-            } else {
-                due.push(*peer);
-            }
-        }
-        if !self.found.is_empty() {
-            next = next.into_iter().chain([cx.now + FOUND_INTERVAL]).min();
-        }
-        for peer in due {
-            self.contact(peer, cx);
-        }
-        if let Some(at) = next {
-            self.timers.set(Timer::Redial, at);
-        }
-    }
-
-    /// Bootstrap peers to dial now, those that were dialed least often first, and when to look again.
-    fn due_bootstrap(&mut self, cx: &mut Context) -> (Vec<EndpointId>, Option<Instant>) {
-        if !cx.is_on(Rule::BootstrapMemory) {
-            return (Vec::new(), None);
-        }
-        let is_missing = |peer: &EndpointId, bootstrap: &Bootstrap| {
-            self.book.get(peer).is_none() || bootstrap.lost
-        };
-        let missing = self.bootstrap.iter().filter(|(peer, bootstrap)| is_missing(peer, bootstrap));
-        let due = missing.clone().filter(|(_, bootstrap)| bootstrap.next <= cx.now);
-        let mut due: Vec<_> = due.map(|(peer, bootstrap)| (bootstrap.attempts, *peer)).collect();
-        let later = missing.filter(|(_, bootstrap)| bootstrap.next > cx.now);
-        let mut next = later.map(|(_, bootstrap)| bootstrap.next).min();
-        if due.len() > DIALS_AT_LAST {
-            due.sort_unstable();
-            // The others have their turn, batch by batch: a timer that comes sooner for one does not
-            // dial them all.
-            for (batch, peers) in (1..).zip(due.split_off(DIALS_AT_LAST).chunks(DIALS_AT_LAST)) {
-                let at = cx.now + DIALS_APART * batch;
-                for (_, peer) in peers {
-                    if let Some(bootstrap) = self.bootstrap.get_mut(peer) {
-                        bootstrap.next = at;
-                    }
-                }
-                next = next.into_iter().chain([at]).min();
-            }
-        }
-        for (_, peer) in &due {
-            let Some(bootstrap) = self.bootstrap.get_mut(peer) else { continue };
-            let doubled = 2_u32.saturating_pow(bootstrap.attempts.min(16));
-            let delay = self.config.redial_max.saturating_mul(doubled);
-            bootstrap.attempts = bootstrap.attempts.saturating_add(1);
-            bootstrap.next =
-                cx.now + jitter(&mut cx.rng, delay.min(self.config.heal_interval_max), 0.8..1.2);
-            next = next.into_iter().chain([bootstrap.next]).min();
-        }
-        (due.into_iter().map(|(_, peer)| peer).collect(), next)
-    }
-
     /// Syncs with a peer, over a link that may have to be dialed first.
     pub(super) fn contact(&mut self, peer: EndpointId, cx: &mut Context) {
         if self.sessions.contains_key(&(peer, true)) {
             return;
         }
-        let scope: &mut Scope = scope!(self, cx);
-        if scope.addresses(&peer).is_none() {
-            return;
-        }
-        match scope.dial(peer) {
+        match self.contacts.dial(peer, scope!(self, cx)) {
             Asked::Linked => self.start_sync(peer, cx),
             Asked::Dialing => {
-                self.note_dial_of_kept(&peer);
                 self.sync_wanted.insert(peer);
             }
             Asked::Refused => {}
@@ -384,7 +169,7 @@ impl Topic {
         let busy = self.sessions.keys().filter(of_newcomer).count();
         if !frame.attached && known.is_none() && busy >= self.config.concurrent_syncs {
             let without = BTreeSet::from([peer]);
-            let members = self.random_members(BUSY_MEMBERS, &without, cx);
+            let members = scope!(self, cx).random_members(BUSY_MEMBERS, &without);
             let records = members
                 .iter()
                 .filter_map(|id| Some(self.book.get(id)?.signed.bytes().clone()))
@@ -446,16 +231,16 @@ impl Topic {
             return;
         }
         self.on_synced(peer, session.news.max(session.given), cx);
-        self.synced = true;
+        self.contacts.synced(scope!(self, cx));
         if self.attached_since.is_none() {
             self.came_from.get_or_insert(peer);
         }
-        self.redial_delay = self.config.redial_min;
         if self.attached_since.is_none() && !self.timers.is_set(Timer::OverlayJoin) {
             self.join_attempts = 0;
         }
         if self.attached_since.is_none() && self.join_attempts == 0 {
-            self.join_through = self.random_members(1, &BTreeSet::new(), cx).first().copied();
+            self.join_through =
+                scope!(self, cx).random_members(1, &BTreeSet::new()).first().copied();
             let at = cx.now + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
             self.timers.set_by(Timer::OverlayJoin, at);
         }
@@ -473,11 +258,10 @@ impl Topic {
         }
         self.learn_all(records, peer, cx);
         let without = BTreeSet::from([peer]);
-        if let Some(other) = self.random_members(1, &without, cx).first() {
+        if let Some(other) = scope!(self, cx).random_members(1, &without).first() {
             self.contact(*other, cx);
         }
-        let at = cx.now + jitter(&mut cx.rng, Duration::from_secs(1), 0.5..1.5);
-        self.timers.set(Timer::Redial, at);
+        self.contacts.partner_busy(scope!(self, cx));
     }
 
     /// A link is gone that another one took the place of: syncs on it end.
@@ -486,8 +270,8 @@ impl Topic {
             let ended = self.sessions.get(&(peer, initiator));
             if ended.is_some_and(|session| session.link == link) {
                 self.end_session(peer, initiator, false, cx);
-                if initiator && !self.synced {
-                    self.redial_soon(cx);
+                if initiator {
+                    self.contacts.sync_failed(scope!(self, cx));
                 }
             }
         }
@@ -503,8 +287,8 @@ impl Topic {
         for ((peer, initiator), tries) in late {
             cx.links.dropped("syncs that stood still", Some(peer));
             self.end_session(peer, initiator, false, cx);
-            if initiator && !self.start_anew(peer, tries + 1, cx) && !self.synced {
-                self.redial_soon(cx);
+            if initiator && !self.start_anew(peer, tries + 1, cx) {
+                self.contacts.sync_failed(scope!(self, cx));
             }
         }
         let ends = self
@@ -563,8 +347,9 @@ impl Topic {
     pub(super) fn on_random_sync(&mut self, cx: &mut Context) {
         let neighbors = self.overlay.neighbors().clone();
         let origin = self.came_from.take();
-        let origin = origin.filter(|peer| !neighbors.contains(peer) && self.linked.contains(peer));
-        let far = origin.or_else(|| self.random_members(1, &neighbors, cx).first().copied());
+        let origin = origin.filter(|peer| !neighbors.contains(peer) && self.peers.is_linked(peer));
+        let far =
+            origin.or_else(|| scope!(self, cx).random_members(1, &neighbors).first().copied());
         if let Some(peer) = far.filter(|_| cx.is_on(Rule::Reconciliation)) {
             self.contact(peer, cx);
         }

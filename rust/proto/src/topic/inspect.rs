@@ -22,6 +22,16 @@ impl Topic {
         self.announcer.own()
     }
 
+    /// The record of a member.
+    pub(crate) fn record(&self, member: &EndpointId) -> Option<&SignedRecord> {
+        self.book.get(member).map(|live| &live.signed)
+    }
+
+    /// The highest sequence number that is known of a node.
+    pub(crate) fn sequence(&self, node: &EndpointId) -> Option<u64> {
+        self.book.sequence(node)
+    }
+
     /// This node is one of a swarm that has been there for long: it knows all members, and they know it.
     pub(crate) fn preload(&mut self, records: &[SignedRecord], cx: &mut Context) {
         self.book.preload(records, cx.now);
@@ -50,11 +60,8 @@ impl Topic {
             ("places in the view", self.places.len()),
             ("shares of introducers", self.introductions.len()),
             ("neighbors", self.overlay.neighbors().len()),
-            ("linked", self.linked.len()),
             ("frames waiting for a dial", self.overlay_waiting.values().map(Vec::len).sum()),
             ("overlay budgets", self.overlay_budgets.len()),
-            ("avoided", self.avoid.len()),
-            ("found", self.found.len()),
             ("syncs wanted", self.sync_wanted.len()),
             ("sessions", self.sessions.len()),
             ("newcomers", self.newcomers.len()),
@@ -66,6 +73,7 @@ impl Topic {
             ("contents seen", self.seen.len()),
         ];
         sizes.push(("accusations", self.accusations.len()));
+        sizes.extend(self.peers.sizes());
         sizes.extend(self.detector.sizes());
         sizes.extend(self.healing.sizes());
         sizes.extend(self.broadcasts.sizes());

@@ -130,16 +130,15 @@ impl Topic {
             Applied::Stale if id == from => self.show_evidence(id, from, cx),
             Applied::Buried | Applied::Same | Applied::Stale => {}
         }
+        if applied.is_news() {
+            self.contacts.on_news(&id, &applied, scope!(self, cx));
+        }
         if matches!(applied, Applied::Joined) {
-            self.found.remove(&id);
             self.view_grows(cx);
         }
         if applied.is_news() {
             let effects = self.detector.on_newer_record(&record, scope!(self, cx));
             self.carry_out(effects, cx);
-            if let Some(bootstrap) = self.bootstrap.get_mut(&id) {
-                bootstrap.lost = false;
-            }
             self.push_on(id, from, cx);
             if applied != Applied::Refreshed {
                 self.tell_digest_soon(cx);
@@ -217,7 +216,7 @@ impl Topic {
     /// of its members.
     fn is_uncounted(&self, id: &EndpointId, from: EndpointId, cx: &Context) -> bool {
         let own = self.sessions.contains_key(&(from, true)) || *id == from;
-        own || self.book.sequence(id).is_some() || self.is_trusted(&from, cx.now)
+        own || self.book.sequence(id).is_some() || self.peers.is_trusted(&from, &self.book, cx.now)
     }
 
     /// Verifies the records of a frame together, if they will be verified for sure. A newcomer's
@@ -270,11 +269,7 @@ impl Topic {
     pub(super) fn on_gone(&mut self, id: EndpointId, cx: &mut Context) {
         self.newcomers.remove(&id);
         self.detector.on_gone(&id);
-        if let Some(bootstrap) = self.bootstrap.get_mut(&id) {
-            bootstrap.attempts = 0;
-            bootstrap.next = cx.now + self.config.heal_interval;
-            self.timers.set_by(Timer::Redial, bootstrap.next);
-        }
+        self.contacts.on_gone(&id, scope!(self, cx));
     }
 
     /// Tells newcomers of a record, and all members if `flood`: at once, or with the next batch.

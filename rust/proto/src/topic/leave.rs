@@ -137,7 +137,7 @@ impl Leave {
 /// All peers with a link that may hold this node's record: also those that did not answer yet, and
 /// members whose link is so young that neither end has spoken of the topic.
 fn peers_to_tell(scope: &Scope) -> BTreeSet<EndpointId> {
-    let known = scope.view.linked.iter().copied().chain(scope.book.others());
+    let known = scope.peers.linked().iter().copied().chain(scope.book.others());
     let linked = known.filter(|peer| scope.cx.links.current(peer).is_some());
     linked.chain(scope.cx.links.told_of(scope.topic)).collect()
 }

@@ -12,14 +12,10 @@ macro_rules! scope {
             topic: $topic.id,
             config: &$topic.config,
             book: &mut $topic.book,
+            peers: &mut $topic.peers,
             view: $crate::topic::scope::View {
                 neighbors: $topic.overlay.neighbors(),
                 attached: $topic.attached_since,
-                linked: &$topic.linked,
-                bootstrap: &$topic.bootstrap,
-                found: &$topic.found,
-                may_dial_kept: $topic.kept_dials < $crate::topic::scope::TRUSTED_DIALS,
-                avoided: &$topic.avoid,
                 leaving: $topic.leave.is_begun(),
             },
             cx: $cx,
@@ -31,6 +27,7 @@ mod announce;
 mod broadcast;
 mod compare;
 mod contact;
+mod contacts;
 mod effect;
 mod failure;
 mod heal;
@@ -38,7 +35,6 @@ mod inspect;
 mod learn;
 mod leave;
 mod overlay;
-mod remember;
 mod scope;
 #[cfg(test)]
 mod world;
@@ -63,6 +59,7 @@ use crate::{
     error::Error,
     event::{CloseCode, LinkEnd, LinkId, LostReason, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
+    kept::Kept,
     links::Need,
     overlay::Overlay,
     record::Profile,
@@ -73,30 +70,10 @@ use crate::{
 };
 
 use self::{
+    contacts::peers::Peers,
     effect::{Effect, Effects},
-    scope::{Avoided, Scope, log},
+    scope::{Scope, log},
 };
-
-/// A bootstrap peer: where it is, and when it is dialed next.
-#[derive(Debug)]
-struct Bootstrap {
-    addresses: Vec<TransportAddr>,
-    attempts: u32,
-    next: Instant,
-    /// When it was last dialed while nobody was linked.
-    tried: Option<Instant>,
-    /// Its link broke and nothing new was heard of it since: it may have started anew.
-    lost: bool,
-}
-
-/// Whether any member is linked, as the application was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// Nobody was linked yet.
-    Never,
-    Linked,
-    Isolated,
-}
 
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -120,21 +97,10 @@ pub(crate) struct Topic {
     /// Newcomers that a peer may still introduce.
     introductions: Budgets,
     broadcasts: broadcast::Broadcasts,
-    /// Peers that could not be dialed, or refused, of late.
-    avoid: Avoided,
     view_delay: Duration,
     join_attempts: u32,
-    /// Peers with a link that speak of this topic.
-    linked: BTreeSet<EndpointId>,
-    reach: Reach,
-    bootstrap: BTreeMap<EndpointId, Bootstrap>,
-    /// Dials to members of an earlier life that counted as no dials to strangers.
-    kept_dials: u32,
-    /// Seen by a lookup on the local network and not in the book yet.
-    found: BTreeMap<EndpointId, Vec<TransportAddr>>,
-    redial_delay: Duration,
-    /// Whether a sync that this node began has come to its end.
-    synced: bool,
+    contacts: contacts::Contacts,
+    peers: Peers,
     sync_wanted: BTreeSet<EndpointId>,
     /// By partner, and whether this node began it.
     sessions: BTreeMap<(EndpointId, bool), Session>,
@@ -175,8 +141,6 @@ enum Timer {
     Trickle,
     /// Send neighbors the digest of the book.
     Digest,
-    /// Look for someone to sync with.
-    Redial,
     /// Enter the overlay through a random member.
     OverlayJoin,
     /// Look whether the active view is full.
@@ -185,8 +149,6 @@ enum Timer {
     RandomSync,
     /// Give up on syncs that are stalled.
     Sessions,
-    /// Tell the application that no link is left.
-    Isolation,
 }
 
 /// What may be due.
@@ -194,6 +156,7 @@ enum Timer {
 enum Timeout {
     Topic(Timer),
     Announcer,
+    Contacts,
     Detector,
     Healing,
     Broadcasts,
@@ -202,18 +165,17 @@ enum Timeout {
 
 /// If several are due at once, as after a pause, the first of this list comes first: what others
 /// wait for goes before what this node does for itself.
-const TIMEOUTS: [Timeout; 15] = [
+const TIMEOUTS: [Timeout; 14] = [
     Timeout::Topic(Timer::Flood),
     Timeout::Topic(Timer::Relay),
     Timeout::Topic(Timer::Trickle),
     Timeout::Topic(Timer::Digest),
     Timeout::Announcer,
-    Timeout::Topic(Timer::Redial),
+    Timeout::Contacts,
     Timeout::Topic(Timer::OverlayJoin),
     Timeout::Topic(Timer::View),
     Timeout::Topic(Timer::RandomSync),
     Timeout::Topic(Timer::Sessions),
-    Timeout::Topic(Timer::Isolation),
     Timeout::Detector,
     Timeout::Healing,
     Timeout::Broadcasts,
@@ -244,16 +206,10 @@ impl Topic {
             places: overlay::Places::default(),
             introductions: Budgets::default(),
             broadcasts: broadcast::Broadcasts::new(cx.now),
-            avoid: BTreeMap::new(),
             view_delay: overlay::VIEW_MIN,
             join_attempts: 0,
-            linked: BTreeSet::new(),
-            reach: Reach::Never,
-            bootstrap: BTreeMap::new(),
-            kept_dials: 0,
-            found: BTreeMap::new(),
-            redial_delay: config.redial_min,
-            synced: false,
+            contacts: contacts::Contacts::new(&config),
+            peers: Peers::default(),
             sync_wanted: BTreeSet::new(),
             sessions: BTreeMap::new(),
             session_count: 0,
@@ -284,6 +240,7 @@ impl Topic {
         let of_components = [
             self.timers.next(),
             self.announcer.next_timeout(),
+            self.contacts.next_timeout(),
             self.detector.next_timeout(),
             self.healing.next_timeout(),
             self.broadcasts.next_timeout(),
@@ -310,6 +267,7 @@ impl Topic {
         let at = match due {
             Timeout::Topic(timer) => self.timers.at(timer),
             Timeout::Announcer => self.announcer.next_timeout(),
+            Timeout::Contacts => self.contacts.next_timeout(),
             Timeout::Detector => self.detector.next_timeout(),
             Timeout::Healing => self.healing.next_timeout(),
             Timeout::Broadcasts => self.broadcasts.next_timeout(),
@@ -322,6 +280,7 @@ impl Topic {
         let effects = match due {
             Timeout::Topic(timer) => return self.on_own_timeout(timer, cx),
             Timeout::Announcer => self.announcer.on_timeout(scope!(self, cx)),
+            Timeout::Contacts => self.contacts.on_timeout(scope!(self, cx)),
             Timeout::Detector => self.detector.on_timeout(scope!(self, cx)),
             Timeout::Healing => self.healing.on_timeout(scope!(self, cx)),
             Timeout::Broadcasts => self.broadcasts.on_timeout(scope!(self, cx)),
@@ -337,12 +296,10 @@ impl Topic {
             Timer::Relay => self.on_relay(cx),
             Timer::Trickle => self.on_trickle(cx),
             Timer::Digest => self.tell_digest(cx),
-            Timer::Redial => self.on_redial(cx),
             Timer::OverlayJoin => self.on_overlay_join(cx),
             Timer::View => self.on_view(cx),
             Timer::RandomSync => self.on_random_sync(cx),
             Timer::Sessions => self.on_sessions(cx),
-            Timer::Isolation => self.on_isolation(cx),
         }
     }
 
@@ -419,6 +376,7 @@ impl Topic {
         self.accusations.clear();
         self.detector.stop(scope!(self, cx));
         self.healing.stop();
+        self.contacts.stop();
         let effects = self.leave.begin(record, scope!(self, cx));
         self.carry_out(effects, cx);
     }
@@ -444,6 +402,45 @@ impl Topic {
             if let Some(sequence) = self.book.sequence(&id) {
                 cx.links.send(&peer, self.id, TopicFrame::LeaveAck(sequence), cx.now);
             }
+        }
+    }
+
+    pub(crate) fn add_bootstrap(
+        &mut self,
+        peers: Vec<(EndpointId, Vec<TransportAddr>)>,
+        cx: &mut Context,
+    ) {
+        self.contacts.add_bootstrap(peers, scope!(self, cx));
+    }
+
+    pub(crate) fn remove_bootstrap(&mut self, peers: &[EndpointId], cx: &mut Context) {
+        self.contacts.remove_bootstrap(peers, scope!(self, cx));
+    }
+
+    /// A lookup on the local network found a peer.
+    pub(crate) fn found(
+        &mut self,
+        peer: EndpointId,
+        addresses: Vec<TransportAddr>,
+        cx: &mut Context,
+    ) {
+        self.contacts.found(peer, addresses, scope!(self, cx));
+    }
+
+    /// Takes in records that an earlier life had in its book. Where those members were, they are
+    /// dialed, until they confirm that they are there, or age out.
+    pub(crate) fn remember(&mut self, records: Vec<Kept>, cx: &mut Context) {
+        let mut news = false;
+        for Kept { signed, left, established } in records {
+            news |= self.book.remember(signed, left, established, cx.now);
+        }
+        if !news || self.leave.is_begun() {
+            return;
+        }
+        if self.peers.is_alone() {
+            self.contacts.on_kept(scope!(self, cx));
+        } else {
+            self.on_loss(cx);
         }
     }
 
@@ -507,11 +504,11 @@ impl Topic {
     }
 
     pub(crate) fn speaks_with(&self, peer: &EndpointId) -> bool {
-        self.linked.contains(peer) || self.needs(peer) != Need::Nothing
+        self.peers.is_linked(peer) || self.needs(peer) != Need::Nothing
     }
 
     pub(crate) fn into_peers(self) -> BTreeSet<EndpointId> {
-        self.linked.into_iter().chain(self.leave.into_told()).collect()
+        self.peers.linked().iter().copied().chain(self.leave.into_told()).collect()
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -533,7 +530,8 @@ impl Topic {
     pub(crate) fn on_network_change(&mut self, away: bool, cx: &mut Context) {
         self.detector.on_network_change(scope!(self, cx));
         if !away && !self.leave.is_begun() {
-            self.redial_all(cx);
+            self.contacts.on_network_change(scope!(self, cx));
+            self.on_loss(cx);
         }
     }
 
@@ -544,7 +542,7 @@ impl Topic {
 
     /// There is a usable link to a peer.
     pub(crate) fn link_up(&mut self, peer: EndpointId, cx: &mut Context) {
-        self.avoid.remove(&peer);
+        self.contacts.link_up(&peer, scope!(self, cx));
         self.heard(peer, cx);
         self.leave.link_up(peer, scope!(self, cx));
         let wanted = self.sync_wanted.remove(&peer);
@@ -567,7 +565,7 @@ impl Topic {
 
     /// The last usable link to a peer is gone.
     pub(crate) fn link_down(&mut self, peer: EndpointId, end: LinkEnd, cx: &mut Context) {
-        if self.linked.contains(&peer) {
+        if self.peers.is_linked(&peer) {
             tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), ?end, "link down");
         }
         self.forget_partner(peer, cx);
@@ -577,14 +575,7 @@ impl Topic {
         if broken {
             self.detector.link_broken(peer, scope!(self, cx));
         }
-        if let Some(bootstrap) = self.bootstrap.get_mut(&peer)
-            && matches!(end, LinkEnd::TimedOut | LinkEnd::Lost)
-        {
-            bootstrap.lost = true;
-            bootstrap.attempts = 0;
-            bootstrap.next = cx.now + Duration::from_secs(1);
-            self.timers.set_by(Timer::Redial, bootstrap.next);
-        }
+        self.contacts.link_down(&peer, end, scope!(self, cx));
     }
 
     /// A peer does not speak of this topic any more.
@@ -597,11 +588,7 @@ impl Topic {
         self.sessions.remove(&(peer, false));
         let was_syncing = self.sessions.remove(&(peer, true)).is_some();
         self.in_overlay(cx, |overlay, now| overlay.link_lost(peer, now));
-        if self.linked.remove(&peer) && self.linked.is_empty() {
-            self.on_all_links_lost(cx);
-        } else if was_syncing && !self.synced {
-            self.redial_soon(cx);
-        }
+        self.contacts.unlinked(&peer, was_syncing, scope!(self, cx));
         self.leave_without(peer, cx);
     }
 
@@ -610,7 +597,7 @@ impl Topic {
         self.sync_wanted.remove(&peer);
         // The overlay is not told: HyParView's own timer tries the next member.
         self.overlay_waiting.remove(&peer);
-        self.avoid(peer, cx.now);
+        self.contacts.avoid(peer, scope!(self, cx));
         self.healing.dial_failed(&peer);
         self.detector.dial_failed(peer, scope!(self, cx));
         self.leave_without(peer, cx);
@@ -618,41 +605,7 @@ impl Topic {
 
     /// A peer opened this topic on a link.
     pub(crate) fn opened(&mut self, peer: EndpointId, cx: &mut Context) {
-        if !self.linked.insert(peer) {
-            return;
-        }
-        cx.emit(self.id, TopicEvent::Opened(peer));
-        if let Some(bootstrap) = self.bootstrap.get_mut(&peer) {
-            bootstrap.lost = false;
-        }
-        cx.links.touch(&peer, self.config.link_idle, cx.now);
-        self.timers.clear(Timer::Isolation);
-        self.redial_delay = self.config.redial_min;
-        if self.reach == Reach::Isolated {
-            tracing::info!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "reconnected");
-            cx.emit(self.id, TopicEvent::Reconnected);
-        }
-        self.reach = Reach::Linked;
-    }
-
-    fn on_all_links_lost(&mut self, cx: &mut Context) {
-        if self.leave.is_begun() {
-            return;
-        }
-        self.timers.set(Timer::Isolation, cx.now + Duration::from_secs(1));
-        self.synced = false;
-        self.redial_delay = self.config.redial_min;
-        self.redial_soon(cx);
-    }
-
-    fn on_isolation(&mut self, cx: &mut Context) {
-        let anyone =
-            self.book.len() > 0 || self.book.lost().next().is_some() || !self.bootstrap.is_empty();
-        if self.linked.is_empty() && self.reach == Reach::Linked && anyone {
-            self.reach = Reach::Isolated;
-            tracing::info!(topic = %self.id.fmt_short(), "isolated: no member is linked");
-            cx.emit(self.id, TopicEvent::Isolated);
-        }
+        self.contacts.opened(peer, scope!(self, cx));
     }
 
     /// A frame about this topic.
@@ -680,7 +633,7 @@ impl Topic {
             TopicFrame::Closed => {
                 tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "topic is not served there");
                 cx.emit(self.id, TopicEvent::NotServed(peer));
-                self.avoid(peer, cx.now);
+                self.contacts.avoid(peer, scope!(self, cx));
                 self.forget_partner(peer, cx);
             }
             TopicFrame::LeaveAck(sequence) => self.leave_acknowledged(peer, sequence, cx),
@@ -731,33 +684,5 @@ impl Topic {
         let addresses = known.or_else(|| self.detector.unconfirmed_addresses(&peer));
         let addresses = addresses.unwrap_or_default();
         cx.links.ask(peer, &addresses, true, cx.now);
-    }
-
-    fn avoid(&mut self, peer: EndpointId, now: Instant) {
-        const AVOID: Duration = Duration::from_secs(30);
-        self.avoid.retain(|_, until| *until > now);
-        self.avoid.insert(peer, now + AVOID);
-    }
-
-    fn is_avoided(&self, peer: &EndpointId, now: Instant) -> bool {
-        self.avoid.get(peer).is_some_and(|until| *until > now)
-    }
-
-    /// Whether dials to a peer are not counted as dials to strangers.
-    fn is_trusted(&self, peer: &EndpointId, now: Instant) -> bool {
-        self.bootstrap.contains_key(peer)
-            || self.book.is_established(peer, now)
-            || self.may_try_kept(peer)
-    }
-
-    /// See [`Scope::random_members`].
-    fn random_members(
-        &mut self,
-        count: usize,
-        without: &BTreeSet<EndpointId>,
-        cx: &mut Context,
-    ) -> Vec<EndpointId> {
-        let scope: &mut Scope = scope!(self, cx);
-        scope.random_members(count, without)
     }
 }

@@ -283,7 +283,7 @@ impl Topic {
             && let Some(peer) = self.places.silent(most, SILENT_FOR, cx.now)
         {
             cx.links.dropped("neighbors that forwarded nothing", Some(peer));
-            self.avoid(peer, cx.now);
+            self.contacts.avoid(peer, scope!(self, cx));
             self.overlay.evict(peer, cx.now);
             self.drive_overlay(cx);
         } else if self.places.silent(most, Duration::ZERO, cx.now).is_some() {
@@ -303,7 +303,7 @@ impl Topic {
             tracing::warn!(topic = %self.id.fmt_short(), "all neighbors were replaced within a minute: asking members of long standing");
             cx.links.dropped("views that were replaced within a minute", None);
             let neighbors = self.overlay.neighbors().clone();
-            let mut members = self.random_members(10 * SUGGESTED, &neighbors, cx);
+            let mut members = scope!(self, cx).random_members(10 * SUGGESTED, &neighbors);
             members.sort_by_key(|id| !self.book.is_established(id, cx.now));
             members.truncate(SUGGESTED);
             self.overlay.suggest(members, cx.now);
@@ -322,10 +322,10 @@ impl Topic {
             !without.contains(id)
                 && self.book.get(id).is_some()
                 && cx.links.current(id).is_some()
-                && !self.is_avoided(id, cx.now)
+                && !self.peers.is_avoided(id, cx.now)
                 && !self.book.is_suspected(id)
         };
-        let linked: Vec<_> = self.linked.iter().filter(fits).copied().collect();
+        let linked: Vec<_> = self.peers.linked().iter().filter(fits).copied().collect();
         linked.into_iter().sample(&mut cx.rng, count)
     }
 
@@ -336,7 +336,9 @@ impl Topic {
         let mut without = without.clone();
         without.extend(&members);
         let others = self.book.others().filter(|id| {
-            !without.contains(id) && !self.is_avoided(id, cx.now) && !self.book.is_suspected(id)
+            !without.contains(id)
+                && !self.peers.is_avoided(id, cx.now)
+                && !self.book.is_suspected(id)
         });
         {
             use rand::seq::IteratorRandom;
@@ -513,12 +515,12 @@ impl Topic {
             return;
         }
         let asks = matches!(frame, OverlayFrame::Join(_) | OverlayFrame::Neighbor { .. });
-        if !asks || self.leave.is_begun() || self.is_avoided(&peer, cx.now) {
+        if !asks || self.leave.is_begun() || self.peers.is_avoided(&peer, cx.now) {
             return;
         }
         let Some(live) = self.book.get(&peer) else { return };
         let addresses = live.signed.record().addresses.clone();
-        let trusted = self.is_trusted(&peer, cx.now);
+        let trusted = self.peers.is_trusted(&peer, &self.book, cx.now);
         if cx.links.ask(peer, &addresses, trusted, cx.now) == Asked::Dialing {
             let waiting = self.overlay_waiting.entry(peer).or_default();
             if waiting.len() < MAX_WAITING {
@@ -650,7 +652,7 @@ impl Topic {
         let linked =
             if unreached { self.linked_members(1, &BTreeSet::new(), cx).pop() } else { None };
         let earlier = linked.or(earlier);
-        let anyone = self.random_members(1, &BTreeSet::new(), cx).first().copied();
+        let anyone = scope!(self, cx).random_members(1, &BTreeSet::new()).first().copied();
         let Some(member) = earlier.or(anyone) else {
             // Nobody yet: whoever comes first will sync with us, and be our member. Where all are
             // to be avoided for a while, again after it.

@@ -1,15 +1,12 @@
 //! What a component of a topic sees and may use, besides its own state.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use iroh_base::TransportAddr;
 use rand::seq::IteratorRandom;
 use tokio::time::Instant;
 
-use super::Bootstrap;
+use super::contacts::peers::Peers;
 use crate::{
     book::Book,
     config::Config,
@@ -21,10 +18,6 @@ use crate::{
     state::Context,
     wire::TopicFrame,
 };
-
-/// In one life of a node, dials to members of its earlier life that are not limited as those to
-/// strangers are. Made-up members that were kept cost others no more than this.
-pub(super) const TRUSTED_DIALS: u32 = 64;
 
 /// A book that did not change for this long is settled: gossip has passed.
 pub(super) const SETTLED: Duration = Duration::from_millis(250);
@@ -38,34 +31,23 @@ pub(super) struct Scope<'a> {
     pub(super) topic: TopicId,
     pub(super) config: &'a Config,
     pub(super) book: &'a mut Book,
+    /// Peers that could be reached. Only the contacts can change it.
+    pub(super) peers: &'a mut Peers,
     pub(super) view: View<'a>,
     /// The links, time, chance and counts, which all topics of an endpoint share.
     pub(super) cx: &'a mut Context,
 }
 
-/// What is known of peers beyond the book, to be read only: each part has one component that owns
-/// it.
+/// What other components know, to be read only.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
     /// The active view of the overlay.
     pub(super) neighbors: &'a BTreeSet<EndpointId>,
     /// Since when this node is in the overlay.
     pub(super) attached: Option<Instant>,
-    /// Peers with a link that speak of this topic.
-    pub(super) linked: &'a BTreeSet<EndpointId>,
-    pub(super) bootstrap: &'a BTreeMap<EndpointId, Bootstrap>,
-    /// Seen by a lookup on the local network and not in the book yet.
-    pub(super) found: &'a BTreeMap<EndpointId, Vec<TransportAddr>>,
-    /// Dials to members of an earlier life are not limited as those to strangers are.
-    pub(super) may_dial_kept: bool,
-    pub(super) avoided: &'a Avoided,
     /// This node leaves the topic.
     pub(super) leaving: bool,
 }
-
-/// Peers that recently could not be dialed, or do not serve this topic, and until when each of them
-/// is not chosen.
-pub(super) type Avoided = BTreeMap<EndpointId, Instant>;
 
 impl Scope<'_> {
     pub(super) fn now(&self) -> Instant {
@@ -99,30 +81,12 @@ impl Scope<'_> {
 
     /// Where a peer can be dialed, by what is known of it.
     pub(super) fn addresses(&self, peer: &EndpointId) -> Option<Vec<TransportAddr>> {
-        let book = self.book.get(peer).map(|live| live.signed.record().addresses.clone());
-        let bootstrap = self.view.bootstrap.get(peer).map(|peer| peer.addresses.clone());
-        let found = self.view.found.get(peer).cloned();
-        let kept = self.book.kept(peer).map(|signed| signed.record().addresses.clone());
-        let expired =
-            || self.book.last_record(peer).map(|signed| signed.record().addresses.clone());
-        let known: Vec<_> = [book, bootstrap, found, kept].into_iter().flatten().collect();
-        if known.is_empty() {
-            return expired();
-        }
-        let mut all = Vec::new();
-        for address in known.into_iter().flatten() {
-            if !all.contains(&address) {
-                all.push(address);
-            }
-        }
-        Some(all)
+        self.peers.addresses(peer, self.book)
     }
 
     /// Returns true if dials to a peer are not counted as dials to strangers.
     pub(super) fn is_trusted(&self, peer: &EndpointId) -> bool {
-        self.view.bootstrap.contains_key(peer)
-            || self.book.is_established(peer, self.cx.now)
-            || (self.view.may_dial_kept && self.book.kept(peer).is_some())
+        self.peers.is_trusted(peer, self.book, self.cx.now)
     }
 
     /// The digest of the book, if the book is settled.
@@ -153,11 +117,12 @@ impl Scope<'_> {
         count: usize,
         without: &BTreeSet<EndpointId>,
     ) -> Vec<EndpointId> {
-        let (now, avoided, book) = (self.cx.now, self.view.avoided, &self.book);
-        let is_avoided = |id: &EndpointId| avoided.get(id).is_some_and(|until| *until > now);
+        let (now, peers, book) = (self.cx.now, &self.peers, &self.book);
         self.book
             .others()
-            .filter(|id| !without.contains(id) && !is_avoided(id) && !book.is_suspected(id))
+            .filter(|id| {
+                !without.contains(id) && !peers.is_avoided(id, now) && !book.is_suspected(id)
+            })
             .sample(&mut self.cx.rng, count)
     }
 }

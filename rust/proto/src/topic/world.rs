@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use iroh_base::TransportAddr;
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Bootstrap,
-    scope::{Avoided, Scope, View},
+    contacts::{Contacts, peers::Peers},
+    scope::{Scope, View},
 };
 use crate::{
     Config, EndpointId, Identity, Lane, LinkId, OutEvent, TopicEvent,
@@ -24,10 +23,7 @@ pub(super) struct World {
     pub(super) book: Book,
     pub(super) neighbors: BTreeSet<EndpointId>,
     pub(super) attached: Option<Instant>,
-    pub(super) linked: BTreeSet<EndpointId>,
-    pub(super) bootstrap: BTreeMap<EndpointId, Bootstrap>,
-    pub(super) found: BTreeMap<EndpointId, Vec<TransportAddr>>,
-    pub(super) avoided: Avoided,
+    pub(super) peers: Peers,
     pub(super) leaving: bool,
     pub(super) cx: Context,
 }
@@ -42,10 +38,7 @@ impl World {
             config,
             neighbors: BTreeSet::new(),
             attached: None,
-            linked: BTreeSet::new(),
-            bootstrap: BTreeMap::new(),
-            found: BTreeMap::new(),
-            avoided: Avoided::new(),
+            peers: Peers::default(),
             leaving: false,
             cx: Context::new(identity, [7; 32], now),
         }
@@ -56,14 +49,10 @@ impl World {
             topic: topic(),
             config: &self.config,
             book: &mut self.book,
+            peers: &mut self.peers,
             view: View {
                 neighbors: &self.neighbors,
                 attached: self.attached,
-                linked: &self.linked,
-                bootstrap: &self.bootstrap,
-                found: &self.found,
-                may_dial_kept: true,
-                avoided: &self.avoided,
                 leaving: self.leaving,
             },
             cx: &mut self.cx,
@@ -80,13 +69,13 @@ impl World {
         self.cx.links.opened(link, id(number), true, now);
         let hello = Hello { min_version: 1, max_version: 1, boot_id: 1, features: 0 };
         self.cx.links.received(link, Lane::Control, &Frame::Hello(hello).encode(), now);
-        self.linked.insert(id(number));
+        Contacts::new(&self.config.clone()).opened(id(number), &mut self.scope());
         self.out();
     }
 
     /// Frames of the topic that were sent since the last look, and to which peer.
     pub(super) fn sent(&mut self) -> Vec<(EndpointId, TopicFrame)> {
-        let peers = self.linked.clone();
+        let peers = self.peers.linked().clone();
         let links: BTreeMap<_, _> =
             peers.iter().filter_map(|peer| Some((self.cx.links.current(peer)?, *peer))).collect();
         let frame = |out| match out {

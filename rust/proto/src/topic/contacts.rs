@@ -1,0 +1,457 @@
+//! Contacts: whom this node dials to get into contact, and to stay in contact.
+//!
+//! A node that is linked to nobody dials bootstrap peers, finds and members, a few at a time, with
+//! growing delays. A node in contact still looks for bootstrap peers that the book lacks.
+
+pub(super) mod peers;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on fails.
+mod tests;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use iroh_base::TransportAddr;
+use rand::seq::SliceRandom;
+use tokio::time::Instant;
+
+use super::{
+    effect::{Effect, Effects},
+    scope::Scope,
+};
+use crate::{
+    book::Applied,
+    config::Config,
+    event::{LinkEnd, TopicEvent},
+    id::EndpointId,
+    links::Asked,
+    rule::Rule,
+    timers::{Timers, jitter},
+};
+
+use self::peers::Bootstrap;
+
+/// Peers dialed at a time while nobody is linked: of the bootstrap peers, and of each other kind.
+const DIALS: usize = 3;
+/// Bootstrap peers dialed at a time if many rounds brought nobody.
+const DIALS_AT_LAST: usize = 24;
+/// If more of them are due, the others are dialed after this.
+const DIALS_APART: Duration = Duration::from_secs(1);
+/// Found by a lookup and not in the book: most that are remembered, and how often they are tried.
+const MAX_FOUND: usize = 64;
+const FOUND_INTERVAL: Duration = Duration::from_secs(2);
+/// All nodes of a local network see each other at once. Their first dials are spread over this:
+/// the first few that succeed bring the rest.
+const FOUND_SPREAD: Duration = Duration::from_millis(100);
+/// A peer that could not be dialed, or does not serve this topic, is not chosen for this time.
+const AVOID: Duration = Duration::from_secs(30);
+/// A node whose last link is gone for this time is isolated.
+const ISOLATED_AFTER: Duration = Duration::from_secs(1);
+/// A bootstrap peer whose link broke is dialed after this.
+const LOST_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Contacts {
+    redial_delay: Duration,
+    /// A sync that this node began was completed since it last was without links.
+    synced: bool,
+    reach: Reach,
+    timers: Timers<Timer>,
+}
+
+/// Whether any peer is linked, as the application was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Nobody was linked yet.
+    Never,
+    Linked,
+    Isolated,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Look for someone to sync with.
+    Redial,
+    /// Tell the application that no link is left.
+    Isolation,
+}
+
+#[allow(
+    clippy::unused_self,
+    reason = "who has the contacts, and nobody else, may change the peers"
+)]
+impl Contacts {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            redial_delay: config.redial_min,
+            synced: false,
+            reach: Reach::Never,
+            timers: Timers::default(),
+        }
+    }
+
+    /// Returns true if a sync that this node began was completed since it last was without links.
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    pub(super) fn on_timeout(&mut self, scope: &mut Scope) -> Effects {
+        match self.timers.take_due(scope.now()) {
+            Some(Timer::Redial) if scope.peers.is_alone() || !self.synced => {
+                self.redial_anyone(scope)
+            }
+            Some(Timer::Redial) => self.redial_missing(scope),
+            Some(Timer::Isolation) => {
+                self.on_isolation(scope);
+                Effects::none()
+            }
+            None => Effects::none(),
+        }
+    }
+
+    /// This node leaves the topic.
+    pub(super) fn stop(&mut self) {
+        self.timers.clear_all();
+    }
+
+    pub(super) fn add_bootstrap(
+        &mut self,
+        peers: Vec<(EndpointId, Vec<TransportAddr>)>,
+        scope: &mut Scope,
+    ) {
+        let now = scope.now();
+        for (peer, addresses) in peers {
+            if peer == scope.me() {
+                continue;
+            }
+            let known = scope.peers.bootstrap.contains_key(&peer);
+            let fresh = Bootstrap {
+                addresses: Vec::new(),
+                attempts: 0,
+                next: now,
+                tried: None,
+                lost: false,
+            };
+            let entry = scope.peers.bootstrap.entry(peer).or_insert(fresh);
+            // A bare id, or a name that the driver resolves, takes no address back.
+            let moved = !addresses.is_empty() && entry.addresses != addresses;
+            if moved {
+                entry.addresses = addresses;
+                entry.tried = None;
+            }
+            // One that was given up, and is named again, may be there again.
+            let again = entry.next > now && scope.book.get(&peer).is_none();
+            if moved || again {
+                entry.next = now;
+            }
+            if moved || again || !known {
+                self.timers.set_by(Timer::Redial, now);
+            }
+        }
+        if !scope.peers.bootstrap.is_empty() && !self.synced {
+            self.timers.set_by(Timer::Redial, now);
+        }
+    }
+
+    pub(super) fn remove_bootstrap(&mut self, peers: &[EndpointId], scope: &mut Scope) {
+        for peer in peers {
+            scope.peers.bootstrap.remove(peer);
+        }
+    }
+
+    /// A lookup on the local network found a peer.
+    pub(super) fn found(
+        &mut self,
+        peer: EndpointId,
+        addresses: Vec<TransportAddr>,
+        scope: &mut Scope,
+    ) {
+        if peer == scope.me() || scope.book.get(&peer).is_some() {
+            return;
+        }
+        let found = &mut scope.peers.found;
+        if found.len() >= MAX_FOUND && !found.contains_key(&peer) {
+            scope.dropped("peers found on the local network over the limit", Some(peer));
+            return;
+        }
+        found.insert(peer, addresses);
+        debug_assert!(
+            found.len() <= MAX_FOUND,
+            "a network full of strangers costs no more than that"
+        );
+        let spread = if scope.peers.is_alone() { FOUND_SPREAD } else { FOUND_INTERVAL };
+        let at = scope.now() + jitter(&mut scope.cx.rng, spread, 0.0..1.0);
+        self.timers.set_by(Timer::Redial, at);
+    }
+
+    /// Members of an earlier life are in the book, and nobody is linked: they are dialed now.
+    pub(super) fn on_kept(&mut self, scope: &mut Scope) {
+        self.timers.set_by(Timer::Redial, scope.now());
+    }
+
+    /// Dials that failed while the network was another one may succeed now.
+    pub(super) fn on_network_change(&mut self, scope: &mut Scope) {
+        scope.peers.avoided.clear();
+        for bootstrap in scope.peers.bootstrap.values_mut() {
+            bootstrap.attempts = 0;
+            bootstrap.next = scope.cx.now;
+        }
+        self.redial_delay = scope.config.redial_min;
+        if scope.peers.is_alone() || self.timers.is_set(Timer::Redial) {
+            self.redial_soon(scope);
+        }
+    }
+
+    fn redial_soon(&mut self, scope: &mut Scope) {
+        let at = scope.now() + jitter(&mut scope.cx.rng, self.redial_delay, 0.1..0.5);
+        self.timers.set_by(Timer::Redial, at);
+    }
+
+    /// Nobody is linked, or no sync was completed yet.
+    fn redial_anyone(&mut self, scope: &mut Scope) -> Effects {
+        let now = scope.now();
+        let mut bootstrap: Vec<_> = scope.peers.bootstrap.keys().copied().collect();
+        bootstrap.shuffle(&mut scope.cx.rng);
+        // The least recently tried first: one that lives does not wait for a thousand that do not.
+        bootstrap.sort_by_key(|peer| scope.peers.bootstrap[peer].tried);
+        bootstrap.truncate(self.bootstrap_dials(scope));
+        let mut found: Vec<_> = scope.peers.found.keys().copied().collect();
+        let lost = scope.book.lost().map(|(id, ..)| id);
+        let mut lost: Vec<_> = lost.filter(|id| scope.book.kept(id).is_none()).collect();
+        if !scope.cx.is_on(Rule::Healing) {
+            lost.clear();
+        }
+        for list in [&mut found, &mut lost] {
+            list.shuffle(&mut scope.cx.rng);
+            list.truncate(DIALS);
+        }
+        let mut anyone = [bootstrap, found].concat();
+        if scope.peers.is_alone() {
+            anyone.extend(scope.random_members(DIALS, &BTreeSet::new()));
+            anyone.extend(lost);
+            anyone.extend(self.kept_to_dial(scope));
+        }
+        let is_first =
+            anyone.is_empty() && scope.book.len() == 0 && scope.book.lost().next().is_none();
+        let mut effects = Effects::none();
+        if is_first {
+            // Nobody is known: a peer has to be named, found, or to come by itself.
+            return effects;
+        }
+        for peer in anyone {
+            if let Some(bootstrap) = scope.peers.bootstrap.get_mut(&peer) {
+                bootstrap.tried = Some(now);
+            }
+            effects.push(Effect::Contact(peer));
+        }
+        let at = now + jitter(&mut scope.cx.rng, self.redial_delay, 0.8..1.2);
+        self.redial_delay = (self.redial_delay * 2).min(scope.config.redial_max);
+        self.timers.set(Timer::Redial, at);
+        effects
+    }
+
+    /// How many bootstrap peers are dialed at a time while nobody is linked: few at first, as the
+    /// first to answer is enough, and more once the redials have come to their largest delay.
+    fn bootstrap_dials(&self, scope: &Scope) -> usize {
+        if self.redial_delay < scope.config.redial_max { DIALS } else { DIALS_AT_LAST }
+    }
+
+    /// Members of an earlier life to dial while nobody is linked: those first that were dialed
+    /// least often.
+    fn kept_to_dial(&self, scope: &mut Scope) -> Vec<EndpointId> {
+        let mut kept: Vec<_> = scope.book.all_kept().collect();
+        kept.shuffle(&mut scope.cx.rng);
+        kept.sort_by_key(|(_, dials)| *dials);
+        kept.truncate(self.bootstrap_dials(scope));
+        kept.into_iter().map(|(peer, _)| peer).collect()
+    }
+
+    /// In contact: looks for bootstrap peers and finds that are not in the book.
+    fn redial_missing(&mut self, scope: &mut Scope) -> Effects {
+        let now = scope.now();
+        let (mut due, mut next) = self.due_bootstrap(scope);
+        let mut found: Vec<_> = scope.peers.found.keys().copied().collect();
+        found.shuffle(&mut scope.cx.rng);
+        for peer in found.iter().take(DIALS) {
+            if scope.book.get(peer).is_some() || scope.peers.is_avoided(peer, now) {
+                scope.peers.found.remove(peer);
+            } else {
+                due.push(*peer);
+            }
+        }
+        if !scope.peers.found.is_empty() {
+            next = next.into_iter().chain([now + FOUND_INTERVAL]).min();
+        }
+        if let Some(at) = next {
+            self.timers.set(Timer::Redial, at);
+        }
+        due.into_iter().map(Effect::Contact).collect()
+    }
+
+    /// Bootstrap peers to dial now, those that were dialed least often first, and when to look
+    /// again.
+    fn due_bootstrap(&self, scope: &mut Scope) -> (Vec<EndpointId>, Option<Instant>) {
+        if !scope.cx.is_on(Rule::BootstrapMemory) {
+            return (Vec::new(), None);
+        }
+        let (now, config) = (scope.now(), scope.config);
+        let is_missing = |peer: &EndpointId, bootstrap: &Bootstrap| {
+            scope.book.get(peer).is_none() || bootstrap.lost
+        };
+        let all = scope.peers.bootstrap.iter();
+        let missing = all.filter(|(peer, bootstrap)| is_missing(peer, bootstrap));
+        let due = missing.clone().filter(|(_, bootstrap)| bootstrap.next <= now);
+        let mut due: Vec<_> = due.map(|(peer, bootstrap)| (bootstrap.attempts, *peer)).collect();
+        let later = missing.filter(|(_, bootstrap)| bootstrap.next > now);
+        let mut next = later.map(|(_, bootstrap)| bootstrap.next).min();
+        if due.len() > DIALS_AT_LAST {
+            due.sort_unstable();
+            // The others have their turn, batch by batch: a timer that comes sooner for one does
+            // not dial them all.
+            for (batch, peers) in (1..).zip(due.split_off(DIALS_AT_LAST).chunks(DIALS_AT_LAST)) {
+                let at = now + DIALS_APART * batch;
+                for (_, peer) in peers {
+                    if let Some(bootstrap) = scope.peers.bootstrap.get_mut(peer) {
+                        bootstrap.next = at;
+                    }
+                }
+                next = next.into_iter().chain([at]).min();
+            }
+        }
+        for (_, peer) in &due {
+            let Some(bootstrap) = scope.peers.bootstrap.get_mut(peer) else { continue };
+            let doubled = 2_u32.saturating_pow(bootstrap.attempts.min(16));
+            let delay = config.redial_max.saturating_mul(doubled).min(config.heal_interval_max);
+            bootstrap.attempts = bootstrap.attempts.saturating_add(1);
+            bootstrap.next = now + jitter(&mut scope.cx.rng, delay, 0.8..1.2);
+            next = next.into_iter().chain([bootstrap.next]).min();
+        }
+        (due.into_iter().map(|(_, peer)| peer).collect(), next)
+    }
+
+    /// Opens a link to a peer whose addresses are known, if there is none.
+    pub(super) fn dial(&mut self, peer: EndpointId, scope: &mut Scope) -> Asked {
+        if scope.addresses(&peer).is_none() {
+            return Asked::Refused;
+        }
+        let asked = scope.dial(peer);
+        if asked == Asked::Dialing {
+            if scope.peers.may_dial_kept(&peer, scope.book) {
+                scope.peers.kept_dials += 1;
+            }
+            scope.book.tried_kept(&peer);
+        }
+        asked
+    }
+
+    /// A peer could not be dialed, or does not serve this topic.
+    pub(super) fn avoid(&mut self, peer: EndpointId, scope: &mut Scope) {
+        let now = scope.now();
+        scope.peers.avoided.retain(|_, until| *until > now);
+        scope.peers.avoided.insert(peer, now + AVOID);
+    }
+
+    /// There is a usable link to a peer.
+    pub(super) fn link_up(&mut self, peer: &EndpointId, scope: &mut Scope) {
+        scope.peers.avoided.remove(peer);
+    }
+
+    /// The last usable link to a peer is gone.
+    pub(super) fn link_down(&mut self, peer: &EndpointId, end: LinkEnd, scope: &mut Scope) {
+        if let Some(bootstrap) = scope.peers.bootstrap.get_mut(peer)
+            && matches!(end, LinkEnd::TimedOut | LinkEnd::Lost)
+        {
+            bootstrap.lost = true;
+            bootstrap.attempts = 0;
+            bootstrap.next = scope.cx.now + LOST_AFTER;
+            self.timers.set_by(Timer::Redial, bootstrap.next);
+        }
+    }
+
+    /// A peer speaks of this topic on a link.
+    pub(super) fn opened(&mut self, peer: EndpointId, scope: &mut Scope) {
+        if !scope.peers.linked.insert(peer) {
+            return;
+        }
+        scope.emit(TopicEvent::Opened(peer));
+        if let Some(bootstrap) = scope.peers.bootstrap.get_mut(&peer) {
+            bootstrap.lost = false;
+        }
+        scope.cx.links.touch(&peer, scope.config.link_idle, scope.cx.now);
+        self.timers.clear(Timer::Isolation);
+        self.redial_delay = scope.config.redial_min;
+        if self.reach == Reach::Isolated {
+            let (topic, peer) = (scope.topic.fmt_short(), peer.fmt_short());
+            tracing::info!(%topic, %peer, "reconnected");
+            scope.emit(TopicEvent::Reconnected);
+        }
+        self.reach = Reach::Linked;
+    }
+
+    /// A peer does not speak of this topic any more.
+    pub(super) fn unlinked(&mut self, peer: &EndpointId, was_syncing: bool, scope: &mut Scope) {
+        if !scope.peers.linked.remove(peer) || !scope.peers.is_alone() {
+            if was_syncing {
+                self.sync_failed(scope);
+            }
+        } else if !scope.view.leaving {
+            self.timers.set(Timer::Isolation, scope.now() + ISOLATED_AFTER);
+            self.synced = false;
+            self.redial_delay = scope.config.redial_min;
+            self.redial_soon(scope);
+        }
+    }
+
+    fn on_isolation(&mut self, scope: &mut Scope) {
+        debug_assert!(scope.peers.is_alone(), "the first link clears the timer");
+        let anyone = scope.book.len() > 0
+            || scope.book.lost().next().is_some()
+            || !scope.peers.bootstrap.is_empty();
+        if self.reach == Reach::Linked && anyone {
+            self.reach = Reach::Isolated;
+            tracing::info!(topic = %scope.topic.fmt_short(), "isolated: no member is linked");
+            scope.emit(TopicEvent::Isolated);
+        }
+    }
+
+    /// A sync that this node began is complete.
+    pub(super) fn synced(&mut self, scope: &mut Scope) {
+        self.synced = true;
+        self.redial_delay = scope.config.redial_min;
+    }
+
+    /// A sync that this node began came to nothing. If none was completed yet, another is tried.
+    pub(super) fn sync_failed(&mut self, scope: &mut Scope) {
+        if !self.synced {
+            self.redial_soon(scope);
+        }
+    }
+
+    /// The partner of a sync was busy, and named other members.
+    pub(super) fn partner_busy(&mut self, scope: &mut Scope) {
+        let at = scope.now() + jitter(&mut scope.cx.rng, Duration::from_secs(1), 0.5..1.5);
+        self.timers.set(Timer::Redial, at);
+    }
+
+    /// A record was news.
+    pub(super) fn on_news(&mut self, id: &EndpointId, applied: &Applied, scope: &mut Scope) {
+        if matches!(applied, Applied::Joined) {
+            scope.peers.found.remove(id);
+        }
+        if let Some(bootstrap) = scope.peers.bootstrap.get_mut(id) {
+            bootstrap.lost = false;
+        }
+    }
+
+    /// A member left or was lost. A bootstrap peer is looked for again.
+    pub(super) fn on_gone(&mut self, id: &EndpointId, scope: &mut Scope) {
+        if let Some(bootstrap) = scope.peers.bootstrap.get_mut(id) {
+            bootstrap.attempts = 0;
+            bootstrap.next = scope.cx.now + scope.config.heal_interval;
+            self.timers.set_by(Timer::Redial, bootstrap.next);
+        }
+    }
+}

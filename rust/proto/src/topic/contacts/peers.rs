@@ -1,0 +1,100 @@
+//! The peers that this node could reach: those with a link, bootstrap peers, finds, and peers to
+//! avoid. All components read this table. Only [`Contacts`](super::Contacts) can change it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use iroh_base::TransportAddr;
+use tokio::time::Instant;
+
+use crate::{book::Book, id::EndpointId};
+
+/// In one life of a node, dials to members of its earlier life that are not limited as those to
+/// strangers are. Made-up members that were kept cost others no more than this.
+const TRUSTED_DIALS: u32 = 64;
+
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    /// Peers with a link that speak of this topic.
+    pub(super) linked: BTreeSet<EndpointId>,
+    pub(super) bootstrap: BTreeMap<EndpointId, Bootstrap>,
+    /// Seen by a lookup on the local network and not in the book yet.
+    pub(super) found: BTreeMap<EndpointId, Vec<TransportAddr>>,
+    /// Peers that recently could not be dialed, or do not serve this topic, and until when each of
+    /// them is not chosen.
+    pub(super) avoided: BTreeMap<EndpointId, Instant>,
+    /// Dials to members of an earlier life that did not count as dials to strangers.
+    pub(super) kept_dials: u32,
+}
+
+/// A bootstrap peer: where it is, and when it is dialed next.
+#[derive(Debug)]
+pub(super) struct Bootstrap {
+    pub(super) addresses: Vec<TransportAddr>,
+    pub(super) attempts: u32,
+    pub(super) next: Instant,
+    /// When it was last dialed while nobody was linked.
+    pub(super) tried: Option<Instant>,
+    /// Its link broke and nothing new was heard of it since: it may have restarted.
+    pub(super) lost: bool,
+}
+
+impl Peers {
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 3] {
+        [
+            ("linked", self.linked.len()),
+            ("avoided", self.avoided.len()),
+            ("found", self.found.len()),
+        ]
+    }
+
+    /// Peers with a link that speak of this topic.
+    pub(crate) fn linked(&self) -> &BTreeSet<EndpointId> {
+        &self.linked
+    }
+
+    pub(crate) fn is_linked(&self, peer: &EndpointId) -> bool {
+        self.linked.contains(peer)
+    }
+
+    /// Returns true if no peer speaks of this topic.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.linked.is_empty()
+    }
+
+    /// Returns true if a peer recently could not be dialed, or does not serve this topic.
+    pub(crate) fn is_avoided(&self, peer: &EndpointId, now: Instant) -> bool {
+        self.avoided.get(peer).is_some_and(|until| *until > now)
+    }
+
+    /// Returns true if dials to a peer are not counted as dials to strangers.
+    pub(crate) fn is_trusted(&self, peer: &EndpointId, book: &Book, now: Instant) -> bool {
+        self.bootstrap.contains_key(peer)
+            || book.is_established(peer, now)
+            || self.may_dial_kept(peer, book)
+    }
+
+    /// Returns true for a member of an earlier life, up to [`TRUSTED_DIALS`].
+    pub(super) fn may_dial_kept(&self, peer: &EndpointId, book: &Book) -> bool {
+        self.kept_dials < TRUSTED_DIALS && book.kept(peer).is_some()
+    }
+
+    /// Where a peer can be dialed, by what is known of it.
+    pub(crate) fn addresses(&self, peer: &EndpointId, book: &Book) -> Option<Vec<TransportAddr>> {
+        let member = book.get(peer).map(|live| live.signed.record().addresses.clone());
+        let bootstrap = self.bootstrap.get(peer).map(|peer| peer.addresses.clone());
+        let found = self.found.get(peer).cloned();
+        let kept = book.kept(peer).map(|signed| signed.record().addresses.clone());
+        let expired = || book.last_record(peer).map(|signed| signed.record().addresses.clone());
+        let known: Vec<_> = [member, bootstrap, found, kept].into_iter().flatten().collect();
+        if known.is_empty() {
+            return expired();
+        }
+        let mut all = Vec::new();
+        for address in known.into_iter().flatten() {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        Some(all)
+    }
+}

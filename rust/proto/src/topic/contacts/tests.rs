@@ -1,0 +1,173 @@
+//! Contacts without a network: whom a node dials, when, and what it says of its reach.
+
+use super::{super::world::World, *};
+use crate::tests::{ME, id, node};
+
+const PEER: u8 = 2;
+const OTHER: u8 = 3;
+
+fn contacts(world: &World) -> Contacts {
+    Contacts::new(&world.config)
+}
+
+/// Names bootstrap peers with these numbers.
+fn add(contacts: &mut Contacts, world: &mut World, numbers: impl IntoIterator<Item = u8>) {
+    let peers = numbers.into_iter().map(|number| (id(number), node(number, 1).addresses));
+    contacts.add_bootstrap(peers.collect(), &mut world.scope());
+}
+
+/// Passes the time to the next timeout. Returns the peers to contact.
+fn serve(contacts: &mut Contacts, world: &mut World) -> Vec<EndpointId> {
+    world.cx.now = contacts.next_timeout().expect("something is due").max(world.cx.now);
+    let contact = |effect| match effect {
+        Effect::Contact(peer) => peer,
+        other => panic!("contacts ask for contacts only: {other:?}"),
+    };
+    contacts.on_timeout(&mut world.scope()).into_inner().into_iter().map(contact).collect()
+}
+
+#[test]
+fn a_node_that_knows_nobody_waits_to_be_found() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    add(&mut contacts, &mut world, [ME]);
+    assert_eq!(contacts.next_timeout(), None, "a node is no bootstrap peer of itself");
+    contacts.found(id(PEER), Vec::new(), &mut world.scope());
+    assert!(contacts.next_timeout().unwrap() <= world.cx.now + FOUND_SPREAD);
+    assert_eq!(serve(&mut contacts, &mut world), [id(PEER)]);
+}
+
+#[test]
+fn many_bootstrap_peers_are_dialed_a_few_at_a_time_and_each_has_its_turn() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    add(&mut contacts, &mut world, 10..22);
+    let mut dialed = BTreeSet::new();
+    for _ in 0..4 {
+        let peers = serve(&mut contacts, &mut world);
+        assert_eq!(peers.len(), DIALS);
+        dialed.extend(peers);
+    }
+    assert_eq!(dialed.len(), 12, "the least recently tried go first");
+    while contacts.redial_delay < world.config.redial_max {
+        serve(&mut contacts, &mut world);
+    }
+    assert_eq!(serve(&mut contacts, &mut world).len(), 12, "in the end all that there are");
+}
+
+#[test]
+fn a_completed_sync_and_a_link_leave_only_missing_bootstrap_peers_to_dial() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    add(&mut contacts, &mut world, [PEER, OTHER]);
+    world.knows(PEER);
+    contacts.opened(id(PEER), &mut world.scope());
+    assert_eq!(serve(&mut contacts, &mut world).len(), 2, "no sync was completed yet");
+    contacts.synced(&mut world.scope());
+    let mut delays = Vec::new();
+    for _ in 0..4 {
+        let before = world.cx.now;
+        assert_eq!(serve(&mut contacts, &mut world), [id(OTHER)], "the other one is in the book");
+        delays.push(world.cx.now - before);
+    }
+    assert!(delays[3] > delays[1], "it is dialed more and more rarely: {delays:?}");
+}
+
+#[test]
+fn a_bootstrap_peer_whose_link_broke_is_dialed_although_it_is_in_the_book() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    add(&mut contacts, &mut world, [PEER]);
+    world.knows(PEER);
+    contacts.opened(id(OTHER), &mut world.scope());
+    contacts.synced(&mut world.scope());
+    assert_eq!(serve(&mut contacts, &mut world), []);
+    contacts.link_down(&id(PEER), LinkEnd::Lost, &mut world.scope());
+    assert_eq!(contacts.next_timeout(), Some(world.cx.now + LOST_AFTER));
+    assert_eq!(serve(&mut contacts, &mut world), [id(PEER)]);
+    contacts.on_news(&id(PEER), &Applied::Updated, &mut world.scope());
+    assert_eq!(serve(&mut contacts, &mut world), [], "it was heard of again");
+}
+
+#[test]
+fn isolation_is_told_a_second_after_the_last_link_and_taken_back_by_the_next() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    world.knows(PEER);
+    contacts.opened(id(PEER), &mut world.scope());
+    assert_eq!(world.events(), [TopicEvent::Opened(id(PEER))]);
+    contacts.unlinked(&id(PEER), false, &mut world.scope());
+    world.pass(ISOLATED_AFTER);
+    while contacts.next_timeout().unwrap() <= world.cx.now {
+        let _ = contacts.on_timeout(&mut world.scope());
+    }
+    assert_eq!(world.events(), [TopicEvent::Isolated]);
+    contacts.opened(id(PEER), &mut world.scope());
+    assert_eq!(world.events(), [TopicEvent::Opened(id(PEER)), TopicEvent::Reconnected]);
+}
+
+#[test]
+fn a_node_that_leaves_looks_for_nobody() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    contacts.opened(id(PEER), &mut world.scope());
+    world.leaving = true;
+    contacts.unlinked(&id(PEER), true, &mut world.scope());
+    assert!(!contacts.is_synced());
+    contacts.stop();
+    assert_eq!(contacts.next_timeout(), None);
+}
+
+#[test]
+fn an_avoided_peer_is_chosen_again_after_a_while_or_once_it_is_linked() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    for peer in [PEER, OTHER] {
+        world.knows(peer);
+        contacts.avoid(id(peer), &mut world.scope());
+    }
+    assert_eq!(world.scope().random_members(2, &BTreeSet::new()), []);
+    contacts.link_up(&id(OTHER), &mut world.scope());
+    assert_eq!(world.scope().random_members(2, &BTreeSet::new()), [id(OTHER)]);
+    world.pass(AVOID);
+    assert_eq!(world.scope().random_members(2, &BTreeSet::new()).len(), 2);
+}
+
+#[test]
+fn finds_are_limited_and_counted_and_forgotten_once_they_are_members() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    for number in 0..MAX_FOUND {
+        contacts.found(id(u8::try_from(number).unwrap() + 10), Vec::new(), &mut world.scope());
+    }
+    assert_eq!(world.dropped(), [] as [&str; 0]);
+    contacts.found(id(PEER), Vec::new(), &mut world.scope());
+    assert_eq!(world.dropped(), ["peers found on the local network over the limit"]);
+    contacts.on_news(&id(10), &Applied::Joined, &mut world.scope());
+    contacts.found(id(PEER), Vec::new(), &mut world.scope());
+    assert_eq!(world.dropped(), [] as [&str; 0]);
+    assert_eq!(world.peers.sizes()[2], ("found", MAX_FOUND));
+}
+
+#[test]
+fn kept_members_are_dialed_least_often_dialed_first_and_trusted_a_limited_number_of_times() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    let now = world.cx.now;
+    for number in 10..14 {
+        assert!(world.book.remember(crate::tests::signed(number, 1), 0, false, now));
+    }
+    contacts.on_kept(&mut world.scope());
+    let mut dialed = serve(&mut contacts, &mut world);
+    assert_eq!(dialed.len(), DIALS);
+    for peer in &dialed {
+        assert_eq!(contacts.dial(*peer, &mut world.scope()), Asked::Dialing);
+    }
+    let next = serve(&mut contacts, &mut world);
+    dialed.extend(next.first());
+    assert_eq!(BTreeSet::from_iter(dialed).len(), 4, "the one that was not dialed comes first");
+    assert_eq!(world.peers.kept_dials, 3);
+    assert!(world.scope().is_trusted(&id(10)));
+    world.peers.kept_dials = 64;
+    assert!(!world.scope().is_trusted(&id(10)), "made-up members are limited as strangers are");
+}
