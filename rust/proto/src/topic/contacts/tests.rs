@@ -5,6 +5,7 @@ use crate::tests::{ME, id, node};
 
 const PEER: u8 = 2;
 const OTHER: u8 = 3;
+const NOBODY: [EndpointId; 0] = [];
 
 fn contacts(world: &World) -> Contacts {
     Contacts::new(&world.config)
@@ -81,12 +82,12 @@ fn a_bootstrap_peer_whose_link_broke_is_dialed_although_it_is_in_the_book() {
     world.knows(PEER);
     contacts.opened(id(OTHER), &mut world.scope());
     contacts.synced(&mut world.scope());
-    assert_eq!(serve(&mut contacts, &mut world), []);
+    assert_eq!(serve(&mut contacts, &mut world), NOBODY);
     contacts.link_down(&id(PEER), LinkEnd::Lost, &mut world.scope());
     assert_eq!(contacts.next_timeout(), Some(world.cx.now + LOST_AFTER));
     assert_eq!(serve(&mut contacts, &mut world), [id(PEER)]);
     contacts.on_news(&id(PEER), &Applied::Updated, &mut world.scope());
-    assert_eq!(serve(&mut contacts, &mut world), [], "it was heard of again");
+    assert_eq!(serve(&mut contacts, &mut world), NOBODY, "it was heard of again");
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn an_avoided_peer_is_chosen_again_after_a_while_or_once_it_is_linked() {
         world.knows(peer);
         contacts.avoid(id(peer), &mut world.scope());
     }
-    assert_eq!(world.scope().random_members(2, &BTreeSet::new()), []);
+    assert_eq!(world.scope().random_members(2, &BTreeSet::new()), NOBODY);
     contacts.link_up(&id(OTHER), &mut world.scope());
     assert_eq!(world.scope().random_members(2, &BTreeSet::new()), [id(OTHER)]);
     world.pass(AVOID);
