@@ -5,6 +5,7 @@ Run it after a change; `--check` says if a file is not what this draws (the test
 """
 
 import argparse
+import math
 import sys
 from html import escape
 from pathlib import Path
@@ -182,6 +183,52 @@ def overview() -> str:
     return svg(840, 305, "Five nodes, their links, a record and an address book", body)
 
 
+# The columns of the first table of docs/scaling.md that are drawn, from the top, each with
+# its color.
+GROWTH = [
+    (5, "idle, B/s", "#be123c"),
+    (3, "kB sent by a node", "#7c3aed"),
+    (4, "dials of a node", "#15803d"),
+    (2, "a crash is known, s", "#b45309"),
+    (1, "all books full, s", "#2563a8"),
+]
+
+
+def growth() -> str:
+    """Draw the table of docs/scaling.md, both axes logarithmic."""
+    lines = (FOLDER.parent / "scaling.md").read_text().splitlines()
+    start = lines.index(next(line for line in lines if line.startswith("| nodes |"))) + 2
+    rows = []
+    for line in lines[start:]:
+        cells = line.replace(",", "").strip("| ").split(" | ")
+        if not cells[0].isdigit():
+            break
+        rows.append([float(cell) for cell in cells])
+
+    def x(nodes: float) -> float:
+        return 70 + 230 * (math.log10(nodes) - 1)
+
+    def y(value: float) -> float:
+        return 290 - 54 * (math.log10(value) + 2)
+
+    body = []
+    for power in range(-2, 4):
+        height = y(10.0**power)
+        body.append(f"<path d='M70 {height:g}H530' stroke='{PALE}'/>")
+        body.append(words(45, height + 4, f"{10.0**power:g}", 11))
+    for nodes in (10, 100, 1000):
+        body.append(f"<path d='M{x(nodes):g} 20V290' stroke='{PALE}'/>")
+        body.append(words(x(nodes), 308, f"{nodes:,} nodes", 11))
+    at = 0.0
+    for column, name, color in GROWTH:
+        points = " ".join(f"{x(row[0]):.1f},{y(row[column]):.1f}" for row in rows)
+        body.append(f"<polyline points='{points}' fill='none' stroke='{color}' stroke-width='2'/>")
+        # Labels of lines that end close together keep apart.
+        at = max(at + 16, y(rows[-1][column]) + 4)
+        body.append(words(605, at, name, 12, f"fill='{color}'"))
+    return svg(700, 320, "Time, traffic and dials against the number of nodes", body)
+
+
 def main(arguments: list[str]) -> int:
     """Write the pictures, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -192,6 +239,7 @@ def main(arguments: list[str]) -> int:
         "states": states(),
         "join": sequence("A newcomer joins", JOIN),
         "crash": sequence("A node crashes", CRASH),
+        "growth": growth(),
     }
     differ = False
     for name, picture in pictures.items():
