@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -74,6 +75,31 @@ def test_there_is_one_wheel_for_all_versions_with_the_command_line(wheel: Path) 
     }
     assert {name.split("/")[0] for name in names} == packages | {info}
     assert {f"{package}/py.typed" for package in packages} <= set(names)
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pack the source distribution."""
+    directory = tmp_path_factory.mktemp("source")
+    maturin = Path(sys.executable).with_name("maturin")
+    run(maturin, "sdist", "--out", directory, cwd=ROOT)
+    (packed,) = directory.iterdir()
+    return packed
+
+
+def test_the_source_distribution_has_all_that_building_testing_and_reading_need(
+    source: Path,
+) -> None:
+    tracked = run("git", "ls-files", cwd=ROOT).splitlines()
+    with tarfile.open(source) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    left_out = {name for name in tracked if name.startswith(".") and name != ".ci/run"}
+    assert set(tracked) - left_out - packed == set()
+    assert not [name for name in packed if name.endswith((".so", ".pyc"))]
+
+
+def test_an_index_takes_both_distributions_without_a_warning(source: Path, wheel: Path) -> None:
+    run(sys.executable, "-m", "twine", "check", "--strict", source, wheel, cwd=ROOT)
 
 
 @pytest.mark.parametrize(
