@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -18,6 +19,8 @@ from iroh_gossip_discovery import (
     Request,
     RequestFailedError,
     RequestTimeoutError,
+    StreamReader,
+    StreamWriter,
     blocking,
 )
 from iroh_gossip_discovery._requests import MAX_DATA, PROTOCOL
@@ -276,3 +279,17 @@ def test_it_blocks_without_asyncio() -> None:
         upper.cancel()
         with pytest.raises(NotAnsweredError):
             client.request(server.id, "upper", b"abc", timeout=30)
+
+
+@pytest.mark.asyncio
+async def test_a_reply_that_comes_before_all_of_the_request_was_read_is_the_reply() -> None:
+    async with pair() as (server, client):
+
+        @server.serve(PROTOCOL)
+        async def hasty(reader: StreamReader, writer: StreamWriter) -> None:
+            await reader.readexactly(10)
+            writer.write(struct.pack("!BI", 0, 5) + b"hello")
+
+        for _ in range(10):  # closed by then, or not yet
+            data = bytes(MAX_DATA)
+            assert await client.request(server.id, "anything", data, timeout=60) == b"hello"

@@ -1,6 +1,7 @@
 """Requests and replies: each has a stream of its own, a deadline, and errors that come back."""
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import struct
@@ -14,6 +15,7 @@ from iroh_gossip_discovery._errors import (
     NotAnsweredError,
     RequestFailedError,
     RequestTimeoutError,
+    StreamResetError,
 )
 from iroh_gossip_discovery._require import require
 from iroh_gossip_discovery._streams import StreamReader, StreamWriter
@@ -260,7 +262,9 @@ async def ask(
     limit_ms = 0 if timeout is None else min(max(1, int(timeout * 1000)), 2**32 - 1)
     try:
         writer.write(_REQUEST.pack(_VERSION, len(encoded), limit_ms, len(data)) + encoded + data)
-        await writer.drain()
+        # A peer that has replied reads no more. If no reply is there, the reader says why.
+        with contextlib.suppress(StreamResetError):
+            await writer.drain()
         code, size = _REPLY.unpack(await reader.readexactly(_REPLY.size))
         # What is over the limit is not read: the code then says that the reply is refused.
         body = b"" if size > MAX_DATA else await reader.readexactly(size)
