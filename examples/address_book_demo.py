@@ -2,9 +2,11 @@
 
 Start `alice` in one terminal, `bob` and `charlie` in two others with the ticket that alice prints.
 Ctrl-C says goodbye. The Rust example of this name speaks the same topic: mix them as you like.
+What a node shows of others is what they say of themselves: an id is proven, a name is not.
 """
 
 import asyncio
+import contextlib
 import sys
 import time
 
@@ -30,7 +32,8 @@ async def main(name: str, *bootstrap: str) -> None:
     async with GossipDiscovery(name, topic="address-book-demo", bootstrap=bootstrap) as discovery:
         print(f"{name} is {discovery.id}")
         print(f"to join, in other terminals: address_book_demo.py bob {discovery.ticket}")
-        async with discovery.events() as events:
+        with discovery.stop_on_signals():
+            events = discovery.events()
             show(discovery, "started")
             async for event in events:
                 show(discovery, describe(event))
@@ -72,11 +75,8 @@ def show(discovery: GossipDiscovery, change: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        sys.exit(__doc__)
     try:
-        asyncio.run(main(*sys.argv[1:]))
-    except KeyboardInterrupt:
-        pass
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(main(*sys.argv[1:]) if sys.argv[1:] else sys.exit(__doc__))
     except DiscoveryError as error:
         sys.exit(f"error: {error}")

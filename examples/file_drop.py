@@ -3,9 +3,14 @@
 `file_drop.py receive NAME FOLDER [TICKET …]` takes files into a folder and prints its ticket;
 `file_drop.py send FILE NAME [TICKET …]` sends one to the peer of that name. A file is there whole
 and verified (SHA-256), or not at all; one that is there already stays as it is.
+
+Authorization: every member may send, and call itself as it likes; a whole id in place of NAME can't
+be faked. To choose who may send, look at `reader.peer`; or make the swarm private: put one key of
+`iroh-gossip-discovery keygen --swarm` into IROH_GOSSIP_DISCOVERY_SECRET.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -18,13 +23,16 @@ from iroh_gossip_discovery import DiscoveryError, GossipDiscovery, Peer, StreamR
 
 PROTOCOL = "file-drop/1"  # a line of JSON, the bytes, their SHA-256; then the answer
 PIECE = 256 * 1024
+MOST_BYTES = 100 * 2**30  # of a file: a sender could fill the disk
+PATIENCE = 60  # seconds for a piece: a sender that is silent could hold a file open for ever
+SECRET = os.environ.get("IROH_GOSSIP_DISCOVERY_SECRET")
 
 
 async def take(folder: Path, reader: StreamReader, writer: StreamWriter) -> None:
     """Take one file, or tell the sender why not."""
     try:
         path = await store(folder, reader)
-    except (DiscoveryError, asyncio.IncompleteReadError):
+    except (DiscoveryError, asyncio.IncompleteReadError, TimeoutError):
         code, reason = 1, "it did not come whole"
     except (ValueError, OSError) as error:
         code, reason = 2, str(error.args[-1])
@@ -38,8 +46,8 @@ async def take(folder: Path, reader: StreamReader, writer: StreamWriter) -> None
 
 async def store(folder: Path, reader: StreamReader) -> Path:
     """Read a file under another name, and give it its own once all of it is right."""
-    match json.loads(await reader.readline()):
-        case {"name": str(name), "size": int(left)} if is_plain(name) and left >= 0:
+    match await header(reader):
+        case {"name": str(name), "size": int(left)} if is_plain(name) and 0 <= left <= MOST_BYTES:
             path = folder / name
         case _:
             raise ValueError("not a plain file name and a size")
@@ -48,15 +56,28 @@ async def store(folder: Path, reader: StreamReader) -> Path:
     digest = hashlib.sha256()
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part") as part:
         while left:
-            data = await reader.readexactly(min(left, PIECE))
+            async with asyncio.timeout(PATIENCE):
+                data = await reader.readexactly(min(left, PIECE))
             digest.update(data)
             part.write(data)
             left -= len(data)
-        if await reader.readexactly(digest.digest_size) != digest.digest():
+        async with asyncio.timeout(PATIENCE):
+            said = await reader.readexactly(digest.digest_size)
+        if said != digest.digest():
             raise ValueError("its digest is not what the sender says")
         part.flush()
         os.link(part.name, path)  # fails if there is one by now
     return path
+
+
+async def header(reader: StreamReader) -> object:
+    """Read the line of JSON, which may be anything."""
+    async with asyncio.timeout(PATIENCE):
+        line = await reader.readline()
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def is_plain(name: str) -> bool:
@@ -66,30 +87,31 @@ def is_plain(name: str) -> bool:
 
 
 async def receive(name: str, folder: Path, *tickets: str) -> None:
-    async with GossipDiscovery(name, "file-drop", bootstrap=tickets) as discovery:
+    async with GossipDiscovery(name, "file-drop", bootstrap=tickets, secret=SECRET) as discovery:
         discovery.serve(PROTOCOL, partial(take, folder))
         print(f"to send: file_drop.py send FILE {name} {discovery.ticket}", flush=True)
-        await asyncio.Event().wait()
+        with discovery.stop_on_signals():
+            await asyncio.Event().wait()
 
 
 async def find(discovery: GossipDiscovery, whom: str) -> Peer:
-    """Wait for the peer that has a name, or these first ten digits of an id."""
-    async with discovery.events() as events, asyncio.timeout(30):
-        while True:
-            peers = discovery.book.serving(PROTOCOL).values()
-            found = [peer for peer in peers if whom in (peer.name, peer.fingerprint)]
-            if len(found) > 1:
-                ids = ", ".join(peer.fingerprint for peer in found)
-                raise ValueError(f"several are called {whom}, say which: {ids}")
-            if found:
-                return found[0]
-            await anext(events)
+    """Wait for the peer that has a name, an id, or its first ten digits."""
+
+    def fits(peer: Peer) -> bool:
+        return whom in (peer.name, peer.id, peer.fingerprint)
+
+    found = await discovery.book.serving(PROTOCOL).where(fits).wait(1, timeout=30)
+    if len(found) > 1:
+        ids = ", ".join(peer.fingerprint for peer in found.values())
+        raise ValueError(f"several are called {whom}, say which: {ids}")
+    return next(iter(found.values()))
 
 
 async def send(path: Path, whom: str, *tickets: str) -> None:
     with path.open("rb") as file:
         size, digest = os.fstat(file.fileno()).st_size, hashlib.sha256()
-        async with GossipDiscovery("sender", "file-drop", bootstrap=tickets) as discovery:
+        discovery = GossipDiscovery("sender", "file-drop", bootstrap=tickets, secret=SECRET)
+        async with discovery:
             peer = await find(discovery, whom)
             reader, writer = await discovery.open_stream(peer, PROTOCOL, timeout=10)
             writer.write(json.dumps({"name": path.name, "size": size}).encode() + b"\n")
@@ -100,21 +122,22 @@ async def send(path: Path, whom: str, *tickets: str) -> None:
                 print(f"\r{path.name}: {file.tell() / size:4.0%}", end="", flush=True)
             writer.write(digest.digest())
             writer.write_eof()
-            if await reader.read() != b"taken":
+            async with asyncio.timeout(PATIENCE):
+                answer = await reader.readline()  # has a limit, as a whole answer has none
+            if answer != b"taken":
                 raise ConnectionError("there was no answer")
             print(f"\n{peer.name} {peer.fingerprint} has it")
 
 
 if __name__ == "__main__":
     try:
-        match sys.argv[1:]:
-            case ["receive", name, folder, *tickets] if Path(folder).is_dir():
-                asyncio.run(receive(name, Path(folder), *tickets))
-            case ["send", file, whom, *tickets]:
-                asyncio.run(send(Path(file), whom, *tickets))
-            case _:
-                sys.exit(__doc__)
-    except KeyboardInterrupt:
-        pass
+        with contextlib.suppress(KeyboardInterrupt):
+            match sys.argv[1:]:
+                case ["receive", name, folder, *tickets] if Path(folder).is_dir():
+                    asyncio.run(receive(name, Path(folder), *tickets))
+                case ["send", file, whom, *tickets]:
+                    asyncio.run(send(Path(file), whom, *tickets))
+                case _:
+                    sys.exit(__doc__)
     except (DiscoveryError, OSError, ValueError) as error:
-        sys.exit(f"error: {str(error) or 'nobody of that name is there'}")
+        sys.exit(f"error: {str(error) or 'no answer came in time'}")

@@ -2,15 +2,21 @@
 
 Start some, and type `set KEY VALUE`, `get KEY` or `who KEY` into any; Ctrl-D ends it. When nodes
 come or go, only their keys move. A node that leaves hands its keys over; a crash loses them.
+
+Authorization: every member may read and write, and be a node of the cache. So make the swarm
+private: put one key of `iroh-gossip-discovery keygen --swarm` into IROH_GOSSIP_DISCOVERY_SECRET.
 """
 
 import asyncio
-import itertools
-import json
+import contextlib
+import os
 import sys
 from collections.abc import Awaitable
 
-from iroh_gossip_discovery import DiscoveryError, GossipDiscovery, Message, Peer
+from iroh_gossip_discovery import DiscoveryError, GossipDiscovery, Request
+
+MOST_KEYS = 10_000  # of one node: whoever may write could fill its memory
+MOST_BYTES = 64 * 1024  # of a key and its value
 
 
 class Cache:
@@ -21,50 +27,43 @@ class Cache:
         self.nodes = discovery.members.where(role="cache")
         self.values: dict[str, str] = {}
         self.changes = self.nodes.ownership_changes(self.values)
-        self.numbers = itertools.count()
-        self.waiting: dict[int, asyncio.Future[str | None]] = {}
+        discovery.answer("set", self.on_set)
+        discovery.answer("get", self.on_get)
 
     async def set(self, key: str, value: str) -> None:
         """Store a value with the owner of its key."""
+        data = f"{key}\0{value}".encode()
         owner = self.nodes.owner(key)
         if owner.id == self.discovery.id:
-            self.values[key] = value
-            self.changes.add([key])
+            self.store(data)
         else:
-            await self.send(owner, do="set", key=key, value=value)
+            await self.discovery.request(owner, "set", data, timeout=5)
 
     async def get(self, key: str) -> str | None:
         """Ask the owner of a key for its value."""
         owner = self.nodes.owner(key)
         if owner.id == self.discovery.id:
             return self.values.get(key)
-        number, answer = next(self.numbers), asyncio.Future[str | None]()
-        self.waiting[number] = answer
-        try:
-            async with asyncio.timeout(5):
-                await self.send(owner, do="get", key=key, number=number)
-                return await answer
-        finally:
-            del self.waiting[number]
+        reply = await self.discovery.request(owner, "get", key.encode(), timeout=5)
+        return reply.decode() or None
 
-    async def send(self, peer: Peer | str, **what: object) -> None:
-        """Send a request or an answer."""
-        await self.discovery.send(peer, json.dumps(what).encode(), timeout=5)
+    def store(self, data: bytes) -> None:
+        """Keep a value, or say why not; `hand_on` sees to it if the key is another node's."""
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"key and value are {len(data):,} bytes, the limit is {MOST_BYTES:,}")
+        key, _, value = data.decode().partition("\0")
+        if key not in self.values and len(self.values) >= MOST_KEYS:
+            raise ValueError(f"{self.discovery.name} is full")
+        self.values[key] = value
+        self.changes.add([key])
 
-    async def serve(self) -> None:
-        """Do what other nodes ask for."""
-        async for message in self.discovery.messages():
-            if not isinstance(message, Message):
-                continue  # too many at once: whoever asked gets no answer, and a TimeoutError
-            match json.loads(message.data):
-                case {"do": "set", "key": str(key), "value": str(value)}:
-                    await attempt(self.set(key, value))  # it may be another's by now
-                case {"do": "get", "key": str(key), "number": int(number)}:
-                    value = self.values.get(key)
-                    await attempt(self.send(message.sender, do="is", value=value, number=number))
-                case {"do": "is", "value": value, "number": int(number)}:
-                    if (answer := self.waiting.get(number)) and not answer.done():
-                        answer.set_result(value)
+    def on_set(self, request: Request) -> None:
+        """Store what another node asks for; an error goes back to it."""
+        self.store(request.data)
+
+    def on_get(self, request: Request) -> bytes:
+        """Reply with a value, or nothing."""
+        return self.values.get(request.data.decode(), "").encode()
 
     async def hand_on(self) -> None:
         """Give each key that becomes another node's to that."""
@@ -78,15 +77,17 @@ class Cache:
         """Hand on every key: without the role, this node owns none any more."""
         self.changes.close()
         await self.discovery.update_metadata(role=None)
-        while self.values and self.nodes:
-            await attempt(self.set(*self.values.popitem()))
+        with contextlib.suppress(TimeoutError):  # what is left then is lost
+            async with asyncio.timeout(30):
+                while self.values and self.nodes:
+                    await attempt(self.set(*self.values.popitem()))
 
 
 async def attempt(work: Awaitable[None]) -> None:
-    """Do something that may fail if a node has just gone."""
+    """Do something that may fail: a node has just gone, or refuses."""
     try:
         await work
-    except (DiscoveryError, TimeoutError) as error:
+    except (DiscoveryError, TimeoutError, ValueError) as error:
         print(f"error: {error}")
 
 
@@ -96,7 +97,7 @@ async def answer(cache: Cache, line: str) -> None:
             await cache.set(key, value)
             print(f"{key} is with {cache.nodes.owner(key).name}")
         case ["get", key]:
-            print(f"{key} = {await cache.get(key)}")
+            print(f"{key} = {await cache.get(key)!r}")  # quoted: anyone may have written it
         case ["who", key]:
             print(f"{key} belongs to {cache.nodes.owner(key).name}")
         case _:
@@ -104,18 +105,29 @@ async def answer(cache: Cache, line: str) -> None:
 
 
 async def main(name: str, *bootstrap: str) -> None:
-    metadata = {"role": "cache"}
-    async with GossipDiscovery(name, "cache", bootstrap=bootstrap, metadata=metadata) as discovery:
-        print(f"to join, in other terminals: sharded_cache.py NAME {discovery.ticket}")
+    discovery = GossipDiscovery(
+        name,
+        "cache",
+        bootstrap=bootstrap,
+        secret=os.environ.get("IROH_GOSSIP_DISCOVERY_SECRET"),
+    )
+    async with discovery:
         cache, lines = Cache(discovery), asyncio.StreamReader()
-        tasks = [asyncio.create_task(work) for work in (cache.serve(), cache.hand_on())]
+        await discovery.update_metadata(role="cache")  # only now, that it answers
+        handing_on = asyncio.create_task(cache.hand_on())
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-        async for line in lines:
-            await attempt(answer(cache, line.decode().strip()))
+        print(f"to join, in other terminals: sharded_cache.py NAME {discovery.ticket}")
+        with discovery.stop_on_signals():
+            async for line in lines:
+                await attempt(answer(cache, line.decode(errors="replace").strip()))
         await cache.leave()
-    await asyncio.gather(*tasks)
+    await handing_on
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]) if sys.argv[1:] else sys.exit(__doc__))
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(main(*sys.argv[1:]) if sys.argv[1:] else sys.exit(__doc__))
+    except (DiscoveryError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

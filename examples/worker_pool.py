@@ -1,115 +1,114 @@
 """A pool of workers that survives `kill -9`.
 
 `worker_pool.py hand-out COUNT` prints its ticket and hands out COUNT jobs; start any number of
-`worker_pool.py work NAME TICKET` beside it, and kill some. A job whose worker leaves, is lost or
-can't be reached is given to another one: so each is done at least once.
+`worker_pool.py work NAME TICKET` beside it, and kill some. A job whose worker goes, fails or is
+silent is given to another one: so each is done at least once.
+
+Authorization: every member may call itself a worker or a pool. So make the swarm private: put one
+key of `iroh-gossip-discovery keygen --swarm` into IROH_GOSSIP_DISCOVERY_SECRET. Or look at ids:
+`worker.id` before a job is given, `request.peer` before it is done.
 """
 
 import asyncio
-import json
+import contextlib
 import os
 import sys
 
-from iroh_gossip_discovery import (
-    DiscoveryError,
-    GossipDiscovery,
-    Message,
-    PeerJoined,
-    PeerLeft,
-    PeerLost,
-    PeerUpdated,
-)
+from iroh_gossip_discovery import DiscoveryError, GossipDiscovery, Peer, Request
 
 JOBS_PER_WORKER = 2
+SECRET = os.environ.get("IROH_GOSSIP_DISCOVERY_SECRET")
 
 
 class Pool:
-    """The jobs that are left, those that are with a worker, and the results."""
+    """The jobs that nobody has, and those that are done."""
 
     def __init__(self, discovery: GossipDiscovery, count: int) -> None:
         self.discovery = discovery
         self.workers = discovery.book.where(role="worker")
-        self.jobs = list(range(count))
-        self.given: dict[str, set[int]] = {}  # by the worker's id
-        self.results: dict[int, str] = {}
-        discovery.on((PeerJoined, PeerUpdated), self.on_worker)
-        discovery.on((PeerLeft, PeerLost), self.on_loss)
-
-    async def on_worker(self, _: PeerJoined | PeerUpdated) -> None:
-        """Have a new worker begin."""
-        await self.hand_out()
-
-    async def on_loss(self, event: PeerLeft | PeerLost) -> None:
-        """Have others do what a worker did not."""
-        self.take_back(event.peer.id)
-        await self.hand_out()
-
-    def take_back(self, worker: str) -> None:
-        """Take the jobs back that a worker has not done."""
-        if back := self.given.pop(worker, set()):
-            print(f"{len(back)} jobs of {worker[:10]} go to others", flush=True)
-            self.jobs.extend(back)
-
-    async def hand_out(self) -> None:
-        """Give each worker that has room a job, for as long as there are any."""
-        for worker in self.workers:
-            while self.jobs and len(self.given.setdefault(worker, set())) < JOBS_PER_WORKER:
-                job = self.jobs.pop()
-                self.given[worker].add(job)
-                try:
-                    await self.discovery.send(worker, json.dumps(job).encode(), timeout=5)
-                except DiscoveryError:
-                    self.take_back(worker)
-                    break
+        self.done_by: dict[int, Peer] = {}
+        self.jobs: asyncio.Queue[int] = asyncio.Queue()
+        for job in range(count):
+            self.jobs.put_nowait(job)
 
     async def run(self) -> None:
-        """Take results until all jobs are done."""
-        messages, count = self.discovery.messages(), len(self.jobs)
-        while len(self.results) < count:
-            await self.hand_out()  # again every second: a worker may not have been reached
+        """Return when all jobs are done."""
+        async with asyncio.TaskGroup() as group:
+            hiring = group.create_task(self.hire())
+            await self.jobs.join()
+            hiring.cancel()
+
+    async def hire(self) -> None:
+        """Employ each worker that is there or comes, until it goes."""
+        employed: dict[str, list[asyncio.Task[None]]] = {}
+        async with asyncio.TaskGroup() as group:
+            async for change in self.workers.changes():
+                for worker in change.left + change.lost:
+                    for task in employed.pop(worker.id, []):
+                        task.cancel()
+                for worker in change.joined:
+                    work = [self.employ(worker) for _ in range(JOBS_PER_WORKER)]
+                    employed[worker.id] = [group.create_task(one) for one in work]
+
+    async def employ(self, worker: Peer) -> None:
+        """Give a worker one job after the other."""
+        while True:
+            job = await self.jobs.get()
             try:
-                async with asyncio.timeout(1):
-                    message = await anext(messages)
-            except TimeoutError:
-                continue
-            if isinstance(message, Message):
-                job, result = json.loads(message.data)
-                self.given.get(message.sender, set()).discard(job)
-                self.results[job] = result
+                await self.discovery.request(worker, "work", b"%d" % job, timeout=30)
+                self.done_by[job] = worker
+            except DiscoveryError as error:
+                print(f"error: {error}", flush=True)
+            finally:  # also if the worker is gone, and this task cancelled
+                if job not in self.done_by:
+                    print(f"job {job} of {worker.fingerprint} goes to others", flush=True)
+                    self.jobs.put_nowait(job)
+                self.jobs.task_done()
+            if job not in self.done_by:
+                await asyncio.sleep(1)  # another worker takes it meanwhile
 
 
 async def hand_out(count: int) -> None:
-    async with GossipDiscovery("pool", "worker-pool", metadata={"role": "pool"}) as discovery:
+    metadata = {"role": "pool"}
+    async with GossipDiscovery(
+        "pool", "worker-pool", metadata=metadata, secret=SECRET
+    ) as discovery:
         print(f"ticket: {discovery.ticket}", flush=True)
-        pool = Pool(discovery, count)
-        await pool.run()
-        print(f"{count} jobs done by {len(set(pool.results.values()))} workers", flush=True)
+        with discovery.stop_on_signals():
+            pool = Pool(discovery, count)
+            await pool.run()
+            workers = {worker.id for worker in pool.done_by.values()}
+            print(f"{count} jobs done by {len(workers)} workers", flush=True)
 
 
 async def work(name: str, *tickets: str) -> None:
-    async with GossipDiscovery(name, "worker-pool", bootstrap=tickets) as discovery:
+    discovery = GossipDiscovery(name, "worker-pool", bootstrap=tickets, secret=SECRET)
 
-        @discovery.on((PeerLeft, PeerLost))
-        async def on_loss(event: PeerLeft | PeerLost) -> None:
-            if event.peer.metadata.get("role") == "pool":
-                await discovery.leave()  # which ends the loop below
+    @discovery.answer("work", concurrency=JOBS_PER_WORKER)
+    async def do(request: Request) -> None:
+        job = int(request.data)  # if it is no number, the asking node is told so
+        await asyncio.sleep(0.1)  # what takes its time
+        print(f"{name} did {job}", flush=True)
 
-        messages = discovery.messages()
-        await discovery.update_metadata(role="worker")  # only now, that it takes messages
+    async with discovery:
+        await discovery.update_metadata(role="worker")
         print(f"{name} is {discovery.id[:10]}, process {os.getpid()}", flush=True)
-        async for message in messages:
-            if isinstance(message, Message):
-                job = json.loads(message.data)
-                await asyncio.sleep(0.1)  # what takes its time
-                print(f"{name} did {job}", flush=True)
-                await discovery.send(message.sender, json.dumps([job, name]).encode(), timeout=5)
+        with discovery.stop_on_signals():
+            async for change in discovery.book.where(role="pool").changes():
+                if not change.snapshot:
+                    print("the pool is gone", flush=True)
+                    break
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["hand-out", count]:
-            asyncio.run(hand_out(int(count)))
-        case ["work", name, *tickets]:
-            asyncio.run(work(name, *tickets))
-        case _:
-            sys.exit(__doc__)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            match sys.argv[1:]:
+                case ["hand-out", count] if count.isdecimal():
+                    asyncio.run(hand_out(int(count)))
+                case ["work", name, *tickets]:
+                    asyncio.run(work(name, *tickets))
+                case _:
+                    sys.exit(__doc__)
+    except (DiscoveryError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
