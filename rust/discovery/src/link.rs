@@ -209,7 +209,10 @@ fn classify(error: &ConnectionError) -> LinkEnd {
         }
         ConnectionError::LocallyClosed => LinkEnd::Local(CloseCode::Shutdown),
         ConnectionError::TimedOut => LinkEnd::TimedOut,
-        _ => LinkEnd::Lost,
+        error => {
+            debug!(%error, "link lost");
+            LinkEnd::Lost
+        }
     }
 }
 

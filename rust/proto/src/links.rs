@@ -582,9 +582,10 @@ impl Links {
         };
         let (boot_id, since) = self.open[&old].hello.expect("a current link has its hello");
         let old_dialed = self.open[&old].dialed;
-        // Both ends know of it; of two that replace, the same one stays as of any two.
+        // One end dials one link after the other. Of two that replace, dialed by both ends at once,
+        // the same one stays as of any two.
         let another_life = !self.tie_break
-            || replaces && !self.open[&old].replaces
+            || replaces && (!self.open[&old].replaces || old_dialed == dialed)
             || boot_id != hello.boot_id
             || now.saturating_duration_since(since) > SIMULTANEOUS;
         // Both ends must choose the same link: the one that the lower id dialed.

@@ -82,6 +82,33 @@ fn a_young_link_that_is_silent_after_a_change_is_replaced_at_both_ends() {
 }
 
 #[test]
+fn a_link_that_replaced_another_is_replaced_in_turn_and_both_ends_compare_again() {
+    for dialed in [true, false] {
+        let mut bench = with_neighbor();
+        let features = if dialed { 0 } else { Hello::REPLACES };
+        let hello = Hello { min_version: 1, max_version: 1, boot_id: 9, features };
+        for link in [LinkId(7), LinkId(8)] {
+            bench.silent.extend([LINK, LinkId(7)]);
+            bench.pass(MS);
+            if dialed {
+                bench.feed(InEvent::NetworkChanged { away: false });
+                bench.pass(S / 4);
+            }
+            bench.open_link(link, PEER, dialed);
+            bench.out.clear();
+            bench.bytes(link, Frame::Hello(hello.clone()).encode());
+            bench.pass(MS * 100);
+            let sync =
+                |out: &OutEvent| matches!(out, OutEvent::Send(on, Lane::Sync, _) if *on == link);
+            assert!(
+                bench.out.iter().any(sync),
+                "nothing is compared on {link:?}, dialed here: {dialed}"
+            );
+        }
+    }
+}
+
+#[test]
 fn nobody_is_doubted_while_the_network_is_away() {
     for away in [true, false] {
         let mut bench = with_neighbor();
