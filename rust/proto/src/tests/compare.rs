@@ -236,7 +236,7 @@ fn a_session_that_the_other_one_began_has_its_time() {
     bench.frame(LINK, TopicFrame::Digest(THEIRS));
     let stalled = |bench: &Bench| {
         let stalled = |out: &&OutEvent| {
-            matches!(out, OutEvent::Dropped { what: "syncs that stood still", peer, .. }
+            matches!(out, OutEvent::Dropped { what: "syncs that stalled", peer, .. }
                 if *peer == Some(id(PEER)))
         };
         bench.out.iter().filter(stalled).count()

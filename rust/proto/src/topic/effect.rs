@@ -19,6 +19,8 @@ pub(super) enum Effect {
     Disseminate(EndpointId),
     /// Another member takes the place of this neighbor, which does not answer.
     DropNeighbor(EndpointId),
+    /// A peer has the best record of this node, and disseminates it.
+    Introduced,
     /// Ask this member to let this node into the overlay.
     JoinOverlay(EndpointId),
     /// Take in this record of this age, as from this peer.
@@ -31,6 +33,10 @@ pub(super) enum Effect {
     Refute { sequence: u64, from: EndpointId },
     /// Introduce this node to the overlay with this record from now on.
     SetRecord(Bytes),
+    /// A sync that this node began is complete. This many records were news to one of both.
+    Synced { peer: EndpointId, differed: usize },
+    /// A sync that this node began came to nothing, and is not started again.
+    SyncFailed,
 }
 
 /// Effects in the order in which they are carried out. Nothing else may be done with them, and they

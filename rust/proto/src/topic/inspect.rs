@@ -62,18 +62,14 @@ impl Topic {
             ("neighbors", self.overlay.neighbors().len()),
             ("frames waiting for a dial", self.overlay_waiting.values().map(Vec::len).sum()),
             ("overlay budgets", self.overlay_budgets.len()),
-            ("syncs wanted", self.sync_wanted.len()),
-            ("sessions", self.sessions.len()),
-            ("newcomers", self.newcomers.len()),
-            ("helpers", self.helpers.len()),
             ("flood", self.flood.len()),
             ("push", self.push.len()),
             ("relay", self.relay.len()),
-            ("comparisons", self.comparisons.len()),
             ("contents seen", self.seen.len()),
         ];
         sizes.push(("accusations", self.accusations.len()));
         sizes.extend(self.peers.sizes());
+        sizes.extend(self.syncs.sizes());
         sizes.extend(self.detector.sizes());
         sizes.extend(self.healing.sizes());
         sizes.extend(self.broadcasts.sizes());

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::{
     Timer, Topic,
-    scope::{Scope, log},
+    scope::{Scope, log, spread},
+    sync::Learned,
 };
 use crate::{
     accusation::Accusation,
@@ -21,7 +22,7 @@ use crate::{
     rule::Rule,
     state::{Context, MAX_LAG},
     timers::jitter,
-    wire::{Item, MAX_CONTENT, MAX_RECORDS, TopicFrame, encode_content},
+    wire::{Item, MAX_CONTENT, MAX_RECORDS, SyncFrame, TopicFrame, encode_content},
 };
 
 /// Records that come within this are told on together; in a storm, within 0.5 ms for each member.
@@ -141,7 +142,7 @@ impl Topic {
             self.carry_out(effects, cx);
             self.push_on(id, from, cx);
             if applied != Applied::Refreshed {
-                self.tell_digest_soon(cx);
+                self.syncs.tell_digest_soon(scope!(self, cx));
             }
             // A member started anew, and its old process still has a link, as far as we know: it has none.
             let earlier_life = link_boot_id.is_some_and(|boot_id| boot_id != record.boot_id);
@@ -196,6 +197,63 @@ impl Topic {
         Ok(learned)
     }
 
+    /// Takes in the entries of a sync's frame. `None` if one of them does not verify: then the
+    /// link is closed.
+    pub(super) fn learn_entries(
+        &mut self,
+        frame: &SyncFrame,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Option<Learned> {
+        let suspected = self.detector.suspected();
+        let mut learned = Learned::default();
+        self.verify_ahead(frame.entries.iter().map(|entry| &entry.record), from, cx);
+        for entry in &frame.entries {
+            let age = Duration::from_millis(entry.age_ms);
+            let outcome = match &entry.accusation {
+                None => self.learn(&entry.record, age, from, cx),
+                Some(accusation) => self.learn_accused(&entry.record, age, accusation, from, cx),
+            };
+            let (id, applied) = outcome.ok()?;
+            if applied.is_news() {
+                learned.news += 1;
+                self.on_synced_news(id, &applied, age, from, cx);
+            } else if applied == Applied::Stale
+                && self.book.get(&id).is_none()
+                && entry.accusation.is_none()
+            {
+                learned.outdated.push(id);
+            }
+        }
+        learned.news += self.detector.suspected().saturating_sub(suspected);
+        Some(learned)
+    }
+
+    /// A sync brought a record. Others may lack it too.
+    fn on_synced_news(
+        &mut self,
+        id: EndpointId,
+        applied: &Applied,
+        age: Duration,
+        from: EndpointId,
+        cx: &mut Context,
+    ) {
+        if id == from {
+            self.tell_soon(id, cx);
+        } else if !self.overlay.neighbors().is_empty() && self.is_young(&id, age) {
+            // Newcomers come in bursts, and are on their way to all. The rest is rare, and urgent.
+            let young = if *applied == Applied::Joined { age } else { Duration::MAX };
+            self.relay_later(id, young, cx);
+        }
+        self.syncs.on_news(applied, age, scope!(self, cx));
+    }
+
+    /// Returns true if a record is young enough to be forwarded. What is forwarded carries no age:
+    /// a record near its end would live on.
+    fn is_young(&self, id: &EndpointId, age: Duration) -> bool {
+        self.book.get(id).is_none_or(|live| age < live.signed.record().expiration / 2)
+    }
+
     /// Returns true if a newcomer's record is within the share of the peer that brought it.
     fn may_learn(&mut self, id: &EndpointId, from: EndpointId, cx: &mut Context) -> bool {
         if self.is_uncounted(id, from, cx) {
@@ -215,7 +273,7 @@ impl Topic {
     /// is not counted. Nor are members of long standing: a part of a swarm may come back with all
     /// of its members.
     fn is_uncounted(&self, id: &EndpointId, from: EndpointId, cx: &Context) -> bool {
-        let own = self.sessions.contains_key(&(from, true)) || *id == from;
+        let own = self.syncs.is_asking(&from) || *id == from;
         own || self.book.sequence(id).is_some() || self.peers.is_trusted(&from, &self.book, cx.now)
     }
 
@@ -267,7 +325,7 @@ impl Topic {
 
     /// A node left or was lost.
     pub(super) fn on_gone(&mut self, id: EndpointId, cx: &mut Context) {
-        self.newcomers.remove(&id);
+        self.syncs.forget_newcomer(&id);
         self.detector.on_gone(&id);
         self.contacts.on_gone(&id, scope!(self, cx));
     }
@@ -285,7 +343,7 @@ impl Topic {
 
     fn batch_delay(&self, cx: &Context) -> Duration {
         let storm = self.flooded.is_some_and(|at| cx.now.saturating_duration_since(at) < STORM);
-        let delay = if storm { (self.spread() / 10).clamp(BATCH, BATCH_MAX) } else { BATCH };
+        let delay = if storm { (spread(&self.book) / 10).clamp(BATCH, BATCH_MAX) } else { BATCH };
         delay.max(cx.lag() / 8)
     }
 
@@ -333,7 +391,7 @@ impl Topic {
     /// Pushes go along the links of first syncs, in both directions where neither end is in the
     /// overlay: while a swarm forms, they connect who the overlay does not connect yet.
     fn push_on(&mut self, id: EndpointId, from: EndpointId, cx: &mut Context) {
-        if !self.newcomers.is_empty() && !self.push.iter().any(|(pushed, _)| *pushed == id) {
+        if self.syncs.has_newcomers() && !self.push.iter().any(|(pushed, _)| *pushed == id) {
             self.push.push((id, from));
             let delay = self.batch_delay(cx);
             self.timers.set_by(Timer::Flood, cx.now + delay);
@@ -344,7 +402,7 @@ impl Topic {
     /// have learned it in the same way: the first who tells it spares the rest.
     pub(super) fn relay_later(&mut self, id: EndpointId, age: Duration, cx: &mut Context) {
         let under_way = UNDER_WAY.saturating_sub(age).max(RELAY + cx.lag());
-        let at = cx.now + under_way + jitter(&mut cx.rng, self.spread(), 0.0..1.0);
+        let at = cx.now + under_way + jitter(&mut cx.rng, spread(&self.book), 0.0..1.0);
         self.relay.entry(id).or_insert(Relay { at, ask_until: None });
         self.timers.set_by(Timer::Relay, at);
     }
@@ -367,7 +425,8 @@ impl Topic {
                 let at = cx.now + ASK_AGAIN;
                 self.relay.insert(id, Relay { at, ask_until });
                 for peer in may_lack {
-                    self.start_sync(peer, cx);
+                    let effects = self.syncs.start(peer, scope!(self, cx));
+                    self.carry_out(effects, cx);
                 }
             } else {
                 self.tell_soon(id, cx);
@@ -384,7 +443,7 @@ impl Topic {
     fn neighbors_that_may_lack(&self, id: &EndpointId) -> Vec<EndpointId> {
         let received = self.book.received(id);
         let has = |peer: &EndpointId| {
-            received.is_some_and(|at| self.compared(peer).is_some_and(|began| began > at))
+            received.is_some_and(|at| self.syncs.compared(peer).is_some_and(|began| began > at))
         };
         self.overlay.neighbors().iter().filter(|peer| !has(peer)).copied().collect()
     }
@@ -425,7 +484,6 @@ impl Topic {
     }
 
     fn push_to_newcomers(&mut self, cx: &mut Context) {
-        self.newcomers.retain(|_, until| *until > cx.now);
         let news: Vec<_> = std::mem::take(&mut self.push)
             .into_iter()
             .filter_map(|(id, from)| {
@@ -433,22 +491,22 @@ impl Topic {
                 Some((id, from, bytes))
             })
             .collect();
-        for peer in self.newcomers.keys() {
-            let for_peer = news.iter().filter(|(id, from, _)| id != peer && from != peer);
+        for peer in self.syncs.helped_newcomers(cx.now) {
+            let for_peer = news.iter().filter(|(id, from, _)| *id != peer && *from != peer);
             let for_peer = for_peer.map(|(_, _, bytes)| bytes);
             let mut batch: Vec<Bytes> = Vec::new();
             let mut size = 0;
             for bytes in for_peer {
                 if size + bytes.len() > CONTENT_ROOM || batch.len() == MAX_RECORDS {
                     let frame = TopicFrame::Push(std::mem::take(&mut batch));
-                    cx.links.send(peer, self.id, frame, cx.now);
+                    cx.links.send(&peer, self.id, frame, cx.now);
                     size = 0;
                 }
                 size += bytes.len();
                 batch.push(bytes.clone());
             }
             if !batch.is_empty() {
-                cx.links.send(peer, self.id, TopicFrame::Push(batch), cx.now);
+                cx.links.send(&peer, self.id, TopicFrame::Push(batch), cx.now);
             }
         }
     }

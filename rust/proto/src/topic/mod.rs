@@ -16,6 +16,7 @@ macro_rules! scope {
             view: $crate::topic::scope::View {
                 neighbors: $topic.overlay.neighbors(),
                 attached: $topic.attached_since,
+                synced: $topic.contacts.is_synced(),
                 leaving: $topic.leave.is_begun(),
             },
             cx: $cx,
@@ -25,8 +26,6 @@ macro_rules! scope {
 
 mod announce;
 mod broadcast;
-mod compare;
-mod contact;
 mod contacts;
 mod effect;
 mod failure;
@@ -36,6 +35,7 @@ mod learn;
 mod leave;
 mod overlay;
 mod scope;
+mod sync;
 #[cfg(test)]
 mod world;
 
@@ -64,9 +64,8 @@ use crate::{
     overlay::Overlay,
     record::Profile,
     state::Context,
-    sync::Session,
     timers::Timers,
-    wire::{OverlayFrame, TopicFrame},
+    wire::{OverlayFrame, SyncFrame, TopicFrame},
 };
 
 use self::{
@@ -101,28 +100,13 @@ pub(crate) struct Topic {
     join_attempts: u32,
     contacts: contacts::Contacts,
     peers: Peers,
-    sync_wanted: BTreeSet<EndpointId>,
-    /// By partner, and whether this node began it.
-    sessions: BTreeMap<(EndpointId, bool), Session>,
-    session_count: u64,
-    trickle: Duration,
-    trickle_last: Option<EndpointId>,
-    gap_sync_after: Option<Instant>,
-    random_sync_delay: Duration,
-    /// The partner of the first sync before this node entered the overlay.
-    came_from: Option<EndpointId>,
-    /// Peers that synced with us and are not in the overlay yet, until when news is pushed to them.
-    newcomers: BTreeMap<EndpointId, Instant>,
-    /// Peers that push to us in the same way.
-    helpers: BTreeSet<EndpointId>,
+    syncs: sync::Syncs,
     flood: VecDeque<EndpointId>,
     flooded: Option<Instant>,
     /// What to push, and from whom it came.
     push: Vec<(EndpointId, EndpointId)>,
     /// News of a sync that the overlay may be bringing as well: told on when it does not.
     relay: BTreeMap<EndpointId, learn::Relay>,
-    /// With neighbors.
-    comparisons: BTreeMap<EndpointId, compare::Comparison>,
     /// Accusations to be forwarded with the next batch.
     accusations: VecDeque<Accusation>,
     detector: failure::Detector,
@@ -137,18 +121,10 @@ enum Timer {
     Flood,
     /// Forward what a sync brought and the overlay did not.
     Relay,
-    /// Compare the book with a neighbor's (RFC 6206).
-    Trickle,
-    /// Send neighbors the digest of the book.
-    Digest,
     /// Enter the overlay through a random member.
     OverlayJoin,
     /// Look whether the active view is full.
     View,
-    /// Sync with someone who is not a neighbor.
-    RandomSync,
-    /// Give up on syncs that are stalled.
-    Sessions,
 }
 
 /// What may be due.
@@ -157,6 +133,7 @@ enum Timeout {
     Topic(Timer),
     Announcer,
     Contacts,
+    Syncs(sync::Timer),
     Detector,
     Healing,
     Broadcasts,
@@ -168,14 +145,14 @@ enum Timeout {
 const TIMEOUTS: [Timeout; 14] = [
     Timeout::Topic(Timer::Flood),
     Timeout::Topic(Timer::Relay),
-    Timeout::Topic(Timer::Trickle),
-    Timeout::Topic(Timer::Digest),
+    Timeout::Syncs(sync::Timer::Trickle),
+    Timeout::Syncs(sync::Timer::Digest),
     Timeout::Announcer,
     Timeout::Contacts,
     Timeout::Topic(Timer::OverlayJoin),
     Timeout::Topic(Timer::View),
-    Timeout::Topic(Timer::RandomSync),
-    Timeout::Topic(Timer::Sessions),
+    Timeout::Syncs(sync::Timer::RandomSync),
+    Timeout::Syncs(sync::Timer::Sessions),
     Timeout::Detector,
     Timeout::Healing,
     Timeout::Broadcasts,
@@ -210,21 +187,11 @@ impl Topic {
             join_attempts: 0,
             contacts: contacts::Contacts::new(&config),
             peers: Peers::default(),
-            sync_wanted: BTreeSet::new(),
-            sessions: BTreeMap::new(),
-            session_count: 0,
-            trickle: config.sync_interval_min,
-            trickle_last: None,
-            gap_sync_after: None,
-            random_sync_delay: config.random_sync_interval,
-            came_from: None,
-            newcomers: BTreeMap::new(),
-            helpers: BTreeSet::new(),
+            syncs: sync::Syncs::new(&config),
             flood: VecDeque::new(),
             flooded: None,
             push: Vec::new(),
             relay: BTreeMap::new(),
-            comparisons: BTreeMap::new(),
             accusations: VecDeque::new(),
             detector: failure::Detector::default(),
             healing: heal::Healing::default(),
@@ -232,7 +199,7 @@ impl Topic {
             config,
         };
         topic.announce(cx);
-        topic.schedule_random_sync(cx);
+        topic.syncs.on_joined(scope!(topic, cx));
         Ok(topic)
     }
 
@@ -241,6 +208,7 @@ impl Topic {
             self.timers.next(),
             self.announcer.next_timeout(),
             self.contacts.next_timeout(),
+            self.syncs.next_timeout(),
             self.detector.next_timeout(),
             self.healing.next_timeout(),
             self.broadcasts.next_timeout(),
@@ -268,6 +236,7 @@ impl Topic {
             Timeout::Topic(timer) => self.timers.at(timer),
             Timeout::Announcer => self.announcer.next_timeout(),
             Timeout::Contacts => self.contacts.next_timeout(),
+            Timeout::Syncs(timer) => self.syncs.timeout(timer),
             Timeout::Detector => self.detector.next_timeout(),
             Timeout::Healing => self.healing.next_timeout(),
             Timeout::Broadcasts => self.broadcasts.next_timeout(),
@@ -281,6 +250,7 @@ impl Topic {
             Timeout::Topic(timer) => return self.on_own_timeout(timer, cx),
             Timeout::Announcer => self.announcer.on_timeout(scope!(self, cx)),
             Timeout::Contacts => self.contacts.on_timeout(scope!(self, cx)),
+            Timeout::Syncs(timer) => self.syncs.on_timeout(timer, scope!(self, cx)),
             Timeout::Detector => self.detector.on_timeout(scope!(self, cx)),
             Timeout::Healing => self.healing.on_timeout(scope!(self, cx)),
             Timeout::Broadcasts => self.broadcasts.on_timeout(scope!(self, cx)),
@@ -294,12 +264,8 @@ impl Topic {
         match timer {
             Timer::Flood => self.on_flood(cx),
             Timer::Relay => self.on_relay(cx),
-            Timer::Trickle => self.on_trickle(cx),
-            Timer::Digest => self.tell_digest(cx),
             Timer::OverlayJoin => self.on_overlay_join(cx),
             Timer::View => self.on_view(cx),
-            Timer::RandomSync => self.on_random_sync(cx),
-            Timer::Sessions => self.on_sessions(cx),
         }
     }
 
@@ -317,6 +283,7 @@ impl Topic {
                 Effect::DropNeighbor(peer) => {
                     self.in_overlay(cx, |overlay, now| overlay.link_lost(peer, now));
                 }
+                Effect::Introduced => self.flood.retain(|id| *id != self.me),
                 Effect::JoinOverlay(peer) => {
                     self.in_overlay(cx, |overlay, now| overlay.join(peer, now));
                 }
@@ -338,6 +305,12 @@ impl Topic {
                 Effect::SetRecord(record) => {
                     self.in_overlay(cx, |overlay, now| overlay.set_record(&record, now));
                 }
+                Effect::Synced { peer, differed } => {
+                    self.healing.on_synced(peer, differed, scope!(self, cx));
+                    self.contacts.synced(scope!(self, cx));
+                    self.enter_overlay_after_sync(cx);
+                }
+                Effect::SyncFailed => self.contacts.sync_failed(scope!(self, cx)),
             }
         }
     }
@@ -372,7 +345,7 @@ impl Topic {
         }
         let record = self.announcer.stop(scope!(self, cx));
         self.timers.clear_all();
-        self.sync_wanted.clear();
+        self.syncs.stop();
         self.accusations.clear();
         self.detector.stop(scope!(self, cx));
         self.healing.stop();
@@ -458,10 +431,42 @@ impl Topic {
         self.healing.on_loss(scope!(self, cx));
     }
 
-    /// A sync that this node began is complete. The partner and this node had this many records
-    /// that the other one lacked.
-    fn on_synced(&mut self, peer: EndpointId, differed: usize, cx: &mut Context) {
-        self.healing.on_synced(peer, differed, scope!(self, cx));
+    /// Syncs with a peer, over a link that may have to be dialed first.
+    fn contact(&mut self, peer: EndpointId, cx: &mut Context) {
+        if self.syncs.is_asking(&peer) {
+            return;
+        }
+        let asked = self.contacts.dial(peer, scope!(self, cx));
+        let effects = self.syncs.contact(peer, asked, scope!(self, cx));
+        self.carry_out(effects, cx);
+    }
+
+    fn on_sync(&mut self, peer: EndpointId, link: LinkId, frame: &SyncFrame, cx: &mut Context) {
+        let Some(effects) = self.syncs.admit(peer, link, frame, scope!(self, cx)) else { return };
+        self.carry_out(effects, cx);
+        let Some(learned) = self.learn_entries(frame, peer, cx) else { return };
+        let effects = self.syncs.on_frame(peer, link, frame, learned, scope!(self, cx));
+        self.carry_out(effects, cx);
+    }
+
+    /// The partner of a sync is busy, and names other members: one of them is asked.
+    fn on_busy(&mut self, records: &[Bytes], peer: EndpointId, cx: &mut Context) {
+        if !self.syncs.on_busy(peer) {
+            return;
+        }
+        self.learn_all(records, peer, cx);
+        let scope: &mut Scope = scope!(self, cx);
+        let other = scope.random_members(1, &BTreeSet::from([peer])).first().copied();
+        if let Some(other) = other {
+            self.contact(other, cx);
+        }
+        self.contacts.partner_busy(scope!(self, cx));
+    }
+
+    /// A link is gone that another one took the place of: syncs on it end.
+    pub(crate) fn link_gone(&mut self, peer: EndpointId, link: LinkId, cx: &mut Context) {
+        let effects = self.syncs.link_gone(peer, link, scope!(self, cx));
+        self.carry_out(effects, cx);
     }
 
     /// Sends data of the application to all members.
@@ -495,9 +500,7 @@ impl Topic {
         }
         let for_now = self.overlay.is_requested(peer)
             || self.overlay_waiting.contains_key(peer)
-            || self.newcomers.contains_key(peer)
-            || self.helpers.contains(peer)
-            || self.sessions.keys().any(|(partner, _)| partner == peer)
+            || self.syncs.needs(peer)
             || self.detector.needs(peer)
             || self.leave.is_begun();
         if for_now { Need::ForNow } else { Need::Nothing }
@@ -545,22 +548,14 @@ impl Topic {
         self.contacts.link_up(&peer, scope!(self, cx));
         self.heard(peer, cx);
         self.leave.link_up(peer, scope!(self, cx));
-        let wanted = self.sync_wanted.remove(&peer);
-        if wanted || self.is_another_life(&peer, cx) {
-            self.start_sync(peer, cx);
-        }
+        let effects = self.syncs.link_up(peer, scope!(self, cx));
+        self.carry_out(effects, cx);
         for frame in self.overlay_waiting.remove(&peer).unwrap_or_default() {
             cx.links.send(&peer, self.id, TopicFrame::Overlay(frame), cx.now);
         }
         if self.needs(&peer) != Need::Nothing {
             cx.links.touch(&peer, self.config.link_idle, cx.now);
         }
-    }
-
-    /// Whether the process behind the link is not the one that announced the record in the book.
-    fn is_another_life(&self, peer: &EndpointId, cx: &Context) -> bool {
-        let known = self.book.get(peer).map(|live| live.signed.record().boot_id);
-        !self.leave.is_begun() && known.is_some() && known != cx.links.boot_id(peer)
     }
 
     /// The last usable link to a peer is gone.
@@ -580,13 +575,10 @@ impl Topic {
 
     /// A peer does not speak of this topic any more.
     fn forget_partner(&mut self, peer: EndpointId, cx: &mut Context) {
-        self.newcomers.remove(&peer);
-        self.helpers.remove(&peer);
+        let was_syncing = self.syncs.unlinked(peer);
         self.overlay_waiting.remove(&peer);
         self.overlay_budgets.remove(&peer);
         self.detector.forget_link(&peer);
-        self.sessions.remove(&(peer, false));
-        let was_syncing = self.sessions.remove(&(peer, true)).is_some();
         self.in_overlay(cx, |overlay, now| overlay.link_lost(peer, now));
         self.contacts.unlinked(&peer, was_syncing, scope!(self, cx));
         self.leave_without(peer, cx);
@@ -594,7 +586,7 @@ impl Topic {
 
     /// A dial did not lead to a link.
     pub(crate) fn dial_failed(&mut self, peer: EndpointId, cx: &mut Context) {
-        self.sync_wanted.remove(&peer);
+        self.syncs.dial_failed(&peer);
         // The overlay is not told: HyParView's own timer tries the next member.
         self.overlay_waiting.remove(&peer);
         self.contacts.avoid(peer, scope!(self, cx));
@@ -648,9 +640,9 @@ impl Topic {
                 self.learn_all(&records, peer, cx);
             }
             TopicFrame::Attached => {
-                self.newcomers.remove(&peer);
+                self.syncs.forget_newcomer(&peer);
             }
-            TopicFrame::Sync(frame) => self.on_sync(peer, link, frame, cx),
+            TopicFrame::Sync(frame) => self.on_sync(peer, link, &frame, cx),
             TopicFrame::Busy(records) => self.on_busy(&records, peer, cx),
             TopicFrame::ProbeRequest(about) => {
                 self.detector.on_probe_request(about, peer, scope!(self, cx));
@@ -658,7 +650,10 @@ impl Topic {
             TopicFrame::ProbeAck(about) => {
                 self.detector.on_probe_ack(about, peer, scope!(self, cx));
             }
-            TopicFrame::Digest(digest) => self.on_digest(digest, peer, cx),
+            TopicFrame::Digest(digest) => {
+                let effects = self.syncs.on_digest(digest, peer, scope!(self, cx));
+                self.carry_out(effects, cx);
+            }
             TopicFrame::Accuse(accusations) => {
                 for accusation in &accusations {
                     if self.judge_accusation(accusation, peer, false, cx).is_err() {

@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Timer, Topic, broadcast, contact::RANDOM_SYNC_FIRST};
+use super::{
+    Timer, Topic, broadcast,
+    scope::{Scope, spread},
+};
 use crate::{
     book::Applied,
     budget::{Budget, Rate},
@@ -533,19 +536,19 @@ impl Topic {
         tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbor up");
         cx.emit(self.id, TopicEvent::NeighborUp(peer));
         cx.links.touch(&peer, self.config.link_idle, cx.now);
-        self.newcomers.remove(&peer);
+        self.syncs.forget_newcomer(&peer);
         self.places.up(peer, cx.now);
         self.look_for_replacement(cx);
         self.detector.neighbor_up(peer, scope!(self, cx));
         self.on_neighbors(cx);
         // A first node has nobody to join.
-        if self.join_attempts > 0 || self.session_count == 0 {
+        if self.join_attempts > 0 || self.syncs.is_untried() {
             self.on_attached(cx);
         }
         if !self.flood.is_empty() || !self.accusations.is_empty() {
             self.timers.set_by(Timer::Flood, cx.now);
         }
-        self.reset_trickle(cx);
+        self.syncs.neighbor_up(scope!(self, cx));
         self.look_at_view(cx);
     }
 
@@ -553,11 +556,7 @@ impl Topic {
         if self.attached_since.is_none() {
             self.attached_since = Some(cx.now);
             self.timers.clear(Timer::OverlayJoin);
-            self.random_sync_delay = RANDOM_SYNC_FIRST;
-            self.schedule_random_sync(cx);
-            for helper in std::mem::take(&mut self.helpers) {
-                cx.links.send(&helper, self.id, TopicFrame::Attached, cx.now);
-            }
+            self.syncs.on_attached(scope!(self, cx));
         }
     }
 
@@ -567,7 +566,7 @@ impl Topic {
         cx.links.touch(&peer, self.config.link_idle, cx.now);
         self.places.by_peer.remove(&peer);
         self.detector.neighbor_down(&peer);
-        self.comparisons.remove(&peer);
+        self.syncs.neighbor_down(&peer);
         self.on_neighbors(cx);
         self.view_delay = VIEW_MIN;
         if self.overlay.neighbors().is_empty() {
@@ -577,7 +576,7 @@ impl Topic {
                 // A request to be neighbors pushes out one, at the most; a join several.
                 let members = self.suggestions(&BTreeSet::new(), cx);
                 self.overlay.suggest(members, cx.now);
-                let delay = JOIN_MIN + self.spread() + cx.lag();
+                let delay = JOIN_MIN + spread(&self.book) + cx.lag();
                 let at = cx.now + jitter(&mut cx.rng, delay, 0.1..0.5);
                 self.timers.set_by(Timer::OverlayJoin, at);
             }
@@ -590,7 +589,7 @@ impl Topic {
         if !self.leave.is_begun() {
             // In a storm, requests of others come meanwhile.
             let few = self.overlay.neighbors().len() < VIEW_SOUND;
-            let spread = if few { self.spread() / 5 } else { self.spread() };
+            let spread = if few { spread(&self.book) / 5 } else { spread(&self.book) };
             let delay = self.view_delay.max(spread) + cx.lag();
             let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
             self.timers.set(Timer::View, at);
@@ -620,6 +619,22 @@ impl Topic {
         self.look_at_view(cx);
     }
 
+    /// A sync that this node began is complete: a newcomer enters the overlay.
+    pub(super) fn enter_overlay_after_sync(&mut self, cx: &mut Context) {
+        if self.attached_since.is_some() {
+            return;
+        }
+        if !self.timers.is_set(Timer::OverlayJoin) {
+            self.join_attempts = 0;
+        }
+        if self.join_attempts == 0 {
+            let scope: &mut Scope = scope!(self, cx);
+            self.join_through = scope.random_members(1, &BTreeSet::new()).first().copied();
+            let at = cx.now + jitter(&mut cx.rng, spread(&self.book), 0.0..1.0);
+            self.timers.set_by(Timer::OverlayJoin, at);
+        }
+    }
+
     /// There are members, and nobody has made us a neighbor yet: a first node waits to be joined,
     /// but not for ever.
     pub(super) fn enter_overlay_soon(&mut self, cx: &mut Context) {
@@ -641,7 +656,7 @@ impl Topic {
         let waits = self.places.entrance.take();
         let delay = JOIN_MIN * 2_u32.saturating_pow(self.join_attempts.min(8));
         // A second request would push others out of full views while the first is under way.
-        let delay = delay.min(JOIN_MAX) + self.spread() + cx.lag();
+        let delay = delay.min(JOIN_MAX) + spread(&self.book) + cx.lag();
         if waits.is_some_and(|member| cx.links.current(&member).is_some()) {
             let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
             self.timers.set(Timer::OverlayJoin, at);

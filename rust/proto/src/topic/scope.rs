@@ -45,6 +45,8 @@ pub(super) struct View<'a> {
     pub(super) neighbors: &'a BTreeSet<EndpointId>,
     /// Since when this node is in the overlay.
     pub(super) attached: Option<Instant>,
+    /// A sync that this node began was completed since it last was without links.
+    pub(super) synced: bool,
     /// This node leaves the topic.
     pub(super) leaving: bool,
 }
@@ -89,6 +91,11 @@ impl Scope<'_> {
         self.peers.is_trusted(peer, self.book, self.cx.now)
     }
 
+    /// See [`spread`].
+    pub(super) fn spread(&self) -> Duration {
+        spread(self.book)
+    }
+
     /// The digest of the book, if the book is settled.
     pub(super) fn settled_digest(&self) -> Option<[u8; 8]> {
         self.book.settled(SETTLED, self.cx.now)
@@ -125,6 +132,12 @@ impl Scope<'_> {
             })
             .sample(&mut self.cx.rng, count)
     }
+}
+
+/// The time over which nodes spread what all of them may do at once: 5 ms for each member.
+pub(super) fn spread(book: &Book) -> Duration {
+    let members = u32::try_from(book.len()).unwrap_or(u32::MAX);
+    Duration::from_millis(5).saturating_mul(members).min(Duration::from_secs(3))
 }
 
 /// Tells the log what became of a member.

@@ -24,6 +24,7 @@ pub(super) struct World {
     pub(super) neighbors: BTreeSet<EndpointId>,
     pub(super) attached: Option<Instant>,
     pub(super) peers: Peers,
+    pub(super) synced: bool,
     pub(super) leaving: bool,
     pub(super) cx: Context,
 }
@@ -39,6 +40,7 @@ impl World {
             neighbors: BTreeSet::new(),
             attached: None,
             peers: Peers::default(),
+            synced: false,
             leaving: false,
             cx: Context::new(identity, [7; 32], now),
         }
@@ -53,6 +55,7 @@ impl World {
             view: View {
                 neighbors: &self.neighbors,
                 attached: self.attached,
+                synced: self.synced,
                 leaving: self.leaving,
             },
             cx: &mut self.cx,

@@ -1,0 +1,563 @@
+//! Syncs of the book: with whom and when, and how a session goes.
+//!
+//! Neighbors compare their books at growing intervals (RFC 6206), and at once if their digests
+//! differ. Now and then a node syncs with a random member, as a swarm may form in parts.
+
+mod compare;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on fails.
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    effect::{Effect, Effects},
+    scope::Scope,
+};
+use crate::{
+    book::Applied,
+    config::Config,
+    event::{LinkId, TopicEvent},
+    id::EndpointId,
+    links::Asked,
+    rule::Rule,
+    sync::Session,
+    timers::{Timers, jitter},
+    wire::{SyncFrame, TopicFrame, Turn},
+};
+
+/// A newcomer that does not say that it is in the overlay is helped for this time.
+const NEWCOMER_HELP: Duration = Duration::from_secs(10);
+/// A record that its holder had for longer than this should have come by gossip.
+const GAP_AGE: Duration = Duration::from_secs(5);
+/// A node that entered the overlay looks beyond its neighbors after this. It does so again after
+/// delays that grow by this factor, within [`RANDOM_SYNC_SOON`]: what may have kept a part of the
+/// swarm from it is over by then.
+const RANDOM_SYNC_FIRST: Duration = Duration::from_secs(1);
+const RANDOM_SYNC_GROWTH: u32 = 5;
+const RANDOM_SYNC_SOON: Duration = Duration::from_mins(3);
+/// Members named in a busy answer.
+const BUSY_MEMBERS: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Syncs {
+    /// Peers that are dialed to sync with them.
+    wanted: BTreeSet<EndpointId>,
+    sessions: BTreeMap<SessionKey, Session>,
+    session_count: u64,
+    trickle: Duration,
+    trickle_last: Option<EndpointId>,
+    /// Until then, no other gap of gossip leads to a random sync.
+    gap_sync_after: Option<Instant>,
+    random_sync_delay: Duration,
+    /// The partner of the first sync before this node entered the overlay.
+    came_from: Option<EndpointId>,
+    /// Peers that synced with us and are not in the overlay yet, until when news is pushed to them.
+    newcomers: BTreeMap<EndpointId, Instant>,
+    /// Peers that push to us in the same way.
+    sponsors: BTreeSet<EndpointId>,
+    /// With neighbors.
+    comparisons: BTreeMap<EndpointId, compare::Comparison>,
+    timers: Timers<Timer>,
+}
+
+/// A session is told from others by its partner and by who began it: two nodes may sync with each
+/// other at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct SessionKey {
+    peer: EndpointId,
+    role: Role,
+}
+
+/// The part of this node in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Responder,
+    Initiator,
+}
+
+impl SessionKey {
+    fn begun_by_us(peer: EndpointId) -> Self {
+        Self { peer, role: Role::Initiator }
+    }
+
+    fn begun_by(peer: EndpointId) -> Self {
+        Self { peer, role: Role::Responder }
+    }
+
+    /// The session that a frame of this peer belongs to.
+    fn of(peer: EndpointId, frame: &SyncFrame) -> Self {
+        if frame.from_initiator { Self::begun_by(peer) } else { Self::begun_by_us(peer) }
+    }
+}
+
+/// What is due, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// Compare the book with a neighbor's (RFC 6206).
+    Trickle,
+    /// Send neighbors the digest of the book.
+    Digest,
+    /// Sync with someone who is not a neighbor.
+    RandomSync,
+    /// Give up on syncs that are stalled.
+    Sessions,
+}
+
+/// What came of the entries of a frame.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    /// Records and suspicions that were news.
+    pub(super) news: usize,
+    /// Nodes that left, and that the partner holds to be there.
+    pub(super) outdated: Vec<EndpointId>,
+}
+
+impl Syncs {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            wanted: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            session_count: 0,
+            trickle: config.sync_interval_min,
+            trickle_last: None,
+            gap_sync_after: None,
+            random_sync_delay: config.random_sync_interval,
+            came_from: None,
+            newcomers: BTreeMap::new(),
+            sponsors: BTreeSet::new(),
+            comparisons: BTreeMap::new(),
+            timers: Timers::default(),
+        }
+    }
+
+    /// This node joined the topic.
+    pub(super) fn on_joined(&mut self, scope: &mut Scope) {
+        self.schedule_random_sync(scope);
+    }
+
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 5] {
+        [
+            ("syncs wanted", self.wanted.len()),
+            ("sessions", self.sessions.len()),
+            ("newcomers", self.newcomers.len()),
+            ("sponsors", self.sponsors.len()),
+            ("comparisons", self.comparisons.len()),
+        ]
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    pub(super) fn timeout(&self, timer: Timer) -> Option<Instant> {
+        self.timers.at(timer)
+    }
+
+    pub(super) fn on_timeout(&mut self, timer: Timer, scope: &mut Scope) -> Effects {
+        debug_assert!(
+            self.timers.at(timer).is_some_and(|at| at <= scope.now()),
+            "the router asks for what is due"
+        );
+        self.timers.clear(timer);
+        match timer {
+            Timer::Trickle => self.on_trickle(scope),
+            Timer::Digest => {
+                self.tell_digest(scope);
+                Effects::none()
+            }
+            Timer::RandomSync => self.on_random_sync(scope),
+            Timer::Sessions => self.on_sessions(scope),
+        }
+    }
+
+    /// This node leaves the topic. Sessions that others began go on.
+    pub(super) fn stop(&mut self) {
+        self.wanted.clear();
+        self.timers.clear_all();
+    }
+
+    /// Returns true while a sync, or a newcomer, needs the link to a peer.
+    pub(super) fn needs(&self, peer: &EndpointId) -> bool {
+        self.newcomers.contains_key(peer)
+            || self.sponsors.contains(peer)
+            || self.sessions.keys().any(|key| key.peer == *peer)
+    }
+
+    /// Returns true while a sync that this node began with a peer goes on.
+    pub(super) fn is_asking(&self, peer: &EndpointId) -> bool {
+        self.sessions.contains_key(&SessionKey::begun_by_us(*peer))
+    }
+
+    /// Returns true if this node never began a sync, as the first node of a swarm.
+    pub(super) fn is_untried(&self) -> bool {
+        self.session_count == 0
+    }
+
+    /// Peers that synced with us and are not in the overlay yet. Those that were helped for
+    /// [`NEWCOMER_HELP`] are forgotten.
+    pub(super) fn helped_newcomers(&mut self, now: Instant) -> impl Iterator<Item = EndpointId> {
+        self.newcomers.retain(|_, until| *until > now);
+        self.newcomers.keys().copied()
+    }
+
+    pub(super) fn has_newcomers(&self) -> bool {
+        !self.newcomers.is_empty()
+    }
+
+    /// A peer is in the overlay, or gone: news is not pushed to it any more.
+    pub(super) fn forget_newcomer(&mut self, peer: &EndpointId) {
+        self.newcomers.remove(peer);
+    }
+
+    /// There is a link to a peer, or the contacts ask for one.
+    pub(super) fn contact(&mut self, peer: EndpointId, asked: Asked, scope: &mut Scope) -> Effects {
+        match asked {
+            Asked::Linked => return self.start(peer, scope),
+            Asked::Dialing => {
+                self.wanted.insert(peer);
+            }
+            Asked::Refused => {}
+        }
+        Effects::none()
+    }
+
+    /// There is a usable link to a peer.
+    pub(super) fn link_up(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
+        let wanted = self.wanted.remove(&peer);
+        if wanted || is_another_life(&peer, scope) {
+            return self.start(peer, scope);
+        }
+        Effects::none()
+    }
+
+    pub(super) fn dial_failed(&mut self, peer: &EndpointId) {
+        self.wanted.remove(peer);
+    }
+
+    /// A link is gone that another one took the place of: syncs on it end.
+    pub(super) fn link_gone(
+        &mut self,
+        peer: EndpointId,
+        link: LinkId,
+        scope: &mut Scope,
+    ) -> Effects {
+        let mut effects = Effects::none();
+        for key in [SessionKey::begun_by_us(peer), SessionKey::begun_by(peer)] {
+            if self.sessions.get(&key).is_some_and(|session| session.link == link) {
+                effects.append(self.end_session(key, false, scope));
+                if key.role == Role::Initiator {
+                    effects.push(Effect::SyncFailed);
+                }
+            }
+        }
+        effects
+    }
+
+    /// A peer does not speak of this topic any more. Returns true if this node was syncing with it.
+    pub(super) fn unlinked(&mut self, peer: EndpointId) -> bool {
+        self.newcomers.remove(&peer);
+        self.sponsors.remove(&peer);
+        self.sessions.remove(&SessionKey::begun_by(peer));
+        self.sessions.remove(&SessionKey::begun_by_us(peer)).is_some()
+    }
+
+    /// A member became a neighbor.
+    pub(super) fn neighbor_up(&mut self, scope: &mut Scope) {
+        self.reset_trickle(scope);
+    }
+
+    pub(super) fn neighbor_down(&mut self, peer: &EndpointId) {
+        self.comparisons.remove(peer);
+    }
+
+    /// This node is in the overlay from now on.
+    pub(super) fn on_attached(&mut self, scope: &mut Scope) {
+        self.random_sync_delay = RANDOM_SYNC_FIRST;
+        self.schedule_random_sync(scope);
+        for sponsor in std::mem::take(&mut self.sponsors) {
+            scope.send(&sponsor, TopicFrame::Attached);
+        }
+    }
+
+    /// Starts a sync with a peer, if there is a link.
+    pub(super) fn start(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
+        self.try_sync(peer, 0, scope)
+    }
+
+    /// Starts a sync that was begun `tries` times before, and stalled.
+    fn try_sync(&mut self, peer: EndpointId, tries: i32, scope: &mut Scope) -> Effects {
+        if self.is_asking(&peer) {
+            return Effects::none();
+        }
+        let Some(link) = scope.cx.links.current(&peer) else { return Effects::none() };
+        self.session_count += 1;
+        scope.cx.counts.syncs_started += 1;
+        let (number, now) = (self.session_count, scope.now());
+        let newcomer = scope.view.attached.is_none();
+        let introduce = newcomer.then_some(scope.me());
+        let differs = newcomer || self.is_wanted_soon(&peer, scope);
+        let mut session = Session::initiate(link, number, scope.book, introduce, differs, now);
+        session.introduced = introduce.and_then(|me| scope.book.sequence(&me));
+        session.tries = tries;
+        self.timers.set_by(Timer::Sessions, self.stalls_at(peer, &session, scope));
+        let key = SessionKey::begun_by_us(peer);
+        self.sessions.insert(key, session);
+        self.take_turn(key, Turn::Yours, scope)
+    }
+
+    fn take_turn(&mut self, key: SessionKey, theirs: Turn, scope: &mut Scope) -> Effects {
+        let attached = scope.view.attached.is_some();
+        if !attached {
+            self.sponsors.insert(key.peer);
+        }
+        let now = scope.now();
+        let Some(session) = self.sessions.get_mut(&key) else { return Effects::none() };
+        let frames = session.take_turn(scope.book, attached, theirs, now);
+        let done = frames.last().is_some_and(|frame| frame.turn == Turn::Done);
+        let (link, topic) = (session.link, scope.topic);
+        let sent = frames
+            .into_iter()
+            .all(|frame| scope.cx.links.send_on(link, topic, TopicFrame::Sync(frame), now));
+        if done || !sent {
+            return self.end_session(key, done, scope);
+        }
+        Effects::none()
+    }
+
+    /// Looks at the head of a frame, before its entries are learned. `None` if it belongs to no
+    /// session: then the entries are not learned.
+    pub(super) fn admit(
+        &mut self,
+        peer: EndpointId,
+        link: LinkId,
+        frame: &SyncFrame,
+        scope: &mut Scope,
+    ) -> Option<Effects> {
+        let now = scope.now();
+        let key = SessionKey::of(peer, frame);
+        let known = self.sessions.get(&key).filter(|_| key.role == Role::Initiator);
+        if key.role == Role::Initiator && known.is_none_or(|known| known.number != frame.session) {
+            // It was given up, or its link was replaced.
+            return None;
+        }
+        if let Some(session) = known.filter(|session| session.is_unanswered()) {
+            scope.cx.links.answered(link, now.saturating_duration_since(session.began));
+        }
+        let mut effects = Effects::none();
+        if !frame.attached {
+            self.newcomers.insert(peer, now + NEWCOMER_HELP);
+        } else if known
+            .is_some_and(|session| session.introduced == scope.book.sequence(&scope.me()))
+        {
+            effects.push(Effect::Introduced);
+        }
+        Some(effects)
+    }
+
+    /// A frame of a sync whose entries were learned.
+    pub(super) fn on_frame(
+        &mut self,
+        peer: EndpointId,
+        link: LinkId,
+        frame: &SyncFrame,
+        learned: Learned,
+        scope: &mut Scope,
+    ) -> Effects {
+        let key = SessionKey::of(peer, frame);
+        if key.role == Role::Responder && !self.accept_session(peer, link, frame, scope) {
+            return Effects::none();
+        }
+        let Some(session) = self.sessions.get_mut(&key) else { return Effects::none() };
+        session.news += learned.news;
+        for id in learned.outdated {
+            session.offer(id);
+        }
+        if !session.receive(frame, scope.book, scope.cx.now) {
+            scope.dropped("syncs over the limit", Some(peer));
+            return self.end_session(key, false, scope);
+        }
+        match frame.turn {
+            Turn::More => Effects::none(),
+            Turn::Paused | Turn::Yours => self.take_turn(key, frame.turn, scope),
+            Turn::Done => self.end_session(key, true, scope),
+        }
+    }
+
+    /// Makes room for a session that a peer began. Returns false if the peer is sent elsewhere for
+    /// the book: it is told of newcomers all the same.
+    fn accept_session(
+        &mut self,
+        peer: EndpointId,
+        link: LinkId,
+        frame: &SyncFrame,
+        scope: &mut Scope,
+    ) -> bool {
+        let key = SessionKey::begun_by(peer);
+        let known = self.sessions.get(&key);
+        if known.is_some_and(|session| session.number == frame.session && session.link == link) {
+            return true;
+        }
+        let of_newcomer = |key: &&SessionKey| {
+            key.role == Role::Responder && self.newcomers.contains_key(&key.peer)
+        };
+        let busy = self.sessions.keys().filter(of_newcomer).count();
+        if !frame.attached && known.is_none() && busy >= scope.config.concurrent_syncs {
+            let members = scope.random_members(BUSY_MEMBERS, &BTreeSet::from([peer]));
+            let records = members
+                .iter()
+                .filter_map(|id| Some(scope.book.get(id)?.signed.bytes().clone()))
+                .collect();
+            scope.dropped("syncs passed on to other members", Some(peer));
+            let (topic, now) = (scope.topic, scope.now());
+            scope.cx.links.send_on(link, topic, TopicFrame::Busy(records), now);
+            return false;
+        }
+        scope.cx.counts.syncs_served += 1;
+        self.sessions.insert(key, Session::respond(link, frame.session, scope.now()));
+        self.timers.set_by(Timer::Sessions, scope.now() + Session::TIMEOUT);
+        true
+    }
+
+    fn end_session(&mut self, key: SessionKey, complete: bool, scope: &mut Scope) -> Effects {
+        let Some(session) = self.sessions.remove(&key) else { return Effects::none() };
+        if session.news > 0 {
+            self.reset_trickle(scope);
+        }
+        if !complete {
+            return Effects::none();
+        }
+        scope.cx.counts.syncs_completed += 1;
+        self.compared_with(key.peer, &session, scope);
+        scope.emit(TopicEvent::Synced(key.peer));
+        if key.role == Role::Responder {
+            return Effects::none();
+        }
+        if scope.view.attached.is_none() {
+            self.came_from.get_or_insert(key.peer);
+        }
+        let differed = session.news.max(session.given);
+        Effects::one(Effect::Synced { peer: key.peer, differed })
+    }
+
+    /// A peer is busy with other syncs. Returns false if this node did not ask it.
+    pub(super) fn on_busy(&mut self, peer: EndpointId) -> bool {
+        self.sessions.remove(&SessionKey::begun_by_us(peer)).is_some()
+    }
+
+    /// Ends one session that stalled, as that may lead to a new one.
+    fn on_sessions(&mut self, scope: &mut Scope) -> Effects {
+        let now = scope.now();
+        let mut ends = self
+            .sessions
+            .iter()
+            .map(|(key, session)| (self.stalls_at(key.peer, session, scope), *key, session.tries));
+        let late = ends.find(|(at, ..)| *at <= now);
+        let mut effects = Effects::none();
+        if let Some((_, key, tries)) = late {
+            scope.dropped("syncs that stalled", Some(key.peer));
+            effects.append(self.end_session(key, false, scope));
+            if key.role == Role::Initiator {
+                let again = tries + 1 < compare::TRIES && self.is_wanted_soon(&key.peer, scope);
+                effects.append(if again {
+                    self.try_sync(key.peer, tries + 1, scope)
+                } else {
+                    Effects::one(Effect::SyncFailed)
+                });
+            }
+        }
+        let ends = self.sessions.iter();
+        let ends = ends.map(|(key, session)| self.stalls_at(key.peer, session, scope));
+        if let Some(next) = ends.min() {
+            self.timers.set(Timer::Sessions, next);
+        }
+        effects
+    }
+
+    /// Syncs soon and often: something was found to differ, or the neighbors changed.
+    fn reset_trickle(&mut self, scope: &mut Scope) {
+        if self.trickle > scope.config.sync_interval_min || !self.timers.is_set(Timer::Trickle) {
+            self.trickle = scope.config.sync_interval_min;
+            self.schedule_trickle(scope);
+        }
+    }
+
+    fn schedule_trickle(&mut self, scope: &mut Scope) {
+        let interval = self.trickle.max(scope.cx.lag());
+        let at = scope.now() + jitter(&mut scope.cx.rng, interval, 0.5..1.0);
+        self.timers.set(Timer::Trickle, at);
+    }
+
+    fn on_trickle(&mut self, scope: &mut Scope) -> Effects {
+        use std::ops::Bound;
+        if !scope.cx.is_on(Rule::Reconciliation) {
+            return Effects::none();
+        }
+        let neighbors = scope.view.neighbors;
+        let after = self.trickle_last.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = neighbors.range((after, Bound::Unbounded)).next().or(neighbors.first()).copied();
+        let Some(next) = next else { return Effects::none() };
+        self.trickle_last = Some(next);
+        let mut effects = Effects::none();
+        if !self.agreed(&next, self.trickle, scope.now()) {
+            effects.append(self.start(next, scope));
+        }
+        self.trickle = (self.trickle * 2).min(scope.config.sync_interval_max);
+        self.schedule_trickle(scope);
+        effects
+    }
+
+    /// Soon after this node entered the overlay, then later and later.
+    fn schedule_random_sync(&mut self, scope: &mut Scope) {
+        let most = scope.config.random_sync_interval;
+        let delay = self.random_sync_delay.min(most);
+        let grown = self.random_sync_delay.saturating_mul(RANDOM_SYNC_GROWTH);
+        self.random_sync_delay = if grown > RANDOM_SYNC_SOON { most } else { grown };
+        let at = scope.now() + jitter(&mut scope.cx.rng, delay, 0.8..1.2) + scope.spread();
+        self.timers.set(Timer::RandomSync, at);
+    }
+
+    /// Looks beyond the neighbors: a swarm that forms at once may form in parts, and each is whole
+    /// by itself. First with the peer that this node came from, while there is still a link: so the
+    /// two never end up in different parts.
+    fn on_random_sync(&mut self, scope: &mut Scope) -> Effects {
+        let neighbors = scope.view.neighbors;
+        let origin = self.came_from.take();
+        let origin = origin.filter(|peer| !neighbors.contains(peer) && scope.peers.is_linked(peer));
+        let partner = origin.or_else(|| scope.random_members(1, neighbors).first().copied());
+        self.schedule_random_sync(scope);
+        match partner {
+            Some(peer) if scope.cx.is_on(Rule::Reconciliation) => {
+                Effects::one(Effect::Contact(peer))
+            }
+            _ => Effects::none(),
+        }
+    }
+
+    /// A sync brought a record of this age that was news.
+    pub(super) fn on_news(&mut self, applied: &Applied, age: Duration, scope: &mut Scope) {
+        let now = scope.now();
+        let settled = scope
+            .view
+            .attached
+            .is_some_and(|since| now.saturating_duration_since(since) > 2 * GAP_AGE);
+        let missed = settled && age > GAP_AGE && !matches!(applied, Applied::Refreshed);
+        if missed && self.gap_sync_after.is_none_or(|after| after <= now) {
+            // Gossip has a gap: look beyond the neighbors, at once.
+            self.gap_sync_after = Some(now + 2 * GAP_AGE);
+            self.timers.set_by(Timer::RandomSync, now);
+        }
+    }
+}
+
+/// Returns true if the process behind the link is not the one that announced the record in the
+/// book.
+fn is_another_life(peer: &EndpointId, scope: &Scope) -> bool {
+    let known = scope.book.get(peer).map(|live| live.signed.record().boot_id);
+    !scope.view.leaving && known.is_some() && known != scope.cx.links.boot_id(peer)
+}

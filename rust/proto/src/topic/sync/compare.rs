@@ -1,0 +1,144 @@
+//! Digests of neighbors' books, sent with each keepalive. If two settled books differ, gossip is
+//! not about to make them equal, so a sync does. Both ends notice within seconds what the overlay
+//! missed.
+//!
+//! These syncs, and a newcomer's first, are wanted soon: one that stalls is started again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        effect::Effects,
+        scope::{SETTLED, Scope},
+    },
+    Syncs, Timer,
+};
+use crate::{
+    event::TopicEvent, id::EndpointId, rule::Rule, sync::Session, timers::jitter, wire::TopicFrame,
+};
+
+/// A session that is wanted soon is stalled if nothing came for this many round trips, or for
+/// [`STALLED`] if no round trip was measured. With each try the time grows by this factor.
+const STALLED_ROUND_TRIPS: u32 = 3;
+const STALLED_GROWTH: f64 = 1.5;
+const STALLED: Duration = Duration::from_millis(500);
+const STALLED_MIN: Duration = Duration::from_millis(100);
+/// How often such a session is started, in all.
+pub(super) const TRIES: i32 = 5;
+
+/// The last comparisons of books with a neighbor.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    /// When the last complete one began: either end has what the other one had then.
+    began: Option<Instant>,
+    /// What the digests were when they were last equal, and when that was.
+    agreed: Option<([u8; 8], Instant)>,
+    /// The digests that led to the last one, ours and theirs.
+    differed: Option<([u8; 8], [u8; 8])>,
+    /// True if one was complete since. Books at their capacity differ forever.
+    complete: bool,
+}
+
+impl Comparison {
+    fn completed(&mut self, began: Instant) {
+        self.began = Some(began);
+        self.complete = true;
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.differed.is_some() && !self.complete
+    }
+}
+
+impl Syncs {
+    /// When the last complete comparison with a neighbor began.
+    pub(in super::super) fn compared(&self, peer: &EndpointId) -> Option<Instant> {
+        self.comparisons.get(peer).and_then(|comparison| comparison.began)
+    }
+
+    /// Returns true if a neighbor's book was equal within this time.
+    pub(super) fn agreed(&self, peer: &EndpointId, within: Duration, now: Instant) -> bool {
+        let agreed = self.comparisons.get(peer).and_then(|comparison| comparison.agreed);
+        agreed.is_some_and(|(_, at)| now.saturating_duration_since(at) < within)
+    }
+
+    /// Members changed: neighbors learn the digest of the book as soon as the book is settled, not
+    /// with the next keepalive.
+    pub(in super::super) fn tell_digest_soon(&mut self, scope: &mut Scope) {
+        let wait = SETTLED + jitter(&mut scope.cx.rng, SETTLED, 0.0..1.0) + scope.cx.lag();
+        self.timers.set(Timer::Digest, scope.now() + wait);
+    }
+
+    pub(super) fn tell_digest(&mut self, scope: &mut Scope) {
+        let Some(digest) = scope.book.settled(Duration::ZERO, scope.cx.now) else { return };
+        for peer in scope.view.neighbors {
+            let agreed = self.comparisons.get(peer).and_then(|comparison| comparison.agreed);
+            // Of two that may tell each other, the first spares the second.
+            if agreed.is_none_or(|(on, _)| on != digest) {
+                scope.send(peer, TopicFrame::Digest(digest));
+            }
+        }
+    }
+
+    /// A session with a peer is complete.
+    pub(super) fn compared_with(&mut self, peer: EndpointId, session: &Session, scope: &Scope) {
+        if !scope.view.neighbors.contains(&peer) {
+            return;
+        }
+        let comparison = self.comparisons.entry(peer).or_default();
+        if comparison.is_wanted() && session.news > 0 {
+            // Gossip has passed, and other neighbors may have missed the same.
+            self.timers.set(Timer::Digest, scope.cx.now);
+        }
+        comparison.completed(session.began);
+        debug_assert!(!comparison.is_wanted(), "a pair of digests leads to one complete session");
+    }
+
+    /// A neighbor's book is settled, and has this digest.
+    pub(in super::super) fn on_digest(
+        &mut self,
+        theirs: [u8; 8],
+        peer: EndpointId,
+        scope: &mut Scope,
+    ) -> Effects {
+        if !scope.view.neighbors.contains(&peer) || !scope.cx.is_on(Rule::Reconciliation) {
+            return Effects::none();
+        }
+        let now = scope.now();
+        let Some(ours) = scope.settled_digest() else { return Effects::none() };
+        let comparison = self.comparisons.entry(peer).or_default();
+        if ours == theirs {
+            let agreed = comparison.agreed.replace((ours, now));
+            comparison.completed(now);
+            // A book that changed and changed back is found equal again, too.
+            if agreed.is_none_or(|(before, at)| before != ours || scope.book.changed_since(at)) {
+                scope.emit(TopicEvent::Agreed(peer));
+            }
+            return Effects::none();
+        }
+        let pair = Some((ours, theirs));
+        if comparison.differed != pair {
+            *comparison = Comparison { differed: pair, complete: false, ..*comparison };
+        }
+        if comparison.is_wanted() { self.start(peer, scope) } else { Effects::none() }
+    }
+
+    /// Returns true if a session with a peer is started again if it stalls.
+    pub(super) fn is_wanted_soon(&self, peer: &EndpointId, scope: &Scope) -> bool {
+        !scope.view.synced || self.comparisons.get(peer).is_some_and(Comparison::is_wanted)
+    }
+
+    /// When a session is given up, if nothing comes until then.
+    pub(super) fn stalls_at(&self, peer: EndpointId, session: &Session, scope: &Scope) -> Instant {
+        let mut patience = Session::TIMEOUT;
+        if session.initiator && self.is_wanted_soon(&peer, scope) {
+            let round_trip = scope.cx.links.round_trip(&peer);
+            let first = round_trip.map_or(STALLED, |time| time * STALLED_ROUND_TRIPS);
+            let first = (first + scope.cx.lag()).max(STALLED_MIN);
+            patience = patience.min(first.mul_f64(STALLED_GROWTH.powi(session.tries)));
+        }
+        session.last_heard + patience
+    }
+}

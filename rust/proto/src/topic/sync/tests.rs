@@ -1,0 +1,245 @@
+//! Syncs without a network: when sessions start and end, and who is served.
+
+use super::{super::world::World, *};
+use crate::tests::{ME, id};
+
+const PEER: u8 = 2;
+const OTHER: u8 = 3;
+const LINK: LinkId = LinkId(PEER as u64);
+
+/// A node in the overlay that is linked to two members.
+fn linked() -> (World, Syncs) {
+    let mut world = World::new();
+    world.attached = Some(world.cx.now);
+    world.synced = true;
+    world.knows(ME);
+    for peer in [PEER, OTHER] {
+        world.knows(peer);
+        world.links(peer);
+    }
+    let syncs = Syncs::new(&world.config);
+    (world, syncs)
+}
+
+fn frame(session: u64, from_initiator: bool, attached: bool, turn: Turn) -> SyncFrame {
+    let (ranges, entries, wants) = (Vec::new(), Vec::new(), Vec::new());
+    SyncFrame { session, from_initiator, attached, turn, ranges, entries, wants }
+}
+
+/// Lets a frame of a peer in, whose entries brought `news`.
+fn receive(
+    syncs: &mut Syncs,
+    world: &mut World,
+    peer: u8,
+    frame: &SyncFrame,
+    news: usize,
+) -> Vec<Effect> {
+    let link = LinkId(peer.into());
+    let Some(mut effects) = syncs.admit(id(peer), link, frame, &mut world.scope()) else {
+        return Vec::new();
+    };
+    let learned = Learned { news, outdated: Vec::new() };
+    effects.append(syncs.on_frame(id(peer), link, frame, learned, &mut world.scope()));
+    effects.into_inner()
+}
+
+/// Passes the time to a timeout.
+fn serve(syncs: &mut Syncs, world: &mut World, timer: Timer) -> Vec<Effect> {
+    world.cx.now = syncs.timeout(timer).expect("it is set").max(world.cx.now);
+    syncs.on_timeout(timer, &mut world.scope()).into_inner()
+}
+
+/// The peers to which a frame of a sync was sent since the last look.
+fn asked(world: &mut World) -> Vec<EndpointId> {
+    let syncs = world.sent().into_iter().filter(|(_, frame)| matches!(frame, TopicFrame::Sync(_)));
+    syncs.map(|(peer, _)| peer).collect()
+}
+
+#[test]
+fn a_sync_waits_for_its_dial_and_goes_on_once_at_a_time() {
+    let mut world = World::new();
+    let mut syncs = Syncs::new(&world.config);
+    let _ = syncs.contact(id(PEER), Asked::Dialing, &mut world.scope());
+    let _ = syncs.contact(id(OTHER), Asked::Dialing, &mut world.scope());
+    syncs.dial_failed(&id(OTHER));
+    world.links(OTHER);
+    let _ = syncs.link_up(id(OTHER), &mut world.scope());
+    assert_eq!(asked(&mut world).len(), 0, "it is not wanted any more");
+    world.links(PEER);
+    let _ = syncs.link_up(id(PEER), &mut world.scope());
+    assert_eq!(asked(&mut world), [id(PEER)]);
+    assert!(syncs.is_asking(&id(PEER)) && syncs.needs(&id(PEER)));
+    let _ = syncs.start(id(PEER), &mut world.scope());
+    assert_eq!(asked(&mut world).len(), 0, "it goes on already");
+    assert!(syncs.unlinked(id(PEER)));
+    assert!(!syncs.needs(&id(PEER)));
+}
+
+#[test]
+fn a_completed_sync_tells_how_much_differed_and_other_sessions_are_ignored() {
+    let (mut world, mut syncs) = linked();
+    let _ = syncs.start(id(PEER), &mut world.scope());
+    let foreign = frame(99, false, true, Turn::Done);
+    assert!(syncs.admit(id(PEER), LINK, &foreign, &mut world.scope()).is_none());
+    let last = frame(1, false, true, Turn::Done);
+    let effects = receive(&mut syncs, &mut world, PEER, &last, 3);
+    assert_eq!(effects, [Effect::Synced { peer: id(PEER), differed: 3 }]);
+    assert_eq!(world.events(), [TopicEvent::Synced(id(PEER))]);
+    assert!(syncs.timeout(Timer::Trickle).is_some(), "more may differ");
+    assert!(!syncs.is_asking(&id(PEER)));
+}
+
+#[test]
+fn a_stalled_sync_that_is_wanted_soon_is_started_again_and_given_up_in_the_end() {
+    let (mut world, mut syncs) = linked();
+    world.synced = false;
+    let _ = syncs.start(id(PEER), &mut world.scope());
+    let mut effects = Vec::new();
+    let began = world.cx.now;
+    while effects.is_empty() {
+        effects = serve(&mut syncs, &mut world, Timer::Sessions);
+    }
+    assert_eq!(effects, [Effect::SyncFailed]);
+    assert_eq!(asked(&mut world).len(), usize::try_from(compare::TRIES).unwrap());
+    assert!(world.cx.now - began < Session::TIMEOUT);
+    assert_eq!(syncs.timeout(Timer::Sessions), None);
+}
+
+#[test]
+fn a_stalled_sync_that_can_wait_has_the_whole_time_and_is_not_started_again() {
+    let (mut world, mut syncs) = linked();
+    let _ = syncs.start(id(PEER), &mut world.scope());
+    let began = world.cx.now;
+    assert_eq!(serve(&mut syncs, &mut world, Timer::Sessions), [Effect::SyncFailed]);
+    assert_eq!(world.cx.now - began, Session::TIMEOUT);
+    assert_eq!(asked(&mut world).len(), 1);
+}
+
+#[test]
+fn a_link_that_is_gone_ends_its_syncs_and_no_others() {
+    let (mut world, mut syncs) = linked();
+    let _ = syncs.start(id(PEER), &mut world.scope());
+    assert_eq!(syncs.link_gone(id(PEER), LinkId(77), &mut world.scope()), Effects::none());
+    assert!(syncs.is_asking(&id(PEER)));
+    let effects = syncs.link_gone(id(PEER), LINK, &mut world.scope());
+    assert_eq!(effects, Effects::one(Effect::SyncFailed));
+    assert!(!syncs.is_asking(&id(PEER)));
+}
+
+#[test]
+fn newcomers_beyond_the_limit_are_sent_to_other_members() {
+    let (mut world, mut syncs) = linked();
+    world.config.concurrent_syncs = 1;
+    world.links(10);
+    world.links(11);
+    let first = frame(1, true, false, Turn::More);
+    let _ = receive(&mut syncs, &mut world, 10, &first, 0);
+    assert_eq!(world.sent(), []);
+    let _ = receive(&mut syncs, &mut world, 11, &first, 0);
+    let sent = world.sent();
+    let (to, TopicFrame::Busy(records)) = &sent[0] else { panic!("{sent:?}") };
+    assert_eq!((*to, records.len()), (id(11), 2));
+    let of_member = frame(1, true, true, Turn::More);
+    let _ = receive(&mut syncs, &mut world, PEER, &of_member, 0);
+    assert_eq!(world.sent(), [], "members are not counted");
+    assert_eq!(world.cx.counts.syncs_served, 2);
+    let helped: Vec<_> = syncs.helped_newcomers(world.cx.now).collect();
+    assert_eq!(helped.len(), 2, "both are told of others: {helped:?}");
+    world.pass(NEWCOMER_HELP);
+    assert_eq!(syncs.helped_newcomers(world.cx.now).count(), 0);
+}
+
+#[test]
+fn a_node_that_enters_the_overlay_tells_its_sponsors_and_looks_beyond_its_neighbors() {
+    let (mut world, mut syncs) = linked();
+    world.attached = None;
+    let _ = syncs.start(id(PEER), &mut world.scope());
+    let introduced = frame(1, false, true, Turn::More);
+    let effects = receive(&mut syncs, &mut world, PEER, &introduced, 0);
+    assert_eq!(effects, [Effect::Introduced]);
+    world.sent();
+    world.attached = Some(world.cx.now);
+    syncs.on_attached(&mut world.scope());
+    assert_eq!(world.sent(), [(id(PEER), TopicFrame::Attached)]);
+    let first = syncs.timeout(Timer::RandomSync).unwrap() - world.cx.now;
+    assert!(first <= RANDOM_SYNC_FIRST * 2, "{first:?}");
+    world.neighbors.insert(id(PEER));
+    for _ in 0..8 {
+        let effects = serve(&mut syncs, &mut world, Timer::RandomSync);
+        assert_eq!(effects, [Effect::Contact(id(OTHER))], "never a neighbor");
+    }
+    let last = syncs.timeout(Timer::RandomSync).unwrap() - world.cx.now;
+    assert!(last > world.config.random_sync_interval / 2, "it grows: {last:?}");
+}
+
+#[test]
+fn neighbors_are_synced_with_in_turn_and_more_rarely_unless_their_digests_are_equal() {
+    let (mut world, mut syncs) = linked();
+    world.neighbors.extend([id(PEER), id(OTHER)]);
+    syncs.neighbor_up(&mut world.scope());
+    let mut delays = Vec::new();
+    for _ in 0..4 {
+        let before = world.cx.now;
+        assert_eq!(serve(&mut syncs, &mut world, Timer::Trickle), []);
+        delays.push(world.cx.now - before);
+        for peer in asked(&mut world) {
+            syncs.unlinked(peer);
+        }
+    }
+    assert!(delays[3] > delays[0] * 2, "{delays:?}");
+    assert_eq!(world.cx.counts.syncs_started, 4);
+    world.pass(super::super::scope::SETTLED);
+    let digest = world.scope().settled_digest().unwrap();
+    for peer in [PEER, OTHER] {
+        let _ = syncs.on_digest(digest, id(peer), &mut world.scope());
+    }
+    assert_eq!(serve(&mut syncs, &mut world, Timer::Trickle), []);
+    assert_eq!(world.cx.counts.syncs_started, 4, "an equal book is not compared");
+}
+
+#[test]
+fn digests_that_differ_lead_to_one_sync_and_equal_ones_are_said_once() {
+    let (mut world, mut syncs) = linked();
+    world.neighbors.insert(id(PEER));
+    world.pass(super::super::scope::SETTLED);
+    let ours = world.scope().settled_digest().unwrap();
+    let theirs = ours.map(|byte| !byte);
+    let _ = syncs.on_digest(theirs, id(OTHER), &mut world.scope());
+    assert!(!syncs.is_asking(&id(OTHER)), "it is no neighbor");
+    let _ = syncs.on_digest(theirs, id(PEER), &mut world.scope());
+    assert!(syncs.is_asking(&id(PEER)));
+    let _ = receive(&mut syncs, &mut world, PEER, &frame(1, false, true, Turn::Done), 0);
+    assert_eq!(world.events(), [TopicEvent::Synced(id(PEER))]);
+    let _ = syncs.on_digest(theirs, id(PEER), &mut world.scope());
+    assert!(!syncs.is_asking(&id(PEER)), "two full books differ forever");
+    for _ in 0..2 {
+        let _ = syncs.on_digest(ours, id(PEER), &mut world.scope());
+    }
+    assert_eq!(world.events(), [TopicEvent::Agreed(id(PEER))]);
+}
+
+#[test]
+fn a_gap_of_gossip_leads_to_one_random_sync() {
+    let (mut world, mut syncs) = linked();
+    world.pass(3 * GAP_AGE);
+    syncs.on_news(&Applied::Joined, GAP_AGE / 2, &mut world.scope());
+    assert_eq!(syncs.timeout(Timer::RandomSync), None, "it may be under way");
+    for _ in 0..2 {
+        syncs.on_news(&Applied::Joined, 2 * GAP_AGE, &mut world.scope());
+    }
+    assert_eq!(syncs.timeout(Timer::RandomSync), Some(world.cx.now));
+    let _ = serve(&mut syncs, &mut world, Timer::RandomSync);
+    syncs.on_news(&Applied::Joined, 2 * GAP_AGE, &mut world.scope());
+    assert!(syncs.timeout(Timer::RandomSync).unwrap() > world.cx.now, "once in a while");
+}
+
+#[test]
+fn a_node_that_leaves_begins_no_sync() {
+    let (mut world, mut syncs) = linked();
+    syncs.on_joined(&mut world.scope());
+    syncs.neighbor_up(&mut world.scope());
+    let _ = syncs.contact(id(9), Asked::Dialing, &mut world.scope());
+    syncs.stop();
+    assert_eq!(syncs.next_timeout(), None);
+    assert_eq!(syncs.sizes()[0], ("syncs wanted", 0));
+}
