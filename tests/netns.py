@@ -5,9 +5,10 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 # A node in a process: says its addresses, its problems and each event, a JSON value in a line.
 NODE = """
@@ -94,6 +95,23 @@ for line in sys.stdin:
 """
 
 
+class Line(TypedDict, total=False):
+    """What a node says in a line: one of the groups of keys."""
+
+    me: list[str]  # its own addresses
+    id: str
+    ticket: str
+
+    problems: list[tuple[str, str]]  # all of them, as they are now: source, and what is wrong
+
+    log: str
+    level: str
+
+    event: str
+    name: str  # of the peer, and its addresses
+    addresses: list[str]
+
+
 def ip(arguments: str, *, inside: str | None = None) -> None:
     """Run `ip` with these arguments, in a namespace."""
     where = [] if inside is None else ["-n", inside]
@@ -109,15 +127,13 @@ class Node:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         """Follow a process."""
         self.process = process
-        self.told: list[dict[str, object]] = []
+        self.told: list[Line] = []
 
-    async def until(self, key: str, wanted: object, limit: float = 60.0) -> dict[str, object]:
+    async def until(self, key: str, wanted: object, limit: float = 60.0) -> Line:
         """Wait until it tells this of a key; what it told before counts."""
         return await self.find(lambda line: line.get(key) == wanted, limit)
 
-    async def find(
-        self, wanted: Callable[[dict[str, object]], object], limit: float = 60.0
-    ) -> dict[str, object]:
+    async def find(self, wanted: Callable[[Line], object], limit: float = 60.0) -> Line:
         """Wait for a line of which `wanted` says yes; those told before count."""
         for line in self.told:
             if wanted(line):
@@ -128,7 +144,7 @@ class Node:
                 if wanted(line):
                     return line
 
-    async def read(self) -> dict[str, object]:
+    async def read(self) -> Line:
         """Read the next line."""
         assert self.process.stdout is not None
         line = await self.process.stdout.readline()
@@ -237,17 +253,21 @@ def network(prefix: str) -> Iterator[Network]:
         made.remove()
 
 
-def hosts_of(addresses: object) -> list[str]:
+def hosts_of(addresses: Iterable[str]) -> list[str]:
     """Part the hosts from the ports."""
-    assert isinstance(addresses, list)
     return [address.rsplit(":", 1)[0] for address in addresses]
+
+
+async def hears(node: Node, event: str, *names: str, limit: float = 60.0) -> None:
+    """Wait until a node has told an event of each of these peers."""
+
+    def told(name: str) -> Callable[[Line], bool]:
+        return lambda line: (line.get("event"), line.get("name")) == (event, name)
+
+    for name in names:
+        await node.find(told(name), limit)
 
 
 async def knows(node: Node, *names: str, limit: float = 60.0) -> None:
     """Wait until a node has told that these peers joined."""
-
-    def joined(name: str) -> Callable[[dict[str, object]], bool]:
-        return lambda line: (line.get("event"), line.get("name")) == ("PeerJoined", name)
-
-    for name in names:
-        await node.find(joined(name), limit)
+    await hears(node, "PeerJoined", *names, limit=limit)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 
 import pytest
-from netns import Network, Node, hosts_of, ip, knows, start
+from netns import Line, Network, Node, hosts_of, ip, knows, start
 
 pytestmark = [pytest.mark.needs("netns"), pytest.mark.asyncio]
 
@@ -16,7 +16,7 @@ async def are_known(address: str, of: str, nodes: Iterable[Node]) -> float:
     """Wait until nodes know an address of a peer; say how long that took."""
     begin = time.monotonic()
 
-    def has(line: dict[str, object]) -> bool:
+    def has(line: Line) -> bool:
         return line.get("name") == of and address in hosts_of(line["addresses"])
 
     for node in nodes:
@@ -24,11 +24,11 @@ async def are_known(address: str, of: str, nodes: Iterable[Node]) -> float:
     return time.monotonic() - begin
 
 
-def losses(nodes: Iterable[Node]) -> list[object]:
+def losses(nodes: Iterable[Node]) -> list[Line]:
     return [line for node in nodes for line in node.told if line.get("event") in LOSSES]
 
 
-def joins(node: Node) -> list[object]:
+def joins(node: Node) -> list[str]:
     return [line["name"] for line in node.told if line.get("event") == "PeerJoined"]
 
 
@@ -111,7 +111,7 @@ async def test_a_node_without_its_network_loses_nobody_and_never_says_loopback(
         await go_on(nodes, 3.0)
         assert losses([away]) == []
         assert len(joins(away)) == 2
-        apart = [line for line in losses(others) if line["name"] != "a"]  # type: ignore[index]
+        apart = [line for line in losses(others) if line["name"] != "a"]
         assert apart == []
         heard = [line["addresses"] for node in others for line in node.told if "addresses" in line]
         assert not any("127.0.0.1" in hosts_of(addresses) for addresses in heard)

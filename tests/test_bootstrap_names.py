@@ -5,7 +5,7 @@ import os
 import time
 
 import pytest
-from netns import NameServer, Network, Node, knows, start, start_name_server
+from netns import NameServer, Network, Node, hears, knows, start, start_name_server
 
 pytestmark = [pytest.mark.needs("netns"), pytest.mark.asyncio]
 
@@ -78,14 +78,8 @@ async def test_nodes_behind_a_name_find_each_other_and_those_that_take_their_pla
         for name, node in nodes.items():
             await knows(node, *(other for other in [*names[2:], *new] if other != name))
         print(f"the new ones are known to all after {time.monotonic() - begin:.2f} s")
-        for gone in names[:2]:
-            for name in names[2:]:
-                await nodes[name].find(
-                    lambda line, gone=gone: (
-                        (line.get("event"), line.get("name"))  # type: ignore[misc]
-                        == ("PeerLost", gone)
-                    )
-                )
+        for name in names[2:]:
+            await hears(nodes[name], "PeerLost", *names[:2])
     finally:
         await asyncio.gather(*(node.stop() for node in [*nodes.values(), server]))
 
@@ -98,19 +92,18 @@ async def test_why_a_name_leads_to_nobody_is_said_and_ends_with_it(lan: Network)
     node = await start(host, "a", mdns=False, bootstrap=["nodes.test:4433"], logs=True)
     other: Node | None = None
 
-    def says(source: str, what: str) -> object:
-        return node.find(
+    async def says(source: str, what: str) -> None:
+        await node.find(
             lambda line: any(
-                source in one[0] and what in one[1]
-                for one in line.get("problems", [])  # type: ignore[attr-defined]
+                source in one[0] and what in one[1] for one in line.get("problems", [])
             )
         )
 
     try:
-        await says("bootstrap nodes.test:4433", "does not resolve")  # type: ignore[misc]
+        await says("bootstrap nodes.test:4433", "does not resolve")
         service.hosts["a"] = "192.168.7.9"
         await service.publish()
-        await says("bootstrap nodes.test:4433", "192.168.7.9:4433: no answer")  # type: ignore[misc]
+        await says("bootstrap nodes.test:4433", "192.168.7.9:4433: no answer")
         host = service.add("b", 9)
         other = await start(host, "b", bind=["0.0.0.0:4433"], mdns=False)
         await knows(node, "b")

@@ -97,7 +97,7 @@ async def test_link_local_alone_and_a_small_mtu_are_problems_with_a_reason(lan: 
     node = await start(host, "alice")
     try:
         line = await node.find(lambda line: "problems" in line and line["problems"])
-        assert "mtu" in dict(line["problems"])  # type: ignore[call-overload]
+        assert "mtu" in dict(line["problems"])
         ip("link set eth0 mtu 1500", inside=host)
         await node.until("problems", [])
     finally:

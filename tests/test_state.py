@@ -241,18 +241,28 @@ asyncio.run(main())
 """
 
 
+NAMES = ("alice", "bob", "carol")
+
+
+def start_all(tmp_path: Path, started: list[Process]) -> dict[str, tuple[str, str]]:
+    """Start three nodes, and wait until each knows the others; give ticket and id of each."""
+    known: dict[str, tuple[str, str]] = {}
+    for name in NAMES:
+        tickets = [ticket for ticket, _ in known.values()]
+        started.append(Process(NODE, name, tmp_path / name, *tickets))
+        ticket, identity = started[-1].line().split()
+        known[name] = (ticket, identity)
+    assert [process.line() for process in started] == ["full"] * 3
+    return known
+
+
 def test_after_a_power_cut_old_tickets_lead_to_all_again(tmp_path: Path) -> None:
-    names = ("alice", "bob", "carol")
-    tickets: list[str] = []
     with processes() as started:
-        for name in names:
-            started.append(Process(NODE, name, tmp_path / name, *tickets))
-            tickets.append(started[-1].line().split()[0])
-        assert [process.line() for process in started] == ["full"] * 3
+        known = start_all(tmp_path, started)
         for process in started:
             process.kill()
-        for name in names:
-            others = [ticket for ticket, other in zip(tickets, names, strict=True) if other != name]
+        for name in NAMES:
+            others = [ticket for other, (ticket, _) in known.items() if other != name]
             started.append(Process(NODE, name, tmp_path / name, *others))
             started[-1].line()
         assert [process.line() for process in started[3:]] == ["full"] * 3
@@ -271,18 +281,11 @@ def wait_until_kept(state: Path, identities: set[str]) -> None:
 
 @pytest.mark.parametrize("cut", ["one", "all", "all in order"])
 def test_a_kept_book_leads_back_without_tickets(tmp_path: Path, cut: str) -> None:
-    names = ("alice", "bob", "carol")
-    ids: dict[str, str] = {}
-    tickets: list[str] = []
     with processes() as started:
-        for name in names:
-            started.append(Process(NODE, name, tmp_path / name, *tickets))
-            ticket, ids[name] = started[-1].line().split()
-            tickets.append(ticket)
-        assert [process.line() for process in started] == ["full"] * 3
-        for name in names:
+        ids = {name: identity for name, (_, identity) in start_all(tmp_path, started).items()}
+        for name in NAMES:
             wait_until_kept(tmp_path / name, set(ids.values()) - {ids[name]})
-        killed = names[:1] if cut == "one" else names
+        killed = NAMES[:1] if cut == "one" else NAMES
         for _, process in zip(killed, started, strict=False):
             if cut == "all in order":
                 process.stop()
