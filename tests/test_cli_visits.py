@@ -13,6 +13,7 @@ from queue import SimpleQueue
 import pytest
 
 from iroh_gossip_discovery import Config, Message, Request, endpoint_id, make_ticket
+from iroh_gossip_discovery._core import generate_swarm_key
 from iroh_gossip_discovery.blocking import GossipDiscovery
 
 COMMAND = [sys.executable, "-m", "iroh_gossip_discovery"]
@@ -104,6 +105,34 @@ def test_what_can_not_be_done_is_said_in_a_line(alice: Alice) -> None:
     done = igd("members", alice.ticket, "--topic", "other")
     assert done.returncode == 2
     assert b"--topic names its topic" in done.stderr
+
+
+def test_a_private_swarm_is_visited_with_its_secret(tmp_path: Path) -> None:
+    file, secret = tmp_path / "secret", generate_swarm_key()
+    file.touch(mode=0o600)
+    file.write_text(secret)
+    with GossipDiscovery("bob", "fleet", secret=secret, config=Config.local()) as node:
+        call = ("members", node.ticket, "--preset", "local", "--timeout", str(PATIENCE))
+        done = igd(*call, "--secret-file", str(file))
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"bob" in done.stdout
+        done = igd(*call, "--secret-file", "-", stdin=secret.encode())
+        assert (done.returncode, done.stderr) == (0, b"")
+        done = igd(*call)
+        assert (done.returncode, done.stdout) == (1, b"")
+        error = done.stderr.splitlines()[-1]
+        assert error.startswith(b"error: alone: nobody answered"), error
+        assert error.endswith(b"and this node has none: give it by --secret-file"), error
+        file.write_text("")
+        done = igd(*call, "--secret-file", str(file))
+        assert (done.returncode, done.stderr) == (1, f"error: {file} holds no secret\n".encode())
+
+
+def test_every_visit_has_the_same_options() -> None:
+    for command in ("members", "send", "broadcast", "request"):
+        said = igd(command, "-h").stdout
+        for option in (b"TICKET", b"--topic", b"--preset", b"--timeout", b"--secret-file"):
+            assert option in said, (command, option)
 
 
 def test_a_ticket_is_shown(alice: Alice) -> None:

@@ -20,6 +20,7 @@ from iroh_gossip_discovery._cli import _keys, _secrets
 from iroh_gossip_discovery._cli._options import (
     DEFAULT_TOPIC,
     INTERRUPTED,
+    SECRET_FILE,
     Preset,
     fail,
     number,
@@ -339,14 +340,7 @@ def run(  # noqa: PLR0913  # all but one have a default
         typer.Option(metavar="DIR", help="Keeps key and sequence numbers over a restart."),
     ] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help=_KEY_HELP)] = None,
-    secret_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The secrets of a private swarm, one a line, the preferred one first; "
-            f"- reads stdin. Without, ${_secrets.VARIABLE} if it is set.",
-        ),
-    ] = None,
+    secret_file: Annotated[Path | None, SECRET_FILE] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each event as one line with a JSON object.")
     ] = False,

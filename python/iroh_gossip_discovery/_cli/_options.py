@@ -7,9 +7,15 @@ from enum import StrEnum
 import typer
 
 from iroh_gossip_discovery import ConfigurationError
+from iroh_gossip_discovery._cli._secrets import VARIABLE
 
 INTERRUPTED = 130
 DEFAULT_TOPIC = "fleet"
+SECRET_FILE = typer.Option(
+    metavar="FILE",
+    help="The secrets of a private swarm, one a line, the preferred one first; "
+    f"- reads stdin. Without, ${VARIABLE} if it is set.",
+)
 # What a user calls what the package calls otherwise.
 _CALLED = {
     "name": "NAME",

@@ -3,16 +3,15 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from iroh_gossip_discovery import Config, GossipDiscovery, Peer, PeersTimeoutError, Snapshot
+from iroh_gossip_discovery import GossipDiscovery, Peer, PeersTimeoutError, Snapshot
 from iroh_gossip_discovery._cli._console import PipeConsole
 from iroh_gossip_discovery._printable import printable
 
@@ -24,42 +23,10 @@ _QUIET = 0.3
 # Seconds from a broadcast to the goodbye. Members drop the broadcasts of a node that has left, and
 # a goodbye may overtake one.
 _SPREAD = 0.5
-_NAME = "igd-visitor"
 
 
 class VisitError(Exception):
     """The visit did not reach what it was for; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """Where to go, and for how long.
-
-    Args:
-        ticket: That of a node to ask.
-        topic: The topic of the ticket.
-        preset: The name of a preset of `Config`.
-        timeout: Most seconds for each step.
-    """
-
-    ticket: str
-    topic: str
-    preset: str
-    timeout: float
-
-    def discovery(self) -> GossipDiscovery:
-        """Make the node that visits.
-
-        Raises:
-            ConfigurationError: The ticket is malformed or for another topic.
-        """
-        config: Config = getattr(Config, self.preset)()
-        return GossipDiscovery(_NAME, self.topic, bootstrap=[self.ticket], config=config)
-
-
-def run(work: Coroutine[object, object, None]) -> None:
-    """Run a visit."""
-    asyncio.run(work)
 
 
 @asynccontextmanager
@@ -72,10 +39,16 @@ async def _visited(
         try:
             joined = await discovery.joined(timeout=timeout)
             if not joined:
-                raise VisitError(printable(str(joined)))
+                raise VisitError(printable(str(joined)) + _about_secrets(discovery))
             yield await discovery.settled(quiet=_QUIET, timeout=timeout)
         except PeersTimeoutError as error:
             raise VisitError(str(error)) from None
+
+
+def _about_secrets(discovery: GossipDiscovery) -> str:
+    """Return what to do if the swarm is private, and this node has not its secret."""
+    what = [problem.what for problem in discovery.problems() if problem.source == "secret"]
+    return f"; {printable(what[0])}: give it by --secret-file" if what else ""
 
 
 async def members(

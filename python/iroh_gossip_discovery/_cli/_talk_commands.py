@@ -1,17 +1,21 @@
 """The commands that visit a topic or look at this machine, and their options."""
 
 import asyncio
+import functools
+import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Concatenate, ParamSpec, TypeAlias
 
 import typer
 
-from iroh_gossip_discovery import ConfigurationError, DiscoveryError, GossipDiscovery
+from iroh_gossip_discovery import Config, ConfigurationError, DiscoveryError, GossipDiscovery
+from iroh_gossip_discovery._cli import _keys, _secrets
 from iroh_gossip_discovery._cli._options import (
     DEFAULT_TOPIC,
     INTERRUPTED,
+    SECRET_FILE,
     Preset,
     fail,
     number,
@@ -20,29 +24,88 @@ from iroh_gossip_discovery._cli._options import (
 
 talk = typer.Typer()
 
-_TICKET = typer.Argument(metavar="TICKET", help="A ticket of any node of the topic.")
-_PEER = typer.Argument(metavar="PEER", help="A node's name, its id, or how its id begins.")
-_DATA = typer.Argument(metavar="DATA", help="The text to send; - reads bytes from stdin.")
-_TOPIC = typer.Option(help="The topic that the ticket is for.")
-_PRESET = typer.Option(help="This machine only; networks that reach each other; any.")
-_TIMEOUT = typer.Option(min=0.1, max=3600, callback=number, help="Most seconds for each step.")
+P = ParamSpec("P")
+Work: TypeAlias = Callable[Concatenate[GossipDiscovery, float, P], Coroutine[object, object, None]]
 
-Ticket = Annotated[str, _TICKET]
-PeerName = Annotated[str, _PEER]
-Topic = Annotated[str, _TOPIC]
-PresetName = Annotated[Preset, _PRESET]
-Seconds = Annotated[float, _TIMEOUT]
+_VISITOR = "igd-visitor"
 _EXIT = """Exit code: 0 if it was done, 1 if it was not, with the reason; 2 for a wrong call; 130
 after Ctrl-C."""
 
+PeerName = Annotated[
+    str, typer.Argument(metavar="PEER", help="A node's name, its id, or how its id begins.")
+]
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="The text to send; - reads bytes from stdin.")
+]
+Topic = Annotated[str, typer.Option(help="The topic that the ticket is for.")]
+PresetName = Annotated[
+    Preset, typer.Option(help="This machine only; networks that reach each other; any.")
+]
 
-@talk.command(short_help="Show who is in a topic.", epilog=_EXIT)
-def members(
-    ticket: Ticket,
+
+def visit(short_help: str) -> Callable[[Work[P]], Work[P]]:
+    """Make a command of what a node does that visits a topic.
+
+    The function takes the node, the seconds for each step, and arguments of its own. The command
+    takes a ticket and the options of every visit besides.
+    """
+
+    def register(work: Work[P]) -> Work[P]:
+        def command(
+            ticket: Annotated[
+                str,
+                typer.Argument(
+                    metavar="TICKET", help="A ticket of any node of the topic, or its HOST:PORT."
+                ),
+            ],
+            topic: Topic = DEFAULT_TOPIC,
+            preset: PresetName = Preset.lan,
+            timeout: Annotated[
+                float,
+                typer.Option(
+                    min=0.1, max=3600, callback=number, help="Most seconds for each step."
+                ),
+            ] = 10.0,
+            secret_file: Annotated[Path | None, SECRET_FILE] = None,
+            *args: P.args,
+            **kwargs: P.kwargs,
+        ) -> None:
+            _run(
+                lambda: GossipDiscovery(
+                    _VISITOR,
+                    topic,
+                    bootstrap=[ticket],
+                    secret=_secrets.find(secret_file),
+                    config=getattr(Config, preset.value)(),
+                ),
+                lambda node: work(node, timeout, *args, **kwargs),
+            )
+
+        # Arguments as they are typed: the ticket, those of the work, and then all options.
+        ticket, *options = _parameters(command)[:-2]
+        own = _parameters(work)[2:]
+        options = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
+        positional = [one for one in own if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+        options += [one for one in own if one.kind is inspect.Parameter.KEYWORD_ONLY]
+        functools.update_wrapper(command, work)
+        signature = inspect.Signature([ticket, *positional, *options])
+        command.__signature__ = signature  # type: ignore[attr-defined]  # where inspect looks
+        talk.command(short_help=short_help, epilog=_EXIT)(command)
+        return work
+
+    return register
+
+
+def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
+    signature = inspect.signature(function, follow_wrapped=False, eval_str=True)
+    return list(signature.parameters.values())
+
+
+@visit("Show who is in a topic.")
+async def members(
+    node: GossipDiscovery,
+    timeout: float,  # noqa: ASYNC109  # of each step
     *,
-    topic: Topic = DEFAULT_TOPIC,
-    preset: PresetName = Preset.lan,
-    timeout: Seconds = 10.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a snapshot, as docs/snapshot.schema.json says.")
     ] = False,
@@ -53,67 +116,46 @@ def members(
     """
     from iroh_gossip_discovery._cli import _talk  # noqa: PLC0415  # rich waits until here
 
-    _visit(
-        _talk.Visit(ticket, topic, preset.value, timeout).discovery,
-        lambda node: _talk.members(node, timeout, as_json=as_json),
-    )
+    await _talk.members(node, timeout, as_json=as_json)
 
 
-@talk.command(short_help="Send a message to one node.", epilog=_EXIT)
-def send(  # noqa: PLR0913  # all but three have a default
-    ticket: Ticket,
+@visit("Send a message to one node.")
+async def send(
+    node: GossipDiscovery,
+    timeout: float,  # noqa: ASYNC109  # of each step
     peer: PeerName,
-    data: Annotated[str, _DATA],
-    *,
-    topic: Topic = DEFAULT_TOPIC,
-    preset: PresetName = Preset.lan,
-    timeout: Seconds = 10.0,
+    data: Data,
 ) -> None:
     """Send a message to one node, which has to listen, and say when it has it."""
     from iroh_gossip_discovery._cli import _talk  # noqa: PLC0415  # as above
 
-    _visit(
-        _talk.Visit(ticket, topic, preset.value, timeout).discovery,
-        lambda node: _talk.send(node, peer, _bytes(data), timeout=timeout),
-    )
+    await _talk.send(node, peer, _bytes(data), timeout=timeout)
 
 
-@talk.command(short_help="Send a message to all nodes.", epilog=_EXIT)
-def broadcast(  # all but two have a default
-    ticket: Ticket,
-    data: Annotated[str, _DATA],
-    *,
-    topic: Topic = DEFAULT_TOPIC,
-    preset: PresetName = Preset.lan,
-    timeout: Seconds = 10.0,
+@visit("Send a message to all nodes.")
+async def broadcast(
+    node: GossipDiscovery,
+    timeout: float,  # noqa: ASYNC109  # of each step
+    data: Data,
 ) -> None:
     """Send a message to all nodes of a topic: best effort, without an answer."""
     from iroh_gossip_discovery._cli import _talk  # noqa: PLC0415  # as above
 
-    _visit(
-        _talk.Visit(ticket, topic, preset.value, timeout).discovery,
-        lambda node: _talk.broadcast(node, _bytes(data), timeout=timeout),
-    )
+    await _talk.broadcast(node, _bytes(data), timeout=timeout)
 
 
-@talk.command(short_help="Ask a node for something.", epilog=_EXIT)
-def request(  # noqa: PLR0913  # all but three have a default
-    ticket: Ticket,
+@visit("Ask a node for something.")
+async def request(
+    node: GossipDiscovery,
+    timeout: float,  # noqa: ASYNC109  # of each step
     peer: PeerName,
     name: Annotated[str, typer.Argument(metavar="REQUEST", help="The name of the request.")],
-    data: Annotated[str, _DATA] = "",
-    *,
-    topic: Topic = DEFAULT_TOPIC,
-    preset: PresetName = Preset.lan,
-    timeout: Seconds = 10.0,
+    data: Data = "",
 ) -> None:
     """Ask a node for something that it answers, and write the reply to stdout as it is."""
     from iroh_gossip_discovery._cli import _talk  # noqa: PLC0415  # as above
 
-    _visit(
-        _talk.Visit(ticket, topic, preset.value, timeout).discovery,
-        lambda node: _talk.request(node, peer, name, _bytes(data), timeout=timeout),
-    )
+    await _talk.request(node, peer, name, _bytes(data), timeout=timeout)
 
 
 @talk.command(
@@ -156,7 +198,7 @@ def _bytes(text: str) -> bytes:
     return sys.stdin.buffer.read() if text == "-" else text.encode()
 
 
-def _visit(
+def _run(
     make: Callable[[], GossipDiscovery],
     work: Callable[[GossipDiscovery], Coroutine[object, object, None]],
 ) -> None:
@@ -166,6 +208,8 @@ def _visit(
         discovery = make()
     except ConfigurationError as error:
         raise refuse(error) from None
+    except _keys.KeyFileError as error:
+        raise fail(str(error)) from None
     try:
         asyncio.run(work(discovery))
     except KeyboardInterrupt:
