@@ -16,7 +16,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml $(shell find rust -name
 .DELETE_ON_ERROR:
 # Two cargo processes in one target directory only wait for each other.
 .NOTPARALLEL:
-.PHONY: help demo develop test test-rust test-python lint lint-rust lint-python format bench soak clean prerequisites
+.PHONY: help demo develop test test-rust test-python lint lint-rust lint-python format bench compare soak clean prerequisites
 
 help: ## list these targets
 	@echo 'make demo: watch five nodes find each other. make test: all tests. All targets:'
@@ -69,6 +69,9 @@ bench: $(VENV)/.extension-release $(VENV)/.group-bench ## measure convergence, m
 	$(if $(ARGS),,$(BIN)/python benchmarks/streams.py)
 	$(if $(ARGS),,$(BIN)/python benchmarks/latency.py)
 	$(if $(ARGS),,$(BIN)/python -m pytest benchmarks/bench_python.py)
+
+compare: $(VENV)/.extension-release $(VENV)/.group-compare ## measure beside kinship, casty, memberlist, serf (release; hours; ARGS="--only converge --sizes 10 --runs 5")
+	PYTHONPATH=benchmarks $(BIN)/python -m compare $(ARGS)
 
 soak: $(VENV)/.made ## simulate random faults for as long as asked (release; ARGS="--minutes 10 --nodes 30"; --seeds, --from)
 	cargo run $(LOCKED) --release --package iroh-gossip-discovery-sim --example simulate -- soak $(ARGS)

@@ -1,0 +1,1 @@
+"""This project beside other packages, in one run: `make compare`."""
