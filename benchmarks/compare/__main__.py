@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -70,6 +71,8 @@ def main() -> None:
         commands, left_out = json.loads(options.inside)
         measure(options, commands, left_out)
         return
+    if missing := [tool for tool in ("unshare", "nsenter", "ip") if shutil.which(tool) is None]:
+        sys.exit(f"error: network namespaces need Linux, with {' and '.join(missing)} on PATH")
     prepared = json.dumps(prepare(options.peers, CACHE))
     again = [*unshare(), sys.executable, "-m", "compare", *sys.argv[1:], "--inside", prepared]
     os.execvp(again[0], again)  # noqa: S606  # one process, so that ending it ends everything

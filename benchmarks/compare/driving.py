@@ -1,5 +1,6 @@
 """A driver's process, as the runner sees it: commands, answers, and what the processes cost."""
 
+import contextlib
 import json
 import os
 import select
@@ -107,10 +108,10 @@ class Driver:
     def kill_nodes(self) -> None:
         """Kill the processes that are its nodes, as a crash does."""
         for pid in self.pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            # A node that left may have ended, and its number be another process's by now.
+            if self.process.pid in (pid, parent(pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.pids = []
 
     def tell(self, **command: object) -> None:
@@ -164,9 +165,21 @@ class Driver:
 
 def cpu(pid: int) -> float:
     """Return the CPU seconds of a process, from /proc."""
-    # After the name, which may hold spaces: field 14 is user time, 15 system time.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = status(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def parent(pid: int) -> int | None:
+    """Return the parent of a process, from /proc; `None` if the process has ended."""
+    try:
+        return int(status(pid)[1])
+    except FileNotFoundError:
+        return None
+
+
+def status(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the name: state, parent, …, CPU ticks as 11, 12."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def resident(pid: int) -> int:

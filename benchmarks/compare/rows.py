@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from compare.driving import Driver, sent
+from compare.driving import Driver, DriverError, sent
 from compare.network import two_sides
 
 LOOPBACK = "127.0.0.1"
@@ -137,11 +137,13 @@ def heal(swarm: Swarm) -> float | None:
                 return None
             time.sleep(swarm.settle)
             link.cut()
-            try:
-                time.sleep(CUT)
-            finally:
-                before = time.perf_counter()
-                link.repair()
+            time.sleep(CUT)
+            for driver in drivers:
+                driver.full(swarm.nodes, 0)
+            if None not in [driver.done(0) for driver in drivers]:
+                raise DriverError(f"no node noticed a cut of {CUT:g} s")
+            before = time.perf_counter()
+            link.repair()
             for driver in drivers:
                 driver.full(swarm.nodes, swarm.limit)
             return wait(drivers, swarm.limit, before)
