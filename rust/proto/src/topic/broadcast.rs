@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use super::{
     effect::{Effect, Effects},
-    overlay::Seen,
     scope::Scope,
+    seen::Seen,
 };
 use crate::{
     broadcast::{Broadcast, MAX_BROADCAST, OF_AUTHOR, Window},

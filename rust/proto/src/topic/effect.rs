@@ -27,16 +27,29 @@ pub(super) enum Effect {
     Learn { record: Bytes, age: Duration, from: EndpointId },
     /// A member is held to be dead.
     Lost(EndpointId),
+    /// Send these records to newcomers.
+    Push(Vec<Pushed>),
     /// Tell the neighbors in the overlay that this node is gone.
     QuitOverlay,
     /// Answer an accusation of this sequence number that this peer told of.
     Refute { sequence: u64, from: EndpointId },
     /// Introduce this node to the overlay with this record from now on.
     SetRecord(Bytes),
+    /// Compare books with this peer, if it is linked.
+    Sync(EndpointId),
     /// A sync that this node began is complete. This many records were news to one of both.
     Synced { peer: EndpointId, differed: usize },
     /// A sync that this node began came to nothing, and is not started again.
     SyncFailed,
+}
+
+/// A record to be pushed to newcomers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pushed {
+    /// Whose record it is.
+    pub(super) id: EndpointId,
+    /// The peer that it came from.
+    pub(super) from: EndpointId,
 }
 
 /// Effects in the order in which they are carried out. Nothing else may be done with them, and they

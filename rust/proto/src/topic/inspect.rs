@@ -1,6 +1,6 @@
 //! What a simulation looks at: the book as the protocol holds it, and the size of all that could grow.
 
-use super::{Timer, Topic};
+use super::Topic;
 use crate::{digest::Digest, id::EndpointId, record::SignedRecord, state::Context};
 
 /// One topic of one endpoint, from inside.
@@ -35,8 +35,7 @@ impl Topic {
     /// This node is one of a swarm that has been there for long: it knows all members, and they know it.
     pub(crate) fn preload(&mut self, records: &[SignedRecord], cx: &mut Context) {
         self.book.preload(records, cx.now);
-        self.flood.clear();
-        self.timers.clear(Timer::Flood);
+        self.dissemination.preload();
         self.announcer.preload(scope!(self, cx));
         self.enter_overlay_soon(cx);
     }
@@ -62,12 +61,8 @@ impl Topic {
             ("neighbors", self.overlay.neighbors().len()),
             ("frames waiting for a dial", self.overlay_waiting.values().map(Vec::len).sum()),
             ("overlay budgets", self.overlay_budgets.len()),
-            ("flood", self.flood.len()),
-            ("push", self.push.len()),
-            ("relay", self.relay.len()),
-            ("contents seen", self.seen.len()),
         ];
-        sizes.push(("accusations", self.accusations.len()));
+        sizes.extend(self.dissemination.sizes());
         sizes.extend(self.peers.sizes());
         sizes.extend(self.syncs.sizes());
         sizes.extend(self.detector.sizes());

@@ -1,18 +1,15 @@
-//! Records that come in, and telling them on: in a batch through the overlay to all members, and
-//! directly to newcomers who are not in the overlay yet.
+//! Records and accusations that come in: what is verified and taken in, and what follows from it.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use super::{
-    Timer, Topic,
-    scope::{Scope, log, spread},
+    Topic,
+    scope::{Scope, log},
     sync::Learned,
 };
 use crate::{
-    accusation::Accusation,
     book::Applied,
     budget::Rate,
     error::Error,
@@ -20,45 +17,14 @@ use crate::{
     id::{EndpointId, TopicId},
     record::NodeRecord,
     rule::Rule,
-    state::{Context, MAX_LAG},
-    timers::jitter,
-    wire::{Item, MAX_CONTENT, MAX_RECORDS, SyncFrame, TopicFrame, encode_content},
+    state::Context,
+    wire::{SyncFrame, TopicFrame},
 };
-
-/// Records that come within this are told on together; in a storm, within 0.5 ms for each member.
-const BATCH: Duration = Duration::from_millis(5);
-const BATCH_MAX: Duration = Duration::from_millis(250);
-/// Two batches within this make a storm.
-const STORM: Duration = Duration::from_millis(100);
-/// How long gossip has, at the least, to bring what a sync brought before it is told on.
-const RELAY: Duration = Duration::from_millis(50);
-/// A newcomer that a member has known for less than this is on its way to all, however busy they are.
-const UNDER_WAY: Duration = Duration::from_secs(5);
-/// Where more than so many wait to be told on, all would tell all: instead, books are compared with the
-/// neighbors that may lack them, for so long; who else may is looked for this often.
-const FEW: usize = 8;
-const ASK_FOR: Duration = Duration::from_secs(3);
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// Room in a broadcast for the array and the heads of its items.
-const CONTENT_ROOM: usize = MAX_CONTENT - 16;
-const ITEM_OVERHEAD: usize = 5;
-
-/// Most accusations that wait to be forwarded.
-const MAX_ACCUSATIONS: usize = 4096;
 
 /// Newcomers that one peer may introduce: a tenth of the book's capacity, but at least this many, in
 /// this many seconds.
 const MIN_INTRODUCTIONS: usize = 256;
 const INTRODUCTIONS_REFILL: f64 = 600.0;
-/// What a sync brought, and the overlay may be bringing as well.
-#[derive(Debug)]
-pub(super) struct Relay {
-    /// When it is looked at next, and told on if it has to be.
-    at: Instant,
-    /// Until when neighbors are asked instead, once they are.
-    ask_until: Option<Instant>,
-}
-
 fn log_applied(topic: TopicId, applied: &Applied, record: &NodeRecord) {
     match applied {
         Applied::Joined => log(topic, record, "peer joined"),
@@ -140,7 +106,7 @@ impl Topic {
         if applied.is_news() {
             let effects = self.detector.on_newer_record(&record, scope!(self, cx));
             self.carry_out(effects, cx);
-            self.push_on(id, from, cx);
+            self.dissemination.push(id, from, scope!(self, cx));
             if applied != Applied::Refreshed {
                 self.syncs.tell_digest_soon(scope!(self, cx));
             }
@@ -239,11 +205,11 @@ impl Topic {
         cx: &mut Context,
     ) {
         if id == from {
-            self.tell_soon(id, cx);
+            self.dissemination.send_soon(id, scope!(self, cx));
         } else if !self.overlay.neighbors().is_empty() && self.is_young(&id, age) {
             // Newcomers come in bursts, and are on their way to all. The rest is rare, and urgent.
             let young = if *applied == Applied::Joined { age } else { Duration::MAX };
-            self.relay_later(id, young, cx);
+            self.dissemination.defer(id, young, scope!(self, cx));
         }
         self.syncs.on_news(applied, age, scope!(self, cx));
     }
@@ -328,186 +294,5 @@ impl Topic {
         self.syncs.forget_newcomer(&id);
         self.detector.on_gone(&id);
         self.contacts.on_gone(&id, scope!(self, cx));
-    }
-
-    /// Tells newcomers of a record, and all members if `flood`: at once, or with the next batch.
-    pub(super) fn tell(&mut self, id: EndpointId, delay: Duration, flood: bool, cx: &mut Context) {
-        self.push_on(id, self.me, cx);
-        if flood {
-            if !self.flood.contains(&id) {
-                self.flood.push_back(id);
-            }
-            self.timers.set_by(Timer::Flood, cx.now + delay);
-        }
-    }
-
-    fn batch_delay(&self, cx: &Context) -> Duration {
-        let storm = self.flooded.is_some_and(|at| cx.now.saturating_duration_since(at) < STORM);
-        let delay = if storm { (spread(&self.book) / 10).clamp(BATCH, BATCH_MAX) } else { BATCH };
-        delay.max(cx.lag() / 8)
-    }
-
-    /// There is something to tell on with the next batch.
-    pub(super) fn flood_soon(&mut self, cx: &Context) {
-        let delay = self.batch_delay(cx);
-        self.timers.set_by(Timer::Flood, cx.now + delay);
-    }
-
-    /// As [`Topic::tell`], with the next batch.
-    pub(super) fn tell_soon(&mut self, id: EndpointId, cx: &mut Context) {
-        self.tell(id, self.batch_delay(cx), true, cx);
-    }
-
-    /// Tells all members of an accusation that no broadcast brought.
-    pub(super) fn tell_accusation(&mut self, accusation: Accusation, cx: &mut Context) {
-        if self.accusations.len() < MAX_ACCUSATIONS {
-            self.accusations.push_back(accusation);
-            self.flood_soon(cx);
-        } else {
-            let accused = Some(accusation.accused);
-            cx.links.dropped("accusations that could not be disseminated", accused);
-        }
-    }
-
-    /// Accusations that are still worth forwarding, as many as there is room for.
-    fn accusations_to_tell(&mut self, room: usize) -> Vec<Item> {
-        let mut items = Vec::new();
-        let mut size = 0;
-        while let Some(accusation) = self.accusations.front() {
-            let known = self.book.sequence(&accusation.accused);
-            if known.is_some_and(|known| known <= accusation.sequence) {
-                let length = accusation.bytes.len() + ITEM_OVERHEAD;
-                if size + length > room {
-                    break;
-                }
-                size += length;
-                items.push(Item::Accusation(accusation.bytes.clone()));
-            }
-            self.accusations.pop_front();
-        }
-        items
-    }
-
-    /// Pushes go along the links of first syncs, in both directions where neither end is in the
-    /// overlay: while a swarm forms, they connect who the overlay does not connect yet.
-    fn push_on(&mut self, id: EndpointId, from: EndpointId, cx: &mut Context) {
-        if self.syncs.has_newcomers() && !self.push.iter().any(|(pushed, _)| *pushed == id) {
-            self.push.push((id, from));
-            let delay = self.batch_delay(cx);
-            self.timers.set_by(Timer::Flood, cx.now + delay);
-        }
-    }
-
-    /// A sync brought news that others may lack; gossip may be under way with it, and others may
-    /// have learned it in the same way: the first who tells it spares the rest.
-    pub(super) fn relay_later(&mut self, id: EndpointId, age: Duration, cx: &mut Context) {
-        let under_way = UNDER_WAY.saturating_sub(age).max(RELAY + cx.lag());
-        let at = cx.now + under_way + jitter(&mut cx.rng, spread(&self.book), 0.0..1.0);
-        self.relay.entry(id).or_insert(Relay { at, ask_until: None });
-        self.timers.set_by(Timer::Relay, at);
-    }
-
-    pub(super) fn on_relay(&mut self, cx: &mut Context) {
-        // Who is behind is so with others, and gossip too; but not for ever.
-        let put_off = if cx.lag() > RELAY { MAX_LAG } else { Duration::ZERO };
-        let crowd = self.relay.len() > FEW;
-        let due = self.relay.iter().filter(|(_, relay)| relay.at + put_off <= cx.now);
-        let due: Vec<_> = due.map(|(id, relay)| (*id, relay.ask_until)).collect();
-        for (id, ask_until) in due {
-            let may_lack = self.neighbors_that_may_lack(&id);
-            let alone = self.overlay.neighbors().is_empty();
-            let ask_until = ask_until.or_else(|| crowd.then(|| cx.now + ASK_FOR));
-            self.relay.remove(&id);
-            if may_lack.is_empty() && !alone {
-                continue;
-            }
-            if ask_until.is_some_and(|until| cx.now < until) {
-                let at = cx.now + ASK_AGAIN;
-                self.relay.insert(id, Relay { at, ask_until });
-                for peer in may_lack {
-                    let effects = self.syncs.start(peer, scope!(self, cx));
-                    self.carry_out(effects, cx);
-                }
-            } else {
-                self.tell_soon(id, cx);
-            }
-        }
-        if let Some(next) = self.relay.values().map(|relay| relay.at).min() {
-            self.timers.set(Timer::Relay, (cx.now + cx.lag()).clamp(next, next + MAX_LAG));
-        }
-    }
-
-    /// Neighbors with whom books were not compared since something came here of a member. All others
-    /// have it, and see to it that it goes on: a swarm that forms at once would tell itself all that it
-    /// knows.
-    fn neighbors_that_may_lack(&self, id: &EndpointId) -> Vec<EndpointId> {
-        let received = self.book.received(id);
-        let has = |peer: &EndpointId| {
-            received.is_some_and(|at| self.syncs.compared(peer).is_some_and(|began| began > at))
-        };
-        self.overlay.neighbors().iter().filter(|peer| !has(peer)).copied().collect()
-    }
-
-    pub(super) fn on_flood(&mut self, cx: &mut Context) {
-        self.flooded = Some(cx.now);
-        self.push_to_newcomers(cx);
-        if self.overlay.neighbors().is_empty() {
-            // Kept until there is a neighbor. Bounded by the book, as ids are unique in it.
-            return;
-        }
-        loop {
-            let mut batch = self.accusations_to_tell(CONTENT_ROOM);
-            let mut size: usize = batch.iter().map(|item| item.bytes().len() + ITEM_OVERHEAD).sum();
-            while let Some(id) = self.flood.front() {
-                if let Some((signed, _)) = self.book.evidence(id, cx.now) {
-                    let bytes = signed.bytes().clone();
-                    if size + bytes.len() + ITEM_OVERHEAD > CONTENT_ROOM
-                        || batch.len() == MAX_RECORDS
-                    {
-                        break;
-                    }
-                    size += bytes.len() + ITEM_OVERHEAD;
-                    batch.push(Item::Record(bytes));
-                }
-                self.flood.pop_front();
-            }
-            if batch.is_empty() {
-                break;
-            }
-            let content = encode_content(&batch);
-            self.seen.insert(&content, cx.now);
-            if cx.is_on(Rule::Dissemination) {
-                self.overlay.broadcast(content, cx.now);
-            }
-        }
-        self.drive_overlay(cx);
-    }
-
-    fn push_to_newcomers(&mut self, cx: &mut Context) {
-        let news: Vec<_> = std::mem::take(&mut self.push)
-            .into_iter()
-            .filter_map(|(id, from)| {
-                let bytes = self.book.evidence(&id, cx.now)?.0.bytes().clone();
-                Some((id, from, bytes))
-            })
-            .collect();
-        for peer in self.syncs.helped_newcomers(cx.now) {
-            let for_peer = news.iter().filter(|(id, from, _)| *id != peer && *from != peer);
-            let for_peer = for_peer.map(|(_, _, bytes)| bytes);
-            let mut batch: Vec<Bytes> = Vec::new();
-            let mut size = 0;
-            for bytes in for_peer {
-                if size + bytes.len() > CONTENT_ROOM || batch.len() == MAX_RECORDS {
-                    let frame = TopicFrame::Push(std::mem::take(&mut batch));
-                    cx.links.send(&peer, self.id, frame, cx.now);
-                    size = 0;
-                }
-                size += bytes.len();
-                batch.push(bytes.clone());
-            }
-            if !batch.is_empty() {
-                cx.links.send(&peer, self.id, TopicFrame::Push(batch), cx.now);
-            }
-        }
     }
 }

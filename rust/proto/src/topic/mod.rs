@@ -17,6 +17,7 @@ macro_rules! scope {
                 neighbors: $topic.overlay.neighbors(),
                 attached: $topic.attached_since,
                 synced: $topic.contacts.is_synced(),
+                has_newcomers: $topic.syncs.has_newcomers(),
                 leaving: $topic.leave.is_begun(),
             },
             cx: $cx,
@@ -27,6 +28,7 @@ macro_rules! scope {
 mod announce;
 mod broadcast;
 mod contacts;
+mod disseminate;
 mod effect;
 mod failure;
 mod heal;
@@ -35,6 +37,7 @@ mod learn;
 mod leave;
 mod overlay;
 mod scope;
+mod seen;
 mod sync;
 #[cfg(test)]
 mod world;
@@ -42,7 +45,7 @@ mod world;
 pub use inspect::Inspect;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -52,7 +55,6 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::{
-    accusation::Accusation,
     book::Book,
     budget::Budgets,
     config::Config,
@@ -90,7 +92,6 @@ pub(crate) struct Topic {
     join_through: Option<EndpointId>,
     /// Frames of the overlay that wait for a link to be dialed.
     overlay_waiting: BTreeMap<EndpointId, Vec<OverlayFrame>>,
-    seen: overlay::Seen,
     overlay_budgets: BTreeMap<EndpointId, overlay::Budgets>,
     places: overlay::Places,
     /// Newcomers that a peer may still introduce.
@@ -101,14 +102,7 @@ pub(crate) struct Topic {
     contacts: contacts::Contacts,
     peers: Peers,
     syncs: sync::Syncs,
-    flood: VecDeque<EndpointId>,
-    flooded: Option<Instant>,
-    /// What to push, and from whom it came.
-    push: Vec<(EndpointId, EndpointId)>,
-    /// News of a sync that the overlay may be bringing as well: told on when it does not.
-    relay: BTreeMap<EndpointId, learn::Relay>,
-    /// Accusations to be forwarded with the next batch.
-    accusations: VecDeque<Accusation>,
+    dissemination: disseminate::Dissemination,
     detector: failure::Detector,
     healing: heal::Healing,
     timers: Timers<Timer>,
@@ -117,10 +111,6 @@ pub(crate) struct Topic {
 /// What the router waits for by itself, for the parts that are not components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// Send the batch of records that are due to members and newcomers.
-    Flood,
-    /// Forward what a sync brought and the overlay did not.
-    Relay,
     /// Enter the overlay through a random member.
     OverlayJoin,
     /// Look whether the active view is full.
@@ -131,6 +121,7 @@ enum Timer {
 #[derive(Debug, Clone, Copy)]
 enum Timeout {
     Topic(Timer),
+    Dissemination(disseminate::Timer),
     Announcer,
     Contacts,
     Syncs(sync::Timer),
@@ -143,8 +134,8 @@ enum Timeout {
 /// If several are due at once, as after a pause, the first of this list comes first: what others
 /// wait for goes before what this node does for itself.
 const TIMEOUTS: [Timeout; 14] = [
-    Timeout::Topic(Timer::Flood),
-    Timeout::Topic(Timer::Relay),
+    Timeout::Dissemination(disseminate::Timer::Batch),
+    Timeout::Dissemination(disseminate::Timer::Deferred),
     Timeout::Syncs(sync::Timer::Trickle),
     Timeout::Syncs(sync::Timer::Digest),
     Timeout::Announcer,
@@ -178,7 +169,6 @@ impl Topic {
             attached_since: None,
             join_through: None,
             overlay_waiting: BTreeMap::new(),
-            seen: overlay::Seen::default(),
             overlay_budgets: BTreeMap::new(),
             places: overlay::Places::default(),
             introductions: Budgets::default(),
@@ -188,11 +178,7 @@ impl Topic {
             contacts: contacts::Contacts::new(&config),
             peers: Peers::default(),
             syncs: sync::Syncs::new(&config),
-            flood: VecDeque::new(),
-            flooded: None,
-            push: Vec::new(),
-            relay: BTreeMap::new(),
-            accusations: VecDeque::new(),
+            dissemination: disseminate::Dissemination::default(),
             detector: failure::Detector::default(),
             healing: heal::Healing::default(),
             timers: Timers::default(),
@@ -206,6 +192,7 @@ impl Topic {
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let of_components = [
             self.timers.next(),
+            self.dissemination.next_timeout(),
             self.announcer.next_timeout(),
             self.contacts.next_timeout(),
             self.syncs.next_timeout(),
@@ -234,6 +221,7 @@ impl Topic {
     fn is_due(&self, due: Timeout, now: Instant) -> bool {
         let at = match due {
             Timeout::Topic(timer) => self.timers.at(timer),
+            Timeout::Dissemination(timer) => self.dissemination.timeout(timer),
             Timeout::Announcer => self.announcer.next_timeout(),
             Timeout::Contacts => self.contacts.next_timeout(),
             Timeout::Syncs(timer) => self.syncs.timeout(timer),
@@ -248,6 +236,13 @@ impl Topic {
     fn on_timeout(&mut self, due: Timeout, cx: &mut Context) {
         let effects = match due {
             Timeout::Topic(timer) => return self.on_own_timeout(timer, cx),
+            Timeout::Dissemination(disseminate::Timer::Batch) => {
+                self.dissemination.on_batch(scope!(self, cx))
+            }
+            Timeout::Dissemination(disseminate::Timer::Deferred) => {
+                let compared = self.syncs.compared();
+                self.dissemination.on_deferred(&compared, scope!(self, cx))
+            }
             Timeout::Announcer => self.announcer.on_timeout(scope!(self, cx)),
             Timeout::Contacts => self.contacts.on_timeout(scope!(self, cx)),
             Timeout::Syncs(timer) => self.syncs.on_timeout(timer, scope!(self, cx)),
@@ -262,8 +257,6 @@ impl Topic {
     fn on_own_timeout(&mut self, timer: Timer, cx: &mut Context) {
         self.timers.clear(timer);
         match timer {
-            Timer::Flood => self.on_flood(cx),
-            Timer::Relay => self.on_relay(cx),
             Timer::OverlayJoin => self.on_overlay_join(cx),
             Timer::View => self.on_view(cx),
         }
@@ -274,16 +267,18 @@ impl Topic {
     fn carry_out(&mut self, effects: Effects, cx: &mut Context) {
         for effect in effects.into_inner() {
             match effect {
-                Effect::Accuse(accusation) => self.tell_accusation(accusation, cx),
+                Effect::Accuse(accusation) => {
+                    self.dissemination.accuse(accusation, scope!(self, cx));
+                }
                 Effect::Broadcast(content) => {
                     self.in_overlay(cx, |overlay, now| overlay.broadcast(content, now));
                 }
                 Effect::Contact(peer) => self.contact(peer, cx),
-                Effect::Disseminate(id) => self.tell(id, Duration::ZERO, true, cx),
+                Effect::Disseminate(id) => self.disseminate(id, cx),
                 Effect::DropNeighbor(peer) => {
                     self.in_overlay(cx, |overlay, now| overlay.link_lost(peer, now));
                 }
-                Effect::Introduced => self.flood.retain(|id| *id != self.me),
+                Effect::Introduced => self.dissemination.spared(&self.me),
                 Effect::JoinOverlay(peer) => {
                     self.in_overlay(cx, |overlay, now| overlay.join(peer, now));
                 }
@@ -295,6 +290,7 @@ impl Topic {
                     self.on_gone(peer, cx);
                     self.on_loss(cx);
                 }
+                Effect::Push(pushes) => self.syncs.push(pushes, scope!(self, cx)),
                 Effect::QuitOverlay => {
                     self.in_overlay(cx, Overlay::quit);
                 }
@@ -305,6 +301,10 @@ impl Topic {
                 Effect::SetRecord(record) => {
                     self.in_overlay(cx, |overlay, now| overlay.set_record(&record, now));
                 }
+                Effect::Sync(peer) => {
+                    let effects = self.syncs.start(peer, scope!(self, cx));
+                    self.carry_out(effects, cx);
+                }
                 Effect::Synced { peer, differed } => {
                     self.healing.on_synced(peer, differed, scope!(self, cx));
                     self.contacts.synced(scope!(self, cx));
@@ -313,6 +313,11 @@ impl Topic {
                 Effect::SyncFailed => self.contacts.sync_failed(scope!(self, cx)),
             }
         }
+    }
+
+    /// Sends the best record of a node to all members, at once.
+    fn disseminate(&mut self, id: EndpointId, cx: &mut Context) {
+        self.dissemination.send_after(Duration::ZERO, id, scope!(self, cx));
     }
 
     /// Lets the overlay do something, and carries out what it wants then.
@@ -346,7 +351,7 @@ impl Topic {
         let record = self.announcer.stop(scope!(self, cx));
         self.timers.clear_all();
         self.syncs.stop();
-        self.accusations.clear();
+        self.dissemination.stop();
         self.detector.stop(scope!(self, cx));
         self.healing.stop();
         self.contacts.stop();
@@ -370,7 +375,7 @@ impl Topic {
         let Ok((id, applied)) = self.learn(record, Duration::ZERO, peer, cx) else { return };
         if id == peer {
             if applied.is_news() {
-                self.tell(id, Duration::ZERO, true, cx);
+                self.disseminate(id, cx);
             }
             if let Some(sequence) = self.book.sequence(&id) {
                 cx.links.send(&peer, self.id, TopicFrame::LeaveAck(sequence), cx.now);

@@ -4,7 +4,7 @@
 //! own frames, its lists and hops clamped by `wire`, its records verified, within a budget.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     Timer, Topic, broadcast,
     scope::{Scope, spread},
+    seen::IN_FLIGHT,
 };
 use crate::{
     book::Applied,
@@ -40,9 +41,6 @@ const JOIN_MIN: Duration = Duration::from_secs(1);
 const JOIN_MAX: Duration = Duration::from_secs(10);
 /// Frames that wait for a link to one peer.
 const MAX_WAITING: usize = 4;
-/// A record that came this long ago may still be on its way through the overlay.
-const IN_FLIGHT: Duration = Duration::from_secs(30);
-
 /// Neighbors that no request of others pushes out: first those that this node asked itself, then
 /// those of the longest standing. At most half of the view.
 const ANCHORS: usize = 2;
@@ -165,43 +163,6 @@ impl Places {
 
     fn may_push(&mut self, now: Instant) -> bool {
         self.pushes.get_or_insert_with(|| Budget::new(PUSHES, now)).take(0, now)
-    }
-}
-
-/// Contents of broadcasts that passed of late, by their hash.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    hashes: BTreeSet<[u8; 32]>,
-    by_age: VecDeque<(Instant, [u8; 32])>,
-}
-
-impl Seen {
-    const MOST: usize = 4096;
-
-    pub(super) fn len(&self) -> usize {
-        self.by_age.len()
-    }
-
-    pub(super) fn contains(&mut self, content: &[u8], now: Instant) -> bool {
-        self.forget(now);
-        self.hashes.contains(blake3::hash(content).as_bytes())
-    }
-
-    pub(super) fn insert(&mut self, content: &[u8], now: Instant) {
-        let hash = *blake3::hash(content).as_bytes();
-        if self.hashes.insert(hash) {
-            self.by_age.push_back((now, hash));
-        }
-        self.forget(now);
-    }
-
-    fn forget(&mut self, now: Instant) {
-        while let Some((at, hash)) = self.by_age.front()
-            && (now.saturating_duration_since(*at) >= IN_FLIGHT || self.by_age.len() > Self::MOST)
-        {
-            self.hashes.remove(hash);
-            self.by_age.pop_front();
-        }
     }
 }
 
@@ -418,7 +379,7 @@ impl Topic {
         if is_broadcast(content) {
             self.broadcasts.has_seen(content, now)
         } else {
-            self.seen.contains(content, now)
+            self.dissemination.has_seen(content, now)
         }
     }
 
@@ -470,18 +431,14 @@ impl Topic {
                 }
             };
             let (id, applied) = self.learn(record, Duration::ZERO, from, cx).ok()?;
-            // Everybody hears of it from somebody else.
-            self.relay.remove(&id);
-            if !matches!(applied, Applied::Stale) {
-                self.flood.retain(|told| *told != id);
-            }
+            self.dissemination.overheard(&id, matches!(applied, Applied::Stale));
             fresh |= match applied {
                 Applied::Same => id == self.me || self.is_recent(&id, cx.now),
                 other => other.is_news(),
             };
         }
         if fresh {
-            self.seen.insert(content, cx.now);
+            self.dissemination.saw(content, cx.now);
         } else {
             cx.links.dropped("broadcasts without anything new", Some(from));
         }
@@ -545,9 +502,7 @@ impl Topic {
         if self.join_attempts > 0 || self.syncs.is_untried() {
             self.on_attached(cx);
         }
-        if !self.flood.is_empty() || !self.accusations.is_empty() {
-            self.timers.set_by(Timer::Flood, cx.now);
-        }
+        self.dissemination.neighbor_up(scope!(self, cx));
         self.syncs.neighbor_up(scope!(self, cx));
         self.look_at_view(cx);
     }

@@ -47,6 +47,8 @@ pub(super) struct View<'a> {
     pub(super) attached: Option<Instant>,
     /// A sync that this node began was completed since it last was without links.
     pub(super) synced: bool,
+    /// Peers that are not in the overlay yet wait for pushes.
+    pub(super) has_newcomers: bool,
     /// This node leaves the topic.
     pub(super) leaving: bool,
 }

@@ -13,10 +13,11 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    effect::{Effect, Effects},
+    effect::{Effect, Effects, Pushed},
     scope::Scope,
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
     rule::Rule,
     sync::Session,
     timers::{Timers, jitter},
-    wire::{SyncFrame, TopicFrame, Turn},
+    wire::{MAX_CONTENT, MAX_RECORDS, SyncFrame, TopicFrame, Turn},
 };
 
 /// A newcomer that does not say that it is in the overlay is helped for this time.
@@ -41,6 +42,8 @@ const GAP_AGE: Duration = Duration::from_secs(5);
 const RANDOM_SYNC_FIRST: Duration = Duration::from_secs(1);
 const RANDOM_SYNC_GROWTH: u32 = 5;
 const RANDOM_SYNC_SOON: Duration = Duration::from_mins(3);
+/// Room for the records of one push.
+const PUSH_ROOM: usize = MAX_CONTENT - 16;
 /// Members named in a busy answer.
 const BUSY_MEMBERS: usize = 8;
 
@@ -199,13 +202,35 @@ impl Syncs {
         self.session_count == 0
     }
 
-    /// Peers that synced with us and are not in the overlay yet. Those that were helped for
-    /// [`NEWCOMER_HELP`] are forgotten.
-    pub(super) fn helped_newcomers(&mut self, now: Instant) -> impl Iterator<Item = EndpointId> {
+    /// Sends records to newcomers. Those that were helped for [`NEWCOMER_HELP`] are forgotten.
+    pub(super) fn push(&mut self, pushes: Vec<Pushed>, scope: &mut Scope) {
+        let now = scope.now();
         self.newcomers.retain(|_, until| *until > now);
-        self.newcomers.keys().copied()
+        let with_bytes = |pushed: Pushed| {
+            let (signed, _) = scope.book.evidence(&pushed.id, now)?;
+            Some((pushed, signed.bytes().clone()))
+        };
+        let news: Vec<_> = pushes.into_iter().filter_map(with_bytes).collect();
+        for peer in self.newcomers.keys() {
+            let for_peer =
+                news.iter().filter(|(Pushed { id, from }, _)| id != peer && from != peer);
+            let mut batch: Vec<Bytes> = Vec::new();
+            let mut size = 0;
+            for (_, bytes) in for_peer {
+                if size + bytes.len() > PUSH_ROOM || batch.len() == MAX_RECORDS {
+                    scope.send(peer, TopicFrame::Push(std::mem::take(&mut batch)));
+                    size = 0;
+                }
+                size += bytes.len();
+                batch.push(bytes.clone());
+            }
+            if !batch.is_empty() {
+                scope.send(peer, TopicFrame::Push(batch));
+            }
+        }
     }
 
+    /// Returns true if peers that are not in the overlay yet wait for pushes.
     pub(super) fn has_newcomers(&self) -> bool {
         !self.newcomers.is_empty()
     }

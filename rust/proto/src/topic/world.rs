@@ -25,6 +25,7 @@ pub(super) struct World {
     pub(super) attached: Option<Instant>,
     pub(super) peers: Peers,
     pub(super) synced: bool,
+    pub(super) has_newcomers: bool,
     pub(super) leaving: bool,
     pub(super) cx: Context,
 }
@@ -41,6 +42,7 @@ impl World {
             attached: None,
             peers: Peers::default(),
             synced: false,
+            has_newcomers: false,
             leaving: false,
             cx: Context::new(identity, [7; 32], now),
         }
@@ -56,6 +58,7 @@ impl World {
                 neighbors: &self.neighbors,
                 attached: self.attached,
                 synced: self.synced,
+                has_newcomers: self.has_newcomers,
                 leaving: self.leaving,
             },
             cx: &mut self.cx,

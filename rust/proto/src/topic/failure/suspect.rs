@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use super::{
     super::{
         effect::{Effect, Effects},
-        overlay::Seen,
         scope::{Scope, log},
+        seen::Seen,
     },
     Detector, Timer,
     probe::{drop_silent_link, is_beyond},

@@ -4,7 +4,7 @@
 //!
 //! These syncs, and a newcomer's first, are wanted soon: one that stalls is started again.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
@@ -53,9 +53,10 @@ impl Comparison {
 }
 
 impl Syncs {
-    /// When the last complete comparison with a neighbor began.
-    pub(in super::super) fn compared(&self, peer: &EndpointId) -> Option<Instant> {
-        self.comparisons.get(peer).and_then(|comparison| comparison.began)
+    /// When the last complete comparison with each neighbor began.
+    pub(in super::super) fn compared(&self) -> BTreeMap<EndpointId, Instant> {
+        let all = self.comparisons.iter();
+        all.filter_map(|(peer, comparison)| Some((*peer, comparison.began?))).collect()
     }
 
     /// Returns true if a neighbor's book was equal within this time.

@@ -143,10 +143,14 @@ fn newcomers_beyond_the_limit_are_sent_to_other_members() {
     let _ = receive(&mut syncs, &mut world, PEER, &of_member, 0);
     assert_eq!(world.sent(), [], "members are not counted");
     assert_eq!(world.cx.counts.syncs_served, 2);
-    let helped: Vec<_> = syncs.helped_newcomers(world.cx.now).collect();
-    assert_eq!(helped.len(), 2, "both are told of others: {helped:?}");
+    let pushed = Pushed { id: id(PEER), from: id(11) };
+    syncs.push(vec![pushed], &mut world.scope());
+    let sent = world.sent();
+    assert!(matches!(&sent[..], [(to, TopicFrame::Push(_))] if *to == id(10)), "{sent:?}");
     world.pass(NEWCOMER_HELP);
-    assert_eq!(syncs.helped_newcomers(world.cx.now).count(), 0);
+    syncs.push(vec![pushed], &mut world.scope());
+    assert_eq!(world.sent(), [], "newcomers are not helped forever");
+    assert!(!syncs.has_newcomers());
 }
 
 #[test]

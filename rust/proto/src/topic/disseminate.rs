@@ -1,0 +1,315 @@
+//! Dissemination: what this node forwards. Records and accusations go to all members in batches
+//! through the overlay, and records go directly to newcomers that are not in the overlay yet.
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on fails.
+mod tests;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    effect::{Effect, Effects, Pushed},
+    scope::Scope,
+    seen::Seen,
+};
+use crate::{
+    accusation::Accusation,
+    id::EndpointId,
+    rule::Rule,
+    state::MAX_LAG,
+    timers::{Timers, jitter},
+    wire::{Item, MAX_CONTENT, MAX_RECORDS, encode_content},
+};
+
+/// Records that come within this are forwarded together; in a burst, within 0.5 ms for each member.
+const BATCH: Duration = Duration::from_millis(5);
+const BATCH_MAX: Duration = Duration::from_millis(250);
+/// Two batches within this make a burst.
+const BURST: Duration = Duration::from_millis(100);
+/// The least time that gossip has to bring what a sync brought, before this node forwards it.
+const DEFER: Duration = Duration::from_millis(50);
+/// A newcomer that a member has known for less than this is on its way to all, however busy they
+/// are.
+const UNDER_WAY: Duration = Duration::from_secs(5);
+/// If more records than this are deferred, all nodes would forward all of them. Instead, books are
+/// compared with the neighbors that may lack them, for [`ASK_FOR`]. Such neighbors are looked for
+/// every [`ASK_AGAIN`].
+const FEW: usize = 8;
+const ASK_FOR: Duration = Duration::from_secs(3);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Room in a broadcast for the array and the heads of its items.
+const CONTENT_ROOM: usize = MAX_CONTENT - 16;
+const ITEM_OVERHEAD: usize = 5;
+/// Most accusations that wait to be forwarded.
+const MAX_ACCUSATIONS: usize = 4096;
+
+#[derive(Debug, Default)]
+pub(super) struct Dissemination {
+    /// Owners of the records that go to all members with the next batch.
+    records: VecDeque<EndpointId>,
+    /// Accusations that go to all members with the next batch.
+    accusations: VecDeque<Accusation>,
+    /// What goes to newcomers with the next batch.
+    pushes: Vec<Pushed>,
+    last_batch: Option<Instant>,
+    /// News of a sync that the overlay may be bringing as well: forwarded if it does not.
+    deferred: BTreeMap<EndpointId, Deferred>,
+    /// Contents that passed recently.
+    seen: Seen,
+    timers: Timers<Timer>,
+}
+
+/// What a sync brought, and the overlay may be bringing as well.
+#[derive(Debug)]
+struct Deferred {
+    /// When it is looked at next, and forwarded if it has to be.
+    at: Instant,
+    /// Until when neighbors are asked instead, once they are.
+    ask_until: Option<Instant>,
+}
+
+/// What is due, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// Send the batch of what is due to members and newcomers.
+    Batch,
+    /// Forward what a sync brought and the overlay did not.
+    Deferred,
+}
+
+impl Dissemination {
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 5] {
+        [
+            ("records to disseminate", self.records.len()),
+            ("accusations", self.accusations.len()),
+            ("pushes", self.pushes.len()),
+            ("deferred", self.deferred.len()),
+            ("contents seen", self.seen.len()),
+        ]
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    pub(super) fn timeout(&self, timer: Timer) -> Option<Instant> {
+        self.timers.at(timer)
+    }
+
+    /// This node leaves the topic.
+    pub(super) fn stop(&mut self) {
+        self.accusations.clear();
+        self.timers.clear_all();
+    }
+
+    /// All members know all records.
+    pub(super) fn preload(&mut self) {
+        self.records.clear();
+        self.timers.clear(Timer::Batch);
+    }
+
+    /// Sends a record to all members with the batch after this delay.
+    pub(super) fn send_after(&mut self, delay: Duration, id: EndpointId, scope: &mut Scope) {
+        self.push(id, scope.me(), scope);
+        if !self.records.contains(&id) {
+            self.records.push_back(id);
+        }
+        self.timers.set_by(Timer::Batch, scope.now() + delay);
+    }
+
+    /// Sends a record to all members with the next batch.
+    pub(super) fn send_soon(&mut self, id: EndpointId, scope: &mut Scope) {
+        self.send_after(self.batch_delay(scope), id, scope);
+    }
+
+    /// Sends a record to newcomers with the next batch. Pushes go along the links of first syncs,
+    /// in both directions if neither end is in the overlay: while a swarm forms, they connect nodes
+    /// that the overlay does not connect yet.
+    pub(super) fn push(&mut self, id: EndpointId, from: EndpointId, scope: &mut Scope) {
+        if scope.view.has_newcomers && !self.pushes.iter().any(|pushed| pushed.id == id) {
+            self.pushes.push(Pushed { id, from });
+            self.batch_soon(scope);
+        }
+    }
+
+    /// Sends an accusation to all members that no broadcast brought.
+    pub(super) fn accuse(&mut self, accusation: Accusation, scope: &mut Scope) {
+        if self.accusations.len() < MAX_ACCUSATIONS {
+            self.accusations.push_back(accusation);
+            self.batch_soon(scope);
+        } else {
+            let accused = Some(accusation.accused);
+            scope.dropped("accusations that could not be disseminated", accused);
+        }
+    }
+
+    fn batch_soon(&mut self, scope: &Scope) {
+        self.timers.set_by(Timer::Batch, scope.now() + self.batch_delay(scope));
+    }
+
+    fn batch_delay(&self, scope: &Scope) -> Duration {
+        let burst =
+            self.last_batch.is_some_and(|at| scope.now().saturating_duration_since(at) < BURST);
+        let delay = if burst { (scope.spread() / 10).clamp(BATCH, BATCH_MAX) } else { BATCH };
+        delay.max(scope.cx.lag() / 8)
+    }
+
+    /// A member became a neighbor: what waited for one goes out now.
+    pub(super) fn neighbor_up(&mut self, scope: &mut Scope) {
+        if !self.records.is_empty() || !self.accusations.is_empty() {
+            self.timers.set_by(Timer::Batch, scope.now());
+        }
+    }
+
+    /// A partner has this record, and disseminates it with those of others.
+    pub(super) fn spared(&mut self, id: &EndpointId) {
+        self.records.retain(|other| other != id);
+    }
+
+    /// The overlay brought a record. Everybody hears of it from somebody else, unless this node
+    /// knows a newer one.
+    pub(super) fn overheard(&mut self, id: &EndpointId, stale: bool) {
+        self.deferred.remove(id);
+        if !stale {
+            self.spared(id);
+        }
+    }
+
+    /// Returns true if this content passed recently.
+    pub(super) fn has_seen(&mut self, content: &[u8], now: Instant) -> bool {
+        self.seen.contains(content, now)
+    }
+
+    /// This content is on its way to all members.
+    pub(super) fn saw(&mut self, content: &[u8], now: Instant) {
+        self.seen.insert(content, now);
+    }
+
+    /// A sync brought news that others may lack. Gossip may be under way with it, and others may
+    /// have learned it in the same way: the first that forwards it spares the rest.
+    pub(super) fn defer(&mut self, id: EndpointId, age: Duration, scope: &mut Scope) {
+        let under_way = UNDER_WAY.saturating_sub(age).max(DEFER + scope.cx.lag());
+        let spread = scope.spread();
+        let at = scope.now() + under_way + jitter(&mut scope.cx.rng, spread, 0.0..1.0);
+        self.deferred.entry(id).or_insert(Deferred { at, ask_until: None });
+        self.timers.set_by(Timer::Deferred, at);
+    }
+
+    /// Forwards what was deferred and is due. `compared` says when the last complete comparison
+    /// with a neighbor began.
+    pub(super) fn on_deferred(
+        &mut self,
+        compared: &BTreeMap<EndpointId, Instant>,
+        scope: &mut Scope,
+    ) -> Effects {
+        self.timers.clear(Timer::Deferred);
+        let (now, lag) = (scope.now(), scope.cx.lag());
+        let mut effects = Effects::none();
+        // If this node is behind, so are others, and gossip too; but not forever.
+        let put_off = if lag > DEFER { MAX_LAG } else { Duration::ZERO };
+        let many = self.deferred.len() > FEW;
+        let due = self.deferred.iter().filter(|(_, deferred)| deferred.at + put_off <= now);
+        let due: Vec<_> = due.map(|(id, deferred)| (*id, deferred.ask_until)).collect();
+        for (id, ask_until) in due {
+            let may_lack = neighbors_that_may_lack(&id, compared, scope);
+            let alone = scope.view.neighbors.is_empty();
+            let ask_until = ask_until.or_else(|| many.then(|| now + ASK_FOR));
+            self.deferred.remove(&id);
+            if may_lack.is_empty() && !alone {
+                continue;
+            }
+            if ask_until.is_some_and(|until| now < until) {
+                self.deferred.insert(id, Deferred { at: now + ASK_AGAIN, ask_until });
+                effects.append(may_lack.into_iter().map(Effect::Sync).collect());
+            } else {
+                self.send_soon(id, scope);
+            }
+        }
+        if let Some(next) = self.deferred.values().map(|deferred| deferred.at).min() {
+            self.timers.set(Timer::Deferred, (now + lag).clamp(next, next + MAX_LAG));
+        }
+        effects
+    }
+
+    /// Sends a batch: to newcomers, and to all members if this node has a neighbor.
+    pub(super) fn on_batch(&mut self, scope: &mut Scope) -> Effects {
+        self.timers.clear(Timer::Batch);
+        let now = scope.now();
+        self.last_batch = Some(now);
+        let mut effects = Effects::one(Effect::Push(std::mem::take(&mut self.pushes)));
+        if scope.view.neighbors.is_empty() {
+            // Kept until there is a neighbor. Bounded by the book, as ids are unique in it.
+            return effects;
+        }
+        loop {
+            let batch = self.next_batch(scope);
+            if batch.is_empty() {
+                return effects;
+            }
+            let content = encode_content(&batch);
+            debug_assert!(content.len() <= MAX_CONTENT, "others refuse a longer content");
+            self.seen.insert(&content, now);
+            if scope.cx.is_on(Rule::Dissemination) {
+                effects.push(Effect::Broadcast(content));
+            }
+        }
+    }
+
+    /// Takes what fits one broadcast.
+    fn next_batch(&mut self, scope: &Scope) -> Vec<Item> {
+        let mut batch = self.next_accusations(scope);
+        let mut size: usize = batch.iter().map(|item| item.bytes().len() + ITEM_OVERHEAD).sum();
+        while let Some(id) = self.records.front() {
+            if let Some((signed, _)) = scope.book.evidence(id, scope.now()) {
+                let bytes = signed.bytes().clone();
+                let length = bytes.len() + ITEM_OVERHEAD;
+                if size + length > CONTENT_ROOM || batch.len() == MAX_RECORDS {
+                    break;
+                }
+                size += length;
+                batch.push(Item::Record(bytes));
+            }
+            self.records.pop_front();
+        }
+        batch
+    }
+
+    /// Takes the accusations that are still worth forwarding, as many as fit one broadcast.
+    fn next_accusations(&mut self, scope: &Scope) -> Vec<Item> {
+        let mut items = Vec::new();
+        let mut size = 0;
+        while let Some(accusation) = self.accusations.front() {
+            let known = scope.book.sequence(&accusation.accused);
+            if known.is_some_and(|known| known <= accusation.sequence) {
+                let length = accusation.bytes.len() + ITEM_OVERHEAD;
+                if size + length > CONTENT_ROOM {
+                    break;
+                }
+                size += length;
+                items.push(Item::Accusation(accusation.bytes.clone()));
+            }
+            self.accusations.pop_front();
+        }
+        items
+    }
+}
+
+/// Neighbors with which books were not compared since something came here of a member. All others
+/// have it, and see to it that it goes on: a swarm that forms at once would tell itself all that it
+/// knows.
+fn neighbors_that_may_lack(
+    id: &EndpointId,
+    compared: &BTreeMap<EndpointId, Instant>,
+    scope: &Scope,
+) -> Vec<EndpointId> {
+    let received = scope.book.received(id);
+    let has = |peer: &EndpointId| {
+        received.is_some_and(|at| compared.get(peer).is_some_and(|began| *began > at))
+    };
+    scope.view.neighbors.iter().filter(|peer| !has(peer)).copied().collect()
+}

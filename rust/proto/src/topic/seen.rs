@@ -1,0 +1,49 @@
+//! Contents that passed through the overlay recently, so that each is judged once.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// A content that came this long ago may still be on its way through the overlay.
+pub(super) const IN_FLIGHT: Duration = Duration::from_secs(30);
+
+/// Contents of broadcasts that passed recently, by their hash.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    hashes: BTreeSet<[u8; 32]>,
+    by_age: VecDeque<(Instant, [u8; 32])>,
+}
+
+impl Seen {
+    const MOST: usize = 4096;
+
+    pub(super) fn len(&self) -> usize {
+        self.by_age.len()
+    }
+
+    pub(super) fn contains(&mut self, content: &[u8], now: Instant) -> bool {
+        self.forget(now);
+        self.hashes.contains(blake3::hash(content).as_bytes())
+    }
+
+    pub(super) fn insert(&mut self, content: &[u8], now: Instant) {
+        let hash = *blake3::hash(content).as_bytes();
+        if self.hashes.insert(hash) {
+            self.by_age.push_back((now, hash));
+        }
+        self.forget(now);
+        debug_assert_eq!(self.hashes.len(), self.by_age.len(), "each hash has one age");
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while let Some((at, hash)) = self.by_age.front()
+            && (now.saturating_duration_since(*at) >= IN_FLIGHT || self.by_age.len() > Self::MOST)
+        {
+            self.hashes.remove(hash);
+            self.by_age.pop_front();
+        }
+    }
+}
