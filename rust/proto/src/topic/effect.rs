@@ -11,6 +11,10 @@ use crate::{accusation::Accusation, id::EndpointId};
 pub(super) enum Effect {
     /// Send this accusation to all members.
     Accuse(Accusation),
+    /// This node is in the overlay.
+    Attached,
+    /// Don't choose this peer for a while.
+    Avoid(EndpointId),
     /// Send this content to all members through the overlay.
     Broadcast(Bytes),
     /// Compare books with this peer. It is dialed, if it is not linked.

@@ -37,7 +37,7 @@ impl Topic {
         self.book.preload(records, cx.now);
         self.dissemination.preload();
         self.announcer.preload(scope!(self, cx));
-        self.enter_overlay_soon(cx);
+        self.neighborhood.enter_soon(narrow_scope!(self, cx));
     }
 
     pub(crate) fn tombstones(&self) -> usize {
@@ -45,7 +45,7 @@ impl Topic {
     }
 
     pub(crate) fn neighbor_count(&self) -> usize {
-        self.overlay.neighbors().len()
+        self.neighborhood.neighbors().len()
     }
 
     pub(crate) fn book_digest(&self) -> Digest {
@@ -56,13 +56,10 @@ impl Topic {
         let live = self.book.others().filter_map(|id| Some((id, self.book.sequence(&id)?)));
         let mut sizes = vec![
             ("tombstones", self.book.gone()),
-            ("places in the view", self.places.len()),
             ("shares of introducers", self.introductions.len()),
-            ("neighbors", self.overlay.neighbors().len()),
-            ("frames waiting for a dial", self.overlay_waiting.values().map(Vec::len).sum()),
-            ("overlay budgets", self.overlay_budgets.len()),
         ];
         sizes.extend(self.dissemination.sizes());
+        sizes.extend(self.neighborhood.sizes());
         sizes.extend(self.peers.sizes());
         sizes.extend(self.syncs.sizes());
         sizes.extend(self.detector.sizes());

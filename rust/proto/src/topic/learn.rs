@@ -101,7 +101,7 @@ impl Topic {
             self.contacts.on_news(&id, &applied, scope!(self, cx));
         }
         if matches!(applied, Applied::Joined) {
-            self.view_grows(cx);
+            self.neighborhood.view_grows(narrow_scope!(self, cx));
         }
         if applied.is_news() {
             let effects = self.detector.on_newer_record(&record, scope!(self, cx));
@@ -115,7 +115,7 @@ impl Topic {
             if applied == Applied::Updated && earlier_life && from != id {
                 cx.links.close_peer(&id, CloseCode::Replaced);
             }
-            self.enter_overlay_soon(cx);
+            self.neighborhood.enter_soon(narrow_scope!(self, cx));
         }
         Ok((id, applied))
     }
@@ -206,7 +206,7 @@ impl Topic {
     ) {
         if id == from {
             self.dissemination.send_soon(id, scope!(self, cx));
-        } else if !self.overlay.neighbors().is_empty() && self.is_young(&id, age) {
+        } else if !self.neighborhood.neighbors().is_empty() && self.is_young(&id, age) {
             // Newcomers come in bursts, and are on their way to all. The rest is rare, and urgent.
             let young = if *applied == Applied::Joined { age } else { Duration::MAX };
             self.dissemination.defer(id, young, scope!(self, cx));

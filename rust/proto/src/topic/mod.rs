@@ -14,12 +14,26 @@ macro_rules! scope {
             book: &mut $topic.book,
             peers: &mut $topic.peers,
             view: $crate::topic::scope::View {
-                neighbors: $topic.overlay.neighbors(),
-                attached: $topic.attached_since,
+                neighbors: $topic.neighborhood.neighbors(),
+                attached: $topic.neighborhood.attached(),
                 synced: $topic.contacts.is_synced(),
                 has_newcomers: $topic.syncs.has_newcomers(),
                 leaving: $topic.leave.is_begun(),
             },
+            cx: $cx,
+        }
+    };
+}
+
+/// As `scope!`, for the component that owns the neighbors.
+macro_rules! narrow_scope {
+    ($topic:ident, $cx:ident) => {
+        &mut $crate::topic::scope::Scope {
+            topic: $topic.id,
+            config: &$topic.config,
+            book: &mut $topic.book,
+            peers: &mut $topic.peers,
+            view: $crate::topic::scope::NarrowView { leaving: $topic.leave.is_begun() },
             cx: $cx,
         }
     };
@@ -31,6 +45,7 @@ mod contacts;
 mod disseminate;
 mod effect;
 mod failure;
+mod guard;
 mod heal;
 mod inspect;
 mod learn;
@@ -44,10 +59,7 @@ mod world;
 
 pub use inspect::Inspect;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use iroh_base::TransportAddr;
@@ -66,7 +78,6 @@ use crate::{
     overlay::Overlay,
     record::Profile,
     state::Context,
-    timers::Timers,
     wire::{OverlayFrame, SyncFrame, TopicFrame},
 };
 
@@ -84,46 +95,25 @@ pub(crate) struct Topic {
     announcer: announce::Announcer,
     leave: leave::Leave,
     book: Book,
-    overlay: Overlay,
-    /// Since when this node is in the overlay. A newcomer is, once it became somebody's neighbor
-    /// of its own accord: who was joined by other newcomers only may be cut off with them.
-    attached_since: Option<Instant>,
-    /// A member that was there before us: joins that lead back in time make one tree.
-    join_through: Option<EndpointId>,
-    /// Frames of the overlay that wait for a link to be dialed.
-    overlay_waiting: BTreeMap<EndpointId, Vec<OverlayFrame>>,
-    overlay_budgets: BTreeMap<EndpointId, overlay::Budgets>,
-    places: overlay::Places,
+    neighborhood: overlay::Neighborhood,
     /// Newcomers that a peer may still introduce.
     introductions: Budgets,
     broadcasts: broadcast::Broadcasts,
-    view_delay: Duration,
-    join_attempts: u32,
     contacts: contacts::Contacts,
     peers: Peers,
     syncs: sync::Syncs,
     dissemination: disseminate::Dissemination,
     detector: failure::Detector,
     healing: heal::Healing,
-    timers: Timers<Timer>,
-}
-
-/// What the router waits for by itself, for the parts that are not components.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    /// Enter the overlay through a random member.
-    OverlayJoin,
-    /// Look whether the active view is full.
-    View,
 }
 
 /// What may be due.
 #[derive(Debug, Clone, Copy)]
 enum Timeout {
-    Topic(Timer),
     Dissemination(disseminate::Timer),
     Announcer,
     Contacts,
+    Neighborhood,
     Syncs(sync::Timer),
     Detector,
     Healing,
@@ -133,15 +123,14 @@ enum Timeout {
 
 /// If several are due at once, as after a pause, the first of this list comes first: what others
 /// wait for goes before what this node does for itself.
-const TIMEOUTS: [Timeout; 14] = [
+const TIMEOUTS: [Timeout; 13] = [
     Timeout::Dissemination(disseminate::Timer::Batch),
     Timeout::Dissemination(disseminate::Timer::Deferred),
     Timeout::Syncs(sync::Timer::Trickle),
     Timeout::Syncs(sync::Timer::Digest),
     Timeout::Announcer,
     Timeout::Contacts,
-    Timeout::Topic(Timer::OverlayJoin),
-    Timeout::Topic(Timer::View),
+    Timeout::Neighborhood,
     Timeout::Syncs(sync::Timer::RandomSync),
     Timeout::Syncs(sync::Timer::Sessions),
     Timeout::Detector,
@@ -159,29 +148,23 @@ impl Topic {
         options.profile.validate()?;
         options.config.validate()?;
         let TopicOptions { profile, config } = options;
+        let book = Book::new(cx.me, config.capacity, cx.now).without(cx.off);
+        let overlay = Overlay::new(cx.me, config.neighbors, cx.rng.random());
         let mut topic = Self {
             id,
             me: cx.me,
             announcer: announce::Announcer::new(profile),
             leave: leave::Leave::default(),
-            book: Book::new(cx.me, config.capacity, cx.now).without(cx.off),
-            overlay: Overlay::new(cx.me, config.neighbors, cx.rng.random()),
-            attached_since: None,
-            join_through: None,
-            overlay_waiting: BTreeMap::new(),
-            overlay_budgets: BTreeMap::new(),
-            places: overlay::Places::default(),
+            book,
+            neighborhood: overlay::Neighborhood::new(overlay),
             introductions: Budgets::default(),
             broadcasts: broadcast::Broadcasts::new(cx.now),
-            view_delay: overlay::VIEW_MIN,
-            join_attempts: 0,
             contacts: contacts::Contacts::new(&config),
             peers: Peers::default(),
             syncs: sync::Syncs::new(&config),
             dissemination: disseminate::Dissemination::default(),
             detector: failure::Detector::default(),
             healing: heal::Healing::default(),
-            timers: Timers::default(),
             config,
         };
         topic.announce(cx);
@@ -191,7 +174,7 @@ impl Topic {
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let of_components = [
-            self.timers.next(),
+            self.neighborhood.next_timeout(),
             self.dissemination.next_timeout(),
             self.announcer.next_timeout(),
             self.contacts.next_timeout(),
@@ -200,7 +183,7 @@ impl Topic {
             self.healing.next_timeout(),
             self.broadcasts.next_timeout(),
             self.leave.next_timeout(),
-            self.overlay.next_timer(),
+            self.neighborhood.machine_timeout(),
             self.book.next_expiry(),
         ];
         of_components.into_iter().flatten().min()
@@ -220,10 +203,10 @@ impl Topic {
 
     fn is_due(&self, due: Timeout, now: Instant) -> bool {
         let at = match due {
-            Timeout::Topic(timer) => self.timers.at(timer),
             Timeout::Dissemination(timer) => self.dissemination.timeout(timer),
             Timeout::Announcer => self.announcer.next_timeout(),
             Timeout::Contacts => self.contacts.next_timeout(),
+            Timeout::Neighborhood => self.neighborhood.next_timeout(),
             Timeout::Syncs(timer) => self.syncs.timeout(timer),
             Timeout::Detector => self.detector.next_timeout(),
             Timeout::Healing => self.healing.next_timeout(),
@@ -235,7 +218,6 @@ impl Topic {
 
     fn on_timeout(&mut self, due: Timeout, cx: &mut Context) {
         let effects = match due {
-            Timeout::Topic(timer) => return self.on_own_timeout(timer, cx),
             Timeout::Dissemination(disseminate::Timer::Batch) => {
                 self.dissemination.on_batch(scope!(self, cx))
             }
@@ -245,6 +227,11 @@ impl Topic {
             }
             Timeout::Announcer => self.announcer.on_timeout(scope!(self, cx)),
             Timeout::Contacts => self.contacts.on_timeout(scope!(self, cx)),
+            Timeout::Neighborhood => {
+                let effects = self.neighborhood.on_timeout(narrow_scope!(self, cx));
+                self.carry_out(effects, cx);
+                return self.drive_overlay(cx);
+            }
             Timeout::Syncs(timer) => self.syncs.on_timeout(timer, scope!(self, cx)),
             Timeout::Detector => self.detector.on_timeout(scope!(self, cx)),
             Timeout::Healing => self.healing.on_timeout(scope!(self, cx)),
@@ -252,14 +239,6 @@ impl Topic {
             Timeout::Leave => self.leave.on_timeout(),
         };
         self.carry_out(effects, cx);
-    }
-
-    fn on_own_timeout(&mut self, timer: Timer, cx: &mut Context) {
-        self.timers.clear(timer);
-        match timer {
-            Timer::OverlayJoin => self.on_overlay_join(cx),
-            Timer::View => self.on_view(cx),
-        }
     }
 
     /// Does what a component asked of others. Each effect is carried out with all that follows from
@@ -270,6 +249,8 @@ impl Topic {
                 Effect::Accuse(accusation) => {
                     self.dissemination.accuse(accusation, scope!(self, cx));
                 }
+                Effect::Attached => self.on_attached(cx),
+                Effect::Avoid(peer) => self.contacts.avoid(peer, scope!(self, cx)),
                 Effect::Broadcast(content) => {
                     self.in_overlay(cx, |overlay, now| overlay.broadcast(content, now));
                 }
@@ -308,7 +289,7 @@ impl Topic {
                 Effect::Synced { peer, differed } => {
                     self.healing.on_synced(peer, differed, scope!(self, cx));
                     self.contacts.synced(scope!(self, cx));
-                    self.enter_overlay_after_sync(cx);
+                    self.neighborhood.enter_after_sync(narrow_scope!(self, cx));
                 }
                 Effect::SyncFailed => self.contacts.sync_failed(scope!(self, cx)),
             }
@@ -322,7 +303,7 @@ impl Topic {
 
     /// Lets the overlay do something, and carries out what it wants then.
     fn in_overlay(&mut self, cx: &mut Context, act: impl FnOnce(&mut Overlay, Instant)) {
-        act(&mut self.overlay, cx.now);
+        act(self.neighborhood.machine(), cx.now);
         self.drive_overlay(cx);
     }
 
@@ -349,7 +330,7 @@ impl Topic {
             return;
         }
         let record = self.announcer.stop(scope!(self, cx));
-        self.timers.clear_all();
+        self.neighborhood.stop();
         self.syncs.stop();
         self.dissemination.stop();
         self.detector.stop(scope!(self, cx));
@@ -500,11 +481,10 @@ impl Topic {
 
     /// How much this topic needs the link to a peer.
     pub(crate) fn needs(&self, peer: &EndpointId) -> Need {
-        if self.overlay.neighbors().contains(peer) {
+        if self.neighborhood.is_neighbor(peer) {
             return Need::UntilTouched;
         }
-        let for_now = self.overlay.is_requested(peer)
-            || self.overlay_waiting.contains_key(peer)
+        let for_now = self.neighborhood.needs(peer)
             || self.syncs.needs(peer)
             || self.detector.needs(peer)
             || self.leave.is_begun();
@@ -555,9 +535,7 @@ impl Topic {
         self.leave.link_up(peer, scope!(self, cx));
         let effects = self.syncs.link_up(peer, scope!(self, cx));
         self.carry_out(effects, cx);
-        for frame in self.overlay_waiting.remove(&peer).unwrap_or_default() {
-            cx.links.send(&peer, self.id, TopicFrame::Overlay(frame), cx.now);
-        }
+        self.neighborhood.link_up(&peer, narrow_scope!(self, cx));
         if self.needs(&peer) != Need::Nothing {
             cx.links.touch(&peer, self.config.link_idle, cx.now);
         }
@@ -581,10 +559,9 @@ impl Topic {
     /// A peer does not speak of this topic any more.
     fn forget_partner(&mut self, peer: EndpointId, cx: &mut Context) {
         let was_syncing = self.syncs.unlinked(peer);
-        self.overlay_waiting.remove(&peer);
-        self.overlay_budgets.remove(&peer);
         self.detector.forget_link(&peer);
-        self.in_overlay(cx, |overlay, now| overlay.link_lost(peer, now));
+        self.neighborhood.unlinked(peer, narrow_scope!(self, cx));
+        self.drive_overlay(cx);
         self.contacts.unlinked(&peer, was_syncing, scope!(self, cx));
         self.leave_without(peer, cx);
     }
@@ -592,8 +569,7 @@ impl Topic {
     /// A dial did not lead to a link.
     pub(crate) fn dial_failed(&mut self, peer: EndpointId, cx: &mut Context) {
         self.syncs.dial_failed(&peer);
-        // The overlay is not told: HyParView's own timer tries the next member.
-        self.overlay_waiting.remove(&peer);
+        self.neighborhood.dial_failed(&peer);
         self.contacts.avoid(peer, scope!(self, cx));
         self.healing.dial_failed(&peer);
         self.detector.dial_failed(peer, scope!(self, cx));
@@ -623,7 +599,7 @@ impl Topic {
                 | TopicFrame::Digest(_)
                 | TopicFrame::Overlay(OverlayFrame::Gossip { .. } | OverlayFrame::IHave(_))
         ) {
-            self.places.heard(&peer);
+            self.neighborhood.heard(&peer);
         }
         match frame {
             TopicFrame::Open(_) => {}

@@ -1,35 +1,38 @@
-//! The guard between the network and the overlay, and the overlay's place in a topic.
+//! The place of this node in the overlay: how it enters, which neighbors it has, and what peers may
+//! send to the overlay's state machines.
 //!
-//! Nothing from the network reaches the overlay's state machines but through here: decoded into our
-//! own frames, its lists and hops clamped by `wire`, its records verified, within a budget.
+//! The state machines are lent to nobody. Their neighbors are, so that a scope of this component
+//! has no view of them: see [`NarrowScope`](super::scope::NarrowScope).
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on fails.
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use bytes::Bytes;
+use rand::seq::IteratorRandom;
 use tokio::time::Instant;
 
 use super::{
-    Timer, Topic, broadcast,
-    scope::{Scope, spread},
-    seen::IN_FLIGHT,
+    broadcast,
+    effect::{Effect, Effects},
+    scope::NarrowScope,
 };
 use crate::{
-    book::Applied,
     budget::{Budget, Rate},
     event::TopicEvent,
     id::EndpointId,
     links::Asked,
-    overlay::Output,
-    state::Context,
-    timers::jitter,
-    wire::{Item, MAX_CONTENT, OverlayFrame, TopicFrame, decode_content, is_broadcast},
+    overlay::{Output, Overlay},
+    timers::{Timers, jitter},
+    wire::{MAX_CONTENT, OverlayFrame, TopicFrame, is_broadcast},
 };
 
 /// First and largest delay between two looks whether the active view is full.
-pub(super) const VIEW_MIN: Duration = Duration::from_millis(100);
+const VIEW_MIN: Duration = Duration::from_millis(100);
 const VIEW_MAX: Duration = Duration::from_mins(5);
 /// With this many neighbors the overlay is sound: no hurry to find more.
 const VIEW_SOUND: usize = 3;
@@ -57,7 +60,7 @@ const SILENT_LOOK: Duration = Duration::from_secs(10);
 const REPLACED: Duration = Duration::from_mins(1);
 /// A newcomer whose first request finds no link in this time asks a member that it is linked with.
 const JOIN_FALLBACK: Duration = Duration::from_millis(250);
-/// Of members suggested, this many are linked already, if there are so many.
+/// Of members suggested, at most this many are linked already.
 const SUGGESTED_LINKED: usize = 3;
 
 /// What one peer may send to repair broadcasts: whatever floods the overlay, what was lost is
@@ -71,7 +74,7 @@ const OF_PEER: Rate =
 
 /// What one peer may send to the overlay.
 #[derive(Debug)]
-pub(super) struct Budgets {
+struct Budgets {
     frames: Budget,
     repair: Budget,
     broadcasts: Budget,
@@ -91,7 +94,7 @@ impl Budgets {
         }
     }
 
-    /// Whether to tell a stranger now that it is none of our neighbors.
+    /// Returns true if a stranger is to be told now that it is none of our neighbors.
     fn tell_stranger(&mut self, now: Instant) -> bool {
         let due = self
             .strangers_told
@@ -115,7 +118,7 @@ struct Place {
 
 /// A peer that is a neighbor, and why.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+struct Places {
     by_peer: BTreeMap<EndpointId, Place>,
     /// A peer that answers a request of ours, while its answer is handled.
     answers: Option<EndpointId>,
@@ -128,12 +131,12 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.by_peer.len()
     }
 
     /// A neighbor passed something on.
-    pub(super) fn heard(&mut self, peer: &EndpointId) {
+    fn heard(&mut self, peer: &EndpointId) {
         if let Some(place) = self.by_peer.get_mut(peer) {
             place.vocal = true;
         }
@@ -166,11 +169,144 @@ impl Places {
     }
 }
 
-impl Topic {
-    pub(super) fn on_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
+/// A node's place in the overlay.
+#[derive(Debug)]
+pub(super) struct Neighborhood {
+    overlay: Overlay,
+    /// Since when this node is in the overlay. A newcomer is in it once it became somebody's
+    /// neighbor of its own accord: a node that only other newcomers joined may be cut off with
+    /// them.
+    attached: Option<Instant>,
+    /// A member that was there before us: joins that lead back in time make one tree.
+    join_through: Option<EndpointId>,
+    join_attempts: u32,
+    /// Frames that wait for a link to be dialed.
+    waiting: BTreeMap<EndpointId, Vec<OverlayFrame>>,
+    budgets: BTreeMap<EndpointId, Budgets>,
+    places: Places,
+    view_delay: Duration,
+    timers: Timers<Timer>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Enter the overlay through a random member.
+    Join,
+    /// Look whether the active view is full.
+    View,
+}
+
+impl Neighborhood {
+    pub(super) fn new(overlay: Overlay) -> Self {
+        Self {
+            overlay,
+            attached: None,
+            join_through: None,
+            join_attempts: 0,
+            waiting: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            places: Places::default(),
+            view_delay: VIEW_MIN,
+            timers: Timers::default(),
+        }
+    }
+
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 4] {
+        [
+            ("neighbors", self.overlay.neighbors().len()),
+            ("places in the view", self.places.len()),
+            ("frames waiting for a dial", self.waiting.values().map(Vec::len).sum()),
+            ("overlay budgets", self.budgets.len()),
+        ]
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Handles one thing that is due. The router drives the overlay after it.
+    pub(super) fn on_timeout(&mut self, scope: &mut NarrowScope) -> Effects {
+        match self.timers.take_due(scope.now()) {
+            Some(Timer::Join) => self.on_join(scope),
+            Some(Timer::View) => self.on_view(scope),
+            None => Effects::none(),
+        }
+    }
+
+    /// This node leaves the topic.
+    pub(super) fn stop(&mut self) {
+        self.timers.clear_all();
+    }
+
+    /// The active view.
+    pub(super) fn neighbors(&self) -> &BTreeSet<EndpointId> {
+        self.overlay.neighbors()
+    }
+
+    pub(super) fn is_neighbor(&self, peer: &EndpointId) -> bool {
+        self.overlay.neighbors().contains(peer)
+    }
+
+    /// Since when this node is in the overlay.
+    pub(super) fn attached(&self) -> Option<Instant> {
+        self.attached
+    }
+
+    /// Returns true while the overlay needs the link to a peer for a request.
+    pub(super) fn needs(&self, peer: &EndpointId) -> bool {
+        self.overlay.is_requested(peer) || self.waiting.contains_key(peer)
+    }
+
+    /// The state machines. The router drives the overlay after each use.
+    pub(super) fn machine(&mut self) -> &mut Overlay {
+        &mut self.overlay
+    }
+
+    pub(super) fn machine_timeout(&self) -> Option<Instant> {
+        self.overlay.next_timer()
+    }
+
+    /// What the overlay wants of the topic.
+    pub(super) fn poll(&mut self, lag: Duration) -> Vec<Output> {
+        self.overlay.lag = lag;
+        self.overlay.poll()
+    }
+
+    /// A neighbor passed something on.
+    pub(super) fn heard(&mut self, peer: &EndpointId) {
+        self.places.heard(peer);
+    }
+
+    /// There is a usable link to a peer.
+    pub(super) fn link_up(&mut self, peer: &EndpointId, scope: &mut NarrowScope) {
+        for frame in self.waiting.remove(peer).unwrap_or_default() {
+            scope.send(peer, TopicFrame::Overlay(frame));
+        }
+    }
+
+    /// A dial did not lead to a link. The overlay is not told: `HyParView`'s own timer tries the
+    /// next member.
+    pub(super) fn dial_failed(&mut self, peer: &EndpointId) {
+        self.waiting.remove(peer);
+    }
+
+    /// A peer does not speak of this topic any more.
+    pub(super) fn unlinked(&mut self, peer: EndpointId, scope: &mut NarrowScope) {
+        self.waiting.remove(&peer);
+        self.budgets.remove(&peer);
+        self.overlay.link_lost(peer, scope.now());
+    }
+
+    /// Returns true if a frame is within the budget of its sender.
+    pub(super) fn admit(
+        &mut self,
+        peer: EndpointId,
+        frame: &OverlayFrame,
+        scope: &mut NarrowScope,
+    ) -> bool {
         // What a frame costs us and others, in bytes: joins walk through the overlay and cause
         // dials, a graft asks for a whole broadcast, an announced id is kept and asked for.
-        let size = match &frame {
+        let size = match frame {
             OverlayFrame::Gossip { content, .. } => content.len(),
             OverlayFrame::IHave(list) => list.len() * 256,
             OverlayFrame::Join(_) | OverlayFrame::Neighbor { .. } => 64 * 1024,
@@ -178,8 +314,9 @@ impl Topic {
             OverlayFrame::Graft { id: Some(_), .. } => MAX_CONTENT,
             OverlayFrame::Graft { .. } | OverlayFrame::Prune | OverlayFrame::Disconnect { .. } => 0,
         };
-        let budgets = self.overlay_budgets.entry(peer).or_insert_with(|| Budgets::new(cx.now));
-        let (budget, what) = match &frame {
+        let now = scope.now();
+        let budgets = self.budgets.entry(peer).or_insert_with(|| Budgets::new(now));
+        let (budget, what) = match frame {
             OverlayFrame::Gossip { content, .. } if is_broadcast(content) => {
                 (&mut budgets.broadcasts, "broadcasts over the budget of a peer")
             }
@@ -188,464 +325,327 @@ impl Topic {
             }
             _ => (&mut budgets.frames, "overlay frames over the budget of a peer"),
         };
-        if !budget.take(size, cx.now) {
-            cx.links.dropped(what, Some(peer));
-            return;
+        let within = budget.take(size, now);
+        if !within {
+            scope.dropped(what, Some(peer));
         }
-        if let Some((about, frame)) = self.judge(peer, frame, cx) {
-            self.overlay.receive(peer, about, frame, cx.now);
-            self.drive_overlay(cx);
-        }
+        within
+    }
+
+    /// Lets a judged frame in. `about` is the node whose record it carries.
+    pub(super) fn receive(
+        &mut self,
+        peer: EndpointId,
+        about: EndpointId,
+        frame: OverlayFrame,
+        now: Instant,
+    ) {
+        self.overlay.receive(peer, about, frame, now);
+    }
+
+    /// The frame of a peer, and all that follows from it, was handled.
+    pub(super) fn handled(&mut self) {
         self.places.answers = None;
     }
 
     /// Returns true if the request of a peer to be our neighbor may reach the overlay, which would
-    /// push out anybody: room for it is made here, so that it never does.
-    fn may_become_neighbor(&mut self, peer: EndpointId, urgent: bool, cx: &mut Context) -> bool {
+    /// push out anybody: room for it is made here, so that it never does. The router drives the
+    /// overlay after it.
+    pub(super) fn make_room(
+        &mut self,
+        peer: EndpointId,
+        urgent: bool,
+        scope: &mut NarrowScope,
+    ) -> bool {
+        let now = scope.now();
         let asked = self.overlay.is_asked(&peer) || self.places.entrance == Some(peer);
         if asked {
             self.places.answers = Some(peer);
         }
-        let most = self.config.neighbors;
+        let most = scope.config.neighbors;
         let neighbors = self.overlay.neighbors();
+        debug_assert!(neighbors.len() <= most, "the overlay keeps to its active view");
         if neighbors.contains(&peer) || neighbors.len() < most {
             return true;
         }
-        let silent = self.places.silent(most, SILENT_AFTER, cx.now);
+        let silent = self.places.silent(most, SILENT_AFTER, now);
         if !urgent && (asked || silent.is_none()) {
             // The overlay says that it is full.
             return true;
         }
-        let budgets = self.overlay_budgets.entry(peer).or_insert_with(|| Budgets::new(cx.now));
-        let within = asked || (budgets.pushes.take(0, cx.now) && self.places.may_push(cx.now));
-        let victim = if within { silent.or_else(|| self.choose_victim(cx)) } else { None };
+        let budgets = self.budgets.entry(peer).or_insert_with(|| Budgets::new(now));
+        let within = asked || (budgets.pushes.take(0, now) && self.places.may_push(now));
+        let victim = if within { silent.or_else(|| self.choose_victim(scope)) } else { None };
         let Some(victim) = victim else {
-            cx.links.dropped("requests to be neighbors over the budget", Some(peer));
-            let frame = TopicFrame::Overlay(OverlayFrame::Disconnect { alive: true });
-            cx.links.send(&peer, self.id, frame, cx.now);
+            scope.dropped("requests to be neighbors over the budget", Some(peer));
+            let frame = OverlayFrame::Disconnect { alive: true };
+            scope.send(&peer, TopicFrame::Overlay(frame));
             return false;
         };
-        self.overlay.evict(victim, cx.now);
-        self.drive_overlay(cx);
+        self.overlay.evict(victim, now);
         true
     }
 
     /// Of the neighbors that are no anchors, the youngest that said nothing yet, or else anyone.
-    fn choose_victim(&self, cx: &mut Context) -> Option<EndpointId> {
-        let silent = self.places.silent(self.config.neighbors, Duration::ZERO, cx.now);
+    fn choose_victim(&self, scope: &mut NarrowScope) -> Option<EndpointId> {
+        let most = scope.config.neighbors;
+        let silent = self.places.silent(most, Duration::ZERO, scope.now());
         silent.or_else(|| {
-            use rand::seq::IteratorRandom;
-            let replaceable = self.places.replaceable(self.config.neighbors);
-            replaceable.into_iter().map(|(peer, _)| *peer).choose(&mut cx.rng)
+            let replaceable = self.places.replaceable(most);
+            replaceable.into_iter().map(|(peer, _)| *peer).choose(&mut scope.cx.rng)
         })
     }
 
-    /// A neighbor that forwards nothing is replaced, if there is somebody else.
-    fn replace_silent(&mut self, cx: &mut Context) {
-        let most = self.config.neighbors;
-        if self.book.len() > self.overlay.neighbors().len()
-            && let Some(peer) = self.places.silent(most, SILENT_FOR, cx.now)
+    /// Replaces a neighbor that forwards nothing, if there is somebody else.
+    fn replace_silent(&mut self, scope: &mut NarrowScope) -> Effects {
+        let (most, now) = (scope.config.neighbors, scope.now());
+        if scope.book.len() > self.overlay.neighbors().len()
+            && let Some(peer) = self.places.silent(most, SILENT_FOR, now)
         {
-            cx.links.dropped("neighbors that forwarded nothing", Some(peer));
-            self.contacts.avoid(peer, scope!(self, cx));
-            self.overlay.evict(peer, cx.now);
-            self.drive_overlay(cx);
-        } else if self.places.silent(most, Duration::ZERO, cx.now).is_some() {
-            self.timers.set_by(Timer::View, cx.now + SILENT_LOOK);
+            scope.dropped("neighbors that forwarded nothing", Some(peer));
+            self.overlay.evict(peer, now);
+            return Effects::one(Effect::Avoid(peer));
         }
+        if self.places.silent(most, Duration::ZERO, now).is_some() {
+            self.timers.set_by(Timer::View, now + SILENT_LOOK);
+        }
+        Effects::none()
     }
 
     /// All neighbors are new: what they deliver is not to be trusted alone, so members of long
     /// standing are asked as well.
-    fn look_for_replacement(&mut self, cx: &mut Context) {
-        let young = |at: Instant| cx.now.saturating_duration_since(at) < REPLACED;
-        let old = self.attached_since.is_some_and(|at| !young(at));
+    fn look_for_replacement(&mut self, scope: &mut NarrowScope) {
+        let now = scope.now();
+        let young = |at: Instant| now.saturating_duration_since(at) < REPLACED;
+        let old = self.attached.is_some_and(|at| !young(at));
         let all = self.places.len() > ANCHORS
             && self.places.by_peer.values().all(|place| young(place.since));
         if old && all && !self.places.warned.is_some_and(young) {
-            self.places.warned = Some(cx.now);
-            tracing::warn!(topic = %self.id.fmt_short(), "all neighbors were replaced within a minute: asking members of long standing");
-            cx.links.dropped("views that were replaced within a minute", None);
-            let neighbors = self.overlay.neighbors().clone();
-            let mut members = scope!(self, cx).random_members(10 * SUGGESTED, &neighbors);
-            members.sort_by_key(|id| !self.book.is_established(id, cx.now));
+            self.places.warned = Some(now);
+            let topic = scope.topic.fmt_short();
+            tracing::warn!(%topic, "all neighbors were replaced within a minute: asking members of long standing");
+            scope.dropped("views that were replaced within a minute", None);
+            let mut members = scope.random_members(10 * SUGGESTED, self.overlay.neighbors());
+            members.sort_by_key(|id| !scope.book.is_established(id, now));
             members.truncate(SUGGESTED);
-            self.overlay.suggest(members, cx.now);
-        }
-    }
-
-    /// Members that are linked and could let this node into the overlay, or be its neighbors.
-    fn linked_members(
-        &self,
-        count: usize,
-        without: &BTreeSet<EndpointId>,
-        cx: &mut Context,
-    ) -> Vec<EndpointId> {
-        use rand::seq::IteratorRandom;
-        let fits = |id: &&EndpointId| {
-            !without.contains(id)
-                && self.book.get(id).is_some()
-                && cx.links.current(id).is_some()
-                && !self.peers.is_avoided(id, cx.now)
-                && !self.book.is_suspected(id)
-        };
-        let linked: Vec<_> = self.peers.linked().iter().filter(fits).copied().collect();
-        linked.into_iter().sample(&mut cx.rng, count)
-    }
-
-    /// Members to be suggested as neighbors: a book may be full of some that nobody ever reached,
-    /// so that linked ones come first.
-    fn suggestions(&self, without: &BTreeSet<EndpointId>, cx: &mut Context) -> Vec<EndpointId> {
-        let mut members = self.linked_members(SUGGESTED_LINKED, without, cx);
-        let mut without = without.clone();
-        without.extend(&members);
-        let others = self.book.others().filter(|id| {
-            !without.contains(id)
-                && !self.peers.is_avoided(id, cx.now)
-                && !self.book.is_suspected(id)
-        });
-        {
-            use rand::seq::IteratorRandom;
-            members.extend(others.sample(&mut cx.rng, SUGGESTED - members.len()));
-        }
-        members
-    }
-
-    /// What of a frame may reach the overlay, and whom its record is about.
-    fn judge(
-        &mut self,
-        peer: EndpointId,
-        frame: OverlayFrame,
-        cx: &mut Context,
-    ) -> Option<(EndpointId, OverlayFrame)> {
-        let is_neighbor = self.overlay.neighbors().contains(&peer);
-        match frame {
-            OverlayFrame::Join(record) => {
-                let record = self.introduced(peer, &record, peer, cx)?;
-                let may = self.may_become_neighbor(peer, true, cx);
-                may.then_some((peer, OverlayFrame::Join(record)))
-            }
-            OverlayFrame::Neighbor { high, record } => {
-                let record = self.introduced(peer, &record, peer, cx)?;
-                let may = self.may_become_neighbor(peer, high, cx);
-                may.then_some((peer, OverlayFrame::Neighbor { high, record }))
-            }
-            OverlayFrame::Disconnect { .. } => Some((peer, frame)),
-            _ if !is_neighbor => {
-                self.reject_stranger(peer, cx);
-                None
-            }
-            OverlayFrame::ForwardJoin { ttl, record } => {
-                let about = cx.open_record(&self.id, &record).ok()?.claimed();
-                let record = self.introduced(about, &record, peer, cx)?;
-                (about != self.me).then_some((about, OverlayFrame::ForwardJoin { ttl, record }))
-            }
-            OverlayFrame::Gossip { round: None, .. } => {
-                // Nobody says it in version 1, and the overlay would not pass it on.
-                cx.links.dropped("broadcasts to neighbors only", Some(peer));
-                None
-            }
-            OverlayFrame::Gossip { content, .. } if self.has_seen(&content, cx.now) => {
-                // What Plumtree does with a duplicate, without a look at its content.
-                let prune = TopicFrame::Overlay(OverlayFrame::Prune);
-                cx.links.send(&peer, self.id, prune, cx.now);
-                Some((peer, OverlayFrame::Prune))
-            }
-            OverlayFrame::Gossip { round, content } => {
-                let fresh = if is_broadcast(&content) {
-                    self.judge_broadcast(&content, peer, cx)
-                } else {
-                    self.judge_content(&content, peer, cx)?
-                };
-                fresh.then_some((peer, OverlayFrame::Gossip { round, content }))
-            }
-            OverlayFrame::Prune | OverlayFrame::Graft { .. } | OverlayFrame::IHave(_) => {
-                Some((peer, frame))
-            }
+            self.overlay.suggest(members, now);
         }
     }
 
     /// A peer that thinks it is our neighbor, and is not, is told so, but not for each frame.
-    fn reject_stranger(&mut self, peer: EndpointId, cx: &mut Context) {
-        let budget = self.overlay_budgets.entry(peer).or_insert_with(|| Budgets::new(cx.now));
-        if budget.tell_stranger(cx.now) {
-            let frame = TopicFrame::Overlay(OverlayFrame::Disconnect { alive: true });
-            cx.links.send(&peer, self.id, frame, cx.now);
+    pub(super) fn reject_stranger(&mut self, peer: EndpointId, scope: &mut NarrowScope) {
+        let now = scope.now();
+        let budget = self.budgets.entry(peer).or_insert_with(|| Budgets::new(now));
+        if budget.tell_stranger(now) {
+            let frame = OverlayFrame::Disconnect { alive: true };
+            scope.send(&peer, TopicFrame::Overlay(frame));
         }
     }
 
-    /// Whether this very content passed of late.
-    fn has_seen(&mut self, content: &[u8], now: Instant) -> bool {
-        if is_broadcast(content) {
-            self.broadcasts.has_seen(content, now)
-        } else {
-            self.dissemination.has_seen(content, now)
-        }
-    }
-
-    /// The record that introduces a node to the overlay: the best one held of it, once it is in the
-    /// book. `None` where it is refused, or gone.
-    fn introduced(
-        &mut self,
-        about: EndpointId,
-        record: &Bytes,
-        from: EndpointId,
-        cx: &mut Context,
-    ) -> Option<Bytes> {
-        let (id, _) = self.learn(record, Duration::ZERO, from, cx).ok()?;
-        if id != about {
-            cx.links.dropped("introductions with another's record", Some(from));
-            return None;
-        }
-        self.book.get(&about).map(|live| live.signed.bytes().clone())
-    }
-
-    /// Verifies and applies the content of a broadcast. `Some(false)`: nothing in it is new, or of
-    /// late, so it is a replay and goes no further.
-    fn judge_content(
-        &mut self,
-        content: &Bytes,
-        from: EndpointId,
-        cx: &mut Context,
-    ) -> Option<bool> {
-        let items = match decode_content(content) {
-            Ok(items) => items,
-            Err(error) => {
-                tracing::debug!(topic = %self.id.fmt_short(), peer = %from.fmt_short(), %error, "unjudgeable broadcast");
-                cx.links.dropped("broadcasts that cannot be judged", Some(from));
-                return None;
-            }
-        };
-        let records = items.iter().filter_map(|item| match item {
-            Item::Record(record) => Some(record),
-            Item::Accusation(_) => None,
-        });
-        self.verify_ahead(records, from, cx);
-        let mut fresh = false;
-        for item in &items {
-            let record = match item {
-                Item::Record(record) => record,
-                Item::Accusation(bytes) => {
-                    fresh |= self.judge_accusation(bytes, from, true, cx).ok()?;
-                    continue;
-                }
-            };
-            let (id, applied) = self.learn(record, Duration::ZERO, from, cx).ok()?;
-            self.dissemination.overheard(&id, matches!(applied, Applied::Stale));
-            fresh |= match applied {
-                Applied::Same => id == self.me || self.is_recent(&id, cx.now),
-                other => other.is_news(),
-            };
-        }
-        if fresh {
-            self.dissemination.saw(content, cx.now);
-        } else {
-            cx.links.dropped("broadcasts without anything new", Some(from));
-        }
-        Some(fresh)
-    }
-
-    fn is_recent(&self, id: &EndpointId, now: Instant) -> bool {
-        let received = self.book.received(id).or(self.book.buried(id));
-        received.is_some_and(|at| now.saturating_duration_since(at) < IN_FLIGHT)
-    }
-
-    /// Carries out what the overlay wants.
-    pub(super) fn drive_overlay(&mut self, cx: &mut Context) {
-        self.overlay.lag = cx.lag();
-        loop {
-            let outputs = self.overlay.poll();
-            if outputs.is_empty() {
-                return;
-            }
-            for output in outputs {
-                match output {
-                    Output::Send(peer, frame) => self.send_overlay(peer, frame, cx),
-                    Output::Up(peer) => self.on_neighbor_up(peer, cx),
-                    Output::Down(peer) => self.on_neighbor_down(peer, cx),
-                }
-            }
-        }
-    }
-
-    /// Only a request to become neighbors may cause a dial, and only to who is in the book.
-    fn send_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
-        if cx.links.current(&peer).is_some() {
-            cx.links.send(&peer, self.id, TopicFrame::Overlay(frame), cx.now);
+    /// Sends a frame of the overlay. Only a request to become neighbors may cause a dial, and only
+    /// to a member of the book.
+    pub(super) fn send(&mut self, peer: EndpointId, frame: OverlayFrame, scope: &mut NarrowScope) {
+        if scope.cx.links.current(&peer).is_some() {
+            scope.send(&peer, TopicFrame::Overlay(frame));
             return;
         }
         let asks = matches!(frame, OverlayFrame::Join(_) | OverlayFrame::Neighbor { .. });
-        if !asks || self.leave.is_begun() || self.peers.is_avoided(&peer, cx.now) {
+        if !asks || scope.view.leaving || scope.peers.is_avoided(&peer, scope.now()) {
             return;
         }
-        let Some(live) = self.book.get(&peer) else { return };
+        let Some(live) = scope.book.get(&peer) else { return };
         let addresses = live.signed.record().addresses.clone();
-        let trusted = self.peers.is_trusted(&peer, &self.book, cx.now);
-        if cx.links.ask(peer, &addresses, trusted, cx.now) == Asked::Dialing {
-            let waiting = self.overlay_waiting.entry(peer).or_default();
+        if scope.dial_at(peer, &addresses) == Asked::Dialing {
+            let waiting = self.waiting.entry(peer).or_default();
             if waiting.len() < MAX_WAITING {
                 waiting.push(frame);
             }
         }
     }
 
-    fn on_neighbor_up(&mut self, peer: EndpointId, cx: &mut Context) {
-        tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbor up");
-        cx.emit(self.id, TopicEvent::NeighborUp(peer));
-        cx.links.touch(&peer, self.config.link_idle, cx.now);
-        self.syncs.forget_newcomer(&peer);
-        self.places.up(peer, cx.now);
-        self.look_for_replacement(cx);
-        self.detector.neighbor_up(peer, scope!(self, cx));
-        self.on_neighbors(cx);
-        // A first node has nobody to join.
-        if self.join_attempts > 0 || self.syncs.is_untried() {
-            self.on_attached(cx);
-        }
-        self.dissemination.neighbor_up(scope!(self, cx));
-        self.syncs.neighbor_up(scope!(self, cx));
-        self.look_at_view(cx);
+    /// A peer became a neighbor.
+    pub(super) fn neighbor_up(&mut self, peer: EndpointId, scope: &mut NarrowScope) {
+        let (topic, peer_id) = (scope.topic.fmt_short(), peer.fmt_short());
+        tracing::debug!(%topic, peer = %peer_id, "neighbor up");
+        scope.emit(TopicEvent::NeighborUp(peer));
+        scope.cx.links.touch(&peer, scope.config.link_idle, scope.cx.now);
+        self.places.up(peer, scope.now());
+        self.look_for_replacement(scope);
     }
 
-    fn on_attached(&mut self, cx: &mut Context) {
-        if self.attached_since.is_none() {
-            self.attached_since = Some(cx.now);
-            self.timers.clear(Timer::OverlayJoin);
-            self.syncs.on_attached(scope!(self, cx));
-        }
-    }
-
-    fn on_neighbor_down(&mut self, peer: EndpointId, cx: &mut Context) {
-        tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "neighbor down");
-        cx.emit(self.id, TopicEvent::NeighborDown(peer));
-        cx.links.touch(&peer, self.config.link_idle, cx.now);
+    /// A peer is no neighbor any more.
+    pub(super) fn neighbor_down(&mut self, peer: EndpointId, scope: &mut NarrowScope) {
+        let (topic, peer_id) = (scope.topic.fmt_short(), peer.fmt_short());
+        tracing::debug!(%topic, peer = %peer_id, "neighbor down");
+        scope.emit(TopicEvent::NeighborDown(peer));
+        scope.cx.links.touch(&peer, scope.config.link_idle, scope.cx.now);
         self.places.by_peer.remove(&peer);
-        self.detector.neighbor_down(&peer);
-        self.syncs.neighbor_down(&peer);
-        self.on_neighbors(cx);
+    }
+
+    /// After a neighbor went: looks for others. A node without neighbors enters the overlay again.
+    pub(super) fn look_for_neighbors(&mut self, scope: &mut NarrowScope) {
         self.view_delay = VIEW_MIN;
         if self.overlay.neighbors().is_empty() {
-            self.attached_since = None;
+            self.attached = None;
             self.join_attempts = 0;
-            if !self.leave.is_begun() {
+            if !scope.view.leaving {
                 // A request to be neighbors pushes out one, at the most; a join several.
-                let members = self.suggestions(&BTreeSet::new(), cx);
-                self.overlay.suggest(members, cx.now);
-                let delay = JOIN_MIN + spread(&self.book) + cx.lag();
-                let at = cx.now + jitter(&mut cx.rng, delay, 0.1..0.5);
-                self.timers.set_by(Timer::OverlayJoin, at);
+                let members = Self::suggestions(&BTreeSet::new(), scope);
+                self.overlay.suggest(members, scope.now());
+                let delay = JOIN_MIN + scope.spread() + scope.cx.lag();
+                let at = scope.now() + jitter(&mut scope.cx.rng, delay, 0.1..0.5);
+                self.timers.set_by(Timer::Join, at);
             }
         }
-        self.look_at_view(cx);
+        self.look_at_view(scope);
+    }
+
+    /// Returns true if this node asked to be in the overlay: a neighbor means that it is.
+    pub(super) fn is_entering(&self) -> bool {
+        self.join_attempts > 0
+    }
+
+    /// This node has a neighbor of its own accord. Returns true if it was not in the overlay.
+    pub(super) fn attach(&mut self, now: Instant) -> bool {
+        let enters = self.attached.is_none();
+        if enters {
+            self.attached = Some(now);
+            self.timers.clear(Timer::Join);
+        }
+        enters
+    }
+
+    /// Members that are linked and could let this node into the overlay, or be its neighbors.
+    fn linked_members(
+        count: usize,
+        without: &BTreeSet<EndpointId>,
+        scope: &mut NarrowScope,
+    ) -> Vec<EndpointId> {
+        let now = scope.now();
+        let fits = |id: &&EndpointId| {
+            !without.contains(id)
+                && scope.book.get(id).is_some()
+                && scope.cx.links.current(id).is_some()
+                && !scope.peers.is_avoided(id, now)
+                && !scope.book.is_suspected(id)
+        };
+        let linked: Vec<_> = scope.peers.linked().iter().filter(fits).copied().collect();
+        linked.into_iter().sample(&mut scope.cx.rng, count)
+    }
+
+    /// Members to be suggested as neighbors: a book may be full of some that nobody ever reached,
+    /// so that linked ones come first.
+    fn suggestions(without: &BTreeSet<EndpointId>, scope: &mut NarrowScope) -> Vec<EndpointId> {
+        let mut members = Self::linked_members(SUGGESTED_LINKED, without, scope);
+        let mut without = without.clone();
+        without.extend(&members);
+        members.extend(scope.random_members(SUGGESTED - members.len(), &without));
+        members
     }
 
     /// Looks again whether the active view is full, later and later while it is not.
-    fn look_at_view(&mut self, cx: &mut Context) {
-        if !self.leave.is_begun() {
-            // In a storm, requests of others come meanwhile.
+    pub(super) fn look_at_view(&mut self, scope: &mut NarrowScope) {
+        if !scope.view.leaving {
+            // In a burst, requests of others come meanwhile.
             let few = self.overlay.neighbors().len() < VIEW_SOUND;
-            let spread = if few { spread(&self.book) / 5 } else { spread(&self.book) };
-            let delay = self.view_delay.max(spread) + cx.lag();
-            let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
+            let spread = if few { scope.spread() / 5 } else { scope.spread() };
+            let delay = self.view_delay.max(spread) + scope.cx.lag();
+            let at = scope.now() + jitter(&mut scope.cx.rng, delay, 0.8..1.2);
             self.timers.set(Timer::View, at);
         }
     }
 
     /// A member joined: there may be room for it in the active view.
-    pub(super) fn view_grows(&mut self, cx: &mut Context) {
+    pub(super) fn view_grows(&mut self, scope: &mut NarrowScope) {
         let neighbors = self.overlay.neighbors().len();
-        if (1..self.config.neighbors).contains(&neighbors) && !self.timers.is_set(Timer::View) {
+        if (1..scope.config.neighbors).contains(&neighbors) && !self.timers.is_set(Timer::View) {
             self.view_delay = VIEW_MIN;
-            self.look_at_view(cx);
+            self.look_at_view(scope);
         }
     }
 
-    pub(super) fn on_view(&mut self, cx: &mut Context) {
+    fn on_view(&mut self, scope: &mut NarrowScope) -> Effects {
         let neighbors = self.overlay.neighbors().clone();
-        if neighbors.is_empty() || neighbors.len() >= self.config.neighbors.min(self.book.len()) {
-            self.replace_silent(cx);
-            return;
+        if neighbors.is_empty() || neighbors.len() >= scope.config.neighbors.min(scope.book.len()) {
+            return self.replace_silent(scope);
         }
-        let members = self.suggestions(&neighbors, cx);
-        self.overlay.suggest(members, cx.now);
-        self.drive_overlay(cx);
+        let members = Self::suggestions(&neighbors, scope);
+        self.overlay.suggest(members, scope.now());
         let floor = if neighbors.len() >= VIEW_SOUND { VIEW_MAX / 5 } else { VIEW_MIN };
         self.view_delay = (self.view_delay * 2).clamp(floor, VIEW_MAX);
-        self.look_at_view(cx);
+        self.look_at_view(scope);
+        Effects::none()
     }
 
     /// A sync that this node began is complete: a newcomer enters the overlay.
-    pub(super) fn enter_overlay_after_sync(&mut self, cx: &mut Context) {
-        if self.attached_since.is_some() {
+    pub(super) fn enter_after_sync(&mut self, scope: &mut NarrowScope) {
+        if self.attached.is_some() {
             return;
         }
-        if !self.timers.is_set(Timer::OverlayJoin) {
+        if !self.timers.is_set(Timer::Join) {
             self.join_attempts = 0;
         }
         if self.join_attempts == 0 {
-            let scope: &mut Scope = scope!(self, cx);
             self.join_through = scope.random_members(1, &BTreeSet::new()).first().copied();
-            let at = cx.now + jitter(&mut cx.rng, spread(&self.book), 0.0..1.0);
-            self.timers.set_by(Timer::OverlayJoin, at);
+            let spread = scope.spread();
+            let at = scope.now() + jitter(&mut scope.cx.rng, spread, 0.0..1.0);
+            self.timers.set_by(Timer::Join, at);
         }
     }
 
     /// There are members, and nobody has made us a neighbor yet: a first node waits to be joined,
-    /// but not for ever.
-    pub(super) fn enter_overlay_soon(&mut self, cx: &mut Context) {
-        if self.attached_since.is_none()
-            && !self.timers.is_set(Timer::OverlayJoin)
-            && !self.leave.is_begun()
-        {
-            let at = cx.now + jitter(&mut cx.rng, JOIN_WAIT, 0.5..1.5);
-            self.timers.set(Timer::OverlayJoin, at);
+    /// but not forever.
+    pub(super) fn enter_soon(&mut self, scope: &mut NarrowScope) {
+        if self.attached.is_none() && !self.timers.is_set(Timer::Join) && !scope.view.leaving {
+            let at = scope.now() + jitter(&mut scope.cx.rng, JOIN_WAIT, 0.5..1.5);
+            self.timers.set(Timer::Join, at);
         }
     }
 
-    /// Not in the overlay: enter it through one random member.
-    pub(super) fn on_overlay_join(&mut self, cx: &mut Context) {
-        if self.attached_since.is_some() {
-            return;
+    /// Not in the overlay: enters it through one random member.
+    fn on_join(&mut self, scope: &mut NarrowScope) -> Effects {
+        if self.attached.is_some() {
+            return Effects::none();
         }
-        let earlier = self.join_through.take().filter(|id| self.book.get(id).is_some());
+        let (now, lag, anybody) = (scope.now(), scope.cx.lag(), BTreeSet::new());
+        let earlier = self.join_through.take().filter(|id| scope.book.get(id).is_some());
         let waits = self.places.entrance.take();
         let delay = JOIN_MIN * 2_u32.saturating_pow(self.join_attempts.min(8));
         // A second request would push others out of full views while the first is under way.
-        let delay = delay.min(JOIN_MAX) + spread(&self.book) + cx.lag();
-        if waits.is_some_and(|member| cx.links.current(&member).is_some()) {
-            let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
-            self.timers.set(Timer::OverlayJoin, at);
-            return;
+        let delay = delay.min(JOIN_MAX) + scope.spread() + lag;
+        if waits.is_some_and(|member| scope.cx.links.current(&member).is_some()) {
+            let at = now + jitter(&mut scope.cx.rng, delay, 0.8..1.2);
+            self.timers.set(Timer::Join, at);
+            return Effects::none();
         }
         // The member that was asked is not there, or nobody ever reached it.
         let unreached = waits.is_some() || self.join_attempts > 0;
-        let linked =
-            if unreached { self.linked_members(1, &BTreeSet::new(), cx).pop() } else { None };
+        let linked = if unreached { Self::linked_members(1, &anybody, scope).pop() } else { None };
         let earlier = linked.or(earlier);
-        let anyone = scope!(self, cx).random_members(1, &BTreeSet::new()).first().copied();
+        let anyone = scope.random_members(1, &anybody).first().copied();
         let Some(member) = earlier.or(anyone) else {
-            // Nobody yet: whoever comes first will sync with us, and be our member. Where all are
-            // to be avoided for a while, again after it.
-            if self.book.len() > 0 {
-                let at = cx.now + jitter(&mut cx.rng, JOIN_MAX, 0.8..1.2);
-                self.timers.set(Timer::OverlayJoin, at);
+            // Nobody yet: whichever node comes first will sync with us, and be our member. If all
+            // are to be avoided for a while, this node tries again after it.
+            if scope.book.len() > 0 {
+                let at = now + jitter(&mut scope.cx.rng, JOIN_MAX, 0.8..1.2);
+                self.timers.set(Timer::Join, at);
             }
-            return;
+            return Effects::none();
         };
-        if self.overlay.neighbors().contains(&member) {
-            return self.on_attached(cx);
+        if self.is_neighbor(&member) {
+            return Effects::one(Effect::Attached);
         }
-        self.overlay.join(member, cx.now);
-        self.drive_overlay(cx);
+        self.overlay.join(member, now);
         self.join_attempts += 1;
-        if cx.links.current(&member).is_none()
-            && !self.linked_members(1, &BTreeSet::new(), cx).is_empty()
+        if scope.cx.links.current(&member).is_none()
+            && !Self::linked_members(1, &anybody, scope).is_empty()
         {
             self.places.entrance = Some(member);
-            self.timers.set(Timer::OverlayJoin, cx.now + JOIN_FALLBACK + cx.lag());
-            return;
+            self.timers.set(Timer::Join, now + JOIN_FALLBACK + lag);
+            return Effects::none();
         }
-        let at = cx.now + jitter(&mut cx.rng, delay, 0.8..1.2);
-        self.timers.set(Timer::OverlayJoin, at);
+        let at = now + jitter(&mut scope.cx.rng, delay, 0.8..1.2);
+        self.timers.set(Timer::Join, at);
+        Effects::none()
     }
 }

@@ -27,13 +27,13 @@ pub(super) const SETTLED: Duration = Duration::from_millis(250);
 /// A component changes nothing of another one. What it wants others to do, it returns as
 /// [`Effects`](super::effect::Effects).
 #[derive(Debug)]
-pub(super) struct Scope<'a> {
+pub(super) struct Scope<'a, V = View<'a>> {
     pub(super) topic: TopicId,
     pub(super) config: &'a Config,
     pub(super) book: &'a mut Book,
     /// Peers that could be reached. Only the contacts can change it.
     pub(super) peers: &'a mut Peers,
-    pub(super) view: View<'a>,
+    pub(super) view: V,
     /// The links, time, chance and counts, which all topics of an endpoint share.
     pub(super) cx: &'a mut Context,
 }
@@ -53,7 +53,16 @@ pub(super) struct View<'a> {
     pub(super) leaving: bool,
 }
 
-impl Scope<'_> {
+/// The scope of the component that owns the neighbors: it can't be lent them.
+pub(super) type NarrowScope<'a> = Scope<'a, NarrowView>;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NarrowView {
+    /// This node leaves the topic.
+    pub(super) leaving: bool,
+}
+
+impl<V> Scope<'_, V> {
     pub(super) fn now(&self) -> Instant {
         self.cx.now
     }

@@ -7,7 +7,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     contacts::{Contacts, peers::Peers},
-    scope::{Scope, View},
+    scope::{NarrowScope, NarrowView, Scope, View},
 };
 use crate::{
     Config, EndpointId, Identity, Lane, LinkId, OutEvent, TopicEvent,
@@ -61,6 +61,17 @@ impl World {
                 has_newcomers: self.has_newcomers,
                 leaving: self.leaving,
             },
+            cx: &mut self.cx,
+        }
+    }
+
+    pub(super) fn narrow_scope(&mut self) -> NarrowScope<'_> {
+        Scope {
+            topic: topic(),
+            config: &self.config,
+            book: &mut self.book,
+            peers: &mut self.peers,
+            view: NarrowView { leaving: self.leaving },
             cx: &mut self.cx,
         }
     }

@@ -1,0 +1,218 @@
+//! The guard between the network and the overlay. Nothing from the network reaches the overlay's
+//! state machines but through here: decoded into our own frames, its lists and hops clamped by
+//! `wire`, its records verified, within a budget.
+//!
+//! What the overlay wants goes the other way, and each new neighbor is told to all components.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Topic, seen::IN_FLIGHT};
+use crate::{
+    book::Applied,
+    id::EndpointId,
+    overlay::Output,
+    state::Context,
+    wire::{Item, OverlayFrame, TopicFrame, decode_content, is_broadcast},
+};
+
+impl Topic {
+    pub(super) fn on_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
+        if !self.neighborhood.admit(peer, &frame, narrow_scope!(self, cx)) {
+            return;
+        }
+        if let Some((about, frame)) = self.judge(peer, frame, cx) {
+            self.neighborhood.receive(peer, about, frame, cx.now);
+            self.drive_overlay(cx);
+        }
+        self.neighborhood.handled();
+    }
+
+    /// Returns true if the request of a peer to be our neighbor may reach the overlay.
+    fn may_become_neighbor(&mut self, peer: EndpointId, urgent: bool, cx: &mut Context) -> bool {
+        let may = self.neighborhood.make_room(peer, urgent, narrow_scope!(self, cx));
+        self.drive_overlay(cx);
+        may
+    }
+
+    /// Returns what of a frame may reach the overlay, and whom its record is about.
+    fn judge(
+        &mut self,
+        peer: EndpointId,
+        frame: OverlayFrame,
+        cx: &mut Context,
+    ) -> Option<(EndpointId, OverlayFrame)> {
+        let is_neighbor = self.neighborhood.is_neighbor(&peer);
+        match frame {
+            OverlayFrame::Join(record) => {
+                let record = self.introduced(peer, &record, peer, cx)?;
+                let may = self.may_become_neighbor(peer, true, cx);
+                may.then_some((peer, OverlayFrame::Join(record)))
+            }
+            OverlayFrame::Neighbor { high, record } => {
+                let record = self.introduced(peer, &record, peer, cx)?;
+                let may = self.may_become_neighbor(peer, high, cx);
+                may.then_some((peer, OverlayFrame::Neighbor { high, record }))
+            }
+            OverlayFrame::Disconnect { .. } => Some((peer, frame)),
+            _ if !is_neighbor => {
+                self.neighborhood.reject_stranger(peer, narrow_scope!(self, cx));
+                None
+            }
+            OverlayFrame::ForwardJoin { ttl, record } => {
+                let about = cx.open_record(&self.id, &record).ok()?.claimed();
+                let record = self.introduced(about, &record, peer, cx)?;
+                (about != self.me).then_some((about, OverlayFrame::ForwardJoin { ttl, record }))
+            }
+            OverlayFrame::Gossip { round: None, .. } => {
+                // Nobody says it in version 1, and the overlay would not pass it on.
+                cx.links.dropped("broadcasts to neighbors only", Some(peer));
+                None
+            }
+            OverlayFrame::Gossip { content, .. } if self.has_seen(&content, cx.now) => {
+                // What Plumtree does with a duplicate, without a look at its content.
+                let prune = TopicFrame::Overlay(OverlayFrame::Prune);
+                cx.links.send(&peer, self.id, prune, cx.now);
+                Some((peer, OverlayFrame::Prune))
+            }
+            OverlayFrame::Gossip { round, content } => {
+                let fresh = if is_broadcast(&content) {
+                    self.judge_broadcast(&content, peer, cx)
+                } else {
+                    self.judge_content(&content, peer, cx)?
+                };
+                fresh.then_some((peer, OverlayFrame::Gossip { round, content }))
+            }
+            OverlayFrame::Prune | OverlayFrame::Graft { .. } | OverlayFrame::IHave(_) => {
+                Some((peer, frame))
+            }
+        }
+    }
+
+    /// Returns true if this content passed recently.
+    fn has_seen(&mut self, content: &[u8], now: Instant) -> bool {
+        if is_broadcast(content) {
+            self.broadcasts.has_seen(content, now)
+        } else {
+            self.dissemination.has_seen(content, now)
+        }
+    }
+
+    /// The record that introduces a node to the overlay: the best one held of it, once it is in the
+    /// book. `None` if it is refused, or gone.
+    fn introduced(
+        &mut self,
+        about: EndpointId,
+        record: &Bytes,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Option<Bytes> {
+        let (id, _) = self.learn(record, Duration::ZERO, from, cx).ok()?;
+        if id != about {
+            cx.links.dropped("introductions with another's record", Some(from));
+            return None;
+        }
+        self.book.get(&about).map(|live| live.signed.bytes().clone())
+    }
+
+    /// Verifies and applies the content of a broadcast. `Some(false)` if nothing in it is new or
+    /// recent: it is a replay and goes no further.
+    fn judge_content(
+        &mut self,
+        content: &Bytes,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Option<bool> {
+        let items = match decode_content(content) {
+            Ok(items) => items,
+            Err(error) => {
+                let (topic, peer) = (self.id.fmt_short(), from.fmt_short());
+                tracing::debug!(%topic, %peer, %error, "unjudgeable broadcast");
+                cx.links.dropped("broadcasts that cannot be judged", Some(from));
+                return None;
+            }
+        };
+        let records = items.iter().filter_map(|item| match item {
+            Item::Record(record) => Some(record),
+            Item::Accusation(_) => None,
+        });
+        self.verify_ahead(records, from, cx);
+        let mut fresh = false;
+        for item in &items {
+            let record = match item {
+                Item::Record(record) => record,
+                Item::Accusation(bytes) => {
+                    fresh |= self.judge_accusation(bytes, from, true, cx).ok()?;
+                    continue;
+                }
+            };
+            let (id, applied) = self.learn(record, Duration::ZERO, from, cx).ok()?;
+            self.dissemination.overheard(&id, matches!(applied, Applied::Stale));
+            fresh |= match applied {
+                Applied::Same => id == self.me || self.is_recent(&id, cx.now),
+                other => other.is_news(),
+            };
+        }
+        if fresh {
+            self.dissemination.saw(content, cx.now);
+        } else {
+            cx.links.dropped("broadcasts without anything new", Some(from));
+        }
+        Some(fresh)
+    }
+
+    fn is_recent(&self, id: &EndpointId, now: Instant) -> bool {
+        let received = self.book.received(id).or(self.book.buried(id));
+        received.is_some_and(|at| now.saturating_duration_since(at) < IN_FLIGHT)
+    }
+
+    /// Carries out what the overlay wants, until it wants nothing.
+    pub(super) fn drive_overlay(&mut self, cx: &mut Context) {
+        loop {
+            let outputs = self.neighborhood.poll(cx.lag());
+            if outputs.is_empty() {
+                return;
+            }
+            for output in outputs {
+                match output {
+                    Output::Send(peer, frame) => {
+                        self.neighborhood.send(peer, frame, narrow_scope!(self, cx));
+                    }
+                    Output::Up(peer) => self.on_neighbor_up(peer, cx),
+                    Output::Down(peer) => self.on_neighbor_down(peer, cx),
+                }
+            }
+        }
+    }
+
+    fn on_neighbor_up(&mut self, peer: EndpointId, cx: &mut Context) {
+        self.syncs.forget_newcomer(&peer);
+        self.neighborhood.neighbor_up(peer, narrow_scope!(self, cx));
+        self.detector.neighbor_up(peer, scope!(self, cx));
+        self.on_neighbors(cx);
+        // A first node has nobody to join.
+        if self.neighborhood.is_entering() || self.syncs.is_untried() {
+            self.on_attached(cx);
+        }
+        self.dissemination.neighbor_up(scope!(self, cx));
+        self.syncs.neighbor_up(scope!(self, cx));
+        self.neighborhood.look_at_view(narrow_scope!(self, cx));
+    }
+
+    fn on_neighbor_down(&mut self, peer: EndpointId, cx: &mut Context) {
+        self.neighborhood.neighbor_down(peer, narrow_scope!(self, cx));
+        self.detector.neighbor_down(&peer);
+        self.syncs.neighbor_down(&peer);
+        self.on_neighbors(cx);
+        self.neighborhood.look_for_neighbors(narrow_scope!(self, cx));
+    }
+
+    /// This node has a neighbor of its own accord.
+    pub(super) fn on_attached(&mut self, cx: &mut Context) {
+        if self.neighborhood.attach(cx.now) {
+            self.syncs.on_attached(scope!(self, cx));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The place in the overlay without a network: entering it, giving way, and what peers may send.
+
+use super::{super::world::World, *};
+use crate::tests::{ME, id, signed};
+
+const S: Duration = Duration::from_secs(1);
+
+fn neighborhood(world: &World) -> Neighborhood {
+    let mut overlay = Overlay::new(id(ME), world.config.neighbors, [1; 32]);
+    overlay.set_record(signed(ME, 1).bytes(), world.cx.now);
+    Neighborhood::new(overlay)
+}
+
+fn request(peer: u8, high: bool) -> OverlayFrame {
+    OverlayFrame::Neighbor { high, record: signed(peer, 1).bytes().clone() }
+}
+
+/// Carries out what the overlay wants, as the router does. Returns the peers that went.
+fn drive(neighborhood: &mut Neighborhood, world: &mut World) -> Vec<EndpointId> {
+    let mut gone = Vec::new();
+    loop {
+        let outputs = neighborhood.poll(Duration::ZERO);
+        if outputs.is_empty() {
+            return gone;
+        }
+        for output in outputs {
+            let scope = &mut world.narrow_scope();
+            match output {
+                Output::Send(peer, frame) => neighborhood.send(peer, frame, scope),
+                Output::Up(peer) => neighborhood.neighbor_up(peer, scope),
+                Output::Down(peer) => {
+                    neighborhood.neighbor_down(peer, scope);
+                    neighborhood.look_for_neighbors(scope);
+                    gone.push(peer);
+                }
+            }
+        }
+    }
+}
+
+/// A peer asks to be a neighbor. Returns whether the request reached the overlay, and who went.
+fn ask(
+    neighborhood: &mut Neighborhood,
+    world: &mut World,
+    peer: u8,
+    high: bool,
+) -> (bool, Vec<EndpointId>) {
+    let may = neighborhood.make_room(id(peer), high, &mut world.narrow_scope());
+    let mut gone = drive(neighborhood, world);
+    if may {
+        neighborhood.receive(id(peer), id(peer), request(peer, high), world.cx.now);
+        gone.extend(drive(neighborhood, world));
+    }
+    neighborhood.handled();
+    (may, gone)
+}
+
+/// A node whose active view is full.
+fn full() -> (World, Neighborhood) {
+    let mut world = World::new();
+    let mut neighborhood = neighborhood(&world);
+    let most = u8::try_from(world.config.neighbors).unwrap();
+    for peer in 10..10 + most {
+        world.knows(peer);
+        world.links(peer);
+        assert_eq!(ask(&mut neighborhood, &mut world, peer, true), (true, vec![]));
+        world.pass(S);
+    }
+    assert_eq!(neighborhood.neighbors().len(), usize::from(most));
+    (world, neighborhood)
+}
+
+/// The frames of the overlay that were sent since the last look.
+fn sent(world: &mut World) -> Vec<(EndpointId, OverlayFrame)> {
+    let overlay = |(peer, frame)| match frame {
+        TopicFrame::Overlay(frame) => Some((peer, frame)),
+        _ => None,
+    };
+    world.sent().into_iter().filter_map(overlay).collect()
+}
+
+#[test]
+fn frames_over_the_budget_of_a_peer_are_dropped_and_counted() {
+    let mut world = World::new();
+    let mut neighborhood = neighborhood(&world);
+    let join = OverlayFrame::Join(signed(10, 1).bytes().clone());
+    let mut admitted = 0;
+    while neighborhood.admit(id(10), &join, &mut world.narrow_scope()) {
+        admitted += 1;
+    }
+    assert_eq!(admitted, 64, "4 MiB of joins that cost 64 KiB each");
+    assert_eq!(world.dropped(), ["overlay frames over the budget of a peer"]);
+    assert!(neighborhood.admit(id(10), &OverlayFrame::Prune, &mut world.narrow_scope()));
+    assert!(neighborhood.admit(id(11), &join, &mut world.narrow_scope()), "others have theirs");
+}
+
+#[test]
+fn a_full_view_makes_room_for_urgent_requests_but_anchors_stay() {
+    let (mut world, mut neighborhood) = full();
+    let before = neighborhood.neighbors().clone();
+    world.links(50);
+    let (may, gone) = ask(&mut neighborhood, &mut world, 50, true);
+    assert!(may && gone.len() == 1, "{gone:?}");
+    assert!(![id(10), id(11)].contains(&gone[0]), "the first two are anchors");
+    assert!(neighborhood.is_neighbor(&id(50)));
+    assert_eq!(neighborhood.neighbors().len(), before.len());
+}
+
+#[test]
+fn a_peer_that_pushes_out_neighbors_again_and_again_is_refused_and_told() {
+    let (mut world, mut neighborhood) = full();
+    world.links(50);
+    // All others have passed something on: none gives way because it is silent.
+    (10..50).for_each(|peer| neighborhood.heard(&id(peer)));
+    let mut pushed = 0;
+    while neighborhood.make_room(id(50), true, &mut world.narrow_scope()) {
+        pushed += 1;
+        drive(&mut neighborhood, &mut world);
+        let filler = 60 + pushed;
+        world.links(filler);
+        neighborhood.receive(id(filler), id(filler), request(filler, true), world.cx.now);
+        drive(&mut neighborhood, &mut world);
+        sent(&mut world);
+    }
+    assert_eq!(pushed, 4);
+    assert_eq!(sent(&mut world), [(id(50), OverlayFrame::Disconnect { alive: true })]);
+}
+
+#[test]
+fn a_request_waits_for_its_dial_and_other_frames_do_not() {
+    let mut world = World::new();
+    let mut neighborhood = neighborhood(&world);
+    world.knows(10);
+    for _ in 0..2 * MAX_WAITING {
+        neighborhood.send(id(10), request(ME, true), &mut world.narrow_scope());
+    }
+    neighborhood.send(id(10), OverlayFrame::Prune, &mut world.narrow_scope());
+    neighborhood.send(id(11), request(ME, true), &mut world.narrow_scope());
+    assert!(neighborhood.needs(&id(10)));
+    assert!(!neighborhood.needs(&id(11)), "it is no member");
+    world.links(10);
+    neighborhood.link_up(&id(10), &mut world.narrow_scope());
+    let sent = sent(&mut world);
+    assert_eq!(sent.len(), MAX_WAITING);
+    assert!(sent.iter().all(|(_, frame)| *frame == request(ME, true)), "{sent:?}");
+    assert!(!neighborhood.needs(&id(10)));
+}
+
+#[test]
+fn a_newcomer_enters_through_one_member_and_asks_a_linked_one_if_it_does_not_answer() {
+    let mut world = World::new();
+    let mut neighborhood = neighborhood(&world);
+    world.knows(10);
+    neighborhood.enter_after_sync(&mut world.narrow_scope());
+    world.knows(11);
+    world.links(11);
+    world.cx.now = neighborhood.next_timeout().unwrap();
+    assert_eq!(neighborhood.on_timeout(&mut world.narrow_scope()), Effects::none());
+    drive(&mut neighborhood, &mut world);
+    assert!(neighborhood.is_entering() && neighborhood.needs(&id(10)), "the first one is dialed");
+    assert_eq!(neighborhood.next_timeout(), Some(world.cx.now + JOIN_FALLBACK));
+    world.pass(JOIN_FALLBACK);
+    let _ = neighborhood.on_timeout(&mut world.narrow_scope());
+    drive(&mut neighborhood, &mut world);
+    let sent = sent(&mut world);
+    assert!(matches!(&sent[..], [(to, OverlayFrame::Join(_))] if *to == id(11)), "{sent:?}");
+}
+
+#[test]
+fn a_node_that_has_the_member_as_a_neighbor_already_is_in_the_overlay() {
+    let mut world = World::new();
+    let mut neighborhood = neighborhood(&world);
+    world.knows(10);
+    world.links(10);
+    ask(&mut neighborhood, &mut world, 10, true);
+    neighborhood.enter_soon(&mut world.narrow_scope());
+    world.cx.now = neighborhood.next_timeout().unwrap();
+    let effects = neighborhood.on_timeout(&mut world.narrow_scope());
+    assert_eq!(effects, Effects::one(Effect::Attached));
+    assert!(neighborhood.attach(world.cx.now));
+    assert!(!neighborhood.attach(world.cx.now), "once");
+    assert_eq!(neighborhood.attached(), Some(world.cx.now));
+}
+
+#[test]
+fn a_node_without_neighbors_is_not_in_the_overlay_and_enters_it_again() {
+    let mut world = World::new();
+    let mut neighborhood = neighborhood(&world);
+    world.knows(10);
+    world.links(10);
+    ask(&mut neighborhood, &mut world, 10, true);
+    neighborhood.attach(world.cx.now);
+    neighborhood.unlinked(id(10), &mut world.narrow_scope());
+    assert_eq!(drive(&mut neighborhood, &mut world), [id(10)]);
+    assert_eq!(neighborhood.attached(), None);
+    assert!(neighborhood.timers.is_set(Timer::Join));
+    neighborhood.stop();
+    assert_eq!(neighborhood.next_timeout(), None);
+}
+
+#[test]
+fn a_neighbor_that_forwards_nothing_is_replaced_if_there_is_somebody_else() {
+    let (mut world, mut neighborhood) = full();
+    neighborhood.timers.clear_all();
+    let silent = id(9 + u8::try_from(world.config.neighbors).unwrap());
+    for peer in neighborhood.neighbors().clone() {
+        if peer != silent {
+            neighborhood.heard(&peer);
+        }
+    }
+    world.pass(SILENT_FOR);
+    let look = |neighborhood: &mut Neighborhood, world: &mut World| {
+        neighborhood.timers.set(Timer::View, world.cx.now);
+        neighborhood.on_timeout(&mut world.narrow_scope())
+    };
+    assert_eq!(look(&mut neighborhood, &mut world), Effects::none(), "nobody else is known");
+    world.knows(60);
+    world.pass(SILENT_LOOK);
+    assert_eq!(look(&mut neighborhood, &mut world), Effects::one(Effect::Avoid(silent)));
+    assert_eq!(drive(&mut neighborhood, &mut world), [silent]);
+    assert_eq!(world.dropped(), ["neighbors that forwarded nothing"]);
+}
+
+#[test]
+fn a_stranger_that_takes_us_for_a_neighbor_is_told_once_a_second() {
+    let mut world = World::new();
+    let mut neighborhood = neighborhood(&world);
+    world.links(10);
+    for _ in 0..3 {
+        neighborhood.reject_stranger(id(10), &mut world.narrow_scope());
+    }
+    assert_eq!(sent(&mut world).len(), 1);
+    world.pass(S);
+    neighborhood.reject_stranger(id(10), &mut world.narrow_scope());
+    assert_eq!(sent(&mut world).len(), 1);
+}
