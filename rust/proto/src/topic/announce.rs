@@ -228,7 +228,11 @@ impl Announcer {
             tracing::warn!(%topic, boot_id, "another process announces with this node's key");
             scope.emit(TopicEvent::IdentityConflict { boot_id });
         } else {
-            tracing::info!(%topic, sequence, "a higher sequence of our own is known: jumping above it");
+            tracing::info!(
+                %topic,
+                sequence,
+                "a higher sequence of our own is known: jumping above it"
+            );
         }
         let at = now + self.jump_delay;
         self.jump_delay = (self.jump_delay * 4).min(JUMP_MAX);

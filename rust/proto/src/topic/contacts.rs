@@ -58,7 +58,7 @@ pub(super) struct Contacts {
     timers: Timers<Timer>,
 }
 
-/// Whether any peer is linked, as the application was told.
+/// What the application was told of this node's reach: whether any peer is linked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
     /// Nobody was linked yet.

@@ -1,4 +1,5 @@
-//! What a simulation looks at: the book as the protocol holds it, and the size of all that could grow.
+//! What a simulation looks at: the book as the protocol holds it, and the size of all that could
+//! grow.
 
 use super::Topic;
 use crate::{digest::Digest, id::EndpointId, record::SignedRecord, state::Context};
@@ -32,7 +33,8 @@ impl Topic {
         self.book.sequence(node)
     }
 
-    /// This node is one of a swarm that has been there for long: it knows all members, and they know it.
+    /// This node is one of a swarm that has been there for long: it knows all members, and they know
+    /// it.
     pub(crate) fn preload(&mut self, records: &[SignedRecord], cx: &mut Context) {
         self.book.preload(records, cx.now);
         self.dissemination.preload();

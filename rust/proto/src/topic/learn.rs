@@ -21,10 +21,11 @@ use crate::{
     wire::{SyncFrame, TopicFrame},
 };
 
-/// Newcomers that one peer may introduce: a tenth of the book's capacity, but at least this many, in
-/// this many seconds.
+/// One peer may introduce newcomers for a tenth of the book's capacity, but for at least this many.
 const MIN_INTRODUCTIONS: usize = 256;
+/// A share that is used up is whole again after this time, in seconds.
 const INTRODUCTIONS_REFILL: f64 = 600.0;
+
 fn log_applied(topic: TopicId, applied: &Applied, record: &NodeRecord) {
     match applied {
         Applied::Joined => log(topic, record, "peer joined"),
@@ -40,7 +41,7 @@ fn log_applied(topic: TopicId, applied: &Applied, record: &NodeRecord) {
 
 impl Topic {
     /// Takes in a record that `from` sent. A record that does not verify closes the link: honest
-    /// peers verify before they relay.
+    /// peers verify before they forward.
     pub(super) fn learn(
         &mut self,
         bytes: &Bytes,
@@ -110,7 +111,7 @@ impl Topic {
             if applied != Applied::Refreshed {
                 self.syncs.tell_digest_soon(scope!(self, cx));
             }
-            // A member started anew, and its old process still has a link, as far as we know: it has none.
+            // A member restarted, and the link to its old process is still open here: it is dead.
             let earlier_life = link_boot_id.is_some_and(|boot_id| boot_id != record.boot_id);
             if applied == Applied::Updated && earlier_life && from != id {
                 cx.links.close_peer(&id, CloseCode::Replaced);
@@ -271,7 +272,7 @@ impl Topic {
         }
     }
 
-    /// Takes in records of no known age; how many were news.
+    /// Takes in records of no known age. Returns how many were news.
     pub(super) fn learn_all(
         &mut self,
         records: &[Bytes],

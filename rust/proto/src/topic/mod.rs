@@ -1,8 +1,8 @@
-//! One topic of this endpoint: its record, its book, its overlay, and when to do what.
+//! One topic of this endpoint: a router of frames and timers to the components that own the state.
 //!
 //! A newcomer first syncs with a bootstrap peer, then enters the overlay through one random member
-//! of the book that it got (design D3). What it announces is flooded through the overlay; what the
-//! overlay missed, reconciliation brings.
+//! of the book that it got. What it announces goes to all members through the overlay. Syncs bring
+//! what the overlay missed.
 
 /// What a component of a topic sees while it is called. The macro borrows what is shared and leaves
 /// the component itself free to be changed.
@@ -544,10 +544,11 @@ impl Topic {
     /// The last usable link to a peer is gone.
     pub(crate) fn link_down(&mut self, peer: EndpointId, end: LinkEnd, cx: &mut Context) {
         if self.peers.is_linked(&peer) {
-            tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), ?end, "link down");
+            let (topic, peer) = (self.id.fmt_short(), peer.fmt_short());
+            tracing::debug!(%topic, %peer, ?end, "link down");
         }
         self.forget_partner(peer, cx);
-        // A leave, a refusal or a better link say nothing of whether it is there.
+        // After a leave, a refusal or a better link, the peer may well be there.
         let broken =
             matches!(end, LinkEnd::TimedOut | LinkEnd::Lost | LinkEnd::Remote(CloseCode::Shutdown));
         if broken {
@@ -604,7 +605,8 @@ impl Topic {
         match frame {
             TopicFrame::Open(_) => {}
             TopicFrame::Closed => {
-                tracing::debug!(topic = %self.id.fmt_short(), peer = %peer.fmt_short(), "topic is not served there");
+                let (topic, peer_id) = (self.id.fmt_short(), peer.fmt_short());
+                tracing::debug!(%topic, peer = %peer_id, "topic is not served there");
                 cx.emit(self.id, TopicEvent::NotServed(peer));
                 self.contacts.avoid(peer, scope!(self, cx));
                 self.forget_partner(peer, cx);
@@ -612,7 +614,7 @@ impl Topic {
             TopicFrame::LeaveAck(sequence) => self.leave_acknowledged(peer, sequence, cx),
             TopicFrame::Leave(record) => {
                 self.on_leave(&record, peer, cx);
-                // Who leaves at the same time need not hear of it.
+                // A peer that leaves at the same time need not hear of it.
                 self.leave_without(peer, cx);
             }
             _ if self.leave.is_begun() => {}

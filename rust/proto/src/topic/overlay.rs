@@ -423,7 +423,10 @@ impl Neighborhood {
         if old && all && !self.places.warned.is_some_and(young) {
             self.places.warned = Some(now);
             let topic = scope.topic.fmt_short();
-            tracing::warn!(%topic, "all neighbors were replaced within a minute: asking members of long standing");
+            tracing::warn!(
+                %topic,
+                "all neighbors were replaced within a minute: asking members of long standing"
+            );
             scope.dropped("views that were replaced within a minute", None);
             let mut members = scope.random_members(10 * SUGGESTED, self.overlay.neighbors());
             members.sort_by_key(|id| !scope.book.is_established(id, now));
