@@ -8,13 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
+from netns import Network
 
 from iroh_gossip_discovery import (
+    Config,
     ConfigurationError,
     endpoint_id,
     make_ticket,
     parse_ticket,
 )
+from iroh_gossip_discovery.blocking import GossipDiscovery
 
 ID = endpoint_id(b"\x07" * 32)
 COMMAND = [sys.executable, "-m", "iroh_gossip_discovery"]
@@ -100,10 +103,45 @@ def test_a_closed_stdout_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_reader_that_has_seen_enough_ends_the_demo_quietly() -> None:
-    done = shell("igd demo | head -3; echo ${PIPESTATUS[0]} >&2")
-    assert done.stderr in {"141\n", "0\n"}
-    assert len(done.stdout.splitlines()) == 3
+@pytest.mark.parametrize(
+    ("command", "reader"),
+    [
+        ("demo", "true"),  # reads nothing: each line is one too many
+        ("demo", "head -3"),
+        ("test-network 3 1", "true"),
+        ("test-network 9 1 --at-once", "head -2"),
+        ("members TICKET --json", "true"),
+    ],
+)
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly(command: str, reader: str) -> None:
+    with GossipDiscovery("alice", "fleet", config=Config.local()) as node:
+        line = command.replace("TICKET", f"{node.ticket} --preset local --timeout 60")
+        done = shell(f"igd {line} | {reader}; echo ${{PIPESTATUS[0]}} >&2")
+    assert done.stderr == "141\n"
+
+
+@pytest.mark.parametrize("call", ["--version", "-h", "doctor --preset local", "run -h"])
+def test_output_that_can_not_be_written_is_said_in_a_line(call: str) -> None:
+    done = shell(f"igd {call} > /dev/full")
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
+
+
+@pytest.mark.needs("netns")
+def test_a_clean_exit_without_a_network_logs_no_error(lan: Network) -> None:
+    command = ["ip", "netns", "exec", lan.host("alone"), *COMMAND]
+    with subprocess.Popen(
+        [*command, "run", "a", "--preset", "internet"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as node:
+        assert node.stdout is not None
+        while "ticket: " not in node.stdout.readline():
+            assert node.poll() is None
+        node.send_signal(signal.SIGINT)
+        _, error = node.communicate(timeout=60)
+    assert node.returncode == 0
+    assert "ERROR" not in error
 
 
 @pytest.mark.parametrize("after", [0.0, 0.03, 0.06, 0.1, 0.2, 0.4])

@@ -21,6 +21,9 @@ logging.getLogger(ROOT).addHandler(logging.NullHandler())
 if LOGGERS[2].level == logging.NOTSET:
     LOGGERS[2].setLevel(logging.WARNING)
 
+# What iroh says at ERROR whenever an endpoint with a relay is closed in order.
+_SAID_AT_A_CLOSE = "relay_recv_channel closed"
+
 Value = bool | int | float | str
 
 
@@ -42,6 +45,8 @@ def deliver(  # noqa: PLR0913, PLR0917  # as the extension knows them
 ) -> None:
     """Give a line to its logger, as a record of the moment at which it was said."""
     logger = LOGGERS[source]
+    if message == _SAID_AT_A_CLOSE:
+        level = logging.DEBUG
     if not logger.isEnabledFor(level):
         return
     target, file, line = place

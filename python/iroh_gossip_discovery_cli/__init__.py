@@ -11,6 +11,7 @@ import sys
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # as a process that SIGPIPE ends, in a shell
 _LACKING = 1
+_FAILED = 1
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -25,6 +26,10 @@ def main() -> None:
     except BrokenPipeError:  # the reader of the output has seen enough
         _discard_stdout()
         raise SystemExit(_BROKEN_PIPE) from None
+    except OSError as error:  # what a command does not see to: its output can't be written
+        _discard_stdout()
+        sys.stderr.write(f"error: {error.strerror or error}\n")
+        raise SystemExit(_FAILED) from None
 
 
 def _run() -> None:

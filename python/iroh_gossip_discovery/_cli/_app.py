@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from iroh_gossip_discovery import (
     Config,
@@ -30,8 +31,22 @@ from iroh_gossip_discovery._cli._processes import NodeFailedError
 from iroh_gossip_discovery._cli._talk_commands import talk
 from iroh_gossip_discovery._printable import printable
 
+
+class _Group(TyperGroup):
+    """Leaves a reader that is gone to the entry."""
+
+    # typer's own Context is private, and this one is its subclass.
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Without an error number: with one, typer would end with exit code 1.
+            raise BrokenPipeError from None
+
+
 app = typer.Typer(
     name="iroh-gossip-discovery",
+    cls=_Group,
     help="Every node of an application finds, authenticates and reaches every other node.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},

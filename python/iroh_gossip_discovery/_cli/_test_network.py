@@ -172,7 +172,7 @@ class _Run:
             async with asyncio.TaskGroup() as starting:
                 for name in names:
                     starting.create_task(self._enter(name, [ticket]))
-        except* NodeFailedError as failed:
+        except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
 
     async def _enter(self, name: str, bootstrap: Sequence[str]) -> Member:
