@@ -18,6 +18,7 @@ from iroh_gossip_discovery import (
     NoSubscriberError,
     NotRunningError,
     Peer,
+    PeerJoined,
     PeerUnreachableError,
     PeerUpdated,
     Receipt,
@@ -206,10 +207,106 @@ async def test_a_burst_costs_no_event_and_says_what_it_dropped() -> None:
             event = await anext(events)
             assert isinstance(event, PeerUpdated)
             assert event.peer.metadata == {"after": "the burst"}
-            assert await anext(inbox) == MessagesLost(297)
             assert [await anext(inbox) for _ in range(3)] == [
                 Message(alice.id, str(n).encode(), "direct") for n in range(297, 300)
             ]
+            assert inbox.lost == 297
+
+
+async def test_each_channel_reaches_its_own_subscribers_alone(pair: Pair) -> None:
+    alice, bob = pair
+    plain, cache, jobs = bob.messages(), bob.messages("cache"), bob.messages("jobs")
+    async with asyncio.timeout(60):
+        await alice.send(bob.id, b"1", channel="cache")
+        await alice.send(bob.id, b"2")
+        await alice.send(bob.id, b"3", channel="jobs")
+        await alice.broadcast(b"4", channel="cache")
+        await alice.broadcast(b"5")
+        first, second = [await anext(cache) for _ in range(2)]
+        assert first == Message(alice.id, b"1", "direct", "cache")
+        assert second == Message(alice.id, b"4", "broadcast", "cache")
+        assert [(await anext(plain)).data for _ in range(2)] == [b"2", b"5"]
+        assert (await anext(jobs)).data == b"3"
+    unheard = await fails(alice.send(bob.id, b"", channel="other", timeout=60))
+    assert isinstance(unheard, NoSubscriberError)
+
+
+async def test_one_channel_has_no_share_in_the_losses_of_another() -> None:
+    config = Config.local(message_buffer=3)
+    async with (
+        GossipDiscovery("alice", "fleet", config=config) as alice,
+        GossipDiscovery("bob", "fleet", bootstrap=[alice.ticket], config=config) as bob,
+    ):
+        await alice.wait_for_peers(1, timeout=30)
+        quiet, loud = bob.messages("quiet"), bob.messages("loud")
+        async with asyncio.timeout(60):
+            await alice.send(bob.id, b"kept", channel="quiet")
+            for n in range(20):
+                await alice.send(bob.id, str(n).encode(), channel="loud")
+            assert (await anext(quiet)).data == b"kept"
+            assert (await anext(loud)).data == b"17"
+            assert (quiet.lost, loud.lost) == (0, 17)
+
+
+async def test_callbacks_take_messages_of_a_channel_and_losses() -> None:
+    config = Config.local(message_buffer=3)
+    heard: list[Message | MessagesLost] = []
+    enough, release = asyncio.Event(), asyncio.Event()
+    bob = GossipDiscovery("bob", "fleet", config=config)
+
+    @bob.on((Message, MessagesLost), channel="jobs")
+    async def take(message: Message | MessagesLost) -> None:
+        heard.append(message)
+        if isinstance(message, Message) and message.data == b"9":
+            enough.set()
+        await release.wait()
+
+    async with (
+        bob,
+        GossipDiscovery("alice", "fleet", bootstrap=[bob.ticket], config=config) as alice,
+    ):
+        async with asyncio.timeout(60):
+            await alice.send(bob.id, b"0", channel="jobs")
+            while not heard:
+                await asyncio.sleep(0.01)
+            for n in range(1, 10):
+                await alice.send(bob.id, str(n).encode(), channel="jobs")
+            release.set()
+            await enough.wait()
+        assert heard[0] == Message(alice.id, b"0", "direct", "jobs")
+    assert sum(item.count if isinstance(item, MessagesLost) else 1 for item in heard) == 10
+    with pytest.raises(TypeError, match="or Message, MessagesLost or both"):
+        bob.on((Message, PeerUpdated), print)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="channel is for Message"):
+        bob.on(PeerUpdated, print, channel="jobs")
+
+
+async def test_a_message_to_a_peer_that_has_just_started_waits_for_its_subscription() -> None:
+    sending = asyncio.Event()
+    async with GossipDiscovery("alice", "fleet", config=Config.local()) as alice:
+
+        @alice.on(PeerJoined)
+        async def greet(event: PeerJoined) -> None:
+            sending.set()
+            await alice.send(event.peer, b"welcome", timeout=60)
+
+        async with GossipDiscovery(
+            "bob", "fleet", bootstrap=[alice.ticket], config=Config.local()
+        ) as bob:
+            async with asyncio.timeout(60):
+                await sending.wait()
+                assert (await anext(bob.messages())).data == b"welcome"
+
+
+async def test_names_of_channels_have_limits(pair: Pair) -> None:
+    alice, bob = pair
+    for name in ("", "x" * 65, "a\nb"):
+        with pytest.raises(ConfigurationError, match="channel "):
+            bob.messages(name)
+        assert isinstance(await fails(alice.send(bob.id, b"", channel=name)), ConfigurationError)
+        assert isinstance(await fails(alice.broadcast(b"", channel=name)), ConfigurationError)
+    with pytest.raises(TypeError, match="channel must be str"):
+        bob.messages(7)  # type: ignore[arg-type]
 
 
 async def test_a_second_task_on_one_iterator_is_refused(pair: Pair) -> None:
@@ -228,6 +325,7 @@ async def test_values_are_frozen_and_pickle() -> None:
     values = [
         Message(NOBODY, b"\0data", "direct"),
         Message(NOBODY, b"x" * 1000, "broadcast"),
+        Message(NOBODY, b"", "broadcast", "cache"),
         MessagesLost(3),
         Receipt(NOBODY, 0.25),
     ]

@@ -259,12 +259,16 @@ _Event: TypeAlias = (
 class Message:
     """A message from another node."""
 
-    __match_args__: ClassVar[tuple[Literal["sender"], Literal["data"], Literal["kind"]]] = (
-        "sender",
-        "data",
-        "kind",
-    )
-    def __new__(cls, sender: str, data: bytes, kind: Literal["direct", "broadcast"]) -> Message: ...
+    __match_args__: ClassVar[
+        tuple[Literal["sender"], Literal["data"], Literal["kind"], Literal["channel"]]
+    ] = ("sender", "data", "kind", "channel")
+    def __new__(
+        cls,
+        sender: str,
+        data: bytes,
+        kind: Literal["direct", "broadcast"],
+        channel: str | None = None,
+    ) -> Message: ...
     @property
     def sender(self) -> str:
         """The endpoint id of the sender, authenticated, as 64 hex digits."""
@@ -274,9 +278,12 @@ class Message:
     @property
     def kind(self) -> Literal["direct", "broadcast"]:
         """How it came: `"direct"`, to this node alone, or `"broadcast"`, to all."""
+    @property
+    def channel(self) -> str | None:
+        """The channel that it is for; `None` if it is for none."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
-    def __getnewargs__(self) -> tuple[str, bytes, str]: ...
+    def __getnewargs__(self) -> tuple[str, bytes, str, str | None]: ...
 
 @final
 class MessagesLost:
@@ -423,13 +430,18 @@ class Node:
         """What keeps the node from others: source, what, since and count of each."""
     def subscribe(self) -> tuple[Records, Subscription]:
         """The peers in the book, and every event after them."""
-    def messages(self) -> MessageSubscription:
-        """Every message from now on."""
+    def messages(self, channel: str | None = None) -> MessageSubscription:
+        """Every message of a channel, or of none, from now on."""
     def send(
-        self, peer: Peer | str, data: bytes | bytearray | memoryview
+        self,
+        peer: Peer | str,
+        data: bytes | bytearray | memoryview,
+        channel: str | None = None,
     ) -> asyncio.Future[Receipt]:
         """Send a message to one peer; given up where the future is cancelled."""
-    def broadcast(self, data: bytes | bytearray | memoryview) -> asyncio.Future[None]:
+    def broadcast(
+        self, data: bytes | bytearray | memoryview, channel: str | None = None
+    ) -> asyncio.Future[None]:
         """Send a message to all members; given up where cancelled before its turn."""
     def open_stream(
         self, peer: Peer | str, protocol: str | bytes
@@ -459,6 +471,9 @@ class Subscription:
         """Whether the subscription has ended and everything in it was taken."""
     def arm(self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, on the loop, when there is an event or the end."""
+
+def check_channel(channel: str | None) -> None:
+    """Refuse a channel that is outside its limits."""
 
 def endpoint_id(secret_key: bytes) -> str:
     """The endpoint id of a secret key."""

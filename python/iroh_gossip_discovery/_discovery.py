@@ -20,12 +20,15 @@ from iroh_gossip_discovery._callbacks import Callback, Registration, event_kinds
 from iroh_gossip_discovery._callbacks import start as start_callback
 from iroh_gossip_discovery._config import Config
 from iroh_gossip_discovery._core import (
+    Message,
+    MessagesLost,
     Node,
     Peer,
     Receipt,
     Selection,
     Settings,
     TestRuntime,
+    check_channel,
     check_profile,
     start,
 )
@@ -37,7 +40,7 @@ from iroh_gossip_discovery._errors import (
     ProtocolNotServedError,
     RequestTimeoutError,
 )
-from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._events import Event, Heard
 from iroh_gossip_discovery._iterators import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._joined import Joined, joined
 from iroh_gossip_discovery._leader import LeaderStream, check_leader
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
     from iroh_gossip_discovery._metrics import Metrics
 
 T = TypeVar("T")
+H = TypeVar("H", bound=Heard)
 E = TypeVar("E", bound=Event)
 E2 = TypeVar("E2", bound=Event)
 E3 = TypeVar("E3", bound=Event)
@@ -590,6 +594,7 @@ class GossipDiscovery:
         peer: Peer | str,
         data: bytes | bytearray | memoryview,
         *,
+        channel: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # its error says whom it was for
     ) -> Receipt:
         """Send a message to one peer, over the link that there is, or else a new one.
@@ -602,15 +607,18 @@ class GossipDiscovery:
         Args:
             peer: A peer, or its id: it need not be in the book.
             data: At most 64 KiB.
+            channel: Only subscribers to this channel at the peer get it; 1 to 64 bytes.
             timeout: Most seconds to wait; `None` waits until the link breaks.
 
         Raises:
             PeerUnreachableError: There is no link and none could be opened, or it broke.
-            NoSubscriberError: Nobody at the peer iterates over `messages()`.
+            NoSubscriberError: Nobody at the peer iterates over `messages()` of this channel. A peer
+                that has just started has a second for that.
             MessageTooLargeError: `data` is over 64 KiB; nothing was sent.
             RequestTimeoutError: The peer did not answer in time; the message may arrive all the
                 same. It is a `TimeoutError`.
-            ConfigurationError: `peer` is no id, or this node itself; `timeout` is NaN.
+            ConfigurationError: `peer` is no id, or this node itself; `channel` is outside its
+                limits; `timeout` is NaN.
             NotRunningError: It is not running.
 
         Example:
@@ -620,9 +628,11 @@ class GossipDiscovery:
             ```
         """
         require_timeout(timeout)
-        return await _within(timeout, peer, self._running().send(peer, data))
+        return await _within(timeout, peer, self._running().send(peer, data, channel))
 
-    async def broadcast(self, data: bytes | bytearray | memoryview) -> None:
+    async def broadcast(
+        self, data: bytes | bytearray | memoryview, *, channel: str | None = None
+    ) -> None:
         """Send a message to all members of the topic but this node itself.
 
         Best effort: it returns once the message is on its way through the overlay, and no receipt
@@ -635,9 +645,11 @@ class GossipDiscovery:
 
         Args:
             data: At most 8 KiB.
+            channel: Only subscribers to this channel get it; 1 to 64 bytes. Channels take turns.
 
         Raises:
             MessageTooLargeError: `data` is over 8 KiB; nothing was sent.
+            ConfigurationError: `channel` is outside its limits.
             NotRunningError: It is not running.
 
         Example:
@@ -645,30 +657,32 @@ class GossipDiscovery:
             await discovery.broadcast(b"the cache is stale")
             ```
         """
-        await self._running().broadcast(data)
+        await self._running().broadcast(data, channel)
 
-    def messages(self) -> MessageStream:
+    def messages(self, channel: str | None = None) -> MessageStream:
         """Iterate over the messages from now on; each call is a subscription of its own.
 
         They are those that were sent to this node and the broadcasts of others; `Message.kind` says
-        which.
+        which. Without a channel, they are those that were sent without one.
 
-        Messages have a buffer of their own: however many come, no event is lost for them.
+        Messages have a buffer of their own: however many come, no event is lost for them. If the
+        iteration is too slow for that buffer, the oldest are dropped; `MessageStream.lost` counts
+        them, and `on(MessagesLost)` hears of each loss.
+
+        Args:
+            channel: The channel to listen to; 1 to 64 bytes.
 
         Raises:
+            ConfigurationError: `channel` is outside its limits.
             NotRunningError: It is not running.
 
         Example:
             ```python
-            async for message in discovery.messages():
-                match message:
-                    case Message(sender, data):
-                        print(sender, data)
-                    case MessagesLost(count):
-                        print("too slow for", count)
+            async for message in discovery.messages("cache"):
+                print(message.sender, message.data)
             ```
         """
-        return MessageStream(self._running().messages())
+        return MessageStream(self._running().messages(channel))
 
     async def open_stream(
         self,
@@ -865,56 +879,94 @@ class GossipDiscovery:
         return await self._book.wait(n, timeout=timeout)
 
     @overload
-    def on(self, event: type[E], callback: Callback[E]) -> Registration[E]: ...
-    @overload
-    def on(self, event: type[E]) -> Callable[[Callback[E]], Registration[E]]: ...
+    def on(
+        self,
+        event: tuple[type[Message], type[MessagesLost]],
+        callback: Callback[Message | MessagesLost],
+        *,
+        channel: str | None = None,
+    ) -> Registration[Message | MessagesLost]: ...
     @overload
     def on(
-        self, event: tuple[type[E], type[E2]], callback: Callback[E | E2]
+        self, event: tuple[type[Message], type[MessagesLost]], *, channel: str | None = None
+    ) -> Callable[[Callback[Message | MessagesLost]], Registration[Message | MessagesLost]]: ...
+    @overload
+    def on(
+        self, event: type[H], callback: Callback[H], *, channel: str | None = None
+    ) -> Registration[H]: ...
+    @overload
+    def on(
+        self, event: type[H], *, channel: str | None = None
+    ) -> Callable[[Callback[H]], Registration[H]]: ...
+    @overload
+    def on(
+        self,
+        event: tuple[type[E], type[E2]],
+        callback: Callback[E | E2],
+        *,
+        channel: str | None = None,
     ) -> Registration[E | E2]: ...
     @overload
     def on(
-        self, event: tuple[type[E], type[E2]]
+        self, event: tuple[type[E], type[E2]], *, channel: str | None = None
     ) -> Callable[[Callback[E | E2]], Registration[E | E2]]: ...
     @overload
     def on(
-        self, event: tuple[type[E], type[E2], type[E3]], callback: Callback[E | E2 | E3]
+        self,
+        event: tuple[type[E], type[E2], type[E3]],
+        callback: Callback[E | E2 | E3],
+        *,
+        channel: str | None = None,
     ) -> Registration[E | E2 | E3]: ...
     @overload
     def on(
-        self, event: tuple[type[E], type[E2], type[E3]]
+        self, event: tuple[type[E], type[E2], type[E3]], *, channel: str | None = None
     ) -> Callable[[Callback[E | E2 | E3]], Registration[E | E2 | E3]]: ...
     @overload
     def on(
-        self, event: tuple[type[Event], ...], callback: Callback[Event]
+        self,
+        event: tuple[type[Event], ...],
+        callback: Callback[Event],
+        *,
+        channel: str | None = None,
     ) -> Registration[Event]: ...
     @overload
     def on(
-        self, event: tuple[type[Event], ...]
+        self, event: tuple[type[Event], ...], *, channel: str | None = None
     ) -> Callable[[Callback[Event]], Registration[Event]]: ...
     @overload
-    def on(self, event: UnionType, callback: Callback[Event]) -> Registration[Event]: ...
+    def on(
+        self, event: UnionType, callback: Callback[Event], *, channel: str | None = None
+    ) -> Registration[Event]: ...
     @overload
-    def on(self, event: UnionType) -> Callable[[Callback[Event]], Registration[Event]]: ...
+    def on(
+        self, event: UnionType, *, channel: str | None = None
+    ) -> Callable[[Callback[Event]], Registration[Event]]: ...
     def on(
         self,
         event: object,
-        callback: Callback[E] | None = None,
-    ) -> Registration[E] | Callable[[Callback[E]], Registration[E]]:
-        """Have a callback called for events of some kinds; also a decorator.
+        callback: Callback[H] | None = None,
+        *,
+        channel: str | None = None,
+    ) -> Registration[H] | Callable[[Callback[H]], Registration[H]]:
+        """Have a callback called for events of some kinds, or for messages; also a decorator.
 
         It may be registered before the start. See `Registration` for what is promised.
 
         Args:
-            event: An event's type, or a tuple or union of them.
+            event: An event's type, or a tuple or union of them; or `Message`, `MessagesLost` or
+                both.
             callback: A function or coroutine function that takes the event.
+            channel: For messages: the channel that they come in; by default those of none.
 
         Returns:
             The registration, whose `cancel` unregisters the callback; without a callback, a
             decorator that returns it.
 
         Raises:
-            TypeError: `event` names something that is no event, or the callback can't be called.
+            TypeError: `event` names something that is no event, or mixes messages with events, or
+                the callback can't be called.
+            ConfigurationError: `channel` is outside its limits, or `event` is not of messages.
             NotRunningError: It has ended.
 
         Example:
@@ -924,10 +976,11 @@ class GossipDiscovery:
                 print("lost", event.peer.name, event.reason)
             ```
         """
-        kinds = event_kinds(event)
+        kinds = event_kinds(event, channel)
+        check_channel(channel)
         if callback is not None:
-            return self._register(kinds, callback)
-        return lambda callback: self._register(kinds, callback)
+            return self._register(kinds, callback, channel)
+        return lambda callback: self._register(kinds, callback, channel)
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -986,10 +1039,12 @@ class GossipDiscovery:
         self._name, self._metadata = name, metadata
         self._shared.self_changed()
 
-    def _register(self, kinds: tuple[type[Event], ...], callback: Callback[E]) -> Registration[E]:
+    def _register(
+        self, kinds: tuple[type[Heard], ...], callback: Callback[H], channel: str | None
+    ) -> Registration[H]:
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-        registration = Registration[E](kinds, callback)
+        registration = Registration[H](kinds, callback, channel)
         if self._shared.node is None and not self._closed:
             self._unstarted.append(partial(self._start_callback, registration, known=True))
         else:
@@ -1014,7 +1069,7 @@ class GossipDiscovery:
         return service
 
     def _start_callback(
-        self, registration: Registration[E], node: Node, *, known: bool = False
+        self, registration: Registration[H], node: Node, *, known: bool = False
     ) -> None:
         task = start_callback(registration, node, known=known)
         if task is not None:

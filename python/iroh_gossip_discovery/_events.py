@@ -6,6 +6,8 @@ from iroh_gossip_discovery._core import (
     EventsLost,
     IdentityConflict,
     Isolated,
+    Message,
+    MessagesLost,
     PeerJoined,
     PeerLeft,
     PeerLost,
@@ -30,6 +32,9 @@ Event: TypeAlias = (
     | EventsLost
 )
 """Anything that `GossipDiscovery.events` yields."""
+
+Heard: TypeAlias = Event | Message | MessagesLost
+"""Anything that a callback may be registered for."""
 
 LostReason: TypeAlias = Literal["unreachable", "expired"]
 """Why a peer was lost: `"unreachable"`, it answered no probe and did not refute the suspicion in

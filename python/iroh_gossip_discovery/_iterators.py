@@ -136,12 +136,35 @@ class EventStream(Stream[Event, Event]):
         self._items.extend(items)
 
 
-class MessageStream(Stream[Message | MessagesLost, Message | MessagesLost]):
-    """The messages for this node from now on; ends when the topic is left or it is closed.
+class MessageStream(Stream[Message | MessagesLost, Message]):
+    """The messages of a channel from now on; ends when the topic is left or it is closed.
 
-    Each has a buffer of its own, of `Config.message_buffer` messages and 16 MiB. A reader that lags
-    behind by more gets a `MessagesLost` in place of the oldest messages.
+    Each has a buffer of its own, of `Config.message_buffer` messages and 16 MiB. If it lags behind
+    by more, the oldest are dropped, and `lost` counts them.
     """
+
+    __slots__ = ("_lost",)
+    _made_by = "messages()"
+
+    def __init__(self, subscription: Source[Message | MessagesLost]) -> None:
+        super().__init__(subscription)
+        self._lost = 0
+
+    @property
+    def lost(self) -> int:
+        """How many messages were dropped until now, because the iteration was too slow."""
+        return self._lost
+
+    def _take(self, items: list[Message | MessagesLost]) -> None:
+        for item in items:
+            if isinstance(item, Message):
+                self._items.append(item)
+            else:
+                self._lost += item.count
+
+
+class MessageEventStream(Stream[Message | MessagesLost, Message | MessagesLost]):
+    """The messages of a channel, with the losses in their places: what callbacks are called for."""
 
     __slots__ = ()
     _made_by = "messages()"

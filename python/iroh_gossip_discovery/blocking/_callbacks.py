@@ -3,13 +3,14 @@
 import contextvars
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-from iroh_gossip_discovery._events import Event
-from iroh_gossip_discovery.blocking._iterators import EventStream
+from iroh_gossip_discovery._core import Message, MessagesLost
+from iroh_gossip_discovery._events import Event, Heard
+from iroh_gossip_discovery.blocking._iterators import EventStream, MessageEventStream
 
-E = TypeVar("E", bound=Event, contravariant=True)  # noqa: PLC0105  # one name in all modules
+E = TypeVar("E", bound=Heard, contravariant=True)  # noqa: PLC0105  # one name in all modules
 
 _logger = logging.getLogger("iroh_gossip_discovery")
 
@@ -24,11 +25,11 @@ class Registration(Generic[E]):
 
     __slots__ = ("_active", "_callback", "_context", "_kinds", "_stream")
 
-    def __init__(self, kinds: tuple[type[Event], ...], callback: Callable[[E], object]) -> None:
+    def __init__(self, kinds: tuple[type[Heard], ...], callback: Callable[[E], object]) -> None:
         self._kinds = kinds
         self._callback = callback
         self._context = contextvars.copy_context()
-        self._stream: EventStream | None = None
+        self._stream: EventStream | MessageEventStream | None = None
         self._active = True
 
     @property
@@ -50,7 +51,13 @@ class Registration(Generic[E]):
         state = "" if self._active else ", cancelled"
         return f"<Registration of {self._callback!r} for {kinds}{state}>"
 
-    def _begin(self, known: list[Event], stream: EventStream) -> threading.Thread | None:
+    @property
+    def _of_messages(self) -> bool:
+        return Message in self._kinds or MessagesLost in self._kinds
+
+    def _begin(
+        self, known: list[Event], stream: EventStream | MessageEventStream
+    ) -> threading.Thread | None:
         """Call the callback for these events and those of the stream, unless it was cancelled."""
         self._stream = stream
         if not self._active:
@@ -64,8 +71,9 @@ class Registration(Generic[E]):
         thread.start()
         return thread
 
-    def _run(self, known: list[Event], stream: EventStream) -> None:
-        for events in (known, stream):
+    def _run(self, known: list[Event], stream: EventStream | MessageEventStream) -> None:
+        streams: tuple[Iterable[Heard], ...] = (known, stream)
+        for events in streams:
             for event in events:
                 if not self._active:
                     break
@@ -73,7 +81,7 @@ class Registration(Generic[E]):
                     self._call(event)
         self._active = False
 
-    def _call(self, event: Event) -> None:
+    def _call(self, event: Heard) -> None:
         try:
             self._callback(event)  # type: ignore[arg-type]  # its caller has looked
         except Exception:

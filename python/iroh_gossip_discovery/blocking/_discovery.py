@@ -14,9 +14,10 @@ from iroh_gossip_discovery import _discovery, _requests, _services
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource, Lookup
 from iroh_gossip_discovery._callbacks import event_kinds
 from iroh_gossip_discovery._config import Config
-from iroh_gossip_discovery._core import Node, Peer, PeerJoined
-from iroh_gossip_discovery._events import Event
+from iroh_gossip_discovery._core import Node, Peer, PeerJoined, check_channel
+from iroh_gossip_discovery._events import Event, Heard
 from iroh_gossip_discovery._iterators import EventStream as AsyncEventStream
+from iroh_gossip_discovery._iterators import MessageEventStream as AsyncMessageEventStream
 from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._problems import Problem
 from iroh_gossip_discovery._requests import CONCURRENCY
@@ -29,6 +30,7 @@ from iroh_gossip_discovery.blocking._callbacks import Registration
 from iroh_gossip_discovery.blocking._iterators import (
     EventStream,
     LeaderStream,
+    MessageEventStream,
     MessageStream,
     PeerStream,
 )
@@ -46,7 +48,7 @@ from iroh_gossip_discovery.blocking._streams import (
 from iroh_gossip_discovery.blocking._views import View
 from iroh_gossip_discovery.blocking._waits import Waits, waits
 
-E = TypeVar("E", bound=Event)
+E = TypeVar("E", bound=Heard)
 
 _Found: TypeAlias = Iterable[BootstrapPeer]
 
@@ -355,16 +357,20 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
 
         return wait(start)
 
-    def messages(self, *, timeout: float | None = None) -> MessageStream:
+    def messages(
+        self, channel: str | None = None, *, timeout: float | None = None
+    ) -> MessageStream:
         """Iterate over the messages from now on; each call is a subscription of its own.
 
         Args:
+            channel: The channel to listen to; by default the messages of none.
             timeout: Most seconds that a `for` waits for the next one; `None` for ever.
 
         Raises:
+            ConfigurationError: `channel` is outside its limits.
             NotRunningError: It is not running.
         """
-        return MessageStream(self._awaited.messages(), timeout)
+        return MessageStream(self._awaited.messages(channel), timeout)
 
     # --- streams of bytes ---------------------------------------------------------------------
 
@@ -503,35 +509,50 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
     # --- callbacks ----------------------------------------------------------------------------
 
     @overload
-    def on(self, event: type[E], callback: Callable[[E], object]) -> Registration[E]: ...
-    @overload
-    def on(self, event: type[E]) -> Callable[[Callable[[E], object]], Registration[E]]: ...
+    def on(
+        self, event: type[E], callback: Callable[[E], object], *, channel: str | None = None
+    ) -> Registration[E]: ...
     @overload
     def on(
-        self, event: tuple[type[Event], ...] | UnionType, callback: Callable[[Event], object]
+        self, event: type[E], *, channel: str | None = None
+    ) -> Callable[[Callable[[E], object]], Registration[E]]: ...
+    @overload
+    def on(
+        self,
+        event: tuple[type[Event], ...] | UnionType,
+        callback: Callable[[Event], object],
+        *,
+        channel: str | None = None,
     ) -> Registration[Event]: ...
     @overload
     def on(
-        self, event: tuple[type[Event], ...] | UnionType
+        self, event: tuple[type[Event], ...] | UnionType, *, channel: str | None = None
     ) -> Callable[[Callable[[Event], object]], Registration[Event]]: ...
     def on(
-        self, event: object, callback: Callable[[E], object] | None = None
+        self,
+        event: object,
+        callback: Callable[[E], object] | None = None,
+        *,
+        channel: str | None = None,
     ) -> Registration[E] | Callable[[Callable[[E], object]], Registration[E]]:
         """Have a callback called for events of some kinds; also a decorator.
 
         It may be registered before the start. See `Registration` for what is promised.
 
         Args:
-            event: An event's type, or a tuple or union of them.
+            event: An event's type, or a tuple or union of them; or `Message`, `MessagesLost` or
+                both.
             callback: A plain function that takes the event; it may block.
+            channel: For messages: the channel that they come in; by default those of none.
 
         Returns:
             The registration, whose `cancel` unregisters the callback; without a callback, a
             decorator that returns it.
 
         Raises:
-            TypeError: `event` names something that is no event, or the callback can't be called,
-                or is a coroutine function.
+            TypeError: `event` names something that is no event, or mixes messages with events, or
+                the callback can't be called, or is a coroutine function.
+            ConfigurationError: `channel` is outside its limits, or `event` is not of messages.
             NotRunningError: It has ended.
 
         Example:
@@ -541,24 +562,28 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
                 print("lost", event.peer.name, event.reason)
             ```
         """
-        kinds = event_kinds(event)
+        kinds = event_kinds(event, channel)
+        check_channel(channel)
         if callback is not None:
-            return self._register(kinds, callback)
-        return lambda callback: self._register(kinds, callback)
+            return self._register(kinds, callback, channel)
+        return lambda callback: self._register(kinds, callback, channel)
 
     # --- inside -------------------------------------------------------------------------------
 
     def _register(
-        self, kinds: tuple[type[Event], ...], callback: Callable[[E], object]
+        self,
+        kinds: tuple[type[Heard], ...],
+        callback: Callable[[E], object],
+        channel: str | None,
     ) -> Registration[E]:
         _require_function("callback", callback)
         registration = Registration[E](kinds, callback)
         with self._lock:
             if self._awaited._shared.node is None and not self._awaited._closed:  # noqa: SLF001
-                self._unstarted.append(lambda node: _begin(registration, node, known=True))
+                self._unstarted.append(lambda node: _begin(registration, channel, node, known=True))
             else:
                 node = self._awaited._running()  # noqa: SLF001  # the two are one
-                self._keep(_begin(registration, node))
+                self._keep(_begin(registration, channel, node))
         return registration
 
     def _keep(self, thread: threading.Thread | None) -> None:
@@ -583,12 +608,16 @@ def _require_function(field: str, function: Callable[..., object]) -> None:
 
 
 def _begin(
-    registration: Registration[E], node: Node, *, known: bool = False
+    registration: Registration[E], channel: str | None, node: Node, *, known: bool = False
 ) -> threading.Thread | None:
+    # The parts of a registration that its holder has no use for.
+    if registration._of_messages:  # noqa: SLF001
+        messages = AsyncMessageEventStream(node.messages(channel))
+        return registration._begin([], MessageEventStream(messages, None))  # noqa: SLF001
     peers, subscription = node.subscribe()
     stream = EventStream(AsyncEventStream(subscription), None)
     joined: list[Event] = [PeerJoined(peer) for peer in peers_of(peers)] if known else []
-    return registration._begin(joined, stream)  # noqa: SLF001  # its holder has no use for it
+    return registration._begin(joined, stream)  # noqa: SLF001
 
 
 def _sources(

@@ -123,8 +123,23 @@ class EventStream(Stream[Event]):
     __slots__ = ()
 
 
-class MessageStream(Stream[Message | MessagesLost]):
+class MessageStream(Stream[Message]):
     """As `iroh_gossip_discovery.MessageStream`, for code without asyncio."""
+
+    __slots__ = ("_messages",)
+
+    def __init__(self, source: _iterators.MessageStream, timeout: float | None) -> None:
+        super().__init__(source, timeout)
+        self._messages = source
+
+    @property
+    def lost(self) -> int:
+        """How many messages were dropped until now, because the iteration was too slow."""
+        return self._messages.lost
+
+
+class MessageEventStream(Stream[Message | MessagesLost]):
+    """The messages of a channel, with the losses in their places: what callbacks are called for."""
 
     __slots__ = ()
 

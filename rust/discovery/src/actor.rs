@@ -287,8 +287,8 @@ impl Actor {
             Command::AddBootstrap { topic, peers, reply } => {
                 let _ = reply.send(self.add_bootstrap(topic, &peers));
             }
-            Command::Broadcast { topic, data, reply } => {
-                let sent = self.handle(InEvent::Broadcast(topic, data));
+            Command::Broadcast { topic, channel, data, reply } => {
+                let sent = self.handle(InEvent::Broadcast(topic, channel, data));
                 let _ = reply.send(sent.map_err(Error::from));
             }
             Command::Link { topic, peer, reply } => self.connect(topic, peer, reply),

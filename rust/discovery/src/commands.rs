@@ -10,7 +10,7 @@ use crate::{
     door::admitted::Admitted,
     error::Error,
     link::handle::LinkGuard,
-    proto::{EndpointId, Profile, TopicId},
+    proto::{Channel, EndpointId, Profile, TopicId},
     published::Published,
     topic::{JoinOptions, Topic},
 };
@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Profile { topic: TopicId, reply: oneshot::Sender<Option<Profile>> },
     SetProfile { topic: TopicId, profile: Profile, reply: Reply },
     AddBootstrap { topic: TopicId, peers: Vec<Bootstrap>, reply: Reply },
-    Broadcast { topic: TopicId, data: Bytes, reply: Reply },
+    Broadcast { topic: TopicId, channel: Option<Channel>, data: Bytes, reply: Reply },
     Link { topic: TopicId, peer: EndpointId, reply: LinkReply },
     Leave { topic: TopicId, reply: oneshot::Sender<()> },
     Accepted(Admitted),

@@ -18,7 +18,7 @@ use crate::{
     events::Event,
     message::{Broadcasting, Message, MessageKind, Messages, Subscribers},
     metrics::{Counters, Metrics},
-    proto::{EndpointId, NodeRecord, TopicEvent},
+    proto::{Channel, EndpointId, NodeRecord, TopicEvent},
     services::ServiceTable,
     status::PeerStatus,
     subscription::{Queue, Subscription},
@@ -132,19 +132,19 @@ impl Published {
         (inner.book.clone(), subscription)
     }
 
-    pub(crate) fn subscribe_messages(&self) -> Messages {
+    pub(crate) fn subscribe_messages(&self, channel: Option<Channel>) -> Messages {
         // Under the lock, so that the topic can't close between the check and the subscription.
         let inner = self.lock();
-        let messages = self.subscribers.subscribe(self.message_buffer);
+        let messages = self.subscribers.subscribe(channel, self.message_buffer);
         if inner.closed {
             self.subscribers.close();
         }
         messages
     }
 
-    /// Hands a message to the subscribers. Returns true if there is one.
-    pub(crate) fn deliver(&self, message: &Message) -> bool {
-        self.subscribers.deliver(message, &self.counters)
+    /// Hands a message to the subscribers to its channel. Returns true if there is one.
+    pub(crate) async fn deliver(&self, message: &Message) -> bool {
+        self.subscribers.deliver_patiently(message, &self.counters).await
     }
 
     /// Applies an event to the book and hands it to every subscriber, both under one lock, so that
@@ -152,10 +152,12 @@ impl Published {
     pub(crate) fn apply(&self, event: &TopicEvent) {
         let mut inner = self.lock();
         let event = match event {
-            TopicEvent::Broadcast { author, data } => {
+            TopicEvent::Broadcast { author, channel, data } => {
                 drop(inner);
-                let (sender, data) = (*author, data.clone());
-                self.deliver(&Message { sender, data, kind: MessageKind::Broadcast });
+                let (channel, data) = (channel.clone(), data.clone());
+                let kind = MessageKind::Broadcast;
+                let message = Message { sender: *author, channel, data, kind };
+                self.subscribers.deliver(&message, &self.counters);
                 return;
             }
             TopicEvent::Announced(record) => {

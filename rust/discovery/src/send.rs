@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use iroh::endpoint::{Connection, ConnectionError};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::{
     commands::Command,
@@ -14,7 +14,7 @@ use crate::{
         lane::MESSAGE_PRIORITY,
     },
     message::{Messages, Receipt},
-    proto::{Answer, CloseCode, EndpointId, MAX_BROADCAST, MAX_MESSAGE, Request},
+    proto::{Answer, Channel, CloseCode, EndpointId, MAX_BROADCAST, MAX_MESSAGE, Request},
     swarm::Swarm,
 };
 
@@ -24,12 +24,39 @@ const ATTEMPTS: usize = 4;
 const CLOSING: Duration = Duration::from_secs(3);
 
 impl Swarm {
-    /// Subscribes to the messages for this node from now on, direct ones and broadcasts. Each call
-    /// is a subscription of its own. If the topic has ended, the subscription is closed from the
-    /// start.
+    /// Subscribes to the messages for this node from now on, direct ones and broadcasts, that were
+    /// sent without a channel. Each call is a subscription of its own. If the topic has ended, the
+    /// subscription is closed from the start.
     #[must_use]
     pub fn messages(&self) -> Messages {
-        self.published.subscribe_messages()
+        self.published.subscribe_messages(None)
+    }
+
+    /// Returns a channel of messages. They reach subscribers to that channel and no others. So two
+    /// libraries in one process don't read each other's messages.
+    ///
+    /// ```no_run
+    /// # use iroh_gossip_discovery::{Error, Swarm};
+    /// # async fn example(swarm: Swarm) -> Result<(), Error> {
+    /// let cache = swarm.channel("cache")?;
+    /// let mut messages = cache.messages();
+    /// cache.broadcast("the cache is stale").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the field `channel`: a name has 1 to 64 bytes of UTF-8 without
+    /// control characters.
+    pub fn channel(&self, name: &str) -> Result<MessageChannel, Error> {
+        Ok(self.in_channel(Some(Channel::new(name)?)))
+    }
+
+    /// As [`Self::channel`]; without a channel, the messages that have none. For the bindings.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn in_channel(&self, channel: Option<Channel>) -> MessageChannel {
+        MessageChannel { swarm: self.clone(), channel }
     }
 
     /// Sends a message to one peer, over the existing link or a new one. Returns once the peer has
@@ -44,12 +71,20 @@ impl Swarm {
     /// the message was delivered only if the link broke while the answer was on its way;
     /// [`Error::NoSubscriber`]; [`Error::Invalid`] for this node itself; [`Error::Closed`].
     pub async fn send(&self, peer: EndpointId, data: impl Into<Bytes>) -> Result<Receipt, Error> {
+        self.send_in(None, peer, data.into()).await
+    }
+
+    async fn send_in(
+        &self,
+        channel: Option<Channel>,
+        peer: EndpointId,
+        data: Bytes,
+    ) -> Result<Receipt, Error> {
         let start = Instant::now();
-        let data = data.into();
         if data.len() > MAX_MESSAGE {
             return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_MESSAGE });
         }
-        let request = Request::Message(self.topic().id());
+        let request = Request::Message(self.topic().id(), channel);
         let answer = |guard: LinkGuard| {
             let (request, data) = (request.clone(), data.clone());
             async move {
@@ -75,21 +110,17 @@ impl Swarm {
     ///
     /// # Errors
     /// [`Error::MessageTooLarge`] for more than 8 KiB, before anything is sent; [`Error::Closed`].
-    ///
-    /// # Panics
-    /// Never: the turn is never closed.
     pub async fn broadcast(&self, data: impl Into<Bytes>) -> Result<(), Error> {
-        let data = data.into();
+        self.broadcast_in(None, data.into()).await
+    }
+
+    async fn broadcast_in(&self, channel: Option<Channel>, data: Bytes) -> Result<(), Error> {
         if data.len() > MAX_BROADCAST {
             return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_BROADCAST });
         }
-        let broadcasting = &self.published.broadcasting;
-        let _turn = broadcasting.turn.acquire().await.expect("never closed");
-        while let Err(wait) = broadcasting.take(data.len()) {
-            sleep(wait).await;
-        }
+        self.published.broadcasting.wait_for_turn(channel.as_ref(), data.len()).await;
         let topic = self.topic().id();
-        self.request(|reply| Command::Broadcast { topic, data, reply }).await?
+        self.request(|reply| Command::Broadcast { topic, channel, data, reply }).await?
     }
 
     /// Sends a request to a peer over a link, and over another link if the first one closes
@@ -137,6 +168,38 @@ impl Swarm {
     async fn link(&self, peer: EndpointId) -> Result<LinkGuard, Error> {
         let topic = self.topic().id();
         self.request(|reply| Command::Link { topic, peer, reply }).await?
+    }
+}
+
+/// A channel of messages of a topic: see [`Swarm::channel`]. Clones are the same channel.
+#[derive(Debug, Clone)]
+pub struct MessageChannel {
+    swarm: Swarm,
+    channel: Option<Channel>,
+}
+
+impl MessageChannel {
+    /// As [`Swarm::messages`], in this channel.
+    #[must_use]
+    pub fn messages(&self) -> Messages {
+        self.swarm.published.subscribe_messages(self.channel.clone())
+    }
+
+    /// As [`Swarm::send`], in this channel.
+    ///
+    /// # Errors
+    /// Those of [`Swarm::send`].
+    pub async fn send(&self, peer: EndpointId, data: impl Into<Bytes>) -> Result<Receipt, Error> {
+        self.swarm.send_in(self.channel.clone(), peer, data.into()).await
+    }
+
+    /// As [`Swarm::broadcast`], in this channel. The pace is that of the topic, and channels take
+    /// turns.
+    ///
+    /// # Errors
+    /// Those of [`Swarm::broadcast`].
+    pub async fn broadcast(&self, data: impl Into<Bytes>) -> Result<(), Error> {
+        self.swarm.broadcast_in(self.channel.clone(), data.into()).await
     }
 }
 

@@ -183,7 +183,7 @@ async fn messages_that_never_end_fill_no_more_than_their_share_and_are_given_up(
     eventually("books are full", || full(&[alice.clone(), bob.clone()])).await;
     let _messages = alice.swarm.messages();
     let hello = hello_of(&stranger().await, &alice).await;
-    let request = frame(&Request::Message(alice.swarm.topic().id()).encode());
+    let request = frame(&Request::Message(alice.swarm.topic().id(), None).encode());
     let half = [request, vec![7; 60 * 1024]].concat();
     let mut attackers = Vec::new();
     let mut streams = Vec::new();

@@ -50,7 +50,10 @@ async fn a_message_arrives_with_its_authenticated_sender_and_its_receipt() {
             // Once there is a receipt, the message is in the queue already.
             let got = inbox.next().now_or_never().unwrap().unwrap();
             let (sender, kind) = (alice.swarm.id(), MessageKind::Direct);
-            assert_eq!(got, MessageEvent::Message(Message { sender, data: data.clone(), kind }));
+            assert_eq!(
+                got,
+                MessageEvent::Message(Message { sender, channel: None, data: data.clone(), kind })
+            );
         }
     }
     nodes.close().await;
@@ -347,5 +350,26 @@ async fn a_broadcast_before_the_first_neighbor_waits_for_it() {
     let mut inbox = bob.swarm.messages();
     let got = next(&mut inbox).await;
     assert_eq!((got.data, got.sender), ("anybody?".into(), alice.swarm.id()));
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_in_a_channel_reaches_its_subscribers_alone() {
+    let mut nodes = Nodes::default();
+    let [alice, bob] = pair(&mut nodes).await;
+    let (mut plain, to) = (bob.swarm.messages(), bob.swarm.id());
+    let mut cache = bob.swarm.channel("cache").unwrap().messages();
+    let channel = alice.swarm.channel("cache").unwrap();
+    channel.send(to, "direct").await.unwrap();
+    alice.swarm.send(to, "plain").await.unwrap();
+    channel.broadcast("to all").await.unwrap();
+    let heard = [next(&mut cache).await, next(&mut cache).await];
+    assert_eq!(heard.map(|message| message.data), ["direct", "to all"]);
+    let message = next(&mut plain).await;
+    assert_eq!((message.data.as_ref(), message.channel), (b"plain".as_ref(), None));
+    let other = alice.swarm.channel("other").unwrap();
+    let error = other.send(to, "").await.unwrap_err();
+    assert!(matches!(error, Error::NoSubscriber { .. }), "{error}");
+    assert!(alice.swarm.channel("").is_err());
     nodes.close().await;
 }

@@ -125,7 +125,7 @@ async fn nodes_without_the_secret_stay_outside_and_are_told_why() {
 
 /// A message for a node, as a link would carry it.
 fn request(to: &RunningNode) -> Vec<u8> {
-    let request = Request::Message(to.swarm.topic().id()).encode();
+    let request = Request::Message(to.swarm.topic().id(), None).encode();
     let length = u32::try_from(request.len()).unwrap().to_be_bytes();
     [&length, request.as_ref(), b"not for you"].concat()
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     budget::{Budget, Rate},
     cbor::Value,
+    channel::Channel,
     cose::{self, Envelope},
     error::Error,
     id::{EndpointId, TopicId},
@@ -20,7 +21,7 @@ use crate::{
 /// Largest broadcast, in bytes. Every member holds it for some 10 s, for neighbors that may lack
 /// it, and forwards it whole before the next one. Larger data belongs into a stream.
 pub const MAX_BROADCAST: usize = 8 * 1024;
-/// Longest signed broadcast, in bytes on the wire; ours add up to 175 to what they carry.
+/// Longest signed broadcast, in bytes on the wire; ours add up to 245 to what they carry.
 pub(crate) const MAX_SIGNED: usize = MAX_BROADCAST + 512;
 
 /// The pace that an author keeps for its own broadcasts.
@@ -34,6 +35,7 @@ const KIND: &str = "iroh-gossip-discovery/broadcast/1";
 const BOOT_ID: i64 = 0;
 const NUMBER: i64 = 1;
 const DATA: i64 = 2;
+const CHANNEL: i64 = 3;
 
 /// The pace at which an application may broadcast in one topic: 128 messages and 384 KiB a second,
 /// after a burst of 256 messages or 1 MiB. Others drop what comes much faster.
@@ -75,11 +77,12 @@ pub(crate) struct Broadcast {
     pub(crate) boot_id: u64,
     /// Counts up from 0 with each broadcast of that life.
     pub(crate) number: u64,
+    pub(crate) channel: Option<Channel>,
     pub(crate) data: Bytes,
 }
 
 impl Broadcast {
-    /// Signs a broadcast, and returns its bytes.
+    /// Signs a broadcast without a channel, and returns its bytes.
     pub(crate) fn sign(
         key: &SigningKey,
         topic: &TopicId,
@@ -87,11 +90,25 @@ impl Broadcast {
         number: u64,
         data: &[u8],
     ) -> Bytes {
-        let payload = Value::map([
+        Self::sign_for(None, key, topic, boot_id, number, data)
+    }
+
+    /// Signs a broadcast in a channel or in none, and returns its bytes.
+    pub(crate) fn sign_for(
+        channel: Option<&Channel>,
+        key: &SigningKey,
+        topic: &TopicId,
+        boot_id: u64,
+        number: u64,
+        data: &[u8],
+    ) -> Bytes {
+        let payload = [
             (Value::int(BOOT_ID), Value::uint(boot_id)),
             (Value::int(NUMBER), Value::uint(number)),
             (Value::int(DATA), Value::bytes(data)),
-        ]);
+        ];
+        let channel = channel.map(|name| (Value::int(CHANNEL), name.encode()));
+        let payload = Value::map(payload.into_iter().chain(channel));
         cose::sign(key, KIND, topic, &payload.encode())
     }
 
@@ -114,6 +131,7 @@ impl Broadcast {
             author: envelope.claimed,
             boot_id: fields.required(BOOT_ID, "boot id")?.into_uint("boot id")?,
             number: fields.required(NUMBER, "number")?.into_uint("number")?,
+            channel: fields.take(CHANNEL).map(Channel::decode).transpose()?,
             data: data.into(),
         })
     }

@@ -189,6 +189,11 @@ impl Fields {
         self.items.next().map(Value).ok_or_else(|| Error::malformed(self.what, "too few items"))
     }
 
+    /// The next item, if there is one more: a field that was added later.
+    pub(crate) fn take_optional(&mut self) -> Option<Value> {
+        self.items.next().map(Value)
+    }
+
     /// All remaining items, at most `limit`.
     pub(crate) fn list(self, limit: usize) -> Result<impl Iterator<Item = Value>, Error> {
         if self.items.len() > limit {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use iroh_base::TransportAddr;
 
 use crate::{
+    channel::Channel,
     config::Config,
     id::{EndpointId, TopicId},
     kept::Kept,
@@ -164,10 +165,10 @@ pub enum InEvent {
     /// An application's messages or streams use a link, or no longer do. While they do, the link is
     /// not closed for being idle or replaced.
     Held(LinkId, bool),
-    /// The application broadcasts at most [`crate::MAX_BROADCAST`] bytes to all members, at the
-    /// [`crate::Pace`] of a topic. If there is no neighbor yet, the broadcast waits for one, up to
-    /// 10 s.
-    Broadcast(TopicId, Bytes),
+    /// The application broadcasts at most [`crate::MAX_BROADCAST`] bytes to all members, in a
+    /// channel or in none, at the [`crate::Pace`] of a topic. If there is no neighbor yet, the
+    /// broadcast waits for one, up to 10 s.
+    Broadcast(TopicId, Option<Channel>, Bytes),
     /// A timer is due: `now` is at or past [`crate::State::next_timer`].
     Timer,
 }
@@ -263,6 +264,8 @@ pub enum TopicEvent {
     Broadcast {
         /// The member that signed it.
         author: EndpointId,
+        /// The channel of the broadcast, if it has one.
+        channel: Option<Channel>,
         /// The content.
         data: Bytes,
     },

@@ -10,6 +10,7 @@ mod book;
 mod broadcast;
 mod budget;
 mod cbor;
+mod channel;
 mod config;
 mod cose;
 mod counts;
@@ -38,6 +39,7 @@ mod verified;
 mod wire;
 
 pub use broadcast::{MAX_BROADCAST, Pace};
+pub use channel::{Channel, MAX_CHANNEL};
 pub use config::Config;
 pub use counts::Counts;
 #[doc(hidden)]

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use crate::{cbor::Value, error::Error, id::TopicId, record::MAX_PROTOCOL};
+use crate::{cbor::Value, channel::Channel, error::Error, id::TopicId, record::MAX_PROTOCOL};
 
 /// Longest direct message, in bytes.
 pub const MAX_MESSAGE: usize = 64 * 1024;
@@ -25,8 +25,8 @@ mod tag {
 /// What the opener of a bidirectional stream wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// Deliver the bytes that follow to a subscriber of this topic.
-    Message(TopicId),
+    /// Deliver the bytes that follow to a subscriber of this topic, and of this channel of it.
+    Message(TopicId, Option<Channel>),
     /// A stream of this protocol, 1 to 32 bytes, in this topic.
     Stream(TopicId, Vec<u8>),
     /// Why the QUIC stream of this number will be reset, or is read no more: QUIC itself takes only
@@ -56,7 +56,10 @@ impl Request {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let items = match self {
-            Self::Message(topic) => vec![Value::uint(tag::MESSAGE), Value::bytes(topic.as_bytes())],
+            Self::Message(topic, channel) => {
+                let head = [Value::uint(tag::MESSAGE), Value::bytes(topic.as_bytes())];
+                head.into_iter().chain(channel.as_ref().map(Channel::encode)).collect()
+            }
             Self::Stream(topic, protocol) => vec![
                 Value::uint(tag::STREAM),
                 Value::bytes(topic.as_bytes()),
@@ -90,7 +93,8 @@ impl Request {
         }
         let topic = TopicId::from_bytes(fields.take()?.into_fixed("topic id")?);
         if kind == tag::MESSAGE {
-            return Ok(Some(Self::Message(topic)));
+            let channel = fields.take_optional().map(Channel::decode).transpose()?;
+            return Ok(Some(Self::Message(topic, channel)));
         }
         let protocol = fields.take()?.into_bytes("protocol")?;
         if !(1..=MAX_PROTOCOL).contains(&protocol.len()) {
@@ -140,10 +144,11 @@ fn decode(what: &'static str, bytes: &[u8]) -> Result<crate::cbor::Fields, Error
 mod tests {
     use super::*;
 
-    fn requests() -> [Request; 3] {
+    fn requests() -> [Request; 4] {
         let topic = TopicId::from_bytes([7; 32]);
         [
-            Request::Message(topic),
+            Request::Message(topic, None),
+            Request::Message(topic, Some(Channel::new("cache").unwrap())),
             Request::Stream(topic, b"chat/1".to_vec()),
             Request::Reason(u64::MAX, "no room".into()),
         ]
@@ -167,6 +172,11 @@ mod tests {
         let topic = TopicId::from_bytes([7; 32]);
         for length in [0, MAX_PROTOCOL + 1] {
             Request::decode(&Request::Stream(topic, vec![1; length]).encode()).unwrap_err();
+        }
+        for name in ["", "a\nb", &"x".repeat(65)] {
+            let mut items = vec![Value::uint(tag::MESSAGE), Value::bytes(topic.as_bytes())];
+            items.push(Value::text(name));
+            Request::decode(&Value::array(items).encode()).unwrap_err();
         }
         for length in [0, MAX_REASON + 1] {
             Request::decode(&Request::Reason(4, "x".repeat(length)).encode()).unwrap_err();

@@ -13,6 +13,7 @@ use crate::{
     accusation::Accusation,
     book::{Applied, Book},
     broadcast::Broadcast,
+    channel::Channel,
     error::Error,
     event::LinkId,
     id::{EndpointId, TopicId},
@@ -85,6 +86,8 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
     let author = SigningKey::from_bytes(&[4; 32]);
     let broadcast = Broadcast::sign(&author, &topic(), 7, 12, b"hello, all");
     let broadcast_content = encode_broadcast(&broadcast);
+    let channel = Channel::new("cache").ok();
+    let on_channel = Broadcast::sign_for(channel.as_ref(), &author, &topic(), 7, 13, b"stale");
     let hello = Hello { min_version: 1, max_version: 1, boot_id: 7, features: 0 };
     let overlay = TopicFrame::Overlay;
     let id = |byte| EndpointId::from_bytes([byte; 32]);
@@ -144,12 +147,14 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         ("record-left", left),
         ("content", content),
         ("broadcast", broadcast),
+        ("broadcast-channel", on_channel),
         ("broadcast-content", broadcast_content.clone()),
         ("accusation", accusation),
         ("hello", Frame::Hello(hello).encode()),
         ("ping", Frame::Ping.encode()),
         ("ack", Frame::Ack.encode()),
-        ("request-message", Request::Message(topic()).encode()),
+        ("request-message", Request::Message(topic(), None).encode()),
+        ("request-message-channel", Request::Message(topic(), channel).encode()),
         ("request-stream", Request::Stream(topic(), b"chat/1".to_vec()).encode()),
         ("request-reason", Request::Reason(4, "no room".into()).encode()),
         ("answer", Answer::Closing.encode()),

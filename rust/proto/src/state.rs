@@ -398,8 +398,8 @@ impl State {
             InEvent::DialFailed(peer) => cx.links.dial_failed(peer),
             InEvent::Acknowledged(link) => cx.links.acknowledged(link, now),
             InEvent::Received(link, lane, frame) => cx.links.received(link, lane, &frame, now),
-            InEvent::Broadcast(topic, data) => {
-                topic_mut(&mut self.topics, topic)?.broadcast(&data, cx)?;
+            InEvent::Broadcast(topic, channel, data) => {
+                topic_mut(&mut self.topics, topic)?.broadcast(channel.as_ref(), &data, cx)?;
             }
             InEvent::Connect(topic, peer) => {
                 topic_mut(&mut self.topics, topic)?.connect(peer, cx);

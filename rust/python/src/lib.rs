@@ -48,7 +48,7 @@ mod _core {
             PeerSuspected, PeerUpdated, Reconnected, StateDamaged,
         },
         logs::{logs_dropped, start_logs},
-        message::{Message, MessagesLost, Receipt},
+        message::{Message, MessagesLost, Receipt, check_channel},
         node::Node,
         peer::Peer,
         profile::check_profile,

@@ -1,14 +1,18 @@
 //! Messages as frozen Python values, and the subscription that gives them.
 
 use bytes::Bytes;
-use iroh_gossip_discovery::{self as core, EndpointId, MessageEvent, MessageKind};
+use iroh_gossip_discovery::{self as core, EndpointId, MessageEvent, MessageKind, proto::Channel};
 use pyo3::{
     IntoPyObjectExt,
     prelude::*,
     types::{PyBytes, PyString},
 };
 
-use crate::{error::invalid, extract, peer::id_text};
+use crate::{
+    error::{invalid, raise},
+    extract,
+    peer::id_text,
+};
 
 /// A message from another node.
 #[pyclass(frozen, eq, hash, module = "iroh_gossip_discovery")]
@@ -17,6 +21,7 @@ pub(crate) struct Message {
     sender: EndpointId,
     data: Bytes,
     kind: Kind,
+    channel: Option<Channel>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,19 +42,27 @@ impl Kind {
 #[pymethods]
 impl Message {
     #[classattr]
-    fn __match_args__() -> (&'static str, &'static str, &'static str) {
-        ("sender", "data", "kind")
+    fn __match_args__() -> (&'static str, &'static str, &'static str, &'static str) {
+        ("sender", "data", "kind", "channel")
     }
 
     #[new]
-    fn new(py: Python<'_>, sender: &Bound<'_, PyAny>, data: &[u8], kind: &str) -> PyResult<Self> {
+    #[pyo3(signature = (sender, data, kind, channel=None))]
+    fn new(
+        py: Python<'_>,
+        sender: &Bound<'_, PyAny>,
+        data: &[u8],
+        kind: &str,
+        channel: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let sender = extract::endpoint_id("sender", sender)?;
         let kinds = [Kind::Direct, Kind::Broadcast];
         let kind = kinds
             .into_iter()
             .find(|known| known.name() == kind)
             .ok_or_else(|| invalid(py, "kind", &format!("{kind:?} is not direct or broadcast")))?;
-        Ok(Self { sender, data: Bytes::copy_from_slice(data), kind })
+        let channel = channel_of(channel)?;
+        Ok(Self { sender, data: Bytes::copy_from_slice(data), kind, channel })
     }
 
     /// The endpoint id of the sender, authenticated, as 64 hex digits.
@@ -70,6 +83,12 @@ impl Message {
         self.kind.name()
     }
 
+    /// The channel that it is for; `None` if it is for none.
+    #[getter]
+    fn channel(&self) -> Option<&str> {
+        self.channel.as_ref().map(Channel::as_str)
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let short = self.data.get(..32).unwrap_or(&self.data);
         let data = PyBytes::new(py, short).repr()?;
@@ -79,14 +98,18 @@ impl Message {
             String::new()
         };
         let (sender, kind) = (self.sender.fmt_short(), self.kind.name());
-        Ok(format!("Message(sender='{sender}…', data={data}{more}, kind='{kind}')"))
+        let channel = match &self.channel {
+            Some(channel) => format!(", channel={}", PyString::new(py, channel.as_str()).repr()?),
+            None => String::new(),
+        };
+        Ok(format!("Message(sender='{sender}…', data={data}{more}, kind='{kind}'{channel})"))
     }
 
     fn __getnewargs__<'py>(
         &self,
         py: Python<'py>,
-    ) -> (Bound<'py, PyString>, Bound<'py, PyBytes>, &'static str) {
-        (self.sender(py), self.data(py), self.kind.name())
+    ) -> (Bound<'py, PyString>, Bound<'py, PyBytes>, &'static str, Option<&str>) {
+        (self.sender(py), self.data(py), self.kind.name(), self.channel())
     }
 }
 
@@ -180,12 +203,27 @@ pub(crate) fn convert(py: Python<'_>, event: MessageEvent) -> PyResult<Option<Py
                 MessageKind::Broadcast => Kind::Broadcast,
                 _ => return Ok(None),
             };
-            Message { sender: message.sender, data: message.data, kind }.into_py_any(py)
+            let core::Message { sender, channel, data, .. } = message;
+            Message { sender, data, kind, channel }.into_py_any(py)
         }
         MessageEvent::Lost(count) => MessagesLost { count }.into_py_any(py),
         _ => return Ok(None),
     })
     .transpose()
+}
+
+/// The channel of a name, if one is given.
+pub(crate) fn channel_of(name: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Channel>> {
+    let Some(name) = name else { return Ok(None) };
+    let text = extract::text("channel", name)?;
+    let channel = Channel::new(&text).map_err(|error| raise(name.py(), error.into()))?;
+    Ok(Some(channel))
+}
+
+/// Refuses a channel that is outside its limits.
+#[pyfunction]
+pub(crate) fn check_channel(channel: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    channel_of(channel).map(drop)
 }
 
 /// Takes the id of a peer, from a `Peer` or from text.

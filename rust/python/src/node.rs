@@ -136,9 +136,11 @@ impl Node {
         Ok((Records::new(Arc::default(), book, None), Subscription::new(events)))
     }
 
-    /// Subscribes to every message from now on.
-    fn messages(&self) -> PyResult<MessageSubscription> {
-        Ok(MessageSubscription::new(self.swarm()?.messages()))
+    /// Subscribes to every message of a channel, or of none, from now on.
+    #[pyo3(signature = (channel=None))]
+    fn messages(&self, channel: Option<&Bound<'_, PyAny>>) -> PyResult<MessageSubscription> {
+        let channel = message::channel_of(channel)?;
+        Ok(MessageSubscription::new(self.swarm()?.in_channel(channel).messages()))
     }
 
     /// Waits for the first contact. The result is the member that the book was compared with, or
@@ -161,28 +163,32 @@ impl Node {
     }
 
     /// Sends a message to one peer. Cancelling the future ends the attempt.
+    #[pyo3(signature = (peer, data, channel=None))]
     fn send<'py>(
         &self,
         py: Python<'py>,
         peer: &Bound<'py, PyAny>,
         data: &Bound<'py, PyAny>,
+        channel: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (peer, data) = (message::peer_id(peer)?, extract::bytes("data", data)?);
-        let swarm = self.swarm()?.clone();
-        let work = async move { swarm.send(peer, data).await.map(message::receipt) };
+        let channel = self.swarm()?.in_channel(message::channel_of(channel)?);
+        let work = async move { channel.send(peer, data).await.map(message::receipt) };
         Bridge::get(py)?.abortable(py, work)
     }
 
     /// Sends a message to all members. Cancelling the future before the message has its turn ends
     /// the attempt.
+    #[pyo3(signature = (data, channel=None))]
     fn broadcast<'py>(
         &self,
         py: Python<'py>,
         data: &Bound<'py, PyAny>,
+        channel: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let data = extract::bytes("data", data)?;
-        let swarm = self.swarm()?.clone();
-        Bridge::get(py)?.abortable(py, async move { swarm.broadcast(data).await })
+        let channel = self.swarm()?.in_channel(message::channel_of(channel)?);
+        Bridge::get(py)?.abortable(py, async move { channel.broadcast(data).await })
     }
 
     /// Opens a stream of a protocol. Cancelling the future ends the attempt.

@@ -116,7 +116,7 @@ fn a_false_event_about_the_node_itself_is_caught() {
         let events = if event == Event::Isolated { &twice[1..] } else { &twice };
         caught(&mut pair().0, events, "events replay", "twice");
     }
-    let said = |author| Event::Broadcast { author, data: b"a".as_slice().into() };
+    let said = |author| Event::Broadcast { author, channel: None, data: b"a".as_slice().into() };
     caught(&mut pair().0, &[said(author)], "broadcasts are for others", "it heard itself");
     let twice = [said(other.id), said(other.id)];
     caught(&mut pair().0, &twice, "broadcasts come at most once", "came twice");

@@ -702,7 +702,7 @@ impl Network {
                     self.fail(Some(number), "events replay", format!("{event:?} twice"));
                 }
             }
-            TopicEvent::Broadcast { author, data } => self.on_broadcast(number, *author, data),
+            TopicEvent::Broadcast { author, data, .. } => self.on_broadcast(number, *author, data),
             _ => {
                 let node = &mut self.nodes[number];
                 let group = self.roster.peers[node.peer].group;

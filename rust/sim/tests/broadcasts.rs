@@ -25,7 +25,7 @@ fn say(network: &mut Network, number: usize, size: usize, count: &mut u64) {
     let mut data = count.to_be_bytes().to_vec();
     data.resize(size, 0);
     *count += 1;
-    network.command(number, |topic| InEvent::Broadcast(topic, data.into()));
+    network.command(number, |topic| InEvent::Broadcast(topic, None, data.into()));
 }
 
 /// Returns the share of the broadcasts that arrived, of all that should have.

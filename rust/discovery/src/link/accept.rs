@@ -17,7 +17,7 @@ use crate::{
     memory::{Filled, LinkMemory, Memory, OverLimit},
     message::{Message, MessageKind},
     metrics::Counters,
-    proto::{Answer, CloseCode, MAX_MESSAGE, MAX_REQUEST, Request, TopicId},
+    proto::{Answer, Channel, CloseCode, MAX_MESSAGE, MAX_REQUEST, Request, TopicId},
     services::{Accepted, IncomingStream},
 };
 
@@ -107,8 +107,8 @@ impl Incoming {
         };
         match request {
             Ok(Some(request)) if self.guard.is_kept().await => match request {
-                Request::Message(topic) => {
-                    let answer = self.receive(&services, topic).await;
+                Request::Message(topic, channel) => {
+                    let answer = self.receive(&services, topic, channel).await;
                     self.answer(answer).await;
                 }
                 Request::Stream(topic, protocol) => self.open(&services, topic, protocol).await,
@@ -127,7 +127,12 @@ impl Incoming {
     }
 
     /// Receives a message, and returns the answer to it; `None` if it did not arrive whole.
-    async fn receive(&mut self, services: &Services, topic: TopicId) -> Option<Answer> {
+    async fn receive(
+        &mut self,
+        services: &Services,
+        topic: TopicId,
+        channel: Option<Channel>,
+    ) -> Option<Answer> {
         let reading = timeout(REQUEST_TIMEOUT, self.read_message()).await;
         let data = match reading.unwrap_or(Err(NotWhole::Broken)) {
             Ok(data) => data,
@@ -143,8 +148,11 @@ impl Incoming {
             }
         };
         let Some(published) = services.lookup.topic(&topic) else { return Some(Answer::NotJoined) };
-        let message = Message { sender: self.guard.peer, data, kind: MessageKind::Direct };
-        Some(if published.deliver(&message) { Answer::Accepted } else { Answer::NoSubscriber })
+        let (sender, kind) = (self.guard.peer, MessageKind::Direct);
+        let delivered = published.deliver(&Message { sender, channel, data, kind }).await;
+        // The queues of the subscribers count the message from here on.
+        let _ = self.half.set(STREAM_BYTES);
+        Some(if delivered { Answer::Accepted } else { Answer::NoSubscriber })
     }
 
     /// Reads a message to its end, and counts the memory that it takes meanwhile.
@@ -161,8 +169,6 @@ impl Incoming {
                 _ => return Err(NotWhole::Broken),
             }
         }
-        // The complete message is counted by the queues of the subscribers from here on.
-        let _ = self.half.set(STREAM_BYTES);
         Ok(data.freeze())
     }
 

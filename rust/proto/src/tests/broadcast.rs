@@ -39,7 +39,9 @@ fn said(author: u8, number: u64) -> TopicFrame {
 /// What the application heard, by whom.
 fn heard(bench: &Bench) -> Vec<(EndpointId, Bytes)> {
     let heard = |out: &OutEvent| match out {
-        OutEvent::Topic(_, TopicEvent::Broadcast { author, data }) => Some((*author, data.clone())),
+        OutEvent::Topic(_, TopicEvent::Broadcast { author, data, .. }) => {
+            Some((*author, data.clone()))
+        }
         _ => None,
     };
     bench.out.iter().filter_map(heard).collect()
@@ -62,7 +64,7 @@ fn sent(bench: &Bench) -> Vec<(LinkId, Bytes)> {
 }
 
 fn say(bench: &mut Bench, data: &'static [u8]) {
-    bench.feed(InEvent::Broadcast(topic(), Bytes::from_static(data)));
+    bench.feed(InEvent::Broadcast(topic(), None, Bytes::from_static(data)));
 }
 
 #[test]
@@ -122,17 +124,14 @@ fn what_its_author_did_not_sign_as_a_broadcast_of_this_topic_closes_the_link() {
         let payload = Value::map(rest.map(|(key, value)| (Value::int(key), value))).encode();
         cose::sign(&key(AUTHOR), "iroh-gossip-discovery/broadcast/1", &topic(), &payload)
     };
-    // Keys of a later version are ignored, and count.
-    let longer = |more: usize| {
-        let all = [
-            Value::uint(BOOT_ID),
-            Value::uint(1_u64),
-            Value::bytes(b""),
-            Value::bytes(&vec![0; more]),
-        ];
-        let payload = Value::map((0..).map(Value::int).zip(all)).encode();
+    let with = |field: i64, value: Value| {
+        let (boot_id, number) = (Value::uint(BOOT_ID), Value::uint(1_u64));
+        let all = [(0, boot_id), (1, number), (2, Value::bytes(b"")), (field, value)];
+        let payload = Value::map(all.map(|(key, value)| (Value::int(key), value))).encode();
         cose::sign(&key(AUTHOR), "iroh-gossip-discovery/broadcast/1", &topic(), &payload)
     };
+    // Keys of a later version are ignored, and count.
+    let longer = |more: usize| with(4, Value::bytes(&vec![0; more]));
     let longest = MAX_SIGNED - longer(MAX_BROADCAST).len() + MAX_BROADCAST;
     assert_eq!(longer(longest).len(), MAX_SIGNED);
     let bad = [
@@ -140,6 +139,10 @@ fn what_its_author_did_not_sign_as_a_broadcast_of_this_topic_closes_the_link() {
         lacking(0),
         lacking(1),
         lacking(2),
+        with(3, Value::text("")),
+        with(3, Value::text("a\nb")),
+        with(3, Value::text(&"x".repeat(65))),
+        with(3, Value::bytes(b"cache")),
         forged.into(),
         other_topic,
         other_kind("iroh-gossip-discovery/node/1"),
@@ -341,7 +344,7 @@ fn what_is_too_large_is_an_error_and_what_is_just_large_enough_is_sent() {
     let mut bench = bench();
     let now = bench.now;
     let mut say = |size| {
-        let event = InEvent::Broadcast(topic(), vec![7; size].into());
+        let event = InEvent::Broadcast(topic(), None, vec![7; size].into());
         bench.state.handle(event, now)
     };
     let error = say(MAX_BROADCAST + 1).unwrap_err();
@@ -352,7 +355,7 @@ fn what_is_too_large_is_an_error_and_what_is_just_large_enough_is_sent() {
     let content = sent(&bench)[0].1.clone();
     assert!(content.len() <= MAX_SIGNED, "{}", content.len());
     bench.feed(InEvent::Leave(topic()));
-    let gone = bench.state.handle(InEvent::Broadcast(topic(), Bytes::new()), now);
+    let gone = bench.state.handle(InEvent::Broadcast(topic(), None, Bytes::new()), now);
     assert_eq!(gone, Err(Error::NotJoined(topic())));
 }
 

@@ -15,10 +15,9 @@ use crate::{
 
 /// Whether a sample is a frame of a link's lanes.
 fn is_frame(name: &str) -> bool {
-    let signed = name.starts_with("record-") || matches!(name, "accusation" | "broadcast");
-    let content = matches!(name, "content" | "broadcast-content");
+    let signed = name.starts_with("record-") || name == "accusation";
     let request = name.starts_with("request-") || name == "answer";
-    !(signed || content || request)
+    !(signed || request || name == "content" || name.starts_with("broadcast"))
 }
 
 #[test]

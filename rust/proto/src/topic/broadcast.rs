@@ -24,6 +24,7 @@ use super::{
 use crate::{
     broadcast::{Broadcast, MAX_BROADCAST, OF_AUTHOR, Window},
     budget::{Budget, Rate},
+    channel::Channel,
     cose::Envelope,
     error::Error,
     event::TopicEvent,
@@ -111,7 +112,12 @@ impl Broadcasts {
     }
 
     /// Sends data to all members, now or once this node is in the overlay.
-    pub(super) fn send(&mut self, data: &[u8], scope: &mut Scope) -> Result<Effects, Error> {
+    pub(super) fn send(
+        &mut self,
+        channel: Option<&Channel>,
+        data: &[u8],
+        scope: &mut Scope,
+    ) -> Result<Effects, Error> {
         if data.len() > MAX_BROADCAST {
             let reason = format!("is {} bytes, the limit is {MAX_BROADCAST}", data.len());
             return Err(Error::Invalid { field: "data", reason });
@@ -123,7 +129,8 @@ impl Broadcasts {
         self.count += 1;
         scope.cx.counts.broadcasts_sent += 1;
         let identity = &scope.cx.identity;
-        let signed = Broadcast::sign(&identity.key, &scope.topic, identity.boot_id, number, data);
+        let (key, boot_id) = (&identity.key, identity.boot_id);
+        let signed = Broadcast::sign_for(channel, key, &scope.topic, boot_id, number, data);
         self.keep(encode_broadcast(&signed), scope);
         Ok(self.send_kept(scope))
     }
@@ -213,8 +220,8 @@ impl Broadcasts {
         };
         self.seen.insert(content, scope.now());
         scope.cx.counts.broadcasts_received += 1;
-        let Broadcast { author, data, .. } = broadcast;
-        scope.emit(TopicEvent::Broadcast { author, data });
+        let Broadcast { author, channel, data, .. } = broadcast;
+        scope.emit(TopicEvent::Broadcast { author, channel, data });
         true
     }
 

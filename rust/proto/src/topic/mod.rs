@@ -69,6 +69,7 @@ use tokio::time::Instant;
 use crate::{
     book::Book,
     budget::Budgets,
+    channel::Channel,
     config::Config,
     error::Error,
     event::{CloseCode, LinkEnd, LinkId, LostReason, TopicEvent, TopicOptions},
@@ -456,8 +457,13 @@ impl Topic {
     }
 
     /// Sends data of the application to all members.
-    pub(crate) fn broadcast(&mut self, data: &[u8], cx: &mut Context) -> Result<(), Error> {
-        let effects = self.broadcasts.send(data, scope!(self, cx))?;
+    pub(crate) fn broadcast(
+        &mut self,
+        channel: Option<&Channel>,
+        data: &[u8],
+        cx: &mut Context,
+    ) -> Result<(), Error> {
+        let effects = self.broadcasts.send(channel, data, scope!(self, cx))?;
         self.carry_out(effects, cx);
         Ok(())
     }

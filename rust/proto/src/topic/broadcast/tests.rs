@@ -24,7 +24,7 @@ fn of_author(number: u64) -> Bytes {
 fn a_broadcast_waits_until_the_node_has_settled_in_the_overlay() {
     let mut world = World::new();
     let mut broadcasts = Broadcasts::new(world.cx.now);
-    let sent = broadcasts.send(b"early", &mut world.scope()).unwrap();
+    let sent = broadcasts.send(None, b"early", &mut world.scope()).unwrap();
     assert_eq!(sent, Effects::none());
     world.neighbors.insert(id(NEIGHBOR));
     assert_eq!(broadcasts.on_neighbors(&mut world.scope()), Effects::none(), "not at once");
@@ -32,7 +32,7 @@ fn a_broadcast_waits_until_the_node_has_settled_in_the_overlay() {
     world.pass(SETTLE);
     assert_eq!(contents(broadcasts.on_timeout(&mut world.scope())).len(), 1);
     assert_eq!(broadcasts.next_timeout(), None);
-    let later = broadcasts.send(b"later", &mut world.scope()).unwrap();
+    let later = broadcasts.send(None, b"later", &mut world.scope()).unwrap();
     assert_eq!(contents(later).len(), 1, "a settled node sends at once");
     assert!(world.dropped().is_empty());
 }
@@ -41,7 +41,7 @@ fn a_broadcast_waits_until_the_node_has_settled_in_the_overlay() {
 fn a_broadcast_that_finds_no_neighbor_is_given_up_and_counted() {
     let mut world = World::new();
     let mut broadcasts = Broadcasts::new(world.cx.now);
-    let _ = broadcasts.send(b"lost", &mut world.scope()).unwrap();
+    let _ = broadcasts.send(None, b"lost", &mut world.scope()).unwrap();
     let moment = Duration::from_millis(1);
     world.pass(KEEP.saturating_sub(moment));
     assert_eq!(broadcasts.on_timeout(&mut world.scope()), Effects::none());
@@ -57,13 +57,13 @@ fn the_oldest_of_too_many_waiting_broadcasts_makes_room() {
     let mut world = World::new();
     let mut broadcasts = Broadcasts::new(world.cx.now);
     for _ in 0..MAX_KEPT + 3 {
-        let _ = broadcasts.send(b"x", &mut world.scope()).unwrap();
+        let _ = broadcasts.send(None, b"x", &mut world.scope()).unwrap();
     }
     assert_eq!(broadcasts.sizes()[0].1, MAX_KEPT);
     assert_eq!(world.dropped().len(), 3);
     let large = vec![0; MAX_BROADCAST];
     for _ in 0..MAX_KEPT {
-        let _ = broadcasts.send(&large, &mut world.scope()).unwrap();
+        let _ = broadcasts.send(None, &large, &mut world.scope()).unwrap();
     }
     assert!(broadcasts.kept_bytes() <= MAX_KEPT_BYTES);
 }
@@ -73,10 +73,10 @@ fn data_over_the_limit_and_data_of_a_leaving_node_are_refused() {
     let mut world = World::new();
     let mut broadcasts = Broadcasts::new(world.cx.now);
     let large = vec![0; MAX_BROADCAST + 1];
-    let error = broadcasts.send(&large, &mut world.scope()).unwrap_err();
+    let error = broadcasts.send(None, &large, &mut world.scope()).unwrap_err();
     assert!(matches!(error, Error::Invalid { field: "data", .. }), "{error}");
     world.leaving = true;
-    let error = broadcasts.send(b"x", &mut world.scope()).unwrap_err();
+    let error = broadcasts.send(None, b"x", &mut world.scope()).unwrap_err();
     assert_eq!(error, Error::NotJoined(topic()));
     assert_eq!(broadcasts.sizes()[0].1, 0, "nothing waits");
 }
