@@ -417,6 +417,8 @@ class Node:
         """The nodes that are in a selection now."""
     def status(self, class_: type[_T], peer: Peer | str) -> _T | None:
         """What is known of a peer of the book: `class(**fields)`; `None` if it is not there."""
+    def join(self, settings: Settings, bootstrap: list[Bootstrap]) -> asyncio.Future[Node]:
+        """Join another topic on the same endpoint, with the topic and profile of the settings."""
     def settled(self, quiet: float) -> asyncio.Future[Records]:
         """Wait until the books agree and the own one has not changed for `quiet` seconds."""
 

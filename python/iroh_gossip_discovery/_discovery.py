@@ -186,6 +186,9 @@ class GossipDiscovery:
         self._starting = asyncio.Lock()
         self._updating = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
+        # Whose endpoint this one uses, if `join` made it; and those that use this one's.
+        self._host: GossipDiscovery | None = None
+        self._guests: set[GossipDiscovery] = set()
         # Only in tests, which can then pause and kill the node.
         self._test_runtime: TestRuntime | None = None
 
@@ -203,8 +206,7 @@ class GossipDiscovery:
         async with self._starting:
             if self._shared.node is not None or self._closed:
                 raise NotRunningError("a discovery starts once: make another GossipDiscovery")
-            node = self._shared.node = await start(self._settings, self._peers, self._test_runtime)
-            _fork.hold(self, node.bound(), self._state_dir)
+            node = self._shared.node = await self._begin()
             if not self._lookups:
                 self._looked.set()
             else:
@@ -217,15 +219,69 @@ class GossipDiscovery:
             self._unstarted.clear()
             self._unstarted_services.clear()
 
+    async def join(
+        self,
+        topic: str,
+        *,
+        name: str | None = None,
+        bootstrap: Iterable[BootstrapSource] = (),
+        metadata: Mapping[str, str] | None = None,
+        protocols: Iterable[str | bytes] = (),
+    ) -> "GossipDiscovery":
+        """Join another topic with the same identity, on the same endpoint and its links.
+
+        What it returns has a book, events, messages and streams of its own. Its `close` leaves that
+        topic alone. `close` of this one first closes all that were joined through it.
+
+        Config and secret are those of this one. `metrics()` has the links and drops of the whole
+        endpoint in each.
+
+        Args:
+            topic: The other topic.
+            name: This node's name in it; the same as here by default.
+            bootstrap: The peers to dial first, as of the constructor; tickets for that topic.
+            metadata: Text by key that others see there, at most 1 KiB encoded.
+            protocols: The protocols that this endpoint serves there, at most 8.
+
+        Raises:
+            ConfigurationError: A value is outside its limits, or a ticket is for another topic.
+            DiscoveryError: This endpoint has joined the topic already.
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            async with await discovery.join("alarms") as alarms:
+                await alarms.broadcast(b"the door is open")
+            ```
+        """
+        self._running()
+        other = GossipDiscovery(
+            self._name if name is None else name,
+            topic,
+            bootstrap=bootstrap,
+            metadata=metadata,
+            protocols=protocols,
+            config=self._config,
+        )
+        other._host = self  # it is of this class
+        # Before the start: a `close` that comes meanwhile closes it too.
+        self._guests.add(other)
+        try:
+            await other.start()
+        except BaseException:
+            self._guests.discard(other)
+            raise
+        return other
+
     async def close(self) -> None:
         """Say goodbye, end all iterators, and close the endpoint; more calls do no harm.
+
+        What `join` returned closes first. If `join` made this one, the endpoint stays open.
 
         Links go with it, and the streams on them. Callbacks and handlers of streams that are under
         way get a second to finish.
         """
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(asyncio.current_task()))
-        await asyncio.shield(self._closing)
+        await self._end(asyncio.current_task())
 
     async def leave(self) -> None:
         """Say goodbye to the topic and end all iterators; `close` then closes the endpoint.
@@ -236,7 +292,8 @@ class GossipDiscovery:
         await self._running().leave()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        if not self._is_joined:
+            await self.start()
         return self
 
     async def __aexit__(
@@ -1076,6 +1133,24 @@ class GossipDiscovery:
             self._callback_tasks.add(task)
             task.add_done_callback(self._callback_tasks.discard)
 
+    @property
+    def _is_joined(self) -> bool:
+        """Whether `join` has made and started it."""
+        return self._host is not None and self._shared.node is not None
+
+    async def _begin(self) -> Node:
+        if self._host is not None:
+            host = self._host._running()  # noqa: SLF001  # it is of this class
+            return await host.join(self._settings, self._peers)
+        node = await start(self._settings, self._peers, self._test_runtime)
+        _fork.hold(self, node.bound(), self._state_dir)
+        return node
+
+    async def _end(self, caller: asyncio.Task[object] | None) -> None:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(caller))
+        await asyncio.shield(self._closing)
+
     async def _close(self, caller: asyncio.Task[object] | None) -> None:
         async with self._starting:  # a start that is under way comes to its end first
             self._closed = True
@@ -1084,6 +1159,10 @@ class GossipDiscovery:
                 return
             if self._lookup_task is not None:
                 self._lookup_task.cancel()
+            guests = [guest._end(caller) for guest in self._guests]  # noqa: SLF001  # as below
+            await asyncio.gather(*guests)
+            if self._host is not None:
+                self._host._guests.discard(self)  # noqa: SLF001  # it is of this class
             try:
                 await node.close()
             finally:
@@ -1100,6 +1179,8 @@ class GossipDiscovery:
     def _crash(self) -> None:
         """End as a process that is killed: see `iroh_gossip_discovery.testing`."""
         self._closed = True
+        for guest in self._guests:
+            guest._crash()  # noqa: SLF001  # it is of this class
         if self._test_runtime is not None:
             self._test_runtime.kill()
         if self._lookup_task is not None:

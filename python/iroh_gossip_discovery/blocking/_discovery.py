@@ -117,6 +117,10 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             protocols=protocols,
             config=config,
         )
+        self._adopt(awaited)
+
+    def _adopt(self, awaited: _discovery.GossipDiscovery) -> None:
+        """Become the blocking side of an awaited one."""
         super().__init__(awaited)
         shared = awaited._shared  # noqa: SLF001  # the two are one
         self._book = _views.book(shared)
@@ -159,8 +163,48 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             if thread is not threading.current_thread():
                 thread.join(max(0.0, end - time.monotonic()))
 
+    def join(
+        self,
+        topic: str,
+        *,
+        name: str | None = None,
+        bootstrap: Iterable[BootstrapSource | BlockingLookup] = (),
+        metadata: Mapping[str, str] | None = None,
+        protocols: Iterable[str | bytes] = (),
+    ) -> "GossipDiscovery":
+        """Join another topic with the same identity, on the same endpoint and its links.
+
+        See `iroh_gossip_discovery.GossipDiscovery.join`.
+
+        Args:
+            topic: The other topic.
+            name: This node's name in it; the same as here by default.
+            bootstrap: The peers to dial first, as of the constructor; tickets for that topic.
+            metadata: Text by key that others see there.
+            protocols: The protocols that this endpoint serves there.
+
+        Raises:
+            ConfigurationError: A value is outside its limits, or a ticket is for another topic.
+            DiscoveryError: This endpoint has joined the topic already.
+            NotRunningError: It is not running.
+            RuntimeError: The caller runs on an event loop.
+        """
+        awaited = wait(
+            lambda: self._awaited.join(
+                topic,
+                name=name,
+                bootstrap=_sources(bootstrap),
+                metadata=metadata,
+                protocols=protocols,
+            )
+        )
+        other = GossipDiscovery.__new__(GossipDiscovery)
+        other._adopt(awaited)  # noqa: SLF001  # it is of this class
+        return other
+
     def __enter__(self) -> Self:
-        self.start()
+        if not self._awaited._is_joined:  # noqa: SLF001  # the two are one
+            self.start()
         return self
 
     def __exit__(

@@ -19,25 +19,44 @@ use crate::{
     profile::profile,
     records::Records,
     selection::Selection,
+    settings::Settings,
     status, stream,
     subscription::{MessageSubscription, Serving, Subscription},
 };
 
-/// A running node: an endpoint, joined to one topic.
+/// A node in one topic: an endpoint with its first topic, or another topic of such an endpoint.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
-pub(crate) struct Node(AtHome<Arc<core::RunningNode>>);
+pub(crate) struct Node(AtHome<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    running: Arc<core::RunningNode>,
+    /// The topic, if it is not the first one of the endpoint.
+    other: Option<core::Swarm>,
+}
 
 impl Node {
     pub(crate) fn new(node: core::RunningNode) -> Self {
-        Self(AtHome::new(Arc::new(node)))
+        Self(AtHome::new(Inner { running: Arc::new(node), other: None }))
     }
 
     fn swarm(&self) -> PyResult<&core::Swarm> {
-        Ok(&self.0.get()?.swarm)
+        let inner = self.0.get()?;
+        Ok(inner.other.as_ref().unwrap_or(&inner.running.swarm))
     }
 
     pub(crate) fn discovery(&self) -> PyResult<&core::Discovery> {
-        Ok(&self.0.get()?.discovery)
+        Ok(&self.0.get()?.running.discovery)
+    }
+}
+
+impl Inner {
+    /// Closes the endpoint, or leaves the other topic.
+    async fn close(&self) {
+        match &self.other {
+            Some(swarm) => swarm.leave().await,
+            None => self.running.close().await,
+        }
     }
 }
 
@@ -116,7 +135,7 @@ impl Node {
 
     /// The UDP addresses that are bound: host and port of each.
     fn bound(&self) -> PyResult<Vec<(String, u16)>> {
-        let bound = self.0.get()?.endpoint.bound_sockets().into_iter();
+        let bound = self.0.get()?.running.endpoint.bound_sockets().into_iter();
         Ok(bound.map(|address| (address.ip().to_string(), address.port())).collect())
     }
 
@@ -247,7 +266,24 @@ impl Node {
         })
     }
 
-    /// Leaves the topic and closes the endpoint.
+    /// Joins another topic on the same endpoint, with the topic and profile of the settings.
+    fn join<'py>(
+        &self,
+        py: Python<'py>,
+        settings: &Settings,
+        bootstrap: Vec<Bound<'py, Bootstrap>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let running = self.0.get()?.running.clone();
+        let (topic, profile) = settings.topic_and_profile();
+        let bootstrap = bootstrap.iter().map(|peer| peer.get().0.clone()).collect();
+        Bridge::get(py)?.future(py, async move {
+            let options = core::JoinOptions { profile, bootstrap };
+            let swarm = running.discovery.join(topic, options).await?;
+            Ok::<_, core::Error>(Self(AtHome::new(Inner { running, other: Some(swarm) })))
+        })
+    }
+
+    /// Leaves the topic; if it is the first one of the endpoint, also closes the endpoint.
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let node = self.0.get()?.clone();
         Bridge::get(py)?.future(py, async move {

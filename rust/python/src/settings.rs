@@ -24,6 +24,10 @@ impl Settings {
         self.topic.id()
     }
 
+    pub(crate) fn topic_and_profile(&self) -> (Topic, Profile) {
+        (self.topic.clone(), self.profile.clone())
+    }
+
     /// Returns the secrets of a private swarm, and the topic that passphrases need.
     pub(crate) fn secrets(&self) -> (Secrets, Topic) {
         (self.secrets.clone(), self.topic.clone())
