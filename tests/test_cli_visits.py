@@ -1,5 +1,6 @@
 """Commands that visit a topic: who is there, messages, requests; and what `doctor` finds."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -8,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import pytest
 
@@ -76,15 +77,23 @@ def test_members_are_shown_as_a_table_in_which_nothing_steers_the_terminal(alice
     assert (peer["id"], peer["metadata"]["role"]) == (alice.node.id, "cache")
 
 
+def broadcast_until_heard(alice: Alice, data: bytes, *options: str) -> Message:
+    """Broadcast again if it was lost: a broadcast is best effort, above all on a busy machine."""
+    for _ in range(10):
+        done = igd("broadcast", alice.ticket, "-", *options, stdin=data)
+        assert done.stdout == b"on its way to 1 node\n", done.stderr
+        with contextlib.suppress(Empty):
+            return alice.heard.get(timeout=5)
+    pytest.fail("none of ten broadcasts arrived")
+
+
 def test_messages_and_requests_reach_the_node_that_is_named(alice: Alice) -> None:
     local = ("--preset", "local", "--timeout", str(PATIENCE))
     done = igd("send", alice.ticket, "alice", "hello", *local)
     assert done.stdout.startswith(f"{alice.node.id[:10]} has it".encode()), done.stderr
     message = alice.heard.get(timeout=PATIENCE)
     assert (message.data, message.kind) == (b"hello", "direct")
-    done = igd("broadcast", alice.ticket, "-", *local, stdin=b"\0all")
-    assert done.stdout == b"on its way to 1 node\n", done.stderr
-    message = alice.heard.get(timeout=PATIENCE)
+    message = broadcast_until_heard(alice, b"\0all", *local)
     assert (message.data, message.kind) == (b"\0all", "broadcast")
     done = igd("request", alice.ticket, alice.node.id[:6], "upper", "-", *local, stdin=b"a\xff")
     assert (done.returncode, done.stdout) == (0, b"A\xff"), done.stderr
