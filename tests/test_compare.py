@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from compare.__main__ import ROWS, names, numbers, parse, timed, turn
+from compare.__main__ import ROWS, idle_verdict, names, numbers, parse, timed, turn
 from compare.drivers.commands import wait_for_all
 from compare.driving import Driver, DriverError
 from compare.table import OURS, OURS_NO_MDNS, Sample, judge, markdown
@@ -112,6 +112,13 @@ def test_the_bars_are_those_that_were_set() -> None:
     assert [ROWS["crash"].bar(nodes) for nodes in (10, 50, 100, 200)] == [0.9, 0.6, 0.6, 0.6]
     assert [ROWS[row].bar(10) for row in ("leave", "heal")] == [1.0, 0.5]
     assert [ROWS["converge"].bar(3), ROWS["crash"].bar(3)] == [None, None]
+
+
+def test_the_bars_of_an_idle_node_are_those_that_were_set() -> None:
+    within = "≤ 300 reached, ≤ 0.05 reached, ≤ 35 reached"
+    assert idle_verdict(100, (300.0, 0.05, 35.0)) == within
+    assert idle_verdict(100, (301.0, 0.06, 36.0)) == within.replace("reached", "**missed**")
+    assert idle_verdict(10, (301.0, 0.05, 35.0)) == "≤ 0.05 reached, ≤ 35 reached"
 
 
 def test_each_run_begins_with_another_package() -> None:
