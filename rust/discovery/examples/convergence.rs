@@ -242,7 +242,8 @@ fn processes(count: usize) -> Result<Option<Duration>> {
 /// Measures what an idle swarm sends: all bytes of loopback, in a network namespace without other
 /// traffic.
 async fn idle(nodes: usize, options: &Options) -> Result<()> {
-    let mut config = Config { mdns: false, bind: Config::local().bind, ..Config::lan() };
+    let mut config = Config::lan();
+    (config.mdns, config.bind) = (false, Config::local().bind);
     config.protocol.probe_interval = options.probe_interval;
     let (running, full) = start_nodes(nodes, config).await?;
     println!("{nodes} nodes, lan timers, books full: {}", full.is_some());

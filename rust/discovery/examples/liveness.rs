@@ -84,7 +84,11 @@ fn config(preset: &str) -> Result<Config> {
     let local = Config::local();
     match preset {
         "local" => Ok(local),
-        "lan" => Ok(Config { mdns: false, bind: local.bind, ..Config::lan() }),
+        "lan" => {
+            let mut config = Config::lan();
+            (config.mdns, config.bind) = (false, local.bind);
+            Ok(config)
+        }
         _ => Err(format!("--preset {preset}: local or lan").into()),
     }
 }

@@ -23,15 +23,17 @@ const MAX_RELAYS: usize = 8;
 ///
 /// use iroh_gossip_discovery::Config;
 ///
-/// let config = Config { mdns: false, ..Config::lan() };
+/// let mut config = Config::lan();
+/// config.mdns = false;
 /// assert!(config.validate().is_ok());
-/// let config = Config { connect_timeout: Duration::ZERO, ..Config::lan() };
+/// config.connect_timeout = Duration::ZERO;
 /// assert_eq!(
 ///     config.validate().unwrap_err().to_string(),
 ///     "connect_timeout must be 100 ms to 60 s"
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Timers and limits of the protocol, for each topic.
     pub protocol: proto::Config,

@@ -34,7 +34,15 @@ use crate::{
 };
 
 /// The options of [`Discovery::spawn`].
+///
+/// ```
+/// use iroh_gossip_discovery::{Config, SpawnOptions};
+///
+/// let options = SpawnOptions::new(Config::local()).state_dir("/var/lib/alice");
+/// assert!(options.secrets.is_empty());
+/// ```
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct SpawnOptions {
     /// The settings. `bind`, `relay`, `relay_urls` and `dns` are not used, because the endpoint is
     /// bound already.
@@ -47,6 +55,28 @@ pub struct SpawnOptions {
     pub secrets: Vec<SwarmKey>,
 }
 
+impl SpawnOptions {
+    /// Makes options with these settings, and nothing else.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// Names the state directory.
+    #[must_use]
+    pub fn state_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(directory.into());
+        self
+    }
+
+    /// Makes the swarm private with these secrets.
+    #[must_use]
+    pub fn secrets(mut self, secrets: Vec<SwarmKey>) -> Self {
+        self.secrets = secrets;
+        self
+    }
+}
+
 /// Discovery on one endpoint. Clones are handles of the same discovery.
 ///
 /// Give it to a router under [`crate::ALPN`]: without that, no peer can reach this node. It answers
@@ -55,12 +85,11 @@ pub struct SpawnOptions {
 ///
 /// ```no_run
 /// # use iroh::{Endpoint, protocol::Router};
-/// # use iroh_gossip_discovery::{ALPN, Discovery, JoinOptions, Profile, SpawnOptions, Topic};
+/// # use iroh_gossip_discovery::{ALPN, Discovery, JoinOptions, SpawnOptions, Topic};
 /// # async fn example(endpoint: Endpoint) -> Result<(), Box<dyn std::error::Error>> {
 /// let discovery = Discovery::spawn(endpoint.clone(), SpawnOptions::default()).await?;
 /// let router = Router::builder(endpoint.clone()).accept(ALPN, discovery.clone()).spawn();
-/// let join = JoinOptions { profile: Profile::new("alice"), ..JoinOptions::default() };
-/// let swarm = discovery.join(Topic::new("fleet")?, join).await?;
+/// let swarm = discovery.join(Topic::new("fleet")?, JoinOptions::new("alice")).await?;
 /// for peer in &swarm.wait_for_peers(1).await? {
 ///     println!("{} {:?}", peer.profile.name, peer.addresses);
 /// }

@@ -10,7 +10,7 @@
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use iroh_gossip_discovery::{
-//!     ALPN, Discovery, JoinOptions, Profile, SpawnOptions, Topic,
+//!     ALPN, Bootstrap, Discovery, JoinOptions, SpawnOptions, Topic,
 //!     iroh::{Endpoint, endpoint::presets, protocol::Router},
 //! };
 //!
@@ -20,7 +20,8 @@
 //!     .incoming_filter(discovery.incoming_filter())
 //!     .accept(ALPN, discovery.clone())
 //!     .spawn();
-//! let join = JoinOptions { profile: Profile::new("alice"), bootstrap: vec!["igd1…".try_into()?] };
+//! let seed: Bootstrap = "igd1…".parse()?;
+//! let join = JoinOptions::new("alice").bootstrap([seed]);
 //! let swarm = discovery.join(Topic::new("fleet")?, join).await?;
 //!
 //! for peer in &swarm.wait_for_peers(1).await? {

@@ -27,6 +27,7 @@ const MAX_QUEUED: usize = 16 * 1024 * 1024;
 
 /// A message that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Message {
     /// The node that sent it, authenticated by the link, or by the signature of a broadcast.
     pub sender: EndpointId,
@@ -98,6 +99,7 @@ impl Item for MessageEvent {
 
 /// The confirmation that a subscriber of the peer has a message in its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Receipt {
     /// The peer that has the message.
     pub peer: EndpointId,

@@ -38,13 +38,14 @@ const KIND_RELAY: u8 = 1;
 /// use iroh_gossip_discovery::{EndpointId, Ticket, Topic};
 ///
 /// let id = EndpointId::from_bytes([7; 32]);
-/// let ticket = Ticket { id, topic: Topic::new("fleet")?.id(), addresses: vec![] };
+/// let ticket = Ticket::new(id, Topic::new("fleet")?.id(), []);
 /// let text = ticket.to_string();
 /// assert!(text.starts_with("igd1"));
 /// assert_eq!(text.parse::<Ticket>()?, ticket);
 /// # Ok::<(), iroh_gossip_discovery::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ticket {
     /// The member.
     pub id: EndpointId,
@@ -55,6 +56,16 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Makes the ticket of a member that need not run. Addresses are in the order in which they are
+    /// dialed.
+    pub fn new(
+        id: EndpointId,
+        topic: TopicId,
+        addresses: impl IntoIterator<Item = TransportAddr>,
+    ) -> Self {
+        Self { id, topic, addresses: addresses.into_iter().collect() }
+    }
+
     fn encode(&self) -> Vec<u8> {
         let (addresses, _) = choose_addresses(&self.addresses);
         let mut out = Vec::with_capacity(128);

@@ -70,10 +70,33 @@ impl FromStr for Topic {
 }
 
 /// The options of [`crate::Discovery::join`].
+///
+/// ```
+/// use iroh_gossip_discovery::{Bootstrap, EndpointId, JoinOptions};
+///
+/// let seed = EndpointId::from_bytes([7; 32]);
+/// let options = JoinOptions::new("alice").bootstrap([seed]);
+/// assert_eq!(options.bootstrap, [Bootstrap::Id(seed)]);
+/// ```
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct JoinOptions {
     /// What this node says of itself.
     pub profile: Profile,
     /// The peers to dial first. Without any, the node waits until others find it.
     pub bootstrap: Vec<Bootstrap>,
+}
+
+impl JoinOptions {
+    /// Makes options with the name of this node, or with its profile.
+    pub fn new(profile: impl Into<Profile>) -> Self {
+        Self { profile: profile.into(), ..Self::default() }
+    }
+
+    /// Replaces the peers to dial first.
+    #[must_use]
+    pub fn bootstrap(mut self, peers: impl IntoIterator<Item = impl Into<Bootstrap>>) -> Self {
+        self.bootstrap = peers.into_iter().map(Into::into).collect();
+        self
+    }
 }

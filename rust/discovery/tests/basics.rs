@@ -100,10 +100,8 @@ async fn a_restart_keeps_the_identity_and_never_goes_back() {
         })
         .await;
         for n in 0..5 {
-            let profile = Profile {
-                metadata: metadata(&[("n", &n.to_string())]),
-                ..bob.swarm.me().profile.clone()
-            };
+            let mut profile = bob.swarm.me().profile.clone();
+            profile.metadata = metadata(&[("n", &n.to_string())]);
             bob.swarm.set_profile(profile).await.unwrap();
         }
         let me = bob.swarm.me();
@@ -143,7 +141,8 @@ async fn a_bootstrap_peer_that_starts_late_is_found() {
     // Enough time for several dials to fail.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert!(alice.swarm.book().is_empty());
-    let config = Config { bind: vec![([127, 0, 0, 1], port).into()], ..Config::local() };
+    let mut config = Config::local();
+    config.bind = vec![([127, 0, 0, 1], port).into()];
     let late = nodes.build(node("late").secret_key(key).config(config)).await;
     let took = eventually("both are found", || full(&[alice.clone(), late.clone()])).await;
     println!("found {took:?} after it started");
@@ -155,7 +154,8 @@ async fn a_bootstrap_peer_may_be_added_at_any_time() {
     let mut nodes = Nodes::default();
     let alice = nodes.start("alice", &[]).await;
     let bob = nodes.start("bob", &[]).await;
-    let foreign = Ticket { topic: TopicId::from_name("other").unwrap(), ..alice.swarm.ticket() };
+    let mut foreign = alice.swarm.ticket();
+    foreign.topic = TopicId::from_name("other").unwrap();
     let error = bob.swarm.add_bootstrap(vec![foreign.into()]).await.unwrap_err();
     assert!(error.to_string().contains("bootstrap has a ticket for another topic"), "{error}");
     // A node's own ticket does no harm, so that all nodes may have the same list.
@@ -171,11 +171,9 @@ async fn a_changed_profile_reaches_every_book() {
     let alice = nodes.start("alice", &[]).await;
     let bob = nodes.start("bob", &[alice.swarm.ticket().into()]).await;
     eventually("books are full", || full(&[alice.clone(), bob.clone()])).await;
-    let profile = Profile {
-        name: "bob the second".into(),
-        metadata: metadata(&[("role", "cache")]),
-        protocols: vec![b"echo/1".to_vec()],
-    };
+    let mut profile = Profile::new("bob the second");
+    profile.metadata = metadata(&[("role", "cache")]);
+    profile.protocols = vec![b"echo/1".to_vec()];
     bob.swarm.set_profile(profile.clone()).await.unwrap();
     assert_eq!(bob.swarm.me().profile, profile);
     // The same profile again: nothing is announced, and the call still returns.
@@ -184,7 +182,8 @@ async fn a_changed_profile_reaches_every_book() {
         alice.swarm.book().get(&bob.swarm.id()).is_some_and(|seen| seen.profile == profile)
     })
     .await;
-    let long = Profile { metadata: metadata(&[("k", &"v".repeat(1100))]), ..profile.clone() };
+    let mut long = profile.clone();
+    long.metadata = metadata(&[("k", &"v".repeat(1100))]);
     let error = bob.swarm.set_profile(long).await.unwrap_err();
     assert!(matches!(error, Error::Invalid { field: "metadata", .. }), "{error}");
     assert_eq!(bob.swarm.me().profile, profile);
@@ -198,10 +197,7 @@ async fn two_topics_share_an_endpoint_and_its_links() {
     let bob = nodes.start("bob", &[alice.swarm.ticket().into()]).await;
     eventually("books are full", || full(&[alice.clone(), bob.clone()])).await;
 
-    let options = |name: &str, bootstrap| JoinOptions {
-        profile: Profile { name: name.into(), ..Profile::default() },
-        bootstrap,
-    };
+    let options = |name: &str, peers: Vec<Bootstrap>| JoinOptions::new(name).bootstrap(peers);
     let second = Topic::new("second").unwrap();
     let a = alice.discovery.join(second.clone(), options("a", vec![])).await.unwrap();
     let again = alice.discovery.join(second.clone(), options("a", vec![])).await.unwrap_err();
@@ -229,11 +225,8 @@ async fn bad_input_is_named_before_anything_opens() {
         change(&mut config);
         node("x").config(config)
     };
-    let foreign = Ticket {
-        id: iroh_gossip_discovery::EndpointId::from_bytes([1; 32]),
-        topic: TopicId::from_name("other").unwrap(),
-        addresses: vec![],
-    };
+    let id = iroh_gossip_discovery::EndpointId::from_bytes([1; 32]);
+    let foreign = Ticket::new(id, TopicId::from_name("other").unwrap(), []);
     let cases = [
         (node(""), "name must not be empty"),
         (node(&"x".repeat(65)), "name is 65 bytes, the limit is 64"),

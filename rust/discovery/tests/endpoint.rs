@@ -57,7 +57,7 @@ async fn loopback() -> Endpoint {
 }
 
 fn options() -> SpawnOptions {
-    SpawnOptions { config: Config::local(), ..SpawnOptions::default() }
+    SpawnOptions::new(Config::local())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,8 +70,7 @@ async fn a_discovered_peer_is_dialed_by_id_on_any_protocol() {
         .accept(ALPN, discovery.clone())
         .accept(ECHO, Echo)
         .spawn();
-    let profile = Profile { name: "own endpoint".into(), ..Profile::default() };
-    let join = JoinOptions { profile, bootstrap: vec![] };
+    let join = JoinOptions::new("own endpoint");
     let own = discovery.join(Topic::new("test").unwrap(), join).await.unwrap();
 
     let seed = nodes.start("seed", &[own.ticket().into()]).await;
@@ -126,9 +125,9 @@ async fn a_router_serves_the_discovery_that_is_spawned_after_a_shutdown() {
     // It has a secret that the first one had not, so the first one's door would let nobody in.
     let topic = Topic::new("test").unwrap();
     let secrets = vec![SwarmKey::generate().unwrap()];
-    let with_secret = SpawnOptions { secrets: secrets.clone(), ..options() };
+    let with_secret = options().secrets(secrets.clone());
     let second = Discovery::spawn(endpoint.clone(), with_secret).await.unwrap();
-    let join = JoinOptions { profile: Profile::new("own endpoint"), bootstrap: vec![] };
+    let join = JoinOptions::new("own endpoint");
     let own = second.join(topic, join).await.unwrap();
     let dialing = common::node("dialing").bootstrap(vec![own.ticket().into()]).secrets(secrets);
     let other = nodes.build(dialing).await;
@@ -260,8 +259,7 @@ async fn an_address_alone_is_enough_to_bootstrap() {
 async fn a_closed_endpoint_ends_its_topics() {
     let endpoint = loopback().await;
     let discovery = Discovery::spawn(endpoint.clone(), options()).await.unwrap();
-    let profile = Profile { name: "x".into(), ..Profile::default() };
-    let join = JoinOptions { profile, bootstrap: vec![] };
+    let join = JoinOptions::new("x");
     let swarm = discovery.join(Topic::new("test").unwrap(), join).await.unwrap();
     let (_, events) = swarm.subscribe();
     endpoint.close().await;

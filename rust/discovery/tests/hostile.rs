@@ -124,7 +124,7 @@ async fn a_broken_rule_closes_only_the_link_of_who_broke_it() {
     assert!(full(&both));
     let heard = events.drain(100);
     assert!(heard.is_empty(), "{heard:?}");
-    let profile = Profile { name: "bob 2".into(), ..Profile::default() };
+    let profile = Profile::new("bob 2");
     bob.swarm.set_profile(profile).await.unwrap();
     eventually("alice still hears bob", || {
         alice.swarm.book().get(&bob.swarm.id()).is_some_and(|seen| seen.profile.name == "bob 2")
@@ -263,7 +263,8 @@ async fn strangers_hold_no_more_than_their_share_of_the_links_and_newcomers_get_
     const SHARE: usize = LINKS / 2;
     const OVER: u64 = 20;
     let mut nodes = Nodes::default();
-    let mut config = Config { idle_timeout: Duration::from_mins(5), ..Config::local() };
+    let mut config = Config::local();
+    config.idle_timeout = Duration::from_mins(5);
     // Long enough that no stranger's link ends by itself.
     config.protocol.link_idle = Duration::from_mins(5);
     let alice = nodes.build(node("alice").config(config)).await;
@@ -308,11 +309,7 @@ async fn an_endpoint_that_serves_no_discovery_is_named_and_counted() {
         }
     });
     let alice = nodes.start("alice", &[]).await;
-    let ticket = Ticket {
-        id: silent.id().into(),
-        topic: alice.swarm.topic().id(),
-        addresses: silent.addr().addrs.into_iter().collect(),
-    };
+    let ticket = Ticket::new(silent.id().into(), alice.swarm.topic().id(), silent.addr().addrs);
     alice.swarm.add_bootstrap(vec![ticket.into()]).await.unwrap();
     eventually("what is missing is counted", || {
         dropped(&alice, "dials to peers that do not serve discovery") > 0
@@ -330,7 +327,7 @@ async fn an_endpoint_that_serves_no_discovery_is_named_and_counted() {
 #[tokio::test]
 async fn an_endpoint_has_one_discovery_at_a_time() {
     let endpoint = stranger().await;
-    let options = || SpawnOptions { config: Config::local(), ..SpawnOptions::default() };
+    let options = || SpawnOptions::new(Config::local());
     let first = Discovery::spawn(endpoint.clone(), options()).await.unwrap();
     let error = Discovery::spawn(endpoint.clone(), options()).await.unwrap_err();
     assert!(matches!(error, Error::Invalid { field: "endpoint", .. }), "{error}");
@@ -386,7 +383,8 @@ async fn a_frozen_peer_delays_nobody() {
     /// Long enough that no dial to the frozen peer fails. A member that is not its neighbor may
     /// dial it, and would accuse it.
     const DIAL: Duration = Duration::from_mins(1);
-    let mut config = Config { idle_timeout: IDLE, connect_timeout: DIAL, ..Config::local() };
+    let mut config = Config::local();
+    (config.idle_timeout, config.connect_timeout) = (IDLE, DIAL);
     // It is not probed either, so that it is not held to be dead.
     config.protocol.probe_interval = Duration::from_mins(10);
     let mut nodes = Nodes::default();
@@ -438,7 +436,8 @@ async fn a_frozen_peer_delays_nobody() {
         if last {
             metadata.insert("last".into(), String::new());
         }
-        let profile = Profile { name: "source".into(), metadata, ..Profile::default() };
+        let mut profile = Profile::new("source");
+        profile.metadata = metadata;
         let start = Instant::now();
         source.swarm.set_profile(profile).await.unwrap();
         slowest = slowest.max(start.elapsed());

@@ -66,7 +66,8 @@ async fn dial_each_other() -> u64 {
         port: ports[n],
     };
     let start = |n: usize| {
-        let config = Config { bind: vec![([127, 0, 0, 1], ports[n]).into()], ..Config::local() };
+        let mut config = Config::local();
+        config.bind = vec![([127, 0, 0, 1], ports[n]).into()];
         node("x").secret_key(keys[n].clone()).config(config).bootstrap(vec![seed(1 - n)]).build()
     };
     let (a, b) = tokio::join!(tokio::spawn(start(0)), tokio::spawn(start(1)));

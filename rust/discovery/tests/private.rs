@@ -74,8 +74,7 @@ fn problem(node: &RunningNode) -> Option<String> {
 /// Names an outsider's endpoint to a node, and takes the connection that the node dials.
 async fn be_dialed(endpoint: &Endpoint, node: &RunningNode) -> Connection {
     let topic = node.swarm.topic().id();
-    let addresses = endpoint.addr().addrs.into_iter().collect();
-    let ticket = Ticket { id: endpoint.id().into(), topic, addresses };
+    let ticket = Ticket::new(endpoint.id().into(), topic, endpoint.addr().addrs);
     node.swarm.add_bootstrap(vec![ticket.into()]).await.unwrap();
     timeout(PATIENCE, endpoint.accept()).await.unwrap().unwrap().await.unwrap()
 }

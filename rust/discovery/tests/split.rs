@@ -29,7 +29,7 @@ async fn the_halves_announce_and_hear() {
     assert!(matches!(first, Event::PeerJoined(peer) if peer.profile.name == "bob"), "who is known");
     let before = sender.node();
     assert_eq!((before.name.as_str(), before.node_id), ("bob", bob.swarm.id()));
-    sender.announce(Profile { name: "robert".into(), ..Profile::default() }).await.unwrap();
+    sender.announce(Profile::new("robert")).await.unwrap();
     let changed = timeout(common::PATIENCE, heard.next()).await.unwrap().unwrap();
     let Event::PeerUpdated(record) = changed else { panic!("{changed:?}") };
     let after = Node::from(&*record);

@@ -61,7 +61,7 @@ fn member(now: Instant) -> State {
         let all = samples::all();
         all.into_iter().find(|(name, _)| *name == wanted).expect("a sample of that name").1
     };
-    let profile = Profile { name: "me".into(), ..Profile::default() };
+    let profile = Profile::new("me");
     let options = TopicOptions { profile, config: Config::default() };
     let peer = samples::record(1, Status::Alive).record().id;
     let received = |name| InEvent::Received(LinkId(1), Lane::Control, frame(name));

@@ -9,6 +9,7 @@ const REFUTE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 /// Settings of one topic's protocol. All durations are real time on the local monotonic clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Most peers that the address book holds. 1 to 100,000; default 10,000. A newcomer beyond it
     /// is refused and counted; nobody is displaced.

@@ -69,6 +69,7 @@ mod key {
 /// assert_eq!(error.to_string(), "name must not be empty");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Profile {
     /// A label, not an identity: several nodes may share it. 1 to 64 bytes, NFC, at least one
     /// visible character, no control or direction-changing characters.
@@ -136,6 +137,12 @@ impl Profile {
     }
 }
 
+impl From<&str> for Profile {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
 fn is_label_char(c: char) -> bool {
     !c.is_control()
         && !matches!(
@@ -197,6 +204,7 @@ pub enum Status {
 
 /// The content of a verified record.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NodeRecord {
     /// The owner: the key that signed the record.
     pub id: EndpointId,
@@ -215,6 +223,20 @@ pub struct NodeRecord {
 }
 
 impl NodeRecord {
+    /// Makes the record of a node that is alive, with numbers of 0, no addresses and no expiration.
+    #[must_use]
+    pub fn new(id: EndpointId, profile: Profile) -> Self {
+        Self {
+            id,
+            sequence: 0,
+            boot_id: 0,
+            profile,
+            addresses: Vec::new(),
+            status: Status::Alive,
+            expiration: Duration::ZERO,
+        }
+    }
+
     /// Returns where the owner can be dialed, for `iroh::Endpoint::connect`.
     ///
     /// # Errors
@@ -239,20 +261,13 @@ impl TryFrom<&NodeRecord> for EndpointAddr {
 /// use std::time::Duration;
 ///
 /// use ed25519_dalek::SigningKey;
-/// use iroh_gossip_discovery_proto::{
-///     EndpointId, NodeRecord, Profile, SignedRecord, Status, TopicId,
-/// };
+/// use iroh_gossip_discovery_proto::{EndpointId, NodeRecord, Profile, SignedRecord, TopicId};
 ///
 /// let (key, topic) = (SigningKey::from_bytes(&[7; 32]), TopicId::from_name("fleet")?);
-/// let record = NodeRecord {
-///     id: EndpointId::from_bytes(key.verifying_key().to_bytes()),
-///     sequence: 1,
-///     boot_id: 2,
-///     profile: Profile::new("alice"),
-///     addresses: vec![],
-///     status: Status::Alive,
-///     expiration: Duration::from_secs(900),
-/// };
+/// let id = EndpointId::from_bytes(key.verifying_key().to_bytes());
+/// let mut record = NodeRecord::new(id, Profile::new("alice"));
+/// record.sequence = 1;
+/// record.expiration = Duration::from_secs(900);
 /// let signed = SignedRecord::sign(&key, &topic, record)?;
 /// assert_eq!(SignedRecord::verify(&topic, signed.bytes())?.record(), signed.record());
 ///

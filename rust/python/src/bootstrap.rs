@@ -29,7 +29,7 @@ impl Bootstrap {
         if let Ok(peer) = source.cast::<Peer>() {
             let record = peer.get().record();
             let (id, addresses) = (record.id, record.addresses.clone());
-            return Ok(Self(core::Bootstrap::Ticket(core::Ticket { id, topic, addresses })));
+            return Ok(Self(core::Bootstrap::Ticket(core::Ticket::new(id, topic, addresses))));
         }
         let text = extract::text(field, source)
             .map_err(|_| extract::wrong_type(field, "str, Peer or an async callable", source))?;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, str::FromStr};
 
 use iroh::RelayUrl;
-use iroh_gossip_discovery::{Advertise, Config, proto};
+use iroh_gossip_discovery::{Advertise, Config};
 use pyo3::{
     prelude::*,
     types::{PyDict, PyTuple},
@@ -77,64 +77,55 @@ pub(crate) fn extract(config: &Bound<'_, PyAny>) -> PyResult<Config> {
     let count = |field| extract::count(field, &config.getattr(field)?);
     let boolean = |field| extract::boolean(field, &config.getattr(field)?);
     let expiration = config.getattr("expiration")?;
-    let config = Config {
-        protocol: proto::Config {
-            capacity: count("capacity")?,
-            expiration: if expiration.is_none() {
-                None
-            } else {
-                Some(extract::seconds("expiration", &expiration)?)
-            },
-            neighbors: count("neighbors")?,
-            sync_interval_min: seconds("sync_interval_min")?,
-            sync_interval_max: seconds("sync_interval_max")?,
-            random_sync_interval: seconds("random_sync_interval")?,
-            link_idle: seconds("link_idle")?,
-            redial_min: seconds("redial_min")?,
-            redial_max: seconds("redial_max")?,
-            probe_interval: seconds("probe_interval")?,
-            probe_timeout: seconds("probe_timeout")?,
-            suspicion: seconds("suspicion")?,
-            suspicion_max: seconds("suspicion_max")?,
-            heal_interval: seconds("heal_interval")?,
-            heal_interval_max: seconds("heal_interval_max")?,
-            leave_timeout: seconds("leave_timeout")?,
-            concurrent_syncs: count("concurrent_syncs")?,
-        },
-        bind: extract::list("bind", "str", &config.getattr("bind")?, |field, value| {
-            let text = extract::text(field, value)?;
-            SocketAddr::from_str(&text).map_err(|_| {
-                invalid(py, field, &format!("{text:?} is not ip:port, as 127.0.0.1:0 or [::]:4433"))
-            })
-        })?,
-        advertise: extract::list(
-            "advertise",
-            "str",
-            &config.getattr("advertise")?,
-            |field, value| {
-                let text = extract::text(field, value)?;
-                Advertise::from_str(&text).map_err(|error| raise(py, error))
-            },
-        )?,
-        mdns: boolean("mdns")?,
-        relay: boolean("relay")?,
-        relay_urls: extract::list(
-            "relay_urls",
-            "str",
-            &config.getattr("relay_urls")?,
-            |field, value| {
-                let text = extract::text(field, value)?;
-                RelayUrl::from_str(&text)
-                    .map_err(|error| invalid(py, field, &format!("{text:?} is not a URL: {error}")))
-            },
-        )?,
-        dns: boolean("dns")?,
-        event_buffer: count("event_buffer")?,
-        message_buffer: count("message_buffer")?,
-        idle_timeout: seconds("idle_timeout")?,
-        keep_alive: seconds("keep_alive")?,
-        connect_timeout: seconds("connect_timeout")?,
+    let mut taken = Config::lan();
+    let protocol = &mut taken.protocol;
+    protocol.capacity = count("capacity")?;
+    protocol.expiration = if expiration.is_none() {
+        None
+    } else {
+        Some(extract::seconds("expiration", &expiration)?)
     };
-    config.validate().map_err(|error| raise(py, error))?;
-    Ok(config)
+    protocol.neighbors = count("neighbors")?;
+    protocol.sync_interval_min = seconds("sync_interval_min")?;
+    protocol.sync_interval_max = seconds("sync_interval_max")?;
+    protocol.random_sync_interval = seconds("random_sync_interval")?;
+    protocol.link_idle = seconds("link_idle")?;
+    protocol.redial_min = seconds("redial_min")?;
+    protocol.redial_max = seconds("redial_max")?;
+    protocol.probe_interval = seconds("probe_interval")?;
+    protocol.probe_timeout = seconds("probe_timeout")?;
+    protocol.suspicion = seconds("suspicion")?;
+    protocol.suspicion_max = seconds("suspicion_max")?;
+    protocol.heal_interval = seconds("heal_interval")?;
+    protocol.heal_interval_max = seconds("heal_interval_max")?;
+    protocol.leave_timeout = seconds("leave_timeout")?;
+    protocol.concurrent_syncs = count("concurrent_syncs")?;
+
+    taken.bind = extract::list("bind", "str", &config.getattr("bind")?, |field, value| {
+        let text = extract::text(field, value)?;
+        SocketAddr::from_str(&text).map_err(|_| {
+            invalid(py, field, &format!("{text:?} is not ip:port, as 127.0.0.1:0 or [::]:4433"))
+        })
+    })?;
+    taken.advertise =
+        extract::list("advertise", "str", &config.getattr("advertise")?, |field, value| {
+            let text = extract::text(field, value)?;
+            Advertise::from_str(&text).map_err(|error| raise(py, error))
+        })?;
+    taken.mdns = boolean("mdns")?;
+    taken.relay = boolean("relay")?;
+    taken.relay_urls =
+        extract::list("relay_urls", "str", &config.getattr("relay_urls")?, |field, value| {
+            let text = extract::text(field, value)?;
+            RelayUrl::from_str(&text)
+                .map_err(|error| invalid(py, field, &format!("{text:?} is not a URL: {error}")))
+        })?;
+    taken.dns = boolean("dns")?;
+    taken.event_buffer = count("event_buffer")?;
+    taken.message_buffer = count("message_buffer")?;
+    taken.idle_timeout = seconds("idle_timeout")?;
+    taken.keep_alive = seconds("keep_alive")?;
+    taken.connect_timeout = seconds("connect_timeout")?;
+    taken.validate().map_err(|error| raise(py, error))?;
+    Ok(taken)
 }

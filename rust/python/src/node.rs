@@ -275,9 +275,9 @@ impl Node {
     ) -> PyResult<Bound<'py, PyAny>> {
         let running = self.0.get()?.running.clone();
         let (topic, profile) = settings.topic_and_profile();
-        let bootstrap = bootstrap.iter().map(|peer| peer.get().0.clone()).collect();
+        let bootstrap: Vec<_> = bootstrap.iter().map(|peer| peer.get().0.clone()).collect();
         Bridge::get(py)?.future(py, async move {
-            let options = core::JoinOptions { profile, bootstrap };
+            let options = core::JoinOptions::new(profile).bootstrap(bootstrap);
             let swarm = running.discovery.join(topic, options).await?;
             Ok::<_, core::Error>(Self(AtHome::new(Inner { running, other: Some(swarm) })))
         })

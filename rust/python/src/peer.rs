@@ -10,7 +10,7 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use iroh::{EndpointAddr, RelayUrl, TransportAddr};
-use iroh_gossip_discovery::{EndpointId, NodeRecord, Profile, Status};
+use iroh_gossip_discovery::{EndpointId, NodeRecord, Profile};
 use iroh_tickets::endpoint::EndpointTicket;
 use pyo3::{
     prelude::*,
@@ -66,20 +66,18 @@ impl Peer {
         expiration: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let or_zero = |field, value: Option<_>| value.map_or(Ok(0), |v| extract::number(field, v));
-        Ok(Self::from(Arc::new(NodeRecord {
-            id: extract::endpoint_id("id", id)?,
-            sequence: or_zero("sequence", sequence)?,
-            boot_id: or_zero("boot_id", boot_id)?,
-            profile: Profile {
-                name: extract::text("name", name)?,
-                metadata: metadata.map_or(Ok(BTreeMap::new()), extract::metadata)?,
-                protocols: protocols.map_or(Ok(Vec::new()), extract::protocols)?,
-            },
-            addresses: addresses.map_or(Ok(Vec::new()), self::addresses)?,
-            status: Status::Alive,
-            expiration: expiration
-                .map_or(Ok(std::time::Duration::ZERO), |v| extract::seconds("expiration", v))?,
-        })))
+        let id = extract::endpoint_id("id", id)?;
+        let mut profile = Profile::new(extract::text("name", name)?);
+        profile.metadata = metadata.map_or(Ok(BTreeMap::new()), extract::metadata)?;
+        profile.protocols = protocols.map_or(Ok(Vec::new()), extract::protocols)?;
+        let mut record = NodeRecord::new(id, profile);
+        record.sequence = or_zero("sequence", sequence)?;
+        record.boot_id = or_zero("boot_id", boot_id)?;
+        record.addresses = addresses.map_or(Ok(Vec::new()), self::addresses)?;
+        if let Some(expiration) = expiration {
+            record.expiration = extract::seconds("expiration", expiration)?;
+        }
+        Ok(Self::from(Arc::new(record)))
     }
 
     /// The endpoint id: the peer's public key, proven by its signature, as 64 hex digits.

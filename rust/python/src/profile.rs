@@ -20,11 +20,9 @@ pub(crate) fn profile(
     metadata: &Bound<'_, PyAny>,
     protocols: &Bound<'_, PyAny>,
 ) -> PyResult<Profile> {
-    let profile = Profile {
-        name: extract::text("name", name)?,
-        metadata: extract::metadata(metadata)?,
-        protocols: extract::protocols(protocols)?,
-    };
+    let mut profile = Profile::new(extract::text("name", name)?);
+    profile.metadata = extract::metadata(metadata)?;
+    profile.protocols = extract::protocols(protocols)?;
     profile.validate().map_err(|error| raise(name.py(), error.into()))?;
     Ok(profile)
 }

@@ -26,14 +26,14 @@ pub(crate) fn make_ticket(
     let id = extract::endpoint_id("id", id)?;
     let topic = Topic::new(&extract::text("topic", topic)?).map_err(|error| raise(py, error))?;
     let addresses = peer::dialable(addresses)?;
-    Ok(Ticket { id, topic: topic.id(), addresses }.to_string())
+    Ok(Ticket::new(id, topic.id(), addresses).to_string())
 }
 
 /// What a ticket says: the id, the id of the topic, and where the node can be dialed.
 #[pyfunction]
 pub(crate) fn read_ticket(ticket: &Bound<'_, PyAny>) -> PyResult<(String, String, Vec<String>)> {
     let text = extract::text("ticket", ticket)?;
-    let Ticket { id, topic, addresses } =
+    let Ticket { id, topic, addresses, .. } =
         text.parse().map_err(|error| raise_for(ticket.py(), "ticket", error))?;
     let addresses = addresses.iter().map(peer::format_address).collect();
     Ok((id.to_string(), topic.to_string(), addresses))

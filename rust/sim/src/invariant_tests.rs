@@ -19,13 +19,20 @@ fn pair() -> (Network, Arc<NodeRecord>, Arc<NodeRecord>) {
     assert!(network.run_until(Duration::from_secs(5), Network::converged));
     let held = |network: &Network| Arc::clone(&network.nodes[0].book[&network.nodes[1].id]);
     let older = held(&network);
-    let profile = Profile { name: "newer".to_owned(), ..Profile::default() };
+    let profile = Profile::new("newer");
     network.command(1, |topic| InEvent::SetProfile(topic, profile));
     assert!(network.run_until(Duration::from_secs(1), |network| held(network) != older));
     assert!(network.run_until(Duration::from_secs(1), Network::converged));
     assert_eq!(network.failures, []);
     let newer = held(&network);
     (network, older, newer)
+}
+
+/// A record that differs from another.
+fn but(record: &NodeRecord, change: impl FnOnce(&mut NodeRecord)) -> Arc<NodeRecord> {
+    let mut record = record.clone();
+    change(&mut record);
+    Arc::new(record)
 }
 
 /// Lets the first node emit these events, and expects the check to catch the last one, which is
@@ -52,10 +59,10 @@ fn a_false_event_about_a_peer_is_caught() {
     let stranger = {
         let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
         let id = EndpointId::from_bytes(key.verifying_key().to_bytes());
-        Arc::new(NodeRecord { id, ..(*newer).clone() })
+        but(&newer, |record| record.id = id)
     };
-    let made_up = Arc::new(NodeRecord { boot_id: 7, ..(*newer).clone() });
-    let above = Arc::new(NodeRecord { sequence: newer.sequence + 1, ..(*newer).clone() });
+    let made_up = but(&newer, |record| record.boot_id = 7);
+    let above = but(&newer, |record| record.sequence += 1);
     let expired = Event::PeerLost(Arc::clone(&newer), LostReason::Expired);
     let unreachable = Event::PeerLost(Arc::clone(&newer), LostReason::Unreachable);
     let suspected = Event::PeerSuspected(Arc::clone(&newer));
@@ -109,7 +116,7 @@ fn a_false_event_about_the_node_itself_is_caught() {
     let again = Event::Announced(own(&network));
     caught(&mut pair().0, &[again], "sequences never fall", "announced");
     let sequence = own(&network).sequence + 1;
-    let others = Event::Announced(Arc::new(NodeRecord { sequence, ..(*other).clone() }));
+    let others = Event::Announced(but(&other, |record| record.sequence = sequence));
     caught(&mut pair().0, &[others], "records are their owners'", "announced");
     for event in [Event::Reconnected, Event::Isolated] {
         let twice = [Event::Isolated, event.clone(), event.clone()];

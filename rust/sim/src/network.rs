@@ -343,7 +343,7 @@ impl Network {
             None => state,
         };
         node.behavior = Behavior::Honest(Box::new(state));
-        let profile = Profile { name: format!("node-{number}"), ..Profile::default() };
+        let profile = Profile::new(format!("node-{number}"));
         let options = Box::new(TopicOptions { profile, config });
         self.feed(number, InEvent::SetAddresses(vec![address(number)]));
         self.feed(number, InEvent::Join(self.topic, options));

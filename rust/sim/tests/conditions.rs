@@ -36,7 +36,7 @@ fn converged(seed: u64, nodes: usize) -> Network {
 }
 
 fn update(network: &mut Network, number: usize) {
-    let profile = Profile { name: "changed".into(), ..Profile::default() };
+    let profile = Profile::new("changed");
     network.command(number, |topic| InEvent::SetProfile(topic, profile));
 }
 

@@ -133,7 +133,7 @@ fn a_partition_heals_without_the_bootstrap_node() {
             // Not only the books are one again, but also the overlay: a change reaches all nodes by
             // gossip.
             network.run_for(S * 3);
-            let profile = Profile { name: "after".into(), ..Profile::default() };
+            let profile = Profile::new("after");
             network.command(first, |topic| InEvent::SetProfile(topic, profile));
             within(&mut network, S / 2, "know a change", Network::converged);
             network.run_for(S * 60);

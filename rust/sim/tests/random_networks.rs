@@ -54,8 +54,8 @@ fn expect(
 }
 
 fn set_metadata(network: &mut Network, number: usize, value: &str) {
-    let metadata = [("value".to_owned(), value.to_owned())].into();
-    let profile = Profile { name: format!("node-{number}"), metadata, ..Profile::default() };
+    let mut profile = Profile::new(format!("node-{number}"));
+    profile.metadata.insert("value".to_owned(), value.to_owned());
     network.command(number, |topic| InEvent::SetProfile(topic, profile));
 }
 
@@ -217,7 +217,9 @@ fn the_last_of_many_updates_arrives_everywhere() {
 #[test]
 fn a_silent_node_is_lost_when_its_expiration_is_over() {
     // Without probes, and with links that last, only the expiration is left.
-    let config = Config { expiration: Some(S * 10), probe_interval: S * 3600, ..Config::default() };
+    let mut config = Config::default();
+    config.expiration = Some(S * 10);
+    config.probe_interval = S * 3600;
     for seed in 0..10 {
         let mut network = converged(seed, 20, &config);
         network.conditions.idle = S * 3600;
@@ -258,7 +260,8 @@ fn books_stay_whole_while_links_break() {
 
 #[test]
 fn a_busy_bootstrap_peer_passes_newcomers_on() {
-    let config = Config { concurrent_syncs: 1, ..Config::default() };
+    let mut config = Config::default();
+    config.concurrent_syncs = 1;
     let mut passed_on = 0;
     for seed in 0..5 {
         let mut network = converged(seed, 150, &config);
@@ -290,7 +293,8 @@ fn two_nodes_that_dial_each_other_end_with_one_link() {
 
 #[test]
 fn a_full_book_refuses_newcomers_and_says_so() {
-    let config = Config { capacity: 5, ..Config::default() };
+    let mut config = Config::default();
+    config.capacity = 5;
     let mut network = star(1, 10, &config);
     network.run_for(S * 30);
     for node in &network.nodes {
@@ -360,7 +364,8 @@ fn an_outage_of_everything_is_survived_without_bootstrap_peers() {
 
 #[test]
 fn a_node_that_lost_its_sequence_is_seen_again_after_it_expired() {
-    let config = Config { expiration: Some(S * 10), ..Config::default() };
+    let mut config = Config::default();
+    config.expiration = Some(S * 10);
     for seed in 0..10 {
         let mut network = converged(seed, 10, &config);
         network.crash(5);

@@ -379,7 +379,7 @@ fn sequence_numbers_wait_until_they_are_persisted() {
         silent: BTreeSet::new(),
         hung: BTreeSet::new(),
     };
-    let profile = Profile { name: "me".into(), ..Profile::default() };
+    let profile = Profile::new("me");
     let options = TopicOptions { profile, config: Config::default() };
     bench.feed(InEvent::Join(topic(), Box::new(options)));
     let announced = |bench: &Bench| {

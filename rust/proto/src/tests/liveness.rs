@@ -260,7 +260,7 @@ fn nobody_moves_another_s_sequence_number() {
             bench.pass(S * 10);
             assert_eq!(own(&bench), before, "by {by}, of {named}");
             assert!(bench.dropped().iter().any(|what| what.starts_with("accusations")));
-            let profile = Profile { name: "again".into(), ..Profile::default() };
+            let profile = Profile::new("again");
             bench.feed(InEvent::SetProfile(topic(), profile));
             assert_eq!(own(&bench), before + 1, "by {by}, of {named}");
             // Nor at third parties.
@@ -299,7 +299,7 @@ fn a_key_without_numbers_left_is_told_of_and_nothing_waits_for_one() {
     assert_eq!(events(&bench).iter().filter(|event| told(event)).count(), 1);
     assert!(bench.state.is_exhausted());
     let now = bench.now;
-    let set = InEvent::SetProfile(topic(), Profile { name: "x".into(), ..Profile::default() });
+    let set = InEvent::SetProfile(topic(), Profile::new("x"));
     assert_eq!(bench.state.handle(set, now), Err(crate::Error::SequencesExhausted));
     // It goes on serving others.
     bench.out.clear();

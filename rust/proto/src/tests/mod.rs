@@ -46,7 +46,7 @@ pub(crate) fn node(number: u8, sequence: u64) -> NodeRecord {
         id: id(number),
         sequence,
         boot_id: 1,
-        profile: Profile { name: format!("node-{number}"), ..Profile::default() },
+        profile: Profile::new(format!("node-{number}")),
         addresses: vec![TransportAddr::Ip("192.0.2.1:7".parse().unwrap())],
         status: Status::Alive,
         expiration: Duration::from_mins(15),
@@ -92,7 +92,7 @@ impl Bench {
             silent: BTreeSet::new(),
             hung: BTreeSet::new(),
         };
-        let profile = Profile { name: "me".into(), ..Profile::default() };
+        let profile = Profile::new("me");
         let options = TopicOptions { profile, config };
         bench.feed(InEvent::Join(topic(), Box::new(options)));
         bench

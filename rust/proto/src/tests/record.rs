@@ -105,7 +105,7 @@ fn payloads_outside_their_limits_are_refused_though_signed() {
 
 #[test]
 fn a_name_without_a_visible_character_is_refused() {
-    let check = |name: &str| Profile { name: name.into(), ..Profile::default() }.validate();
+    let check = |name: &str| Profile::new(name).validate();
     for blank in [
         " ",
         "\u{3000}",
@@ -159,7 +159,7 @@ fn addresses_that_can_be_no_peers_are_neither_signed_nor_chosen() {
 
 #[test]
 fn limits_of_a_profile_are_errors_that_name_the_field() {
-    let good = || Profile { name: "a".into(), ..Profile::default() };
+    let good = || Profile::new("a");
     let reason = |profile: Profile| profile.validate().expect_err("must be refused").to_string();
     assert!(
         reason(Profile { name: String::new(), ..good() }).starts_with("name must not be empty")

@@ -284,8 +284,8 @@ impl Timeline {
 
     fn update(&mut self, network: &mut Network, number: usize) {
         self.updates += 1;
-        let metadata = [("update".to_owned(), self.updates.to_string())].into();
-        let profile = Profile { name: format!("node-{number}"), metadata, ..Profile::default() };
+        let mut profile = Profile::new(format!("node-{number}"));
+        profile.metadata.insert("update".to_owned(), self.updates.to_string());
         network.command(number, |topic| InEvent::SetProfile(topic, profile));
     }
 }

@@ -7,7 +7,7 @@ const PEER: u8 = 2;
 
 fn announced() -> (World, Announcer) {
     let mut world = World::new();
-    let mut announcer = Announcer::new(Profile { name: "me".into(), ..Profile::default() });
+    let mut announcer = Announcer::new(Profile::new("me"));
     let effects = announcer.announce(&mut world.scope()).into_inner();
     let record = announcer.own().unwrap().bytes().clone();
     assert_eq!(effects, [Effect::SetRecord(record), Effect::Disseminate(id(ME))]);
@@ -55,7 +55,7 @@ fn a_process_that_outruns_this_node_again_and_again_is_a_conflict() {
         assert!(announcer.sequence() > rival(0).sequence);
     }
     assert_eq!(conflicts, [false, false, true, true], "an earlier life outruns it once or twice");
-    let profile = Profile { name: "new".into(), ..Profile::default() };
+    let profile = Profile::new("new");
     let effects = announcer.set_profile(profile, &mut world.scope()).unwrap();
     assert_eq!(effects, Effects::none(), "no war of announcements");
 }
