@@ -9,7 +9,7 @@ from netns import Line, Network, Node, hosts_of, ip, knows, start
 
 pytestmark = [pytest.mark.needs("netns"), pytest.mark.asyncio]
 
-LOSSES = {"PeerLost", "PeerLeft"}
+DOUBTS = {"PeerSuspected", "PeerLost", "PeerLeft"}
 
 
 async def are_known(address: str, of: str, nodes: Iterable[Node]) -> float:
@@ -24,8 +24,8 @@ async def are_known(address: str, of: str, nodes: Iterable[Node]) -> float:
     return time.monotonic() - begin
 
 
-def losses(nodes: Iterable[Node]) -> list[Line]:
-    return [line for node in nodes for line in node.told if line.get("event") in LOSSES]
+def doubts(nodes: Iterable[Node]) -> list[Line]:
+    return [line for node in nodes for line in node.told if line.get("event") in DOUBTS]
 
 
 def joins(node: Node) -> list[str]:
@@ -61,7 +61,7 @@ async def linked(lan: Network, names: str) -> tuple[list[str], list[Node]]:
     return hosts, nodes
 
 
-async def test_nobody_is_lost_when_addresses_change(lan: Network) -> None:
+async def test_nobody_is_doubted_when_addresses_change(lan: Network) -> None:
     # With two nodes nobody else vouches for one of them.
     hosts, nodes = await linked(lan, "ab")
     host, others = hosts[0], nodes[1:]
@@ -89,13 +89,13 @@ async def test_nobody_is_lost_when_addresses_change(lan: Network) -> None:
         took.append(await are_known("192.168.7.13", "a", others))
         print("known to all after", *(f"{seconds:.2f} s" for seconds in took))
         await go_on(nodes, 5.0)
-        assert losses(nodes) == []
+        assert doubts(nodes) == []
         assert [joins(node) for node in nodes] == [["b"], ["a"]]
     finally:
         await asyncio.gather(*(node.stop() for node in nodes))
 
 
-async def test_a_node_without_its_network_loses_nobody_and_never_says_loopback(
+async def test_a_node_without_its_network_doubts_nobody_and_never_says_loopback(
     lan: Network,
 ) -> None:
     hosts, nodes = await linked(lan, "abc")
@@ -109,9 +109,9 @@ async def test_a_node_without_its_network_loses_nobody_and_never_says_loopback(
         took = await are_known("192.168.7.11", "a", others)
         print(f"back and known to all after {took:.2f} s")
         await go_on(nodes, 3.0)
-        assert losses([away]) == []
+        assert doubts([away]) == []
         assert len(joins(away)) == 2
-        apart = [line for line in losses(others) if line["name"] != "a"]
+        apart = [line for line in doubts(others) if line["name"] != "a"]
         assert apart == []
         heard = [line["addresses"] for node in others for line in node.told if "addresses" in line]
         assert not any("127.0.0.1" in hosts_of(addresses) for addresses in heard)

@@ -196,9 +196,9 @@ async fn serve(
     LinkEnd::Local(code)
 }
 
-/// Returns true if frames that are queued for the peer, or still come from it, matter.
+/// Returns true if frames that are queued for the peer, or still come from it, matter and arrive.
 fn in_good_standing(code: CloseCode) -> bool {
-    !matches!(code, CloseCode::Overflow | CloseCode::Protocol)
+    !matches!(code, CloseCode::Overflow | CloseCode::Protocol | CloseCode::Unresponsive)
 }
 
 fn classify(error: &ConnectionError) -> LinkEnd {

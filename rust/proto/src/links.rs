@@ -591,11 +591,16 @@ impl Links {
         // Both ends must choose the same link: the one that the lower id dialed.
         let lower_dialed = |dialed: bool| dialed == (self.me < peer);
         if another_life || old_dialed == dialed || lower_dialed(dialed) {
-            self.replace(old, now);
             self.current.insert(peer, id);
             if another_life {
                 self.news.push_back(News::Down(peer, LinkEnd::Remote(CloseCode::Replaced)));
                 self.news.push_back(News::Up(peer));
+            }
+            if another_life && replaces && !self.open[&old].held {
+                // Nothing arrives on it, and iroh would go on to prefer its path for both links.
+                self.close(old, CloseCode::Unresponsive);
+            } else {
+                self.replace(old, now);
             }
         } else {
             self.replace(id, now);

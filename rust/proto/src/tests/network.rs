@@ -1,7 +1,7 @@
 //! What becomes of links, probes and verdicts while this node's own network changes, or is away.
 
 use super::{guard::with_two, *};
-use crate::{LostReason, TopicEvent, accusation::Accusation};
+use crate::{CloseCode, LostReason, TopicEvent, accusation::Accusation};
 
 const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -104,6 +104,9 @@ fn a_link_that_replaced_another_is_replaced_in_turn_and_both_ends_compare_again(
                 bench.out.iter().any(sync),
                 "nothing is compared on {link:?}, dialed here: {dialed}"
             );
+            let before = if link == LinkId(7) { LINK } else { LinkId(7) };
+            let closed = bench.closed();
+            assert_eq!(closed, [(before, CloseCode::Unresponsive)], "it is not waited for");
         }
     }
 }
