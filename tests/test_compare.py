@@ -184,15 +184,23 @@ for _ in sys.stdin:
 """
 
 
+# Takes commands, and never has started.
+STUCK = 'print(\'{"version": "1"}\', flush=True); import sys; sys.stdin.read()'
+
+
 @pytest.mark.needs("proc")
 @pytest.mark.parametrize(
     ("code", "shown"),
-    [(LATE, "not in 5, 3 of 3"), ("raise SystemExit('no')", "failed 3 times: .*: no")],
+    [
+        (LATE, "not in 1, 3 of 3"),
+        (STUCK, "not in 1, 3 of 3"),
+        ("raise SystemExit('no')", "failed 3 times: .*: no"),
+    ],
 )
 def test_a_package_that_is_late_or_fails_three_times_is_left_out_of_other_runs(
     code: str, shown: str
 ) -> None:
-    options = parse(["--runs", "20", "--sizes", "3", "--limit", "5"])
+    options = parse(["--runs", "20", "--sizes", "3", "--limit", "1"])
     [cell] = timed(["converge"], options, {"a": [sys.executable, "-c", code]})
     assert re.fullmatch(shown, str(cell.samples["a"]))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from compare import rows
-from compare.driving import DriverError
+from compare.driving import DriverError, LateError
 from compare.network import ip, unshare
 from compare.peers import PEERS, ROOT, prepare
 from compare.rows import Idle, Swarm
@@ -72,7 +72,9 @@ def main() -> None:
         commands, left_out = json.loads(options.inside)
         measure(options, commands, left_out)
         return
-    if missing := [tool for tool in ("unshare", "nsenter", "ip") if shutil.which(tool) is None]:
+    if missing := [
+        tool for tool in ("unshare", "nsenter", "setpriv", "ip") if shutil.which(tool) is None
+    ]:
         sys.exit(f"error: network namespaces need Linux, with {' and '.join(missing)} on PATH")
     prepared = json.dumps(prepare(options.peers, CACHE))
     again = [*unshare(), sys.executable, "-m", "compare", *sys.argv[1:], "--inside", prepared]
@@ -218,12 +220,15 @@ def timed(
 
 def once(asked: Sequence[str], swarm: Swarm) -> dict[str, float | None]:
     """Measure once."""
-    match asked:
-        case ["converge"]:
-            return {"converge": rows.converge(swarm)}
-        case ["heal"]:
-            return {"heal": rows.heal(swarm)}
-    return rows.departures(swarm, asked)
+    try:
+        match asked:
+            case ["converge"]:
+                return {"converge": rows.converge(swarm)}
+            case ["heal"]:
+                return {"heal": rows.heal(swarm)}
+        return rows.departures(swarm, asked)
+    except LateError:
+        return dict.fromkeys(asked)
 
 
 def turn(peers: list[str], run: int) -> list[str]:

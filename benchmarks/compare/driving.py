@@ -15,12 +15,16 @@ from typing import Self
 
 # Seconds that a driver has beyond the limit of a command.
 GRACE = 30.0
-# Seconds from the start of a driver until it takes commands, and that `start` may take.
+# Seconds from the start of a driver until it takes commands.
 START = 120.0
 
 
 class DriverError(Exception):
     """A driver failed: it said so, it ended, or it gave no answer."""
+
+
+class LateError(DriverError):
+    """A driver gave no answer in time."""
 
 
 class Driver:
@@ -72,9 +76,13 @@ class Driver:
         """Start nodes; return at once if nothing else is to be done, see `started`."""
         self.tell(do="start", count=count, prefix=prefix, address=address, bootstrap=bootstrap)
 
-    def started(self) -> None:
-        """Wait until the nodes are started, and keep their names."""
-        answer = self.answer(START)
+    def started(self, within: float) -> None:
+        """Wait until the nodes are started, and keep their names.
+
+        Raises:
+            LateError: They weren't in time.
+        """
+        answer = self.answer(within)
         members, pids = answer["members"], answer["pids"]
         if not isinstance(members, list) or not isinstance(pids, list):
             raise DriverError("its start names no members")
@@ -126,14 +134,15 @@ class Driver:
         """Read an answer.
 
         Raises:
-            DriverError: It came not in time, or it is an error.
+            LateError: It came not in time.
+            DriverError: It is an error.
         """
         assert self.process.stdout is not None
         end = time.monotonic() + within
         while b"\n" not in self.pending:
             left = end - time.monotonic()
             if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
-                raise DriverError(f"no answer in {within:g} s")
+                raise LateError(f"no answer in {within:g} s")
             data = os.read(self.process.stdout.fileno(), 65536)
             if not data:
                 raise DriverError(self.last_words())

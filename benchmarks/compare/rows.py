@@ -71,7 +71,7 @@ def converge(swarm: Swarm) -> float | None:
         before = time.perf_counter()
         driver.start(swarm.nodes, "n", LOOPBACK, None)
         driver.full(swarm.nodes, swarm.limit, held=swarm.nodes)
-        driver.started()
+        driver.started(swarm.limit)
         return wait([driver], swarm.limit, before)
 
 
@@ -90,10 +90,10 @@ def full_swarm(
         ):
             driver.start(nodes, f"n{number}", address, bootstrap)
             if bootstrap is None:
-                driver.started()
+                driver.started(swarm.limit)
                 bootstrap = driver.bootstrap
         for driver in drivers[1:]:
-            driver.started()
+            driver.started(swarm.limit)
         for driver in drivers:
             driver.full(swarm.nodes, swarm.limit)
         full = wait(drivers, swarm.limit, before)

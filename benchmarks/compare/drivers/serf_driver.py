@@ -12,7 +12,7 @@ import msgpack
 
 from compare.drivers.commands import Started, run, start_after_first
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 class Agent:
@@ -26,8 +26,8 @@ class Agent:
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
 
-    async def connect(self, address: str, port: int) -> None:
-        """Connect as soon as the agent listens."""
+    async def connect(self, address: str, port: int, every: float) -> None:
+        """Connect as soon as the agent listens; try each `every` seconds."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 try:
@@ -36,7 +36,7 @@ class Agent:
                 except OSError:
                     if self.process.returncode is not None:
                         raise RuntimeError(await self.last_words()) from None
-                    await asyncio.sleep(0.005)
+                    await asyncio.sleep(every)
         await self.call("handshake", {"Version": 1}, answers=False)
 
     async def last_words(self) -> str:
@@ -85,7 +85,16 @@ class Serf:
 
         async def one(number: int, way_in: str | None) -> None:
             port, rpc = ports[2 * number], ports[2 * number + 1]
-            command = [self.program, "agent", f"-node={prefix}-{number}", "-log-level=err"]
+            # An agent ends with this process, however that ends.
+            command = [
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                self.program,
+                "agent",
+                f"-node={prefix}-{number}",
+                "-log-level=err",
+            ]
             command += [f"-bind={address}:{port}", f"-rpc-addr={address}:{rpc}"]
             command += [] if way_in is None else [f"-retry-join={way_in}"]
             process = await asyncio.create_subprocess_exec(
@@ -96,7 +105,8 @@ class Serf:
             )
             self.agents.append(Agent(process))
             made[number] = self.agents[-1]
-            await made[number].connect(address, rpc)
+            # Many agents start slowly, and to ask each of them often makes them slower.
+            await made[number].connect(address, rpc, max(0.005, count * 0.0005))
 
         async def first() -> str:
             await one(0, None)
