@@ -155,16 +155,19 @@ class PeerLost:
     """A peer is out of the book without a goodbye."""
 
     __match_args__: ClassVar[tuple[Literal["peer"], Literal["reason"]]] = ("peer", "reason")
-    def __new__(cls, peer: Peer, reason: Literal["unreachable", "expired"]) -> PeerLost: ...
+    def __new__(
+        cls, peer: Peer, reason: Literal["unreachable", "expired", "denied"]
+    ) -> PeerLost: ...
     @property
     def peer(self) -> Peer:
         """The peer, as its last record described it."""
     @property
-    def reason(self) -> Literal["unreachable", "expired"]:
+    def reason(self) -> Literal["unreachable", "expired", "denied"]:
         """Why: `"unreachable"`, it answered no probe in time; `"expired"`, it was silent too long.
 
         `"unreachable"`: it answered neither this node nor others, and did not refute the suspicion.
         `"expired"`: its record was not refreshed for the expiration that it announced.
+        `"denied"`: the allow list or the deny list of this node keeps it out from now on.
         """
     def to_dict(self) -> dict[str, object]:
         """The event as a dict of plain values, as docs/event.schema.json describes."""
@@ -329,6 +332,8 @@ class Settings:
         protocols: Iterable[str | bytes],
         secret_key: bytes | None,
         secret: str | Iterable[str] | None,
+        allow: Iterable[Peer | str] | None,
+        deny: Iterable[Peer | str],
         state_dir: Path | None,
         config: _ConfigLike,
     ) -> Settings: ...
@@ -430,6 +435,14 @@ class Node:
         """The UDP addresses that are bound: host and port of each."""
     def problems(self) -> list[tuple[str, str, float, int]]:
         """What keeps the node from others: source, what, since and count of each."""
+    def denied(self) -> set[str]:
+        """The ids on the deny list."""
+    def allowed(self) -> set[str] | None:
+        """The ids on the allow list; `None` without one."""
+    def deny(self, peer: Peer | str, denied: bool) -> asyncio.Future[None]:
+        """Put a peer on the deny list, or take it off."""
+    def allow(self, peer: Peer | str, allowed: bool) -> asyncio.Future[None]:
+        """Put a peer on the allow list, or take it off."""
     def subscribe(self) -> tuple[Records, Subscription]:
         """The peers in the book, and every event after them."""
     def messages(self, channel: str | None = None) -> MessageSubscription:

@@ -119,6 +119,10 @@ class GossipDiscovery:
             `iroh-gossip-discovery keygen --swarm` made, or a passphrase; or 1 to 4 of these, the
             preferred one first and all of them accepted, so that it can be changed while the swarm
             runs. Without, whoever knows the topic and reaches a member may join.
+        allow: The only peers that this node deals with, or their ids, at most 10,000; by default
+            all that are not denied. `allow()` adds to them.
+        deny: Peers, or their ids, that this node keeps out, at most 10,000, also if they are
+            allowed. `deny()` adds to them.
         state_dir: A directory that keeps key, sequence numbers, ports and the book over a restart.
             It is created; only one node at a time may use it. A full or read-only disk stops no
             start.
@@ -148,6 +152,8 @@ class GossipDiscovery:
         bootstrap: Iterable[BootstrapSource] = (),
         secret_key: bytes | None = None,
         secret: str | Iterable[str] | None = None,
+        allow: Iterable[Peer | str] | None = None,
+        deny: Iterable[Peer | str] = (),
         state_dir: str | PathLike[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         protocols: Iterable[str | bytes] = (),
@@ -168,7 +174,16 @@ class GossipDiscovery:
                 raise ConfigurationError("state_dir", reason) from None
         self._state_dir = state_dir
         self._settings = Settings(
-            name, topic, metadata, protocols, secret_key, secret, state_dir, self._config
+            name,
+            topic,
+            metadata,
+            protocols,
+            secret_key,
+            secret,
+            allow,
+            deny,
+            state_dir,
+            self._config,
         )
         self._name = name
         self._topic = topic
@@ -391,6 +406,87 @@ class GossipDiscovery:
             merged: dict[str, str | None] = {**self._metadata, **changes}
             metadata = {key: value for key, value in merged.items() if value is not None}
             await self._announce(self._name, metadata)
+
+    async def deny(self, peer: Peer | str) -> None:
+        """Keep a peer out; once this returns, it has no link with this node and is not in the book.
+
+        It is denied in later lives too, if there is a `state_dir`, until `undeny`. Others that do
+        not deny it still deal with it, and this node passes its record on to them.
+
+        Args:
+            peer: A peer, or its id: it need not be in the book.
+
+        Raises:
+            ConfigurationError: `peer` is no id, or this node; or 10,000 are denied already.
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            for peer in discovery.book.values():
+                if peer.metadata.get("compromised"):
+                    await discovery.deny(peer)
+            ```
+        """
+        await self._running().deny(peer, True)  # noqa: FBT003  # of the extension
+
+    async def undeny(self, peer: Peer | str) -> None:
+        """Take a peer off the deny list; if its record is known, it is in the book at once.
+
+        One that the constructor's `deny` names is denied again in the next life.
+
+        Args:
+            peer: A peer, or its id.
+
+        Raises:
+            ConfigurationError: `peer` is no id.
+            NotRunningError: It is not running.
+        """
+        await self._running().deny(peer, False)  # noqa: FBT003  # of the extension
+
+    async def allow(self, peer: Peer | str) -> None:
+        """Add a peer to the allow list, in later lives too, if there is a `state_dir`.
+
+        Args:
+            peer: A peer, or its id: it need not be in the book.
+
+        Raises:
+            ConfigurationError: This node has no allow list, or one of 10,000; `peer` is no id.
+            NotRunningError: It is not running.
+        """
+        await self._running().allow(peer, True)  # noqa: FBT003  # of the extension
+
+    async def disallow(self, peer: Peer | str) -> None:
+        """Take a peer off the allow list; it is out once this returns, as one that is denied.
+
+        One that the constructor's `allow` names is allowed again in the next life.
+
+        Args:
+            peer: A peer, or its id.
+
+        Raises:
+            ConfigurationError: This node has no allow list; `peer` is no id.
+            NotRunningError: It is not running.
+        """
+        await self._running().allow(peer, False)  # noqa: FBT003  # of the extension
+
+    @property
+    def denied(self) -> frozenset[str]:
+        """The ids that are denied now.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return frozenset(self._running().denied())
+
+    @property
+    def allowed(self) -> frozenset[str] | None:
+        """The ids on the allow list now; `None` if there is no such list.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        allowed = self._running().allowed()
+        return None if allowed is None else frozenset(allowed)
 
     async def add_bootstrap(self, peers: Iterable[BootstrapPeer]) -> None:
         """Add peers to those that are dialed while none of them is in the book.

@@ -19,7 +19,7 @@ from typing import Self, TypedDict, TypeVar, Unpack
 
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource
 from iroh_gossip_discovery._config import Config
-from iroh_gossip_discovery._core import TestRuntime, bar, endpoint_id, sever
+from iroh_gossip_discovery._core import Peer, TestRuntime, bar, endpoint_id, sever
 from iroh_gossip_discovery._discovery import GossipDiscovery
 from iroh_gossip_discovery._require import require
 
@@ -39,6 +39,8 @@ class NodeOptions(TypedDict, total=False):
     bootstrap: Iterable[BootstrapSource]
     secret_key: bytes
     secret: str | Iterable[str]
+    allow: Iterable[Peer | str]
+    deny: Iterable[Peer | str]
     state_dir: str | PathLike[str]
     metadata: Mapping[str, str]
     protocols: Iterable[str | bytes]
@@ -363,6 +365,8 @@ class LocalSwarm:
             bootstrap=options.get("bootstrap", (seeds,)),
             secret_key=options.get("secret_key"),
             secret=options.get("secret"),
+            allow=options.get("allow"),
+            deny=options.get("deny", ()),
             state_dir=options.get("state_dir"),
             metadata=options.get("metadata"),
             protocols=options.get("protocols", ()),

@@ -356,6 +356,14 @@ def run(  # noqa: PLR0913  # all but one have a default
     ] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help=_KEY_HELP)] = None,
     secret_file: Annotated[Path | None, SECRET_FILE] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Deal with this peer and no others; may be repeated."),
+    ] = None,
+    deny: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Keep this peer out; may be repeated."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each event as one line with a JSON object.")
     ] = False,
@@ -394,6 +402,8 @@ def run(  # noqa: PLR0913  # all but one have a default
             protocols=serve or [],
             secret_key=secret_key,
             secret=secret,
+            allow=allow or None,
+            deny=deny or [],
             state_dir=state_dir,
             config=config,
         )

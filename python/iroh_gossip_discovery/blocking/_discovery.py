@@ -75,6 +75,8 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         bootstrap: The peers to dial first; here a plain function may find them, too.
         secret_key: The 32 bytes of the identity's Ed25519 secret key.
         secret: Makes the swarm private: a key, a passphrase, or 1 to 4 of them.
+        allow: The only peers that this node deals with; by default all that are not denied.
+        deny: Peers that this node keeps out.
         state_dir: A directory that keeps key and sequence numbers over a restart.
         metadata: Text by key that others see.
         protocols: The protocols (ALPNs) that this endpoint serves.
@@ -101,6 +103,8 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         bootstrap: Iterable[BootstrapSource | BlockingLookup] = (),
         secret_key: bytes | None = None,
         secret: str | Iterable[str] | None = None,
+        allow: Iterable[Peer | str] | None = None,
+        deny: Iterable[Peer | str] = (),
         state_dir: str | PathLike[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         protocols: Iterable[str | bytes] = (),
@@ -112,6 +116,8 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             bootstrap=_sources(bootstrap),
             secret_key=secret_key,
             secret=secret,
+            allow=allow,
+            deny=deny,
             state_dir=state_dir,
             metadata=metadata,
             protocols=protocols,
@@ -221,6 +227,10 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
     update = waits(_discovery.GossipDiscovery.update)
     update_metadata = waits(_discovery.GossipDiscovery.update_metadata)
     add_bootstrap = waits(_discovery.GossipDiscovery.add_bootstrap)
+    deny = waits(_discovery.GossipDiscovery.deny)
+    undeny = waits(_discovery.GossipDiscovery.undeny)
+    allow = waits(_discovery.GossipDiscovery.allow)
+    disallow = waits(_discovery.GossipDiscovery.disallow)
     send = waits(_discovery.GossipDiscovery.send)
     broadcast = waits(_discovery.GossipDiscovery.broadcast)
     wait_for_peers = waits(_discovery.GossipDiscovery.wait_for_peers)
@@ -247,6 +257,24 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             NotRunningError: It is not running.
         """
         return self._awaited.ticket
+
+    @property
+    def denied(self) -> frozenset[str]:
+        """The ids that are denied now.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._awaited.denied
+
+    @property
+    def allowed(self) -> frozenset[str] | None:
+        """The ids on the allow list now; `None` if there is no such list.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._awaited.allowed
 
     @property
     def me(self) -> Peer:

@@ -25,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use crate::{
+    access::Lists,
     barred::Barred,
     bootstrap::Bootstrap,
     claim::Claim,
@@ -78,6 +79,7 @@ pub(crate) struct Actor {
     config: Config,
     transport: QuicTransportConfig,
     lookup: Lookup,
+    lists: Lists,
     barred: Barred,
     door: Door,
     /// Held until the actor has ended: until then no second discovery may use the endpoint.
@@ -122,7 +124,7 @@ impl Actor {
         door: Door,
     ) -> Self {
         let (inputs, inputs_rx) = mpsc::channel(INPUTS);
-        let (barred, counters, problems) = door.shared();
+        let (lists, barred, counters, problems) = door.shared();
         let network = Network::new(endpoint.clone(), &config, problems);
         Self {
             services: Services::new(lookup.clone(), counters.clone()),
@@ -134,6 +136,7 @@ impl Actor {
             config,
             transport,
             lookup,
+            lists,
             barred,
             door,
             claim: None,
@@ -293,6 +296,9 @@ impl Actor {
             }
             Command::Link { topic, peer, reply } => self.connect(topic, peer, reply),
             Command::Leave { topic, reply } => self.leave(topic, reply),
+            Command::ChangeAccess { change, peer, reply } => {
+                self.change_access(change, peer, reply);
+            }
             Command::Accepted(connection) => self.open_link(connection, false),
             Command::Sever { reply } => {
                 self.sever();
@@ -330,6 +336,9 @@ impl Actor {
             }
             Input::Used(link, reply) => self.hold(link, reply),
             Input::Unused(link) => self.release(link),
+            Input::Found(_, peer, _) if !self.lists.admits(&peer) => {
+                self.door.explain_kept_out(peer);
+            }
             Input::Found(topic, peer, addresses) => {
                 if let Some(joined) = self.topics.get(&topic) {
                     joined.published.contact.asks([peer]);
@@ -449,6 +458,7 @@ impl Actor {
         if !new.known.is_empty() {
             self.handle(InEvent::AddBootstrap(topic, new.known))?;
         }
+        self.explain_bootstrap_kept_out();
         self.look_for_names(topic, peers);
         Ok(())
     }
@@ -478,6 +488,8 @@ impl Actor {
 
     /// Tells all topics that a peer can't be reached, or that it refused this node.
     fn unanswered(&self, peer: &EndpointId, reason: &str) {
+        // Whatever else became of a link to a peer that is kept out, that is the reason.
+        let reason = self.lists.reason(peer).unwrap_or(reason);
         for joined in self.topics.values() {
             joined.published.contact.unanswered(peer, reason);
             // Once others are met, one that is not there is no problem.

@@ -10,13 +10,14 @@ use tokio::time::timeout;
 
 use crate::{
     ALPN,
+    access::{Lists, Marks},
     blocking::blocking,
     bootstrap::Bootstrap,
     config::Config,
     discovery::Discovery,
     endpoint,
     error::Error,
-    proto::Profile,
+    proto::{EndpointId, Profile},
     store::Store,
     swarm::Swarm,
     swarm_key::{Keyring, SwarmKey},
@@ -46,6 +47,8 @@ pub struct NodeBuilder {
     state_dir: Option<PathBuf>,
     expiration: Option<Duration>,
     secrets: Vec<SwarmKey>,
+    allow: Option<Vec<EndpointId>>,
+    deny: Vec<EndpointId>,
     handlers: Vec<(Vec<u8>, Box<dyn DynProtocolHandler>)>,
 }
 
@@ -61,6 +64,8 @@ impl NodeBuilder {
             state_dir: None,
             expiration: None,
             secrets: Vec::new(),
+            allow: None,
+            deny: Vec::new(),
             handlers: Vec::new(),
         }
     }
@@ -110,6 +115,20 @@ impl NodeBuilder {
     /// ```
     pub fn secrets(mut self, keys: Vec<SwarmKey>) -> Self {
         self.secrets = keys;
+        self
+    }
+
+    /// Deals with these peers only, at most 10,000, and with those that [`Discovery::allow`] added
+    /// in this life or an earlier one. The default is all that are not denied.
+    pub fn allow(mut self, peers: Vec<EndpointId>) -> Self {
+        self.allow = Some(peers);
+        self
+    }
+
+    /// Keeps these peers out, at most 10,000, and those that [`Discovery::deny`] added in this life
+    /// or an earlier one.
+    pub fn deny(mut self, peers: Vec<EndpointId>) -> Self {
+        self.deny = peers;
         self
     }
 
@@ -175,9 +194,12 @@ impl NodeBuilder {
                 blocking(move || store.key().map(|key| (Some(store), key))).await?
             }
         };
+        let marks = store.as_ref().map_or_else(Marks::default, Store::marks);
+        let me = EndpointId::from(key.public());
+        let lists = Lists::new(self.allow.take(), std::mem::take(&mut self.deny), &me, marks)?;
         let last = store.as_ref().map(Store::last_bound).unwrap_or_default();
         let endpoint = endpoint::bind_again(&self.config, key, &last).await?;
-        match self.serve(endpoint.clone(), store, keys, topic).await {
+        match self.serve(endpoint.clone(), store, (keys, lists), topic).await {
             Ok(node) => Ok(node),
             Err(error) => {
                 endpoint.close().await;
@@ -190,7 +212,7 @@ impl NodeBuilder {
         self,
         endpoint: Endpoint,
         store: Option<Store>,
-        keys: Keyring,
+        guards: (Keyring, Lists),
         topic: Topic,
     ) -> Result<RunningNode, Error> {
         let store = match store {
@@ -204,7 +226,7 @@ impl NodeBuilder {
             }
             None => None,
         };
-        let discovery = Discovery::spawn_with(endpoint.clone(), self.config, store, keys).await?;
+        let discovery = Discovery::spawn_with(endpoint.clone(), self.config, store, guards).await?;
         let mut router = Router::builder(endpoint.clone())
             .incoming_filter(discovery.incoming_filter())
             .accept(ALPN, discovery.clone());

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    access::Change,
     bootstrap::Bootstrap,
     door::admitted::Admitted,
     error::Error,
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Broadcast { topic: TopicId, channel: Option<Channel>, data: Bytes, reply: Reply },
     Link { topic: TopicId, peer: EndpointId, reply: LinkReply },
     Leave { topic: TopicId, reply: oneshot::Sender<()> },
+    ChangeAccess { change: Change, peer: EndpointId, reply: Reply },
     Accepted(Admitted),
     Sever { reply: oneshot::Sender<()> },
     Shutdown { reply: oneshot::Sender<()> },

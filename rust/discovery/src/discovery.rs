@@ -1,6 +1,6 @@
 //! The handle of discovery on one endpoint: it joins topics, serves links and answers lookups.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use futures_util::stream::BoxStream;
 use iroh::{
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
 use crate::{
+    access::{Change, Lists, Marks},
     actor::Actor,
     bans::Bans,
     barred::Barred,
@@ -26,7 +27,7 @@ use crate::{
     lookup::Lookup,
     metrics::Counters,
     problems::{Problem, Problems},
-    proto::{CloseCode, EndpointId, Identity, MAX_SEQUENCE, State},
+    proto::{CloseCode, EndpointId, Identity, InEvent, MAX_SEQUENCE, State},
     store::{Store, unix_micros},
     swarm::Swarm,
     swarm_key::{Keyring, SwarmKey},
@@ -53,6 +54,13 @@ pub struct SpawnOptions {
     /// The secrets of a private swarm, at most 4, the preferred one first; none for a public one.
     /// They hold for all topics of the endpoint.
     pub secrets: Vec<SwarmKey>,
+    /// The only peers that this node deals with, at most 10,000, besides those that
+    /// [`Discovery::allow`] added in this life or an earlier one; `None` for all that are not
+    /// denied.
+    pub allow: Option<Vec<EndpointId>>,
+    /// Peers that this node keeps out, at most 10,000, besides those that [`Discovery::deny`] added
+    /// in this life or an earlier one.
+    pub deny: Vec<EndpointId>,
 }
 
 impl SpawnOptions {
@@ -102,6 +110,7 @@ pub struct Discovery {
     pub(crate) commands: Commands,
     lookup: Lookup,
     pub(crate) barred: Barred,
+    lists: Lists,
     door: Door,
     problems: Problems,
     bans: Bans,
@@ -123,14 +132,16 @@ impl Discovery {
             None => None,
         };
         let keys = Keyring::new(options.secrets)?;
-        Self::spawn_with(endpoint, options.config, store, keys).await
+        let marks = store.as_ref().map_or_else(Marks::default, Store::marks);
+        let lists = Lists::new(options.allow, options.deny, &endpoint.id().into(), marks)?;
+        Self::spawn_with(endpoint, options.config, store, (keys, lists)).await
     }
 
     pub(crate) async fn spawn_with(
         endpoint: Endpoint,
         config: Config,
         store: Option<Store>,
-        keys: Keyring,
+        (keys, lists): (Keyring, Lists),
     ) -> Result<Self, Error> {
         let claim = Claim::new(&endpoint)?;
         let key = endpoint.secret_key().clone();
@@ -153,7 +164,9 @@ impl Discovery {
             sequence,
             reserved,
         };
-        let state = State::new(identity, random_seed()?, Instant::now());
+        let now = Instant::now();
+        let mut state = State::new(identity, random_seed()?, now);
+        state.handle(InEvent::SetAccess(lists.access()), now)?;
         let lookup = Lookup::default();
         endpoint.address_lookup().map_err(|_| Error::Closed)?.add(lookup.clone());
         let (commands, commands_rx) = Commands::new();
@@ -164,7 +177,7 @@ impl Discovery {
         let barred = Barred::default();
         let counters = Arc::<Counters>::default();
         let bans = counters.bans.clone();
-        let of_door = (lookup.clone(), barred.clone(), counters, problems.clone());
+        let of_door = (lookup.clone(), lists.clone(), barred.clone(), counters, problems.clone());
         let door = Door::new(me, keys, of_door);
         claim.open(&commands, door.clone());
         let on = claim.key().clone();
@@ -172,7 +185,7 @@ impl Discovery {
             Actor::new(endpoint, state, config, transport, lookup.clone(), kept, door.clone());
         actor.claim = Some(claim);
         tokio::spawn(actor.run(commands_rx).instrument(span));
-        Ok(Self { commands, lookup, barred, door, problems, bans, on })
+        Ok(Self { commands, lookup, barred, lists, door, problems, bans, on })
     }
 
     /// Returns a filter for the router of an endpoint. It refuses the sockets of banned peers
@@ -207,6 +220,63 @@ impl Discovery {
         let join = |reply| Command::Join { topic, options, reply };
         let published = self.commands.request(join).await??;
         Ok(Swarm::new(published, self.commands.clone()))
+    }
+
+    /// Keeps a peer out, in all topics of the endpoint. Returns once that holds: its links are
+    /// closed, and it is in no book. If there is a state directory, it holds for later lives too,
+    /// until [`Self::undeny`].
+    ///
+    /// The peer may be unknown. It is denied also if it is on the allow list. Others that do not
+    /// deny it still deal with it, and this node passes its record on to them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for this node itself, or beyond 10,000 denied ids; [`Error::Closed`].
+    pub async fn deny(&self, peer: EndpointId) -> Result<(), Error> {
+        self.change_access(Change::Deny, peer).await
+    }
+
+    /// Takes a peer off the deny list. If its record is known, it is in the book at once. One that
+    /// [`SpawnOptions::deny`] names is denied again in the next life.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn undeny(&self, peer: EndpointId) -> Result<(), Error> {
+        self.change_access(Change::Undeny, peer).await
+    }
+
+    /// Adds a peer to the allow list. If there is a state directory, it is on it in later lives
+    /// too, until [`Self::disallow`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if this node has no allow list, or beyond 10,000 ids on it;
+    /// [`Error::Closed`].
+    pub async fn allow(&self, peer: EndpointId) -> Result<(), Error> {
+        self.change_access(Change::Allow, peer).await
+    }
+
+    /// Takes a peer off the allow list. Returns once that holds, as [`Self::deny`]. One that
+    /// [`SpawnOptions::allow`] names is on it again in the next life.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if this node has no allow list; [`Error::Closed`].
+    pub async fn disallow(&self, peer: EndpointId) -> Result<(), Error> {
+        self.change_access(Change::Disallow, peer).await
+    }
+
+    /// Returns the deny list.
+    #[must_use]
+    pub fn denied(&self) -> BTreeSet<EndpointId> {
+        self.lists.access().deny.clone()
+    }
+
+    /// Returns the allow list; `None` if there is none.
+    #[must_use]
+    pub fn allowed(&self) -> Option<BTreeSet<EndpointId>> {
+        self.lists.access().allow.clone()
+    }
+
+    async fn change_access(&self, change: Change, peer: EndpointId) -> Result<(), Error> {
+        self.commands.request(|reply| Command::ChangeAccess { change, peer, reply }).await?
     }
 
     /// Returns what keeps this node from others, the oldest problem first, at most 64. Examples: no

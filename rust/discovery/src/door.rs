@@ -21,6 +21,7 @@ use tracing::debug;
 
 use self::admitted::Admitted;
 use crate::{
+    access::Lists,
     admission::{self, Admission, Candidate, Use},
     bans::{Bans, Origin},
     barred::Barred,
@@ -45,6 +46,11 @@ const PROOFS_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_REFUSED: usize = 32;
 /// What the problem is about.
 const SOURCE: &str = "secret";
+/// What the problem is about if the lists keep everybody out.
+pub(crate) const ACCESS: &str = "access";
+
+/// Why there is no link to a peer whose lists keep this node out.
+pub(crate) const KEEPS_US_OUT: &str = "it keeps this node out";
 
 /// Why a connection did not pass the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +76,7 @@ struct Inner {
     me: EndpointId,
     keys: Keyring,
     lookup: Lookup,
+    lists: Lists,
     barred: Barred,
     counters: Arc<Counters>,
     problems: Problems,
@@ -89,23 +96,62 @@ impl Door {
     pub(crate) fn new(
         me: EndpointId,
         keys: Keyring,
-        (lookup, barred, counters, problems): (Lookup, Barred, Arc<Counters>, Problems),
+        (lookup, lists, barred, counters, problems): (
+            Lookup,
+            Lists,
+            Barred,
+            Arc<Counters>,
+            Problems,
+        ),
     ) -> Self {
         let (waiting, refused) = Default::default();
-        Self(Arc::new(Inner { me, keys, lookup, barred, counters, problems, waiting, refused }))
+        Self(Arc::new(Inner {
+            me,
+            keys,
+            lookup,
+            lists,
+            barred,
+            counters,
+            problems,
+            waiting,
+            refused,
+        }))
     }
 
     /// What the door shares with the actor.
-    pub(crate) fn shared(&self) -> (Barred, Arc<Counters>, Problems) {
-        (self.0.barred.clone(), self.0.counters.clone(), self.0.problems.clone())
+    pub(crate) fn shared(&self) -> (Lists, Barred, Arc<Counters>, Problems) {
+        let Inner { lists, barred, counters, problems, .. } = &*self.0;
+        (lists.clone(), barred.clone(), counters.clone(), problems.clone())
+    }
+
+    /// A peer that the lists keep out tried to open a link.
+    pub(crate) fn keeps_out(&self, peer: EndpointId) {
+        self.0.counters.dropped("links of peers that are kept out", Some(peer));
+        self.explain_kept_out(peer);
+    }
+
+    /// Says why a peer is kept out, if this node knows nobody else.
+    pub(crate) fn explain_kept_out(&self, peer: EndpointId) {
+        if let Some(reason) = self.0.lists.reason(&peer)
+            && !self.0.lookup.knows_anybody()
+        {
+            self.0
+                .problems
+                .raise(ACCESS, format!("no link to peer {}: {reason}", peer.fmt_short()));
+        }
     }
 
     /// Lets a connection in that a peer opened, or closes it.
     pub(crate) async fn accept(&self, connection: Connection) -> Option<Admitted> {
+        let peer = EndpointId::from(connection.remote_id());
+        if !self.0.lists.admits(&peer) {
+            self.keeps_out(peer);
+            connection.close(VarInt::from_u32(CloseCode::Denied.into()), b"");
+            return None;
+        }
         if self.0.keys.is_empty() {
             return Some(Admitted::new(connection));
         }
-        let peer = EndpointId::from(connection.remote_id());
         let begun = Instant::now();
         let _place = self.0.wait(&connection, peer)?;
         let checked = patiently(PROOFS_TIMEOUT, self.0.check(&connection)).await;
@@ -139,6 +185,11 @@ impl Door {
                     if close.error_code == not_admitted() =>
                 {
                     ("dials to peers with another secret", "it has another secret")
+                }
+                Some(ConnectionError::ApplicationClosed(close))
+                    if close.error_code == VarInt::from_u32(CloseCode::Denied.into()) =>
+                {
+                    return Err(KEEPS_US_OUT.to_owned());
                 }
                 reason => {
                     let reason = reason.map(|reason| reason.to_string());

@@ -54,6 +54,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod access;
 mod actor;
 mod admission;
 mod advertise;

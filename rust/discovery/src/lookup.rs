@@ -54,6 +54,12 @@ impl Lookup {
         table.topics.values().any(|source| source.published.is_member(peer))
     }
 
+    /// Returns true if the book of a joined topic holds anybody.
+    pub(crate) fn knows_anybody(&self) -> bool {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.topics.values().any(|source| !source.published.book().is_empty())
+    }
+
     pub(crate) fn remove(&self, topic: &TopicId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).topics.remove(topic);
     }

@@ -20,9 +20,11 @@ use crate::{
 };
 
 /// Drops that happen in a healthy swarm too. They are counted and logged, but not as warnings.
-const ORDINARY: [&str; 6] = [
+const ORDINARY: [&str; 8] = [
+    "accusations by peers that are kept out",
     "accusations by unknown members",
     "broadcasts of another life of their author",
+    "broadcasts of peers that are kept out",
     "broadcasts of unknown members",
     "broadcasts that were heard before",
     "broadcasts without anything new",

@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::{
+    access::Marks,
     error::Error,
     problems::Problems,
     proto::{EndpointId, MAX_SEQUENCE, TopicId},
@@ -43,6 +44,7 @@ pub(crate) use self::ledger::Change;
 const KEY: &str = "secret.key";
 const SEQUENCE: &str = "sequence";
 const ENDPOINT: &str = "endpoint";
+const ACCESS: &str = "access";
 /// The source of problems with the disk, as the application sees it.
 const PROBLEM: &str = "state directory";
 /// Sequence numbers that are reserved at the start, so that the first announcement waits for no
@@ -76,6 +78,9 @@ struct Inner {
     /// Whose ports were bound last, as on disk, and as it should be there.
     endpoint: Endpoint,
     new_endpoint: Option<Endpoint>,
+    /// The peers that are allowed and denied, as on disk, and as it should be there.
+    marks: Marks,
+    new_marks: Option<Marks>,
 }
 
 /// What is kept of the endpoint over a restart.
@@ -92,7 +97,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::StateDirInUse`] while another node holds it; [`Error::StateDir`] if it can't be
-    /// read.
+    /// read, or if the marks of the allow and deny lists are damaged.
     pub(crate) fn open(dir: &Path) -> Result<Option<Self>, Error> {
         Self::open_on(dir, Arc::new(RealDisk))
     }
@@ -112,7 +117,8 @@ impl Store {
         let lock = Lock::take(&files)?;
         let reserved = read_sequence(&files);
         let endpoint = read_endpoint(&files);
-        let inner = Inner { reserved, wanted: reserved, endpoint, ..Inner::default() };
+        let marks = read_marks(&files)?;
+        let inner = Inner { reserved, wanted: reserved, endpoint, marks, ..Inner::default() };
         Ok(Some(Self {
             books: Books::new(files.clone()),
             files,
@@ -201,6 +207,18 @@ impl Store {
         self.write_all(&mut inner);
     }
 
+    /// The peers that were allowed and denied while the node ran.
+    pub(crate) fn marks(&self) -> Marks {
+        self.lock().marks.clone()
+    }
+
+    /// Keeps which peers are allowed and denied.
+    pub(crate) fn keep_marks(&self, marks: Marks) {
+        let mut inner = self.lock();
+        inner.new_marks = (marks != inner.marks).then_some(marks);
+        self.write_all(&mut inner);
+    }
+
     /// Writes what is not written. Returns true if nothing is left.
     pub(crate) fn write_again(&self) -> bool {
         if let Err(error) = self.books.write() {
@@ -259,6 +277,11 @@ impl Store {
             self.files.replace(ENDPOINT, endpoint_text(endpoint).as_bytes())?;
             inner.endpoint = endpoint.clone();
             inner.new_endpoint = None;
+        }
+        if let Some(marks) = &inner.new_marks {
+            self.files.replace(ACCESS, marks_text(marks).as_bytes())?;
+            inner.marks = marks.clone();
+            inner.new_marks = None;
         }
         Ok(())
     }
@@ -385,6 +408,44 @@ fn read_endpoint(files: &Files) -> Endpoint {
     };
     files.set_aside(ENDPOINT, "endpoint.damaged", &reason, "other ports may be bound");
     Endpoint::default()
+}
+
+fn marks_text(marks: &Marks) -> String {
+    let allow = marks.allow.iter().map(|id| format!("allow {id}\n"));
+    let deny = marks.deny.iter().map(|id| format!("deny {id}\n"));
+    checked(&allow.chain(deny).collect::<String>())
+}
+
+/// A damaged file stops the start: without it, a peer that was denied would get in again.
+fn read_marks(files: &Files) -> Result<Marks, Error> {
+    let reason = match files.read(ACCESS) {
+        Ok(None) => return Ok(Marks::default()),
+        Ok(Some(content)) => match verified(&content).map(parse_marks) {
+            Some(Some(marks)) => return Ok(marks),
+            Some(None) => "it holds a line that is no mark".to_owned(),
+            None => "its checksum is wrong".to_owned(),
+        },
+        Err(error) => error.to_string(),
+    };
+    let reason = format!(
+        "is damaged ({reason}), and it says which peers are denied: restore it, or remove it to \
+         start without its marks"
+    );
+    Err(Error::StateDir { path: files.path(ACCESS), reason })
+}
+
+fn parse_marks(text: &str) -> Option<Marks> {
+    let mut marks = Marks::default();
+    for line in text.lines() {
+        let (list, id) = line.split_once(' ')?;
+        let list = match list {
+            "allow" => &mut marks.allow,
+            "deny" => &mut marks.deny,
+            _ => return None,
+        };
+        list.insert(id.parse().ok()?);
+    }
+    Some(marks)
 }
 
 #[cfg(test)]

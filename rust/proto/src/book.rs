@@ -2,6 +2,9 @@
 //!
 //! Order comes from the sequence number alone: a higher one wins, an equal or lower one changes
 //! nothing. Freshness comes from the local clock.
+//!
+//! Nodes that the lists of this one keep out are held too, hidden: comparisons of books and gossip
+//! go on with them, and everything else passes them over.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -14,6 +17,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
+    access::Access,
     digest::Digest,
     id::EndpointId,
     record::{NodeRecord, SignedRecord, Status},
@@ -130,8 +134,12 @@ pub(crate) struct Book {
     /// a look now and then is cheaper than keeping all of them in order.
     next_look: Option<Nanos>,
     looked: Nanos,
-    /// Of others: a simulation asks for that at every step.
+    /// Which nodes are kept out, and those of them that are live.
+    access: Arc<Access>,
+    hidden: BTreeSet<EndpointId>,
+    /// Of others that are not hidden: a simulation asks for that at every step.
     digest: Digest,
+    hidden_digest: Digest,
     /// When who is there, or a sequence number, last changed.
     changed: Option<Nanos>,
     /// Two rules that only the simulator's controls switch off.
@@ -154,7 +162,10 @@ impl Book {
             faded_by_age: VecDeque::new(),
             next_look: None,
             looked: -LOOKS_APART,
+            access: Arc::default(),
+            hidden: BTreeSet::new(),
             digest: Digest::default(),
+            hidden_digest: Digest::default(),
             changed: None,
             forgetful: false,
             equal_wins: false,
@@ -179,9 +190,44 @@ impl Book {
         self.opened + Duration::from_nanos(u64::try_from(at).unwrap_or(0))
     }
 
-    /// Others that are there.
+    /// The number of others that are there.
     pub(crate) fn len(&self) -> usize {
+        self.len_with_hidden() - self.hidden.len()
+    }
+
+    /// As [`Book::len`], with those that are kept out.
+    pub(crate) fn len_with_hidden(&self) -> usize {
         self.live.len() - usize::from(self.live.contains_key(&self.me))
+    }
+
+    /// Returns true if a node is not kept out.
+    pub(crate) fn admits(&self, id: &EndpointId) -> bool {
+        *id == self.me || self.access.admits(id)
+    }
+
+    /// Applies the lists of this endpoint. Returns the records of those that are hidden from now
+    /// on, and of those that are no longer.
+    pub(crate) fn set_access(
+        &mut self,
+        access: &Arc<Access>,
+    ) -> (Vec<Arc<NodeRecord>>, Vec<Arc<NodeRecord>>) {
+        self.access = Arc::clone(access);
+        let (mut hidden, mut shown) = (Vec::new(), Vec::new());
+        for (id, live) in self.live.iter().filter(|(id, _)| **id != self.me) {
+            let (record, digest) = (Arc::clone(live.signed.record()), live.signed.digest());
+            if self.access.admits(id) {
+                if self.hidden.remove(id) {
+                    self.hidden_digest.subtract(digest);
+                    self.digest.add(digest);
+                    shown.push(record);
+                }
+            } else if self.hidden.insert(*id) {
+                self.digest.subtract(digest);
+                self.hidden_digest.add(digest);
+                hidden.push(record);
+            }
+        }
+        (hidden, shown)
     }
 
     /// Tombstones.
@@ -189,11 +235,17 @@ impl Book {
         self.gone.len()
     }
 
+    /// A node that is there and not kept out.
     pub(crate) fn get(&self, id: &EndpointId) -> Option<&Live> {
+        self.live.get(id).filter(|_| self.admits(id))
+    }
+
+    /// As [`Book::get`], also if the node is kept out.
+    pub(crate) fn get_with_hidden(&self, id: &EndpointId) -> Option<&Live> {
         self.live.get(id)
     }
 
-    /// The digest of others that are there.
+    /// The digest of others that are there and not kept out.
     pub(crate) fn others_digest(&self) -> Digest {
         self.digest
     }
@@ -201,6 +253,7 @@ impl Book {
     /// The digest of all that are there.
     fn whole_digest(&self) -> Digest {
         let mut digest = self.digest;
+        digest.add(&self.hidden_digest);
         if let Some(own) = self.live.get(&self.me) {
             digest.add(own.signed.digest());
         }
@@ -222,7 +275,7 @@ impl Book {
 
     /// The ids of others that are there, in order.
     pub(crate) fn others(&self) -> impl Iterator<Item = EndpointId> + '_ {
-        self.live.keys().copied().filter(|id| *id != self.me)
+        self.live.keys().copied().filter(|id| *id != self.me && !self.hidden.contains(id))
     }
 
     /// The nodes that were lost without a leave: since when, and when each may be dialed next.
@@ -230,7 +283,9 @@ impl Book {
         // One that left in an earlier life is dialed only while nobody is linked.
         let left = |gone: &Gone| gone.sequence >= gone.signed.record().sequence;
         let lost = move |gone: &&Gone| {
-            gone.signed.record().status == Status::Alive && !(gone.kept.is_some() && left(gone))
+            gone.signed.record().status == Status::Alive
+                && !(gone.kept.is_some() && left(gone))
+                && self.access.admits(&gone.signed.record().id)
         };
         let gone = self.gone.values().filter(lost);
         gone.map(|gone| (gone.signed.record().id, gone.since, gone.dials.1))
@@ -353,7 +408,8 @@ impl Book {
 
     /// The owners of such records, and how often each was dialed.
     pub(crate) fn all_kept(&self) -> impl Iterator<Item = (EndpointId, u32)> + '_ {
-        self.gone.iter().filter_map(|(id, gone)| Some((*id, gone.kept?)))
+        let kept = self.gone.iter().filter_map(|(id, gone)| Some((*id, gone.kept?)));
+        kept.filter(|(id, _)| self.access.admits(id))
     }
 
     /// The owner of such a record is dialed.
@@ -445,7 +501,7 @@ impl Book {
             return Applied::Stale;
         }
         let was = self.remove_live(&id, now);
-        if was.is_none() && id != self.me && self.len() >= self.capacity {
+        if was.is_none() && id != self.me && !self.make_room(&id, now) {
             return Applied::Full;
         }
         if let Some(gone) = self.gone.remove(&id) {
@@ -461,6 +517,16 @@ impl Book {
             Some(was) if was.signed.record().same_content(&record) => Applied::Refreshed,
             Some(_) => Applied::Updated,
         }
+    }
+
+    /// Returns true if there is room for a newcomer. One that is kept out gives way to one that is
+    /// not.
+    fn make_room(&mut self, newcomer: &EndpointId, now: Instant) -> bool {
+        if self.len_with_hidden() < self.capacity {
+            return true;
+        }
+        let gives_way = self.hidden.last().copied().filter(|_| self.admits(newcomer));
+        gives_way.is_some_and(|hidden| self.remove_live(&hidden, now).is_some())
     }
 
     /// Holds these records, own one included, as those of members that were there for long; nobody
@@ -527,7 +593,12 @@ impl Book {
     fn insert_live(&mut self, id: EndpointId, live: Live) {
         self.changed = Some(live.received);
         if id != self.me {
-            self.digest.add(live.signed.digest());
+            if self.access.admits(&id) {
+                self.digest.add(live.signed.digest());
+            } else {
+                self.hidden.insert(id);
+                self.hidden_digest.add(live.signed.digest());
+            }
             self.look_by(live.expires());
         }
         self.live.insert(id, live);
@@ -536,7 +607,9 @@ impl Book {
     fn remove_live(&mut self, id: &EndpointId, now: Instant) -> Option<Live> {
         let live = self.live.remove(id)?;
         self.changed = Some(self.nanos_at(now));
-        if *id != self.me {
+        if self.hidden.remove(id) {
+            self.hidden_digest.subtract(live.signed.digest());
+        } else if *id != self.me {
             self.digest.subtract(live.signed.digest());
         }
         self.accusations.remove(id);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use iroh_base::TransportAddr;
 
 use crate::{
+    access::Access,
     channel::Channel,
     config::Config,
     id::{EndpointId, TopicId},
@@ -53,6 +54,8 @@ pub enum CloseCode {
     Unresponsive,
     /// The peer did not prove that it holds the secret of this private swarm.
     NotAdmitted,
+    /// The lists of the endpoint keep the peer out.
+    Denied,
     /// A code that this version does not know.
     Unknown(u32),
 }
@@ -69,6 +72,7 @@ impl From<CloseCode> for u32 {
             CloseCode::Protocol => 6,
             CloseCode::Unresponsive => 7,
             CloseCode::NotAdmitted => 8,
+            CloseCode::Denied => 9,
             CloseCode::Unknown(code) => code,
         }
     }
@@ -86,6 +90,7 @@ impl From<u32> for CloseCode {
             6 => Self::Protocol,
             7 => Self::Unresponsive,
             8 => Self::NotAdmitted,
+            9 => Self::Denied,
             code => Self::Unknown(code),
         }
     }
@@ -132,6 +137,8 @@ pub enum InEvent {
     /// Records that an earlier life of this node had in its book of a topic. Their owners are
     /// dialed; they are no members until a record confirms them.
     Remember(TopicId, Vec<Kept>),
+    /// The peers that this endpoint deals with, in all topics, from now on.
+    SetAccess(Arc<Access>),
     /// This endpoint's own addresses, all of them; announced in every topic if they changed.
     SetAddresses(Vec<TransportAddr>),
     /// The addresses of this machine, or its way out, changed: links may have broken, and what was
@@ -212,6 +219,8 @@ pub enum LostReason {
     Expired,
     /// It answered neither this node's probes nor those of others, and did not refute in time.
     Unreachable,
+    /// The lists of this endpoint keep it out from now on. See [`Access`].
+    Denied,
 }
 
 /// What happened in a topic. Replaying these events, in order, gives the address book.
@@ -271,4 +280,20 @@ pub enum TopicEvent {
     },
     /// The leave is done; the topic is gone from this state.
     Closed,
+}
+
+impl TopicEvent {
+    /// The record of the member that the event is about, if it changes the address book.
+    pub(crate) fn about_member(&self) -> Option<&NodeRecord> {
+        match self {
+            Self::PeerJoined(record)
+            | Self::PeerUpdated(record)
+            | Self::PeerRefreshed(record)
+            | Self::PeerLeft(record)
+            | Self::PeerSuspected(record)
+            | Self::PeerRecovered(record)
+            | Self::PeerLost(record, _) => Some(record),
+            _ => None,
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! runtime or randomness of its own. So the same code runs behind real QUIC links and in a
 //! simulated network.
 
+mod access;
 mod accusation;
 mod book;
 mod broadcast;
@@ -38,6 +39,7 @@ mod topic;
 mod verified;
 mod wire;
 
+pub use access::Access;
 pub use broadcast::{MAX_BROADCAST, Pace};
 pub use channel::{Channel, MAX_CHANNEL};
 pub use config::Config;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,6 +11,7 @@ use iroh_base::TransportAddr;
 use tokio::time::Instant;
 
 use crate::{
+    access::Access,
     event::{CloseCode, Lane, LinkEnd, LinkId, OutEvent},
     id::{EndpointId, TopicId},
     wire::{Frame, Hello, MAX_TOPICS, OverlayFrame, TopicFrame, VERSIONS, is_broadcast},
@@ -101,7 +103,7 @@ pub(crate) enum Asked {
     Linked,
     /// It is being dialed: [`News::Up`] or [`News::DialFailed`] follows.
     Dialing,
-    /// The budget for strangers is used up.
+    /// The budget for strangers is used up, or this endpoint keeps the peer out.
     Refused,
 }
 
@@ -117,6 +119,8 @@ pub(crate) struct Links {
     authenticated: BTreeSet<EndpointId>,
     strangers: BTreeMap<EndpointId, Instant>,
     stranger_dials: VecDeque<Instant>,
+    /// With whom there may be links.
+    access: Arc<Access>,
     /// Both ends keep the same of two links; only the simulator's control switches it off.
     pub(crate) tie_break: bool,
     pub(crate) out: VecDeque<OutEvent>,
@@ -135,6 +139,7 @@ impl Links {
             authenticated: BTreeSet::new(),
             strangers: BTreeMap::new(),
             stranger_dials: VecDeque::new(),
+            access: Arc::default(),
             tie_break: true,
             out: VecDeque::new(),
             news: VecDeque::new(),
@@ -245,6 +250,9 @@ impl Links {
         trusted: bool,
         now: Instant,
     ) -> Asked {
+        if !self.access.admits(&peer) {
+            return Asked::Refused;
+        }
         if self.current.contains_key(&peer) {
             return Asked::Linked;
         }
@@ -258,6 +266,21 @@ impl Links {
         self.dialing.insert(peer);
         self.out.push_back(OutEvent::Dial(peer, addresses.to_vec()));
         Asked::Dialing
+    }
+
+    /// With whom there may be links.
+    pub(crate) fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
+    /// From now on there are links with these peers only. Closes those with others.
+    pub(crate) fn set_access(&mut self, access: Arc<Access>) {
+        let kept_out = self.open.iter().filter(|(_, link)| !access.admits(&link.peer));
+        let kept_out: Vec<_> = kept_out.map(|(id, _)| *id).collect();
+        self.access = access;
+        for id in kept_out {
+            self.close(id, CloseCode::Denied);
+        }
     }
 
     /// Opens another link to a peer beside the one that there is, which it replaces.
@@ -362,9 +385,11 @@ impl Links {
         }
         let replaces = dialed && self.reopening.remove(&peer);
         let unwelcome = if peer == self.me {
-            Some("links to oneself")
+            Some(("links to oneself", CloseCode::Refused))
+        } else if !self.access.admits(&peer) {
+            Some(("links of peers that are kept out", CloseCode::Denied))
         } else if !dialed && self.open.len() >= MAX_LINKS {
-            Some("links over the limit")
+            Some(("links over the limit", CloseCode::Refused))
         } else {
             None
         };
@@ -385,9 +410,9 @@ impl Links {
             closing: None,
         };
         self.open.insert(id, link);
-        if let Some(what) = unwelcome {
+        if let Some((what, code)) = unwelcome {
             self.dropped(what, Some(peer));
-            self.close(id, CloseCode::Refused);
+            self.close(id, code);
         } else {
             let hello = self.hello(replaces);
             self.out.push_back(OutEvent::Send(id, Lane::Control, hello));

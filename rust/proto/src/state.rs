@@ -10,6 +10,7 @@ use rand::{SeedableRng, rngs::ChaCha12Rng};
 use tokio::time::Instant;
 
 use crate::{
+    access::Access,
     accusation::Accusation,
     cose,
     counts::Counts,
@@ -231,7 +232,12 @@ impl Context {
         self.identity.sequence >= MAX_SEQUENCE
     }
 
+    /// Tells the application what happened, but for what happened to a peer that is kept out.
     pub(crate) fn emit(&mut self, topic: TopicId, event: TopicEvent) {
+        let admits = |peer| self.links.access().admits(peer);
+        if event.about_member().is_some_and(|record| !admits(&record.id)) {
+            return;
+        }
         self.links.out.push_back(OutEvent::Topic(topic, event));
     }
 }
@@ -389,6 +395,7 @@ impl State {
             InEvent::Remember(topic, records) => {
                 topic_mut(&mut self.topics, topic)?.remember(records, cx);
             }
+            InEvent::SetAccess(access) => self.set_access(access),
             InEvent::SetAddresses(addresses) => self.set_addresses(&addresses),
             InEvent::NetworkChanged { away } => self.network_changed(away),
             InEvent::LinkOpened { link, peer, dialed } => {
@@ -455,6 +462,13 @@ impl State {
         let topic = Topic::join(id, options, &mut self.context)?;
         self.topics.insert(id, Box::new(topic));
         Ok(())
+    }
+
+    fn set_access(&mut self, access: Arc<Access>) {
+        self.context.links.set_access(access);
+        // What follows from the end of a link comes first, while its peer is a member.
+        self.settle();
+        self.topics.values_mut().for_each(|topic| topic.on_access(&mut self.context));
     }
 
     fn set_addresses(&mut self, addresses: &[TransportAddr]) {

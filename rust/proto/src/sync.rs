@@ -115,7 +115,7 @@ impl Session {
         // Honest ends request a record once, in answer to a description.
         self.ranges.len() <= MAX_PENDING
             && self.wants.len() <= MAX_PENDING
-            && self.entries.len() <= MAX_PENDING + 2 * book.len()
+            && self.entries.len() <= MAX_PENDING + 2 * book.len_with_hidden()
     }
 
     /// Sends the leave of a node in return, because the partner showed a record of a node that

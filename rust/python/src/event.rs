@@ -149,11 +149,11 @@ impl PeerLost {
         self.peer.clone()
     }
 
-    /// The reason: `"unreachable"` or `"expired"`.
+    /// The reason: `"unreachable"`, `"expired"` or `"denied"`.
     ///
     /// `"unreachable"` means that it answered neither this node nor others, and did not refute the
     /// suspicion. `"expired"` means that its record was not refreshed for the expiration that it
-    /// announced.
+    /// announced. `"denied"` means that the lists of this node keep it out from now on.
     #[getter]
     fn reason(&self) -> &str {
         &self.reason
@@ -341,6 +341,7 @@ fn name(reason: LostReason) -> &'static str {
     match reason {
         LostReason::Expired => "expired",
         LostReason::Unreachable => "unreachable",
+        LostReason::Denied => "denied",
         _ => "unknown",
     }
 }

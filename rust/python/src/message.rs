@@ -228,11 +228,16 @@ pub(crate) fn check_channel(channel: Option<&Bound<'_, PyAny>>) -> PyResult<()> 
 
 /// Takes the id of a peer, from a `Peer` or from text.
 pub(crate) fn peer_id(peer: &Bound<'_, PyAny>) -> PyResult<EndpointId> {
+    named_peer_id("peer", peer)
+}
+
+/// As [`peer_id`], for an argument of this name.
+pub(crate) fn named_peer_id(field: &str, peer: &Bound<'_, PyAny>) -> PyResult<EndpointId> {
     if let Ok(peer) = peer.cast::<crate::peer::Peer>() {
         return Ok(peer.get().record().id);
     }
     if peer.is_instance_of::<PyString>() {
-        return extract::endpoint_id("peer", peer);
+        return extract::endpoint_id(field, peer);
     }
-    Err(extract::wrong_type("peer", "Peer or str", peer))
+    Err(extract::wrong_type(field, "Peer or str", peer))
 }

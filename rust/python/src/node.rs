@@ -1,6 +1,7 @@
 //! `Node`: a running node, as the Python package sees it.
 
 use std::{
+    collections::BTreeSet,
     str::FromStr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -147,6 +148,43 @@ impl Node {
             (problem.source, problem.what, since, problem.count)
         });
         Ok(problems.collect())
+    }
+
+    /// The ids on the deny list.
+    fn denied(&self) -> PyResult<BTreeSet<String>> {
+        Ok(self.discovery()?.denied().iter().map(EndpointId::to_string).collect())
+    }
+
+    /// The ids on the allow list; `None` without one.
+    fn allowed(&self) -> PyResult<Option<BTreeSet<String>>> {
+        let allowed = self.discovery()?.allowed();
+        Ok(allowed.map(|ids| ids.iter().map(EndpointId::to_string).collect()))
+    }
+
+    /// Puts a peer on the deny list, or takes it off.
+    fn deny<'py>(
+        &self,
+        py: Python<'py>,
+        peer: &Bound<'py, PyAny>,
+        denied: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (peer, discovery) = (message::peer_id(peer)?, self.discovery()?.clone());
+        Bridge::get(py)?.future(py, async move {
+            if denied { discovery.deny(peer).await } else { discovery.undeny(peer).await }
+        })
+    }
+
+    /// Puts a peer on the allow list, or takes it off.
+    fn allow<'py>(
+        &self,
+        py: Python<'py>,
+        peer: &Bound<'py, PyAny>,
+        allowed: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (peer, discovery) = (message::peer_id(peer)?, self.discovery()?.clone());
+        Bridge::get(py)?.future(py, async move {
+            if allowed { discovery.allow(peer).await } else { discovery.disallow(peer).await }
+        })
     }
 
     /// Returns the peers in the book, with a subscription to every event after that.

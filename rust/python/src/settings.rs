@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use iroh::SecretKey;
-use iroh_gossip_discovery::{Config, GossipDiscoveryBuilder, Profile, Topic, TopicId};
+use iroh_gossip_discovery::{Config, EndpointId, GossipDiscoveryBuilder, Profile, Topic, TopicId};
 use pyo3::{prelude::*, types::PyBytes};
 
-use crate::{config, error::raise, extract, profile::profile, secret::Secrets};
+use crate::{config, error::raise, extract, message, profile::profile, secret::Secrets};
 
 /// The arguments of a node.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
@@ -15,6 +15,8 @@ pub(crate) struct Settings {
     profile: Profile,
     secret_key: Option<SecretKey>,
     secrets: Secrets,
+    allow: Option<Vec<EndpointId>>,
+    deny: Vec<EndpointId>,
     state_dir: Option<PathBuf>,
     config: Config,
 }
@@ -39,7 +41,11 @@ impl Settings {
         let mut builder = GossipDiscoveryBuilder::new(&self.profile.name, self.topic.name())
             .config(self.config.clone())
             .metadata(self.profile.metadata.clone())
-            .protocols(self.profile.protocols.clone());
+            .protocols(self.profile.protocols.clone())
+            .deny(self.deny.clone());
+        if let Some(peers) = &self.allow {
+            builder = builder.allow(peers.clone());
+        }
         if let Some(key) = &self.secret_key {
             builder = builder.secret_key(key.clone());
         }
@@ -62,6 +68,8 @@ impl Settings {
         protocols: &Bound<'_, PyAny>,
         secret_key: &Bound<'_, PyAny>,
         secret: &Bound<'_, PyAny>,
+        allow: &Bound<'_, PyAny>,
+        deny: &Bound<'_, PyAny>,
         state_dir: Option<PathBuf>,
         config: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
@@ -73,8 +81,12 @@ impl Settings {
             Some(SecretKey::from_bytes(&extract::secret_key(secret_key)?))
         };
         let secrets = Secrets::extract(secret)?;
+        let peers =
+            |field, value| extract::list(field, "Peer or str", value, message::named_peer_id);
+        let allow = if allow.is_none() { None } else { Some(peers("allow", allow)?) };
+        let deny = peers("deny", deny)?;
         let config = config::extract(config)?;
-        Ok(Self { topic, profile, secret_key, secrets, state_dir, config })
+        Ok(Self { topic, profile, secret_key, secrets, allow, deny, state_dir, config })
     }
 
     /// Returns a copy of the metadata.

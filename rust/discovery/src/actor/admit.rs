@@ -1,17 +1,21 @@
-//! Which connections become links: bans, shares of the links, and which link makes room for
+//! Which connections become links: lists, bans, shares of the links, and which link makes room for
 //! another.
 
 use std::collections::BTreeSet;
 
 use super::{Actor, MAX_DIALS, MAX_LINKS_PER_PEER};
 use crate::{
+    access::Change,
     admission::{self, Admission, Candidate, Use},
     bans::Origin,
+    blocking::blocking,
+    commands::Reply,
     link::Link,
-    proto::{CloseCode, EndpointId, LinkEnd, LinkId},
+    proto::{CloseCode, EndpointId, InEvent, LinkEnd, LinkId},
 };
 use iroh::endpoint::{Connection, VarInt};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 /// Why a connection becomes no link.
 pub(super) struct Refusal {
@@ -36,6 +40,10 @@ impl Actor {
     ) -> Result<(), Refusal> {
         if self.is_ending() || self.barred.contains(peer) {
             return Err(Refusal { code: CloseCode::Shutdown, what: None });
+        }
+        if !self.lists.admits(peer) {
+            self.door.keeps_out(*peer);
+            return Err(Refusal { code: CloseCode::Denied, what: None });
         }
         if self.links.values().filter(|link| link.peer == *peer).count() >= MAX_LINKS_PER_PEER {
             return Err(Refusal::over("links over the limit of a peer"));
@@ -64,6 +72,41 @@ impl Actor {
             Admission::Replace(id) => {
                 self.replace_link(id);
                 Ok(())
+            }
+        }
+    }
+
+    /// Changes the lists of the endpoint. The answer comes when that holds and is kept.
+    pub(super) fn change_access(&mut self, change: Change, peer: EndpointId, reply: Reply) {
+        let me = self.endpoint.id().into();
+        if let Err(error) = self.lists.change(change, peer, &me) {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        self.handle_own(InEvent::SetAccess(self.lists.access()));
+        self.explain_bootstrap_kept_out();
+        let Some(store) = self.store.clone() else {
+            let _ = reply.send(Ok(()));
+            return;
+        };
+        let marks = self.lists.marks();
+        let keeping = async move {
+            let kept = blocking(move || {
+                store.keep_marks(marks);
+                Ok(())
+            });
+            let _ = reply.send(kept.await);
+        };
+        self.tasks.spawn(keeping.in_current_span());
+    }
+
+    /// Says of each bootstrap peer that the lists keep out why it will not answer.
+    pub(super) fn explain_bootstrap_kept_out(&self) {
+        for joined in self.topics.values() {
+            for peer in joined.bootstrap_ids() {
+                if let Some(reason) = self.lists.reason(peer) {
+                    self.unanswered(peer, reason);
+                }
             }
         }
     }

@@ -17,6 +17,10 @@ impl Actor {
             let _ = reply.send(Err(Error::Closed));
             return;
         }
+        if let Some(reason) = self.lists.reason(&peer) {
+            let _ = reply.send(Err(Error::PeerUnreachable { peer, reason: reason.into() }));
+            return;
+        }
         let waiting = Connecting { topic, replies: Vec::new(), reason: None };
         self.connecting.entry(peer).or_insert(waiting).replies.push(reply);
         self.handle_own(InEvent::Connect(topic, peer));

@@ -11,7 +11,7 @@ use super::{Actor, MAX_DIALS, RETRY};
 use crate::{
     blocking::blocking,
     dial,
-    door::admitted::Admitted,
+    door::{self, admitted::Admitted},
     inputs::Input,
     link::{Link, queue::NotQueued},
     proto::{
@@ -61,7 +61,11 @@ impl Actor {
             self.counters.link_closed(id);
             let end = if self.barred.contains(&link.peer) { LinkEnd::TimedOut } else { end };
             debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
-            self.unanswered(&link.peer, &format!("the link was closed: {end:?}"));
+            let reason = match end {
+                LinkEnd::Remote(CloseCode::Denied) => door::KEEPS_US_OUT.to_owned(),
+                end => format!("the link was closed: {end:?}"),
+            };
+            self.unanswered(&link.peer, &reason);
             match end {
                 LinkEnd::Local(CloseCode::Protocol) => self.ban(&link),
                 LinkEnd::Remote(CloseCode::NotAdmitted) => {
@@ -126,6 +130,10 @@ impl Actor {
                     if let Some((what, _)) = refused.filter(|(_, by)| *by == Some(link.peer)) {
                         link.handle.blame(what);
                     }
+                    if code == CloseCode::Denied {
+                        // Nothing more is sent, and nothing that comes on its streams is heard.
+                        link.handle.connection.close(VarInt::from_u32(code.into()), b"");
+                    }
                     link.close(code);
                 }
             }
@@ -133,6 +141,9 @@ impl Actor {
             OutEvent::Dropped { what, peer } => {
                 self.refused = Some((what, peer));
                 self.counters.dropped(what, peer);
+                if let Some(peer) = peer.filter(|peer| !self.lists.admits(peer)) {
+                    self.door.explain_kept_out(peer);
+                }
             }
             OutEvent::Topic(topic, event) => self.topic_event(topic, event),
         }
@@ -253,6 +264,7 @@ impl Actor {
             TopicEvent::Announced(record) => joined.announced(&record),
             TopicEvent::NotServed(peer) => self.unanswered(&peer, NOT_SERVED),
             TopicEvent::Synced(_) => self.forget_silent(topic),
+            TopicEvent::PeerJoined(_) => self.network.problems().clear(door::ACCESS),
             TopicEvent::Closed => {
                 self.lookup.remove(&topic);
                 if let Some(joined) = self.topics.remove(&topic) {

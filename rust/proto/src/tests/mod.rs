@@ -1,5 +1,6 @@
 //! Tests of what the crate keeps to itself. Whole networks are in `rust/sim`.
 
+mod access;
 mod book;
 mod broadcast;
 mod cbor;

@@ -221,7 +221,12 @@ impl Broadcasts {
         self.seen.insert(content, scope.now());
         scope.cx.counts.broadcasts_received += 1;
         let Broadcast { author, channel, data, .. } = broadcast;
-        scope.emit(TopicEvent::Broadcast { author, channel, data });
+        if scope.book.admits(&author) {
+            scope.emit(TopicEvent::Broadcast { author, channel, data });
+        } else {
+            // Others may miss it without this node.
+            scope.dropped("broadcasts of peers that are kept out", Some(author));
+        }
         true
     }
 
@@ -236,7 +241,7 @@ impl Broadcasts {
         if author == scope.me() {
             return Err(Refusal::Dropped("own broadcasts that came back"));
         }
-        let Some(member) = scope.book.get(&author) else {
+        let Some(member) = scope.book.get_with_hidden(&author) else {
             return Err(Refusal::Dropped("broadcasts of unknown members"));
         };
         let boot_id = member.signed.record().boot_id;
@@ -279,7 +284,8 @@ impl Broadcasts {
     fn forget_authors(&mut self, scope: &Scope) {
         if self.authors.len() > 2 * scope.config.capacity + MORE_AUTHORS {
             let book = &scope.book;
-            self.authors.retain(|id, _| book.get(id).is_some() || book.buried(id).is_some());
+            self.authors
+                .retain(|id, _| book.get_with_hidden(id).is_some() || book.buried(id).is_some());
         }
     }
 }

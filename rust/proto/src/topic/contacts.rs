@@ -169,7 +169,7 @@ impl Contacts {
         addresses: Vec<TransportAddr>,
         scope: &mut Scope,
     ) {
-        if peer == scope.me() || scope.book.get(&peer).is_some() {
+        if peer == scope.me() || scope.book.get(&peer).is_some() || !scope.book.admits(&peer) {
             return;
         }
         let found = &mut scope.peers.found;
@@ -201,6 +201,15 @@ impl Contacts {
         }
         self.redial_delay = scope.config.redial_min;
         if scope.peers.is_alone() || self.timers.is_set(Timer::Redial) {
+            self.redial_soon(scope);
+        }
+    }
+
+    /// The lists of this endpoint changed: somebody that was passed over may be dialed now.
+    pub(super) fn on_access(&mut self, scope: &mut Scope) {
+        let book = &scope.book;
+        scope.peers.found.retain(|id, _| book.admits(id));
+        if scope.peers.is_alone() {
             self.redial_soon(scope);
         }
     }

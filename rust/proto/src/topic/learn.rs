@@ -83,7 +83,11 @@ impl Topic {
             return Ok((id, Applied::Stale));
         }
         let applied = self.book.apply(signed, age, cx.now);
-        log_applied(self.id, &applied, &record);
+        if self.book.admits(&id) {
+            log_applied(self.id, &applied, &record);
+        } else if applied == Applied::Joined {
+            cx.links.dropped("records of peers that are kept out", Some(id));
+        }
         let link_boot_id = cx.links.boot_id(&id);
         match &applied {
             Applied::Joined => cx.emit(self.id, TopicEvent::PeerJoined(Arc::clone(&record))),
@@ -186,7 +190,7 @@ impl Topic {
                 learned.news += 1;
                 self.on_synced_news(id, &applied, age, from, cx);
             } else if applied == Applied::Stale
-                && self.book.get(&id).is_none()
+                && self.book.get_with_hidden(&id).is_none()
                 && entry.accusation.is_none()
             {
                 learned.outdated.push(id);
@@ -218,7 +222,7 @@ impl Topic {
     /// Returns true if a record is young enough to be forwarded. What is forwarded carries no age:
     /// a record near its end would live on.
     fn is_young(&self, id: &EndpointId, age: Duration) -> bool {
-        self.book.get(id).is_none_or(|live| age < live.signed.record().expiration / 2)
+        self.book.get_with_hidden(id).is_none_or(|live| age < live.signed.record().expiration / 2)
     }
 
     /// Returns true if a newcomer's record is within the share of the peer that brought it.

@@ -59,7 +59,7 @@ mod world;
 
 pub use inspect::Inspect;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use iroh_base::TransportAddr;
@@ -72,7 +72,7 @@ use crate::{
     channel::Channel,
     config::Config,
     error::Error,
-    event::{CloseCode, LinkEnd, LinkId, LostReason, TopicEvent, TopicOptions},
+    event::{CloseCode, LinkEnd, LinkId, LostReason, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
     kept::Kept,
     links::Need,
@@ -168,6 +168,7 @@ impl Topic {
             healing: heal::Healing::default(),
             config,
         };
+        topic.book.set_access(cx.links.access());
         topic.announce(cx);
         topic.syncs.on_joined(scope!(topic, cx));
         Ok(topic)
@@ -406,7 +407,9 @@ impl Topic {
 
     fn expire(&mut self, cx: &mut Context) {
         for record in self.book.expire(cx.now) {
-            log(self.id, &record, "peer lost: expired");
+            if self.book.admits(&record.id) {
+                log(self.id, &record, "peer lost: expired");
+            }
             self.on_gone(record.id, cx);
             cx.emit(self.id, TopicEvent::PeerLost(record, LostReason::Expired));
             self.on_loss(cx);
@@ -659,6 +662,30 @@ impl Topic {
         if let Some(addresses) = scope.addresses(&peer) {
             scope.cx.links.open_another(peer, addresses);
         }
+    }
+
+    /// The lists of this endpoint changed.
+    pub(crate) fn on_access(&mut self, cx: &mut Context) {
+        let (hidden, shown) = self.book.set_access(cx.links.access());
+        for record in hidden {
+            log(self.id, &record, "peer lost: kept out");
+            let lost = TopicEvent::PeerLost(record, LostReason::Denied);
+            cx.links.out.push_back(OutEvent::Topic(self.id, lost));
+        }
+        let any_shown = !shown.is_empty();
+        for record in shown {
+            log(self.id, &record, "peer joined: admitted");
+            cx.emit(self.id, TopicEvent::PeerJoined(Arc::clone(&record)));
+            self.detector.on_shown(&record, scope!(self, cx));
+        }
+        if self.leave.is_begun() {
+            return;
+        }
+        if any_shown {
+            self.neighborhood.view_grows(narrow_scope!(self, cx));
+            self.neighborhood.enter_soon(narrow_scope!(self, cx));
+        }
+        self.contacts.on_access(scope!(self, cx));
     }
 
     /// The application wants a link to a peer: it may name any.

@@ -78,8 +78,11 @@ impl Peers {
         self.kept_dials < TRUSTED_DIALS && book.kept(peer).is_some()
     }
 
-    /// Where a peer can be dialed, by what is known of it.
+    /// Where a peer can be dialed, by what is known of it; `None` for a peer that is kept out.
     pub(crate) fn addresses(&self, peer: &EndpointId, book: &Book) -> Option<Vec<TransportAddr>> {
+        if !book.admits(peer) {
+            return None;
+        }
         let member = book.get(peer).map(|live| live.signed.record().addresses.clone());
         let bootstrap = self.bootstrap.get(peer).map(|peer| peer.addresses.clone());
         let found = self.found.get(peer).cloned();

@@ -329,8 +329,14 @@ impl Detector {
         }
         self.suspicions.seen.insert(&accusation.bytes, scope.now());
         // Not there any more, or refuted already.
-        if scope.book.get(&accused).is_none_or(|live| live.signed.record().sequence != sequence) {
+        let live = scope.book.get_with_hidden(&accused);
+        if live.is_none_or(|live| live.signed.record().sequence != sequence) {
             return ignored;
+        }
+        if !scope.book.admits(&accuser) {
+            // Others may count it.
+            scope.dropped("accusations by peers that are kept out", Some(accuser));
+            return (true, Effects::none());
         }
         let known = self.suspicions.open.get(&accused);
         if known.is_some_and(|s| s.accusers.len() >= MAX_ACCUSERS || s.accusers.contains(&accuser))
@@ -420,7 +426,9 @@ impl Detector {
                 log(scope.topic, &record, "peer suspected");
                 scope.cx.emit(scope.topic, TopicEvent::PeerSuspected(record));
             }
-            self.try_accused(peer, scope);
+            if scope.book.admits(&peer) {
+                self.try_accused(peer, scope);
+            }
         }
         if let Some(peer) = due {
             let effects = self.pass_verdict(peer, scope);
@@ -456,7 +464,7 @@ impl Detector {
             return Effects::none();
         }
         let Some(suspicion) = self.suspicions.open.remove(&peer) else { return Effects::none() };
-        let Some(live) = scope.book.get(&peer) else { return Effects::none() };
+        let Some(live) = scope.book.get_with_hidden(&peer) else { return Effects::none() };
         let record = Arc::clone(live.signed.record());
         let accusation = scope.book.accusation(&peer).cloned();
         if scope.cx.links.was_heard(&peer, suspicion.since) {
@@ -472,10 +480,13 @@ impl Detector {
         });
         let lost = scope.book.kill(&peer, accusation, scope.now());
         debug_assert!(lost.is_some(), "it was there a moment ago");
+        self.suspicions.unconfirmed.remove(&peer);
+        if !scope.book.admits(&peer) {
+            return Effects::none();
+        }
         log(scope.topic, &record, "peer lost: unreachable");
         scope.emit(TopicEvent::PeerLost(record, LostReason::Unreachable));
         scope.cx.links.close_peer(&peer, CloseCode::Unresponsive);
-        self.suspicions.unconfirmed.remove(&peer);
         self.count_death(scope);
         Effects::one(Effect::Lost(peer))
     }
@@ -490,7 +501,7 @@ impl Detector {
         self.suspicions.unconfirmed.remove(&id);
         let effects = self.judge_held(id, scope);
         let Some(suspicion) = self.suspicions.open.get(&id) else { return effects };
-        let gone = scope.book.get(&id).is_none();
+        let gone = scope.book.get_with_hidden(&id).is_none();
         if !gone && suspicion.sequence >= record.sequence {
             return effects;
         }
@@ -553,6 +564,15 @@ impl Detector {
         }
     }
 
+    /// A member that was kept out is admitted: if it is suspected, that is news.
+    pub(in super::super) fn on_shown(&mut self, record: &Arc<NodeRecord>, scope: &mut Scope) {
+        if let Some(suspicion) = self.suspicions.open.get_mut(&record.id) {
+            suspicion.tell = None;
+            scope.emit(TopicEvent::PeerSuspected(Arc::clone(record)));
+            self.schedule_suspicions();
+        }
+    }
+
     /// The number of members that are suspected.
     pub(in super::super) fn suspected(&self) -> usize {
         self.suspicions.len()
@@ -604,7 +624,9 @@ impl Detector {
         };
         self.suspicions.unconfirmed.insert(id, unconfirmed);
         self.schedule_suspicions();
-        self.probe(id, false, None, scope);
+        if scope.book.admits(&id) {
+            self.probe(id, false, None, scope);
+        }
         Ok(Effects::none())
     }
 
@@ -623,11 +645,12 @@ impl Detector {
 /// hold us to be dead. One that left accuses nobody.
 fn may_accuse(accuser: &EndpointId, scope: &Scope) -> bool {
     let lost = |signed: &SignedRecord| signed.record().status == Status::Alive;
-    scope.book.get(accuser).is_some() || scope.book.last_record(accuser).is_some_and(lost)
+    scope.book.get_with_hidden(accuser).is_some()
+        || scope.book.last_record(accuser).is_some_and(lost)
 }
 
 fn emit_recovery(suspicion: &Suspicion, record: Arc<NodeRecord>, scope: &mut Scope) {
-    if suspicion.tell.is_none() {
+    if suspicion.tell.is_none() && scope.book.admits(&record.id) {
         log(scope.topic, &record, "peer recovered");
         scope.emit(TopicEvent::PeerRecovered(record));
     }

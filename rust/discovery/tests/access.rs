@@ -1,0 +1,146 @@
+//! Allow and deny lists between real nodes: a peer that is kept out has no link with this node, is
+//! in none of its books, and is heard by none of its handlers.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{Nodes, PATIENCE, eventually, full, node};
+use futures_util::{FutureExt, StreamExt};
+use iroh_gossip_discovery::{Error, Event, LostReason, RunningNode};
+use tokio::time::timeout;
+
+async fn three(nodes: &mut Nodes) -> [Arc<RunningNode>; 3] {
+    let alice = nodes.start("alice", &[]).await;
+    let seed = [alice.swarm.ticket().into()];
+    let all = [alice, nodes.start("bob", &seed).await, nodes.start("carol", &seed).await];
+    eventually("all know each other", || full(&all)).await;
+    all
+}
+
+fn knows(node: &RunningNode, other: &RunningNode) -> bool {
+    node.swarm.book().contains(&other.swarm.id())
+}
+
+fn dropped(node: &RunningNode, what: &str) -> u64 {
+    node.swarm.metrics().dropped.get(what).copied().unwrap_or(0)
+}
+
+fn problem(node: &RunningNode, source: &str) -> String {
+    let problems = node.discovery.problems();
+    let of = problems.into_iter().find(|problem| problem.source.starts_with(source));
+    of.map(|problem| problem.what).unwrap_or_default()
+}
+
+fn reason(result: Result<impl Sized, Error>) -> String {
+    match result.map(|_| ()).unwrap_err() {
+        Error::PeerUnreachable { reason, .. } => reason,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denied_member_is_gone_at_once_and_its_broadcasts_are_not_heard() {
+    let mut nodes = Nodes::default();
+    let [alice, bob, carol] = three(&mut nodes).await;
+    let (_, mut events) = alice.swarm.subscribe();
+    let [mut heard_by_alice, mut heard_by_carol] = [&alice, &carol].map(|n| n.swarm.messages());
+
+    alice.discovery.deny(bob.swarm.id()).await.unwrap();
+    assert!(!knows(&alice, &bob) && knows(&alice, &carol), "it holds when the call returns");
+    assert!(!alice.swarm.neighbors().contains(&bob.swarm.id()));
+    assert_eq!(alice.discovery.denied(), [bob.swarm.id()].into());
+    // A busy machine may suspect somebody before that.
+    while !matches!(
+        timeout(PATIENCE, events.next()).await.unwrap().unwrap(),
+        Event::PeerLost(peer, LostReason::Denied) if peer.id == bob.swarm.id()
+    ) {}
+    let sent = reason(alice.swarm.send(bob.swarm.id(), "hello").await);
+    assert!(sent.contains("deny list"), "{sent}");
+    let sent = timeout(PATIENCE, bob.swarm.send(alice.swarm.id(), "hello")).await.unwrap();
+    assert!(!reason(sent).is_empty());
+
+    // It is a member for the others, and the overlay brings what it says to this node, too.
+    bob.swarm.broadcast("from bob").await.unwrap();
+    let message = timeout(PATIENCE, heard_by_carol.next()).await.unwrap();
+    assert!(format!("{message:?}").contains("from bob"), "{message:?}");
+    eventually("the broadcast reaches the node that denies its author", || {
+        dropped(&alice, "broadcasts of peers that are kept out") > 0
+    })
+    .await;
+    assert!(heard_by_alice.next().now_or_never().is_none());
+    // Records of denied peers are compared like all others, so books come to agree.
+    let settled = alice.swarm.settled(Duration::from_millis(300));
+    assert_eq!(timeout(PATIENCE, settled).await.unwrap().unwrap().len(), 1);
+    assert!(knows(&carol, &bob) && knows(&carol, &alice));
+
+    alice.discovery.undeny(bob.swarm.id()).await.unwrap();
+    assert!(knows(&alice, &bob), "its record was held");
+    eventually("all know each other again", || full(&[alice.clone(), bob.clone(), carol.clone()]))
+        .await;
+    let mut heard_by_bob = bob.swarm.messages();
+    timeout(PATIENCE, alice.swarm.send(bob.swarm.id(), "welcome")).await.unwrap().unwrap();
+    assert!(heard_by_bob.next().now_or_never().is_some());
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_is_not_on_the_allow_list_stays_out_and_both_ends_say_why() {
+    let mut nodes = Nodes::default();
+    let alice = nodes.build(node("alice").allow(vec![])).await;
+    let bob = nodes.start("bob", &[alice.swarm.ticket().into()]).await;
+    eventually("the newcomer is told", || {
+        problem(&bob, "bootstrap").contains("it keeps this node out")
+    })
+    .await;
+    assert!(problem(&alice, "access").contains("not on the allow list"));
+    assert!(dropped(&alice, "links of peers that are kept out") > 0);
+    assert_eq!(alice.swarm.metrics().links_opened, 0);
+    alice.swarm.add_bootstrap(vec![bob.swarm.ticket().into()]).await.unwrap();
+    assert!(problem(&alice, "bootstrap").contains("not on the allow list"));
+    assert!(alice.swarm.book().is_empty() && bob.swarm.book().is_empty());
+
+    alice.discovery.allow(bob.swarm.id()).await.unwrap();
+    let both = [alice.clone(), bob.clone()];
+    eventually("they know each other", || full(&both)).await;
+    eventually("the problem is over", || problem(&alice, "access").is_empty()).await;
+    alice.discovery.disallow(bob.swarm.id()).await.unwrap();
+    assert!(alice.swarm.book().is_empty());
+    assert_eq!(alice.discovery.allowed(), Some([].into()));
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn marks_hold_in_the_next_life_and_damaged_ones_stop_the_start() {
+    let mut nodes = Nodes::default();
+    let dir = tempfile::tempdir().unwrap();
+    let [alice, bob, carol] = three(&mut nodes).await;
+    let dave = || node("dave").state_dir(dir.path()).bootstrap(vec![carol.swarm.ticket().into()]);
+    let first = dave().deny(vec![alice.swarm.id()]).build().await.unwrap();
+    eventually("it knows those that are not denied", || first.swarm.book().len() == 2).await;
+    first.discovery.deny(bob.swarm.id()).await.unwrap();
+    first.close().await;
+
+    let second = dave().build().await.unwrap();
+    assert_eq!(second.discovery.denied(), [bob.swarm.id()].into(), "what was denied by a call");
+    eventually("it knows the others", || knows(&second, &carol) && knows(&second, &alice)).await;
+    let settled = second.swarm.settled(Duration::from_millis(300));
+    assert_eq!(timeout(PATIENCE, settled).await.unwrap().unwrap().len(), 2);
+    second.discovery.undeny(bob.swarm.id()).await.unwrap();
+    second.discovery.deny(carol.swarm.id()).await.unwrap();
+    second.close().await;
+
+    let file = dir.path().join("access");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    for damaged in [whole.replace("deny", "dony"), String::new(), "deny 7\n".to_owned()] {
+        std::fs::write(&file, damaged).unwrap();
+        let error = dave().build().await.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("access") && error.contains("is damaged"), "{error}");
+    }
+    std::fs::write(&file, whole).unwrap();
+    let third = nodes.build(dave()).await;
+    assert_eq!(third.discovery.denied(), [carol.swarm.id()].into());
+    nodes.close().await;
+}
