@@ -149,16 +149,10 @@ async fn changes_of_a_profile_at_the_same_time_are_all_kept() {
         node.swarm.me().profile.protocols == [b"echo/1".to_vec()]
     })
     .await;
-    let changes: Vec<_> = (0..8)
-        .map(|n| {
-            let swarm = node.swarm.clone();
-            tokio::spawn(async move {
-                swarm.update_metadata([(format!("key {n}"), Some("value"))]).await.unwrap();
-            })
-        })
-        .collect();
-    for change in changes {
-        change.await.unwrap();
+    // In one task, so that all of them have begun before the first one ends.
+    let change = |n| node.swarm.update_metadata([(format!("key {n}"), Some("value"))]);
+    for changed in futures_util::future::join_all((0..8).map(change)).await {
+        changed.unwrap();
     }
     assert_eq!(node.swarm.me().profile.metadata.len(), 8);
     node.swarm.update_profile(|profile| profile.name = "renamed".into()).await.unwrap();
