@@ -138,3 +138,71 @@ fn check(access: &Access, me: &EndpointId) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u32) -> EndpointId {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        EndpointId::from_bytes(bytes)
+    }
+
+    const ME: u32 = 1;
+
+    fn lists(allow: Option<Vec<EndpointId>>, deny: Vec<EndpointId>) -> Result<Lists, Error> {
+        Lists::new(allow, deny, &id(ME), Marks::default())
+    }
+
+    fn text<T>(result: Result<T, Error>) -> String {
+        result.map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_deny_list_goes_before_the_allow_list() {
+        let lists = lists(Some(vec![id(2), id(3)]), vec![id(3)]).unwrap();
+        assert_eq!([2, 3, 4].map(|number| lists.admits(&id(number))), [true, false, false]);
+        assert!(lists.reason(&id(3)).is_some_and(|reason| reason.contains("deny list")));
+        assert!(lists.reason(&id(4)).is_some_and(|reason| reason.contains("allow list")));
+        lists.change(Change::Allow, id(4), &id(ME)).unwrap();
+        lists.change(Change::Undeny, id(3), &id(ME)).unwrap();
+        lists.change(Change::Disallow, id(2), &id(ME)).unwrap();
+        assert_eq!([2, 3, 4].map(|number| lists.admits(&id(number))), [false, true, true]);
+    }
+
+    #[test]
+    fn what_a_node_was_started_with_is_no_mark_and_holds_again_after_a_restart() {
+        let first = lists(Some(vec![id(2)]), vec![id(3)]).unwrap();
+        assert_eq!(first.marks(), Marks::default());
+        for (change, number) in
+            [(Change::Allow, 4), (Change::Deny, 5), (Change::Undeny, 3), (Change::Disallow, 2)]
+        {
+            first.change(change, id(number), &id(ME)).unwrap();
+        }
+        let marks = first.marks();
+        assert_eq!((marks.allow.len(), marks.deny.len()), (1, 1));
+        let second = Lists::new(Some(vec![id(2)]), vec![id(3)], &id(ME), marks.clone()).unwrap();
+        assert_eq!([2, 3, 4, 5].map(|n| second.admits(&id(n))), [true, false, true, false]);
+        let open = Lists::new(None, Vec::new(), &id(ME), marks).unwrap();
+        assert!(open.admits(&id(9)), "marks of an allow list make no allow list");
+        assert!(!open.admits(&id(5)));
+    }
+
+    #[test]
+    fn a_node_cannot_deny_itself_and_lists_have_a_limit() {
+        assert_eq!(text(lists(None, vec![id(ME)])), "deny names this node itself");
+        let many =
+            |count: usize| (10..10 + u32::try_from(count).unwrap()).map(id).collect::<Vec<_>>();
+        let limit = text(lists(None, many(MAX_LISTED + 1)));
+        assert_eq!(limit, "deny holds 10001 ids, the limit is 10000");
+        let full = lists(Some(many(MAX_LISTED)), many(MAX_LISTED)).unwrap();
+        let deny = |number| full.change(Change::Deny, id(number), &id(ME));
+        assert!(deny(9).is_err() && deny(ME).is_err());
+        assert!(!full.marks().deny.contains(&id(9)), "an error changes nothing");
+        assert!(deny(10).is_ok(), "it is listed already");
+        let without = lists(None, Vec::new()).unwrap();
+        let error = text(without.change(Change::Allow, id(2), &id(ME)));
+        assert!(error.contains("without an allow list"), "{error}");
+    }
+}

@@ -46,7 +46,8 @@ impl Nodes {
 
     pub async fn build(&mut self, builder: NodeBuilder) -> Arc<RunningNode> {
         log();
-        let node = Arc::new(builder.build().await.unwrap());
+        // Boxed: what a start keeps is large, and each test would hold it for each of its nodes.
+        let node = Arc::new(Box::pin(builder.build()).await.unwrap());
         self.0.push(node.clone());
         node
     }
