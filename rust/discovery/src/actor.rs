@@ -321,6 +321,7 @@ impl Actor {
             Input::Closed(link, end) => self.link_closed(link, end),
             Input::Dialed(peer, connection) => {
                 self.dialing.remove(&peer);
+                self.lookup.end_dial(&peer);
                 self.counters.dial_ended(connection.is_ok());
                 match connection {
                     Ok(connection) => self.open_link(connection, true),

@@ -1,7 +1,7 @@
 //! An address lookup for the endpoint, which answers from the address books and from mDNS.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct Lookup(Arc<RwLock<Table>>);
 #[derive(Debug, Default)]
 struct Table {
     topics: BTreeMap<TopicId, Source>,
+    /// Peers that this node dials now, at addresses that the protocol chose.
+    dialing: BTreeSet<EndpointId>,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,17 @@ impl Lookup {
         table.topics.values().any(|source| !source.published.book().is_empty())
     }
 
+    /// While a peer is dialed at certain addresses, the books add no others: a record may name
+    /// those of a victim, and the protocol has left them out.
+    pub(crate) fn begin_dial(&self, peer: EndpointId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).dialing.insert(peer);
+    }
+
+    /// The dial is over: the books answer again.
+    pub(crate) fn end_dial(&self, peer: &EndpointId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).dialing.remove(peer);
+    }
+
     pub(crate) fn remove(&self, topic: &TopicId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).topics.remove(topic);
     }
@@ -72,6 +85,7 @@ impl AddressLookup for Lookup {
         let known: Vec<_> = table
             .topics
             .values()
+            .filter(|_| !table.dialing.contains(&peer))
             .filter_map(|source| source.published.addresses_of(&peer))
             .map(|addresses| {
                 let info = EndpointInfo::from(EndpointAddr::from_parts(id, addresses));

@@ -5,7 +5,10 @@
 mod common;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,7 +21,7 @@ use iroh::{
 use iroh_gossip_discovery::{
     ALPN, Config, Discovery, EndpointId, Error, Event, NodeBuilder, Profile, RunningNode,
     SpawnOptions, Subscription, Ticket,
-    proto::{Answer, Request},
+    proto::{Answer, Request, forge},
 };
 
 /// The code of a broken rule (`CloseCode::Protocol`).
@@ -171,6 +174,56 @@ async fn greet(endpoint: &Endpoint, node: &RunningNode, hello: &[u8]) -> (Connec
     let (connection, mut stream) = dial(endpoint, node).await;
     stream.write_all(&[&[0], frame(hello).as_slice()].concat()).await.unwrap();
     (connection, stream)
+}
+
+/// Reads all streams that a node opens on a link, and counts their bytes.
+async fn count_received(connection: Connection, bytes: Arc<AtomicUsize>) {
+    while let Ok(mut stream) = connection.accept_uni().await {
+        let bytes = bytes.clone();
+        tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok(Some(count)) = stream.read(&mut buffer).await {
+                bytes.fetch_add(count, Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn syncs_that_differ_in_everything_are_answered_within_a_budget_and_newcomers_are_served() {
+    const SYNCS: u64 = 3000;
+    /// What a peer may have at once: 64 KiB and four books, and one more that was begun.
+    const BUDGET: usize = 64 * 1024 + 5 * 2048;
+    let mut nodes = Nodes::default();
+    let alice = nodes.start("alice", &[]).await;
+    let bob = nodes.start("bob", &[alice.swarm.ticket().into()]).await;
+    eventually("books are full", || full(&[alice.clone(), bob.clone()])).await;
+    let endpoint = stranger().await;
+    let hello = hello_of(&endpoint, &alice).await;
+    let (connection, mut control) = greet(&endpoint, &alice, &hello).await;
+    let received = Arc::new(AtomicUsize::new(0));
+    let counting = tokio::spawn(count_received(connection.clone(), received.clone()));
+    let open = frame(&forge::open(alice.swarm.topic().id()));
+    control.write_all(&open).await.unwrap();
+    let mut lane = connection.open_uni().await.unwrap();
+    lane.write_all(&[&[1], open.as_slice()].concat()).await.unwrap();
+    let mut sent = 0;
+    for session in 0..SYNCS {
+        let sync = frame(&forge::sync(session, 0, &[]));
+        sent += sync.len();
+        lane.write_all(&sync).await.unwrap();
+    }
+    let over = "syncs over the budget of a peer";
+    eventually("what is over the budget is refused", || dropped(&alice, over) > SYNCS / 2).await;
+    let carol = nodes.start("carol", &[alice.swarm.ticket().into()]).await;
+    let all = [alice.clone(), bob.clone(), carol];
+    let took = eventually("a newcomer gets in", || full(&all)).await;
+    let received = received.load(Ordering::Relaxed);
+    println!("{sent} bytes in, {received} out, a newcomer after {took:?}");
+    assert!(received <= BUDGET + sent, "{sent} bytes in, {received} out");
+    endpoint.close().await;
+    counting.await.unwrap();
+    nodes.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -67,7 +67,7 @@ fn member(now: Instant) -> State {
     let received = |name| InEvent::Received(LinkId(1), Lane::Control, frame(name));
     let events = [
         InEvent::Join(samples::topic(), Box::new(options)),
-        InEvent::LinkOpened { link: LinkId(1), peer, dialed: false },
+        InEvent::LinkOpened { link: LinkId(1), peer, address: None, dialed: false },
         received("hello"),
         received("open"),
         received("neighbor"),

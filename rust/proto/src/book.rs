@@ -33,6 +33,9 @@ const FADED: usize = 4;
 /// Alive in the book for this long, a node is established.
 const ESTABLISHED: Nanos = 600_000_000_000;
 
+/// A book that does not change for this long is calm.
+const CALM: Nanos = 250_000_000;
+
 /// Looks for who expired are at least so far apart: records that expire soon, one after another, do
 /// not make a large book look through itself each time.
 const LOOKS_APART: Nanos = 100_000_000;
@@ -140,8 +143,12 @@ pub(crate) struct Book {
     /// Of others that are not hidden: a simulation asks for that at every step.
     digest: Digest,
     hidden_digest: Digest,
+    /// Of all records that are there, the own one included.
+    bytes: usize,
     /// When who is there, or a sequence number, last changed.
     changed: Option<Nanos>,
+    /// The first of those changes that came without a pause of [`CALM`].
+    stirred: Nanos,
     /// Two rules that only the simulator's controls switch off.
     forgetful: bool,
     equal_wins: bool,
@@ -166,7 +173,9 @@ impl Book {
             hidden: BTreeSet::new(),
             digest: Digest::default(),
             hidden_digest: Digest::default(),
+            bytes: 0,
             changed: None,
+            stirred: 0,
             forgetful: false,
             equal_wins: false,
         }
@@ -268,9 +277,39 @@ impl Book {
         hash.first_chunk().copied()
     }
 
+    /// As [`Book::settled`], but a book that changes all the time, for longer than `restless`, is
+    /// taken as it is.
+    pub(crate) fn comparable(
+        &self,
+        time: Duration,
+        restless: Duration,
+        now: Instant,
+    ) -> Option<[u8; 8]> {
+        let time = if self.is_restless(restless, now) { Duration::ZERO } else { time };
+        self.settled(time, now)
+    }
+
+    /// Returns true if the book was not calm once in this time.
+    pub(crate) fn is_restless(&self, time: Duration, now: Instant) -> bool {
+        let now = self.nanos_at(now);
+        self.changed.is_some_and(|at| now - at < CALM) && now - self.stirred >= nanos(time)
+    }
+
+    fn change(&mut self, at: Nanos) {
+        if self.changed.is_none_or(|before| at - before >= CALM) {
+            self.stirred = at;
+        }
+        self.changed = Some(at);
+    }
+
     /// Returns true if the book changed after a moment.
     pub(crate) fn changed_since(&self, at: Instant) -> bool {
         self.changed.is_some_and(|changed| changed > self.nanos_at(at))
+    }
+
+    /// Returns the bytes of all records that are there, the own one included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The ids of others that are there, in order.
@@ -540,7 +579,8 @@ impl Book {
         };
         // Built at once, its nodes are full.
         self.live = records.iter().map(live).collect();
-        self.changed = Some(at);
+        self.change(at);
+        self.bytes = records.iter().map(|signed| signed.bytes().len()).sum();
         self.digest = Digest::default();
         for signed in records.iter().filter(|signed| signed.record().id != self.me) {
             self.digest.add(signed.digest());
@@ -591,7 +631,8 @@ impl Book {
     }
 
     fn insert_live(&mut self, id: EndpointId, live: Live) {
-        self.changed = Some(live.received);
+        self.change(live.received);
+        self.bytes += live.signed.bytes().len();
         if id != self.me {
             if self.access.admits(&id) {
                 self.digest.add(live.signed.digest());
@@ -606,7 +647,8 @@ impl Book {
 
     fn remove_live(&mut self, id: &EndpointId, now: Instant) -> Option<Live> {
         let live = self.live.remove(id)?;
-        self.changed = Some(self.nanos_at(now));
+        self.change(self.nanos_at(now));
+        self.bytes -= live.signed.bytes().len();
         if self.hidden.remove(id) {
             self.hidden_digest.subtract(live.signed.digest());
         } else if *id != self.me {

@@ -59,27 +59,38 @@ impl Budget {
 }
 
 /// Budgets by id. Those that are in use are kept.
-#[derive(Debug, Default)]
-pub(crate) struct Budgets(BTreeMap<EndpointId, Budget>);
+#[derive(Debug)]
+pub(crate) struct Budgets {
+    /// If there are more, those that are full again are dropped, and then the rest.
+    most: usize,
+    budgets: BTreeMap<EndpointId, Budget>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self::up_to(4096)
+    }
+}
 
 impl Budgets {
-    /// Most budgets that are kept. If there are more, those that are full again are dropped, and
-    /// then the rest.
-    const MOST: usize = 4096;
+    /// Keeps the budgets of up to `most` ids.
+    pub(crate) fn up_to(most: usize) -> Self {
+        Self { most, budgets: BTreeMap::new() }
+    }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.budgets.len()
     }
 
     /// Takes one message out of the budget of an id, if there is enough.
     pub(crate) fn take(&mut self, id: EndpointId, rate: Rate, now: Instant) -> bool {
-        if self.0.len() >= Self::MOST && !self.0.contains_key(&id) {
-            self.0.retain(|_, budget| !budget.is_full(now));
-            if self.0.len() >= Self::MOST {
-                self.0.pop_first();
+        if self.budgets.len() >= self.most && !self.budgets.contains_key(&id) {
+            self.budgets.retain(|_, budget| !budget.is_full(now));
+            if self.budgets.len() >= self.most {
+                self.budgets.pop_first();
             }
         }
-        self.0.entry(id).or_insert_with(|| Budget::new(rate, now)).take(0, now)
+        self.budgets.entry(id).or_insert_with(|| Budget::new(rate, now)).take(0, now)
     }
 }
 

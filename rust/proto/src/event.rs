@@ -153,6 +153,9 @@ pub enum InEvent {
         link: LinkId,
         /// The authenticated id of the other end.
         peer: EndpointId,
+        /// Where the other end was when the handshake ended, if known. Later dials of this id at
+        /// this address have no limit.
+        address: Option<TransportAddr>,
         /// Whether this endpoint dialed it.
         dialed: bool,
     },

@@ -15,9 +15,12 @@ mod channel;
 mod config;
 mod cose;
 mod counts;
+mod dials;
 mod digest;
 mod error;
 mod event;
+#[doc(hidden)]
+pub mod forge;
 mod id;
 mod kept;
 mod links;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     access::Access,
+    dials::{Dials, Trust},
     event::{CloseCode, Lane, LinkEnd, LinkId, OutEvent},
     id::{EndpointId, TopicId},
     wire::{Frame, Hello, MAX_TOPICS, OverlayFrame, TopicFrame, VERSIONS, is_broadcast},
@@ -24,15 +25,8 @@ const SIMULTANEOUS: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_secs(2);
 /// A link without a hello is closed after this.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Dials to ids that never proved themselves: one per id in this time. The next constant
-/// limits all of them together.
-const STRANGER_INTERVAL: Duration = Duration::from_secs(30);
-const STRANGER_DIALS: u32 = 20;
-const STRANGER_WINDOW: Duration = Duration::from_mins(1);
 /// Most links at a time.
 pub const MAX_LINKS: usize = 2048;
-/// Most ids remembered as authenticated, or as dialed recently.
-const MAX_REMEMBERED: usize = 20_000;
 
 /// How much a topic needs the link to a peer. The order is that of the need.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +61,8 @@ pub(crate) enum News {
 struct Link {
     peer: EndpointId,
     dialed: bool,
+    /// Where the peer was when the link was opened.
+    address: Option<TransportAddr>,
     opened: Instant,
     /// The peer's boot id and when its hello came.
     hello: Option<(u64, Instant)>,
@@ -116,9 +112,7 @@ pub(crate) struct Links {
     dialing: BTreeSet<EndpointId>,
     /// Dialed although there is a link, which is silent.
     reopening: BTreeSet<EndpointId>,
-    authenticated: BTreeSet<EndpointId>,
-    strangers: BTreeMap<EndpointId, Instant>,
-    stranger_dials: VecDeque<Instant>,
+    dials: Dials,
     /// With whom there may be links.
     access: Arc<Access>,
     /// Both ends keep the same of two links; only the simulator's control switches it off.
@@ -136,9 +130,7 @@ impl Links {
             current: BTreeMap::new(),
             dialing: BTreeSet::new(),
             reopening: BTreeSet::new(),
-            authenticated: BTreeSet::new(),
-            strangers: BTreeMap::new(),
-            stranger_dials: VecDeque::new(),
+            dials: Dials::default(),
             access: Arc::default(),
             tie_break: true,
             out: VecDeque::new(),
@@ -152,12 +144,8 @@ impl Links {
 
     /// What could grow, for a simulation to look at.
     pub(crate) fn sizes(&self) -> [(&'static str, usize); 4] {
-        [
-            ("links", self.open.len()),
-            ("dials", self.dialing.len()),
-            ("authenticated", self.authenticated.len()),
-            ("strangers", self.strangers.len()),
-        ]
+        let [authenticated, strangers] = self.dials.sizes();
+        [("links", self.open.len()), ("dials", self.dialing.len()), authenticated, strangers]
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
@@ -242,12 +230,13 @@ impl Links {
         self.out.push_back(OutEvent::Dropped { what, peer });
     }
 
-    /// Asks for a link. `trusted` peers (bootstrap peers, authenticated ones) are not counted.
+    /// Asks for a link. The addresses in `named` came from the user.
     pub(crate) fn ask(
         &mut self,
         peer: EndpointId,
         addresses: &[TransportAddr],
-        trusted: bool,
+        named: &[TransportAddr],
+        trust: Trust,
         now: Instant,
     ) -> Asked {
         if !self.access.admits(&peer) {
@@ -259,12 +248,12 @@ impl Links {
         if self.is_connecting(&peer) {
             return Asked::Dialing;
         }
-        if !trusted && !self.authenticated.contains(&peer) && !self.may_dial_stranger(peer, now) {
+        let Some(addresses) = self.dials.take(peer, addresses, named, trust, now) else {
             self.dropped("dials to strangers", Some(peer));
             return Asked::Refused;
-        }
+        };
         self.dialing.insert(peer);
-        self.out.push_back(OutEvent::Dial(peer, addresses.to_vec()));
+        self.out.push_back(OutEvent::Dial(peer, addresses));
         Asked::Dialing
     }
 
@@ -284,11 +273,23 @@ impl Links {
     }
 
     /// Opens another link to a peer beside the one that there is, which it replaces.
-    pub(crate) fn open_another(&mut self, peer: EndpointId, addresses: Vec<TransportAddr>) {
-        if !self.is_connecting(&peer) {
+    pub(crate) fn open_another(
+        &mut self,
+        peer: EndpointId,
+        addresses: &[TransportAddr],
+        named: &[TransportAddr],
+        now: Instant,
+    ) {
+        if self.is_connecting(&peer) {
+            return;
+        }
+        let allowed = self.dials.take(peer, addresses, named, Trust::Established, now);
+        if let Some(addresses) = allowed {
             self.dialing.insert(peer);
             self.reopening.insert(peer);
             self.out.push_back(OutEvent::Dial(peer, addresses));
+        } else {
+            self.dropped("dials to strangers", Some(peer));
         }
     }
 
@@ -312,24 +313,6 @@ impl Links {
                 link.idle_check = Some(now + idle);
             }
         }
-    }
-
-    fn may_dial_stranger(&mut self, peer: EndpointId, now: Instant) -> bool {
-        let past = |at: Instant, window| now.saturating_duration_since(at) >= window;
-        while self.stranger_dials.front().is_some_and(|at| past(*at, STRANGER_WINDOW)) {
-            self.stranger_dials.pop_front();
-        }
-        if self.strangers.get(&peer).is_some_and(|at| !past(*at, STRANGER_INTERVAL))
-            || self.stranger_dials.len() >= STRANGER_DIALS as usize
-        {
-            return false;
-        }
-        if self.strangers.len() >= MAX_REMEMBERED {
-            self.strangers.retain(|_, at| !past(*at, STRANGER_INTERVAL));
-        }
-        self.strangers.insert(peer, now);
-        self.stranger_dials.push_back(now);
-        true
     }
 
     /// Sends a frame to a peer, if there is a link: whether there is.
@@ -379,7 +362,13 @@ impl Links {
         true
     }
 
-    pub(crate) fn opened(&mut self, id: LinkId, peer: EndpointId, dialed: bool, now: Instant) {
+    pub(crate) fn opened(
+        &mut self,
+        id: LinkId,
+        (peer, address): (EndpointId, Option<TransportAddr>),
+        dialed: bool,
+        now: Instant,
+    ) {
         if dialed {
             self.dialing.remove(&peer);
         }
@@ -396,6 +385,7 @@ impl Links {
         let link = Link {
             peer,
             dialed,
+            address,
             opened: now,
             hello: None,
             sends: Default::default(),
@@ -597,9 +587,8 @@ impl Links {
         let replaces = link.replaces;
         // The end that was dialed learns of the link half a round trip later.
         link.round_trip = dialed.then(|| now.saturating_duration_since(link.opened));
-        if self.authenticated.len() < MAX_REMEMBERED {
-            self.authenticated.insert(peer);
-        }
+        let address = link.address.clone();
+        self.dials.prove(peer, address);
         let Some(old) = self.current.get(&peer).copied() else {
             self.current.insert(peer, id);
             self.news.push_back(News::Up(peer));

@@ -398,8 +398,8 @@ impl State {
             InEvent::SetAccess(access) => self.set_access(access),
             InEvent::SetAddresses(addresses) => self.set_addresses(&addresses),
             InEvent::NetworkChanged { away } => self.network_changed(away),
-            InEvent::LinkOpened { link, peer, dialed } => {
-                cx.links.opened(link, peer, dialed, now);
+            InEvent::LinkOpened { link, peer, address, dialed } => {
+                cx.links.opened(link, (peer, address), dialed, now);
             }
             InEvent::LinkClosed(link, end) => cx.links.closed(link, end),
             InEvent::DialFailed(peer) => cx.links.dial_failed(peer),

@@ -23,6 +23,8 @@ use crate::{
 const LIST_UP_TO: u64 = 64;
 /// A range that differs is split into this many parts.
 const BRANCHES: u64 = 16;
+/// How often the other end is asked for the rest without anything new.
+const IN_VAIN: u32 = 3;
 /// Frames of one turn before the other end is asked to confirm.
 const TURN_FRAMES: usize = 8;
 
@@ -48,6 +50,9 @@ pub(crate) struct Session {
     pub(crate) given: usize,
     /// Whether more than one frame was sent since the other end got the digest of the book.
     was_long: bool,
+    /// What was news here when the other end was last asked for the rest, and how often it was
+    /// asked since without anything new.
+    asked: (usize, u32),
     ranges: VecDeque<(Bounds, RangeContent)>,
     entries: VecDeque<EndpointId>,
     wants: VecDeque<EndpointId>,
@@ -69,6 +74,7 @@ impl Session {
             introduced: None,
             given: 0,
             was_long: false,
+            asked: (0, 0),
             ranges: VecDeque::new(),
             entries: VecDeque::new(),
             wants: VecDeque::new(),
@@ -235,15 +241,26 @@ impl Session {
             if frame.turn == Turn::Yours && self.was_long && frame.ranges.is_empty() {
                 // If the other end's digest differs after this many frames, it requests the rest.
                 self.was_long = false;
-                let (hash, count) = book.fingerprint((Bound::Unbounded, Bound::Unbounded));
-                let what = RangeContent::Fingerprint { hash, count };
-                frame.ranges.push(Range { end: None, what });
+                self.ask_for_rest(book, &mut frame);
             }
             let last = frame.turn != Turn::More;
             frames.push(frame);
             if last {
                 return frames;
             }
+        }
+    }
+
+    /// Shows the digest of the whole book once more, unless nothing was news here the last
+    /// [`IN_VAIN`] times. Two ends that disagree on who is dead would show each other the same for
+    /// ever.
+    fn ask_for_rest(&mut self, book: &Book, frame: &mut SyncFrame) {
+        let (before, in_vain) = self.asked;
+        self.asked = (self.news, if self.news > before { 0 } else { in_vain + 1 });
+        if self.asked.1 <= IN_VAIN {
+            let (hash, count) = book.fingerprint((Bound::Unbounded, Bound::Unbounded));
+            let what = RangeContent::Fingerprint { hash, count };
+            frame.ranges.push(Range { end: None, what });
         }
     }
 

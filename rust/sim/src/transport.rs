@@ -8,7 +8,7 @@ use rand::RngExt;
 use crate::{
     clock::{Nanos, nanos},
     link::{Link, LinkNumber, Side},
-    network::{Network, node_at},
+    network::{Network, address, node_at},
     node::Behavior,
     queue::{Dial, SimEvent},
     sent::packets,
@@ -160,11 +160,11 @@ impl Network {
         if self.put_off(node, || SimEvent::Opened(number, side)) {
             return;
         }
-        let peer = self.nodes[peer].id;
+        let (peer, address) = (self.nodes[peer].id, Some(address(peer)));
         if let Some(link) = self.link(number) {
             (link.ends[side].open, link.ends[side].notified) = (true, true);
         }
-        let event = InEvent::LinkOpened { link: number.id(side), peer, dialed: side == 0 };
+        let event = InEvent::LinkOpened { link: number.id(side), peer, address, dialed: side == 0 };
         self.feed(node, event);
     }
 

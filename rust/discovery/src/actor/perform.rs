@@ -17,6 +17,7 @@ use crate::{
     proto::{
         CloseCode, EndpointId, Error, InEvent, Lane, LinkEnd, LinkId, OutEvent, TopicEvent, TopicId,
     },
+    subnet,
 };
 
 const NOT_SERVED: &str = "it has not joined the topic";
@@ -35,6 +36,7 @@ impl Actor {
             }
             return;
         }
+        let address = subnet::remote(&connection);
         let id = LinkId(self.next_link);
         self.next_link += 1;
         self.counters.link_opened(id, connection.clone());
@@ -53,7 +55,7 @@ impl Actor {
             topic.bootstrap_linked(&peer, Instant::now());
             topic.published.contact.linked(&peer);
         }
-        self.handle_own(InEvent::LinkOpened { link: id, peer, dialed });
+        self.handle_own(InEvent::LinkOpened { link: id, peer, address, dialed });
     }
 
     pub(super) fn link_closed(&mut self, id: LinkId, end: LinkEnd) {
@@ -195,6 +197,9 @@ impl Actor {
             });
         }
         self.dialing.insert(peer);
+        if !addresses.is_empty() {
+            self.lookup.begin_dial(peer);
+        }
         self.counters.dial_begun();
         let hosts: BTreeSet<_> = self
             .topics

@@ -435,7 +435,7 @@ fn authors_are_forgotten_once_nothing_is_held_of_them_and_not_before() {
         // Each introduces itself: others have a share of the book.
         let own = LinkId(1000 + u64::try_from(authors(&bench)).unwrap());
         let peer = EndpointId::from_bytes(author.verifying_key().to_bytes());
-        bench.feed(InEvent::LinkOpened { link: own, peer, dialed: false });
+        bench.feed(InEvent::LinkOpened { link: own, peer, address: None, dialed: false });
         bench.hello(own, 1);
         bench.frame(own, TopicFrame::Open(topic()));
         bench.frame(own, record(&author, 1, Status::Alive));
@@ -486,4 +486,29 @@ fn who_lost_its_neighbors_keeps_what_it_says_for_the_next() {
     bench.frame(link, TopicFrame::Overlay(join));
     bench.pass(Duration::from_secs(1));
     assert_eq!(sent(&bench).into_iter().map(|(link, _)| link).collect::<Vec<_>>(), [link]);
+}
+
+#[test]
+fn each_lost_broadcast_is_sent_once_to_a_neighbor_that_asks_and_none_is_refused() {
+    const COUNT: usize = 3000;
+    let graft = |id: [u8; 32]| TopicFrame::Overlay(OverlayFrame::Graft { id: Some(id), round: 0 });
+    let mut bench = bench();
+    let mut ids = BTreeSet::new();
+    for _ in 0..COUNT {
+        say(&mut bench, b"small");
+        bench.now += Duration::from_millis(1);
+    }
+    ids.extend(sent(&bench).iter().map(|(_, content)| *blake3::hash(content).as_bytes()));
+    assert_eq!(ids.len(), COUNT);
+    bench.out.clear();
+    for id in &ids {
+        bench.frame(LINK, graft(*id));
+    }
+    assert_eq!((sent(&bench).len(), bench.dropped().len()), (COUNT, 0));
+    bench.out.clear();
+    for id in ids.iter().take(500) {
+        bench.frame(LINK, graft(*id));
+    }
+    assert_eq!(sent(&bench), [], "a stream loses nothing");
+    assert_eq!(bench.dropped(), ["broadcasts asked for again"; 500]);
 }

@@ -167,8 +167,9 @@ fn what_is_remembered_of_contents_has_a_bound() {
         sizes.into_iter().find(|(what, _)| *what == "contents seen").unwrap().1
     };
     for sequence in 2..4300 {
-        bench.frame(LINK, gossip(&[signed(3, sequence)]));
-        if sequence % 500 == 0 {
+        // Both neighbors bring as many updates as they may.
+        bench.frame(LinkId(1 + sequence % 2), gossip(&[signed(3, sequence)]));
+        if sequence % 200 == 0 {
             bench.pass(Duration::from_secs(1));
         }
     }

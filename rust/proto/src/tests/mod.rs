@@ -144,7 +144,12 @@ impl Bench {
     }
 
     pub(crate) fn open_link(&mut self, link: LinkId, peer: u8, dialed: bool) {
-        self.feed(InEvent::LinkOpened { link, peer: id(peer), dialed });
+        self.feed(InEvent::LinkOpened {
+            link,
+            peer: id(peer),
+            address: node(peer, 1).addresses.pop(),
+            dialed,
+        });
     }
 
     pub(crate) fn hello(&mut self, link: LinkId, boot_id: u64) {

@@ -200,6 +200,11 @@ impl Broadcasts {
         self.seen.contains(content, now)
     }
 
+    /// Returns the length of a content that passed recently, by its hash.
+    pub(super) fn length(&self, hash: &[u8; 32]) -> Option<usize> {
+        self.seen.length(hash)
+    }
+
     /// Verifies a broadcast and delivers it. Returns true if it is to be forwarded. One that does
     /// not verify closes the link: honest peers verify before they forward.
     pub(super) fn judge(&mut self, content: &Bytes, from: EndpointId, scope: &mut Scope) -> bool {

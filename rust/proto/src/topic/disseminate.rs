@@ -180,6 +180,11 @@ impl Dissemination {
         }
     }
 
+    /// Returns the length of a content that passed recently, by its hash.
+    pub(super) fn length(&self, hash: &[u8; 32]) -> Option<usize> {
+        self.seen.length(hash)
+    }
+
     /// Returns true if this content passed recently.
     pub(super) fn has_seen(&mut self, content: &[u8], now: Instant) -> bool {
         self.seen.contains(content, now)

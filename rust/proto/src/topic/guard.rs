@@ -20,9 +20,11 @@ use crate::{
 
 impl Topic {
     pub(super) fn on_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
-        if !self.neighborhood.admit(peer, &frame, narrow_scope!(self, cx)) {
+        let asked_for = self.length_of_asked(&frame);
+        if !self.neighborhood.admit(peer, &frame, asked_for, narrow_scope!(self, cx)) {
             return;
         }
+        let frame = self.neighborhood.without_repeats(peer, frame, narrow_scope!(self, cx));
         if let Some((about, frame)) = self.judge(peer, frame, cx) {
             self.neighborhood.receive(peer, about, frame, cx.now);
             self.drive_overlay(cx);
@@ -61,6 +63,11 @@ impl Topic {
                 self.neighborhood.reject_stranger(peer, narrow_scope!(self, cx));
                 None
             }
+            OverlayFrame::ForwardJoin { .. }
+                if !self.neighborhood.may_walk(peer, narrow_scope!(self, cx)) =>
+            {
+                None
+            }
             OverlayFrame::ForwardJoin { ttl, record } => {
                 let about = cx.open_record(&self.id, &record).ok()?.claimed();
                 let record = self.introduced(about, &record, peer, cx)?;
@@ -89,6 +96,12 @@ impl Topic {
                 Some((peer, frame))
             }
         }
+    }
+
+    /// Returns the length of the broadcast that a frame asks for. One that is not held is not sent.
+    fn length_of_asked(&self, frame: &OverlayFrame) -> usize {
+        let OverlayFrame::Graft { id: Some(id), .. } = frame else { return 0 };
+        self.dissemination.length(id).or_else(|| self.broadcasts.length(id)).unwrap_or_default()
     }
 
     /// Returns true if this content passed recently.

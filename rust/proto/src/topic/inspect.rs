@@ -59,6 +59,7 @@ impl Topic {
         let mut sizes = vec![
             ("tombstones", self.book.gone()),
             ("shares of introducers", self.introductions.len()),
+            ("budgets of updates", self.updates.len()),
         ];
         sizes.extend(self.dissemination.sizes());
         sizes.extend(self.neighborhood.sizes());

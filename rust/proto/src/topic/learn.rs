@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     event::{CloseCode, TopicEvent},
     id::{EndpointId, TopicId},
-    record::NodeRecord,
+    record::{NodeRecord, Status},
     rule::Rule,
     state::Context,
     wire::{SyncFrame, TopicFrame},
@@ -82,6 +82,9 @@ impl Topic {
             }
             return Ok((id, Applied::Stale));
         }
+        if !self.may_update(&record, from, cx) {
+            return Ok((id, Applied::Stale));
+        }
         let applied = self.book.apply(signed, age, cx.now);
         if self.book.admits(&id) {
             log_applied(self.id, &applied, &record);
@@ -89,19 +92,7 @@ impl Topic {
             cx.links.dropped("records of peers that are kept out", Some(id));
         }
         let link_boot_id = cx.links.boot_id(&id);
-        match &applied {
-            Applied::Joined => cx.emit(self.id, TopicEvent::PeerJoined(Arc::clone(&record))),
-            Applied::Updated => cx.emit(self.id, TopicEvent::PeerUpdated(Arc::clone(&record))),
-            Applied::Refreshed => cx.emit(self.id, TopicEvent::PeerRefreshed(Arc::clone(&record))),
-            Applied::Left(was) => {
-                self.on_gone(id, cx);
-                cx.emit(self.id, TopicEvent::PeerLeft(Arc::clone(was)));
-            }
-            Applied::Full => cx.links.dropped("newcomers beyond the capacity", Some(id)),
-            // The owner is behind its own past: show it, and it jumps above.
-            Applied::Stale if id == from => self.show_evidence(id, from, cx),
-            Applied::Buried | Applied::Same | Applied::Stale => {}
-        }
+        self.announce_applied(&applied, &record, from, cx);
         if applied.is_news() {
             self.contacts.on_news(&id, &applied, scope!(self, cx));
         }
@@ -123,6 +114,30 @@ impl Topic {
             self.neighborhood.enter_soon(narrow_scope!(self, cx));
         }
         Ok((id, applied))
+    }
+
+    /// Tells the application, or the owner, what became of a record.
+    fn announce_applied(
+        &mut self,
+        applied: &Applied,
+        record: &Arc<NodeRecord>,
+        from: EndpointId,
+        cx: &mut Context,
+    ) {
+        let id = record.id;
+        match applied {
+            Applied::Joined => cx.emit(self.id, TopicEvent::PeerJoined(Arc::clone(record))),
+            Applied::Updated => cx.emit(self.id, TopicEvent::PeerUpdated(Arc::clone(record))),
+            Applied::Refreshed => cx.emit(self.id, TopicEvent::PeerRefreshed(Arc::clone(record))),
+            Applied::Left(was) => {
+                self.on_gone(id, cx);
+                cx.emit(self.id, TopicEvent::PeerLeft(Arc::clone(was)));
+            }
+            Applied::Full => cx.links.dropped("newcomers beyond the capacity", Some(id)),
+            // The owner is behind its own past: show it, and it jumps above.
+            Applied::Stale if id == from => self.show_evidence(id, from, cx),
+            Applied::Buried | Applied::Same | Applied::Stale => {}
+        }
     }
 
     /// Takes in an accusation. See [`Detector::judge_accusation`](super::failure::Detector).
@@ -266,6 +281,24 @@ impl Topic {
         });
         let opened = opened.collect();
         cx.verify_ahead(&self.id, opened);
+    }
+
+    /// Returns true if an update of a live member is within the budgets. A leave is not counted,
+    /// nor what a suspected member says: it may refute.
+    fn may_update(&mut self, record: &NodeRecord, from: EndpointId, cx: &mut Context) -> bool {
+        let id = &record.id;
+        let known = self.book.get(id).map(|live| live.signed.record().sequence);
+        if known.is_none_or(|known| record.sequence <= known)
+            || record.status != Status::Alive
+            || self.book.is_suspected(id)
+        {
+            return true;
+        }
+        let within = self.updates.take(*id, from, cx.now);
+        if !within {
+            cx.links.dropped("updates over the budget of a peer", Some(from));
+        }
+        within
     }
 
     fn show_evidence(&self, id: EndpointId, to: EndpointId, cx: &mut Context) {

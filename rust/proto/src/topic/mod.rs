@@ -54,6 +54,7 @@ mod overlay;
 mod scope;
 mod seen;
 mod sync;
+mod updates;
 #[cfg(test)]
 mod world;
 
@@ -71,6 +72,7 @@ use crate::{
     budget::Budgets,
     channel::Channel,
     config::Config,
+    dials::Trust,
     error::Error,
     event::{CloseCode, LinkEnd, LinkId, LostReason, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
@@ -97,6 +99,8 @@ pub(crate) struct Topic {
     leave: leave::Leave,
     book: Book,
     neighborhood: overlay::Neighborhood,
+    /// Updates of members that are still taken in.
+    updates: updates::Updates,
     /// Newcomers that a peer may still introduce.
     introductions: Budgets,
     broadcasts: broadcast::Broadcasts,
@@ -158,6 +162,7 @@ impl Topic {
             leave: leave::Leave::default(),
             book,
             neighborhood: overlay::Neighborhood::new(overlay),
+            updates: updates::Updates::new(config.capacity),
             introductions: Budgets::default(),
             broadcasts: broadcast::Broadcasts::new(cx.now),
             contacts: contacts::Contacts::new(&config),
@@ -660,7 +665,8 @@ impl Topic {
     pub(crate) fn open_another(&mut self, peer: EndpointId, cx: &mut Context) {
         let scope: &mut Scope = scope!(self, cx);
         if let Some(addresses) = scope.addresses(&peer) {
-            scope.cx.links.open_another(peer, addresses);
+            let named = scope.peers.named(&peer);
+            scope.cx.links.open_another(peer, &addresses, named, scope.cx.now);
         }
     }
 
@@ -694,6 +700,6 @@ impl Topic {
         let known = scope.addresses(&peer);
         let addresses = known.or_else(|| self.detector.unconfirmed_addresses(&peer));
         let addresses = addresses.unwrap_or_default();
-        cx.links.ask(peer, &addresses, true, cx.now);
+        cx.links.ask(peer, &addresses, &[], Trust::Asked, cx.now);
     }
 }

@@ -9,7 +9,7 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -28,7 +28,7 @@ use crate::{
     links::Asked,
     overlay::{Output, Overlay},
     timers::{Timers, jitter},
-    wire::{MAX_CONTENT, OverlayFrame, TopicFrame, is_broadcast},
+    wire::{OverlayFrame, TopicFrame, is_broadcast},
 };
 
 /// First and largest delay between two looks whether the active view is full.
@@ -63,6 +63,14 @@ const JOIN_FALLBACK: Duration = Duration::from_millis(250);
 /// Of members suggested, at most this many are linked already.
 const SUGGESTED_LINKED: usize = 3;
 
+/// Newcomers that walk through the overlay: of one peer, and of all. A walk is up to six frames of
+/// others. A newcomer that is refused here is in the book all the same.
+const WALKS_OF_PEER: Rate = Rate { messages: (4.0, 64.0), bytes: (1.0, 1.0) };
+const WALKS: Rate = Rate { messages: (8.0, 128.0), bytes: (1.0, 1.0) };
+/// Requests of one peer to be a neighbor, even if there is room: each makes this node compare books
+/// with it, and look for another neighbor once it goes.
+const REQUESTS_OF_PEER: Rate = Rate { messages: (1.0, 16.0), bytes: (1.0, 1.0) };
+
 /// What one peer may send to repair broadcasts: whatever floods the overlay, what was lost is
 /// still announced and asked for.
 const REPAIR_OF_PEER: Rate =
@@ -80,7 +88,35 @@ struct Budgets {
     broadcasts: Budget,
     /// Requests to be a neighbor that push another one out.
     pushes: Budget,
+    requests: Budget,
+    walks: Budget,
     strangers_told: Option<Instant>,
+    asked_for: AskedFor,
+}
+
+/// The last broadcasts that a peer asked for.
+#[derive(Debug, Default)]
+struct AskedFor {
+    ids: BTreeSet<[u8; 32]>,
+    by_age: VecDeque<[u8; 32]>,
+}
+
+impl AskedFor {
+    const MOST: usize = 4096;
+
+    /// Returns true if a peer asks for a broadcast for the first time.
+    fn insert(&mut self, id: [u8; 32]) -> bool {
+        let fresh = self.ids.insert(id);
+        if fresh {
+            self.by_age.push_back(id);
+        }
+        if self.by_age.len() > Self::MOST
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        fresh
+    }
 }
 
 impl Budgets {
@@ -89,8 +125,11 @@ impl Budgets {
             frames: Budget::new(OF_PEER, now),
             repair: Budget::new(REPAIR_OF_PEER, now),
             pushes: Budget::new(PUSHES_OF_PEER, now),
+            requests: Budget::new(REQUESTS_OF_PEER, now),
+            walks: Budget::new(WALKS_OF_PEER, now),
             broadcasts: Budget::new(broadcast::OF_PEER, now),
             strangers_told: None,
+            asked_for: AskedFor::default(),
         }
     }
 
@@ -124,6 +163,8 @@ struct Places {
     answers: Option<EndpointId>,
     /// Requests of all that push a neighbor out.
     pushes: Option<Budget>,
+    /// Newcomers of all that walk through the overlay.
+    walks: Option<Budget>,
     /// The member that a newcomer asked to let it in, and that was not linked.
     entrance: Option<EndpointId>,
     /// When it was last said that all neighbors were replaced.
@@ -162,6 +203,10 @@ impl Places {
             !place.vocal && now.saturating_duration_since(place.since) >= time
         };
         self.replaceable(neighbors).into_iter().rfind(silent).map(|(peer, _)| *peer)
+    }
+
+    fn may_walk(&mut self, now: Instant) -> bool {
+        self.walks.get_or_insert_with(|| Budget::new(WALKS, now)).take(0, now)
     }
 
     fn may_push(&mut self, now: Instant) -> bool {
@@ -297,11 +342,13 @@ impl Neighborhood {
         self.overlay.link_lost(peer, scope.now());
     }
 
-    /// Returns true if a frame is within the budget of its sender.
+    /// Returns true if a frame is within the budget of its sender. `asked_for` is the length of the
+    /// broadcast that it asks for.
     pub(super) fn admit(
         &mut self,
         peer: EndpointId,
         frame: &OverlayFrame,
+        asked_for: usize,
         scope: &mut NarrowScope,
     ) -> bool {
         // What a frame costs us and others, in bytes: joins walk through the overlay and cause
@@ -311,7 +358,7 @@ impl Neighborhood {
             OverlayFrame::IHave(list) => list.len() * 256,
             OverlayFrame::Join(_) | OverlayFrame::Neighbor { .. } => 64 * 1024,
             OverlayFrame::ForwardJoin { .. } => 4 * 1024,
-            OverlayFrame::Graft { id: Some(_), .. } => MAX_CONTENT,
+            OverlayFrame::Graft { id: Some(_), .. } => asked_for,
             OverlayFrame::Graft { .. } | OverlayFrame::Prune | OverlayFrame::Disconnect { .. } => 0,
         };
         let now = scope.now();
@@ -328,6 +375,35 @@ impl Neighborhood {
         let within = budget.take(size, now);
         if !within {
             scope.dropped(what, Some(peer));
+        }
+        within
+    }
+
+    /// A broadcast that a peer asks for again is not sent again: a stream loses nothing.
+    pub(super) fn without_repeats(
+        &mut self,
+        peer: EndpointId,
+        frame: OverlayFrame,
+        scope: &mut NarrowScope,
+    ) -> OverlayFrame {
+        let now = scope.now();
+        let budgets = self.budgets.entry(peer).or_insert_with(|| Budgets::new(now));
+        match frame {
+            OverlayFrame::Graft { id: Some(id), round } if !budgets.asked_for.insert(id) => {
+                scope.dropped("broadcasts asked for again", Some(peer));
+                OverlayFrame::Graft { id: None, round }
+            }
+            frame => frame,
+        }
+    }
+
+    /// Returns true if a newcomer that a peer sends on its walk is within the budgets.
+    pub(super) fn may_walk(&mut self, peer: EndpointId, scope: &mut NarrowScope) -> bool {
+        let now = scope.now();
+        let budgets = self.budgets.entry(peer).or_insert_with(|| Budgets::new(now));
+        let within = budgets.walks.take(0, now) && self.places.may_walk(now);
+        if !within {
+            scope.dropped("walks of newcomers over the budget", Some(peer));
         }
         within
     }
@@ -362,6 +438,11 @@ impl Neighborhood {
         if asked {
             self.places.answers = Some(peer);
         }
+        let budgets = self.budgets.entry(peer).or_insert_with(|| Budgets::new(now));
+        if !asked && !budgets.requests.take(0, now) {
+            refuse_neighbor(peer, scope);
+            return false;
+        }
         let most = scope.config.neighbors;
         let neighbors = self.overlay.neighbors();
         debug_assert!(neighbors.len() <= most, "the overlay keeps to its active view");
@@ -377,9 +458,7 @@ impl Neighborhood {
         let within = asked || (budgets.pushes.take(0, now) && self.places.may_push(now));
         let victim = if within { silent.or_else(|| self.choose_victim(scope)) } else { None };
         let Some(victim) = victim else {
-            scope.dropped("requests to be neighbors over the budget", Some(peer));
-            let frame = OverlayFrame::Disconnect { alive: true };
-            scope.send(&peer, TopicFrame::Overlay(frame));
+            refuse_neighbor(peer, scope);
             return false;
         };
         self.overlay.evict(victim, now);
@@ -651,4 +730,9 @@ impl Neighborhood {
         self.timers.set(Timer::Join, at);
         Effects::none()
     }
+}
+
+fn refuse_neighbor(peer: EndpointId, scope: &mut NarrowScope) {
+    scope.dropped("requests to be neighbors over the budget", Some(peer));
+    scope.send(&peer, TopicFrame::Overlay(OverlayFrame::Disconnect { alive: true }));
 }

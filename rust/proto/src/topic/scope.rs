@@ -21,6 +21,8 @@ use crate::{
 
 /// A book that did not change for this long is settled: gossip has passed.
 pub(super) const SETTLED: Duration = Duration::from_millis(250);
+/// A book that never settles is compared as well, this often.
+pub(super) const RESTLESS: Duration = Duration::from_secs(5);
 
 /// The world of a component for the time of one call: the book, the links, time and chance.
 ///
@@ -88,8 +90,9 @@ impl<V> Scope<'_, V> {
 
     /// As [`Scope::dial`], at these addresses.
     pub(super) fn dial_at(&mut self, peer: EndpointId, addresses: &[TransportAddr]) -> Asked {
-        let trusted = self.is_trusted(&peer);
-        self.cx.links.ask(peer, addresses, trusted, self.cx.now)
+        let trust = self.peers.trust(&peer, self.book, self.cx.now);
+        let named = self.peers.named(&peer);
+        self.cx.links.ask(peer, addresses, named, trust, self.cx.now)
     }
 
     /// Where a peer can be dialed, by what is known of it.
@@ -107,9 +110,9 @@ impl<V> Scope<'_, V> {
         spread(self.book)
     }
 
-    /// The digest of the book, if the book is settled.
+    /// The digest of the book, if the book is settled, or never settles.
     pub(super) fn settled_digest(&self) -> Option<[u8; 8]> {
-        self.book.settled(SETTLED, self.cx.now)
+        self.book.comparable(SETTLED, RESTLESS, self.cx.now)
     }
 
     pub(super) fn dropped(&mut self, what: &'static str, peer: Option<EndpointId>) {

@@ -1,7 +1,7 @@
 //! Contents that passed through the overlay recently, so that each is judged once.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
@@ -13,7 +13,8 @@ pub(super) const IN_FLIGHT: Duration = Duration::from_secs(30);
 /// Contents of broadcasts that passed recently, by their hash.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    hashes: BTreeSet<[u8; 32]>,
+    /// With the length of each.
+    hashes: BTreeMap<[u8; 32], usize>,
     by_age: VecDeque<(Instant, [u8; 32])>,
 }
 
@@ -26,16 +27,21 @@ impl Seen {
 
     pub(super) fn contains(&mut self, content: &[u8], now: Instant) -> bool {
         self.forget(now);
-        self.hashes.contains(blake3::hash(content).as_bytes())
+        self.hashes.contains_key(blake3::hash(content).as_bytes())
     }
 
     pub(super) fn insert(&mut self, content: &[u8], now: Instant) {
         let hash = *blake3::hash(content).as_bytes();
-        if self.hashes.insert(hash) {
+        if self.hashes.insert(hash, content.len()).is_none() {
             self.by_age.push_back((now, hash));
         }
         self.forget(now);
         debug_assert_eq!(self.hashes.len(), self.by_age.len(), "each hash has one age");
+    }
+
+    /// Returns the length of a content, by its hash.
+    pub(super) fn length(&self, hash: &[u8; 32]) -> Option<usize> {
+        self.hashes.get(hash).copied()
     }
 
     fn forget(&mut self, now: Instant) {

@@ -4,6 +4,7 @@
 //! differ. Now and then a node syncs with a random member, as a swarm may form in parts.
 
 mod compare;
+mod serving;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test that cannot go on fails.
 mod tests;
@@ -32,6 +33,8 @@ use crate::{
     wire::{MAX_CONTENT, MAX_RECORDS, SyncFrame, TopicFrame, Turn},
 };
 
+use self::serving::{Customer, Unserved};
+
 /// A newcomer that does not say that it is in the overlay is helped for this time.
 const NEWCOMER_HELP: Duration = Duration::from_secs(10);
 /// A record that its holder had for longer than this should have come by gossip.
@@ -44,6 +47,8 @@ const RANDOM_SYNC_GROWTH: u32 = 5;
 const RANDOM_SYNC_SOON: Duration = Duration::from_mins(3);
 /// Room for the records of one push.
 const PUSH_ROOM: usize = MAX_CONTENT - 16;
+/// What a limit is called in counters and logs.
+const OVER_BUDGET: &str = "syncs over the budget of a peer";
 /// Members named in a busy answer.
 const BUSY_MEMBERS: usize = 8;
 
@@ -64,6 +69,8 @@ pub(super) struct Syncs {
     newcomers: BTreeMap<EndpointId, Instant>,
     /// Peers that push to us in the same way.
     sponsors: BTreeSet<EndpointId>,
+    /// What is sent in syncs, and to whom.
+    serving: serving::Serving,
     /// With neighbors.
     comparisons: BTreeMap<EndpointId, compare::Comparison>,
     timers: Timers<Timer>,
@@ -134,6 +141,7 @@ impl Syncs {
             came_from: None,
             newcomers: BTreeMap::new(),
             sponsors: BTreeSet::new(),
+            serving: serving::Serving::default(),
             comparisons: BTreeMap::new(),
             timers: Timers::default(),
         }
@@ -144,12 +152,13 @@ impl Syncs {
         self.schedule_random_sync(scope);
     }
 
-    pub(super) fn sizes(&self) -> [(&'static str, usize); 5] {
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 6] {
         [
             ("syncs wanted", self.wanted.len()),
             ("sessions", self.sessions.len()),
             ("newcomers", self.newcomers.len()),
             ("sponsors", self.sponsors.len()),
+            ("budgets of syncs", self.serving.len()),
             ("comparisons", self.comparisons.len()),
         ]
     }
@@ -321,6 +330,11 @@ impl Syncs {
             return Effects::none();
         }
         let Some(link) = scope.cx.links.current(&peer) else { return Effects::none() };
+        let within = self.serving.may_answer(Customer::of(peer, scope), scope.now());
+        if within == Err(Unserved::Peer) || !self.serving.begin(peer, scope.now()) {
+            scope.dropped(OVER_BUDGET, Some(peer));
+            return Effects::none();
+        }
         self.session_count += 1;
         scope.cx.counts.syncs_started += 1;
         let (number, now) = (self.session_count, scope.now());
@@ -346,6 +360,8 @@ impl Syncs {
         let frames = session.take_turn(scope.book, attached, theirs, now);
         let done = frames.last().is_some_and(|frame| frame.turn == Turn::Done);
         let (link, topic) = (session.link, scope.topic);
+        let bytes = frames.iter().map(SyncFrame::weight).sum();
+        self.serving.sent(Customer::of(key.peer, scope), bytes, now);
         let sent = frames
             .into_iter()
             .all(|frame| scope.cx.links.send_on(link, topic, TopicFrame::Sync(frame), now));
@@ -365,6 +381,8 @@ impl Syncs {
         scope: &mut Scope,
     ) -> Option<Effects> {
         let now = scope.now();
+        let records = frame.entries.iter().map(|entry| entry.record.len()).sum();
+        self.serving.received(Customer::of(peer, scope), records, now);
         let key = SessionKey::of(peer, frame);
         let known = self.sessions.get(&key).filter(|_| key.role == Role::Initiator);
         if key.role == Role::Initiator && known.is_none_or(|known| known.number != frame.session) {
@@ -409,7 +427,15 @@ impl Syncs {
         }
         match frame.turn {
             Turn::More => Effects::none(),
-            Turn::Paused | Turn::Yours => self.take_turn(key, frame.turn, scope),
+            Turn::Paused | Turn::Yours => {
+                match self.serving.may_answer(Customer::of(peer, scope), scope.now()) {
+                    Ok(()) => self.take_turn(key, frame.turn, scope),
+                    Err(unserved) => {
+                        self.pass_on(peer, link, unserved, scope);
+                        self.end_session(key, false, scope)
+                    }
+                }
+            }
             Turn::Done => self.end_session(key, true, scope),
         }
     }
@@ -432,21 +458,38 @@ impl Syncs {
             key.role == Role::Responder && self.newcomers.contains_key(&key.peer)
         };
         let busy = self.sessions.keys().filter(of_newcomer).count();
-        if !frame.attached && known.is_none() && busy >= scope.config.concurrent_syncs {
-            let members = scope.random_members(BUSY_MEMBERS, &BTreeSet::from([peer]));
-            let records = members
-                .iter()
-                .filter_map(|id| Some(scope.book.get(id)?.signed.bytes().clone()))
-                .collect();
-            scope.dropped("syncs passed on to other members", Some(peer));
-            let (topic, now) = (scope.topic, scope.now());
-            scope.cx.links.send_on(link, topic, TopicFrame::Busy(records), now);
+        let busy = !frame.attached && known.is_none() && busy >= scope.config.concurrent_syncs;
+        let unserved = match self.serving.may_answer(Customer::of(peer, scope), scope.now()) {
+            Ok(()) if !self.serving.begin(peer, scope.now()) => Some(Unserved::Peer),
+            Ok(()) => busy.then_some(Unserved::Strangers),
+            Err(unserved) => Some(unserved),
+        };
+        if let Some(unserved) = unserved {
+            self.pass_on(peer, link, unserved, scope);
             return false;
         }
         scope.cx.counts.syncs_served += 1;
         self.sessions.insert(key, Session::respond(link, frame.session, scope.now()));
         self.timers.set_by(Timer::Sessions, scope.now() + Session::TIMEOUT);
         true
+    }
+
+    /// Tells a peer that this node is busy. Other members may serve it, unless it asks too much.
+    fn pass_on(&mut self, peer: EndpointId, link: LinkId, unserved: Unserved, scope: &mut Scope) {
+        let mut records = Vec::new();
+        match unserved {
+            Unserved::Peer => scope.dropped(OVER_BUDGET, Some(peer)),
+            Unserved::Strangers => {
+                scope.dropped("syncs passed on to other members", Some(peer));
+                let members = scope.random_members(BUSY_MEMBERS, &BTreeSet::from([peer]));
+                let members = members.iter().filter_map(|id| scope.book.get(id));
+                records.extend(members.map(|live| live.signed.bytes().clone()));
+            }
+        }
+        let (topic, now) = (scope.topic, scope.now());
+        let bytes = records.iter().map(Bytes::len).sum();
+        self.serving.sent(Customer::of(peer, scope), bytes, now);
+        scope.cx.links.send_on(link, topic, TopicFrame::Busy(records), now);
     }
 
     fn end_session(&mut self, key: SessionKey, complete: bool, scope: &mut Scope) -> Effects {

@@ -83,7 +83,7 @@ impl World {
     /// A usable link to a peer is there from now on.
     pub(super) fn links(&mut self, number: u8) {
         let (link, now) = (LinkId(number.into()), self.cx.now);
-        self.cx.links.opened(link, id(number), true, now);
+        self.cx.links.opened(link, (id(number), None), true, now);
         let hello = Hello { min_version: 1, max_version: 1, boot_id: 1, features: 0 };
         self.cx.links.received(link, Lane::Control, &Frame::Hello(hello).encode(), now);
         Contacts::new(&self.config.clone()).opened(id(number), &mut self.scope());

@@ -147,6 +147,21 @@ impl Entry {
 }
 
 impl SyncFrame {
+    /// Returns about how many bytes the frame takes on the wire.
+    pub(crate) fn weight(&self) -> usize {
+        let range = |range: &Range| match &range.what {
+            RangeContent::Skip => 36,
+            RangeContent::Fingerprint { .. } => 56,
+            RangeContent::List(list) => 40 + 43 * list.len(),
+        };
+        let entry = |entry: &Entry| {
+            12 + entry.record.len() + entry.accusation.as_ref().map_or(0, |bytes| 3 + bytes.len())
+        };
+        let ranges: usize = self.ranges.iter().map(range).sum();
+        let entries: usize = self.entries.iter().map(entry).sum();
+        16 + ranges + entries + 34 * self.wants.len()
+    }
+
     pub(super) fn encode(&self) -> Vec<Value> {
         vec![
             Value::uint(self.session),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use iroh_base::TransportAddr;
 use tokio::time::Instant;
 
-use crate::{book::Book, id::EndpointId};
+use crate::{book::Book, dials::Trust, id::EndpointId};
 
 /// In one life of a node, dials to members of its earlier life that are not limited as those to
 /// strangers are. Made-up members that were kept cost others no more than this.
@@ -71,6 +71,16 @@ impl Peers {
         self.bootstrap.contains_key(peer)
             || book.is_established(peer, now)
             || self.may_dial_kept(peer, book)
+    }
+
+    /// What speaks for a dial to a peer.
+    pub(crate) fn trust(&self, peer: &EndpointId, book: &Book, now: Instant) -> Trust {
+        if self.is_trusted(peer, book, now) { Trust::Established } else { Trust::Stranger }
+    }
+
+    /// The addresses of a peer that the user named.
+    pub(crate) fn named(&self, peer: &EndpointId) -> &[TransportAddr] {
+        self.bootstrap.get(peer).map_or(&[], |bootstrap| &bootstrap.addresses)
     }
 
     /// Returns true for a member of an earlier life, up to [`TRUSTED_DIALS`].

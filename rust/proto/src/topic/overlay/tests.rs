@@ -85,13 +85,13 @@ fn frames_over_the_budget_of_a_peer_are_dropped_and_counted() {
     let mut neighborhood = neighborhood(&world);
     let join = OverlayFrame::Join(signed(10, 1).bytes().clone());
     let mut admitted = 0;
-    while neighborhood.admit(id(10), &join, &mut world.narrow_scope()) {
+    while neighborhood.admit(id(10), &join, 0, &mut world.narrow_scope()) {
         admitted += 1;
     }
     assert_eq!(admitted, 64, "4 MiB of joins that cost 64 KiB each");
     assert_eq!(world.dropped(), ["overlay frames over the budget of a peer"]);
-    assert!(neighborhood.admit(id(10), &OverlayFrame::Prune, &mut world.narrow_scope()));
-    assert!(neighborhood.admit(id(11), &join, &mut world.narrow_scope()), "others have theirs");
+    assert!(neighborhood.admit(id(10), &OverlayFrame::Prune, 0, &mut world.narrow_scope()));
+    assert!(neighborhood.admit(id(11), &join, 0, &mut world.narrow_scope()), "others have theirs");
 }
 
 #[test]

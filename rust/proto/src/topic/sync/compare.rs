@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     super::{
         effect::Effects,
-        scope::{SETTLED, Scope},
+        scope::{RESTLESS, SETTLED, Scope},
     },
     Syncs, Timer,
 };
@@ -59,6 +59,10 @@ impl Syncs {
         all.filter_map(|(peer, comparison)| Some((*peer, comparison.began?))).collect()
     }
 
+    fn began(&self, peer: &EndpointId) -> Option<Instant> {
+        self.comparisons.get(peer).and_then(|comparison| comparison.began)
+    }
+
     /// Returns true if a neighbor's book was equal within this time.
     pub(super) fn agreed(&self, peer: &EndpointId, within: Duration, now: Instant) -> bool {
         let agreed = self.comparisons.get(peer).and_then(|comparison| comparison.agreed);
@@ -68,6 +72,10 @@ impl Syncs {
     /// Members changed: neighbors learn the digest of the book as soon as the book is settled, not
     /// with the next keepalive.
     pub(in super::super) fn tell_digest_soon(&mut self, scope: &mut Scope) {
+        if self.timers.is_set(Timer::Digest) && scope.book.is_restless(RESTLESS, scope.cx.now) {
+            // Each change would put it off, for ever.
+            return;
+        }
         let wait = SETTLED + jitter(&mut scope.cx.rng, SETTLED, 0.0..1.0) + scope.cx.lag();
         self.timers.set(Timer::Digest, scope.now() + wait);
     }
@@ -109,6 +117,10 @@ impl Syncs {
         }
         let now = scope.now();
         let Some(ours) = scope.settled_digest() else { return Effects::none() };
+        let recently = |began: Instant| now.saturating_duration_since(began) < RESTLESS;
+        if scope.book.is_restless(RESTLESS, now) && self.began(&peer).is_some_and(recently) {
+            return Effects::none();
+        }
         let comparison = self.comparisons.entry(peer).or_default();
         if ours == theirs {
             let agreed = comparison.agreed.replace((ours, now));

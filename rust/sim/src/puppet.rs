@@ -1,0 +1,85 @@
+//! A hostile node that says what a test wants it to say.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use iroh_base::TransportAddr;
+use iroh_gossip_discovery_proto::{
+    CloseCode, EndpointId, InEvent, Lane, LinkId, OutEvent, TopicId, forge,
+};
+use tokio::time::Instant;
+
+use crate::hostile::Hostile;
+
+/// What a [`Puppet`] is to do, when it is given [`InEvent::Timer`].
+#[derive(Debug)]
+pub enum Order {
+    /// Open a link to a peer at these addresses.
+    Dial(EndpointId, Vec<TransportAddr>),
+    /// Send a frame on the link to a peer.
+    Say(EndpointId, Lane, Bytes),
+    /// Close the link to a peer.
+    Close(EndpointId),
+}
+
+/// The orders of a [`Puppet`], which a test fills.
+pub type Orders = Arc<Mutex<VecDeque<Order>>>;
+
+/// A node that greets each peer, opens one topic, answers pings, and carries out orders. It says
+/// nothing else.
+#[derive(Debug)]
+pub struct Puppet {
+    topic: TopicId,
+    orders: Orders,
+    links: BTreeMap<EndpointId, LinkId>,
+}
+
+impl Puppet {
+    /// Returns a puppet without links, which takes its orders from `orders`.
+    #[must_use]
+    pub fn new(topic: TopicId, orders: Orders) -> Self {
+        Self { topic, orders, links: BTreeMap::new() }
+    }
+
+    fn carry_out(&self, order: Order) -> Option<OutEvent> {
+        Some(match order {
+            Order::Dial(peer, addresses) => OutEvent::Dial(peer, addresses),
+            Order::Say(peer, lane, frame) => OutEvent::Send(*self.links.get(&peer)?, lane, frame),
+            Order::Close(peer) => OutEvent::Close(*self.links.get(&peer)?, CloseCode::Leave),
+        })
+    }
+}
+
+impl Hostile for Puppet {
+    fn handle(&mut self, event: InEvent, _: Instant) -> Vec<OutEvent> {
+        match event {
+            InEvent::LinkOpened { link, peer, .. } => {
+                self.links.insert(peer, link);
+                let open = forge::open(self.topic);
+                vec![
+                    OutEvent::Send(link, Lane::Control, forge::hello(9)),
+                    OutEvent::Send(link, Lane::Control, open.clone()),
+                    OutEvent::Send(link, Lane::Sync, open.clone()),
+                    OutEvent::Send(link, Lane::Broadcast, open),
+                ]
+            }
+            InEvent::LinkClosed(link, _) => {
+                self.links.retain(|_, open| *open != link);
+                Vec::new()
+            }
+            InEvent::Received(link, lane, frame) => {
+                let answer = forge::answer(&frame);
+                answer.into_iter().map(|answer| OutEvent::Send(link, lane, answer)).collect()
+            }
+            InEvent::Timer => {
+                let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+                let orders: Vec<_> = orders.drain(..).collect();
+                orders.into_iter().filter_map(|order| self.carry_out(order)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
