@@ -17,7 +17,7 @@ use crate::{
 /// What a peer may cause to be sent at once, in books and in bytes. It may again after [`REFILL`].
 const BOOKS: f64 = 4.0;
 const LEAST: f64 = 64.0 * 1024.0;
-const REFILL: Duration = Duration::from_secs(60);
+const REFILL: Duration = Duration::from_mins(1);
 /// Bytes that a peer gets on top for each byte of records that it sends in a sync.
 const FOR_EACH: f64 = 3.0;
 /// Syncs with one peer, a second and at once.
