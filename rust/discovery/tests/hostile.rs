@@ -401,8 +401,9 @@ struct Frozen {
     thread: std::thread::JoinHandle<()>,
 }
 
-/// Starts a node; it freezes once it has `peers` peers, and neighbors among them.
-async fn frozen(builder: NodeBuilder, peers: usize) -> Frozen {
+/// Starts a node; it freezes once it knows all of `peers`, and two of them have it as a neighbor.
+/// If it froze as soon as it has neighbors itself, its request to be theirs might be unsent.
+async fn frozen(builder: NodeBuilder, peers: Vec<Arc<RunningNode>>) -> Frozen {
     let (ready, frozen) = tokio::sync::oneshot::channel();
     let (thaw, thawed) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -410,7 +411,9 @@ async fn frozen(builder: NodeBuilder, peers: usize) -> Frozen {
         runtime.block_on(async {
             let node = builder.build().await.unwrap();
             eventually("the node has its neighbors", || {
-                node.swarm.book().len() == peers && node.swarm.neighbors().len() >= 2
+                let has_it =
+                    |peer: &&Arc<RunningNode>| peer.swarm.neighbors().contains(&node.swarm.id());
+                node.swarm.book().len() == peers.len() && peers.iter().filter(has_it).count() >= 2
             })
             .await;
             ready.send(node.swarm.id()).unwrap();
@@ -449,7 +452,7 @@ async fn a_frozen_peer_delays_nobody() {
         all.push(nodes.build(builder.bootstrap(seed())).await);
     }
     eventually("books are full", || full(&all)).await;
-    let frozen = frozen(node("frozen").config(config).bootstrap(seed()), all.len()).await;
+    let frozen = frozen(node("frozen").config(config).bootstrap(seed()), all.clone()).await;
     eventually("all know the frozen one", || {
         all.iter().all(|node| node.swarm.book().contains(&frozen.id))
     })
