@@ -39,6 +39,9 @@ const DIALS_APART: Duration = Duration::from_secs(1);
 /// Found by a lookup and not in the book: most that are remembered, and how often they are tried.
 const MAX_FOUND: usize = 64;
 const FOUND_INTERVAL: Duration = Duration::from_secs(2);
+/// Finds whose dials are under way at a time. A dial that takes long is late, not lost: on a slow
+/// machine more dials would make all of them later.
+const FOUND_UNDER_WAY: usize = 2 * DIALS;
 /// All nodes of a local network see each other at once. Their first dials are spread over this:
 /// the first few that succeed bring the rest.
 const FOUND_SPREAD: Duration = Duration::from_millis(100);
@@ -54,6 +57,8 @@ pub(super) struct Contacts {
     redial_delay: Duration,
     /// A sync that this node began was completed since it last was without links.
     synced: bool,
+    /// When finds were last dialed.
+    dialed_finds: Option<Instant>,
     reach: Reach,
     timers: Timers<Timer>,
 }
@@ -84,6 +89,7 @@ impl Contacts {
         Self {
             redial_delay: config.redial_min,
             synced: false,
+            dialed_finds: None,
             reach: Reach::Never,
             timers: Timers::default(),
         }
@@ -182,9 +188,13 @@ impl Contacts {
             found.len() <= MAX_FOUND,
             "a network full of strangers costs no more than that"
         );
-        let spread = if scope.peers.is_alone() { FOUND_SPREAD } else { FOUND_INTERVAL };
+        let is_alone = scope.peers.is_alone();
+        let spread = if is_alone { FOUND_SPREAD } else { FOUND_INTERVAL };
         let at = scope.now() + jitter(&mut scope.cx.rng, spread, 0.0..1.0);
-        self.timers.set_by(Timer::Redial, at);
+        // A burst of finds is no reason for a burst of dials.
+        let apart = if is_alone { scope.config.redial_min } else { FOUND_INTERVAL };
+        let soonest = self.dialed_finds.map(|dialed| dialed + apart);
+        self.timers.set_by(Timer::Redial, soonest.map_or(at, |soonest| soonest.max(at)));
     }
 
     /// Members of an earlier life are in the book, and nobody is linked: they are dialed now.
@@ -227,16 +237,14 @@ impl Contacts {
         // The least recently tried first: one that lives does not wait for a thousand that do not.
         bootstrap.sort_by_key(|peer| scope.peers.bootstrap[peer].tried);
         bootstrap.truncate(self.bootstrap_dials(scope));
-        let mut found: Vec<_> = scope.peers.found.keys().copied().collect();
+        let found = self.finds_to_dial(scope);
         let lost = scope.book.lost().map(|(id, ..)| id);
         let mut lost: Vec<_> = lost.filter(|id| scope.book.kept(id).is_none()).collect();
         if !scope.cx.is_on(Rule::Healing) {
             lost.clear();
         }
-        for list in [&mut found, &mut lost] {
-            list.shuffle(&mut scope.cx.rng);
-            list.truncate(DIALS);
-        }
+        lost.shuffle(&mut scope.cx.rng);
+        lost.truncate(DIALS);
         let mut anyone = [bootstrap, found].concat();
         if scope.peers.is_alone() {
             anyone.extend(scope.random_members(DIALS, &BTreeSet::new()));
@@ -262,6 +270,21 @@ impl Contacts {
         effects
     }
 
+    /// Finds to dial now, those last that recently could not be dialed.
+    fn finds_to_dial(&mut self, scope: &mut Scope) -> Vec<EndpointId> {
+        let now = scope.now();
+        let all = scope.peers.found.keys().copied();
+        let (under_way, mut others): (Vec<_>, Vec<_>) =
+            all.partition(|peer| scope.cx.links.is_connecting(peer));
+        others.shuffle(&mut scope.cx.rng);
+        others.sort_by_key(|peer| scope.peers.is_avoided(peer, now));
+        others.truncate(DIALS.min(FOUND_UNDER_WAY.saturating_sub(under_way.len())));
+        if !scope.peers.found.is_empty() {
+            self.dialed_finds = Some(now);
+        }
+        others
+    }
+
     /// How many bootstrap peers are dialed at a time while nobody is linked: few at first, as the
     /// first to answer is enough, and more once the redials have come to their largest delay.
     fn bootstrap_dials(&self, scope: &Scope) -> usize {
@@ -282,17 +305,16 @@ impl Contacts {
     fn redial_missing(&mut self, scope: &mut Scope) -> Effects {
         let now = scope.now();
         let (mut due, mut next) = self.due_bootstrap(scope);
-        let mut found: Vec<_> = scope.peers.found.keys().copied().collect();
-        found.shuffle(&mut scope.cx.rng);
-        for peer in found.iter().take(DIALS) {
-            if scope.book.get(peer).is_some() || scope.peers.is_avoided(peer, now) {
-                scope.peers.found.remove(peer);
-            } else {
-                due.push(*peer);
-            }
+        let gone =
+            |id: &EndpointId| scope.book.get(id).is_some() || scope.peers.is_avoided(id, now);
+        let gone: Vec<_> = scope.peers.found.keys().copied().filter(gone).collect();
+        scope.peers.found.retain(|id, _| !gone.contains(id));
+        if self.dialed_finds.is_none_or(|dialed| now >= dialed + FOUND_INTERVAL) {
+            due.append(&mut self.finds_to_dial(scope));
         }
         if !scope.peers.found.is_empty() {
-            next = next.into_iter().chain([now + FOUND_INTERVAL]).min();
+            let again = self.dialed_finds.map_or(now, |dialed| dialed) + FOUND_INTERVAL;
+            next = next.into_iter().chain([again]).min();
         }
         if let Some(at) = next {
             self.timers.set(Timer::Redial, at);

@@ -172,3 +172,48 @@ fn kept_members_are_dialed_least_often_dialed_first_and_trusted_a_limited_number
     world.peers.kept_dials = 64;
     assert!(!world.scope().is_trusted(&id(10)), "made-up members are limited as strangers are");
 }
+
+/// Hears of many peers, as the nodes of a local network do that start together, and dials for a
+/// time. No dial ends. Returns the peers that were dialed.
+fn dial_finds(contacts: &mut Contacts, world: &mut World, time: Duration) -> Vec<EndpointId> {
+    let start = world.cx.now;
+    let mut dialed = Vec::new();
+    for number in 10..60 {
+        world.cx.now = start + Duration::from_millis(20) * u32::from(number - 10);
+        contacts.found(id(number), node(number, 1).addresses, &mut world.scope());
+        while contacts.next_timeout().is_some_and(|at| at <= world.cx.now) {
+            dialed.extend(serve_and_dial(contacts, world));
+        }
+    }
+    while contacts.next_timeout().is_some_and(|at| at <= start + time) {
+        dialed.extend(serve_and_dial(contacts, world));
+    }
+    dialed
+}
+
+fn serve_and_dial(contacts: &mut Contacts, world: &mut World) -> Vec<EndpointId> {
+    let peers = serve(contacts, world);
+    for peer in &peers {
+        contacts.dial(*peer, &mut world.scope());
+    }
+    peers
+}
+
+#[test]
+fn a_burst_of_finds_makes_no_burst_of_dials() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    let dialed = dial_finds(&mut contacts, &mut world, Duration::from_secs(10));
+    assert_eq!(dialed.len(), FOUND_UNDER_WAY, "nobody else is dialed while these are under way");
+    assert_eq!(BTreeSet::from_iter(&dialed).len(), dialed.len());
+}
+
+#[test]
+fn a_linked_node_dials_a_few_finds_every_two_seconds() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    contacts.opened(id(PEER), &mut world.scope());
+    contacts.synced(&mut world.scope());
+    let dialed = dial_finds(&mut contacts, &mut world, Duration::from_millis(1900));
+    assert!((1..=DIALS).contains(&dialed.len()), "{dialed:?}");
+}
