@@ -66,7 +66,7 @@ def test_the_guide_says_what_every_kind_of_drop_means() -> None:
     named |= set(re.findall(r'Refusal::over\("([^"]+)"', sources))
     named |= set(re.findall(r'refuse\(services, "([^"]+)"', sources))
     named |= set(re.findall(r'hold_accusation\([^")]*"([^"]+)"', sources))
-    named |= set(re.findall(r'const NEVER_SIGNED: &str = "([^"]+)"', sources))
+    named |= set(re.findall(r'const (?:NEVER_SIGNED|OVER_BUDGET): &str = "([^"]+)"', sources))
     named |= set(re.findall(r'CloseCode::Overflow, "([^"]+)"', sources))
     door = (ROOT / "rust" / "discovery" / "src" / "door.rs").read_text()
     named |= set(re.findall(r'"((?:connections|dials|links) [^"]+)"', door))
