@@ -1,10 +1,11 @@
-//! The address book: who is there, by endpoint id, and who was (tombstones).
+//! The address book of a topic: the present members by endpoint id, and tombstones of those that
+//! are gone.
 //!
 //! Order comes from the sequence number alone: a higher one wins, an equal or lower one changes
 //! nothing. Freshness comes from the local clock.
 //!
-//! Nodes that the lists of this one keep out are held too, hidden: comparisons of books and gossip
-//! go on with them, and everything else passes them over.
+//! Nodes that this endpoint's access lists keep out stay in the book as hidden entries. Syncs and
+//! gossip include them, and everything else skips them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -24,67 +25,71 @@ use crate::{
     rule::Rule,
 };
 
-/// The memory of a departed or expired node's highest sequence lasts at least this long.
+/// The highest sequence number of a departed or expired node is remembered for this long, as far as
+/// there is room.
 pub(crate) const TOMBSTONE_AGE: Duration = Duration::from_hours(24);
 
-/// Of tombstones that give way, the sequence numbers of this many times the capacity are kept.
+/// Tombstones beyond the capacity of the book lose all but their sequence numbers. This many times
+/// the capacity of such numbers are kept.
 const FADED: usize = 4;
 
-/// Alive in the book for this long, a node is established.
+/// A node that has been in the book for this long is established.
 const ESTABLISHED: Nanos = 600_000_000_000;
 
 /// A book that does not change for this long is calm.
 const CALM: Nanos = 250_000_000;
 
-/// Looks for who expired are at least so far apart: records that expire soon, one after another, do
-/// not make a large book look through itself each time.
+/// The least time between two scans for expired records. Without it, a large book would be scanned
+/// once for each of many records that expire shortly one after another.
 const LOOKS_APART: Nanos = 100_000_000;
 
-/// Nanoseconds since the book was opened, or before: half as large as an instant. 292 years fit.
+/// Nanoseconds since the book was opened, negative before that: half as large as an instant. 292
+/// years fit.
 type Nanos = i64;
 
 fn nanos(duration: Duration) -> Nanos {
     Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX)
 }
 
-/// What became of a record.
+/// What applying a record did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// A node that was not there is there.
+    /// The node entered the book.
     Joined,
     /// Something that an application sees changed.
     Updated,
-    /// A higher sequence number, nothing else.
+    /// The sequence number rose, and nothing else changed.
     Refreshed,
-    /// The node left; its last record with content.
+    /// The node left. This is its last record with content.
     Left(Arc<NodeRecord>),
-    /// The leave of a node that was not there: remembered, so that it can't come back with less.
+    /// A node that is not in the book left. Its leave is remembered, so that an older record can't
+    /// bring it into the book.
     Buried,
-    /// These very bytes are held.
+    /// The book holds these very bytes already.
     Same,
-    /// A sequence number that is not higher, or a record older than its expiration.
+    /// The sequence number is not higher than the known one, or the record is past its expiration.
     Stale,
     /// The book is at its capacity.
     Full,
 }
 
 impl Applied {
-    /// Whether the record was news, to be told to others.
+    /// Returns true if the record was new here, so that others have to get it too.
     pub(crate) fn is_news(&self) -> bool {
         !matches!(self, Self::Same | Self::Stale | Self::Full)
     }
 }
 
-/// A node that is there. Of these a large swarm has most, in production one book of all, in the
-/// simulator one at each node: it holds what no other place does.
+/// The entry of a present node. Books are full of these, and the simulator holds a book for each of
+/// its nodes. So an entry holds only what no other place holds.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) signed: SignedRecord,
-    /// When these bytes came here.
+    /// When these bytes arrived here.
     received: Nanos,
-    /// When the owner was last heard, as far as known.
+    /// When the owner was last heard by any node, as far as this one knows.
     heard: Nanos,
-    /// Since when the node is there.
+    /// When the node entered the book.
     since: Nanos,
 }
 
@@ -96,25 +101,25 @@ impl Live {
     }
 
     fn expires(&self) -> Nanos {
-        // Whatever it claims, a record lives no longer than the memory of its owner's end.
+        // A record may claim more. It must not outlive the tombstone that its owner's end leaves.
         let expiration = self.signed.record().expiration.min(TOMBSTONE_AGE);
         self.heard.saturating_add(nanos(expiration))
     }
 }
 
-/// A node that is not there any more.
+/// A tombstone: what is remembered of a node that is gone.
 #[derive(Debug)]
 struct Gone {
     sequence: u64,
     since: Instant,
-    /// Its last record: the signed leave, or what was lost (still worth a dial).
+    /// The signed leave, or the last record of a node that was lost, which is still worth a dial.
     signed: SignedRecord,
-    /// Why it is held to be dead, if it is.
+    /// The accusation by which the node is held to be dead, if it is.
     accusation: Option<Bytes>,
     established: bool,
-    /// How often it was dialed since, and when it may be next.
+    /// How often the node was dialed since, and when the next dial may follow.
     dials: (u32, Instant),
-    /// How often it was dialed, if only an earlier life of this node knew it.
+    /// How often the node was dialed, if only an earlier life of this node knew it.
     kept: Option<u32>,
 }
 
@@ -123,39 +128,41 @@ pub(crate) struct Book {
     me: EndpointId,
     capacity: usize,
     opened: Instant,
-    /// Own record included: it is part of what a sync compares.
+    /// The own record is among them, because a sync compares it too.
     live: BTreeMap<EndpointId, Live>,
-    /// Why those of them that are suspected are.
+    /// The accusations of the live nodes that are suspected.
     accusations: BTreeMap<EndpointId, Bytes>,
     gone: BTreeMap<EndpointId, Gone>,
-    /// Those of nodes that were never established first: they go first when room is needed.
+    /// The tombstones in the order in which they give way: those of nodes that were never
+    /// established first, and among equals the oldest first.
     gone_by_age: BTreeSet<(bool, Instant, EndpointId)>,
-    /// The sequence numbers alone of tombstones that had to give way, and their order.
+    /// The sequence numbers alone of tombstones that gave way, and their order.
     faded: BTreeMap<EndpointId, (u64, Instant)>,
     faded_by_age: VecDeque<(Instant, EndpointId)>,
-    /// When the first may expire. A node that announces again meanwhile does not move it:
-    /// a look now and then is cheaper than keeping all of them in order.
+    /// When the next scan for expired records is due, and when the last one was. A node that
+    /// announces again does not move it: a scan now and then is cheaper than an index by expiry.
     next_look: Option<Nanos>,
     looked: Nanos,
     /// Which nodes are kept out, and those of them that are live.
     access: Arc<Access>,
     hidden: BTreeSet<EndpointId>,
-    /// Of others that are not hidden: a simulation asks for that at every step.
+    /// The digest of the other nodes that are live and not hidden, and that of the hidden ones.
+    /// They are kept up to date, because a simulation reads the first at every step.
     digest: Digest,
     hidden_digest: Digest,
-    /// Of all records that are there, the own one included.
+    /// The size of all live records, the own one included.
     bytes: usize,
-    /// When who is there, or a sequence number, last changed.
+    /// When a live entry or its sequence number last changed.
     changed: Option<Nanos>,
-    /// The first of those changes that came without a pause of [`CALM`].
+    /// When the present series of changes without a pause of [`CALM`] began.
     stirred: Nanos,
-    /// Two rules that only the simulator's controls switch off.
+    /// Two changes of the rules that only controls of the simulator switch on.
     forgetful: bool,
     equal_wins: bool,
 }
 
 impl Book {
-    /// A book without entries, opened now.
+    /// Makes a book without entries, opened at `now`.
     pub(crate) fn new(me: EndpointId, capacity: usize, now: Instant) -> Self {
         Self {
             me,
@@ -181,7 +188,7 @@ impl Book {
         }
     }
 
-    /// Without one rule.
+    /// Switches one rule off, if one is given.
     pub(crate) fn without(mut self, off: Option<Rule>) -> Self {
         self.forgetful = off == Some(Rule::Tombstones);
         self.equal_wins = off == Some(Rule::EqualSequences);
@@ -199,12 +206,12 @@ impl Book {
         self.opened + Duration::from_nanos(u64::try_from(at).unwrap_or(0))
     }
 
-    /// The number of others that are there.
+    /// Returns the number of other nodes that are live and not kept out.
     pub(crate) fn len(&self) -> usize {
         self.len_with_hidden() - self.hidden.len()
     }
 
-    /// As [`Book::len`], with those that are kept out.
+    /// As [`Book::len`], with the nodes that are kept out.
     pub(crate) fn len_with_hidden(&self) -> usize {
         self.live.len() - usize::from(self.live.contains_key(&self.me))
     }
@@ -214,8 +221,8 @@ impl Book {
         *id == self.me || self.access.admits(id)
     }
 
-    /// Applies the lists of this endpoint. Returns the records of those that are hidden from now
-    /// on, and of those that are no longer.
+    /// Applies this endpoint's access lists. Returns the records that are hidden from now on, and
+    /// those that no longer are.
     pub(crate) fn set_access(
         &mut self,
         access: &Arc<Access>,
@@ -239,12 +246,12 @@ impl Book {
         (hidden, shown)
     }
 
-    /// Tombstones.
+    /// Returns the number of tombstones.
     pub(crate) fn gone(&self) -> usize {
         self.gone.len()
     }
 
-    /// A node that is there and not kept out.
+    /// Returns the entry of a node that is live and not kept out.
     pub(crate) fn get(&self, id: &EndpointId) -> Option<&Live> {
         self.live.get(id).filter(|_| self.admits(id))
     }
@@ -254,12 +261,12 @@ impl Book {
         self.live.get(id)
     }
 
-    /// The digest of others that are there and not kept out.
+    /// Returns the digest of the other nodes that are live and not kept out.
     pub(crate) fn others_digest(&self) -> Digest {
         self.digest
     }
 
-    /// The digest of all that are there.
+    /// Returns the digest of all live nodes, this one and hidden ones included.
     fn whole_digest(&self) -> Digest {
         let mut digest = self.digest;
         digest.add(&self.hidden_digest);
@@ -269,7 +276,7 @@ impl Book {
         digest
     }
 
-    /// The digest of the whole book, if the book did not change for `time`.
+    /// Returns the digest of the whole book, if the book did not change for `time`.
     pub(crate) fn settled(&self, time: Duration, now: Instant) -> Option<[u8; 8]> {
         let stands_still = |at: &Nanos| self.nanos_at(now) - at >= nanos(time);
         let changed = self.changed.filter(stands_still);
@@ -277,8 +284,7 @@ impl Book {
         hash.first_chunk().copied()
     }
 
-    /// As [`Book::settled`], but a book that changes all the time, for longer than `restless`, is
-    /// taken as it is.
+    /// As [`Book::settled`]. A book that has kept changing for `restless` is taken as it is.
     pub(crate) fn comparable(
         &self,
         time: Duration,
@@ -289,7 +295,7 @@ impl Book {
         self.settled(time, now)
     }
 
-    /// Returns true if the book was not calm once in this time.
+    /// Returns true if the book has kept changing for `time`, and was not calm once.
     pub(crate) fn is_restless(&self, time: Duration, now: Instant) -> bool {
         let now = self.nanos_at(now);
         self.changed.is_some_and(|at| now - at < CALM) && now - self.stirred >= nanos(time)
@@ -307,19 +313,20 @@ impl Book {
         self.changed.is_some_and(|changed| changed > self.nanos_at(at))
     }
 
-    /// Returns the bytes of all records that are there, the own one included.
+    /// Returns the size of all live records in bytes, the own one included.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The ids of others that are there, in order.
+    /// Returns the ids of the other nodes that are live and not kept out, in order.
     pub(crate) fn others(&self) -> impl Iterator<Item = EndpointId> + '_ {
         self.live.keys().copied().filter(|id| *id != self.me && !self.hidden.contains(id))
     }
 
-    /// The nodes that were lost without a leave: since when, and when each may be dialed next.
+    /// Returns the nodes that were lost without a leave: when each was lost, and when it may be
+    /// dialed next.
     pub(crate) fn lost(&self) -> impl Iterator<Item = (EndpointId, Instant, Instant)> + '_ {
-        // One that left in an earlier life is dialed only while nobody is linked.
+        // A node that left before this life of ours is dialed only while no member is linked.
         let left = |gone: &Gone| gone.sequence >= gone.signed.record().sequence;
         let lost = move |gone: &&Gone| {
             gone.signed.record().status == Status::Alive
@@ -330,7 +337,8 @@ impl Book {
         gone.map(|gone| (gone.signed.record().id, gone.since, gone.dials.1))
     }
 
-    /// A lost node is dialed: not again before `interval`, then twice that, and so on.
+    /// Counts a dial to a lost node. The next may follow after `interval`, the one after it after
+    /// twice that, and so on up to `max`.
     pub(crate) fn dialed(
         &mut self,
         id: &EndpointId,
@@ -345,8 +353,8 @@ impl Book {
         }
     }
 
-    /// Returns true if a node is established: it is in the book, or was when it was lost, for
-    /// [`ESTABLISHED`]. Dials to it are not limited as dials to strangers are.
+    /// Returns true if a node has been in the book for [`ESTABLISHED`], or had been when it was
+    /// lost. Dials to such a node are not limited as dials to strangers are.
     pub(crate) fn is_established(&self, id: &EndpointId, now: Instant) -> bool {
         match self.live.get(id) {
             Some(live) => live.is_established(self.nanos_at(now)),
@@ -354,7 +362,7 @@ impl Book {
         }
     }
 
-    /// Suspects a live node.
+    /// Records the accusation by which a live node is suspected. `None` clears it.
     pub(crate) fn accuse(&mut self, id: &EndpointId, accusation: Option<Bytes>) {
         match accusation {
             Some(accusation) if self.live.contains_key(id) => {
@@ -366,7 +374,7 @@ impl Book {
         }
     }
 
-    /// Why a live node is suspected, if it is.
+    /// Returns the accusation by which a live node is suspected, if it is.
     pub(crate) fn accusation(&self, id: &EndpointId) -> Option<&Bytes> {
         self.accusations.get(id)
     }
@@ -375,17 +383,18 @@ impl Book {
         self.accusations.contains_key(id)
     }
 
-    /// Suspects no node any more.
+    /// Clears all accusations.
     pub(crate) fn clear_accusations(&mut self) {
         self.accusations.clear();
     }
 
-    /// When the record of a live node came here.
+    /// Returns when the record of a live node arrived here.
     pub(crate) fn received(&self, id: &EndpointId) -> Option<Instant> {
         self.live.get(id).map(|live| self.instant(live.received))
     }
 
-    /// Takes out a node that is held to be dead.
+    /// Removes a live node that is held to be dead, and returns its record. A tombstone keeps the
+    /// accusation.
     pub(crate) fn kill(
         &mut self,
         id: &EndpointId,
@@ -399,7 +408,7 @@ impl Book {
         Some(record)
     }
 
-    /// Remembers a node that was never in the book as dead.
+    /// Makes a tombstone of a dead node that was never in the book, if there is room.
     pub(crate) fn bury_unseen(&mut self, signed: SignedRecord, accusation: Bytes, now: Instant) {
         let id = signed.record().id;
         if self.sequence(&id).is_none() && self.gone.len() < self.capacity {
@@ -407,19 +416,19 @@ impl Book {
         }
     }
 
-    /// The last record of a node that is gone.
+    /// Returns the last record of a node that is gone.
     pub(crate) fn last_record(&self, id: &EndpointId) -> Option<&SignedRecord> {
         self.gone.get(id).map(|gone| &gone.signed)
     }
 
-    /// When a node that is gone was buried.
+    /// Returns when a node left or was lost, if this life of the node saw that.
     pub(crate) fn buried(&self, id: &EndpointId) -> Option<Instant> {
         self.gone.get(id).filter(|gone| gone.kept.is_none()).map(|gone| gone.since)
     }
 
-    /// Keeps a record that an earlier life of this node had in its book. Its owner is no member
-    /// until a record confirms it; this very record does. Returns false if something newer is known
-    /// of the owner, or there is no room.
+    /// Keeps a record that an earlier life of this node had in its book. Its owner becomes a member
+    /// only once a record confirms it, for which this very record is enough. Returns false if
+    /// anything is known of the owner, if the record is a leave, or if there is no room.
     pub(crate) fn remember(
         &mut self,
         signed: SignedRecord,
@@ -440,30 +449,30 @@ impl Book {
         true
     }
 
-    /// The record of an earlier life that nothing has confirmed yet.
+    /// Returns the record that an earlier life kept, if nothing has confirmed it yet.
     pub(crate) fn kept(&self, id: &EndpointId) -> Option<&SignedRecord> {
         self.gone.get(id).filter(|gone| gone.kept.is_some()).map(|gone| &gone.signed)
     }
 
-    /// The owners of such records, and how often each was dialed.
+    /// Returns the owners of all records for [`Book::kept`], and how often each was dialed.
     pub(crate) fn all_kept(&self) -> impl Iterator<Item = (EndpointId, u32)> + '_ {
         let kept = self.gone.iter().filter_map(|(id, gone)| Some((*id, gone.kept?)));
         kept.filter(|(id, _)| self.access.admits(id))
     }
 
-    /// The owner of such a record is dialed.
+    /// Counts a dial to the owner of such a record.
     pub(crate) fn tried_kept(&mut self, id: &EndpointId) {
         if let Some(dials) = self.gone.get_mut(id).and_then(|gone| gone.kept.as_mut()) {
             *dials = dials.saturating_add(1);
         }
     }
 
-    /// Returns true if this life of the node has heard nothing of an id.
+    /// Returns true if this life of the node has heard nothing of a node.
     pub(crate) fn is_unmet(&self, id: &EndpointId) -> bool {
         self.sequence(id).is_none() || self.kept(id).is_some()
     }
 
-    /// The record to show for an id: what is live, else what proves that it left.
+    /// Returns the record to show for a node, and its age: the live record, or the signed leave.
     pub(crate) fn evidence(
         &self,
         id: &EndpointId,
@@ -477,8 +486,8 @@ impl Book {
         Some((self.leave_of(id)?, now.saturating_duration_since(since)))
     }
 
-    /// What to show to whom holds another opinion: the record to show, its age, and the accusation
-    /// where the node is suspected or held to be dead.
+    /// Returns what to show of a node to a peer of another opinion: a record, its age, and the
+    /// accusation if the node is suspected or held to be dead.
     pub(crate) fn testimony(
         &self,
         id: &EndpointId,
@@ -492,12 +501,12 @@ impl Book {
         Some((&gone.signed, now.saturating_duration_since(gone.since), Some(accusation)))
     }
 
-    /// Whether these very bytes are the last of who is gone.
+    /// Returns true if these very bytes are the last record of a node that is gone.
     pub(crate) fn is_buried(&self, id: &EndpointId, bytes: &[u8]) -> bool {
         self.gone.get(id).is_some_and(|gone| gone.kept.is_none() && gone.signed.bytes() == bytes)
     }
 
-    /// Whether these very bytes are held for this id, live or as a leave.
+    /// Returns true if the book holds these very bytes for a node, as a live record or as a leave.
     pub(crate) fn holds(&self, id: &EndpointId, bytes: &[u8]) -> bool {
         let live = self.live.get(id).map(|live| &live.signed);
         live.or_else(|| self.leave_of(id)).is_some_and(|signed| signed.bytes() == bytes)
@@ -508,14 +517,14 @@ impl Book {
         gone.filter(|signed| signed.record().status == Status::Left)
     }
 
-    /// The highest sequence known of an id, there or gone.
+    /// Returns the highest sequence number that is known of a node, whether it is live or gone.
     pub(crate) fn sequence(&self, id: &EndpointId) -> Option<u64> {
         let live = self.live.get(id).map(|live| live.signed.record().sequence);
         let gone = || self.gone.get(id).map(|gone| gone.sequence);
         live.or_else(gone).or_else(|| self.faded.get(id).map(|faded| faded.0))
     }
 
-    /// Applies a verified record that was `age` old when it came.
+    /// Applies a verified record that was `age` old when it arrived.
     pub(crate) fn apply(&mut self, signed: SignedRecord, age: Duration, now: Instant) -> Applied {
         let record = Arc::clone(signed.record());
         let id = record.id;
@@ -526,7 +535,8 @@ impl Book {
         if record.status == Status::Left {
             let stranger = self.sequence(&id).is_none();
             if stranger && self.gone.len() >= self.capacity {
-                // Made-up leaves must not push out what keeps the departed from coming back.
+                // Invented leaves must not push out the tombstones that keep old records of
+                // departed nodes from coming back.
                 return Applied::Full;
             }
             let at = self.nanos_at(now);
@@ -558,8 +568,8 @@ impl Book {
         }
     }
 
-    /// Returns true if there is room for a newcomer. One that is kept out gives way to one that is
-    /// not.
+    /// Returns true if there is room for a newcomer. In a full book, a hidden node gives way to a
+    /// newcomer that is not kept out.
     fn make_room(&mut self, newcomer: &EndpointId, now: Instant) -> bool {
         if self.len_with_hidden() < self.capacity {
             return true;
@@ -568,8 +578,8 @@ impl Book {
         gives_way.is_some_and(|hidden| self.remove_live(&hidden, now).is_some())
     }
 
-    /// Holds these records, own one included, as those of members that were there for long; nobody
-    /// else.
+    /// Replaces the live entries by these records, the own one included. Their owners count as
+    /// established.
     pub(crate) fn preload(&mut self, records: &[SignedRecord], now: Instant) {
         let at = self.nanos_at(now);
         let live = |signed: &SignedRecord| {
@@ -577,7 +587,7 @@ impl Book {
                 Live { signed: signed.clone(), received: at, heard: at, since: at - ESTABLISHED };
             (signed.record().id, live)
         };
-        // Built at once, its nodes are full.
+        // A map that is collected at once has full nodes, and takes less memory.
         self.live = records.iter().map(live).collect();
         self.change(at);
         self.bytes = records.iter().map(|signed| signed.bytes().len()).sum();
@@ -589,12 +599,13 @@ impl Book {
         self.next_look = others.map(|(_, live)| live.expires()).min();
     }
 
-    /// When [`Book::expire`] is due.
+    /// Returns when [`Book::expire`] is due.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
         self.next_look.map(|at| self.instant(at))
     }
 
-    /// Takes out who was not heard of for the expiration that it announced.
+    /// Removes the nodes that were not heard for the expiration that they announced, and returns
+    /// their last records.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Arc<NodeRecord>> {
         let at = self.nanos_at(now);
         if self.next_look.is_none_or(|look| look > at) {
@@ -711,7 +722,7 @@ impl Book {
         }
     }
 
-    /// The fingerprint of the live records with ids in a range, and their number.
+    /// Returns the fingerprint of the live records with ids in a range, and their number.
     pub(crate) fn fingerprint(
         &self,
         range: (Bound<EndpointId>, Bound<EndpointId>),
@@ -729,7 +740,7 @@ impl Book {
         (sum.fingerprint(count), count)
     }
 
-    /// Ids and sequences of the live records with ids in a range.
+    /// Returns the ids and sequence numbers of the live records with ids in a range.
     pub(crate) fn range(
         &self,
         range: (Bound<EndpointId>, Bound<EndpointId>),

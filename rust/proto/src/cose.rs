@@ -1,9 +1,9 @@
-//! What a member signs: a `COSE_Sign1` (RFC 9052) in deterministic CBOR, bound to a topic and a
+//! Signed objects: each is a `COSE_Sign1` (RFC 9052) in deterministic CBOR, bound to a topic and a
 //! kind.
 //!
-//! Protected header `{1: -8 (EdDSA), 4: kid}`, where the kid is the endpoint id, which is the
-//! Ed25519 public key; external data: the kind, as in `"iroh-gossip-discovery/node/1"`, ‖ the topic
-//! id.
+//! The protected header is `{1: -8 (EdDSA), 4: kid}`. The kid is the endpoint id, which is the
+//! Ed25519 public key. The external data are the kind, such as `"iroh-gossip-discovery/node/1"`,
+//! followed by the topic id.
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
@@ -19,13 +19,13 @@ const ALG: i64 = 1;
 const KID: i64 = 4;
 const EDDSA: i64 = -8;
 
-/// Signs a payload as something of this kind, for this topic.
+/// Signs a payload of a kind, for a topic.
 pub(crate) fn sign(key: &SigningKey, kind: &str, topic: &TopicId, payload: &[u8]) -> Bytes {
     let id = EndpointId::from_bytes(key.verifying_key().to_bytes());
     sign_with(|message| key.sign(message).to_bytes(), id, kind, topic, payload)
 }
 
-/// The same with a signature from elsewhere, of what it is given.
+/// As [`sign`], with a function that signs the bytes it is given.
 pub(crate) fn sign_with(
     signature: impl FnOnce(&[u8]) -> [u8; 64],
     id: EndpointId,
@@ -49,7 +49,7 @@ pub(crate) fn sign_with(
     .into()
 }
 
-/// Something signed whose signature has not been looked at: only the id that it claims is known.
+/// A signed object whose signature has not been verified: its signer is only claimed.
 #[derive(Debug)]
 pub(crate) struct Envelope {
     pub(crate) bytes: Bytes,
@@ -60,7 +60,7 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    /// Takes the bytes of `what` apart, of which there are at most `limit`.
+    /// Parses a signed object of at most `limit` bytes. Errors call it `what`.
     pub(crate) fn open(what: &'static str, limit: usize, bytes: &Bytes) -> Result<Self, Error> {
         if bytes.len() > limit {
             let reason = format!("{} bytes, the limit is {limit}", bytes.len());
@@ -86,7 +86,8 @@ impl Envelope {
                 Some(k) if k == i128::from(KID) => {
                     kid = Some(EndpointId::from_bytes(value.into_fixed("kid")?));
                 }
-                // RFC 9052 §3.1: what a verifier does not know must not be needed; "crit" is one.
+                // RFC 9052 §3.1: a verifier has to refuse a critical parameter that it does not
+                // know. Here all unknown parameters are refused, "crit" among them.
                 _ => return Err(Error::malformed("protected header", "an unknown parameter")),
             }
         }
@@ -97,7 +98,7 @@ impl Envelope {
         Ok(Self { bytes: bytes.clone(), claimed, protected, payload, signature })
     }
 
-    /// Verifies the signature. Only then is there a payload.
+    /// Verifies the signature, and returns the payload.
     pub(crate) fn verify(&self, kind: &str, topic: &TopicId) -> Result<&[u8], Error> {
         self.claim(kind, topic)?.verify()?;
         Ok(&self.payload)

@@ -18,41 +18,43 @@ use crate::{
     wire::{Frame, Hello, MAX_TOPICS, OverlayFrame, TopicFrame, VERSIONS, is_broadcast},
 };
 
-/// Two links whose openings lie within this of each other were dialed at the same time.
+/// Two links to one peer count as dialed at the same time if their hellos arrived within this time
+/// of each other.
 const SIMULTANEOUS: Duration = Duration::from_secs(2);
-/// The loser of two links is read for this time before it is closed, so that nothing in flight is
+/// A link that another one replaced is still read for this time, so that no frame in flight is
 /// lost.
 const DRAIN: Duration = Duration::from_secs(2);
-/// A link without a hello is closed after this.
+/// A link on which no hello arrived within this time is closed.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most links at a time.
+/// Links that peers dial are refused while this many are open.
 pub const MAX_LINKS: usize = 2048;
 
-/// How much a topic needs the link to a peer. The order is that of the need.
+/// How much a topic needs the link to a peer, from the least need to the greatest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
-    /// Not at all: an idle link is closed.
+    /// The link is not needed: it is closed once it is idle.
     #[default]
     Nothing,
-    /// For the moment: it is looked at again.
+    /// The link is needed now. Its need is checked again after the idle time.
     ForNow,
-    /// Until the topic says otherwise by [`Links::touch`].
+    /// The link is needed until the topic calls [`Links::touch`].
     UntilTouched,
 }
 
-/// What the topics have to know.
+/// An event of a link that the topics have to know.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// A usable link to a peer that had none.
+    /// A peer has a usable link, and had none before.
     Up(EndpointId),
-    /// A peer answered a ping.
+    /// A peer acknowledged a ping or a keepalive.
     Heard(EndpointId),
-    /// The last usable link to a peer is gone, or the process behind it is another one.
+    /// The link in use with a peer is gone, or a later link replaced it, perhaps that of another
+    /// process. If it was replaced, [`News::Up`] follows.
     Down(EndpointId, LinkEnd),
-    /// A link that was not in use any more is gone.
+    /// A link that was no longer in use is gone.
     Gone(EndpointId, LinkId),
     DialFailed(EndpointId),
-    /// The peer speaks of this topic on this link.
+    /// The peer opened a topic on a lane of this link.
     Opened(EndpointId, LinkId, TopicId),
     Frame(EndpointId, LinkId, TopicId, TopicFrame),
 }
@@ -61,43 +63,43 @@ pub(crate) enum News {
 struct Link {
     peer: EndpointId,
     dialed: bool,
-    /// Where the peer was when the link was opened.
+    /// The peer's address when the link was opened.
     address: Option<TransportAddr>,
     opened: Instant,
-    /// The peer's boot id and when its hello came.
+    /// The peer's boot id, and when its hello arrived.
     hello: Option<(u64, Instant)>,
-    /// What we number on each lane, and what the peer numbers.
+    /// For each lane, the numbers that this end gave to topics, and those that the peer gave.
     sends: [BTreeMap<TopicId, u64>; 3],
     receives: [BTreeMap<u64, TopicId>; 3],
     last_used: Instant,
-    /// When a frame came in, or an acknowledgement after a keepalive.
+    /// When the last frame arrived, or the last acknowledgement of a keepalive.
     last_heard: Instant,
-    /// When a frame came in.
+    /// When the last frame arrived.
     last_frame: Instant,
     idle_check: Option<Instant>,
-    /// How long the peer took to answer, the last time that it was seen.
+    /// The round-trip time that was measured last.
     round_trip: Option<Duration>,
-    /// It was dialed to replace another one.
+    /// True if the link was dialed to replace another one.
     replaces: bool,
-    /// An application's messages or streams use it.
+    /// True while an application's messages or streams use the link.
     held: bool,
     closing: Option<Closing>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closing {
-    /// Another link took its place: read until then.
+    /// Another link took its place. Its frames are read until this time.
     Replaced(Instant),
-    /// The driver was asked to close it.
+    /// The driver was requested to close the link.
     Asked,
 }
 
-/// What came of asking for a link.
+/// The answer of [`Links::ask`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// There is one.
+    /// There is a link.
     Linked,
-    /// It is being dialed: [`News::Up`] or [`News::DialFailed`] follows.
+    /// A link is being opened: [`News::Up`] or [`News::DialFailed`] follows.
     Dialing,
     /// The budget for strangers is used up, or this endpoint keeps the peer out.
     Refused,
@@ -110,12 +112,13 @@ pub(crate) struct Links {
     open: BTreeMap<LinkId, Link>,
     current: BTreeMap<EndpointId, LinkId>,
     dialing: BTreeSet<EndpointId>,
-    /// Dialed although there is a link, which is silent.
+    /// The peers that are dialed although they have a link, because that link is silent.
     reopening: BTreeSet<EndpointId>,
     dials: Dials,
-    /// With whom there may be links.
+    /// The peers that may have links.
     access: Arc<Access>,
-    /// Both ends keep the same of two links; only the simulator's control switches it off.
+    /// If both ends dial at once, both keep the same link. Only a control of the simulator switches
+    /// this rule off.
     pub(crate) tie_break: bool,
     pub(crate) out: VecDeque<OutEvent>,
     news: VecDeque<News>,
@@ -142,7 +145,7 @@ impl Links {
         self.news.pop_front()
     }
 
-    /// What could grow, for a simulation to look at.
+    /// Returns the sizes of what could grow, for a simulation to check.
     pub(crate) fn sizes(&self) -> [(&'static str, usize); 4] {
         let [authenticated, strangers] = self.dials.sizes();
         [("links", self.open.len()), ("dials", self.dialing.len()), authenticated, strangers]
@@ -152,40 +155,40 @@ impl Links {
         self.news.is_empty()
     }
 
-    /// The link in use with a peer.
+    /// Returns the link in use with a peer.
     pub(crate) fn current(&self, peer: &EndpointId) -> Option<LinkId> {
         self.current.get(peer).copied()
     }
 
-    /// When the last sign of life came in on the link in use with a peer.
+    /// Returns when the last sign of life arrived on the link in use with a peer.
     pub(crate) fn heard(&self, peer: &EndpointId) -> Option<Instant> {
         Some(self.open.get(self.current.get(peer)?)?.last_heard)
     }
 
-    /// Whether a sign of life came in since then on the link in use with a peer.
+    /// Returns true if a sign of life arrived after `since` on the link in use with a peer.
     pub(crate) fn was_heard(&self, peer: &EndpointId, since: Instant) -> bool {
         self.heard(peer).is_some_and(|at| at > since)
     }
 
-    /// The boot id of the process at the other end of the link in use with a peer.
+    /// Returns the boot id of the process at the other end of the link in use with a peer.
     pub(crate) fn boot_id(&self, peer: &EndpointId) -> Option<u64> {
         self.open.get(self.current.get(peer)?)?.hello.map(|(boot_id, _)| boot_id)
     }
 
-    /// How long the other end of the link in use took to answer, the last time that it was seen.
+    /// Returns the round-trip time that was last measured on the link in use with a peer.
     pub(crate) fn round_trip(&self, peer: &EndpointId) -> Option<Duration> {
         self.open.get(self.current.get(peer)?)?.round_trip
     }
 
-    /// Records the time that the other end took to answer.
+    /// Records a measured round-trip time.
     pub(crate) fn answered(&mut self, id: LinkId, took: Duration) {
         if let Some(link) = self.open.get_mut(&id) {
             link.round_trip = Some(took);
         }
     }
 
-    /// Says that this node is there, and what there is to say of a topic that was spoken of, if
-    /// there is a link on which the peer itself said something within this time: whether there is.
+    /// Sends a keepalive to a peer that sent a frame within `within` on the link in use. It carries
+    /// `frame` if this end has opened the topic there. Returns true if a keepalive was sent.
     pub(crate) fn keepalive(
         &mut self,
         peer: &EndpointId,
@@ -211,14 +214,14 @@ impl Links {
         }
     }
 
-    /// Asks a peer whether it is there, if there is a link: whether there is.
+    /// Pings a peer that has a link. Returns false if it has none.
     pub(crate) fn ping(&mut self, peer: &EndpointId) -> bool {
         let Some(id) = self.current(peer) else { return false };
         self.out.push_back(OutEvent::Send(id, Lane::Control, Frame::Ping.encode()));
         true
     }
 
-    /// Peers with whom a topic was spoken of from here, on the link in use.
+    /// Returns the peers to which this end opened a topic on the link in use.
     pub(crate) fn told_of(&self, topic: TopicId) -> impl Iterator<Item = EndpointId> + '_ {
         let told = move |id: &LinkId| {
             self.open[id].sends.iter().any(|indexes| indexes.contains_key(&topic))
@@ -230,7 +233,7 @@ impl Links {
         self.out.push_back(OutEvent::Dropped { what, peer });
     }
 
-    /// Asks for a link. The addresses in `named` came from the user.
+    /// Requests a link to a peer. The addresses in `named` came from the user.
     pub(crate) fn ask(
         &mut self,
         peer: EndpointId,
@@ -257,12 +260,12 @@ impl Links {
         Asked::Dialing
     }
 
-    /// With whom there may be links.
+    /// Returns the lists of the peers that may have links.
     pub(crate) fn access(&self) -> &Arc<Access> {
         &self.access
     }
 
-    /// From now on there are links with these peers only. Closes those with others.
+    /// Admits links with these peers alone from now on, and closes the links with others.
     pub(crate) fn set_access(&mut self, access: Arc<Access>) {
         let kept_out = self.open.iter().filter(|(_, link)| !access.admits(&link.peer));
         let kept_out: Vec<_> = kept_out.map(|(id, _)| *id).collect();
@@ -272,7 +275,7 @@ impl Links {
         }
     }
 
-    /// Opens another link to a peer beside the one that there is, which it replaces.
+    /// Dials another link to a peer, which replaces the present one.
     pub(crate) fn open_another(
         &mut self,
         peer: EndpointId,
@@ -293,18 +296,18 @@ impl Links {
         }
     }
 
-    /// The peers with a link in use.
+    /// Returns the peers that have a link in use.
     pub(crate) fn peers(&self) -> Vec<EndpointId> {
         self.current.keys().copied().collect()
     }
 
-    /// Whether a link to a peer is being opened.
+    /// Returns true while a link to a peer is being opened, by either end.
     pub(crate) fn is_connecting(&self, peer: &EndpointId) -> bool {
         self.dialing.contains(peer)
             || self.open.values().any(|link| link.peer == *peer && link.hello.is_none())
     }
 
-    /// An application's messages or streams use a link from now on, or no longer.
+    /// Records whether an application's messages or streams use a link.
     pub(crate) fn hold(&mut self, id: LinkId, held: bool, idle: Duration, now: Instant) {
         if let Some(link) = self.open.get_mut(&id) {
             link.held = held;
@@ -315,7 +318,7 @@ impl Links {
         }
     }
 
-    /// Sends a frame to a peer, if there is a link: whether there is.
+    /// Sends a frame on the link in use with a peer. Returns false if it was not sent.
     pub(crate) fn send(
         &mut self,
         peer: &EndpointId,
@@ -327,7 +330,8 @@ impl Links {
         self.send_on(id, topic, frame, now)
     }
 
-    /// Sends a frame on a certain link, if it is there and not being closed.
+    /// Sends a frame on a certain link. Returns false if it was not sent, because the link is gone,
+    /// is being closed or has too many topics.
     pub(crate) fn send_on(
         &mut self,
         id: LinkId,
@@ -335,7 +339,7 @@ impl Links {
         frame: TopicFrame,
         now: Instant,
     ) -> bool {
-        // One that was replaced still serves the syncs that began on it.
+        // A link that was replaced still serves the syncs that began on it.
         let usable = |link: &&mut Link| link.closing != Some(Closing::Asked);
         let Some(link) = self.open.get_mut(&id).filter(usable) else { return false };
         link.last_used = now;
@@ -435,15 +439,15 @@ impl Links {
             && !self.current.contains_key(&link.peer)
             && !self.dialing.contains(&link.peer)
         {
-            // This holds for either end as the opener: a request that came meanwhile was made to
-            // wait.
+            // A link that the peer dialed counts too: `ask` answered `Dialing` while it had no
+            // hello, and the caller waits for an outcome.
             self.news.push_back(News::DialFailed(link.peer));
         } else {
             self.news.push_back(News::Gone(link.peer, id));
         }
     }
 
-    /// Closes a link; [`Links::closed`] follows from the driver.
+    /// Requests that a link is closed. The driver confirms it, and [`Links::closed`] runs then.
     fn close(&mut self, id: LinkId, code: CloseCode) {
         let Some(link) = self.open.get_mut(&id) else { return };
         if link.closing == Some(Closing::Asked) {
@@ -459,14 +463,14 @@ impl Links {
         }
     }
 
-    /// Closes the link to a peer at once, where a peer broke the protocol or a leave is done.
+    /// Closes the link in use with a peer, if it has one.
     pub(crate) fn close_peer(&mut self, peer: &EndpointId, code: CloseCode) {
         if let Some(id) = self.current(peer) {
             self.close(id, code);
         }
     }
 
-    /// Someone stopped needing the link: look whether it is idle, after a while.
+    /// A topic no longer needs the link to a peer: its need is checked again after `idle`.
     pub(crate) fn touch(&mut self, peer: &EndpointId, idle: Duration, now: Instant) {
         let id = self.current.get(peer);
         if let Some(link) = id.and_then(|id| self.open.get_mut(id)) {
@@ -532,7 +536,7 @@ impl Links {
                     self.close(id, CloseCode::Protocol);
                 }
             }
-            // It speaks of our own numbers.
+            // It names a number that this end gave to the topic, not one of the peer's.
             TopicFrame::Closed => {
                 let mut sends = link.sends[lane as usize].iter();
                 let topic = sends.find(|(_, at)| **at == index).map(|(topic, _)| *topic);
@@ -551,7 +555,7 @@ impl Links {
         }
     }
 
-    /// Tells a peer that a topic which it spoke of is not served here.
+    /// Tells a peer that a topic which it opened is not served here.
     pub(crate) fn refuse_topic(&mut self, id: LinkId, topic: TopicId) {
         let Some(link) = self.open.get(&id).filter(|link| link.closing.is_none()) else { return };
         for lane in [Lane::Control, Lane::Sync, Lane::Broadcast] {
@@ -585,7 +589,8 @@ impl Links {
         link.idle_check = Some(now + HELLO_TIMEOUT);
         link.replaces |= !dialed && hello.features & Hello::REPLACES != 0;
         let replaces = link.replaces;
-        // The end that was dialed learns of the link half a round trip later.
+        // Only the end that dialed can measure: the other end learns of the link half a round trip
+        // later.
         link.round_trip = dialed.then(|| now.saturating_duration_since(link.opened));
         let address = link.address.clone();
         self.dials.prove(peer, address);
@@ -596,8 +601,8 @@ impl Links {
         };
         let (boot_id, since) = self.open[&old].hello.expect("a current link has its hello");
         let old_dialed = self.open[&old].dialed;
-        // One end dials one link after the other. Of two that replace, dialed by both ends at once,
-        // the same one stays as of any two.
+        // A link that was dialed to replace another one wins, because its dialer found the old link
+        // silent. If both ends dialed such a link at once, the tie is broken as for any two links.
         let another_life = !self.tie_break
             || replaces && (!self.open[&old].replaces || old_dialed == dialed)
             || boot_id != hello.boot_id
@@ -611,7 +616,7 @@ impl Links {
                 self.news.push_back(News::Up(peer));
             }
             if another_life && replaces && !self.open[&old].held {
-                // Nothing arrives on it, and iroh would go on to prefer its path for both links.
+                // The old link is silent, and iroh would continue to prefer its path for both.
                 self.close(old, CloseCode::Unresponsive);
             } else {
                 self.replace(old, now);
@@ -631,7 +636,8 @@ impl Links {
         self.open.values().filter_map(Link::next_timer).min()
     }
 
-    /// Closes what is due. `need` says how much the topics need the link to a peer.
+    /// Closes the links whose time has come. `need` returns how much the topics need the link to a
+    /// peer.
     pub(crate) fn on_timer(
         &mut self,
         now: Instant,
@@ -651,7 +657,7 @@ impl Links {
             } else if link.hello.is_none() {
                 let peer = link.peer;
                 self.dropped("links without a hello", Some(peer));
-                // Nothing that the peer sent: it may be its network.
+                // The peer sent nothing wrong: its network may be the cause.
                 self.close(id, CloseCode::Unresponsive);
             } else {
                 link.idle_check = match need(&link.peer) {

@@ -20,7 +20,7 @@ impl<K: Copy + Ord> Timers<K> {
         self.0.insert(timer, at);
     }
 
-    /// Sets it, unless it is set for earlier.
+    /// Sets a timer, unless it is set to an earlier time.
     pub(crate) fn set_by(&mut self, timer: K, at: Instant) {
         let set = self.0.entry(timer).or_insert(at);
         *set = at.min(*set);
@@ -42,7 +42,8 @@ impl<K: Copy + Ord> Timers<K> {
         self.0.values().min().copied()
     }
 
-    /// Takes the first one that is due, in the order of the names.
+    /// Clears a timer that is due and returns its name. If several are due, the order is that of
+    /// their names.
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<K> {
         let (timer, _) = self.0.iter().find(|(_, at)| **at <= now)?;
         let timer = *timer;
@@ -50,13 +51,13 @@ impl<K: Copy + Ord> Timers<K> {
         Some(timer)
     }
 
-    /// When it is due, if it is set.
+    /// Returns when a timer is due, if it is set.
     pub(crate) fn at(&self, timer: K) -> Option<Instant> {
         self.0.get(&timer).copied()
     }
 }
 
-/// The earlier one of two, where there are two.
+/// Returns the earlier of two times, or the only one.
 pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -64,7 +65,7 @@ pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant>
     }
 }
 
-/// A duration times a random factor.
+/// Multiplies a duration by a random factor from a range.
 pub(crate) fn jitter(
     rng: &mut ChaCha12Rng,
     duration: Duration,
