@@ -1,8 +1,8 @@
 //! The overlay of one topic: iroh-gossip's `HyParView` and Plumtree state machines, driven by us.
 //!
-//! Their message types are private, so a message passes through [`Shape`], our mirror of them, by
-//! way of postcard in memory; nothing of it reaches the wire, where [`OverlayFrame`] speaks. What
-//! comes in has been judged before: this module trusts its caller, the guard.
+//! Their message types are private. So a message is converted to and from [`Shape`], our mirror of
+//! them, through postcard in memory. The wire has [`OverlayFrame`] instead. This module checks
+//! nothing that comes in: its caller, the guard, has done so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,17 +24,18 @@ use crate::{
     wire::{MAX_CONTENT, MAX_IHAVE, MAX_TTL, OverlayFrame},
 };
 
-/// A request to become neighbors that nobody answered is forgotten after this, so that it does not
-/// hold a place in the active view for ever.
+/// A request to become neighbors that is not answered within this time is forgotten. Otherwise it
+/// would hold a place in the active view forever.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often ids of broadcasts that never came are forgotten.
+/// How often the ids of broadcasts that were announced and never arrived are forgotten.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// Room for a message of the overlay that carries one record, or none: larger ones make more.
+/// The first capacity of a buffer for a message. It is enough for one record; the buffer grows for
+/// larger messages.
 const MESSAGE_ROOM: usize = 512;
 
-/// What the overlay wants of the topic.
+/// What the overlay requests of the topic, or reports to it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     Send(EndpointId, OverlayFrame),
@@ -50,18 +51,19 @@ pub(crate) struct Overlay {
     timer_count: u64,
     neighbors: BTreeSet<EndpointId>,
     requests: BTreeMap<EndpointId, Instant>,
-    /// Those of them that are requests of ours, and no answers to others'.
+    /// The peers that this node requested of its own accord, not in answer to a request of theirs.
     asked: BTreeSet<EndpointId>,
     swept: Option<Instant>,
     outputs: Vec<Output>,
-    /// While room is made for a peer that asked, nobody else is asked to take it.
+    /// True while a neighbor is evicted for a peer that asked: no other peer is asked to take the
+    /// place.
     making_room: bool,
-    /// What timers that are set get on top, as answers take longer.
+    /// Added to each timer that is set, because answers take longer while this node is behind.
     pub(crate) lag: Duration,
 }
 
 impl Overlay {
-    /// An overlay without neighbors. It needs a record before it can ask anybody.
+    /// Makes an overlay without neighbors. It can send requests after [`Self::set_record`].
     pub(crate) fn new(me: EndpointId, neighbors: usize, seed: [u8; 32]) -> Self {
         let config = topic::Config {
             membership: HyparviewConfig {
@@ -69,13 +71,13 @@ impl Overlay {
                 active_random_walk_length: MAX_TTL.into(),
                 // A dial on a busy machine takes longer than the default of 0.5 s.
                 neighbor_request_timeout: Duration::from_secs(2),
-                // Never on the wire: the passive view is fed from the signed book.
+                // Shuffles never go out, because the passive view is fed from the signed book.
                 shuffle_interval: Duration::from_hours(24),
                 ..HyparviewConfig::default()
             },
             broadcast: PlumtreeConfig {
                 message_cache_retention: Duration::from_secs(10),
-                // It wakes the whole node each time.
+                // Each eviction wakes the whole node.
                 cache_evict_interval: Duration::from_secs(5),
                 ..PlumtreeConfig::default()
             },
@@ -101,12 +103,13 @@ impl Overlay {
         &self.neighbors
     }
 
-    /// Whether we asked this peer to become a neighbor and wait for its answer.
+    /// Returns true while an answer of a peer to our request to become neighbors is missing. The
+    /// request may itself have been the answer to one of the peer.
     pub(crate) fn is_requested(&self, peer: &EndpointId) -> bool {
         self.requests.contains_key(peer)
     }
 
-    /// Returns true if a peer was asked to become a neighbor, of this node's own accord.
+    /// Returns true while an answer is missing to a request that this node made of its own accord.
     pub(crate) fn is_asked(&self, peer: &EndpointId) -> bool {
         self.asked.contains(peer)
     }
@@ -128,8 +131,8 @@ impl Overlay {
             self.drive(InEvent::TimerExpired(timer), now);
         }
         if self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP) {
-            // Plumtree forgets ids that were announced and never came only when a neighbor goes.
-            // We are none: HyParView does nothing.
+            // Plumtree forgets such ids only when a peer disconnects. This node's own id serves for
+            // that: it is no neighbor, so HyParView does nothing.
             self.swept = Some(now);
             self.drive(InEvent::PeerDisconnected(self.me), now);
         }
@@ -139,21 +142,22 @@ impl Overlay {
             self.requests.remove(&peer);
             self.asked.remove(&peer);
             if self.neighbors.contains(&peer) {
-                // It asked, and our answer counts as a request that has no answer: this is one.
+                // The peer asked, and HyParView takes our answer for a request of its own. This
+                // message is the answer that it waits for.
                 let priority = PriorityShape::Low;
                 let answer = Shape::Swarm(SwarmShape::Neighbor { priority, data: None });
                 self.drive(InEvent::RecvMessage(peer, answer.into_message()), now);
             } else {
                 // HyParView forgets a request only at a disconnect. PeerDisconnected would also
-                // take the peer out of the passive view and stop the timer that refills the active
-                // one; a polite disconnect does not.
+                // remove the peer from the passive view and stop the timer that refills the active
+                // one. A polite disconnect does neither.
                 self.receive(peer, peer, OverlayFrame::Disconnect { alive: false }, now);
             }
         }
     }
 
-    /// A judged frame from a peer. `about` is whose record it carries: the peer's own, but for a
-    /// `ForwardJoin`.
+    /// Takes in a frame that the guard let pass. `about` owns the record that the frame carries:
+    /// the peer itself, except in a `ForwardJoin`.
     pub(crate) fn receive(
         &mut self,
         from: EndpointId,
@@ -165,7 +169,7 @@ impl Overlay {
         self.drive(InEvent::RecvMessage(from, message), now);
     }
 
-    /// Parts with a neighbor, politely, so that there is room for another one.
+    /// Removes a neighbor politely, to make room for another one.
     pub(crate) fn evict(&mut self, peer: EndpointId, now: Instant) {
         self.outputs.push(Output::Send(peer, OverlayFrame::Disconnect { alive: true }));
         self.making_room = true;
@@ -173,17 +177,17 @@ impl Overlay {
         self.making_room = false;
     }
 
-    /// Ask a member to let us in.
+    /// Asks a member to let this node into the overlay.
     pub(crate) fn join(&mut self, peer: EndpointId, now: Instant) {
         self.drive(InEvent::Command(Command::Join(vec![peer])), now);
     }
 
-    /// Send to all members. Lost where there is no neighbor.
+    /// Sends content to all members. It is lost if this node has no neighbor.
     pub(crate) fn broadcast(&mut self, content: Bytes, now: Instant) {
         self.drive(InEvent::Command(Command::Broadcast(content, Scope::Swarm)), now);
     }
 
-    /// Fill the passive view with members of the book; the active view is refilled from it.
+    /// Adds members of the book to the passive view, from which the active view is refilled.
     pub(crate) fn suggest(&mut self, members: Vec<EndpointId>, now: Instant) {
         let Some(first) = members.first().copied() else { return };
         let nodes = members.into_iter().map(|id| PeerShape { id, data: None }).collect();
@@ -192,7 +196,8 @@ impl Overlay {
         self.drive(InEvent::RecvMessage(first, message), now);
     }
 
-    /// The link to a neighbor is gone. Not for failed dials, not for links that only synced.
+    /// The link to a peer is gone. The state machines learn it only of a neighbor, or of a peer
+    /// that owes an answer.
     pub(crate) fn link_lost(&mut self, peer: EndpointId, now: Instant) {
         self.asked.remove(&peer);
         if self.neighbors.contains(&peer) || self.requests.remove(&peer).is_some() {
@@ -204,7 +209,7 @@ impl Overlay {
         self.drive(InEvent::UpdatePeerData(PeerData::new(record.clone())), now);
     }
 
-    /// Tell the neighbors that we are gone.
+    /// Tells the neighbors that this node leaves.
     pub(crate) fn quit(&mut self, now: Instant) {
         self.drive(InEvent::Command(Command::Quit), now);
     }
@@ -228,9 +233,9 @@ impl Overlay {
                     self.timer_count += 1;
                     self.timers.insert((now + delay + self.lag, self.timer_count), timer);
                 }
-                // Received: the topic has judged and applied the content before it came here.
-                // DisconnectPeer means "detach", and links are not the overlay's. PeerData: the
-                // record was judged before.
+                // Received and PeerData: the guard checked the content and the record, and applied
+                // them, before they reached the overlay. DisconnectPeer would close a link, but
+                // links are not the overlay's.
                 OutEvent::EmitEvent(topic::Event::Received(_))
                 | OutEvent::DisconnectPeer(_)
                 | OutEvent::PeerData(..) => {}
@@ -309,7 +314,8 @@ impl Shape {
         passed_through_postcard(&self)
     }
 
-    /// `None` for what does not go out: shuffles.
+    /// Returns the frame to send. `None` for what does not go out: shuffles, and all that needs a
+    /// record before there is one.
     fn outgoing(self) -> Option<OverlayFrame> {
         Some(match self {
             Self::Swarm(SwarmShape::Join(data)) => OverlayFrame::Join(data?),

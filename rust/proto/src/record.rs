@@ -1,10 +1,10 @@
 //! The signed record: a node's description of itself, as a `COSE_Sign1` (RFC 9052) in deterministic
 //! CBOR.
 //!
-//! Any COSE library can verify it: protected header `{1: -8 (EdDSA), 4: kid}`, where the kid is the
-//! endpoint id, which is the Ed25519 public key; external data `"iroh-gossip-discovery/node/1"` ‖
-//! topic id; payload as in `docs/wire.cddl`. The bytes are kept and relayed as they came, so that
-//! keys of a later version pass through unharmed.
+//! Any COSE library can verify it. The protected header is `{1: -8 (EdDSA), 4: kid}`, and the kid
+//! is the endpoint id, which is the Ed25519 public key. The external data are
+//! `"iroh-gossip-discovery/node/1"` followed by the topic id. `docs/wire.cddl` describes the
+//! payload. The bytes are kept and forwarded unchanged, so that keys of a later version survive.
 
 use std::{
     collections::BTreeMap,
@@ -254,8 +254,8 @@ impl TryFrom<&NodeRecord> for EndpointAddr {
     }
 }
 
-/// A record together with the bytes that its owner signed. Cheap to clone, and small: books are
-/// full of them.
+/// A record together with the bytes that its owner signed. It is cheap to clone, and small, because
+/// a book holds one for each member.
 ///
 /// ```
 /// use std::time::Duration;
@@ -283,7 +283,7 @@ pub struct SignedRecord(Arc<Signed>);
 struct Signed {
     bytes: Bytes,
     record: Arc<NodeRecord>,
-    /// Of its id and sequence number.
+    /// The digest of the id and the sequence number.
     digest: Digest,
 }
 
@@ -330,8 +330,9 @@ impl SignedRecord {
     }
 
     /// Verifies the signature, and then decodes the payload. The rule is that of
-    /// [ZIP 215](https://zips.z.cash/zip-0215), without keys and points that are not canonical or
-    /// of small order. It says the same of one signature as of many that are verified together.
+    /// [ZIP 215](https://zips.z.cash/zip-0215), but keys and points that are not canonical or of
+    /// small order are refused. Many signatures that are verified together are judged by the same
+    /// rule.
     ///
     /// # Errors
     /// [`Error::Forged`] or [`Error::Malformed`].
@@ -351,7 +352,7 @@ impl SignedRecord {
         Self::new(bytes, self.0.record.clone())
     }
 
-    /// Returns its term in the digest of a book.
+    /// Returns what the record adds to the digest of a book.
     pub(crate) fn digest(&self) -> &Digest {
         &self.0.digest
     }

@@ -28,17 +28,17 @@ use crate::{
     wire::TopicFrame,
 };
 
-/// Sequence numbers are persisted ahead in blocks of this size.
+/// Sequence numbers are reserved on disk ahead of their use, in blocks of this size.
 const SEQUENCE_BLOCK: u64 = 4096;
-/// A timer that fires this much too late shows that this node was paused: the process was stopped,
-/// or the machine is too busy.
+/// A timer that is at least this late shows that this node was paused: the process was stopped, or
+/// the machine is too busy.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A timer that fires this much too late shows that this node is behind.
+/// A timer that is at least this late shows that this node is behind.
 const LATE: Duration = Duration::from_millis(10);
-/// How many queues an answer of another node passes, at both ends, like the one in which the timer
-/// waited.
+/// The number of queues, at both ends, that a request and its answer pass. Each is taken to delay
+/// as much as the queue in which the late timer waited.
 const HOPS: u32 = 8;
-/// The most by which a node is held to be behind.
+/// The most by which a node takes itself to be behind. A timer that is later shows a pause.
 pub(crate) const MAX_LAG: Duration = Duration::from_secs(2);
 
 /// The identity of this endpoint, for one life of the process.
@@ -79,7 +79,8 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct State {
     context: Context,
-    /// Boxed, because a map has room for eleven entries at once, and most endpoints have one topic.
+    /// Boxed, because a `BTreeMap` makes room for eleven entries at once, and most endpoints have
+    /// one topic.
     topics: BTreeMap<TopicId, Box<Topic>>,
     /// The end of the last pause that was noticed.
     paused: Option<Instant>,
@@ -92,6 +93,7 @@ pub struct State {
 pub(crate) struct Context {
     pub(crate) me: EndpointId,
     pub(crate) identity: Identity,
+    /// Sequence numbers below this one are reserved, or their reservation is under way.
     asked: u64,
     pub(crate) addresses: Vec<TransportAddr>,
     pub(crate) links: Links,
@@ -126,27 +128,27 @@ impl Context {
         }
     }
 
-    /// Returns true if a rule is on. Outside the simulator all are.
+    /// Returns true if a rule is on. Outside the simulator, all rules are.
     pub(crate) fn is_on(&self, rule: Rule) -> bool {
         self.off != Some(rule)
     }
 
     /// Returns how much longer answers take, judged by the lateness of this node's own timers. The
-    /// node puts off by that time what can wait. If it repeated what is under way already, a
-    /// machine that is too busy would stay behind forever, with all nodes on it.
+    /// node delays what can wait by that time. If it repeated requests that are under way, a
+    /// machine that is too busy would never catch up.
     pub(crate) fn lag(&self) -> Duration {
         if self.behind_until <= self.now { Duration::ZERO } else { self.behind_until - self.now }
     }
 
     fn served(&mut self, due: Instant) {
         let late = self.now.saturating_duration_since(due);
-        // Later than that, this node was stopped.
+        // A timer that is later than `MAX_LAG` shows that the node was stopped, not slow.
         if (LATE..MAX_LAG).contains(&late) {
             self.behind_until = self.behind_until.max(self.now + (late * HOPS).min(MAX_LAG));
         }
     }
 
-    /// Opens a record: its owner is claimed, not proven.
+    /// Parses a record. Its owner is only claimed, unless the record was verified before.
     pub(crate) fn open_record(&self, topic: &TopicId, bytes: &Bytes) -> Result<Opened, Error> {
         if let Some(verified) = &self.verified {
             return verified.open(topic, bytes);
@@ -157,8 +159,8 @@ impl Context {
         }
     }
 
-    /// Verifies opened records of one frame together. Until the end of the event,
-    /// [`Self::open_record`] knows the result.
+    /// Verifies the parsed records of one frame together. [`Self::open_record`] knows the result
+    /// until the end of the event.
     pub(crate) fn verify_ahead(&mut self, topic: &TopicId, opened: Vec<Opened>) {
         let unverified: Vec<_> = opened.into_iter().filter_map(Opened::unverified).collect();
         if unverified.len() < 2 {
@@ -172,13 +174,13 @@ impl Context {
         }
     }
 
-    /// Verifies an opened record.
+    /// Verifies a parsed record.
     pub(crate) fn verify_record(
         &mut self,
         topic: &TopicId,
         opened: Opened,
     ) -> Result<SignedRecord, Error> {
-        // The simulator remembers what was verified before; it counts what each node would verify.
+        // The simulator verifies a record once for all nodes, and counts what each would verify.
         self.counts.verifications += 1;
         let envelope = match opened {
             Opened::Verified(signed) => return Ok(signed),
@@ -191,7 +193,7 @@ impl Context {
         })
     }
 
-    /// Verifies an opened accusation.
+    /// Verifies a parsed accusation.
     pub(crate) fn verify_accusation(
         &self,
         topic: &TopicId,
@@ -205,7 +207,8 @@ impl Context {
         }
     }
 
-    /// The next sequence number, if it is persisted as used.
+    /// Takes the next sequence number, if it is reserved. Requests another reservation once less
+    /// than half a block is left.
     pub(crate) fn next_sequence(&mut self) -> Option<u64> {
         let next = self.identity.sequence;
         let free = next < self.identity.reserved && next < MAX_SEQUENCE;
@@ -221,18 +224,19 @@ impl Context {
         free.then_some(next)
     }
 
-    /// From now on, sequence numbers are above this one, which a record with our signature shows.
+    /// Uses only sequence numbers above this one from now on, because a record with our signature
+    /// has it.
     pub(crate) fn jump_above(&mut self, sequence: u64) {
         self.identity.sequence = self.identity.sequence.max(sequence.saturating_add(1));
     }
 
-    /// Whether no sequence number is left for this key: somebody who holds it signed one of the
-    /// last.
+    /// Returns true if no sequence number is left for this key, because a record with one of the
+    /// last was signed with it.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.identity.sequence >= MAX_SEQUENCE
     }
 
-    /// Tells the application what happened, but for what happened to a peer that is kept out.
+    /// Emits an event of a topic, unless it is about a peer that is kept out.
     pub(crate) fn emit(&mut self, topic: TopicId, event: TopicEvent) {
         let admits = |peer| self.links.access().admits(peer);
         if event.about_member().is_some_and(|record| !admits(&record.id)) {
@@ -243,15 +247,15 @@ impl Context {
 }
 
 impl State {
-    /// The state of an endpoint without links and topics, at time `now`. Everything random follows
-    /// from `seed`.
+    /// Makes the state of an endpoint without links and topics, at time `now`. Everything random
+    /// follows from `seed`.
     #[must_use]
     pub fn new(identity: Identity, seed: [u8; 32], now: Instant) -> Self {
         let context = Context::new(identity, seed, now);
         Self { context, topics: BTreeMap::new(), due: None, paused: None }
     }
 
-    /// Shares what was verified with other states, in a simulation.
+    /// Shares verified records with the other states of a simulation.
     #[doc(hidden)]
     #[must_use]
     pub fn sharing(mut self, verified: Arc<Verified>) -> Self {
@@ -259,33 +263,34 @@ impl State {
         self
     }
 
-    /// Another chance for what comes, in a simulation that goes on from one state more than once.
+    /// Replaces the random numbers to come, in a simulation that continues one state several times.
     #[doc(hidden)]
     pub fn reseed(&mut self, seed: [u8; 32]) {
         self.context.rng = ChaCha12Rng::from_seed(seed);
     }
 
-    /// The own record in a topic, as last announced.
+    /// Returns this node's own record in a topic, as last announced.
     #[doc(hidden)]
     #[must_use]
     pub fn own_record(&self, topic: &TopicId) -> Option<&SignedRecord> {
         self.topics.get(topic)?.own()
     }
 
-    /// The record of a member of a topic, as its owner signed it.
+    /// Returns the record of a member of a topic, as its owner signed it.
     #[must_use]
     pub fn record(&self, topic: &TopicId, member: &EndpointId) -> Option<&SignedRecord> {
         self.topics.get(topic)?.record(member)
     }
 
-    /// The highest sequence number that is known of a node in a topic, whether it is there or gone.
+    /// Returns the highest sequence number that is known of a node in a topic, whether the node is
+    /// a member or gone.
     #[must_use]
     pub fn sequence(&self, topic: &TopicId, node: &EndpointId) -> Option<u64> {
         self.topics.get(topic)?.sequence(node)
     }
 
-    /// Knows these members of a topic, itself among them, without having been told: a simulation of
-    /// a large swarm need not form it.
+    /// Fills the book of a topic with these records, the own one among them, so that a simulation
+    /// of a large swarm need not form it.
     #[doc(hidden)]
     pub fn preload(&mut self, topic: &TopicId, records: &[SignedRecord], now: Instant) {
         self.context.now = now.max(self.context.now);
@@ -295,21 +300,21 @@ impl State {
         self.due = self.next_due();
     }
 
-    /// What a simulation checks in a topic.
+    /// Returns what a simulation checks in a topic.
     #[doc(hidden)]
     #[must_use]
     pub fn inspect(&self, topic: &TopicId) -> Option<Inspect> {
         Some(self.topics.get(topic)?.inspect(self.context.links.sizes()))
     }
 
-    /// The digest of [`Inspect::live`]: cheap enough for every step.
+    /// Returns the digest of [`Inspect::live`], which is cheap enough for every step.
     #[doc(hidden)]
     #[must_use]
     pub fn book_digest(&self, topic: &TopicId) -> Option<Digest> {
         self.topics.get(topic).map(|topic| topic.book_digest())
     }
 
-    /// Without one rule. Only for a state without topics.
+    /// Switches one rule off, in a state without topics.
     #[doc(hidden)]
     #[must_use]
     pub fn without(mut self, rule: Rule) -> Self {
@@ -318,21 +323,21 @@ impl State {
         self
     }
 
-    /// Returns true if no sequence number is left for this node's key: somebody signed a record
-    /// with it that took one of the last. This node still answers and serves others, and can
-    /// announce nothing.
+    /// Returns true if no sequence number is left for this node's key, because a record with one of
+    /// the last was signed with it. This node still answers and serves others, but can announce
+    /// nothing.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.context.is_exhausted()
     }
 
-    /// This endpoint's id.
+    /// Returns this endpoint's id.
     #[must_use]
     pub fn id(&self) -> EndpointId {
         self.context.me
     }
 
-    /// What was counted so far.
+    /// Returns what was counted so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let sum = |of: fn(&Topic) -> usize| self.topics.values().map(|topic| of(topic)).sum();
@@ -346,8 +351,8 @@ impl State {
     /// Handles one event. Time never goes back from call to call.
     ///
     /// # Errors
-    /// Only for what the application asks for (join, leave, profile, bootstrap); nothing changed
-    /// then.
+    /// Only an event by which the application requests something can fail, such as a join or a
+    /// broadcast. Then it has changed nothing.
     pub fn handle(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
         let outcome = self.take_in(event, now);
         self.context.ahead.clear();
@@ -368,7 +373,8 @@ impl State {
         if let Some(due) = due {
             cx.served(due);
         }
-        // Events that waited with the timer are handled before it: one pause is not many.
+        // Events that waited during a pause are handled before the timer. Its lateness counts from
+        // the end of the last pause, so that one pause is not noticed once for each of them.
         let due = due.map(|due| self.paused.map_or(due, |end| end.max(due)));
         if let Some(late) = due.map(|due| now.saturating_duration_since(due))
             && late >= PAUSE
@@ -428,25 +434,25 @@ impl State {
         Ok(())
     }
 
-    /// The next thing to be done, in order.
+    /// Returns the next effect that the driver has to carry out, in order.
     pub fn poll(&mut self) -> Option<OutEvent> {
         self.context.links.out.pop_front()
     }
 
-    /// When [`InEvent::Timer`] is due.
+    /// Returns when [`InEvent::Timer`] is due.
     #[must_use]
     pub fn next_timer(&self) -> Option<Instant> {
         self.due
     }
 
-    /// The link in use with a peer.
+    /// Returns the link in use with a peer.
     #[must_use]
     pub fn link(&self, peer: &EndpointId) -> Option<LinkId> {
         self.context.links.current(peer)
     }
 
-    /// Whether a link to a peer is being opened: there will be one, or [`InEvent::DialFailed`] or
-    /// [`InEvent::LinkClosed`] says that there is none.
+    /// Returns true while a link to a peer is being opened. Either there will be one, or
+    /// [`InEvent::DialFailed`] or [`InEvent::LinkClosed`] will say that there is none.
     #[must_use]
     pub fn is_connecting(&self, peer: &EndpointId) -> bool {
         self.context.links.is_connecting(peer)
@@ -466,7 +472,7 @@ impl State {
 
     fn set_access(&mut self, access: Arc<Access>) {
         self.context.links.set_access(access);
-        // What follows from the end of a link comes first, while its peer is a member.
+        // The topics learn of the closed links first, while the peers are still members.
         self.settle();
         self.topics.values_mut().for_each(|topic| topic.on_access(&mut self.context));
     }
@@ -484,7 +490,7 @@ impl State {
         }
     }
 
-    /// The addresses of this machine, or the way out of it, are not what they were.
+    /// The addresses of this machine, or its way out to other networks, changed.
     fn network_changed(&mut self, away: bool) {
         let cx = &mut self.context;
         tracing::debug!(away, "this node's network changed");
@@ -496,7 +502,7 @@ impl State {
         self.topics.values_mut().for_each(|topic| topic.on_network_change(away, cx));
     }
 
-    /// Opens the links again that did not answer since the network changed.
+    /// Dials another link to each peer that did not answer since the network changed.
     fn check_links(&mut self) {
         let cx = &mut self.context;
         let Some(since) = cx.network.due(cx.now) else { return };
@@ -524,7 +530,7 @@ impl State {
         self.context.links.on_timer(self.context.now, idle, need);
     }
 
-    /// Tells the topics what the links have to say, until all is quiet.
+    /// Hands the events of links to the topics, until none is left.
     fn settle(&mut self) {
         loop {
             while let Some(news) = self.context.links.news() {
@@ -560,7 +566,7 @@ impl State {
             News::Frame(peer, link, topic, frame) => {
                 match (self.topics.get_mut(&topic), &frame) {
                     (Some(topic), _) => topic.receive(peer, link, frame, cx),
-                    // Never in answer to one, or to a goodbye: two ends would not stop.
+                    // A refusal or a leave is not answered by a refusal: two ends would never stop.
                     (_, TopicFrame::Closed | TopicFrame::Leave(_) | TopicFrame::LeaveAck(_)) => {}
                     (None, _) => cx.links.refuse_topic(link, topic),
                 }

@@ -23,12 +23,13 @@ use crate::{
 const LIST_UP_TO: u64 = 64;
 /// A range that differs is split into this many parts.
 const BRANCHES: u64 = 16;
-/// How often the other end is asked for the rest without anything new.
+/// The other end is asked for the rest at most this many times in a row without anything new.
 const IN_VAIN: u32 = 3;
-/// Frames of one turn before the other end is asked to confirm.
+/// The most frames of one turn. After them, the other end has to confirm.
 const TURN_FRAMES: usize = 8;
 
-/// What may wait for its turn: ranges, and ids beyond those in the book.
+/// The most ranges, and the most wanted ids, that wait to be sent. For the entries to send, twice
+/// the size of the book comes on top.
 const MAX_PENDING: usize = 20_000;
 
 type Bounds = (Bound<EndpointId>, Bound<EndpointId>);
@@ -38,20 +39,20 @@ pub(crate) struct Session {
     pub(crate) link: LinkId,
     pub(crate) number: u64,
     pub(crate) initiator: bool,
-    /// Once it is complete, either end has what the other one had at this time.
+    /// Once the session is complete, each end has what the other one had at this time.
     pub(crate) began: Instant,
     pub(crate) last_heard: Instant,
-    /// How often it was begun before and stalled.
+    /// How often this session was begun before and stalled.
     pub(crate) tries: i32,
     /// Records of this session that were news here, and that the partner lacks.
     pub(crate) news: usize,
-    /// The own sequence number that the partner was introduced to.
+    /// The sequence number of the own record that introduced this node to the partner.
     pub(crate) introduced: Option<u64>,
     pub(crate) given: usize,
-    /// Whether more than one frame was sent since the other end got the digest of the book.
+    /// True if more than one frame was sent since the other end got the digest of the book.
     was_long: bool,
-    /// What was news here when the other end was last asked for the rest, and how often it was
-    /// asked since without anything new.
+    /// The value of `news` when the other end was last asked for the rest, and how often it was
+    /// asked in a row without anything new.
     asked: (usize, u32),
     ranges: VecDeque<(Bounds, RangeContent)>,
     entries: VecDeque<EndpointId>,
@@ -106,8 +107,8 @@ impl Session {
         self.last_heard == self.began
     }
 
-    /// Takes in the ranges and the wants of a frame. The caller learns its entries before that.
-    /// Returns false if more is requested than honest turns can amount to.
+    /// Takes in the ranges and the wants of a frame, after the caller has applied its entries.
+    /// Returns false if the partner requests more than an honest one can.
     pub(crate) fn receive(&mut self, frame: &SyncFrame, book: &Book, now: Instant) -> bool {
         self.last_heard = now;
         let mut start = Bound::Unbounded;
@@ -148,8 +149,8 @@ impl Session {
         }
     }
 
-    /// Describes what we have in a range: a list if it is short, or else the fingerprints of its
-    /// parts. A first question has the fingerprint of the whole, without a split.
+    /// Describes what this node has in a range: by a list if it is short, or else by the
+    /// fingerprints of its parts. Without `split`, one fingerprint stands for all of it.
     fn describe(&mut self, book: &Book, bounds: Bounds, split: bool) {
         let (hash, count) = book.fingerprint(bounds);
         if !split {
@@ -172,8 +173,8 @@ impl Session {
         }
     }
 
-    /// Compares their whole list of a range with ours: sends what they lack, and wants what we
-    /// lack.
+    /// Compares the partner's whole list of a range with this node's. Sends what the partner lacks,
+    /// and wants what this node lacks.
     fn resolve(&mut self, book: &Book, bounds: Bounds, theirs: &[(EndpointId, u64)]) {
         let mut theirs = theirs.iter().copied().filter(|(id, _)| contains(bounds, id)).peekable();
         for (id, sequence) in book.range(bounds) {
@@ -194,8 +195,8 @@ impl Session {
         }
     }
 
-    /// Handles a node that they have and that is not live here: it is wanted, unless it left or
-    /// expired here since.
+    /// Handles a node that the partner has and that is not live here. Its record is wanted, unless
+    /// a tombstone here is as new.
     fn resolve_absent(&mut self, book: &Book, id: EndpointId, sequence: u64) {
         match book.sequence(&id) {
             None => self.wants.push_back(id),
@@ -251,9 +252,9 @@ impl Session {
         }
     }
 
-    /// Shows the digest of the whole book once more, unless nothing was news here the last
-    /// [`IN_VAIN`] times. Two ends that disagree on who is dead would show each other the same for
-    /// ever.
+    /// Shows the digest of the whole book again, unless that brought nothing new the last
+    /// [`IN_VAIN`] times. Two ends that disagree on who is dead would otherwise show each other the
+    /// same records forever.
     fn ask_for_rest(&mut self, book: &Book, frame: &mut SyncFrame) {
         let (before, in_vain) = self.asked;
         self.asked = (self.news, if self.news > before { 0 } else { in_vain + 1 });
@@ -282,8 +283,8 @@ impl Session {
                 _ => false,
             };
             if !rises {
-                // An answer about lower ids, behind what was left of the turn before: its own
-                // frame.
+                // Ids rise within a frame. This answer is about lower ids than what was left of the
+                // turn before, so it begins another frame.
                 break;
             }
             listed += adds;
