@@ -1,7 +1,8 @@
-//! Contacts: whom this node dials to get into contact, and to stay in contact.
+//! Contacts: which peers this node dials to get into contact, and to stay in contact.
 //!
-//! A node that is linked to nobody dials bootstrap peers, finds and members, a few at a time, with
-//! growing delays. A node in contact still looks for bootstrap peers that the book lacks.
+//! A node without a link dials bootstrap peers, finds and members, a few at a time, with growing
+//! delays. A node in contact still looks for bootstrap peers that the book lacks. A find is a peer
+//! that a lookup on the local network found.
 
 pub(super) mod peers;
 #[cfg(test)]
@@ -30,24 +31,24 @@ use crate::{
 
 use self::peers::Bootstrap;
 
-/// Peers dialed at a time while nobody is linked: of the bootstrap peers, and of each other kind.
+/// Peers of each kind, such as bootstrap peers and finds, dialed at a time while no peer is linked.
 const DIALS: usize = 3;
-/// Bootstrap peers dialed at a time if many rounds brought nobody.
+/// Bootstrap peers dialed at a time, once the delay between two rounds has grown to its largest.
 const DIALS_AT_LAST: usize = 24;
-/// If more of them are due, the others are dialed after this.
+/// If more than [`DIALS_AT_LAST`] are due, they are dialed in batches this time apart.
 const DIALS_APART: Duration = Duration::from_secs(1);
-/// Found by a lookup and not in the book: most that are remembered, and how often they are tried.
+/// The most finds outside the book that are remembered, and how often they are dialed.
 const MAX_FOUND: usize = 64;
 const FOUND_INTERVAL: Duration = Duration::from_secs(2);
-/// Finds whose dials are under way at a time. A dial that takes long is late, not lost: on a slow
-/// machine more dials would make all of them later.
+/// The most dials to finds that are under way at a time. On a slow machine, a dial that takes long
+/// is only late, and more dials would delay all of them.
 const FOUND_UNDER_WAY: usize = 2 * DIALS;
-/// All nodes of a local network see each other at once. Their first dials are spread over this:
-/// the first few that succeed bring the rest.
+/// All nodes of a local network see each other at once. Their first dials are spread over this
+/// time, because the first few that succeed bring the records of the rest.
 const FOUND_SPREAD: Duration = Duration::from_millis(100);
 /// A peer that could not be dialed, or does not serve this topic, is not chosen for this time.
 const AVOID: Duration = Duration::from_secs(30);
-/// A node whose last link is gone for this time is isolated.
+/// A node whose last link has been gone for this time is isolated.
 const ISOLATED_AFTER: Duration = Duration::from_secs(1);
 /// A bootstrap peer whose link broke is dialed after this.
 const LOST_AFTER: Duration = Duration::from_secs(1);
@@ -55,7 +56,7 @@ const LOST_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Contacts {
     redial_delay: Duration,
-    /// A sync that this node began was completed since it last was without links.
+    /// True if a sync that this node began was completed since it was last without links.
     synced: bool,
     /// When finds were last dialed.
     dialed_finds: Option<Instant>,
@@ -63,10 +64,10 @@ pub(super) struct Contacts {
     timers: Timers<Timer>,
 }
 
-/// What the application was told of this node's reach: whether any peer is linked.
+/// What the application knows of this node's reach: whether any peer is linked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// Nobody was linked yet.
+    /// No peer was ever linked.
     Never,
     Linked,
     Isolated,
@@ -74,7 +75,7 @@ enum Reach {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// Look for someone to sync with.
+    /// Look for a peer to sync with.
     Redial,
     /// Tell the application that no link is left.
     Isolation,
@@ -95,7 +96,7 @@ impl Contacts {
         }
     }
 
-    /// Returns true if a sync that this node began was completed since it last was without links.
+    /// Returns true if a sync that this node began was completed since it was last without links.
     pub(super) fn is_synced(&self) -> bool {
         self.synced
     }
@@ -142,13 +143,13 @@ impl Contacts {
                 lost: false,
             };
             let entry = scope.peers.bootstrap.entry(peer).or_insert(fresh);
-            // A bare id, or a name that the driver resolves, takes no address back.
+            // A bare id, or a name that the driver has yet to resolve, removes no address.
             let moved = !addresses.is_empty() && entry.addresses != addresses;
             if moved {
                 entry.addresses = addresses;
                 entry.tried = None;
             }
-            // One that was given up, and is named again, may be there again.
+            // A peer that is named again may be back, so it is dialed without its growing delay.
             let again = entry.next > now && scope.book.get(&peer).is_none();
             if moved || again {
                 entry.next = now;
@@ -191,18 +192,18 @@ impl Contacts {
         let is_alone = scope.peers.is_alone();
         let spread = if is_alone { FOUND_SPREAD } else { FOUND_INTERVAL };
         let at = scope.now() + jitter(&mut scope.cx.rng, spread, 0.0..1.0);
-        // A burst of finds is no reason for a burst of dials.
+        // A burst of finds must not cause a burst of dials.
         let apart = if is_alone { scope.config.redial_min } else { FOUND_INTERVAL };
         let soonest = self.dialed_finds.map(|dialed| dialed + apart);
         self.timers.set_by(Timer::Redial, soonest.map_or(at, |soonest| soonest.max(at)));
     }
 
-    /// Members of an earlier life are in the book, and nobody is linked: they are dialed now.
+    /// The book got members that an earlier life of this node knew: they are dialed now.
     pub(super) fn on_kept(&mut self, scope: &mut Scope) {
         self.timers.set_by(Timer::Redial, scope.now());
     }
 
-    /// Dials that failed while the network was another one may succeed now.
+    /// This node's network changed: dials that failed before may succeed now.
     pub(super) fn on_network_change(&mut self, scope: &mut Scope) {
         scope.peers.avoided.clear();
         for bootstrap in scope.peers.bootstrap.values_mut() {
@@ -215,7 +216,7 @@ impl Contacts {
         }
     }
 
-    /// The lists of this endpoint changed: somebody that was passed over may be dialed now.
+    /// The access lists of this endpoint changed: a peer that was kept out may be dialed now.
     pub(super) fn on_access(&mut self, scope: &mut Scope) {
         let book = &scope.book;
         scope.peers.found.retain(|id, _| book.admits(id));
@@ -229,12 +230,13 @@ impl Contacts {
         self.timers.set_by(Timer::Redial, at);
     }
 
-    /// Nobody is linked, or no sync was completed yet.
+    /// Dials peers of every kind, because no peer is linked or no sync was completed yet.
     fn redial_anyone(&mut self, scope: &mut Scope) -> Effects {
         let now = scope.now();
         let mut bootstrap: Vec<_> = scope.peers.bootstrap.keys().copied().collect();
         bootstrap.shuffle(&mut scope.cx.rng);
-        // The least recently tried first: one that lives does not wait for a thousand that do not.
+        // The least recently dialed come first: a peer that is alive need not wait for a thousand
+        // that are not.
         bootstrap.sort_by_key(|peer| scope.peers.bootstrap[peer].tried);
         bootstrap.truncate(self.bootstrap_dials(scope));
         let found = self.finds_to_dial(scope);
@@ -255,7 +257,7 @@ impl Contacts {
             anyone.is_empty() && scope.book.len() == 0 && scope.book.lost().next().is_none();
         let mut effects = Effects::none();
         if is_first {
-            // Nobody is known: a peer has to be named, found, or to come by itself.
+            // No peer is known: one has to be named or found, or has to dial this node.
             return effects;
         }
         for peer in anyone {
@@ -270,7 +272,7 @@ impl Contacts {
         effects
     }
 
-    /// Finds to dial now, those last that recently could not be dialed.
+    /// Chooses the finds to dial now. Those that recently could not be dialed come last.
     fn finds_to_dial(&mut self, scope: &mut Scope) -> Vec<EndpointId> {
         let now = scope.now();
         let all = scope.peers.found.keys().copied();
@@ -285,14 +287,14 @@ impl Contacts {
         others
     }
 
-    /// How many bootstrap peers are dialed at a time while nobody is linked: few at first, as the
-    /// first to answer is enough, and more once the redials have come to their largest delay.
+    /// Returns how many bootstrap peers are dialed at a time while no peer is linked. They are few
+    /// at first, because one answer is enough, and more once the delay has grown to its largest.
     fn bootstrap_dials(&self, scope: &Scope) -> usize {
         if self.redial_delay < scope.config.redial_max { DIALS } else { DIALS_AT_LAST }
     }
 
-    /// Members of an earlier life to dial while nobody is linked: those first that were dialed
-    /// least often.
+    /// Chooses the members of an earlier life to dial while no peer is linked. Those that were
+    /// dialed least often come first.
     fn kept_to_dial(&self, scope: &mut Scope) -> Vec<EndpointId> {
         let mut kept: Vec<_> = scope.book.all_kept().collect();
         kept.shuffle(&mut scope.cx.rng);
@@ -301,7 +303,7 @@ impl Contacts {
         kept.into_iter().map(|(peer, _)| peer).collect()
     }
 
-    /// In contact: looks for bootstrap peers and finds that are not in the book.
+    /// Dials bootstrap peers and finds that are not in the book, while this node is in contact.
     fn redial_missing(&mut self, scope: &mut Scope) -> Effects {
         let now = scope.now();
         let (mut due, mut next) = self.due_bootstrap(scope);
@@ -322,8 +324,8 @@ impl Contacts {
         due.into_iter().map(Effect::Contact).collect()
     }
 
-    /// Bootstrap peers to dial now, those that were dialed least often first, and when to look
-    /// again.
+    /// Returns the bootstrap peers to dial now, those that were dialed least often first, and when
+    /// to check again.
     fn due_bootstrap(&self, scope: &mut Scope) -> (Vec<EndpointId>, Option<Instant>) {
         if !scope.cx.is_on(Rule::BootstrapMemory) {
             return (Vec::new(), None);
@@ -340,8 +342,8 @@ impl Contacts {
         let mut next = later.map(|(_, bootstrap)| bootstrap.next).min();
         if due.len() > DIALS_AT_LAST {
             due.sort_unstable();
-            // The others have their turn, batch by batch: a timer that comes sooner for one does
-            // not dial them all.
+            // Each later batch gets its own time, so that a timer that fires earlier for one peer
+            // does not dial them all.
             for (batch, peers) in (1..).zip(due.split_off(DIALS_AT_LAST).chunks(DIALS_AT_LAST)) {
                 let at = now + DIALS_APART * batch;
                 for (_, peer) in peers {
@@ -363,7 +365,7 @@ impl Contacts {
         (due.into_iter().map(|(_, peer)| peer).collect(), next)
     }
 
-    /// Opens a link to a peer whose addresses are known, if there is none.
+    /// Dials a peer whose addresses are known, unless it is linked already.
     pub(super) fn dial(&mut self, peer: EndpointId, scope: &mut Scope) -> Asked {
         if scope.addresses(&peer).is_none() {
             return Asked::Refused;
@@ -385,12 +387,12 @@ impl Contacts {
         scope.peers.avoided.insert(peer, now + AVOID);
     }
 
-    /// There is a usable link to a peer.
+    /// A peer has a usable link.
     pub(super) fn link_up(&mut self, peer: &EndpointId, scope: &mut Scope) {
         scope.peers.avoided.remove(peer);
     }
 
-    /// The last usable link to a peer is gone.
+    /// The link in use with a peer is gone.
     pub(super) fn link_down(&mut self, peer: &EndpointId, end: LinkEnd, scope: &mut Scope) {
         if let Some(bootstrap) = scope.peers.bootstrap.get_mut(peer)
             && matches!(end, LinkEnd::TimedOut | LinkEnd::Lost)
@@ -402,7 +404,7 @@ impl Contacts {
         }
     }
 
-    /// A peer speaks of this topic on a link.
+    /// A peer opened this topic on a link.
     pub(super) fn opened(&mut self, peer: EndpointId, scope: &mut Scope) {
         if !scope.peers.linked.insert(peer) {
             return;
@@ -454,7 +456,7 @@ impl Contacts {
         self.redial_delay = scope.config.redial_min;
     }
 
-    /// A sync that this node began came to nothing. If none was completed yet, another is tried.
+    /// A sync that this node began failed. If none was completed yet, another one is tried.
     pub(super) fn sync_failed(&mut self, scope: &mut Scope) {
         if !self.synced {
             self.redial_soon(scope);
@@ -467,7 +469,7 @@ impl Contacts {
         self.timers.set(Timer::Redial, at);
     }
 
-    /// A record was news.
+    /// A record was new here.
     pub(super) fn on_news(&mut self, id: &EndpointId, applied: &Applied, scope: &mut Scope) {
         if matches!(applied, Applied::Joined) {
             scope.peers.found.remove(id);
@@ -477,7 +479,7 @@ impl Contacts {
         }
     }
 
-    /// A member left or was lost. A bootstrap peer is looked for again.
+    /// A member left or was lost. If it is a bootstrap peer, it is dialed again later.
     pub(super) fn on_gone(&mut self, id: &EndpointId, scope: &mut Scope) {
         if let Some(bootstrap) = scope.peers.bootstrap.get_mut(id) {
             bootstrap.attempts = 0;

@@ -1,7 +1,6 @@
-//! The failure detector: who is there, by probes, accusations and verdicts.
+//! The failure detector: finds by probes, accusations and verdicts which members are dead.
 //!
-//! What a probe finds becomes a suspicion, and a suspicion leads to probes: so both are one
-//! component.
+//! A failed probe becomes a suspicion, and a suspicion leads to probes, so both are one component.
 
 mod probe;
 mod suspect;
@@ -25,11 +24,11 @@ pub(super) struct Detector {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// Look after neighbors, and take the next step of a probe.
+    /// Check the neighbors, and take the next step of a probe.
     Probe,
-    /// Tell of suspicions, and pass a verdict.
+    /// Report suspicions to the application, and pass a verdict.
     Suspicion,
-    /// Probe a random member, as many died.
+    /// Probe a random member, because many members died.
     Survey,
 }
 
@@ -74,19 +73,19 @@ impl Detector {
         self.unwatch(peer);
     }
 
-    /// The link to a peer is gone: neither end closed it.
+    /// The link to a peer broke: neither end closed it.
     pub(super) fn link_broken(&mut self, peer: EndpointId, scope: &mut Scope) {
         if scope.book.get(&peer).is_some() && !self.suspicions.is_suspected(&peer) {
             self.probe(peer, true, None, scope);
         }
     }
 
-    /// A peer does not speak of this topic any more.
+    /// A peer no longer speaks of this topic.
     pub(super) fn forget_link(&mut self, peer: &EndpointId) {
         self.suspicions.forget_link(peer);
     }
 
-    /// This node was paused: what it did not hear in that time says nothing about others.
+    /// This node was paused: what it did not hear meanwhile says nothing about other nodes.
     pub(super) fn on_pause(&mut self, late: Duration, scope: &mut Scope) {
         tracing::debug!(topic = %scope.topic.fmt_short(), ?late, "this node was paused");
         scope.cx.counts.pauses += 1;
@@ -94,7 +93,8 @@ impl Detector {
         self.extend_suspicions(late, scope);
     }
 
-    /// This node's network changed, or is away: the same holds for what it did not hear meanwhile.
+    /// This node's network changed, or is away: what it did not hear meanwhile says nothing about
+    /// other nodes.
     pub(super) fn on_network_change(&mut self, scope: &mut Scope) {
         self.restart_probes(scope);
         self.extend_suspicions(Duration::ZERO, scope);

@@ -1,8 +1,9 @@
 //! The place of this node in the overlay: how it enters, which neighbors it has, and what peers may
 //! send to the overlay's state machines.
 //!
-//! The state machines are lent to nobody. Their neighbors are, so that a scope of this component
-//! has no view of them: see [`NarrowScope`](super::scope::NarrowScope).
+//! No other component sees the state machines. Other components do see the neighbors, through
+//! their scope. The scope of this component has no such view of itself: it is a
+//! [`NarrowScope`](super::scope::NarrowScope).
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test that cannot go on fails.
@@ -31,52 +32,54 @@ use crate::{
     wire::{OverlayFrame, TopicFrame, is_broadcast},
 };
 
-/// First and largest delay between two looks whether the active view is full.
+/// First and largest delay between two checks whether the active view is full.
 const VIEW_MIN: Duration = Duration::from_millis(100);
 const VIEW_MAX: Duration = Duration::from_mins(5);
-/// With this many neighbors the overlay is sound: no hurry to find more.
+/// With this many neighbors the overlay is sound, and finding more is not urgent.
 const VIEW_SOUND: usize = 3;
 /// Members suggested to the passive view at a time, as in a shuffle (`HyParView`: 3 + 4).
 const SUGGESTED: usize = 7;
-/// First and largest delay between two attempts to enter the overlay.
+/// A node with members waits this long for one of them to ask it, before it asks one.
 const JOIN_WAIT: Duration = Duration::from_millis(300);
+/// First and largest delay between two attempts to enter the overlay.
 const JOIN_MIN: Duration = Duration::from_secs(1);
 const JOIN_MAX: Duration = Duration::from_secs(10);
-/// Frames that wait for a link to one peer.
+/// The most frames that wait for a link to one peer.
 const MAX_WAITING: usize = 4;
-/// Neighbors that no request of others pushes out: first those that this node asked itself, then
-/// those of the longest standing. At most half of the view.
+/// The neighbors that no request of a peer pushes out: first those that this node requested, then
+/// those that have been neighbors for the longest time. They are at most half of the view.
 const ANCHORS: usize = 2;
-/// Requests that push a neighbor out of a full view: of one peer, and of all.
+/// The requests that push a neighbor out of a full view: those of one peer, and those of all peers.
 const PUSHES_OF_PEER: Rate = Rate { messages: (0.2, 4.0), bytes: (1.0, 1.0) };
 const PUSHES: Rate = Rate { messages: (16.0, 64.0), bytes: (1.0, 1.0) };
-/// A neighbor that asked to be one and said nothing for this long goes before all others when room
-/// is needed; after [`SILENT_FOR`] it goes anyhow.
+/// A neighbor that has forwarded nothing for this long gives way first if room is needed. After
+/// [`SILENT_FOR`] it is replaced even if there is room.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
 const SILENT_FOR: Duration = Duration::from_secs(30);
 /// How often silent neighbors are looked for, while there are any.
 const SILENT_LOOK: Duration = Duration::from_secs(10);
-/// With all neighbors younger than this, a node that was in the overlay before may be surrounded.
+/// If all neighbors are younger than this, a node that was in the overlay before may be surrounded.
 const REPLACED: Duration = Duration::from_mins(1);
-/// A newcomer whose first request finds no link in this time asks a member that it is linked with.
+/// A newcomer whose first request has no link after this time asks a member that it is linked with.
 const JOIN_FALLBACK: Duration = Duration::from_millis(250);
-/// Of members suggested, at most this many are linked already.
+/// At most this many of the suggested members are linked already.
 const SUGGESTED_LINKED: usize = 3;
 
-/// Newcomers that walk through the overlay: of one peer, and of all. A walk is up to six frames of
-/// others. A newcomer that is refused here is in the book all the same.
+/// The newcomers that walk through the overlay: those that one peer sends, and those of all peers.
+/// A walk causes up to six frames of other nodes. A newcomer that is refused here is in the book
+/// all the same.
 const WALKS_OF_PEER: Rate = Rate { messages: (4.0, 64.0), bytes: (1.0, 1.0) };
 const WALKS: Rate = Rate { messages: (8.0, 128.0), bytes: (1.0, 1.0) };
-/// Requests of one peer to be a neighbor, even if there is room: each makes this node compare books
-/// with it, and look for another neighbor once it goes.
+/// The requests of one peer to be a neighbor, even if there is room. Each makes this node compare
+/// books with the peer, and look for another neighbor once the peer goes.
 const REQUESTS_OF_PEER: Rate = Rate { messages: (1.0, 16.0), bytes: (1.0, 1.0) };
 
-/// What one peer may send to repair broadcasts: whatever floods the overlay, what was lost is
-/// still announced and asked for.
+/// What one peer may send to repair broadcasts. It has a budget of its own, so that lost broadcasts
+/// are announced and requested however much else the peer sends.
 const REPAIR_OF_PEER: Rate =
     Rate { messages: (2000.0, 8000.0), bytes: (4.0 * 1024.0 * 1024.0, 16.0 * 1024.0 * 1024.0) };
 
-/// What one peer may send to the overlay, but for broadcasts of applications.
+/// What else one peer may send to the overlay, without broadcasts of applications.
 const OF_PEER: Rate =
     Rate { messages: (500.0, 4000.0), bytes: (512.0 * 1024.0, 4.0 * 1024.0 * 1024.0) };
 
@@ -94,7 +97,7 @@ struct Budgets {
     asked_for: AskedFor,
 }
 
-/// The last broadcasts that a peer asked for.
+/// The latest broadcasts that a peer requested.
 #[derive(Debug, Default)]
 struct AskedFor {
     ids: BTreeSet<[u8; 32]>,
@@ -104,7 +107,7 @@ struct AskedFor {
 impl AskedFor {
     const MOST: usize = 4096;
 
-    /// Returns true if a peer asks for a broadcast for the first time.
+    /// Returns true if the peer did not request this broadcast before.
     fn insert(&mut self, id: [u8; 32]) -> bool {
         let fresh = self.ids.insert(id);
         if fresh {
@@ -133,7 +136,7 @@ impl Budgets {
         }
     }
 
-    /// Returns true if a stranger is to be told now that it is none of our neighbors.
+    /// Returns true if it is time to tell a stranger that it is no neighbor of this node.
     fn tell_stranger(&mut self, now: Instant) -> bool {
         let due = self
             .strangers_told
@@ -149,25 +152,25 @@ impl Budgets {
 #[derive(Debug)]
 struct Place {
     since: Instant,
-    /// This node asked it, not the other way round.
+    /// True if this node requested the neighbor, false if the neighbor requested this node.
     requested: bool,
-    /// It passed something on, or compared books.
+    /// True once the neighbor forwarded something, or compared books.
     vocal: bool,
 }
 
-/// A peer that is a neighbor, and why.
+/// The neighbors, and what decides who becomes one.
 #[derive(Debug, Default)]
 struct Places {
     by_peer: BTreeMap<EndpointId, Place>,
-    /// A peer that answers a request of ours, while its answer is handled.
+    /// The peer whose answer to our request is being handled.
     answers: Option<EndpointId>,
-    /// Requests of all that push a neighbor out.
+    /// The budget of all peers for requests that push a neighbor out.
     pushes: Option<Budget>,
-    /// Newcomers of all that walk through the overlay.
+    /// The budget of all peers for newcomers that walk through the overlay.
     walks: Option<Budget>,
-    /// The member that a newcomer asked to let it in, and that was not linked.
+    /// The member without a link that this node, as a newcomer, asked to let it in.
     entrance: Option<EndpointId>,
-    /// When it was last said that all neighbors were replaced.
+    /// When the last warning said that all neighbors were replaced.
     warned: Option<Instant>,
 }
 
@@ -176,7 +179,7 @@ impl Places {
         self.by_peer.len()
     }
 
-    /// A neighbor passed something on.
+    /// A neighbor forwarded something, or compared books.
     fn heard(&mut self, peer: &EndpointId) {
         if let Some(place) = self.by_peer.get_mut(peer) {
             place.vocal = true;
@@ -188,7 +191,7 @@ impl Places {
         self.by_peer.insert(peer, Place { since: now, requested, vocal: false });
     }
 
-    /// Those that may be pushed out, the youngest last.
+    /// Returns the neighbors that may be pushed out, the youngest last.
     fn replaceable(&self, neighbors: usize) -> Vec<(&EndpointId, &Place)> {
         let mut places: Vec<_> = self.by_peer.iter().collect();
         places.sort_by_key(|(_, place)| (!place.requested, place.since));
@@ -197,7 +200,8 @@ impl Places {
         rest
     }
 
-    /// The youngest that said nothing for this long, and may be pushed out.
+    /// Returns the youngest neighbor that may be pushed out and has forwarded nothing, if it has
+    /// been a neighbor for at least `time`.
     fn silent(&self, neighbors: usize, time: Duration, now: Instant) -> Option<EndpointId> {
         let silent = |(_, place): &(&EndpointId, &Place)| {
             !place.vocal && now.saturating_duration_since(place.since) >= time
@@ -218,11 +222,11 @@ impl Places {
 #[derive(Debug)]
 pub(super) struct Neighborhood {
     overlay: Overlay,
-    /// Since when this node is in the overlay. A newcomer is in it once it became somebody's
-    /// neighbor of its own accord: a node that only other newcomers joined may be cut off with
-    /// them.
+    /// When this node entered the overlay. A newcomer is in it once a request of its own made it a
+    /// neighbor. A node that only other newcomers requested may be cut off together with them.
     attached: Option<Instant>,
-    /// A member that was there before us: joins that lead back in time make one tree.
+    /// A member that was in the overlay before this node. If each join leads to an earlier member,
+    /// all joins together form one tree.
     join_through: Option<EndpointId>,
     join_attempts: u32,
     /// Frames that wait for a link to be dialed.
@@ -237,7 +241,7 @@ pub(super) struct Neighborhood {
 enum Timer {
     /// Enter the overlay through a random member.
     Join,
-    /// Look whether the active view is full.
+    /// Check whether the active view is full.
     View,
 }
 
@@ -283,7 +287,7 @@ impl Neighborhood {
         self.timers.clear_all();
     }
 
-    /// The active view.
+    /// Returns the active view.
     pub(super) fn neighbors(&self) -> &BTreeSet<EndpointId> {
         self.overlay.neighbors()
     }
@@ -292,7 +296,7 @@ impl Neighborhood {
         self.overlay.neighbors().contains(peer)
     }
 
-    /// Since when this node is in the overlay.
+    /// Returns when this node entered the overlay, if it is in it.
     pub(super) fn attached(&self) -> Option<Instant> {
         self.attached
     }
@@ -302,7 +306,7 @@ impl Neighborhood {
         self.overlay.is_requested(peer) || self.waiting.contains_key(peer)
     }
 
-    /// The state machines. The router drives the overlay after each use.
+    /// Returns the state machines. The router drives the overlay after each use.
     pub(super) fn machine(&mut self) -> &mut Overlay {
         &mut self.overlay
     }
@@ -311,26 +315,26 @@ impl Neighborhood {
         self.overlay.next_timer()
     }
 
-    /// What the overlay wants of the topic.
+    /// Returns what the overlay requests of the topic, or reports to it.
     pub(super) fn poll(&mut self, lag: Duration) -> Vec<Output> {
         self.overlay.lag = lag;
         self.overlay.poll()
     }
 
-    /// A neighbor passed something on.
+    /// A neighbor forwarded something, or compared books.
     pub(super) fn heard(&mut self, peer: &EndpointId) {
         self.places.heard(peer);
     }
 
-    /// There is a usable link to a peer.
+    /// A peer has a usable link: sends the frames that waited for it.
     pub(super) fn link_up(&mut self, peer: &EndpointId, scope: &mut NarrowScope) {
         for frame in self.waiting.remove(peer).unwrap_or_default() {
             scope.send(peer, TopicFrame::Overlay(frame));
         }
     }
 
-    /// A dial did not lead to a link. The overlay is not told: `HyParView`'s own timer tries the
-    /// next member.
+    /// A dial failed. The state machines do not learn it: a timer of `HyParView` tries the next
+    /// member.
     pub(super) fn dial_failed(&mut self, peer: &EndpointId) {
         self.waiting.remove(peer);
     }
@@ -343,7 +347,7 @@ impl Neighborhood {
     }
 
     /// Returns true if a frame is within the budget of its sender. `asked_for` is the length of the
-    /// broadcast that it asks for.
+    /// broadcast that it requests, in bytes.
     pub(super) fn admit(
         &mut self,
         peer: EndpointId,
@@ -351,8 +355,8 @@ impl Neighborhood {
         asked_for: usize,
         scope: &mut NarrowScope,
     ) -> bool {
-        // What a frame costs us and others, in bytes: joins walk through the overlay and cause
-        // dials, a graft asks for a whole broadcast, an announced id is kept and asked for.
+        // What a frame costs this node and others, in bytes. Joins walk through the overlay and
+        // cause dials. A graft requests a whole broadcast. An announced id is kept and requested.
         let size = match frame {
             OverlayFrame::Gossip { content, .. } => content.len(),
             OverlayFrame::IHave(list) => list.len() * 256,
@@ -379,7 +383,8 @@ impl Neighborhood {
         within
     }
 
-    /// A broadcast that a peer asks for again is not sent again: a stream loses nothing.
+    /// Takes the id out of a graft if the peer requested that broadcast before. It is not sent
+    /// again, because a QUIC stream loses nothing.
     pub(super) fn without_repeats(
         &mut self,
         peer: EndpointId,
@@ -408,7 +413,8 @@ impl Neighborhood {
         within
     }
 
-    /// Lets a judged frame in. `about` is the node whose record it carries.
+    /// Hands a frame that the guard let pass to the overlay. `about` is the node whose record it
+    /// carries.
     pub(super) fn receive(
         &mut self,
         peer: EndpointId,
@@ -419,14 +425,14 @@ impl Neighborhood {
         self.overlay.receive(peer, about, frame, now);
     }
 
-    /// The frame of a peer, and all that follows from it, was handled.
+    /// The frame of a peer was handled, with all that follows from it.
     pub(super) fn handled(&mut self) {
         self.places.answers = None;
     }
 
-    /// Returns true if the request of a peer to be our neighbor may reach the overlay, which would
-    /// push out anybody: room for it is made here, so that it never does. The router drives the
-    /// overlay after it.
+    /// Returns true if the request of a peer to be our neighbor may reach the overlay. In a full
+    /// view, the overlay would push out a random neighbor, so this method makes room before that.
+    /// The router drives the overlay after it.
     pub(super) fn make_room(
         &mut self,
         peer: EndpointId,
@@ -451,7 +457,7 @@ impl Neighborhood {
         }
         let silent = self.places.silent(most, SILENT_AFTER, now);
         if !urgent && (asked || silent.is_none()) {
-            // The overlay says that it is full.
+            // The overlay answers that its view is full.
             return true;
         }
         let budgets = self.budgets.entry(peer).or_insert_with(|| Budgets::new(now));
@@ -465,7 +471,8 @@ impl Neighborhood {
         true
     }
 
-    /// Of the neighbors that are no anchors, the youngest that said nothing yet, or else anyone.
+    /// Chooses a neighbor that is no anchor: the youngest of those that have forwarded nothing, or
+    /// else a random one.
     fn choose_victim(&self, scope: &mut NarrowScope) -> Option<EndpointId> {
         let most = scope.config.neighbors;
         let silent = self.places.silent(most, Duration::ZERO, scope.now());
@@ -475,7 +482,7 @@ impl Neighborhood {
         })
     }
 
-    /// Replaces a neighbor that forwards nothing, if there is somebody else.
+    /// Replaces a neighbor that forwards nothing, if the book has a member that is no neighbor.
     fn replace_silent(&mut self, scope: &mut NarrowScope) -> Effects {
         let (most, now) = (scope.config.neighbors, scope.now());
         if scope.book.len() > self.overlay.neighbors().len()
@@ -491,8 +498,8 @@ impl Neighborhood {
         Effects::none()
     }
 
-    /// All neighbors are new: what they deliver is not to be trusted alone, so members of long
-    /// standing are asked as well.
+    /// If all neighbors are new, hostile ones may surround this node. It then warns, and asks
+    /// established members to be neighbors too.
     fn look_for_replacement(&mut self, scope: &mut NarrowScope) {
         let now = scope.now();
         let young = |at: Instant| now.saturating_duration_since(at) < REPLACED;
@@ -514,7 +521,7 @@ impl Neighborhood {
         }
     }
 
-    /// A peer that thinks it is our neighbor, and is not, is told so, but not for each frame.
+    /// Tells a peer that takes itself for a neighbor that it is none, at most once a second.
     pub(super) fn reject_stranger(&mut self, peer: EndpointId, scope: &mut NarrowScope) {
         let now = scope.now();
         let budget = self.budgets.entry(peer).or_insert_with(|| Budgets::new(now));
@@ -555,7 +562,7 @@ impl Neighborhood {
         self.look_for_replacement(scope);
     }
 
-    /// A peer is no neighbor any more.
+    /// A peer is no longer a neighbor.
     pub(super) fn neighbor_down(&mut self, peer: EndpointId, scope: &mut NarrowScope) {
         let (topic, peer_id) = (scope.topic.fmt_short(), peer.fmt_short());
         tracing::debug!(%topic, peer = %peer_id, "neighbor down");
@@ -571,7 +578,8 @@ impl Neighborhood {
             self.attached = None;
             self.join_attempts = 0;
             if !scope.view.leaving {
-                // A request to be neighbors pushes out one, at the most; a join several.
+                // A request to be neighbors pushes out one node at most, and a join several. So
+                // requests come first.
                 let members = Self::suggestions(&BTreeSet::new(), scope);
                 self.overlay.suggest(members, scope.now());
                 let delay = JOIN_MIN + scope.spread() + scope.cx.lag();
@@ -582,12 +590,13 @@ impl Neighborhood {
         self.look_at_view(scope);
     }
 
-    /// Returns true if this node asked to be in the overlay: a neighbor means that it is.
+    /// Returns true if this node has asked to enter the overlay: its next neighbor means that it is
+    /// in it.
     pub(super) fn is_entering(&self) -> bool {
         self.join_attempts > 0
     }
 
-    /// This node has a neighbor of its own accord. Returns true if it was not in the overlay.
+    /// This node has a neighbor that it requested. Returns true if it was not in the overlay.
     pub(super) fn attach(&mut self, now: Instant) -> bool {
         let enters = self.attached.is_none();
         if enters {
@@ -597,7 +606,8 @@ impl Neighborhood {
         enters
     }
 
-    /// Members that are linked and could let this node into the overlay, or be its neighbors.
+    /// Chooses at most `count` linked members that could let this node into the overlay, or be its
+    /// neighbors.
     fn linked_members(
         count: usize,
         without: &BTreeSet<EndpointId>,
@@ -615,8 +625,8 @@ impl Neighborhood {
         linked.into_iter().sample(&mut scope.cx.rng, count)
     }
 
-    /// Members to be suggested as neighbors: a book may be full of some that nobody ever reached,
-    /// so that linked ones come first.
+    /// Chooses members to suggest as neighbors. Linked ones come first, because a book may be full
+    /// of members that nobody ever reached.
     fn suggestions(without: &BTreeSet<EndpointId>, scope: &mut NarrowScope) -> Vec<EndpointId> {
         let mut members = Self::linked_members(SUGGESTED_LINKED, without, scope);
         let mut without = without.clone();
@@ -625,10 +635,10 @@ impl Neighborhood {
         members
     }
 
-    /// Looks again whether the active view is full, later and later while it is not.
+    /// Schedules the next check whether the active view is full, with growing delays.
     pub(super) fn look_at_view(&mut self, scope: &mut NarrowScope) {
         if !scope.view.leaving {
-            // In a burst, requests of others come meanwhile.
+            // In a burst of joins, requests of other nodes may fill the view meanwhile.
             let few = self.overlay.neighbors().len() < VIEW_SOUND;
             let spread = if few { scope.spread() / 5 } else { scope.spread() };
             let delay = self.view_delay.max(spread) + scope.cx.lag();
@@ -675,8 +685,8 @@ impl Neighborhood {
         }
     }
 
-    /// There are members, and nobody has made us a neighbor yet: a first node waits to be joined,
-    /// but not forever.
+    /// The book has members, and none made this node a neighbor yet. The first node of a swarm
+    /// waits to be asked, but not forever.
     pub(super) fn enter_soon(&mut self, scope: &mut NarrowScope) {
         if self.attached.is_none() && !self.timers.is_set(Timer::Join) && !scope.view.leaving {
             let at = scope.now() + jitter(&mut scope.cx.rng, JOIN_WAIT, 0.5..1.5);
@@ -684,7 +694,7 @@ impl Neighborhood {
         }
     }
 
-    /// Not in the overlay: enters it through one random member.
+    /// Enters the overlay through one member, if this node is not in it.
     fn on_join(&mut self, scope: &mut NarrowScope) -> Effects {
         if self.attached.is_some() {
             return Effects::none();
@@ -700,14 +710,14 @@ impl Neighborhood {
             self.timers.set(Timer::Join, at);
             return Effects::none();
         }
-        // The member that was asked is not there, or nobody ever reached it.
+        // The member that was asked may be gone, or it was never reachable.
         let unreached = waits.is_some() || self.join_attempts > 0;
         let linked = if unreached { Self::linked_members(1, &anybody, scope).pop() } else { None };
         let earlier = linked.or(earlier);
         let anyone = scope.random_members(1, &anybody).first().copied();
         let Some(member) = earlier.or(anyone) else {
-            // Nobody yet: whichever node comes first will sync with us, and be our member. If all
-            // are to be avoided for a while, this node tries again after it.
+            // With an empty book, the first node that comes will sync with this one, and be a
+            // member. If all members are avoided now, this node tries again later.
             if scope.book.len() > 0 {
                 let at = now + jitter(&mut scope.cx.rng, JOIN_MAX, 0.8..1.2);
                 self.timers.set(Timer::Join, at);

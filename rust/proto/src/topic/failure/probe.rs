@@ -1,5 +1,6 @@
-//! Probes: is this member there? A neighbor that was not heard for a while is asked. If it does not
-//! answer, others are asked to try it. If many members died at once, random members are asked.
+//! Probes: they ask whether a member is alive. This node probes a neighbor that was not heard for a
+//! while. If it does not answer, other neighbors are asked to probe it. If many members died at
+//! once, random members are probed.
 //!
 //! SWIM (Das et al., DSN 2002) with the local health of Lifeguard (Dadgar et al., DSN-W 2018), over
 //! the links that exist. Any authenticated frame from a neighbor spares its probe. A probe begins
@@ -22,62 +23,64 @@ use super::{
 };
 use crate::{event::CloseCode, id::EndpointId, links::Asked, timers::jitter, wire::TopicFrame};
 
-/// A neighbor that itself said something within this number of intervals is only sent a keepalive.
-/// Its QUIC acknowledges that, with half the packets of a question and its answer: each of those is
-/// acknowledged in a packet of its own. A neighbor of which only QUIC is left is found later.
+/// A neighbor that sent a frame within this number of intervals is only sent a keepalive. Its QUIC
+/// acknowledges that, which takes half the packets of a ping and its answer, because QUIC
+/// acknowledges each of those too. A process that stopped while its QUIC runs is found later.
 const SILENT_INTERVALS: u32 = 4;
-/// Neighbors that are asked to try what did not answer us (SWIM's k).
+/// The neighbors that are asked to probe a member that did not answer this node (SWIM's k).
 const HELPERS: usize = 3;
-/// Probes at a time, and of them on behalf of others.
+/// The most probes at a time, and the most of them on behalf of other nodes.
 const MAX_PROBES: usize = 256;
 const MAX_HELPING: usize = 32;
-/// Each accusation of ours that was refuted makes our probes wait longer, up to this factor less
-/// one (Lifeguard's local health multiplier, S = 8 there).
+/// Each accusation of this node that was refuted makes its probes wait one timeout longer, up to
+/// this number more (Lifeguard's local health multiplier, S = 8 there).
 const MAX_PATIENCE: u32 = 3;
 /// A probe on behalf of others that failed counts as a confirmation for this long.
 const DOUBT: Duration = Duration::from_secs(5);
 /// A probe begins again after a pause of this node, at most this often.
 const MAX_RESTARTS: u32 = 3;
-/// A neighbor that only others reach, this many times in a row, has a broken link with us.
+/// A neighbor that only others reach, this many times in a row, has a broken link with this node.
 const SILENT: u32 = 2;
 /// While a twentieth of the book died within a minute, or is suspected, random members are probed:
-/// one in this number of intervals of probes. The more died recently, the more of them died with
-/// all who looked after them: then the time between probes is shorter, by this factor at most.
+/// one in [`SURVEY_INTERVALS`] intervals of probes. The more members died recently, the more of
+/// them died together with all their neighbors. Then this interval is shorter, by a factor of at
+/// most [`SURVEY_FASTER`].
 const SURVEY_INTERVALS: u32 = 2;
 const SURVEY_FASTER: f64 = 4.0;
 const MASS_WINDOW: Duration = Duration::from_mins(1);
 const MASS_SHARE: usize = 20;
 /// A death within this time is recent.
 const WAVE: Duration = Duration::from_secs(10);
-/// If neighbors do not confirm a suspicion, this many of all members try the accused.
+/// If no neighbor confirms a suspicion, about this many of all members probe the accused.
 const CONFIRMERS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Asked once, or dialed; is asked again in the middle of its time, should a packet be lost.
+    /// The member was pinged once, or dialed. It is pinged again after half of the timeout, in case
+    /// a packet was lost.
     Asked,
     Repeated,
-    /// Others were asked to try.
+    /// Other nodes were asked to probe the member.
     Indirect,
 }
 
 #[derive(Debug)]
 struct Probe {
     phase: Phase,
-    /// What is heard after this is a sign of life.
+    /// Anything that is heard after this is a sign of life.
     since: Instant,
     deadline: Instant,
-    /// For ourselves: a failure leads to an accusation.
+    /// True if the probe is this node's own: if it fails, an accusation follows.
     own: bool,
-    /// Probed a second time, as many failed together.
+    /// True if it is the second probe, because many failed together.
     second: bool,
-    /// How often it began again, as this node was paused.
+    /// How often the probe began again, because this node was paused or its network changed.
     restarts: u32,
     asked_by: BTreeSet<EndpointId>,
     helpers: BTreeSet<EndpointId>,
 }
 
-/// When a neighbor is looked at next.
+/// When a neighbor is checked next, and how often in a row only others reached it.
 #[derive(Debug)]
 struct Watch {
     next: Instant,
@@ -94,7 +97,7 @@ pub(super) struct Probes {
     doubts: BTreeMap<EndpointId, Instant>,
     /// When members were recently held to be dead.
     deaths: VecDeque<Instant>,
-    /// When the book was last compared with that of somebody who was probed because many died.
+    /// When the book was last compared with that of a member that was probed because many died.
     compared: Option<Instant>,
 }
 
@@ -122,7 +125,7 @@ impl Probes {
         watches.chain(self.open.values().map(|probe| probe.deadline)).min()
     }
 
-    /// An accusation of ours was refuted.
+    /// An accusation of this node was refuted.
     pub(super) fn was_wrong(&mut self) {
         self.patience = (self.patience + 1).min(MAX_PATIENCE);
     }
@@ -172,7 +175,7 @@ impl Detector {
             }
             let heard = scope.cx.links.heard(peer).unwrap_or(scope.now());
             let quiet = scope.now().saturating_duration_since(heard);
-            // Both ends look; who comes first spares the other its probe.
+            // Both ends check. A probe of either end is a sign of life for both.
             if quiet < interval.mul_f64(0.9) {
                 watch.next = heard + jitter(&mut scope.cx.rng, interval, 0.9..1.1);
             } else {
@@ -230,8 +233,8 @@ impl Detector {
             && !scope.cx.links.ping(&peer)
             && self.dial(peer, scope) == Asked::Refused
         {
-            // Over our own budget of dials: nothing was tried, so nothing is known to confirm or to
-            // accuse. Surveys that took it for silence would accuse the living, without end.
+            // This node's own budget of dials is used up. Nothing was tried, so nothing is known of
+            // the member. Surveys that took that for silence would keep accusing live members.
             self.probes.open.remove(&peer);
         }
         self.schedule_probes();
@@ -250,20 +253,20 @@ impl Detector {
         }
     }
 
-    /// The next step of a probe whose time is up.
+    /// Takes the next step of a probe whose time is up.
     fn advance(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
         let Some(probe) = self.probes.open.get(&peer) else { return Effects::none() };
         if scope.cx.links.was_heard(&peer, probe.since) {
             return self.answered(peer, scope);
         }
-        // Lifeguard's local health, at once: who is behind itself gives others more time.
+        // As Lifeguard's local health, but at once: a node that is behind gives others more time.
         let timeout = self.probe_timeout(scope) + scope.cx.lag();
         match (probe.phase, probe.own) {
             (Phase::Asked, _) => {
                 scope.cx.links.ping(&peer);
                 self.set_phase(peer, Phase::Repeated, timeout / 2, scope);
             }
-            // Others say so too: no need to ask them.
+            // Others accuse the member already, so there is no need to ask them.
             (Phase::Repeated, true) if self.is_suspected(&peer) => return self.failed(peer, scope),
             (Phase::Repeated, true) => {
                 let since = probe.since;
@@ -294,7 +297,7 @@ impl Detector {
         }
     }
 
-    /// On behalf of another it failed: a confirmation, should somebody accuse.
+    /// A probe on behalf of another node failed. It confirms an accusation, now or soon.
     fn doubt(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
         if is_beyond(&peer, scope) {
             return Effects::none();
@@ -307,8 +310,8 @@ impl Detector {
         Effects::none()
     }
 
-    /// A member is accused. Returns true if our own probe of it failed recently. If not, and it is
-    /// a neighbor, it is probed at once.
+    /// A member is accused. Returns true if a probe of it failed here recently. If none did, and
+    /// the member is a neighbor, it is probed at once.
     pub(super) fn second_opinion(&mut self, peer: EndpointId, scope: &mut Scope) -> bool {
         if self.probes.doubts.remove(&peer).is_some_and(|until| until > scope.now()) {
             return true;
@@ -319,7 +322,7 @@ impl Detector {
         false
     }
 
-    /// Neither it nor anybody who was asked to try it answered.
+    /// A probe failed: neither the member nor any node that was asked to probe it answered.
     fn failed(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
         let mut effects = Effects::none();
         let Some(probe) = self.probes.open.remove(&peer) else { return effects };
@@ -327,12 +330,13 @@ impl Detector {
             return effects;
         }
         if !probe.second && self.half_is_missing(scope) {
-            // More likely it is we who are cut off or overloaded: look again before accusing.
+            // Probably this node itself is cut off or overloaded: it probes again before it
+            // accuses.
             self.probe(peer, true, None, scope);
             if let Some(probe) = self.probes.open.get_mut(&peer) {
                 probe.second = true;
             }
-            // Members beyond the neighbors may tell which it is.
+            // A sync with a member that is no neighbor may show which it is.
             for peer in scope.random_members(1, scope.view.neighbors) {
                 effects.push(Effect::Contact(peer));
             }
@@ -340,12 +344,12 @@ impl Detector {
         }
         scope.cx.counts.probes_failed += 1;
         effects.append(self.accuse(peer, scope));
-        // Another one takes its place in the active view while it has time to refute.
+        // Another member takes its place in the active view while it has time to refute.
         effects.push(Effect::DropNeighbor(peer));
         effects
     }
 
-    /// Whether half of the neighbors, and more than one, did not answer within one round.
+    /// Returns true if half of the neighbors, and more than one, did not answer within one round.
     fn half_is_missing(&mut self, scope: &Scope) -> bool {
         let round = scope.config.probe_interval + 3 * self.probe_timeout(scope);
         let missed = &mut self.probes.missed;
@@ -359,7 +363,7 @@ impl Detector {
         peers.len() >= 2 && peers.len() * 2 >= self.probes.watches.len()
     }
 
-    /// A sign of life of whoever is being probed.
+    /// A peer gave a sign of life. If it is being probed, the probe succeeded.
     pub(in super::super) fn heard(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
         if !self.probes.is_probing(&peer) {
             return Effects::none();
@@ -395,7 +399,7 @@ impl Detector {
         }
     }
 
-    /// We do not reach it: do others?
+    /// This node does not reach a member: others are asked to probe it.
     fn probe_by_others(&mut self, peer: EndpointId, scope: &mut Scope) {
         if self.probes.open.len() < MAX_PROBES && !scope.view.leaving {
             let probe = Probe {
@@ -423,7 +427,7 @@ impl Detector {
         if peer == scope.me() {
             scope.send(&from, TopicFrame::ProbeAck(peer));
         } else if scope.book.get(&peer).is_none() || peer == from {
-            // Unknown, or gone here: it is not for us to say.
+            // This node does not know the member, or holds it to be gone, and can't judge.
         } else if helping >= MAX_HELPING {
             scope.dropped("probes for others over the limit", Some(from));
         } else {
@@ -461,7 +465,7 @@ impl Detector {
         let (now, config) = (scope.now(), scope.config);
         let half = self.probe_timeout(scope) / 2;
         for (peer, probe) in &mut self.probes.open {
-            // On a machine that is too busy for long it comes to an end all the same.
+            // On a machine that stays too busy, a probe has to end all the same.
             if probe.restarts >= MAX_RESTARTS {
                 continue;
             }
@@ -477,8 +481,9 @@ impl Detector {
         self.schedule_probes();
     }
 
-    /// Somebody is suspected for a while, and its neighbors have not confirmed: of all others a few
-    /// try it. Where they died too, there is nobody else to confirm, or to hear that it answers.
+    /// A member has been suspected for a while, and no neighbor confirmed it: a few of all other
+    /// members probe the accused. If its neighbors died too, nobody else can confirm the suspicion,
+    /// or hear that the accused answers.
     pub(super) fn try_accused(&mut self, peer: EndpointId, scope: &mut Scope) {
         if self.is_confirmed(&peer) {
             return;
@@ -496,8 +501,8 @@ impl Detector {
         self.survey_soon(scope);
     }
 
-    /// A member is suspected, or held to be dead: with many of them, more may have died than
-    /// neighbors tell of.
+    /// A member is suspected, or held to be dead. If they are many, more may have died than their
+    /// neighbors report.
     pub(super) fn survey_soon(&mut self, scope: &mut Scope) {
         if let Some(interval) = self.survey_interval(scope) {
             let at = scope.now() + jitter(&mut scope.cx.rng, interval, 0.0..1.0);
@@ -505,7 +510,7 @@ impl Detector {
         }
     }
 
-    /// How often anybody is probed; `None` where few died.
+    /// Returns how often a random member is probed. `None` if few members died.
     fn survey_interval(&mut self, scope: &Scope) -> Option<Duration> {
         let deaths = &mut self.probes.deaths;
         let most = scope.config.capacity / MASS_SHARE + 2;
@@ -531,7 +536,7 @@ impl Detector {
         let members = scope.random_members(1, scope.view.neighbors);
         if let Some(peer) = members.first().copied() {
             self.probe(peer, true, None, scope);
-            // The overlay may have fallen apart, too: books tell.
+            // The overlay may have fallen apart too, which a comparison of books shows.
             let rare = scope.config.probe_interval * SURVEY_INTERVALS;
             let rested = |at: Instant| scope.now().saturating_duration_since(at) >= rare;
             if self.probes.compared.is_none_or(rested) {
@@ -545,12 +550,12 @@ impl Detector {
     }
 }
 
-/// Returns true if the silence of a member says nothing, as this node's own network is away.
+/// Returns true if the silence of a member says nothing, because this node's own network is away.
 pub(super) fn is_beyond(peer: &EndpointId, scope: &Scope) -> bool {
     scope.cx.network.is_beyond(scope.cx.links.heard(peer))
 }
 
-/// It lives, and answers nothing on our link: another link may do better.
+/// Closes the link to a peer that is alive and answers nothing on it: another link may work.
 pub(super) fn drop_silent_link(peer: EndpointId, scope: &mut Scope) {
     let (topic, id) = (scope.topic.fmt_short(), peer.fmt_short());
     tracing::debug!(%topic, peer = %id, "closing a silent link");

@@ -1,9 +1,9 @@
 //! Suspicion, accusation, refutation and the verdict.
 //!
-//! Nobody declares another dead for everyone. An accusation says "it did not answer me", signed.
-//! Each node comes to its own verdict when the time that the accused has to refute is over. The
-//! more members confirm, the shorter that time, down to a floor (Lifeguard's dynamic suspicion
-//! timeout).
+//! No node declares another one dead for everyone. An accusation is signed, and says "it did not
+//! answer me". Each node reaches its own verdict when the time in which the accused can refute is
+//! over. The more members confirm, the shorter that time is, down to a floor (Lifeguard's dynamic
+//! suspicion timeout).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,22 +35,23 @@ use crate::{
     wire::TopicFrame,
 };
 
-/// Accusers beyond the first that shorten the time to refute, and most that are kept and forwarded.
+/// This many accusers beyond the first shorten the time to refute. No more than [`MAX_ACCUSERS`]
+/// are kept and forwarded.
 const CONFIRMATIONS: u32 = 2;
 const MAX_ACCUSERS: usize = 4;
-/// Accusations of one accuser: a bucket of this size and one for each member (a partition makes all
-/// of the other side look dead), filled within a minute.
+/// The budget of one accuser: this many accusations, and one more for each member, because a
+/// partition makes all of the other side look dead. It refills within [`ACCUSER_REFILL`].
 const ACCUSER_BURST: usize = 32;
 const ACCUSER_REFILL: Duration = Duration::from_mins(1);
-/// Most members that are unconfirmed.
+/// The most members that are unconfirmed.
 const MAX_UNCONFIRMED: usize = 1024;
-/// With more budgets of accusers than this, those that are full again are forgotten.
+/// If there are more budgets of accusers than this, those that are full again are forgotten.
 const MAX_BUDGETS: usize = 4096;
-/// Most accusations that wait for the record that they speak of: of one peer, and in all.
+/// The most accusations that wait for a record: those that one peer sent, and all of them.
 const HELD_OF_PEER: usize = 16;
 const MAX_HELD: usize = 256;
-/// Accusations of one link whose signature is checked: a second, and at once. Whatever key signed
-/// them, that is what a link may cost; a partition makes all of the other side look dead.
+/// The accusations of one link whose signatures are checked, per second and at once, whatever keys
+/// signed them. The burst is large, because a partition makes all of the other side look dead.
 const CHECKS_OF_PEER: Rate =
     Rate { messages: (200.0, 4096.0), bytes: (64.0 * 1024.0, 1024.0 * 1024.0) };
 
@@ -60,15 +61,16 @@ struct Suspicion {
     sequence: u64,
     since: Instant,
     deadline: Instant,
-    /// What was added to the time to refute, as this node was paused. Confirmations do not shorten
-    /// it.
+    /// What was added to the time to refute, because this node was paused. Confirmations do not
+    /// shorten it.
     granted: Duration,
-    /// What of it was time in which this node ran.
+    /// The part of `granted` that is no missed time but a further wait, which is limited.
     waited: Duration,
     accusers: BTreeSet<EndpointId>,
-    /// A partner of a sync holds it dead, or found it silent itself: that is as good as confirmed.
+    /// True if a partner of a sync itself signed the accusation. Such a suspicion counts as
+    /// confirmed.
     vouched: bool,
-    /// When the application hears of it; `None` once it did.
+    /// When the application learns of the suspicion. `None` once it did.
     tell: Option<Instant>,
 }
 
@@ -82,13 +84,13 @@ struct Unconfirmed {
     deadline: Instant,
 }
 
-/// What is dropped because nobody showed a record with the number that it names.
+/// The drop under which accusations count whose sequence number no record has shown.
 const NEVER_SIGNED: &str = "accusations of a sequence that its owner did not sign";
 
-/// An accusation that nobody can judge yet: a record that it speaks of is not held.
+/// An accusation that this node can't judge yet, because it lacks a record.
 #[derive(Debug)]
 struct Held {
-    /// Whose record it waits for: the accuser's, or the accused's that it names.
+    /// The owner of that record: the accuser, or the accused.
     about: EndpointId,
     bytes: Bytes,
     from: EndpointId,
@@ -101,7 +103,7 @@ pub(super) struct Suspicions {
     unconfirmed: BTreeMap<EndpointId, Unconfirmed>,
     seen: Seen,
     budgets: BTreeMap<EndpointId, (f64, Instant)>,
-    /// By link: how many more signatures are checked.
+    /// The budget for checks of signatures, by the peer whose link brought them.
     checks: BTreeMap<EndpointId, Budget>,
     held: Vec<Held>,
 }
@@ -148,7 +150,7 @@ impl Suspicions {
             *left -= 1.0;
         }
         if self.budgets.len() > MAX_BUDGETS {
-            // An accuser that was not heard of for that long has a full bucket anyway.
+            // An accuser that was quiet for `ACCUSER_REFILL` has a full budget anyway.
             self.budgets.retain(|_, (_, at)| now.saturating_duration_since(*at) < ACCUSER_REFILL);
         }
         enough
@@ -156,13 +158,14 @@ impl Suspicions {
 }
 
 impl Suspicions {
-    /// Whether one more signature of what a link brought may be checked.
+    /// Returns true if one more signature of what a link brought may be checked.
     fn may_check(&mut self, from: EndpointId, size: usize, now: Instant) -> bool {
         let budget = self.checks.entry(from).or_insert_with(|| Budget::new(CHECKS_OF_PEER, now));
         budget.take(size, now)
     }
 
-    /// Keeps an accusation until a record comes that lets it be judged: whether there was room.
+    /// Keeps an accusation until the record arrives that it waits for. Returns false if there is no
+    /// room.
     fn hold(&mut self, held: Held, now: Instant) -> bool {
         self.held.retain(|held| held.until > now);
         if self.held.iter().any(|other| other.bytes == held.bytes) {
@@ -176,7 +179,7 @@ impl Suspicions {
         room
     }
 
-    /// The link to a peer is gone, and what it may cost.
+    /// The link to a peer is gone: its budget is forgotten.
     pub(super) fn forget_link(&mut self, peer: &EndpointId) {
         self.checks.remove(peer);
     }
@@ -194,7 +197,7 @@ impl Detector {
         self.suspicions.open.contains_key(peer)
     }
 
-    /// Accuses a member that answered neither us nor others.
+    /// Accuses a member that answered neither this node nor others.
     pub(super) fn accuse(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
         let Some(live) = scope.book.get(&peer) else { return Effects::none() };
         let known = self.suspicions.open.get(&peer);
@@ -213,9 +216,9 @@ impl Detector {
         Effects::one(Effect::Accuse(accusation))
     }
 
-    /// Takes in an accusation that `from` sent, in a broadcast or directly. Returns whether it is
-    /// news, which the overlay passes on with the broadcast. One that does not verify is an error,
-    /// and closes the link.
+    /// Takes in an accusation that `from` sent, in a broadcast or directly. Returns true if it is
+    /// new here: then the overlay forwards the broadcast. If it does not verify, that is an error,
+    /// and the link is closed.
     pub(in super::super) fn judge_accusation(
         &mut self,
         bytes: &Bytes,
@@ -238,8 +241,8 @@ impl Detector {
         Ok((news, effects))
     }
 
-    /// Verifies an accusation by a member: its signature first, and only then takes from the
-    /// accuser's budget, which nobody else can use up.
+    /// Verifies an accusation by a member. The signature comes first, and only then the budget of
+    /// the accuser, so that no other node can use that up.
     fn verify_accusation(
         &mut self,
         bytes: &Bytes,
@@ -267,8 +270,8 @@ impl Detector {
         Ok(Some(accusation))
     }
 
-    /// What a record may still show to be true is looked at again once the record is there; until
-    /// then it says nothing, and if none comes it never does.
+    /// Holds an accusation that needs the record of `about`. It is judged once that record arrives,
+    /// and until then it has no effect.
     fn hold_accusation(
         &mut self,
         about: EndpointId,
@@ -285,7 +288,7 @@ impl Detector {
         scope.dropped(what, Some(from));
     }
 
-    /// A newer record of a member came: what waited for it is judged.
+    /// A newer record of a member arrived: judges the accusations that waited for it.
     fn judge_held(&mut self, id: EndpointId, scope: &mut Scope) -> Effects {
         let mut effects = Effects::none();
         let due = self.suspicions.held.extract_if(.., |held| held.about == id);
@@ -298,10 +301,11 @@ impl Detector {
         effects
     }
 
-    /// A verified accusation by a member: whether it is news.
+    /// Applies a verified accusation by a member. Returns true if it is new here.
     ///
-    /// It counts only for the sequence number of a record that its owner signed and that is held
-    /// here: nobody moves another's number, and nobody answers for a number that was never used.
+    /// It counts only if it names the sequence number of a record that the accused signed and that
+    /// is held here. So nobody can push the numbers of another node up, or accuse it for a number
+    /// that it never used.
     fn hear_accusation(
         &mut self,
         accusation: &Accusation,
@@ -315,7 +319,8 @@ impl Detector {
         }
         if accused == scope.me() {
             if sequence >= scope.cx.identity.sequence {
-                // If an earlier life did, its record is shown to us, and we jump above that.
+                // An earlier life may have used that number. Then others show its record to this
+                // node, which jumps above it.
                 scope.dropped(NEVER_SIGNED, Some(accuser));
                 return ignored;
             }
@@ -328,13 +333,13 @@ impl Detector {
             return ignored;
         }
         self.suspicions.seen.insert(&accusation.bytes, scope.now());
-        // Not there any more, or refuted already.
+        // The accused is gone, or it refuted the accusation already.
         let live = scope.book.get_with_hidden(&accused);
         if live.is_none_or(|live| live.signed.record().sequence != sequence) {
             return ignored;
         }
         if !scope.book.admits(&accuser) {
-            // Others may count it.
+            // Nodes with other lists may count it, so it is forwarded.
             scope.dropped("accusations by peers that are kept out", Some(accuser));
             return (true, Effects::none());
         }
@@ -343,7 +348,7 @@ impl Detector {
         {
             return ignored;
         }
-        // A refutation that is under way spares the application two events.
+        // The application learns of it later: a refutation that is under way spares it two events.
         self.suspect(accusation, Some(scope.now() + scope.config.probe_timeout), scope);
         let agrees = self.second_opinion(accused, scope);
         let effects = if agrees { self.accuse(accused, scope) } else { Effects::none() };
@@ -372,7 +377,8 @@ impl Detector {
         }
         self.set_deadline(&accused, scope);
         if fresh || own {
-            // A node that vouches for an opinion is known to the one that asks for it.
+            // A node vouches for its own accusation, because the partner of a sync knows this node,
+            // but perhaps not the accuser.
             scope.book.accuse(&accused, Some(accusation.bytes.clone()));
         }
         if fresh {
@@ -382,14 +388,14 @@ impl Detector {
                 accuser = %accuser.fmt_short(),
                 "suspected"
             );
-            // Should it be there after all, it hears of it at once.
+            // If the accused is alive after all, it learns of the accusation at once.
             let frame = TopicFrame::Accuse(vec![accusation.bytes.clone()]);
             scope.send(&accused, frame);
             self.survey_soon(scope);
         }
     }
 
-    /// Whether no more confirmations are needed.
+    /// Returns true if a suspicion needs no more confirmations, or if there is none.
     pub(super) fn is_confirmed(&self, accused: &EndpointId) -> bool {
         let confirmed = |s: &Suspicion| s.vouched || s.accusers.len() > CONFIRMATIONS as usize;
         self.suspicions.open.get(accused).is_none_or(confirmed)
@@ -411,7 +417,8 @@ impl Detector {
         for (peer, suspicion) in &mut self.suspicions.open {
             if let Some(at) = suspicion.tell.filter(|at| *at <= scope.now()) {
                 suspicion.tell = None;
-                // A node that is late gives as much more time: no verdict comes with the news.
+                // A node whose timer is late gives that much more time to refute, so that the
+                // verdict never comes together with the suspicion.
                 let late = scope.now() - at;
                 suspicion.granted += late;
                 suspicion.deadline += late;
@@ -451,13 +458,13 @@ impl Detector {
         Effects::none()
     }
 
-    /// The time to refute is over.
+    /// Decides on a member whose time to refute is over.
     fn pass_verdict(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
         let more = scope.config.suspicion_max;
         if let Some(suspicion) = self.suspicions.open.get_mut(&peer)
             && scope.cx.network.went_after(suspicion.since)
         {
-            // Its refutation can't reach this node.
+            // This node's network is away, so a refutation can't reach it.
             let now = scope.now();
             suspicion.granted += now.saturating_duration_since(suspicion.deadline) + more;
             suspicion.deadline = now + more;
@@ -468,12 +475,13 @@ impl Detector {
         let record = Arc::clone(live.signed.record());
         let accusation = scope.book.accusation(&peer).cloned();
         if scope.cx.links.was_heard(&peer, suspicion.since) {
-            // Whatever others say, it speaks with us. It goes on hearing of what they say.
+            // Whatever others say, this node hears the member.
             scope.book.accuse(&peer, None);
             emit_recovery(&suspicion, record, scope);
             return Effects::none();
         }
-        // The verdict is our own, and vouched for by us: partners may not know the accuser.
+        // The verdict is this node's own, and so is the signature under it: partners of syncs may
+        // not know the accuser.
         let own = suspicion.accusers.contains(&scope.me()).then_some(accusation).flatten();
         let accusation = own.unwrap_or_else(|| {
             Accusation::sign(&scope.cx.identity.key, &scope.topic, peer, suspicion.sequence).bytes
@@ -491,7 +499,8 @@ impl Detector {
         Effects::one(Effect::Lost(peer))
     }
 
-    /// A newer record of a member was applied: it answers what its sequence number is above.
+    /// A newer record of a member was applied. It refutes the accusations that name a lower
+    /// sequence number.
     pub(in super::super) fn on_newer_record(
         &mut self,
         record: &Arc<NodeRecord>,
@@ -510,7 +519,8 @@ impl Detector {
             emit_recovery(&suspicion, Arc::clone(record), scope);
             if suspicion.accusers.contains(&scope.me()) {
                 self.probes.was_wrong();
-                // It lives, and we did not hear it: the link is at fault, unless it speaks now.
+                // The member is alive, and this node did not hear it. So the link is at fault,
+                // unless the member was heard on it since.
                 if scope.cx.links.heard(&id).is_some_and(|at| at <= suspicion.since) {
                     drop_silent_link(id, scope);
                 }
@@ -520,7 +530,7 @@ impl Detector {
         effects
     }
 
-    /// A member is gone: nothing is to be said of it any more.
+    /// A member is gone: what is known against it is forgotten.
     pub(in super::super) fn on_gone(&mut self, id: &EndpointId) {
         self.suspicions.open.remove(id);
         self.suspicions.unconfirmed.remove(id);
@@ -529,11 +539,11 @@ impl Detector {
 
     pub(super) fn extend_suspicions(&mut self, late: Duration, scope: &Scope) {
         let more = late.min(scope.config.suspicion_max) + 2 * scope.config.probe_timeout;
-        // A machine that is too busy for long pauses again and again. In all that adds no more than
-        // two longest times to refute, or nobody would ever be lost there.
+        // A machine that stays too busy pauses again and again. All pauses together add no more
+        // than twice the longest time to refute. Otherwise no member would ever be lost there.
         let most = 2 * scope.config.suspicion_max;
         for suspicion in self.suspicions.open.values_mut() {
-            // The answer of whoever refuted during the pause waits behind this timer.
+            // A refutation that arrived during the pause waits behind this timer.
             let missed = scope.now().saturating_duration_since(suspicion.deadline);
             let waits = more.min(most.saturating_sub(suspicion.waited));
             suspicion.waited += waits;
@@ -546,8 +556,8 @@ impl Detector {
         self.schedule_suspicions();
     }
 
-    /// The partner of a sync holds this opinion. Where it vouches for it itself, it has waited, or
-    /// looked: the floor is enough here.
+    /// The partner of a sync showed this accusation. If the partner signed it itself, it has probed
+    /// the member or passed its own verdict, so the shortest time to refute is enough here.
     pub(in super::super) fn vouch(
         &mut self,
         id: EndpointId,
@@ -564,7 +574,7 @@ impl Detector {
         }
     }
 
-    /// A member that was kept out is admitted: if it is suspected, that is news.
+    /// A member that was kept out is admitted now. If it is suspected, the application learns it.
     pub(in super::super) fn on_shown(&mut self, record: &Arc<NodeRecord>, scope: &mut Scope) {
         if let Some(suspicion) = self.suspicions.open.get_mut(&record.id) {
             suspicion.tell = None;
@@ -573,7 +583,7 @@ impl Detector {
         }
     }
 
-    /// The number of members that are suspected.
+    /// Returns the number of members that are suspected.
     pub(in super::super) fn suspected(&self) -> usize {
         self.suspicions.len()
     }
@@ -582,7 +592,7 @@ impl Detector {
         self.suspicions.unconfirmed.contains_key(id)
     }
 
-    /// Where an unconfirmed member can be dialed.
+    /// Returns the addresses of an unconfirmed member.
     pub(in super::super) fn unconfirmed_addresses(
         &self,
         peer: &EndpointId,
@@ -591,7 +601,8 @@ impl Detector {
         Some(unconfirmed.signed.record().addresses.clone())
     }
 
-    /// A sync brought the record of a member that is not in the book, and an accusation of it.
+    /// Keeps the record of a member that is not in the book, which a sync brought together with an
+    /// accusation of that member.
     pub(in super::super) fn keep_unconfirmed(
         &mut self,
         signed: SignedRecord,
@@ -607,7 +618,8 @@ impl Detector {
         }
         let accusation = scope.cx.verify_accusation(&scope.topic, Accusation::open(bytes)?)?;
         if accusation.accused != id || accusation.sequence != signed.record().sequence {
-            // Refuted, about somebody else, or of a record that nobody shows: it says nothing.
+            // The accusation is refuted, is about another node, or names another record. It says
+            // nothing about this record.
             let record = signed.bytes().clone();
             return Ok(Effects::one(Effect::Learn { record, age, from }));
         }
@@ -630,7 +642,7 @@ impl Detector {
         Ok(Effects::none())
     }
 
-    /// A sign of life: a member that was unconfirmed joins.
+    /// A peer gave a sign of life. If it is unconfirmed, it becomes a member.
     pub(super) fn confirm(&mut self, peer: EndpointId, scope: &Scope) -> Effects {
         let Some(known) = self.suspicions.unconfirmed.remove(&peer) else {
             return Effects::none();
@@ -641,8 +653,8 @@ impl Detector {
     }
 }
 
-/// Returns true if a node is a member, or was lost: one that is held to be dead may be alive, and
-/// hold us to be dead. One that left accuses nobody.
+/// Returns true if a node is a member, or was lost. A node that is held to be dead here may be
+/// alive, and hold this node to be dead. A node that left accuses nobody.
 fn may_accuse(accuser: &EndpointId, scope: &Scope) -> bool {
     let lost = |signed: &SignedRecord| signed.record().status == Status::Alive;
     scope.book.get_with_hidden(accuser).is_some()
@@ -656,13 +668,14 @@ fn emit_recovery(suspicion: &Suspicion, record: Arc<NodeRecord>, scope: &mut Sco
     }
 }
 
-/// How long the accused has from the first accusation on, with this number of accusers.
+/// Returns how long the accused has to refute, from the first accusation on, with this number of
+/// accusers.
 fn time_to_refute(accusers: usize, scope: &Scope) -> Duration {
     if !scope.cx.is_on(Rule::SuspicionFloor) {
         return Duration::ZERO;
     }
     let (min, max) = (scope.config.suspicion, scope.config.suspicion_max);
-    // In a small swarm there may be nobody else who could confirm.
+    // A small swarm may have no other member that could confirm.
     let able = u32::try_from(scope.book.len().saturating_sub(1)).unwrap_or(u32::MAX);
     let needed = able.min(CONFIRMATIONS);
     if needed == 0 {
