@@ -92,13 +92,13 @@ pub(crate) struct Actor {
     connecting: BTreeMap<EndpointId, Connecting>,
     services: Services,
     services_changed: Arc<Notify>,
-    /// Has dials begin again.
+    /// Makes the dials that are under way begin again.
     redial: Arc<Notify>,
     network: Network,
     topics: BTreeMap<TopicId, JoinedTopic>,
     /// Events that the state gets back for its own effects, without a task in between.
     echo: VecDeque<InEvent>,
-    /// What was refused last, and of whom: the reason for which a link is closed right after it.
+    /// What was refused last, and from which peer: the reason if a link is closed right after it.
     refused: Option<(&'static str, Option<EndpointId>)>,
     inputs: mpsc::Sender<Input>,
     inputs_rx: Option<mpsc::Receiver<Input>>,
@@ -257,7 +257,8 @@ impl Actor {
         if timeout(CUT, self.tasks.wait()).await.is_err() {
             warn!(tasks = self.tasks.len(), "tasks outlive the shutdown");
         }
-        // Before the replies: a caller that gets one may open the state directory again at once.
+        // They are released before the replies, because a caller that gets one may open the state
+        // directory again at once.
         drop((self.store.take(), self.claim.take()));
         for reply in std::mem::take(&mut self.shutdown_replies) {
             let _ = reply.send(());
@@ -269,7 +270,8 @@ impl Actor {
         self.handle_own(InEvent::SetAddresses(announced));
     }
 
-    /// Links may have broken. Dials that are under way begin again: what they sent is lost.
+    /// This machine's network changed. Links may have broken, and what dials sent is lost, so those
+    /// that are under way begin again.
     fn network_changed(&mut self, away: bool) {
         self.handle_own(InEvent::NetworkChanged { away });
         if !away {
@@ -489,11 +491,11 @@ impl Actor {
 
     /// Tells all topics that a peer can't be reached, or that it refused this node.
     fn unanswered(&self, peer: &EndpointId, reason: &str) {
-        // Whatever else became of a link to a peer that is kept out, that is the reason.
+        // If the lists keep the peer out, that is the reason, whatever else happened to its link.
         let reason = self.lists.reason(peer).unwrap_or(reason);
         for joined in self.topics.values() {
             joined.published.contact.unanswered(peer, reason);
-            // Once others are met, one that is not there is no problem.
+            // Once other members are met, a bootstrap peer that does not answer is no problem.
             if joined.is_bootstrap(peer) && joined.published.book().is_empty() {
                 let source = format!("bootstrap {}", peer.fmt_short());
                 self.network.problems().raise(source, format!("does not answer: {reason}"));
@@ -501,7 +503,7 @@ impl Actor {
         }
     }
 
-    /// Somebody is met: that bootstrap peers were silent before is no problem any more.
+    /// A member was met, so bootstrap peers that did not answer are no longer a problem.
     fn forget_silent(&self, topic: TopicId) {
         let problems = self.network.problems();
         let Some(joined) = self.topics.get(&topic) else { return };

@@ -1,7 +1,7 @@
 //! The door of a private swarm: a connection passes it before anything else of it is read.
 //!
 //! The dialer opens one bidirectional stream and proves each of its keys on it. The acceptor
-//! answers with a proof of the one that it holds too. Only the door makes an [`Admitted`]
+//! answers with a proof of a key that it holds too. Only the door makes an [`Admitted`]
 //! connection, and only such a connection becomes a link. So nothing that an outsider sends
 //! reaches the protocol, a book or an application. In a public swarm the door is open.
 
@@ -42,11 +42,11 @@ const VERSION: u8 = 1;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// An acceptor waits this long for the proofs.
 const PROOFS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most peers whose refusal stands among the problems.
+/// The most peers whose refusal is listed among the problems.
 const MAX_REFUSED: usize = 32;
-/// What the problem is about.
+/// The source of the problem if a peer shares no secret with this node.
 const SOURCE: &str = "secret";
-/// What the problem is about if the lists keep everybody out.
+/// The source of the problem if the lists keep every known peer out.
 pub(crate) const ACCESS: &str = "access";
 
 /// Why there is no link to a peer whose lists keep this node out.
@@ -59,15 +59,15 @@ enum Refusal {
     Gone,
     /// The peer began with something else, as a node without a secret does.
     NoSecret,
-    /// It proved none of the keys.
+    /// The peer proved none of the keys.
     OtherSecret,
-    /// It was too slow.
+    /// The peer was too slow.
     TooLate,
-    /// It broke the form.
+    /// What the peer sent is no exchange of proofs.
     Malformed,
 }
 
-/// The door of an endpoint. Clones are handles of the same.
+/// The door of an endpoint. Clones are handles of the same door.
 #[derive(Debug, Clone)]
 pub(crate) struct Door(Arc<Inner>);
 
@@ -118,7 +118,7 @@ impl Door {
         }))
     }
 
-    /// What the door shares with the actor.
+    /// Returns what the door shares with the actor.
     pub(crate) fn shared(&self) -> (Lists, Barred, Arc<Counters>, Problems) {
         let Inner { lists, barred, counters, problems, .. } = &*self.0;
         (lists.clone(), barred.clone(), counters.clone(), problems.clone())
@@ -130,7 +130,7 @@ impl Door {
         self.explain_kept_out(peer);
     }
 
-    /// Says why a peer is kept out, if this node knows nobody else.
+    /// Reports why a peer is kept out, if this node knows no other peer.
     pub(crate) fn explain_kept_out(&self, peer: EndpointId) {
         if let Some(reason) = self.0.lists.reason(&peer)
             && !self.0.lookup.knows_anybody()
@@ -167,8 +167,8 @@ impl Door {
         }
     }
 
-    /// Proves to a peer that was dialed that this node belongs, and checks that the peer does. The
-    /// error says why not.
+    /// Proves to a peer that was dialed that this node belongs to the swarm, and checks that the
+    /// peer does. The error says why it does not.
     pub(crate) async fn enter(&self, connection: Connection) -> Result<Admitted, String> {
         if self.0.keys.is_empty() {
             return Ok(Admitted::new(connection));
@@ -209,7 +209,7 @@ impl Door {
         Err(why.to_owned())
     }
 
-    /// A peer closed a link of this node, as it did not prove a secret.
+    /// A peer closed a link of this node, because this node did not prove a secret.
     pub(crate) fn was_refused(&self, peer: EndpointId, dialed: bool) {
         self.0.counters.dropped("links to peers that ask for a secret", Some(peer));
         // Strangers that dial this node could fill the list.
@@ -220,7 +220,7 @@ impl Door {
 }
 
 impl Inner {
-    /// A place among those that wait, as a stranger has it; `None` if it is refused.
+    /// Takes a place among the connections that wait, as a stranger's. `None` if it is refused.
     fn wait(&self, connection: &Connection, peer: EndpointId) -> Option<Place<'_>> {
         let (now, network) = (Instant::now(), Origin::of(connection).network);
         let is_member = self.lookup.is_member(&peer);
@@ -338,7 +338,7 @@ impl Inner {
         }
     }
 
-    /// A peer that was dialed shares no secret with this node: said once of each.
+    /// A peer that was dialed shares no secret with this node. This is reported once for each peer.
     fn disagreed(&self, peer: EndpointId, why: &'static str) {
         let mut refused = self.refused();
         let is_news = refused.get(&peer) != Some(&why);
@@ -360,7 +360,7 @@ impl Inner {
     }
 }
 
-/// A place among the connections that wait. Dropping it gives it back.
+/// A place among the connections that wait. Dropping it frees the place.
 struct Place<'a> {
     door: &'a Inner,
     id: LinkId,

@@ -48,8 +48,8 @@ pub(crate) struct Interface {
     pub(crate) name: String,
     pub(crate) index: u32,
     pub(crate) kind: Kind,
-    /// Whether it can send multicast packets. A port of a bridge or a bond leaves that to the
-    /// bridge.
+    /// True if it can send multicast packets. A port of a bridge or a bond leaves that to the
+    /// bridge or bond.
     pub(crate) multicast: bool,
     /// The metric of its default route, if it has one: the lower one wins.
     pub(crate) default_route: Option<u32>,
@@ -94,7 +94,8 @@ impl Interfaces {
         self.up.iter()
     }
 
-    /// What decides which links work: the addresses of this machine, and its ways out.
+    /// Returns what decides which links work: the addresses of this machine, and its default
+    /// routes.
     pub(crate) fn footing(&self) -> Footing {
         let mut footing = Footing::default();
         for one in self.iter().filter(|one| one.kind != Kind::Loopback) {
@@ -123,7 +124,7 @@ impl Interfaces {
 pub(crate) struct Footing {
     addresses: BTreeSet<IpAddr>,
     ways: BTreeSet<(u32, u32)>,
-    /// One of the addresses is of an interface that leads to other machines.
+    /// True if one of the addresses is of an interface that leads to other machines.
     pub(crate) leads_out: bool,
 }
 

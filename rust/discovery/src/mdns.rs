@@ -1,8 +1,8 @@
 //! Multicast DNS: the members of a topic find each other in the local network without a ticket.
 //!
 //! Each topic is a DNS-SD service of its own. A node asks for it and announces it on every
-//! interface that can multicast, also on those that come later. No route is needed for that. On
-//! each interface it announces that interface's own addresses first.
+//! interface that can multicast, including interfaces that appear later. No route is needed for
+//! that. On each interface, it announces that interface's own addresses first.
 
 mod packet;
 mod socket;
@@ -38,15 +38,18 @@ use crate::{
 const REPEAT: Duration = Duration::from_secs(10);
 /// Most members in sight that are remembered.
 const MAX_SEEN: usize = 1024;
-/// A member is out of sight if nothing of it was heard for this time. Announcements live as long.
+/// A member is out of sight if it was not heard for this time, which announcements carry as their
+/// TTL.
 const EXPIRY: Duration = Duration::from_mins(2);
 const EXPIRY_SECONDS: u32 = 120;
-/// The first interval between two questions. Each further one is twice as long.
+/// The first and the longest interval between two questions. Each is twice as long as the one
+/// before.
 const ASK_FIRST: Duration = Duration::from_millis(400);
 const ASK_LAST: Duration = Duration::from_secs(20);
 /// A question is answered after a random time up to this, once for all nodes that asked until then.
 const ANSWER_WITHIN: Duration = Duration::from_millis(100);
-/// Of many members about this many answer a question. Gossip tells the newcomer of the others.
+/// If there are many members, about this many answer a question. The newcomer learns of the others
+/// by gossip.
 const ANSWERS: usize = 16;
 /// Most interfaces that are used.
 const MAX_INTERFACES: usize = 32;

@@ -1,8 +1,8 @@
-//! The state directory: the key of the endpoint, the reserved sequence numbers, the last ports, and
-//! the lock on all that.
+//! The state directory: the key of the endpoint, the reserved sequence numbers, the last ports, the
+//! access lists, the kept books, and the lock on all that.
 //!
-//! A disk that is full or read-only stops nothing: what can't be written stays in memory, is said
-//! once, and is tried again. All functions block: call them off the runtime.
+//! A disk that is full or read-only stops nothing. What can't be written stays in memory, is
+//! reported once, and is tried again. All functions block, so call them off the runtime.
 
 mod books;
 mod disk;
@@ -50,35 +50,35 @@ const PROBLEM: &str = "state directory";
 /// Sequence numbers that are reserved at the start, so that the first announcement waits for no
 /// disk.
 const FIRST_BLOCK: u64 = 8192;
-/// Without disk and clock a life begins at random within this many numbers above the last, and may
-/// use this many.
+/// If neither the disk nor the clock shows which numbers were used, a life begins at a random
+/// number within [`JUMP`] above the last one. It may use [`JUMP_BLOCK`] numbers.
 const JUMP: u64 = 1 << 40;
 const JUMP_BLOCK: u64 = 1 << 32;
 
-/// An open state directory. The lock lasts as long as this.
+/// An open state directory, which holds its lock.
 #[derive(Debug)]
 pub(crate) struct Store {
     files: Files,
     problems: Problems,
     inner: Mutex<Inner>,
     pub(crate) books: Books,
-    /// There is something to write, or to try again.
+    /// Notified when there is something to write, or to try again.
     wake: Notify,
     _lock: Lock,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Every sequence number below this one may have been used, and is on disk as that.
+    /// The disk says that every sequence number below this one may have been used.
     reserved: u64,
-    /// The same, where the disk can't be written.
+    /// What the disk should say. It is above `reserved` while the disk can't be written.
     wanted: u64,
     /// A new key that is not on disk.
     key: Option<SecretKey>,
-    /// Whose ports were bound last, as on disk, and as it should be there.
+    /// The last ports and the id that bound them, as on disk, and as they should be there.
     endpoint: Endpoint,
     new_endpoint: Option<Endpoint>,
-    /// The peers that are allowed and denied, as on disk, and as it should be there.
+    /// The peers that are allowed and denied, as on disk, and as they should be there.
     marks: Marks,
     new_marks: Option<Marks>,
 }
@@ -86,14 +86,14 @@ struct Inner {
 /// What is kept of the endpoint over a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Endpoint {
-    /// The id of the key: a key that changed behind our back is noticed.
+    /// The id of the key, by which a key file that was replaced or damaged is noticed.
     id: Option<String>,
     bound: Vec<SocketAddr>,
 }
 
 impl Store {
-    /// Opens a state directory, and makes it if it is missing; `None` if the disk has no room for
-    /// it, or is read-only: nothing is kept then.
+    /// Opens a state directory, and makes it if it is missing. `None` if the disk has no room for
+    /// it, or is read-only; then nothing is kept.
     ///
     /// # Errors
     /// [`Error::StateDirInUse`] while another node holds it; [`Error::StateDir`] if it can't be
@@ -110,7 +110,7 @@ impl Store {
                 warn!(%path, reason = %error, "the state directory can't be made: nothing is kept");
                 return Ok(None);
             }
-            // One that is there on a disk that is full is used.
+            // A directory that exists on a full disk is used.
             Err(error) if !dir.is_dir() => return Err(failed(dir, &error)),
             _ => {}
         }
@@ -129,17 +129,17 @@ impl Store {
         }))
     }
 
-    /// Where problems with the disk are noted.
+    /// Returns the list that problems with the disk are added to.
     pub(crate) fn problems(&self) -> Problems {
         self.problems.clone()
     }
 
-    /// What was found to be damaged, with what became of it.
+    /// Returns what was found to be damaged, and what was done about it.
     pub(crate) fn damages(&self) -> Vec<String> {
         self.files.damages()
     }
 
-    /// The key that is kept here; the first time, a new one.
+    /// Returns the key that is kept here, or makes one the first time.
     pub(crate) fn key(&self) -> Result<SecretKey, Error> {
         if let Some(key) = self.stored_key()? {
             return Ok(key);
@@ -165,7 +165,8 @@ impl Store {
         }
     }
 
-    /// The first sequence number of this life, and the end of those that are reserved for it.
+    /// Returns the first sequence number of this life, and the end of those that are reserved for
+    /// it.
     pub(crate) fn begin(&self) -> (u64, u64) {
         let clock = unix_micros();
         let mut inner = self.lock();
@@ -174,10 +175,10 @@ impl Store {
         let reserved = (sequence + FIRST_BLOCK).min(MAX_SEQUENCE);
         inner.wanted = reserved;
         if self.write_all(&mut inner) || last <= clock {
-            // At the next start the clock says that the numbers are used which can't be kept.
+            // If the disk does not say at the next start that the numbers are used, the clock does.
             return (sequence, reserved);
         }
-        // Neither disk nor clock will say so.
+        // At the next start, neither the disk nor the clock will say so.
         let jump = getrandom::u64().unwrap_or(0) % JUMP;
         let sequence = (last + jump).min(MAX_SEQUENCE - 1);
         let reserved = (sequence + JUMP_BLOCK).min(MAX_SEQUENCE);
@@ -185,8 +186,8 @@ impl Store {
         (sequence, reserved)
     }
 
-    /// Keeps that every sequence number below `end` may be used. Returns false if that could not be
-    /// written, and the clock will not show it either.
+    /// Writes that every sequence number below `end` may be used. Returns false if that failed, and
+    /// the clock will not show it either.
     pub(crate) fn reserve(&self, end: u64) -> bool {
         let mut inner = self.lock();
         // Requests overtake each other, and share the temporary file.
@@ -194,7 +195,7 @@ impl Store {
         self.write_all(&mut inner) || end <= unix_micros()
     }
 
-    /// The ports that were bound last.
+    /// Returns the ports that were bound last.
     pub(crate) fn last_bound(&self) -> Vec<SocketAddr> {
         self.lock().endpoint.bound.clone()
     }
@@ -207,7 +208,7 @@ impl Store {
         self.write_all(&mut inner);
     }
 
-    /// The peers that were allowed and denied while the node ran.
+    /// Returns the peers that were allowed and denied while the node ran.
     pub(crate) fn marks(&self) -> Marks {
         self.lock().marks.clone()
     }
@@ -228,7 +229,7 @@ impl Store {
         self.write_all(&mut self.lock())
     }
 
-    /// Writes the small files.
+    /// Writes the small files. Returns true if nothing of them is left.
     fn write_all(&self, inner: &mut Inner) -> bool {
         let written = self.write(inner);
         match &written {
@@ -239,13 +240,13 @@ impl Store {
         written.is_ok()
     }
 
-    /// A member of a topic changed: to be written soon.
+    /// Notes a change of a member of a topic, which is written soon.
     pub(crate) fn note(&self, topic: TopicId, member: EndpointId, change: Change) {
         self.books.note(topic, member, change);
         self.wake.notify_one();
     }
 
-    /// Something is to be written although nothing changed.
+    /// Requests a write although no member changed.
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }
@@ -295,7 +296,7 @@ impl Store {
                 self.new_identity(&error.to_string());
                 return Ok(None);
             }
-            // A key that others may read is no reason to begin again with another one.
+            // A key file that can't be read now must not be replaced by another key.
             Err(error) => return Err(failed(&path, &error)),
         };
         match self.files.disk().protect(&path) {
@@ -331,7 +332,7 @@ impl Store {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // What is written is taken over after it was, so that a panic leaves the truth.
+        // Fields are updated after the files were written, so they are true after a panic too.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -340,7 +341,7 @@ fn failed(path: &Path, error: &io::Error) -> Error {
     Error::StateDir { path: PathBuf::from(path), reason: error.to_string() }
 }
 
-/// This machine's clock, in microseconds since 1970.
+/// Returns the time of this machine's clock, in microseconds since 1970.
 pub(crate) fn unix_micros() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -349,12 +350,12 @@ pub(crate) fn unix_micros() -> u64 {
         .map_or(0, |micros| micros.min(MAX_SEQUENCE / 2))
 }
 
-/// A text with its checksum as the last line.
+/// Adds the checksum of a text as its last line.
 fn checked(text: &str) -> String {
     format!("{text}check {}\n", HEXLOWER.encode(&Sha256::digest(text)[..8]))
 }
 
-/// The text before the checksum, if that is right.
+/// Returns the text before the checksum, if the checksum is right.
 fn verified(content: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(content).ok()?;
     let at = text.trim_end().rfind('\n')? + 1;
@@ -365,7 +366,8 @@ fn sequence_text(end: u64) -> String {
     checked(&format!("{end}\n"))
 }
 
-/// A damaged file is set aside: the clock is above all that was used, unless it went back.
+/// Reads the sequence number up to which all may be used. A damaged file is set aside, because the
+/// clock is above all numbers that were used, unless it was set back.
 fn read_sequence(files: &Files) -> u64 {
     let reason = match files.read(SEQUENCE) {
         Ok(None) => return 0,
@@ -374,7 +376,7 @@ fn read_sequence(files: &Files) -> u64 {
             // Earlier releases wrote no checksum.
             let number = if text.lines().count() == 1 { Some(text) } else { verified(&content) };
             let number = number.and_then(|number| number.trim().parse().ok());
-            // The limit itself says that all are used.
+            // The limit itself is allowed, and says that all numbers are used.
             if let Some(number) = number.filter(|number| *number <= MAX_SEQUENCE) {
                 return number;
             }
@@ -416,7 +418,8 @@ fn marks_text(marks: &Marks) -> String {
     checked(&allow.chain(deny).collect::<String>())
 }
 
-/// A damaged file stops the start: without it, a peer that was denied would get in again.
+/// Reads the allow and deny lists. A damaged file stops the start, because without it a peer that
+/// was denied would get in again.
 fn read_marks(files: &Files) -> Result<Marks, Error> {
     let reason = match files.read(ACCESS) {
         Ok(None) => return Ok(Marks::default()),

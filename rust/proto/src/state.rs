@@ -490,7 +490,7 @@ impl State {
         }
     }
 
-    /// The addresses of this machine, or its way out to other networks, changed.
+    /// The addresses of this machine, or its default routes, changed.
     fn network_changed(&mut self, away: bool) {
         let cx = &mut self.context;
         tracing::debug!(away, "this node's network changed");

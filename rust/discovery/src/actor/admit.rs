@@ -76,7 +76,7 @@ impl Actor {
         }
     }
 
-    /// Changes the lists of the endpoint. The answer comes when that holds and is kept.
+    /// Changes the lists of the endpoint. The reply follows once they are in force and on disk.
     pub(super) fn change_access(&mut self, change: Change, peer: EndpointId, reply: Reply) {
         let me = self.endpoint.id().into();
         if let Err(error) = self.lists.change(change, peer, &me) {
@@ -100,7 +100,7 @@ impl Actor {
         self.tasks.spawn(keeping.in_current_span());
     }
 
-    /// Says of each bootstrap peer that the lists keep out why it will not answer.
+    /// Reports for each bootstrap peer that the lists keep out why it will not answer.
     pub(super) fn explain_bootstrap_kept_out(&self) {
         for joined in self.topics.values() {
             for peer in joined.bootstrap_ids() {

@@ -15,12 +15,11 @@ use crate::{
     store::Change,
 };
 
-/// Members of an earlier life that are verified first, so that the first of them is dialed at once;
-/// and how many at a time then.
+/// This many members of an earlier life are verified first, so that one is dialed at once. The
+/// others follow in groups of [`BATCH`].
 const FIRST: usize = 32;
 const BATCH: usize = 512;
-/// What changes within this time is written together. A crash loses at most the records of this
-/// time.
+/// Changes within this time are written together. A crash loses at most the records of this time.
 const GATHER: Duration = Duration::from_millis(500);
 /// The longest pause between two attempts to write to a disk that can't be written.
 const RETRY_MAX: Duration = Duration::from_secs(8);
@@ -54,7 +53,7 @@ impl Actor {
         self.tasks.spawn(writing.in_current_span());
     }
 
-    /// Reads the kept book of a topic, and gives it to the state: the first few at once.
+    /// Reads the kept book of a topic, and gives it to the state, the first few members at once.
     pub(super) fn load_book(&mut self, topic: TopicId) {
         let Some((store, joined)) = self.store.clone().zip(self.topics.get(&topic)) else { return };
         joined.published.contact.remembers(true);
@@ -93,7 +92,7 @@ impl Actor {
         self.handle_own(InEvent::Remember(topic, kept));
     }
 
-    /// Notes what is to be kept of an event.
+    /// Notes the changes of an event that have to be written.
     pub(super) fn keep(&self, topic: TopicId, event: &TopicEvent) {
         let Some(store) = &self.store else { return };
         match event {
@@ -101,7 +100,7 @@ impl Actor {
             | TopicEvent::PeerUpdated(peer)
             | TopicEvent::PeerRefreshed(peer) => {
                 if let Some(signed) = self.state.record(&topic, &peer.id) {
-                    // The bytes are a part of a whole frame.
+                    // The bytes are a slice of a whole frame, which must not stay in memory.
                     let record = Bytes::copy_from_slice(signed.bytes());
                     store.note(topic, peer.id, Change::Alive(record));
                 }

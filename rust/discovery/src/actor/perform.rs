@@ -133,7 +133,7 @@ impl Actor {
                         link.handle.blame(what);
                     }
                     if code == CloseCode::Denied {
-                        // Nothing more is sent, and nothing that comes on its streams is heard.
+                        // A denied peer is cut off at once: nothing more is sent to it, or read.
                         link.handle.connection.close(VarInt::from_u32(code.into()), b"");
                     }
                     link.close(code);
@@ -247,7 +247,8 @@ impl Actor {
                 let store = store.clone();
                 match blocking(move || Ok(store.reserve(end))).await {
                     Ok(true) => break,
-                    // It was said; numbers that nothing will show to be used are not used.
+                    // The store has reported that. Numbers that neither disk nor clock will show to
+                    // be used are not used.
                     Ok(false) => {}
                     Err(reason) => error!(%reason, "sequence numbers can't be reserved"),
                 }

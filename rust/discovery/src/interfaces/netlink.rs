@@ -59,7 +59,7 @@ const AF_INET6: u8 = 10;
 const MAIN_TABLE: u8 = 254;
 const UNICAST: u8 = 1;
 
-/// It is ready at once. Other systems have to be waited for.
+/// Begins to watch. It is ready at once; the watch of other systems has to be awaited.
 pub(super) fn watch() -> Ready<Result<Watch, String>> {
     ready(start().map_err(|error| error.to_string()))
 }

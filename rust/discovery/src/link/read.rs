@@ -34,7 +34,7 @@ const fn fault(reason: &'static str) -> Stop {
     Stop::Fault(CloseCode::Protocol, reason)
 }
 
-/// What did not come in time may be the network's fault: nobody is banned for it.
+/// Returns a fault for which no peer is banned, because the network may have delayed its bytes.
 const fn late(reason: &'static str) -> Stop {
     Stop::Fault(CloseCode::Unresponsive, reason)
 }

@@ -35,7 +35,7 @@ pub(super) async fn write(
 pub(super) struct Stopped;
 
 impl Queued {
-    /// Waits for a first frame without taking it; `None` if the queue ends before one comes.
+    /// Waits for a first frame without taking it. `None` if the queue ends before one is queued.
     async fn first(mut self) -> Option<PeekedQueue> {
         let first = self.frames.recv().await?;
         Some(PeekedQueue { first: Some(first), queued: self })

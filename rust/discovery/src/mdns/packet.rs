@@ -7,7 +7,7 @@ const PTR: u16 = 12;
 const TXT: u16 = 16;
 const SRV: u16 = 33;
 const IN: u16 = 1;
-/// The record is the only one of its name and type.
+/// The flag of a record that is the only one of its name and type (RFC 6762 §10.2).
 const UNIQUE: u16 = 0x8000;
 const RESPONSE: u16 = 0x8400;
 /// Most records that are read from a packet, and most jumps within a name.

@@ -1,4 +1,4 @@
-//! The kept books of all topics: what changed and waits for the disk, and what is there already.
+//! The kept books of all topics: the changes that wait for the disk, and what is on disk.
 
 use std::{
     collections::BTreeMap,
@@ -19,9 +19,9 @@ type Changes = BTreeMap<EndpointId, Change>;
 #[derive(Debug)]
 pub(crate) struct Books {
     files: Files,
-    /// Locked while the disk is waited for.
+    /// Locked during writes to the disk, unlike `waiting`.
     ledgers: Mutex<BTreeMap<TopicId, Ledger>>,
-    /// The last change of each member, and never more than one.
+    /// The last change of each member that is not on disk.
     waiting: Mutex<BTreeMap<TopicId, Changes>>,
     failed: AtomicBool,
 }
@@ -36,15 +36,16 @@ impl Books {
         }
     }
 
-    /// Reads what is kept of a topic, those first that are most likely to be there. Nothing is
-    /// verified but checksums.
+    /// Reads the kept book of a topic. The members that are most likely to be alive come first.
+    /// Only checksums are verified.
     pub(crate) fn load(&self, topic: &TopicId, capacity: usize) -> Vec<(Entry, bool)> {
         let mut ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
         let load = || Ledger::load(self.files.clone(), topic, capacity);
         ledgers.entry(*topic).or_insert_with(load).entries()
     }
 
-    /// Verifies what was read. What is no record of the topic is forgotten, and that is said.
+    /// Verifies the records that were read. Those that are no records of the topic are forgotten,
+    /// and that is reported.
     pub(crate) fn verify(&self, topic: &TopicId, entries: &[(Entry, bool)]) -> Vec<Kept> {
         let mut seed = [0; 32];
         if getrandom::fill(&mut seed).is_ok()
@@ -52,7 +53,7 @@ impl Books {
         {
             return kept;
         }
-        // One of them is damaged, or forged.
+        // At least one record is forged, so each is verified alone.
         let mut kept = Vec::with_capacity(entries.len());
         let mut forged = Vec::new();
         for (entry, established) in entries {
@@ -74,7 +75,7 @@ impl Books {
         kept
     }
 
-    /// A member changed.
+    /// Notes a change of a member.
     pub(crate) fn note(&self, topic: TopicId, member: EndpointId, change: Change) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.entry(topic).or_default().insert(member, change);
@@ -97,7 +98,7 @@ impl Books {
         result
     }
 
-    /// Nothing is left that could not be written.
+    /// Returns true if the last write succeeded.
     pub(crate) fn is_written(&self) -> bool {
         !self.failed.load(Ordering::Relaxed)
     }

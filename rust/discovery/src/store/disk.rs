@@ -1,6 +1,6 @@
 //! What a disk offers to the state directory, and what some file systems lack.
 //!
-//! A trait, so that tests can put a disk in its place that is full, read-only or incapable.
+//! It is a trait, so that tests can use a disk that is full, is read-only or lacks an operation.
 
 use std::{
     fmt::Debug,
@@ -9,12 +9,12 @@ use std::{
     path::Path,
 };
 
-/// Largest file that is read; the kept books are the only large ones.
+/// The largest file that is read, in bytes. Only the kept books are large.
 const MAX_FILE: u64 = 512 * 1024 * 1024;
 
 /// The operations on files that may fail in their own ways.
 pub(crate) trait Disk: Debug + Send + Sync {
-    /// Makes a directory for its owner only, with all above it.
+    /// Makes a directory for its owner only, and those above it if they are missing.
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         let mut builder = DirBuilder::new();
         builder.recursive(true);
@@ -23,10 +23,10 @@ pub(crate) trait Disk: Debug + Send + Sync {
         builder.create(dir)
     }
 
-    /// The content of a file. What is no file, or too large, is [`io::ErrorKind::InvalidData`].
+    /// Reads a file. The error is [`io::ErrorKind::InvalidData`] if it is no file, or too large.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
-        // A pipe would be waited for.
+        // A read from a pipe would wait.
         let about = fs::metadata(path)?;
         if !about.is_file() {
             return Err(invalid("is no file"));
@@ -73,7 +73,7 @@ pub(crate) trait Disk: Debug + Send + Sync {
         fs::remove_file(path)
     }
 
-    /// Opens the file to lock, and says whether it can be written.
+    /// Opens the file to lock, for writing. It is made if it is missing.
     fn open_lock(&self, path: &Path) -> io::Result<File> {
         private().read(true).create(true).truncate(false).open(path)
     }
@@ -82,7 +82,7 @@ pub(crate) trait Disk: Debug + Send + Sync {
         file.try_lock()
     }
 
-    /// Takes a file away from others than its owner. Returns its mode if it was open to others.
+    /// Closes a file to all but its owner. Returns the mode that it had if it was open to others.
     fn protect(&self, path: &Path) -> io::Result<Option<u32>> {
         #[cfg(unix)]
         {
@@ -112,7 +112,8 @@ fn private() -> OpenOptions {
     options
 }
 
-/// The file system lacks an operation: CIFS, sshfs and other FUSE file systems do.
+/// Returns true if the file system lacks an operation, as CIFS, sshfs and other FUSE file systems
+/// do.
 pub(crate) fn is_lacking(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, IsADirectory, PermissionDenied, Unsupported};
     // EOPNOTSUPP is not `Unsupported` everywhere.
@@ -121,7 +122,7 @@ pub(crate) fn is_lacking(error: &io::Error) -> bool {
         || error.raw_os_error().is_some_and(|code| not_supported.contains(&code))
 }
 
-/// Nothing can be written there now: the disk is full, broken, or read-only.
+/// Returns true if nothing can be written now, because the disk is full, broken or read-only.
 pub(crate) fn is_unwritable(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), QuotaExceeded | ReadOnlyFilesystem | StorageFull)

@@ -11,14 +11,14 @@ use tracing::warn;
 
 use super::disk::{self, Disk};
 
-/// The files of one state directory. Clones are handles of the same.
+/// The files of one state directory. Clones are handles of the same files.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     pub(crate) dir: PathBuf,
     disk: Arc<dyn Disk>,
-    /// What the file system lacks, as was said.
+    /// What the file system lacks, as far as warnings said so.
     lacks: Arc<Mutex<BTreeSet<&'static str>>>,
-    /// What was damaged, as was said.
+    /// What was damaged, as far as warnings said so.
     damages: Arc<Mutex<Vec<String>>>,
 }
 
@@ -35,7 +35,7 @@ impl Files {
         self.dir.join(name)
     }
 
-    /// Says once that the file system lacks something, and what follows.
+    /// Warns once that the file system lacks something.
     pub(crate) fn lacks(&self, what: &'static str, error: &io::Error) {
         let mut lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
         if lacks.insert(what) {
@@ -43,7 +43,7 @@ impl Files {
         }
     }
 
-    /// The content of a file; `None` if there is none.
+    /// Reads a file. `None` if there is none.
     pub(crate) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         match self.disk.read(&self.path(name)) {
             Ok(content) => Ok(Some(content)),
@@ -52,19 +52,19 @@ impl Files {
         }
     }
 
-    /// Replaces a file: after a crash it has the old content or the new.
+    /// Replaces a file. After a crash, it has either the old content or the new one.
     ///
-    /// Only the holder of the lock writes, so that the temporary name is free.
+    /// Only the holder of the lock writes, so no other process uses the temporary name.
     pub(crate) fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let (path, temporary) = (self.path(name), self.path(&format!("{name}.tmp")));
-        // What a crash left, with whatever mode.
+        // A crash may have left this file, with any mode.
         self.remove(&temporary)?;
         let written = self.disk.create(&temporary).and_then(|mut file| {
             self.disk.write(&mut file, content)?;
             self.sync(&file)
         });
         if let Err(error) = written {
-            // A full disk has room again for what is smaller.
+            // On a full disk, this makes room for smaller files.
             let _ = self.disk.remove(&temporary);
             return Err(error);
         }
@@ -99,11 +99,11 @@ impl Files {
         }
     }
 
-    /// Sets a damaged file aside, in the place of one that was set aside before, and says why.
+    /// Renames a damaged file, over one that was set aside before, and warns why.
     pub(crate) fn set_aside(&self, name: &str, aside: &str, reason: &str, so: &str) {
         let (path, to) = (self.path(name), self.path(aside));
         let moved = self.disk.rename(&path, &to).or_else(|error| {
-            // Something that a file can't replace, such as a directory, stands there.
+            // The name is that of a directory, which a file can't replace.
             if to.is_dir() {
                 let other = self.path(&format!("{aside}.{}", std::process::id()));
                 return self.disk.rename(&path, &other);
@@ -117,7 +117,7 @@ impl Files {
         self.damaged(format!("{name} is damaged ({reason}) {place}: {so}"));
     }
 
-    /// Says that something is damaged.
+    /// Warns that something is damaged, once for each reason.
     pub(crate) fn damaged(&self, reason: String) {
         let mut damages = self.damages.lock().unwrap_or_else(PoisonError::into_inner);
         if !damages.contains(&reason) {
@@ -126,7 +126,7 @@ impl Files {
         }
     }
 
-    /// What was damaged so far.
+    /// Returns what was damaged so far.
     pub(crate) fn damages(&self) -> Vec<String> {
         self.damages.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

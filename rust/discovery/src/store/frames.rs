@@ -1,13 +1,13 @@
-//! Frames with a checksum each: what is written torn, or altered later, is told from what is whole.
+//! Frames, each with a checksum that shows if it was torn while it was written, or altered later.
 //!
 //! A file begins with [`MAGIC`]. A frame is the length of its content (4 bytes, big-endian), the
 //! first 8 bytes of the SHA-256 of its content, and its content.
 
 use sha2::{Digest, Sha256};
 
-/// How a file of frames begins; the number is that of the format.
+/// The beginning of a file of frames. The number is the version of the format.
 pub(crate) const MAGIC: &[u8] = b"igd-book 1\n";
-/// Longest content of a frame: an entry has a record of at most 2 KiB.
+/// The longest content of a frame, in bytes. An entry has a record of at most 2 KiB.
 const MAX_CONTENT: usize = 4096;
 const HEAD: usize = 12;
 
@@ -16,9 +16,9 @@ const HEAD: usize = 12;
 pub(crate) struct Frames<'a> {
     /// The content of each whole frame, in order.
     pub(crate) contents: Vec<&'a [u8]>,
-    /// The file is whole up to here.
+    /// The file is whole up to this length, in bytes.
     pub(crate) whole: usize,
-    /// What is not whole is followed by what is: that is no torn write.
+    /// True if whole frames follow one that is not whole, which a torn write does not explain.
     pub(crate) is_damaged: bool,
 }
 
@@ -30,11 +30,11 @@ pub(crate) fn append_frame(file: &mut Vec<u8>, content: &[u8]) {
     file.extend_from_slice(content);
 }
 
-/// Reads all frames that are whole, those behind damage too.
+/// Reads all whole frames, even those behind damage.
 pub(crate) fn read_frames(file: &[u8]) -> Frames<'_> {
     let mut frames = Frames::default();
     let Some(mut rest) = file.strip_prefix(MAGIC) else {
-        // What was torn while it was begun is no damage.
+        // A file that was torn within its beginning is not damaged.
         frames.is_damaged = !MAGIC.starts_with(file);
         rest_of(&mut frames, file);
         return frames;
@@ -48,7 +48,7 @@ pub(crate) fn read_frames(file: &[u8]) -> Frames<'_> {
     frames
 }
 
-/// Looks behind what is not whole.
+/// Reads the whole frames behind a place that is not whole.
 fn rest_of<'a>(frames: &mut Frames<'a>, mut rest: &'a [u8]) {
     while !rest.is_empty() {
         if let Some((content, after)) = first_frame(rest) {

@@ -2,7 +2,7 @@
 //!
 //! Generation `g` is the snapshot `book-<topic>.<g>` and the log `book-<topic>.<g>.log` of the
 //! changes since. Once the log outgrows the snapshot, a snapshot of the next generation is written.
-//! The generation before stays until the one after: its successor may be damaged.
+//! The generation before it stays until the next one, because the newest may turn out damaged.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,26 +16,27 @@ use super::files::Files;
 use super::frames::{MAGIC, append_frame, read_frames};
 use crate::proto::{EndpointId, Entry, TopicId};
 
-/// A log may have this many bytes, however small the snapshot is.
+/// A log may always have this many bytes, even if the snapshot is smaller.
 const MIN_LOG: u64 = 64 * 1024;
-/// What was not heard of for this long is dropped, in seconds: 30 days.
+/// A member that was not heard for 30 days, in seconds, is dropped at the next start.
 const MAX_AGE: u64 = 30 * 86_400;
-/// The same for what left: 7 days.
+/// A member that left 7 days ago, in seconds, is dropped at the next start.
 const MAX_AGE_LEFT: u64 = 7 * 86_400;
-/// In the book for this long, in seconds, a member is established.
+/// A member that was in the book for this long, in seconds, is established.
 const ESTABLISHED: u64 = 600;
 
-/// Generations are numbered up to this; no node lives for that long.
+/// The highest number of a generation. No node lives long enough to reach it.
 const MAX_GENERATION: u64 = 1 << 62;
 
-/// What became of a member.
+/// A change of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// This is its newest record.
+    /// The member announced this record.
     Alive(Bytes),
-    /// It was lost. It is kept: after a power cut all were lost.
+    /// The member was lost. It is kept, because in a power cut all members are lost.
     Lost,
-    /// It left, with this sequence number. It is kept: before all are started again, all left.
+    /// The member left, with this sequence number. It is kept, because all members leave if all are
+    /// restarted.
     Left(u64),
 }
 
@@ -43,22 +44,22 @@ pub(crate) enum Change {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     files: Files,
-    /// The files' names begin so.
+    /// The beginning of the files' names.
     name: String,
     capacity: usize,
     entries: BTreeMap<EndpointId, Entry>,
-    /// Members of this life.
+    /// The members that this life of the node knows to be alive.
     alive: BTreeSet<EndpointId>,
     generation: u64,
     snapshot_bytes: u64,
-    /// How long the log is, whole; what is behind that is torn.
+    /// The length of the whole frames in the log. What is behind them is torn.
     log_bytes: u64,
-    /// Nothing is to be appended to what there is.
+    /// True if the next write must be a snapshot, because the files are damaged or incomplete.
     needs_snapshot: bool,
 }
 
 impl Ledger {
-    /// Reads what is kept of a topic. What is damaged is set aside.
+    /// Reads the kept book of a topic. Damaged files are set aside.
     pub(crate) fn load(files: Files, topic: &TopicId, capacity: usize) -> Self {
         let name = format!("book-{}", &topic.to_string()[..16]);
         let mut ledger = Self {
@@ -84,8 +85,8 @@ impl Ledger {
         ledger
     }
 
-    /// What is kept, those first that did not leave, are established and were heard last; each with
-    /// whether it is established.
+    /// Returns all entries, and for each whether its member is established. Members that did not
+    /// leave come first, then established ones, then those that were heard last.
     pub(crate) fn entries(&self) -> Vec<(Entry, bool)> {
         let established = |entry: &Entry| entry.heard.saturating_sub(entry.since) >= ESTABLISHED;
         let entries = self.entries.values().map(|entry| (entry.clone(), established(entry)));
@@ -96,18 +97,19 @@ impl Ledger {
         entries
     }
 
-    /// Forgets what turned out to be no record of this topic.
+    /// Removes an entry that turned out to be no record of this topic.
     pub(crate) fn forget(&mut self, id: &EndpointId) {
         self.entries.remove(id);
         self.needs_snapshot = true;
     }
 
-    /// There is something to write although nothing changed: damage, or a write that failed.
+    /// Returns true if there is something to write although no member changed, because of damage or
+    /// a write that failed.
     pub(crate) fn is_unwritten(&self) -> bool {
         self.needs_snapshot && !(self.entries.is_empty() && self.generation == 0)
     }
 
-    /// Takes in and writes what changed. On an error nothing is lost: it is written with the next.
+    /// Applies changes and writes them. If that fails, the next write includes them.
     pub(crate) fn write(&mut self, changes: BTreeMap<EndpointId, Change>) -> io::Result<()> {
         let mut log = Vec::new();
         for (id, change) in changes {
@@ -121,7 +123,7 @@ impl Ledger {
             return Ok(());
         }
         if self.needs_snapshot || self.log_bytes + log.len() as u64 > most {
-            // It has the changes in it, also if it can't be written now.
+            // The snapshot includes the changes. If it can't be written now, the next one does.
             self.needs_snapshot = true;
             return self.write_snapshot();
         }
@@ -130,7 +132,7 @@ impl Ledger {
         appended
     }
 
-    /// What is to be written of a change.
+    /// Applies a change, and returns the entry to write, if there is one.
     fn apply(&mut self, id: EndpointId, change: Change) -> Option<Entry> {
         let now = unix_seconds();
         match change {
@@ -154,8 +156,8 @@ impl Ledger {
         }
     }
 
-    /// Of more than the book may hold, those go that left, then those that were lost, the longest
-    /// not heard first.
+    /// Removes entries beyond the capacity: first members that left, then those that were lost, and
+    /// of each kind first those that were not heard for the longest time.
     fn bound(&mut self) {
         let over = self.entries.len().saturating_sub(self.capacity);
         if over == 0 {
@@ -173,7 +175,7 @@ impl Ledger {
         let path = self.files.path(&self.log_name(self.generation));
         let mut file = self.files.disk().append(&path)?;
         if file.metadata()?.len() != self.log_bytes {
-            // What was torn would hide what is behind it.
+            // A torn frame with whole ones behind it would pass for damage, so it is cut off.
             file.set_len(self.log_bytes)?;
         }
         let mut content = if self.log_bytes == 0 { MAGIC.to_vec() } else { Vec::new() };
@@ -199,7 +201,7 @@ impl Ledger {
         append_frame(&mut content, &end_of_snapshot(self.entries.len()));
         let generation = self.generation + 1;
         self.files.replace(&self.snapshot_name(generation), &content)?;
-        // One that stays too long does no harm: it is read only if those after it are damaged.
+        // A generation that stays does no harm: it is read only if those after it are damaged.
         for old in self.generations().into_iter().filter(|old| *old + 1 < generation) {
             for name in [self.snapshot_name(old), self.log_name(old)] {
                 let _ = self.files.remove(&self.files.path(&name));
@@ -212,7 +214,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Takes in the newest whole snapshot, or what is whole of all. Returns its generation.
+    /// Reads snapshots from the newest to the first that is whole, and what is whole of the others.
+    /// Returns the generation of the whole one, or 0.
     fn read_snapshots(&mut self, generations: &BTreeSet<u64>) -> u64 {
         for generation in generations.iter().rev().copied() {
             let name = self.snapshot_name(generation);
@@ -229,7 +232,7 @@ impl Ledger {
             let is_whole = !frames.is_damaged
                 && frames.contents.last().is_some_and(|last| **last == end_of_snapshot(count));
             for entry in frames.contents.iter().filter_map(|content| Entry::decode(content).ok()) {
-                // What is older does not replace what is newer.
+                // An older snapshot does not replace entries of a newer one.
                 self.entries.entry(entry.id).or_insert(entry);
             }
             if is_whole {
@@ -251,7 +254,7 @@ impl Ledger {
         };
         let frames = read_frames(&content);
         for entry in frames.contents.iter().filter_map(|content| Entry::decode(content).ok()) {
-            // What could be read of a damaged snapshot may be newer.
+            // An entry of a damaged snapshot may be newer than the log.
             let known = self.entries.get(&entry.id);
             if known.is_some_and(|known| known.heard > entry.heard) {
                 continue;
@@ -271,7 +274,7 @@ impl Ledger {
         self.needs_snapshot = true;
     }
 
-    /// The generations of which there are files, in order.
+    /// Returns the generations that have files, in order.
     fn generations(&self) -> BTreeSet<u64> {
         let Ok(names) = std::fs::read_dir(&self.files.dir) else { return BTreeSet::new() };
         let names = names.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -291,7 +294,7 @@ impl Ledger {
     }
 }
 
-/// The last frame of a snapshot, in CBOR: how many entries are before it.
+/// Returns the last frame of a snapshot: the number of entries before it, in CBOR.
 fn end_of_snapshot(entries: usize) -> [u8; 9] {
     let mut end = [0x1b; 9];
     end[1..].copy_from_slice(&(entries as u64).to_be_bytes());

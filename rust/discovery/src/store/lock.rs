@@ -1,8 +1,9 @@
-//! The lock on a state directory, and the truth about the process that holds it.
+//! The lock on a state directory, and what can be known about the process that holds it.
 //!
-//! The lock belongs to an open file, which a forked child shares: it lasts until both have closed
-//! it. The package for Python closes it in each child. Where the file system has no locks, the note
-//! in the file must do: it names the process, so that one which has ended holds nothing.
+//! The lock belongs to an open file, which a forked child shares. So it lasts until parent and
+//! child have closed it, and the package for Python closes it in each child. If the file system has
+//! no locks, the note in the file replaces them. It names the process, so a process that has ended
+//! holds nothing.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -15,7 +16,7 @@ use crate::error::Error;
 
 const LOCK: &str = "lock";
 
-/// A held lock. Dropping it lets go.
+/// A held lock. Dropping it releases it.
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: Option<File>,
@@ -26,11 +27,11 @@ impl Lock {
     /// Takes the lock of a state directory.
     ///
     /// # Errors
-    /// [`Error::StateDirInUse`] if another node holds it. If the file system lacks what is needed,
-    /// there is none, and that is said.
+    /// [`Error::StateDirInUse`] if another node holds it. If the file system lacks what a lock
+    /// needs, a warning says so and nothing is locked.
     pub(crate) fn take(files: &Files) -> Result<Self, Error> {
         let path = files.path(LOCK);
-        // On a read-only disk a file that is there can be locked, and a directory as well.
+        // On a read-only disk, an existing file can be locked, and so can the directory.
         let opened = files.disk().open_lock(&path);
         let (mut file, writable) = match opened {
             Ok(file) => (file, true),
@@ -56,7 +57,8 @@ impl Lock {
             }
         };
         if writable {
-            // Only for messages, and where there are no locks: a full disk does no harm.
+            // The note serves only for messages, and if there are no locks. So it does no harm if a
+            // full disk has no room for it.
             let _ = Note::of_this_process().write(&mut file);
         }
         Ok(Self { file: Some(file), locked })
@@ -67,7 +69,8 @@ impl Drop for Lock {
     fn drop(&mut self) {
         let Some(file) = &mut self.file else { return };
         if self.locked {
-            // A forked child shares the lock, and would keep it. What fails ends with the process.
+            // A forked child shares the lock, and would keep it. If the unlock fails, the lock ends
+            // with the processes.
             let _ = file.unlock();
         } else {
             let _ = file.set_len(0);
@@ -86,12 +89,12 @@ fn in_use(files: &Files, file: &File) -> Error {
     Error::StateDirInUse { path: files.dir.clone(), holder, ended }
 }
 
-/// Which process took the lock, as it wrote into the file.
+/// The note that the process which took the lock wrote into the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Note {
     process: u32,
-    /// Tells it from another process that has its number later: when it began, and since which boot
-    /// of the machine. Unknown where the system has no /proc.
+    /// When the process began, and the boot of the machine, which distinguish it from a later
+    /// process with its number. `None` if the system has no /proc.
     started: Option<(String, String)>,
 }
 
@@ -120,7 +123,7 @@ impl Note {
         }
     }
 
-    /// The process runs. If that can't be seen, it is taken for granted.
+    /// Returns true if the process runs, or if that can't be seen.
     fn is_alive(&self) -> bool {
         let now = started(self.process);
         match &self.started {
@@ -129,7 +132,7 @@ impl Note {
         }
     }
 
-    /// The process runs on this machine, for certain.
+    /// Returns true if the process certainly runs on this machine.
     fn is_alive_here(&self) -> bool {
         self.started.is_some() && self.is_alive()
     }
@@ -139,7 +142,7 @@ fn can_see_processes() -> bool {
     Path::new("/proc/self/stat").exists() == cfg!(target_os = "linux") && cfg!(target_os = "linux")
 }
 
-/// When a process began, in ticks since the boot, and the boot.
+/// Returns when a process began, in ticks since the boot, and the id of the boot.
 fn started(process: u32) -> Option<(String, String)> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name of the program, in parentheses, may have any character in it.
@@ -152,7 +155,7 @@ fn started(process: u32) -> Option<(String, String)> {
     Some((fields.nth(18)?.to_owned(), boot.trim().to_owned()))
 }
 
-/// A process other than this one that has the file open, if one can be seen.
+/// Returns a process other than this one that has the file open, if one can be seen.
 #[cfg(target_os = "linux")]
 fn holder_of(file: &File) -> Option<u32> {
     use std::os::unix::fs::MetadataExt;

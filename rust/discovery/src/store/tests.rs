@@ -1,4 +1,4 @@
-//! What a start makes of every kind of disk and damage.
+//! How a start deals with every kind of disk and damage.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ impl FaultyDisk {
         *self.0.lock().unwrap() = faults.iter().copied().collect();
     }
 
-    /// Bytes that were written, and the pages that they touched.
+    /// Returns the number of bytes that were written, and of the pages that they touched.
     pub(crate) fn written(&self) -> (u64, u64) {
         *self.1.lock().unwrap()
     }
@@ -42,7 +42,7 @@ impl Disk for FaultyDisk {
 
     fn write(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
         if let Err(error) = self.check("write") {
-            // As a disk that has some room, but not enough.
+            // Fails as a disk does that has some room, but not enough.
             RealDisk.write(file, &content[..content.len() / 2])?;
             return Err(error);
         }
@@ -144,7 +144,7 @@ fn a_second_holder_is_refused_and_told_who_holds_it() {
 fn a_lock_that_outlives_its_taker_names_both() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lock");
-    // A process that has the lock from one that has ended.
+    // This process holds the lock, and the note in the file names one that has ended.
     let mut holder = std::process::Command::new("flock")
         .args(["-F", path.to_str().unwrap(), "sh", "-c", "echo ready; exec sleep 600"])
         .stdout(std::process::Stdio::piped())
@@ -225,7 +225,7 @@ fn a_disk_that_can_t_be_written_is_said_once_until_it_can() {
         let key = store.key().unwrap();
         let (sequence, reserved) = store.begin();
         assert!(sequence < reserved);
-        // The clock shows at the next start that these are used.
+        // At the next start, the clock shows that these numbers are used.
         assert!(store.reserve(unix_micros() - 1));
         assert!(!store.reserve(unix_micros() + 3_600_000_000), "{fault:?}");
         assert!(!store.write_again());
@@ -266,7 +266,7 @@ fn a_directory_that_can_t_be_made_on_a_full_disk_is_done_without() {
         let disk = Arc::new(FaultyDisk::default());
         disk.set(&[("make_dir", code)]);
         assert!(Store::open_on(&dir.path().join("none"), disk.clone()).unwrap().is_none());
-        // One that is there is used.
+        // A directory that exists is used.
         assert!(Store::open_on(dir.path(), disk).unwrap().is_some());
     }
     let disk = Arc::new(FaultyDisk::default());
