@@ -1,4 +1,4 @@
-//! What this node says of itself: announcements, heartbeats, refutations.
+//! The announcer of this node's own record: announcements, heartbeats and refutations.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test that cannot go on fails.
@@ -24,7 +24,8 @@ use crate::{
     wire::TopicFrame,
 };
 
-/// Shortest and longest delay before jumping above somebody else who announces with our key.
+/// The shortest and the longest delay before this node jumps above the sequence number of another
+/// process that announces with its key.
 const JUMP_MIN: Duration = Duration::from_millis(10);
 const JUMP_MAX: Duration = Duration::from_mins(1);
 
@@ -33,30 +34,30 @@ pub(super) struct Announcer {
     profile: Profile,
     /// The own record, once announced.
     own: Option<SignedRecord>,
-    /// The delay before the next jump above somebody else's use of our key.
+    /// The delay before the next jump above another process that uses this node's key.
     jump_delay: Duration,
     jumped: Option<Instant>,
     rivals: Rivals,
     /// When an accusation was last refuted.
     refuted: Option<Instant>,
-    /// When the own record is announced again. Not set while no sequence number is persisted.
+    /// When the own record is announced again. Not set while no sequence number is reserved.
     timer: Option<Instant>,
 }
 
-/// Other processes that announce with our key.
+/// The other processes that announce with this node's key.
 #[derive(Debug, Default)]
 struct Rivals {
-    /// By boot id: when the last time of such trouble began, and how often it outran us since.
+    /// For each boot id, when its last conflict began, and how often it outran this node since.
     rises: BTreeMap<u64, (Instant, u32)>,
 }
 
 impl Rivals {
-    /// Most that are told apart.
+    /// The most processes that are distinguished.
     const MOST: usize = 16;
     const WINDOW: Duration = Duration::from_mins(1);
 
-    /// A process with this boot id outran us. Returns true if it did so again, twice in short order
-    /// after we had jumped above it. An earlier life of ours does so once.
+    /// A process with this boot id outran this node. Returns true if it did so twice again after
+    /// this node had jumped above it. An earlier life of this node does so only once.
     fn rose(&mut self, boot_id: u64, now: Instant) -> bool {
         self.rises.retain(|_, rise| Self::lasts(*rise, now));
         if self.rises.len() >= Self::MOST && !self.rises.contains_key(&boot_id) {
@@ -71,12 +72,13 @@ impl Rivals {
         conflict
     }
 
-    /// Returns true while a conflict goes on.
+    /// Returns true while there is a conflict.
     fn is_conflict(&self, now: Instant) -> bool {
         self.rises.values().any(|rise| rise.1 > 2 && Self::lasts(*rise, now))
     }
 
-    /// One of two that outrun each other backs off first; the other one hears of it a minute later.
+    /// Returns true while a conflict that began at this time lasts. If two processes outrun each
+    /// other, one backs off first, and the other one learns that only a minute later.
     fn lasts((began, _): (Instant, u32), now: Instant) -> bool {
         now.saturating_duration_since(began) <= 2 * Self::WINDOW
     }
@@ -95,12 +97,12 @@ impl Announcer {
         }
     }
 
-    /// The own record, as last announced.
+    /// Returns the own record, as last announced.
     pub(super) fn own(&self) -> Option<&SignedRecord> {
         self.own.as_ref()
     }
 
-    /// The sequence number of the own record; 0 before the first announcement.
+    /// Returns the sequence number of the own record, or 0 before the first announcement.
     pub(super) fn sequence(&self) -> u64 {
         self.own.as_ref().map_or(0, |own| own.record().sequence)
     }
@@ -118,7 +120,7 @@ impl Announcer {
         self.announce(scope)
     }
 
-    /// Announces what this node has to say now.
+    /// Announces this node's record as it should be now.
     pub(super) fn announce(&mut self, scope: &mut Scope) -> Effects {
         if scope.view.leaving {
             return Effects::none();
@@ -127,19 +129,19 @@ impl Announcer {
             Some(Ok(signed)) => self.publish(signed, scope),
             Some(Err(error)) => unreachable!("a validated profile fits a record: {error}"),
             None => {
-                // The timer stays unset: the reservation will call again.
+                // The timer stays unset, because `announce_if_pending` follows the reservation.
                 self.timer = None;
                 Effects::none()
             }
         }
     }
 
-    /// Sequence numbers were persisted as used: announces, if that is what this node waits for.
+    /// Sequence numbers were reserved: announces, if an announcement waits for that.
     pub(super) fn announce_if_pending(&mut self, scope: &mut Scope) -> Effects {
         if self.timer.is_none() { self.announce(scope) } else { Effects::none() }
     }
 
-    /// Signs a record with the next sequence number; `None` while none is persisted.
+    /// Signs a record with the next sequence number. `None` while none is reserved.
     fn sign(&self, status: Status, scope: &mut Scope) -> Option<Result<SignedRecord, Error>> {
         let mut record = NodeRecord {
             id: scope.me(),
@@ -152,7 +154,8 @@ impl Announcer {
         };
         loop {
             let signed = SignedRecord::sign(&scope.cx.identity.key, &scope.topic, record.clone());
-            // All fields at their limits do not fit together: addresses are hints, and sorted.
+            // A record has no room for all fields at their limits. Addresses give way, because they
+            // are hints, and the last one is the least useful.
             if signed.is_err() && record.addresses.pop().is_some() {
                 scope.dropped("addresses that do not fit the record", None);
                 continue;
@@ -169,7 +172,7 @@ impl Announcer {
         debug_assert!(applied.is_news(), "own sequence numbers rise: {applied:?}");
         let bytes = signed.bytes().clone();
         self.own = Some(signed);
-        // Others keep no record for longer than that.
+        // Other nodes keep no record for longer than `TOMBSTONE_AGE`.
         let third = record.expiration.min(TOMBSTONE_AGE) / 3;
         self.timer = Some(now + jitter(&mut scope.cx.rng, third, 0.7..1.0));
         let (topic, sequence) = (scope.topic.fmt_short(), record.sequence);
@@ -195,17 +198,17 @@ impl Announcer {
         }
         self.profile = profile;
         if self.rivals.is_conflict(scope.now()) {
-            // With the next announcement, within a minute.
+            // The next announcement, within a minute, carries the change.
             return Ok(Effects::none());
         }
         Ok(self.announce(scope))
     }
 
-    /// A peer holds a record of ours that is not older than our own: of an earlier life, or of
-    /// another process with our key.
+    /// A peer holds a record with this node's signature that is not older than the own one. It is
+    /// from an earlier life, or from another process with this node's key.
     pub(super) fn outrun(&mut self, record: &NodeRecord, scope: &mut Scope) {
         if record.sequence < scope.cx.identity.sequence {
-            // Jumped above it already: another copy of the same.
+            // This node has jumped above it already: this is another copy of the same record.
             return;
         }
         let now = scope.now();
@@ -240,14 +243,15 @@ impl Announcer {
         self.timer = if backs_off { Some(at) } else { earlier(self.timer, Some(at)) };
     }
 
-    /// This node is accused. One higher sequence number answers all who know a lower one.
+    /// This node is accused. One announcement with a higher sequence number refutes all accusations
+    /// that name a lower one.
     pub(super) fn refute(&mut self, sequence: u64, from: EndpointId, scope: &mut Scope) -> Effects {
         if scope.view.leaving || !scope.cx.is_on(Rule::Refutation) {
             return Effects::none();
         }
         let mut effects = Effects::none();
         if sequence >= self.sequence() {
-            // The next number is above it: it is one that was used already.
+            // The accused number was used already, so the next one is above it.
             let (now, interval) = (scope.now(), scope.config.refute_interval());
             let next = self.refuted.map_or(now, |at| at + interval);
             if next > now {
@@ -266,14 +270,15 @@ impl Announcer {
         effects
     }
 
-    /// This node leaves the topic: announces nothing more, and signs a leave. `None` if no sequence
-    /// number is free for it.
+    /// This node leaves the topic: it announces nothing more, and signs a leave. `None` if no
+    /// sequence number is reserved for it.
     pub(super) fn stop(&mut self, scope: &mut Scope) -> Option<SignedRecord> {
         self.timer = None;
         self.sign(Status::Left, scope).and_then(Result::ok)
     }
 
-    /// This node was there for long: its heartbeats are spread evenly among those of all.
+    /// Makes this node one that has announced for a while: its next heartbeat is at a random point
+    /// of the interval.
     pub(super) fn preload(&mut self, scope: &mut Scope) {
         if let Some(own) = &self.own {
             let third = own.record().expiration / 3;
@@ -284,6 +289,6 @@ impl Announcer {
 
 fn expiration(scope: &Scope) -> Duration {
     let expiration = scope.config.expiration_among(scope.book.len() + 1);
-    // Records say it in whole seconds; others must not expire us early.
+    // Records say it in whole seconds. It is rounded up, so that no node expires this one early.
     Duration::from_secs(expiration.as_secs() + u64::from(expiration.subsec_nanos() > 0))
 }

@@ -1,8 +1,9 @@
-//! Broadcasts of the application: sent, judged before they are forwarded, delivered at most once.
+//! Broadcasts of the application: they are verified before they are forwarded, and delivered at
+//! most once.
 //!
-//! Best effort. A broadcast goes to the members that are in the overlay. One that is sent before
-//! this node is in the overlay itself waits for [`KEEP`]. Membership does not share its fate:
-//! broadcasts have a lane and budgets of their own.
+//! Delivery is best effort. A broadcast goes to the members that are in the overlay. One that is
+//! sent before this node is in the overlay itself waits for up to [`KEEP`]. A flood of broadcasts
+//! does not harm membership, because broadcasts have a lane and budgets of their own.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test that cannot go on fails.
@@ -39,9 +40,9 @@ const OF_ALL: Rate =
 /// What a node accepts from one neighbor, repetitions included, before it looks at signatures.
 pub(super) const OF_PEER: Rate =
     Rate { messages: (2000.0, 8000.0), bytes: (4.0 * 1024.0 * 1024.0, 8.0 * 1024.0 * 1024.0) };
-/// Broadcasts that wait until this node is in the overlay, their bytes, and how long each waits:
-/// what an author may send at once and while it settles, and less than others accept from it at
-/// once.
+/// The most broadcasts that wait until this node is in the overlay, the most bytes of them, and how
+/// long each waits. They hold what an author may send at once and while its node settles. That is
+/// less than others accept from it at once.
 const MAX_KEPT: usize = 320;
 const MAX_KEPT_BYTES: usize = 1280 * 1024;
 const KEEP: Duration = Duration::from_secs(10);
@@ -54,10 +55,10 @@ const MORE_AUTHORS: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Broadcasts {
-    /// How many this node made: the next one's number.
+    /// How many broadcasts this node made, which is the number of the next one.
     count: u64,
     kept: VecDeque<(Instant, Bytes)>,
-    /// Since when this node has neighbors.
+    /// When this node got its first neighbor, if it has one.
     attached: Option<Instant>,
     /// Contents that passed recently, so that they are judged once.
     seen: Seen,
@@ -78,9 +79,9 @@ struct Author {
 /// Why a broadcast is not delivered.
 #[derive(Debug)]
 enum Refusal {
-    /// It may come from an honest peer: it is counted under this name, and goes no further.
+    /// An honest peer may have sent it. It is counted under this name, and not forwarded.
     Dropped(&'static str),
-    /// An honest peer does not forward it: the link is closed.
+    /// An honest peer does not forward it, so the link is closed.
     Invalid(Error),
 }
 
@@ -135,7 +136,7 @@ impl Broadcasts {
         Ok(self.send_kept(scope))
     }
 
-    /// Puts a broadcast behind those that wait. The oldest ones make room for it.
+    /// Adds a broadcast to those that wait. The oldest ones make room for it.
     fn keep(&mut self, content: Bytes, scope: &mut Scope) {
         let mut bytes = self.kept_bytes() + content.len();
         while self.kept.len() >= MAX_KEPT || bytes > MAX_KEPT_BYTES {
@@ -205,8 +206,8 @@ impl Broadcasts {
         self.seen.length(hash)
     }
 
-    /// Verifies a broadcast and delivers it. Returns true if it is to be forwarded. One that does
-    /// not verify closes the link: honest peers verify before they forward.
+    /// Verifies a broadcast and delivers it. Returns true if the overlay has to forward it. If it
+    /// does not verify, the link is closed, because honest peers verify before they forward.
     pub(super) fn judge(&mut self, content: &Bytes, from: EndpointId, scope: &mut Scope) -> bool {
         let verdict = decode_broadcast(content)
             .and_then(|signed| Broadcast::open(&signed))
@@ -229,7 +230,7 @@ impl Broadcasts {
         if scope.book.admits(&author) {
             scope.emit(TopicEvent::Broadcast { author, channel, data });
         } else {
-            // Others may miss it without this node.
+            // It is forwarded, because other members may get it only through this node.
             scope.dropped("broadcasts of peers that are kept out", Some(author));
         }
         true
@@ -266,7 +267,7 @@ impl Broadcasts {
             || Author { boot_id, heard: Window::default(), budget: Budget::new(OF_AUTHOR, now) };
         let known = self.authors.entry(author).or_insert_with(fresh);
         if known.boot_id != boot_id {
-            // The budget stays: a restart does not renew it.
+            // The budget stays, because a restart must not renew it.
             known.boot_id = boot_id;
             known.heard = Window::default();
         }
@@ -284,8 +285,8 @@ impl Broadcasts {
         Ok(broadcast)
     }
 
-    /// Makes room. Nothing is accepted from an author that the book has forgotten, so its window is
-    /// not needed.
+    /// Forgets authors that the book has forgotten. Nothing is accepted from them, so their windows
+    /// are not needed.
     fn forget_authors(&mut self, scope: &Scope) {
         if self.authors.len() > 2 * scope.config.capacity + MORE_AUTHORS {
             let book = &scope.book;

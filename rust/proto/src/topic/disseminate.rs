@@ -26,26 +26,27 @@ use crate::{
     wire::{Item, MAX_CONTENT, MAX_RECORDS, encode_content},
 };
 
-/// Records that come within this are forwarded together; in a burst, within 0.5 ms for each member.
+/// Records that arrive within this time are forwarded together. In a burst, that time is 0.5 ms for
+/// each member, at most [`BATCH_MAX`].
 const BATCH: Duration = Duration::from_millis(5);
 const BATCH_MAX: Duration = Duration::from_millis(250);
-/// Two batches within this make a burst.
+/// Two batches within this time make a burst.
 const BURST: Duration = Duration::from_millis(100);
 /// The least time that gossip has to bring what a sync brought, before this node forwards it.
 const DEFER: Duration = Duration::from_millis(50);
-/// A newcomer that a member has known for less than this is on its way to all, however busy they
-/// are.
+/// If a member has known a newcomer for less than this time, gossip is still bringing it to all,
+/// however busy they are.
 const UNDER_WAY: Duration = Duration::from_secs(5);
-/// If more records than this are deferred, all nodes would forward all of them. Instead, books are
-/// compared with the neighbors that may lack them, for [`ASK_FOR`]. Such neighbors are looked for
-/// every [`ASK_AGAIN`].
+/// If more records than this are deferred, many nodes would forward all of them. Instead, this node
+/// compares books with the neighbors that may lack them, for [`ASK_FOR`]. It looks for such
+/// neighbors every [`ASK_AGAIN`].
 const FEW: usize = 8;
 const ASK_FOR: Duration = Duration::from_secs(3);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Room in a broadcast for the array and the heads of its items.
 const CONTENT_ROOM: usize = MAX_CONTENT - 16;
 const ITEM_OVERHEAD: usize = 5;
-/// Most accusations that wait to be forwarded.
+/// The most accusations that wait to be forwarded.
 const MAX_ACCUSATIONS: usize = 4096;
 
 #[derive(Debug, Default)]
@@ -57,26 +58,26 @@ pub(super) struct Dissemination {
     /// What goes to newcomers with the next batch.
     pushes: Vec<Pushed>,
     last_batch: Option<Instant>,
-    /// News of a sync that the overlay may be bringing as well: forwarded if it does not.
+    /// New records of a sync that the overlay may bring as well. They are forwarded if it does not.
     deferred: BTreeMap<EndpointId, Deferred>,
     /// Contents that passed recently.
     seen: Seen,
     timers: Timers<Timer>,
 }
 
-/// What a sync brought, and the overlay may be bringing as well.
+/// A record that a sync brought, and that the overlay may bring as well.
 #[derive(Debug)]
 struct Deferred {
-    /// When it is looked at next, and forwarded if it has to be.
+    /// When it is checked next, and forwarded if that is needed.
     at: Instant,
-    /// Until when neighbors are asked instead, once they are.
+    /// Set once books are compared with neighbors instead: when that ends.
     ask_until: Option<Instant>,
 }
 
-/// What is due, and when.
+/// The timers of dissemination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// Send the batch of what is due to members and newcomers.
+    /// Send a batch to members and newcomers.
     Batch,
     /// Forward what a sync brought and the overlay did not.
     Deferred,
@@ -107,7 +108,7 @@ impl Dissemination {
         self.timers.clear_all();
     }
 
-    /// All members know all records.
+    /// Forgets what waits, because all members know all records.
     pub(super) fn preload(&mut self) {
         self.records.clear();
         self.timers.clear(Timer::Batch);
@@ -137,7 +138,7 @@ impl Dissemination {
         }
     }
 
-    /// Sends an accusation to all members that no broadcast brought.
+    /// Sends an accusation to all members, because no broadcast brought it.
     pub(super) fn accuse(&mut self, accusation: Accusation, scope: &mut Scope) {
         if self.accusations.len() < MAX_ACCUSATIONS {
             self.accusations.push_back(accusation);
@@ -171,8 +172,8 @@ impl Dissemination {
         self.records.retain(|other| other != id);
     }
 
-    /// The overlay brought a record. Everybody hears of it from somebody else, unless this node
-    /// knows a newer one.
+    /// The overlay brought a record. Unless this node knows a newer one, it need not forward it,
+    /// because the overlay brings it to all members.
     pub(super) fn overheard(&mut self, id: &EndpointId, stale: bool) {
         self.deferred.remove(id);
         if !stale {
@@ -190,13 +191,14 @@ impl Dissemination {
         self.seen.contains(content, now)
     }
 
-    /// This content is on its way to all members.
+    /// Notes a content that the overlay is bringing to all members.
     pub(super) fn saw(&mut self, content: &[u8], now: Instant) {
         self.seen.insert(content, now);
     }
 
-    /// A sync brought news that others may lack. Gossip may be under way with it, and others may
-    /// have learned it in the same way: the first that forwards it spares the rest.
+    /// A sync brought a new record that others may lack. Gossip may be bringing it, and others may
+    /// have got it by a sync too. So forwarding waits for a random time: the first node that
+    /// forwards it spares the rest.
     pub(super) fn defer(&mut self, id: EndpointId, age: Duration, scope: &mut Scope) {
         let under_way = UNDER_WAY.saturating_sub(age).max(DEFER + scope.cx.lag());
         let spread = scope.spread();
@@ -215,7 +217,7 @@ impl Dissemination {
         self.timers.clear(Timer::Deferred);
         let (now, lag) = (scope.now(), scope.cx.lag());
         let mut effects = Effects::none();
-        // If this node is behind, so are others, and gossip too; but not forever.
+        // If this node is behind, other nodes and gossip probably are too. But none waits forever.
         let put_off = if lag > DEFER { MAX_LAG } else { Duration::ZERO };
         let many = self.deferred.len() > FEW;
         let due = self.deferred.iter().filter(|(_, deferred)| deferred.at + put_off <= now);
@@ -248,7 +250,8 @@ impl Dissemination {
         self.last_batch = Some(now);
         let mut effects = Effects::one(Effect::Push(std::mem::take(&mut self.pushes)));
         if scope.view.neighbors.is_empty() {
-            // Kept until there is a neighbor. Bounded by the book, as ids are unique in it.
+            // The records wait for a neighbor. They are no more than the book has, because each id
+            // is in it once.
             return effects;
         }
         loop {
@@ -265,7 +268,7 @@ impl Dissemination {
         }
     }
 
-    /// Takes what fits one broadcast.
+    /// Takes as many records and accusations as fit one broadcast.
     fn next_batch(&mut self, scope: &Scope) -> Vec<Item> {
         let mut batch = self.next_accusations(scope);
         let mut size: usize = batch.iter().map(|item| item.bytes().len() + ITEM_OVERHEAD).sum();
@@ -304,9 +307,8 @@ impl Dissemination {
     }
 }
 
-/// Neighbors with which books were not compared since something came here of a member. All others
-/// have it, and see to it that it goes on: a swarm that forms at once would tell itself all that it
-/// knows.
+/// Returns the neighbors with which books were not compared since the record of a member arrived
+/// here. The other neighbors have the record, and forward it themselves if that is needed.
 fn neighbors_that_may_lack(
     id: &EndpointId,
     compared: &BTreeMap<EndpointId, Instant>,

@@ -1,4 +1,4 @@
-//! What a component asks of others: it returns effects, and the router carries them out.
+//! What a component requests of others: it returns effects, and the router carries them out.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{accusation::Accusation, id::EndpointId};
 
-/// Something that follows from what a component did, and that another one does.
+/// Something that follows from what one component did, and that another one does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Send this accusation to all members.
@@ -35,15 +35,15 @@ pub(super) enum Effect {
     Push(Vec<Pushed>),
     /// Tell the neighbors in the overlay that this node is gone.
     QuitOverlay,
-    /// Answer an accusation of this sequence number that this peer told of.
+    /// Answer an accusation of this sequence number, which this peer sent.
     Refute { sequence: u64, from: EndpointId },
     /// Introduce this node to the overlay with this record from now on.
     SetRecord(Bytes),
     /// Compare books with this peer, if it is linked.
     Sync(EndpointId),
-    /// A sync that this node began is complete. This many records were news to one of both.
+    /// A sync that this node began is complete. This many records were new to one of the two ends.
     Synced { peer: EndpointId, differed: usize },
-    /// A sync that this node began came to nothing, and is not started again.
+    /// A sync that this node began failed, and is not started again.
     SyncFailed,
 }
 
@@ -75,7 +75,7 @@ impl Effects {
         self.0.push(effect);
     }
 
-    /// Puts other effects behind these.
+    /// Adds other effects after these.
     pub(super) fn append(&mut self, mut others: Self) {
         self.0.append(&mut others.0);
     }

@@ -1,8 +1,8 @@
-//! The guard between the network and the overlay. Nothing from the network reaches the overlay's
-//! state machines but through here: decoded into our own frames, its lists and hops clamped by
-//! `wire`, its records verified, within a budget.
+//! The guard between the network and the overlay. All that reaches the overlay's state machines
+//! from the network passes here. It is decoded into our own frames, `wire` bounds its lists and
+//! hops, its records are verified, and it is within a budget.
 //!
-//! What the overlay wants goes the other way, and each new neighbor is told to all components.
+//! The requests of the overlay go the other way, and all components learn of each new neighbor.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl Topic {
         may
     }
 
-    /// Returns what of a frame may reach the overlay, and whom its record is about.
+    /// Returns what of a frame may reach the overlay, and the node whose record it carries.
     fn judge(
         &mut self,
         peer: EndpointId,
@@ -74,12 +74,12 @@ impl Topic {
                 (about != self.me).then_some((about, OverlayFrame::ForwardJoin { ttl, record }))
             }
             OverlayFrame::Gossip { round: None, .. } => {
-                // Nobody says it in version 1, and the overlay would not pass it on.
+                // No node of version 1 sends this, and the overlay would not forward it.
                 cx.links.dropped("broadcasts to neighbors only", Some(peer));
                 None
             }
             OverlayFrame::Gossip { content, .. } if self.has_seen(&content, cx.now) => {
-                // What Plumtree does with a duplicate, without a look at its content.
+                // A duplicate gets the answer of Plumtree, and is not verified again.
                 let prune = TopicFrame::Overlay(OverlayFrame::Prune);
                 cx.links.send(&peer, self.id, prune, cx.now);
                 Some((peer, OverlayFrame::Prune))
@@ -98,7 +98,8 @@ impl Topic {
         }
     }
 
-    /// Returns the length of the broadcast that a frame asks for. One that is not held is not sent.
+    /// Returns the length of the broadcast that a frame requests, or 0 if it is not held here: then
+    /// it is not sent.
     fn length_of_asked(&self, frame: &OverlayFrame) -> usize {
         let OverlayFrame::Graft { id: Some(id), .. } = frame else { return 0 };
         self.dissemination.length(id).or_else(|| self.broadcasts.length(id)).unwrap_or_default()
@@ -113,8 +114,8 @@ impl Topic {
         }
     }
 
-    /// The record that introduces a node to the overlay: the best one held of it, once it is in the
-    /// book. `None` if it is refused, or gone.
+    /// Takes in the record of a node that a frame introduces, and returns the best record of it in
+    /// the book. `None` if the record is refused, or the node is gone.
     fn introduced(
         &mut self,
         about: EndpointId,
@@ -181,7 +182,7 @@ impl Topic {
         received.is_some_and(|at| now.saturating_duration_since(at) < IN_FLIGHT)
     }
 
-    /// Carries out what the overlay wants, until it wants nothing.
+    /// Carries out what the overlay requests, until it requests nothing more.
     pub(super) fn drive_overlay(&mut self, cx: &mut Context) {
         loop {
             let outputs = self.neighborhood.poll(cx.lag());
@@ -205,7 +206,7 @@ impl Topic {
         self.neighborhood.neighbor_up(peer, narrow_scope!(self, cx));
         self.detector.neighbor_up(peer, scope!(self, cx));
         self.on_neighbors(cx);
-        // A first node has nobody to join.
+        // The first node of a swarm has no member to join.
         if self.neighborhood.is_entering() || self.syncs.is_untried() {
             self.on_attached(cx);
         }
@@ -222,7 +223,7 @@ impl Topic {
         self.neighborhood.look_for_neighbors(narrow_scope!(self, cx));
     }
 
-    /// This node has a neighbor of its own accord.
+    /// This node has a neighbor that it requested.
     pub(super) fn on_attached(&mut self, cx: &mut Context) {
         if self.neighborhood.attach(cx.now) {
             self.syncs.on_attached(scope!(self, cx));

@@ -1,7 +1,8 @@
-//! Healing: members that were lost are dialed now and then, as a partition looks like many deaths.
+//! Healing: lost members are dialed now and then, because a partition looks like many deaths.
 //!
-//! Two sides that meet again compare their books first: each learns which of its members are held
-//! to be dead, and refutes. Then one of them joins the other's overlay, once for each gap.
+//! If two sides meet again, two nodes compare their books first. So each side learns which of its
+//! members the other one holds to be dead, and those refute. Then one of the two nodes joins the
+//! overlay of the other, once for each gap.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test that cannot go on fails.
@@ -23,22 +24,22 @@ use crate::{
 };
 
 /// A loss within this time is recent. If more than a tenth of all members are lost, and one of them
-/// recently, dials are as frequent as in isolation.
+/// recently, lost members are dialed as often as bootstrap peers are in isolation.
 const RECENT: Duration = Duration::from_mins(10);
 /// After a sync that found a gap, the partner's refutation has this long to arrive,
 /// [`JOIN_ATTEMPTS`] times.
 const JOIN_DELAY: Duration = Duration::from_millis(200);
 const JOIN_ATTEMPTS: u32 = 10;
-/// One overlay join for a gap in this time.
+/// The least time between two joins of the overlay because of gaps.
 const JOIN_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Healing {
-    /// The delay between dials while many members are lost; it grows.
+    /// The delay between dials while many members are lost, which grows.
     delay: Option<Duration>,
-    /// Lost members that are being dialed, or that a sync goes on with, to heal.
+    /// Lost members that are being dialed, or that are in a sync, because of healing.
     dialed: BTreeSet<EndpointId>,
-    /// A partner behind a gap, to join the overlay through, and how often it was put off.
+    /// The partner beyond a gap through which to join the overlay, and how often that was delayed.
     join: Option<(EndpointId, u32)>,
     joined: Option<Instant>,
     timers: Timers<Timer>,
@@ -116,13 +117,13 @@ impl Healing {
         effects
     }
 
-    /// A dial did not lead to a link.
+    /// A dial failed.
     pub(super) fn dial_failed(&mut self, peer: &EndpointId) {
         self.dialed.remove(peer);
     }
 
-    /// A sync that this node began is complete; `differed` records were news to one of both. There
-    /// is a gap if the partner was lost, or if more than one record did not come by gossip.
+    /// A sync that this node began is complete, and `differed` records were new to one of the two
+    /// ends. There is a gap if the partner was lost, or if gossip missed more than one record.
     pub(super) fn on_synced(&mut self, peer: EndpointId, differed: usize, scope: &mut Scope) {
         let now = scope.now();
         let was_lost = self.dialed.remove(&peer);
@@ -136,7 +137,7 @@ impl Healing {
             self.timers.set(Timer::Join, now + JOIN_DELAY);
         }
         if was_lost {
-            // More of them may be there again.
+            // More lost members may be back.
             self.delay = None;
             self.timers.set_by(Timer::Dial, now + JOIN_DELAY);
         }

@@ -1,4 +1,4 @@
-//! What a simulation looks at: the book as the protocol holds it, and the size of all that could
+//! What a simulation inspects: the book as the protocol holds it, and the size of all that could
 //! grow.
 
 use super::Topic;
@@ -9,8 +9,8 @@ use crate::{digest::Digest, id::EndpointId, record::SignedRecord, state::Context
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Inspect {
-    /// Others that are there for the application, with their sequence numbers: what replaying the
-    /// events gives.
+    /// The members that the application sees, with their sequence numbers. Replaying the events
+    /// gives the same.
     pub live: Vec<(EndpointId, u64)>,
     /// The most that [`Inspect::live`] may hold, and tombstones as well.
     pub capacity: usize,
@@ -23,18 +23,18 @@ impl Topic {
         self.announcer.own()
     }
 
-    /// The record of a member.
+    /// Returns the record of a member.
     pub(crate) fn record(&self, member: &EndpointId) -> Option<&SignedRecord> {
         self.book.get(member).map(|live| &live.signed)
     }
 
-    /// The highest sequence number that is known of a node.
+    /// Returns the highest sequence number that is known of a node.
     pub(crate) fn sequence(&self, node: &EndpointId) -> Option<u64> {
         self.book.sequence(node)
     }
 
-    /// This node is one of a swarm that has been there for long: it knows all members, and they know
-    /// it.
+    /// Makes this node one of a swarm that has existed for a while: it knows all members, and they
+    /// know it.
     pub(crate) fn preload(&mut self, records: &[SignedRecord], cx: &mut Context) {
         self.book.preload(records, cx.now);
         self.dissemination.preload();

@@ -1,4 +1,4 @@
-//! Records and accusations that come in: what is verified and taken in, and what follows from it.
+//! Records and accusations that arrive: how they are verified and applied, and what follows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,14 +23,14 @@ use crate::{
 
 /// One peer may introduce newcomers for a tenth of the book's capacity, but for at least this many.
 const MIN_INTRODUCTIONS: usize = 256;
-/// A share that is used up is whole again after this time, in seconds.
+/// A share that is used up is full again after this time, in seconds.
 const INTRODUCTIONS_REFILL: f64 = 600.0;
 
 fn log_applied(topic: TopicId, applied: &Applied, record: &NodeRecord) {
     match applied {
         Applied::Joined => log(topic, record, "peer joined"),
         Applied::Left(_) => log(topic, record, "peer left"),
-        // An application may update as often as it likes.
+        // An application may update often, so this is no line for the info level.
         Applied::Updated => {
             let (topic, peer) = (topic.fmt_short(), record.id.fmt_short());
             tracing::debug!(%topic, %peer, sequence = record.sequence, "peer updated");
@@ -106,7 +106,7 @@ impl Topic {
             if applied != Applied::Refreshed {
                 self.syncs.tell_digest_soon(scope!(self, cx));
             }
-            // A member restarted, and the link to its old process is still open here: it is dead.
+            // The member restarted, and the link to its old process, which is dead, is still open.
             let earlier_life = link_boot_id.is_some_and(|boot_id| boot_id != record.boot_id);
             if applied == Applied::Updated && earlier_life && from != id {
                 cx.links.close_peer(&id, CloseCode::Replaced);
@@ -116,7 +116,7 @@ impl Topic {
         Ok((id, applied))
     }
 
-    /// Tells the application, or the owner, what became of a record.
+    /// Reports an applied record to the application. If it is stale, shows its owner a newer one.
     fn announce_applied(
         &mut self,
         applied: &Applied,
@@ -134,7 +134,7 @@ impl Topic {
                 cx.emit(self.id, TopicEvent::PeerLeft(Arc::clone(was)));
             }
             Applied::Full => cx.links.dropped("newcomers beyond the capacity", Some(id)),
-            // The owner is behind its own past: show it, and it jumps above.
+            // The owner lags behind its own earlier records. If it is shown one, it jumps above it.
             Applied::Stale if id == from => self.show_evidence(id, from, cx),
             Applied::Buried | Applied::Same | Applied::Stale => {}
         }
@@ -227,15 +227,16 @@ impl Topic {
         if id == from {
             self.dissemination.send_soon(id, scope!(self, cx));
         } else if !self.neighborhood.neighbors().is_empty() && self.is_young(&id, age) {
-            // Newcomers come in bursts, and are on their way to all. The rest is rare, and urgent.
+            // Newcomers come in bursts, and gossip is bringing them already. All other news is rare
+            // and urgent.
             let young = if *applied == Applied::Joined { age } else { Duration::MAX };
             self.dissemination.defer(id, young, scope!(self, cx));
         }
         self.syncs.on_news(applied, age, scope!(self, cx));
     }
 
-    /// Returns true if a record is young enough to be forwarded. What is forwarded carries no age:
-    /// a record near its end would live on.
+    /// Returns true if a record is young enough to be forwarded. Forwarded records carry no age, so
+    /// a record near its expiration would begin another life.
     fn is_young(&self, id: &EndpointId, age: Duration) -> bool {
         self.book.get_with_hidden(id).is_none_or(|live| age < live.signed.record().expiration / 2)
     }
@@ -255,16 +256,16 @@ impl Topic {
         within
     }
 
-    /// Returns true if a record is in no share. What this node asks for itself, to know the swarm,
-    /// is not counted. Nor are members of long standing: a part of a swarm may come back with all
-    /// of its members.
+    /// Returns true if a record is in no share. Records that this node requested itself are not
+    /// counted, and neither are those of known members or those that a trusted peer brings: a part
+    /// of a swarm may come back with all of its members.
     fn is_uncounted(&self, id: &EndpointId, from: EndpointId, cx: &Context) -> bool {
         let own = self.syncs.is_asking(&from) || *id == from;
         own || self.book.sequence(id).is_some() || self.peers.is_trusted(&from, &self.book, cx.now)
     }
 
-    /// Verifies the records of a frame together, if they will be verified for sure. A newcomer's
-    /// record is not, if its introducer has a share.
+    /// Verifies those records of a frame together that will certainly be verified. The record of a
+    /// newcomer is not one of them, if it counts toward the share of its introducer.
     pub(super) fn verify_ahead<'a>(
         &self,
         records: impl IntoIterator<Item = &'a Bytes>,
@@ -283,8 +284,8 @@ impl Topic {
         cx.verify_ahead(&self.id, opened);
     }
 
-    /// Returns true if an update of a live member is within the budgets. A leave is not counted,
-    /// nor what a suspected member says: it may refute.
+    /// Returns true if an update of a live member is within the budgets. A leave is not counted.
+    /// Neither is a record of a suspected member, because it may refute.
     fn may_update(&mut self, record: &NodeRecord, from: EndpointId, cx: &mut Context) -> bool {
         let id = &record.id;
         let known = self.book.get(id).map(|live| live.signed.record().sequence);
@@ -309,7 +310,7 @@ impl Topic {
         }
     }
 
-    /// Takes in records of no known age. Returns how many were news.
+    /// Takes in records of no known age. Returns how many were new here.
     pub(super) fn learn_all(
         &mut self,
         records: &[Bytes],

@@ -19,7 +19,7 @@ use crate::{
     wire::{Item, TopicFrame, encode_content},
 };
 
-/// Members that are dialed to be told of a leave while no member is linked.
+/// The members that are dialed to learn of a leave if no member is linked.
 const LEAVE_DIALS: usize = 3;
 
 #[derive(Debug, Default)]
@@ -34,9 +34,9 @@ pub(super) struct Leave {
 struct Begun {
     /// The signed leave; `None` if no sequence number was free for it.
     record: Option<SignedRecord>,
-    /// Peers that were told, or that are dialed to be told.
+    /// The peers that the leave was sent to, or that are dialed for it.
     told: BTreeSet<EndpointId>,
-    /// Those of them that did not acknowledge it yet.
+    /// Those of them that have not acknowledged it yet.
     waiting: BTreeSet<EndpointId>,
 }
 
@@ -58,13 +58,13 @@ impl Leave {
         self.finish()
     }
 
-    /// The peers that were told.
+    /// Returns the peers that the leave was sent to, or that were dialed for it.
     pub(super) fn into_told(self) -> BTreeSet<EndpointId> {
         self.begun.map(|begun| begun.told).unwrap_or_default()
     }
 
-    /// Tells every linked peer, and all members through the overlay. A node that is linked to no
-    /// member dials a few to tell them.
+    /// Sends the leave to every linked peer, and to all members through the overlay. A node without
+    /// a linked member dials a few members.
     pub(super) fn begin(&mut self, record: Option<SignedRecord>, scope: &mut Scope) -> Effects {
         debug_assert!(self.begun.is_none(), "a topic is left once");
         let mut effects = Effects::none();
@@ -94,7 +94,7 @@ impl Leave {
         effects
     }
 
-    /// A link is up: it was dialed to tell of the leave, or by a member that does not know of it.
+    /// A peer has a link: it was dialed for the leave, or it is a member that does not know of it.
     pub(super) fn link_up(&mut self, peer: EndpointId, scope: &mut Scope) {
         let member = scope.book.get(&peer).is_some();
         if let Some(Begun { record: Some(signed), waiting, told }) = &mut self.begun
@@ -115,7 +115,7 @@ impl Leave {
         Effects::none()
     }
 
-    /// A peer needs no word of the leave any more: it is gone itself, or can't be reached.
+    /// The leave no longer waits for a peer: it has acknowledged, is gone, or can't be reached.
     pub(super) fn gone(&mut self, peer: EndpointId) -> Effects {
         let Some(begun) = &mut self.begun else { return Effects::none() };
         begun.waiting.remove(&peer);
@@ -134,8 +134,8 @@ impl Leave {
     }
 }
 
-/// All peers with a link that may hold this node's record: also those that did not answer yet, and
-/// members whose link is so young that neither end has spoken of the topic.
+/// Returns all peers with a link that may hold this node's record. Among them are peers that did
+/// not answer yet, and members on whose young link neither end has opened the topic.
 fn peers_to_tell(scope: &Scope) -> BTreeSet<EndpointId> {
     let known = scope.peers.linked().iter().copied().chain(scope.book.others());
     let linked = known.filter(|peer| scope.cx.links.current(peer).is_some());

@@ -4,8 +4,8 @@
 //! of the book that it got. What it announces goes to all members through the overlay. Syncs bring
 //! what the overlay missed.
 
-/// What a component of a topic sees while it is called. The macro borrows what is shared and leaves
-/// the component itself free to be changed.
+/// Makes what a component of a topic sees while it is called. The macro borrows only what is
+/// shared, so that the component itself can be changed meanwhile.
 macro_rules! scope {
     ($topic:ident, $cx:ident) => {
         &mut $crate::topic::scope::Scope {
@@ -99,9 +99,9 @@ pub(crate) struct Topic {
     leave: leave::Leave,
     book: Book,
     neighborhood: overlay::Neighborhood,
-    /// Updates of members that are still taken in.
+    /// The budgets of updates of members' records.
     updates: updates::Updates,
-    /// Newcomers that a peer may still introduce.
+    /// The budgets of newcomers that each peer introduces.
     introductions: Budgets,
     broadcasts: broadcast::Broadcasts,
     contacts: contacts::Contacts,
@@ -112,7 +112,7 @@ pub(crate) struct Topic {
     healing: heal::Healing,
 }
 
-/// What may be due.
+/// A timer of a component that may be due.
 #[derive(Debug, Clone, Copy)]
 enum Timeout {
     Dissemination(disseminate::Timer),
@@ -126,8 +126,8 @@ enum Timeout {
     Leave,
 }
 
-/// If several are due at once, as after a pause, the first of this list comes first: what others
-/// wait for goes before what this node does for itself.
+/// If several timers are due at once, as after a pause, they run in this order: what other nodes
+/// wait for precedes what this node does for itself.
 const TIMEOUTS: [Timeout; 13] = [
     Timeout::Dissemination(disseminate::Timer::Batch),
     Timeout::Dissemination(disseminate::Timer::Deferred),
@@ -248,8 +248,8 @@ impl Topic {
         self.carry_out(effects, cx);
     }
 
-    /// Does what a component asked of others. Each effect is carried out with all that follows from
-    /// it before the next one.
+    /// Carries out what a component requested of others. Each effect is carried out, with all that
+    /// follows from it, before the next one.
     fn carry_out(&mut self, effects: Effects, cx: &mut Context) {
         for effect in effects.into_inner() {
             match effect {
@@ -271,7 +271,7 @@ impl Topic {
                     self.in_overlay(cx, |overlay, now| overlay.join(peer, now));
                 }
                 Effect::Learn { record, age, from } => {
-                    // One that does not verify closed the link: nothing else depends on it.
+                    // A record that does not verify closes the link. Nothing else depends on it.
                     let _ = self.learn(&record, age, from, cx);
                 }
                 Effect::Lost(peer) => {
@@ -308,13 +308,13 @@ impl Topic {
         self.dissemination.send_after(Duration::ZERO, id, scope!(self, cx));
     }
 
-    /// Lets the overlay do something, and carries out what it wants then.
+    /// Makes the overlay do something, and carries out what it requests then.
     fn in_overlay(&mut self, cx: &mut Context, act: impl FnOnce(&mut Overlay, Instant)) {
         act(self.neighborhood.machine(), cx.now);
         self.drive_overlay(cx);
     }
 
-    /// Announces what this node has to say now.
+    /// Announces this node's record as it should be now.
     pub(crate) fn announce(&mut self, cx: &mut Context) {
         let effects = self.announcer.announce(scope!(self, cx));
         self.carry_out(effects, cx);
@@ -331,7 +331,7 @@ impl Topic {
         Ok(())
     }
 
-    /// Starts to leave. [`Topic::is_done`] says when nothing is left to do.
+    /// Starts to leave. [`Topic::is_done`] returns true once nothing is left to do.
     pub(crate) fn leave(&mut self, cx: &mut Context) {
         if self.leave.is_begun() {
             return;
@@ -352,13 +352,13 @@ impl Topic {
         self.carry_out(effects, cx);
     }
 
-    /// A peer is gone, or can't be reached: this node does not wait for it to leave.
+    /// A peer is gone, or can't be reached: the leave of this node does not wait for it.
     fn leave_without(&mut self, peer: EndpointId, cx: &mut Context) {
         let effects = self.leave.gone(peer);
         self.carry_out(effects, cx);
     }
 
-    /// A peer leaves: that is forwarded, and acknowledged whatever was known.
+    /// A peer leaves. Its leave is forwarded, and is acknowledged even if it is not new here.
     fn on_leave(&mut self, record: &Bytes, peer: EndpointId, cx: &mut Context) {
         let Ok((id, applied)) = self.learn(record, Duration::ZERO, peer, cx) else { return };
         if id == peer {
@@ -393,8 +393,8 @@ impl Topic {
         self.contacts.found(peer, addresses, scope!(self, cx));
     }
 
-    /// Takes in records that an earlier life had in its book. Where those members were, they are
-    /// dialed, until they confirm that they are there, or age out.
+    /// Takes in records that an earlier life had in its book. Their owners are dialed at those
+    /// addresses until they confirm that they are alive, or until the records age out.
     pub(crate) fn remember(&mut self, records: Vec<Kept>, cx: &mut Context) {
         let mut news = false;
         for Kept { signed, left, established } in records {
@@ -458,7 +458,7 @@ impl Topic {
         self.contacts.partner_busy(scope!(self, cx));
     }
 
-    /// A link is gone that another one took the place of: syncs on it end.
+    /// A link that was no longer in use is gone: the syncs on it end.
     pub(crate) fn link_gone(&mut self, peer: EndpointId, link: LinkId, cx: &mut Context) {
         let effects = self.syncs.link_gone(peer, link, scope!(self, cx));
         self.carry_out(effects, cx);
@@ -482,7 +482,7 @@ impl Topic {
         scope.refuse(error, from);
     }
 
-    /// Delivers a broadcast of another member. Returns true if it is to be forwarded.
+    /// Delivers a broadcast of another member. Returns true if the overlay has to forward it.
     fn judge_broadcast(&mut self, content: &Bytes, from: EndpointId, cx: &mut Context) -> bool {
         self.broadcasts.judge(content, from, scope!(self, cx))
     }
@@ -493,7 +493,7 @@ impl Topic {
         self.carry_out(effects, cx);
     }
 
-    /// How much this topic needs the link to a peer.
+    /// Returns how much this topic needs the link to a peer.
     pub(crate) fn needs(&self, peer: &EndpointId) -> Need {
         if self.neighborhood.is_neighbor(peer) {
             return Need::UntilTouched;
@@ -517,13 +517,13 @@ impl Topic {
         self.leave.is_done()
     }
 
-    /// A sign of life of a peer.
+    /// A peer gave a sign of life.
     pub(crate) fn heard(&mut self, peer: EndpointId, cx: &mut Context) {
         let effects = self.detector.heard(peer, scope!(self, cx));
         self.carry_out(effects, cx);
     }
 
-    /// How long a probe waits for an answer, as it is set.
+    /// Returns how long a probe waits for an answer, by the setting.
     pub(crate) fn probe_time(&self) -> Duration {
         self.config.probe_timeout
     }
@@ -542,7 +542,7 @@ impl Topic {
         self.detector.on_pause(late, scope!(self, cx));
     }
 
-    /// There is a usable link to a peer.
+    /// A peer has a usable link.
     pub(crate) fn link_up(&mut self, peer: EndpointId, cx: &mut Context) {
         self.contacts.link_up(&peer, scope!(self, cx));
         self.heard(peer, cx);
@@ -555,14 +555,14 @@ impl Topic {
         }
     }
 
-    /// The last usable link to a peer is gone.
+    /// The link in use with a peer is gone.
     pub(crate) fn link_down(&mut self, peer: EndpointId, end: LinkEnd, cx: &mut Context) {
         if self.peers.is_linked(&peer) {
             let (topic, peer) = (self.id.fmt_short(), peer.fmt_short());
             tracing::debug!(%topic, %peer, ?end, "link down");
         }
         self.forget_partner(peer, cx);
-        // After a leave, a refusal or a better link, the peer may well be there.
+        // A link that ended by a leave, a refusal or a better link says nothing against the peer.
         let broken =
             matches!(end, LinkEnd::TimedOut | LinkEnd::Lost | LinkEnd::Remote(CloseCode::Shutdown));
         if broken {
@@ -571,7 +571,7 @@ impl Topic {
         self.contacts.link_down(&peer, end, scope!(self, cx));
     }
 
-    /// A peer does not speak of this topic any more.
+    /// A peer no longer speaks of this topic.
     fn forget_partner(&mut self, peer: EndpointId, cx: &mut Context) {
         let was_syncing = self.syncs.unlinked(peer);
         self.detector.forget_link(&peer);
@@ -581,7 +581,7 @@ impl Topic {
         self.leave_without(peer, cx);
     }
 
-    /// A dial did not lead to a link.
+    /// A dial failed.
     pub(crate) fn dial_failed(&mut self, peer: EndpointId, cx: &mut Context) {
         self.syncs.dial_failed(&peer);
         self.neighborhood.dial_failed(&peer);
@@ -605,7 +605,7 @@ impl Topic {
         cx: &mut Context,
     ) {
         if !matches!(frame, TopicFrame::Closed | TopicFrame::Leave(_) | TopicFrame::LeaveAck(_)) {
-            // It may have opened the topic before we joined it.
+            // The peer may have opened the topic before this node joined it.
             self.opened(peer, cx);
         }
         if matches!(
@@ -628,7 +628,7 @@ impl Topic {
             TopicFrame::LeaveAck(sequence) => self.leave_acknowledged(peer, sequence, cx),
             TopicFrame::Leave(record) => {
                 self.on_leave(&record, peer, cx);
-                // A peer that leaves at the same time need not hear of it.
+                // A peer that leaves at the same time need not acknowledge this node's leave.
                 self.leave_without(peer, cx);
             }
             _ if self.leave.is_begun() => {}
@@ -661,7 +661,7 @@ impl Topic {
         }
     }
 
-    /// Opens another link to a member beside one that is silent.
+    /// Dials another link to a member whose link is silent.
     pub(crate) fn open_another(&mut self, peer: EndpointId, cx: &mut Context) {
         let scope: &mut Scope = scope!(self, cx);
         if let Some(addresses) = scope.addresses(&peer) {
@@ -670,7 +670,7 @@ impl Topic {
         }
     }
 
-    /// The lists of this endpoint changed.
+    /// The access lists of this endpoint changed.
     pub(crate) fn on_access(&mut self, cx: &mut Context) {
         let (hidden, shown) = self.book.set_access(cx.links.access());
         for record in hidden {
@@ -694,7 +694,7 @@ impl Topic {
         self.contacts.on_access(scope!(self, cx));
     }
 
-    /// The application wants a link to a peer: it may name any.
+    /// The application wants a link to a peer, which may be any.
     pub(crate) fn connect(&mut self, peer: EndpointId, cx: &mut Context) {
         let scope: &mut Scope = scope!(self, cx);
         let known = scope.addresses(&peer);

@@ -21,12 +21,12 @@ use crate::{
 
 /// A book that did not change for this long is settled: gossip has passed.
 pub(super) const SETTLED: Duration = Duration::from_millis(250);
-/// A book that never settles is compared as well, this often.
+/// A book that has kept changing for this long is compared without being settled.
 pub(super) const RESTLESS: Duration = Duration::from_secs(5);
 
-/// The world of a component for the time of one call: the book, the links, time and chance.
+/// What a component may use during one call: the book, the links, time and random numbers.
 ///
-/// A component changes nothing of another one. What it wants others to do, it returns as
+/// A component changes nothing in another one. It returns what others have to do as
 /// [`Effects`](super::effect::Effects).
 #[derive(Debug)]
 pub(super) struct Scope<'a, V = View<'a>> {
@@ -36,31 +36,31 @@ pub(super) struct Scope<'a, V = View<'a>> {
     /// Peers that could be reached. Only the contacts can change it.
     pub(super) peers: &'a mut Peers,
     pub(super) view: V,
-    /// The links, time, chance and counts, which all topics of an endpoint share.
+    /// The links, time, random numbers and counts, which all topics of an endpoint share.
     pub(super) cx: &'a mut Context,
 }
 
-/// What other components know, to be read only.
+/// What other components know, for reading.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
     /// The active view of the overlay.
     pub(super) neighbors: &'a BTreeSet<EndpointId>,
-    /// Since when this node is in the overlay.
+    /// When this node entered the overlay, if it is in it.
     pub(super) attached: Option<Instant>,
-    /// A sync that this node began was completed since it last was without links.
+    /// True if a sync that this node began was completed since it was last without links.
     pub(super) synced: bool,
-    /// Peers that are not in the overlay yet wait for pushes.
+    /// True if peers that are not in the overlay yet wait for pushes.
     pub(super) has_newcomers: bool,
-    /// This node leaves the topic.
+    /// True if this node leaves the topic.
     pub(super) leaving: bool,
 }
 
-/// The scope of the component that owns the neighbors: it can't be lent them.
+/// The scope of the component that owns the neighbors, which can't be lent to it.
 pub(super) type NarrowScope<'a> = Scope<'a, NarrowView>;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NarrowView {
-    /// This node leaves the topic.
+    /// True if this node leaves the topic.
     pub(super) leaving: bool,
 }
 
@@ -77,12 +77,12 @@ impl<V> Scope<'_, V> {
         self.cx.emit(self.topic, event);
     }
 
-    /// Sends a frame to a peer, if there is a link. Returns true if there is.
+    /// Sends a frame to a peer. Returns false if it was not sent, for instance without a link.
     pub(super) fn send(&mut self, peer: &EndpointId, frame: TopicFrame) -> bool {
         self.cx.links.send(peer, self.topic, frame, self.cx.now)
     }
 
-    /// Opens a link to a peer, if there is none.
+    /// Requests a link to a peer, if it has none.
     pub(super) fn dial(&mut self, peer: EndpointId) -> Asked {
         let addresses = self.addresses(&peer).unwrap_or_default();
         self.dial_at(peer, &addresses)
@@ -95,7 +95,7 @@ impl<V> Scope<'_, V> {
         self.cx.links.ask(peer, addresses, named, trust, self.cx.now)
     }
 
-    /// Where a peer can be dialed, by what is known of it.
+    /// Returns the addresses at which a peer can be dialed, as far as this node knows them.
     pub(super) fn addresses(&self, peer: &EndpointId) -> Option<Vec<TransportAddr>> {
         self.peers.addresses(peer, self.book)
     }
@@ -110,7 +110,8 @@ impl<V> Scope<'_, V> {
         spread(self.book)
     }
 
-    /// The digest of the book, if the book is settled, or never settles.
+    /// Returns the digest of the book, if the book is settled or has kept changing for
+    /// [`RESTLESS`].
     pub(super) fn settled_digest(&self) -> Option<[u8; 8]> {
         self.book.comparable(SETTLED, RESTLESS, self.cx.now)
     }
@@ -119,8 +120,8 @@ impl<V> Scope<'_, V> {
         self.cx.links.dropped(what, peer);
     }
 
-    /// Closes the link on which something came that does not verify: honest peers verify what they
-    /// forward.
+    /// Closes the link on which something arrived that does not verify, because honest peers verify
+    /// what they forward.
     pub(super) fn refuse(&mut self, error: &Error, from: EndpointId) {
         tracing::info!(
             topic = %self.topic.fmt_short(),
@@ -132,7 +133,7 @@ impl<V> Scope<'_, V> {
         self.cx.links.close_peer(&from, CloseCode::Protocol);
     }
 
-    /// Up to `count` random members. None of them is this node, suspected, or to be avoided.
+    /// Returns up to `count` random members. None of them is this node, suspected, or avoided now.
     pub(super) fn random_members(
         &mut self,
         count: usize,
@@ -148,13 +149,14 @@ impl<V> Scope<'_, V> {
     }
 }
 
-/// The time over which nodes spread what all of them may do at once: 5 ms for each member.
+/// Returns the time over which nodes spread what all of them may do at once: 5 ms for each member,
+/// at most 3 s.
 pub(super) fn spread(book: &Book) -> Duration {
     let members = u32::try_from(book.len()).unwrap_or(u32::MAX);
     Duration::from_millis(5).saturating_mul(members).min(Duration::from_secs(3))
 }
 
-/// Tells the log what became of a member.
+/// Logs what happened to a member.
 pub(super) fn log(topic: TopicId, record: &NodeRecord, what: &str) {
     tracing::info!(
         topic = %topic.fmt_short(),

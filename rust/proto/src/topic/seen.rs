@@ -7,13 +7,13 @@ use std::{
 
 use tokio::time::Instant;
 
-/// A content that came this long ago may still be on its way through the overlay.
+/// Copies of a content may still arrive through the overlay for this time after the first one.
 pub(super) const IN_FLIGHT: Duration = Duration::from_secs(30);
 
 /// Contents of broadcasts that passed recently, by their hash.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// With the length of each.
+    /// The hash of each content, and its length.
     hashes: BTreeMap<[u8; 32], usize>,
     by_age: VecDeque<(Instant, [u8; 32])>,
 }

@@ -1,7 +1,7 @@
-//! Syncs of the book: with whom and when, and how a session goes.
+//! Syncs of the book: with which peers and when, and the course of a session.
 //!
 //! Neighbors compare their books at growing intervals (RFC 6206), and at once if their digests
-//! differ. Now and then a node syncs with a random member, as a swarm may form in parts.
+//! differ. Now and then a node syncs with a random member, because a swarm may form in parts.
 
 mod compare;
 mod serving;
@@ -35,56 +35,57 @@ use crate::{
 
 use self::serving::{Customer, Unserved};
 
-/// A newcomer that does not say that it is in the overlay is helped for this time.
+/// A newcomer gets pushes for this time, or until it reports that it is in the overlay.
 const NEWCOMER_HELP: Duration = Duration::from_secs(10);
 /// A record that its holder had for longer than this should have come by gossip.
 const GAP_AGE: Duration = Duration::from_secs(5);
-/// A node that entered the overlay looks beyond its neighbors after this. It does so again after
-/// delays that grow by this factor, within [`RANDOM_SYNC_SOON`]: what may have kept a part of the
-/// swarm from it is over by then.
+/// A node that entered the overlay syncs with a member that is no neighbor after this time. It does
+/// so again after delays that grow by [`RANDOM_SYNC_GROWTH`], up to [`RANDOM_SYNC_SOON`]. Whatever
+/// kept a part of the swarm away from it is over by then.
 const RANDOM_SYNC_FIRST: Duration = Duration::from_secs(1);
 const RANDOM_SYNC_GROWTH: u32 = 5;
 const RANDOM_SYNC_SOON: Duration = Duration::from_mins(3);
-/// Room for the records of one push.
+/// The room for the records of one push, in bytes.
 const PUSH_ROOM: usize = MAX_CONTENT - 16;
-/// What a limit is called in counters and logs.
+/// The name of a limit in counters and logs.
 const OVER_BUDGET: &str = "syncs over the budget of a peer";
-/// Members named in a busy answer.
+/// The number of members that a busy answer names.
 const BUSY_MEMBERS: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Syncs {
-    /// Peers that are dialed to sync with them.
+    /// The peers that are dialed for a sync.
     wanted: BTreeSet<EndpointId>,
     sessions: BTreeMap<SessionKey, Session>,
     session_count: u64,
     trickle: Duration,
     trickle_last: Option<EndpointId>,
-    /// Until then, no other gap of gossip leads to a random sync.
+    /// Before this time, no further gap of gossip leads to a random sync.
     gap_sync_after: Option<Instant>,
     random_sync_delay: Duration,
     /// The partner of the first sync before this node entered the overlay.
     came_from: Option<EndpointId>,
-    /// Peers that synced with us and are not in the overlay yet, until when news is pushed to them.
+    /// Peers that synced with this node and are not in the overlay yet. New records are pushed to
+    /// each until its time.
     newcomers: BTreeMap<EndpointId, Instant>,
-    /// Peers that push to us in the same way.
+    /// Peers that push new records to this node in the same way.
     sponsors: BTreeSet<EndpointId>,
-    /// What is sent in syncs, and to whom.
+    /// The budgets of what is sent in syncs, by peer.
     serving: serving::Serving,
-    /// With neighbors.
+    /// The comparisons with neighbors.
     comparisons: BTreeMap<EndpointId, compare::Comparison>,
     timers: Timers<Timer>,
 }
 
-/// A session is told from others by its partner and by who began it: two nodes may sync with each
-/// other at the same time.
+/// The key of a session: its partner, and which end began it. Two nodes may sync with each other
+/// twice at the same time, each as the initiator of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct SessionKey {
     peer: EndpointId,
     role: Role,
 }
 
-/// The part of this node in a session.
+/// The role of this node in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Role {
     Responder,
@@ -100,31 +101,31 @@ impl SessionKey {
         Self { peer, role: Role::Responder }
     }
 
-    /// The session that a frame of this peer belongs to.
+    /// Returns the key of the session to which a frame of a peer belongs.
     fn of(peer: EndpointId, frame: &SyncFrame) -> Self {
         if frame.from_initiator { Self::begun_by(peer) } else { Self::begun_by_us(peer) }
     }
 }
 
-/// What is due, and when.
+/// The timers of syncs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// Compare the book with a neighbor's (RFC 6206).
     Trickle,
     /// Send neighbors the digest of the book.
     Digest,
-    /// Sync with someone who is not a neighbor.
+    /// Sync with a member that is no neighbor.
     RandomSync,
     /// Give up on syncs that are stalled.
     Sessions,
 }
 
-/// What came of the entries of a frame.
+/// What applying the entries of a frame brought.
 #[derive(Debug, Default)]
 pub(super) struct Learned {
-    /// Records and suspicions that were news.
+    /// The number of records and suspicions that were new here.
     pub(super) news: usize,
-    /// Nodes that left, and that the partner holds to be there.
+    /// The nodes that left, and that the partner still has in its book.
     pub(super) outdated: Vec<EndpointId>,
 }
 
@@ -188,7 +189,7 @@ impl Syncs {
         }
     }
 
-    /// This node leaves the topic. Sessions that others began go on.
+    /// This node leaves the topic. Sessions that others began continue.
     pub(super) fn stop(&mut self) {
         self.wanted.clear();
         self.timers.clear_all();
@@ -244,12 +245,12 @@ impl Syncs {
         !self.newcomers.is_empty()
     }
 
-    /// A peer is in the overlay, or gone: news is not pushed to it any more.
+    /// A peer is in the overlay, or gone: new records are no longer pushed to it.
     pub(super) fn forget_newcomer(&mut self, peer: &EndpointId) {
         self.newcomers.remove(peer);
     }
 
-    /// There is a link to a peer, or the contacts ask for one.
+    /// The contacts chose a peer for a sync, and requested a link with this answer.
     pub(super) fn contact(&mut self, peer: EndpointId, asked: Asked, scope: &mut Scope) -> Effects {
         match asked {
             Asked::Linked => return self.start(peer, scope),
@@ -261,7 +262,7 @@ impl Syncs {
         Effects::none()
     }
 
-    /// There is a usable link to a peer.
+    /// A peer has a usable link.
     pub(super) fn link_up(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
         let wanted = self.wanted.remove(&peer);
         if wanted || is_another_life(&peer, scope) {
@@ -274,7 +275,7 @@ impl Syncs {
         self.wanted.remove(peer);
     }
 
-    /// A link is gone that another one took the place of: syncs on it end.
+    /// A link that was no longer in use is gone: the syncs on it end.
     pub(super) fn link_gone(
         &mut self,
         peer: EndpointId,
@@ -293,7 +294,7 @@ impl Syncs {
         effects
     }
 
-    /// A peer does not speak of this topic any more. Returns true if this node was syncing with it.
+    /// A peer no longer speaks of this topic. Returns true if this node was syncing with it.
     pub(super) fn unlinked(&mut self, peer: EndpointId) -> bool {
         self.newcomers.remove(&peer);
         self.sponsors.remove(&peer);
@@ -371,8 +372,8 @@ impl Syncs {
         Effects::none()
     }
 
-    /// Looks at the head of a frame, before its entries are learned. `None` if it belongs to no
-    /// session: then the entries are not learned.
+    /// Checks the head of a frame before its entries are applied. `None` if it belongs to no
+    /// session: then its entries are not applied.
     pub(super) fn admit(
         &mut self,
         peer: EndpointId,
@@ -386,7 +387,7 @@ impl Syncs {
         let key = SessionKey::of(peer, frame);
         let known = self.sessions.get(&key).filter(|_| key.role == Role::Initiator);
         if key.role == Role::Initiator && known.is_none_or(|known| known.number != frame.session) {
-            // It was given up, or its link was replaced.
+            // The session was given up, or its link was replaced.
             return None;
         }
         if let Some(session) = known.filter(|session| session.is_unanswered()) {
@@ -403,7 +404,7 @@ impl Syncs {
         Some(effects)
     }
 
-    /// A frame of a sync whose entries were learned.
+    /// Handles the rest of a frame whose entries were applied.
     pub(super) fn on_frame(
         &mut self,
         peer: EndpointId,
@@ -440,8 +441,8 @@ impl Syncs {
         }
     }
 
-    /// Makes room for a session that a peer began. Returns false if the peer is sent elsewhere for
-    /// the book: it is told of newcomers all the same.
+    /// Makes room for a session that a peer began. Returns false if this node is busy and names
+    /// other members to the peer. It still pushes new records to such a peer.
     fn accept_session(
         &mut self,
         peer: EndpointId,
@@ -474,7 +475,8 @@ impl Syncs {
         true
     }
 
-    /// Tells a peer that this node is busy. Other members may serve it, unless it asks too much.
+    /// Tells a peer that this node is busy. It names other members that may serve the peer, unless
+    /// the peer itself requests too much.
     fn pass_on(&mut self, peer: EndpointId, link: LinkId, unserved: Unserved, scope: &mut Scope) {
         let mut records = Vec::new();
         match unserved {
@@ -518,7 +520,7 @@ impl Syncs {
         self.sessions.remove(&SessionKey::begun_by_us(peer)).is_some()
     }
 
-    /// Ends one session that stalled, as that may lead to a new one.
+    /// Ends one session that stalled. Only one, because that may start a new session.
     fn on_sessions(&mut self, scope: &mut Scope) -> Effects {
         let now = scope.now();
         let mut ends = self
@@ -547,7 +549,7 @@ impl Syncs {
         effects
     }
 
-    /// Syncs soon and often: something was found to differ, or the neighbors changed.
+    /// Makes syncs soon and frequent, because books were found to differ, or the neighbors changed.
     fn reset_trickle(&mut self, scope: &mut Scope) {
         if self.trickle > scope.config.sync_interval_min || !self.timers.is_set(Timer::Trickle) {
             self.trickle = scope.config.sync_interval_min;
@@ -580,7 +582,8 @@ impl Syncs {
         effects
     }
 
-    /// Soon after this node entered the overlay, then later and later.
+    /// Schedules the next random sync: soon after this node entered the overlay, then after growing
+    /// delays.
     fn schedule_random_sync(&mut self, scope: &mut Scope) {
         let most = scope.config.random_sync_interval;
         let delay = self.random_sync_delay.min(most);
@@ -590,9 +593,9 @@ impl Syncs {
         self.timers.set(Timer::RandomSync, at);
     }
 
-    /// Looks beyond the neighbors: a swarm that forms at once may form in parts, and each is whole
-    /// by itself. First with the peer that this node came from, while there is still a link: so the
-    /// two never end up in different parts.
+    /// Syncs with a member that is no neighbor. A swarm that forms at once may form in parts, each
+    /// of which looks complete from inside. The first partner is the peer of this node's first
+    /// sync, if it is still linked, so that the two never stay in different parts.
     fn on_random_sync(&mut self, scope: &mut Scope) -> Effects {
         let neighbors = scope.view.neighbors;
         let origin = self.came_from.take();
@@ -607,7 +610,7 @@ impl Syncs {
         }
     }
 
-    /// A sync brought a record of this age that was news.
+    /// A sync brought a record of this age that was new here.
     pub(super) fn on_news(&mut self, applied: &Applied, age: Duration, scope: &mut Scope) {
         let now = scope.now();
         let settled = scope
@@ -616,7 +619,7 @@ impl Syncs {
             .is_some_and(|since| now.saturating_duration_since(since) > 2 * GAP_AGE);
         let missed = settled && age > GAP_AGE && !matches!(applied, Applied::Refreshed);
         if missed && self.gap_sync_after.is_none_or(|after| after <= now) {
-            // Gossip has a gap: look beyond the neighbors, at once.
+            // Gossip missed the record: syncs with a member that is no neighbor, at once.
             self.gap_sync_after = Some(now + 2 * GAP_AGE);
             self.timers.set_by(Timer::RandomSync, now);
         }

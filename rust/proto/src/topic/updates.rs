@@ -1,7 +1,8 @@
 //! How many updates of members' records this node takes in.
 //!
-//! A member that updates now and then is always heard. Those that update all the time share what is
-//! left of the link that brings it. A sync brings the last update of each, once there is room.
+//! The updates of a member that updates now and then are always taken in. Members that update all
+//! the time share a budget of the link that brings their updates. A sync brings the last update of
+//! each, once there is room.
 
 use tokio::time::Instant;
 
@@ -10,7 +11,7 @@ use crate::{
     id::EndpointId,
 };
 
-/// Updates of one member, a second and at once, that no flood of others keeps out.
+/// The updates of one member, per second and at once, that no flood of others keeps out.
 const OF_AUTHOR: Rate = Rate { messages: (0.5, 4.0), bytes: (1.0, 1.0) };
 /// Updates beyond these that one peer brings. One member may well update 100 times a second.
 const OF_LINK: Rate = Rate { messages: (128.0, 512.0), bytes: (1.0, 1.0) };
@@ -23,7 +24,7 @@ pub(super) struct Updates {
 }
 
 impl Updates {
-    /// Budgets for a book of this capacity.
+    /// Makes budgets for a book of this capacity.
     pub(super) fn new(capacity: usize) -> Self {
         Self { authors: Budgets::up_to(capacity + 1024), links: Budgets::default() }
     }

@@ -17,7 +17,7 @@ use crate::{
     wire::{Frame, Hello, TopicFrame},
 };
 
-/// All that a [`Scope`] borrows. A test sets what the component is to see.
+/// All that a [`Scope`] borrows. A test sets what the component sees.
 pub(super) struct World {
     pub(super) config: Config,
     pub(super) book: Book,
@@ -80,7 +80,7 @@ impl World {
         self.cx.now += time;
     }
 
-    /// A usable link to a peer is there from now on.
+    /// Gives a peer a usable link.
     pub(super) fn links(&mut self, number: u8) {
         let (link, now) = (LinkId(number.into()), self.cx.now);
         self.cx.links.opened(link, (id(number), None), true, now);
@@ -90,7 +90,7 @@ impl World {
         self.out();
     }
 
-    /// Frames of the topic that were sent since the last look, and to which peer.
+    /// Returns the frames of the topic that were sent since the last call, and to which peer.
     pub(super) fn sent(&mut self) -> Vec<(EndpointId, TopicFrame)> {
         let peers = self.peers.linked().clone();
         let links: BTreeMap<_, _> =
@@ -106,17 +106,17 @@ impl World {
         self.out().into_iter().filter_map(frame).collect()
     }
 
-    /// A member is in the book from now on.
+    /// Puts a member into the book.
     pub(super) fn knows(&mut self, number: u8) {
         self.book.apply(signed(number, 1), Duration::ZERO, self.cx.now);
     }
 
-    /// A member is held to be dead from now on.
+    /// Makes a member count as dead.
     pub(super) fn loses(&mut self, number: u8) {
         self.book.kill(&id(number), Bytes::new(), self.cx.now);
     }
 
-    /// What came out since the last look.
+    /// Returns the effects since the last call.
     pub(super) fn out(&mut self) -> Vec<OutEvent> {
         self.cx.links.out.drain(..).collect()
     }

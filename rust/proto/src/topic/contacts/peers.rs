@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::{book::Book, dials::Trust, id::EndpointId};
 
-/// In one life of a node, dials to members of its earlier life that are not limited as those to
-/// strangers are. Made-up members that were kept cost others no more than this.
+/// In one life of a node, this many dials to members of an earlier life are not limited as dials to
+/// strangers are. Invented members that were kept cost other hosts no more than this.
 const TRUSTED_DIALS: u32 = 64;
 
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(crate) struct Peers {
     /// Peers with a link that speak of this topic.
     pub(super) linked: BTreeSet<EndpointId>,
     pub(super) bootstrap: BTreeMap<EndpointId, Bootstrap>,
-    /// Seen by a lookup on the local network and not in the book yet.
+    /// The peers that a lookup on the local network found, and that are not in the book yet.
     pub(super) found: BTreeMap<EndpointId, Vec<TransportAddr>>,
     /// Peers that recently could not be dialed, or do not serve this topic, and until when each of
     /// them is not chosen.
@@ -26,15 +26,15 @@ pub(crate) struct Peers {
     pub(super) kept_dials: u32,
 }
 
-/// A bootstrap peer: where it is, and when it is dialed next.
+/// A bootstrap peer: its addresses, and when it is dialed next.
 #[derive(Debug)]
 pub(super) struct Bootstrap {
     pub(super) addresses: Vec<TransportAddr>,
     pub(super) attempts: u32,
     pub(super) next: Instant,
-    /// When it was last dialed while nobody was linked.
+    /// When it was last dialed while no peer was linked.
     pub(super) tried: Option<Instant>,
-    /// Its link broke and nothing new was heard of it since: it may have restarted.
+    /// True if its link broke and no new record of it arrived since: it may have restarted.
     pub(super) lost: bool,
 }
 
@@ -47,7 +47,7 @@ impl Peers {
         ]
     }
 
-    /// Peers with a link that speak of this topic.
+    /// Returns the peers with a link that speak of this topic.
     pub(crate) fn linked(&self) -> &BTreeSet<EndpointId> {
         &self.linked
     }
@@ -73,22 +73,23 @@ impl Peers {
             || self.may_dial_kept(peer, book)
     }
 
-    /// What speaks for a dial to a peer.
+    /// Returns what speaks for a dial to a peer.
     pub(crate) fn trust(&self, peer: &EndpointId, book: &Book, now: Instant) -> Trust {
         if self.is_trusted(peer, book, now) { Trust::Established } else { Trust::Stranger }
     }
 
-    /// The addresses of a peer that the user named.
+    /// Returns the addresses that the user named for a peer.
     pub(crate) fn named(&self, peer: &EndpointId) -> &[TransportAddr] {
         self.bootstrap.get(peer).map_or(&[], |bootstrap| &bootstrap.addresses)
     }
 
-    /// Returns true for a member of an earlier life, up to [`TRUSTED_DIALS`].
+    /// Returns true for a member of an earlier life, for the first [`TRUSTED_DIALS`] dials.
     pub(super) fn may_dial_kept(&self, peer: &EndpointId, book: &Book) -> bool {
         self.kept_dials < TRUSTED_DIALS && book.kept(peer).is_some()
     }
 
-    /// Where a peer can be dialed, by what is known of it; `None` for a peer that is kept out.
+    /// Returns the addresses at which a peer can be dialed, as far as this node knows them. `None`
+    /// for a peer that is kept out.
     pub(crate) fn addresses(&self, peer: &EndpointId, book: &Book) -> Option<Vec<TransportAddr>> {
         if !book.admits(peer) {
             return None;

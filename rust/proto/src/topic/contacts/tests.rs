@@ -1,4 +1,4 @@
-//! Contacts without a network: whom a node dials, when, and what it says of its reach.
+//! Contacts without a network: which peers a node dials, when, and how it reports its reach.
 
 use super::{super::world::World, *};
 use crate::tests::{ME, id, node};
@@ -17,7 +17,7 @@ fn add(contacts: &mut Contacts, world: &mut World, numbers: impl IntoIterator<It
     contacts.add_bootstrap(peers.collect(), &mut world.scope());
 }
 
-/// Passes the time to the next timeout. Returns the peers to contact.
+/// Moves the time to the next timeout, and handles it. Returns the peers to contact.
 fn serve(contacts: &mut Contacts, world: &mut World) -> Vec<EndpointId> {
     world.cx.now = contacts.next_timeout().expect("something is due").max(world.cx.now);
     let contact = |effect| match effect {
@@ -173,8 +173,8 @@ fn kept_members_are_dialed_least_often_dialed_first_and_trusted_a_limited_number
     assert!(!world.scope().is_trusted(&id(10)), "made-up members are limited as strangers are");
 }
 
-/// Hears of many peers, as the nodes of a local network do that start together, and dials for a
-/// time. No dial ends. Returns the peers that were dialed.
+/// Finds many peers, as nodes of a local network do that start together, and dials for a time. No
+/// dial ends. Returns the peers that were dialed.
 fn dial_finds(contacts: &mut Contacts, world: &mut World, time: Duration) -> Vec<EndpointId> {
     let start = world.cx.now;
     let mut dialed = Vec::new();

@@ -1,8 +1,8 @@
-//! Digests of neighbors' books, sent with each keepalive. If two settled books differ, gossip is
-//! not about to make them equal, so a sync does. Both ends notice within seconds what the overlay
-//! missed.
+//! Digests of neighbors' books, sent with each keepalive. If two settled books differ, gossip will
+//! not make them equal, so a sync has to. Both ends notice within seconds what the overlay missed.
 //!
-//! These syncs, and a newcomer's first, are wanted soon: one that stalls is started again.
+//! These syncs, and the first one of a newcomer, are wanted soon: if one stalls, it is started
+//! again.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,25 +19,26 @@ use crate::{
     event::TopicEvent, id::EndpointId, rule::Rule, sync::Session, timers::jitter, wire::TopicFrame,
 };
 
-/// A session that is wanted soon is stalled if nothing came for this many round trips, or for
-/// [`STALLED`] if no round trip was measured. With each try the time grows by this factor.
+/// A session that is wanted soon is stalled if nothing arrived for this many round trips, or for
+/// [`STALLED`] if no round trip was measured. With each try, that time grows by the factor
+/// [`STALLED_GROWTH`].
 const STALLED_ROUND_TRIPS: u32 = 3;
 const STALLED_GROWTH: f64 = 1.5;
 const STALLED: Duration = Duration::from_millis(500);
 const STALLED_MIN: Duration = Duration::from_millis(100);
-/// How often such a session is started, in all.
+/// How often such a session is started in all.
 pub(super) const TRIES: i32 = 5;
 
 /// The last comparisons of books with a neighbor.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
-    /// When the last complete one began: either end has what the other one had then.
+    /// When the last complete session began: each end has what the other one had then.
     began: Option<Instant>,
-    /// What the digests were when they were last equal, and when that was.
+    /// The digest when both books were last equal, and when that was.
     agreed: Option<([u8; 8], Instant)>,
-    /// The digests that led to the last one, ours and theirs.
+    /// The digests that led to the last session, ours and the neighbor's.
     differed: Option<([u8; 8], [u8; 8])>,
-    /// True if one was complete since. Books at their capacity differ forever.
+    /// True if a session was complete since they differed. Books at their capacity differ forever.
     complete: bool,
 }
 
@@ -53,7 +54,7 @@ impl Comparison {
 }
 
 impl Syncs {
-    /// When the last complete comparison with each neighbor began.
+    /// Returns when the last complete comparison with each neighbor began.
     pub(in super::super) fn compared(&self) -> BTreeMap<EndpointId, Instant> {
         let all = self.comparisons.iter();
         all.filter_map(|(peer, comparison)| Some((*peer, comparison.began?))).collect()
@@ -63,17 +64,17 @@ impl Syncs {
         self.comparisons.get(peer).and_then(|comparison| comparison.began)
     }
 
-    /// Returns true if a neighbor's book was equal within this time.
+    /// Returns true if a neighbor's book was found equal within this time.
     pub(super) fn agreed(&self, peer: &EndpointId, within: Duration, now: Instant) -> bool {
         let agreed = self.comparisons.get(peer).and_then(|comparison| comparison.agreed);
         agreed.is_some_and(|(_, at)| now.saturating_duration_since(at) < within)
     }
 
-    /// Members changed: neighbors learn the digest of the book as soon as the book is settled, not
-    /// with the next keepalive.
+    /// The book changed. Neighbors get its digest as soon as it is settled, without waiting for the
+    /// next keepalive.
     pub(in super::super) fn tell_digest_soon(&mut self, scope: &mut Scope) {
         if self.timers.is_set(Timer::Digest) && scope.book.is_restless(RESTLESS, scope.cx.now) {
-            // Each change would put it off, for ever.
+            // Otherwise each change would postpone it, without end.
             return;
         }
         let wait = SETTLED + jitter(&mut scope.cx.rng, SETTLED, 0.0..1.0) + scope.cx.lag();
@@ -84,7 +85,7 @@ impl Syncs {
         let Some(digest) = scope.book.settled(Duration::ZERO, scope.cx.now) else { return };
         for peer in scope.view.neighbors {
             let agreed = self.comparisons.get(peer).and_then(|comparison| comparison.agreed);
-            // Of two that may tell each other, the first spares the second.
+            // If a neighbor sent this digest first, it needs no answer.
             if agreed.is_none_or(|(on, _)| on != digest) {
                 scope.send(peer, TopicFrame::Digest(digest));
             }
@@ -98,7 +99,7 @@ impl Syncs {
         }
         let comparison = self.comparisons.entry(peer).or_default();
         if comparison.is_wanted() && session.news > 0 {
-            // Gossip has passed, and other neighbors may have missed the same.
+            // Gossip will not bring it any more, and other neighbors may have missed the same.
             self.timers.set(Timer::Digest, scope.cx.now);
         }
         comparison.completed(session.began);
@@ -125,7 +126,7 @@ impl Syncs {
         if ours == theirs {
             let agreed = comparison.agreed.replace((ours, now));
             comparison.completed(now);
-            // A book that changed and changed back is found equal again, too.
+            // A book that changed and changed back is reported as equal again too.
             if agreed.is_none_or(|(before, at)| before != ours || scope.book.changed_since(at)) {
                 scope.emit(TopicEvent::Agreed(peer));
             }
@@ -143,7 +144,7 @@ impl Syncs {
         !scope.view.synced || self.comparisons.get(peer).is_some_and(Comparison::is_wanted)
     }
 
-    /// When a session is given up, if nothing comes until then.
+    /// Returns when a session is given up if nothing arrives before.
     pub(super) fn stalls_at(&self, peer: EndpointId, session: &Session, scope: &Scope) -> Instant {
         let mut patience = Session::TIMEOUT;
         if session.initiator && self.is_wanted_soon(&peer, scope) {

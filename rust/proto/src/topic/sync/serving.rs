@@ -1,8 +1,8 @@
-//! How much others may make this node send in syncs: each peer, and all strangers together.
+//! How much each peer, and all strangers together, may make this node send in syncs.
 //!
 //! A budget is a number of books. So it grows with the swarm, and a newcomer always has room for
-//! the whole book. The records that a peer sends itself pay for answers as well: two halves of a
-//! swarm that meet again have much to say to each other.
+//! the whole book. The records that a peer sends add to its budget, because two halves of a swarm
+//! that meet again have much to exchange.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,26 +14,27 @@ use crate::{
     id::EndpointId,
 };
 
-/// What a peer may cause to be sent at once, in books and in bytes. It may again after [`REFILL`].
+/// What a peer may make this node send at once: this many books, and [`LEAST`] bytes more. The
+/// budget is full again after [`REFILL`].
 const BOOKS: f64 = 4.0;
 const LEAST: f64 = 64.0 * 1024.0;
 const REFILL: Duration = Duration::from_mins(1);
-/// Bytes that a peer gets on top for each byte of records that it sends in a sync.
+/// The bytes that a peer gets on top for each byte of records that it sends in a sync.
 const FOR_EACH: f64 = 3.0;
-/// Syncs with one peer, a second and at once.
+/// The syncs with one peer, per second and at once.
 const SYNCS: Rate = Rate { messages: (32.0, 256.0), bytes: (1.0, 1.0) };
-/// What all strangers may cause: this many books, within these bounds, and again after
-/// [`STRANGERS_REFILL`].
+/// What all strangers together may make this node send: this many times the budget of one peer,
+/// within the bounds below. The budget is full again after [`STRANGERS_REFILL`].
 const STRANGERS: f64 = 64.0;
 const STRANGERS_LEAST: f64 = 16.0 * 1024.0 * 1024.0;
 const STRANGERS_MOST: f64 = 64.0 * 1024.0 * 1024.0;
 const STRANGERS_REFILL: Duration = Duration::from_secs(16);
-/// Strangers that had their first book share this part of it. The rest is kept for the others.
+/// Strangers that already got one book share this part of it. The rest is kept for other strangers.
 const AGAIN: f64 = 0.5;
-/// Most peers that are remembered.
+/// The most peers that are remembered.
 const MOST: usize = 4096;
 
-/// Bytes that were spent, of which `limit` are forgiven in a time.
+/// The bytes that were spent. A limit's worth of them is forgiven within its refill time.
 #[derive(Debug, Clone, Copy)]
 struct Spent {
     bytes: f64,
@@ -57,19 +58,19 @@ impl Spent {
 /// Why a sync is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unserved {
-    /// The peer causes too much.
+    /// The peer requests too much.
     Peer,
-    /// All strangers together cause too much. Other members may have more to give.
+    /// All strangers together request too much. Other members may still serve this one.
     Strangers,
 }
 
-/// What a peer is to this node, and how large the book is that it may ask for.
+/// A peer that requests a book, and the size of that book.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Customer {
     pub(super) peer: EndpointId,
-    /// It is neither a neighbor, nor of long standing, nor named by the user.
+    /// True if the peer is neither a neighbor, nor established, nor named by the user.
     pub(super) stranger: bool,
-    /// Bytes of all records of the book.
+    /// The size of all records of the book, in bytes.
     pub(super) book: usize,
 }
 
@@ -93,12 +94,12 @@ impl Serving {
         self.peers.len() + self.syncs.len()
     }
 
-    /// Returns true if one more sync with a peer is within its number of syncs.
+    /// Returns true if one more sync with a peer is within its rate of syncs.
     pub(super) fn begin(&mut self, peer: EndpointId, now: Instant) -> bool {
         self.syncs.take(peer, SYNCS, now)
     }
 
-    /// Decides if a peer may be sent more.
+    /// Decides whether this node may send more to a peer.
     pub(super) fn may_answer(&mut self, to: Customer, now: Instant) -> Result<(), Unserved> {
         let limit = of_peer(to.book);
         let spent =
@@ -127,7 +128,7 @@ impl Serving {
         }
     }
 
-    /// Counts bytes of records that a peer sent: they pay for answers.
+    /// Counts bytes of records that a peer sent, which add to its budget.
     pub(super) fn received(&mut self, from: Customer, bytes: usize, now: Instant) {
         if self.peers.contains_key(&from.peer) {
             let spent = self.of(from, now);
@@ -157,7 +158,8 @@ fn of_strangers(book: usize) -> f64 {
     (STRANGERS * of_peer(book)).clamp(STRANGERS_LEAST, STRANGERS_MOST)
 }
 
-/// A book of 100,000 records of 1.4 kB is far below 4 GiB.
+/// Converts a number of bytes. Those of a book are fewer than 4 GiB: 100,000 records of 1.4 kB are
+/// 140 MB.
 fn as_float(bytes: usize) -> f64 {
     f64::from(u32::try_from(bytes).unwrap_or(u32::MAX))
 }
