@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use crate::id::EndpointId;
 
-/// The lists of an endpoint. They hold in all of its topics; without any, everybody is admitted.
+/// The lists of an endpoint. They hold in all of its topics. Without lists, every peer is admitted.
 ///
-/// A peer that is kept out gets no link. Its record is held and passed on all the same, because
+/// A peer that is kept out gets no link. Its record is held and forwarded all the same, because
 /// books of members that keep out different peers have to be comparable. But it is no member for
-/// the application: no event names it, and no choice of this node falls on it.
+/// the application: no event names it, and this node never chooses it for anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// The only peers that are admitted; `None` admits everybody that is not denied.
+    /// The only peers that are admitted. `None` admits every peer that is not denied.
     pub allow: Option<BTreeSet<EndpointId>>,
-    /// Peers that are kept out, also if they are on the allow list.
+    /// Peers that are kept out, even if they are on the allow list.
     pub deny: BTreeSet<EndpointId>,
 }
 

@@ -1,7 +1,7 @@
 //! The signed accusation: a member says that another one did not answer it.
 //!
-//! It names the sequence number of the accused that the accuser knew, so that one refutation, a
-//! record with a higher one, answers all of them, and an old accusation says nothing of a new life.
+//! It names the sequence number by which the accuser knew the accused. So one record with a higher
+//! number refutes all accusations, and an old accusation says nothing about a new life.
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -21,11 +21,11 @@ const SEQUENCE: i64 = 1;
 /// An accusation whose signature holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Accusation {
-    /// As signed, to be relayed unchanged.
+    /// The bytes as signed, to be forwarded unchanged.
     pub(crate) bytes: Bytes,
     pub(crate) accuser: EndpointId,
     pub(crate) accused: EndpointId,
-    /// The accuser knew the accused by a record of this sequence number.
+    /// The accuser knew the accused by a record with this sequence number.
     pub(crate) sequence: u64,
 }
 
@@ -45,12 +45,12 @@ impl Accusation {
         Self { bytes, accuser: id, accused, sequence }
     }
 
-    /// Opens an accusation without a look at its signature.
+    /// Parses an accusation without verifying its signature.
     pub(crate) fn open(bytes: &Bytes) -> Result<Envelope, Error> {
         Envelope::open("accusation", MAX_ACCUSATION, bytes)
     }
 
-    /// Verifies, then decodes. Keys of a later version are ignored.
+    /// Verifies and then decodes an accusation. Keys of a later version are ignored.
     pub(crate) fn verify(envelope: Envelope, topic: &TopicId) -> Result<Self, Error> {
         const WHAT: &str = "accusation";
         let payload = envelope.verify(KIND, topic)?;

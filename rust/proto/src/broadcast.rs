@@ -21,7 +21,7 @@ use crate::{
 /// Largest broadcast, in bytes. Every member holds it for some 10 s, for neighbors that may lack
 /// it, and forwards it whole before the next one. Larger data belongs into a stream.
 pub const MAX_BROADCAST: usize = 8 * 1024;
-/// Longest signed broadcast, in bytes on the wire; ours add up to 245 to what they carry.
+/// Longest signed broadcast, in bytes on the wire. Signing adds up to 245 bytes to the data.
 pub(crate) const MAX_SIGNED: usize = MAX_BROADCAST + 512;
 
 /// The pace that an author keeps for its own broadcasts.
@@ -117,7 +117,7 @@ impl Broadcast {
         Envelope::open("broadcast", MAX_SIGNED, bytes)
     }
 
-    /// Verifies, then decodes. Keys of a later version are ignored.
+    /// Verifies and then decodes a broadcast. Keys of a later version are ignored.
     pub(crate) fn verify(envelope: &Envelope, topic: &TopicId) -> Result<Self, Error> {
         const WHAT: &str = "broadcast";
         let payload = envelope.verify(KIND, topic)?;

@@ -61,7 +61,7 @@ impl Budget {
 /// Budgets by id. Those that are in use are kept.
 #[derive(Debug)]
 pub(crate) struct Budgets {
-    /// If there are more, those that are full again are dropped, and then the rest.
+    /// If there are more budgets, those that are full again are dropped, and then the rest.
     most: usize,
     budgets: BTreeMap<EndpointId, Budget>,
 }

@@ -1,9 +1,9 @@
 //! Deterministic CBOR (RFC 8949 §4.2) on `serde_cbor`, which stays behind this module.
 //!
-//! Bytes from outside are walked before a decoder sees them: definite lengths, shortest forms,
+//! Bytes from outside are checked before a decoder sees them: definite lengths, shortest forms,
 //! sorted unique keys, no tags, no floats, at most [`MAX_DEPTH`] levels, no more items than a
-//! message of that length needs, no trailing bytes. What passes allocates in proportion to its
-//! length.
+//! message of that length needs, no trailing bytes. Whatever passes is decoded into memory in
+//! proportion to its length.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use serde_cbor::{Serializer, Value as Raw};
 
 use crate::error::Error;
 
-/// Deepest nesting of arrays and maps. Records travel as byte strings and are counted again.
+/// Deepest nesting of arrays and maps. Records travel as byte strings, within which the count
+/// begins again.
 pub(crate) const MAX_DEPTH: usize = 4;
 /// Items that an encoding may have besides one for every two bytes. A tree of tiny items would take
 /// many times its encoding in memory. The densest honest message is metadata with one-letter keys.
@@ -133,7 +134,7 @@ impl Value {
         }
     }
 
-    /// `None` for null.
+    /// Returns the value, or `None` for null.
     pub(crate) fn optional(self) -> Option<Self> {
         if self.0 == Raw::Null { None } else { Some(self) }
     }
@@ -150,7 +151,7 @@ impl Value {
     }
 }
 
-/// How many bytes the encoding of a value takes.
+/// Returns how many bytes the encoding of a value takes.
 fn encoded_len(value: &Raw) -> usize {
     let head = |argument: u64| match argument {
         0..24 => 1,
@@ -173,7 +174,7 @@ fn encoded_len(value: &Raw) -> usize {
             let entries = map.iter().map(|(key, value)| encoded_len(key) + encoded_len(value));
             head(map.len() as u64) + entries.sum::<usize>()
         }
-        // Null and booleans: there is nothing else.
+        // Only null and booleans are left.
         _ => 1,
     }
 }
@@ -189,12 +190,12 @@ impl Fields {
         self.items.next().map(Value).ok_or_else(|| Error::malformed(self.what, "too few items"))
     }
 
-    /// The next item, if there is one more: a field that was added later.
+    /// Takes the next item, if there is one. It is a field that a later version added.
     pub(crate) fn take_optional(&mut self) -> Option<Value> {
         self.items.next().map(Value)
     }
 
-    /// All remaining items, at most `limit`.
+    /// Returns all remaining items, at most `limit`.
     pub(crate) fn list(self, limit: usize) -> Result<impl Iterator<Item = Value>, Error> {
         if self.items.len() > limit {
             return Err(Error::malformed(
@@ -218,7 +219,7 @@ impl Keyed {
         self.entries.remove(&i128::from(key))
     }
 
-    /// Takes out the value of a key that must be there; the error calls it by `name`.
+    /// Takes out the value of a required key, which the error calls `name`.
     pub(crate) fn required(&mut self, key: i64, name: &'static str) -> Result<Value, Error> {
         self.take(key).ok_or_else(|| Error::malformed(self.what, format!("no {name}")))
     }
@@ -238,7 +239,7 @@ impl<'a> Walk<'a> {
         Ok(head)
     }
 
-    /// The major type and argument of the next head, in shortest form.
+    /// Reads the next head, which has to be in shortest form. Returns its major type and argument.
     fn head(&mut self) -> Result<(u8, u64), &'static str> {
         let first = self.take(1)?[0];
         let (major, info) = (first >> 5, first & 0x1f);

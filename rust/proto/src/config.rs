@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use crate::{book::TOMBSTONE_AGE, error::Error};
 
-/// Refutations come no faster than this, however short the time to refute.
+/// The longest interval between two refutations, however long the time to refute.
 const REFUTE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 /// Settings of one topic's protocol. All durations are real time on the local monotonic clock.
@@ -12,10 +12,11 @@ const REFUTE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub struct Config {
     /// Most peers that the address book holds. 1 to 100,000; default 10,000. A newcomer beyond it
-    /// is refused and counted; nobody is displaced.
+    /// is refused and counted, and displaces no member.
     pub capacity: usize,
     /// How long others keep this node without hearing of it. 1 s to 30 days; `None` derives it from
-    /// the size of the book: three heartbeats, at least 15 min. The node heartbeats within a third.
+    /// the size of the book: three heartbeats, at least 15 min. The node sends a heartbeat within a
+    /// third of it.
     pub expiration: Option<Duration>,
     /// Neighbors in the overlay (`HyParView`'s active view). Default 5, as in the paper.
     pub neighbors: usize,
@@ -23,7 +24,7 @@ pub struct Config {
     pub sync_interval_min: Duration,
     /// Trickle's largest interval (RFC 6206, Imax). Default 60 s.
     pub sync_interval_max: Duration,
-    /// How often a peer that is not a neighbor is dialed for a reconciliation. Default 15 min.
+    /// The interval between reconciliations with a peer that is no neighbor. Default 15 min.
     pub random_sync_interval: Duration,
     /// A link that serves only a sync closes once idle for this long. Default 5 s.
     pub link_idle: Duration,
@@ -34,27 +35,28 @@ pub struct Config {
     pub redial_max: Duration,
     /// A neighbor that was not heard for this long is probed. Default 2 s.
     pub probe_interval: Duration,
-    /// How long a probe waits for an answer, and again for the answer by way of others. Default 0.5
-    /// s.
+    /// How long a probe waits for an answer, and then again for an answer through other members.
+    /// Default 0.5 s.
     pub probe_timeout: Duration,
-    /// How long a suspected peer has to refute at the least, however many accuse it: the floor
-    /// under every verdict. Default 3 s.
+    /// The shortest time that a suspected peer has to refute, however many members accuse it.
+    /// Default 3 s.
     pub suspicion: Duration,
-    /// How long it has where nobody confirms the accusation. Default 6 s.
+    /// The time that a suspected peer has to refute if no member confirms the accusation. Default
+    /// 6 s.
     pub suspicion_max: Duration,
-    /// How often lost peers are dialed at first; twice as rarely each time, up to
+    /// The first interval between dials of lost peers. It doubles each time, up to
     /// `heal_interval_max`. Default 30 s, jittered by a fifth.
     pub heal_interval: Duration,
-    /// How rarely at last. Default 1 h.
+    /// The longest interval between dials of lost peers. Default 1 h.
     pub heal_interval_max: Duration,
     /// How long a leave waits for the acknowledgement of every linked peer. Default 500 ms.
     pub leave_timeout: Duration,
-    /// Newcomers that are synced at a time; others are passed on to other members. Default 32.
+    /// Newcomers that are synced at a time. Others are passed on to other members. Default 32.
     pub concurrent_syncs: usize,
 }
 
-/// Heartbeats are rare and fewer as the swarm grows, so that their sum does not; but no
-/// record lives for longer than the memory of its owner's end.
+/// Returns the interval of heartbeats. It grows with the swarm, so that the sum of all heartbeats
+/// does not. It has a maximum, because no record may outlive the tombstone of its owner.
 fn heartbeat_interval(members: usize) -> Duration {
     let seconds = u64::try_from(members).unwrap_or(u64::MAX).saturating_mul(10);
     Duration::from_secs(seconds.clamp(300, TOMBSTONE_AGE.as_secs() / 3))
@@ -85,8 +87,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How long others keep a node of a swarm of `members` without hearing of it: three heartbeats,
-    /// 15 min at least, unless [`Config::expiration`] says otherwise.
+    /// Returns how long others keep a node of a swarm of `members` without hearing of it: three
+    /// heartbeats, at least 15 min, unless [`Config::expiration`] sets it.
     #[doc(hidden)]
     #[must_use]
     pub fn expiration_among(&self, members: usize) -> Duration {
@@ -94,13 +96,14 @@ impl Config {
         self.expiration.unwrap_or(derived)
     }
 
-    /// Time between two refutations: a third of the shortest time to refute, so that the answer to
-    /// what was said right after one refutation still comes, and reaches all, before any verdict.
+    /// Returns the time between two refutations. It is a third of the shortest time to refute. So
+    /// an accusation that follows a refutation at once is still refuted before any verdict.
     pub(crate) fn refute_interval(&self) -> Duration {
         (self.suspicion / 3).min(REFUTE_INTERVAL_MAX)
     }
 
-    /// For nodes on one machine, in tests and demos: a crash is known within 1.5 s.
+    /// Returns settings for nodes on one machine, for tests and demos. A crash is known within
+    /// 1.5 s.
     #[must_use]
     pub fn local() -> Self {
         Self {
@@ -115,7 +118,7 @@ impl Config {
         }
     }
 
-    /// For nodes that are far apart: answers take longer.
+    /// Returns settings for nodes that are far apart, whose answers take longer.
     #[must_use]
     pub fn internet() -> Self {
         Self {
@@ -148,12 +151,12 @@ impl Config {
         Ok(())
     }
 
-    /// Every duration with its name, its limits, and what an error says of them.
+    /// Returns every duration with its name, its limits, and how an error describes them.
     fn durations(&self) -> [(&'static str, Duration, RangeInclusive<Duration>, &'static str); 14] {
         let (ms, s) = (Duration::from_millis, Duration::from_secs);
         let (hour, day) = (s(3600), s(86_400));
-        // A verdict that came sooner would come before an answer can: the refutation waits for its
-        // turn, and is forwarded from member to member.
+        // An earlier verdict would precede the refutation, which waits for its turn and is
+        // forwarded from member to member.
         let floor = ms(150).max(self.probe_timeout * 2);
         let derived = self.expiration.unwrap_or(hour);
         let (sync_min, suspicion) = (self.sync_interval_min, self.suspicion);

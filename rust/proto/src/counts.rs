@@ -26,7 +26,7 @@ pub struct Counts {
     pub broadcasts_sent: u64,
     /// Broadcasts of others, each counted once, with or without a subscriber.
     pub broadcasts_received: u64,
-    /// Times that this node was paused: its timers came late.
+    /// Times that this node was paused, so that its timers were late.
     pub pauses: u64,
     /// Now: nodes that left or were lost, whose highest sequence number is kept.
     pub tombstones: usize,

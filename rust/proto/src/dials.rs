@@ -1,8 +1,9 @@
-//! How often peers are dialed that nobody vouches for: a record may name the addresses of a victim.
+//! The limits of dials. A record may name the addresses of a victim, so dials of peers that no
+//! handshake has proven are limited.
 //!
-//! What a handshake proved is a pair of an id and an address. Dials of such a pair are free, and so
-//! are those of addresses that the user named. All others have limits, by where they go: one port
-//! of a host, the host, and its network, each in any minute.
+//! A handshake proves a pair of an id and an address. Dials of such a pair have no limit, and
+//! neither have those of addresses that the user named. All others have limits, by their targets:
+//! one port of a host, the host, and its network, each in any minute.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -15,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::id::EndpointId;
 
-/// Limits count the dials of this time. A budget that refills meanwhile would give twice as many in
-/// the first minute.
+/// Limits count the dials within this time. A budget that refills meanwhile would allow twice as
+/// many in the first minute.
 const WINDOW: Duration = Duration::from_mins(1);
 /// Dials of strangers in [`WINDOW`], and the time between two of one stranger.
 const STRANGERS: usize = 20;
@@ -30,7 +31,7 @@ const OF_NETWORK: usize = 120;
 const MAX_REMEMBERED: usize = 20_000;
 const MAX_ADDRESSES: usize = 8;
 
-/// Where a dial goes.
+/// A target of a dial.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
     Port(SocketAddr),
@@ -42,8 +43,8 @@ enum Target {
 }
 
 impl Target {
-    /// Returns the targets of an address. There are none on this machine: its own programs may dial
-    /// each other.
+    /// Returns the targets of an address. An address on this machine has none, because its programs
+    /// may dial each other.
     fn of(address: &TransportAddr) -> Vec<Self> {
         match address {
             TransportAddr::Ip(socket) if socket.ip().to_canonical().is_loopback() => Vec::new(),
@@ -78,7 +79,7 @@ impl Target {
     }
 }
 
-/// When dials were made in the last [`WINDOW`].
+/// The times of the dials in the last [`WINDOW`].
 #[derive(Debug, Default)]
 struct Window(VecDeque<Instant>);
 
@@ -97,7 +98,7 @@ impl Window {
 pub(crate) enum Trust {
     /// The user asked for it.
     Asked,
-    /// The user named the peer, or it has been in the book for long. Its addresses may be new.
+    /// The user named the peer, or it is established. Its addresses may be new.
     Established,
     Stranger,
 }
@@ -112,7 +113,7 @@ pub(crate) struct Dials {
 }
 
 impl Dials {
-    /// A handshake with a peer came to its end at this address.
+    /// Notes that a handshake with a peer at this address was completed.
     pub(crate) fn prove(&mut self, peer: EndpointId, address: Option<TransportAddr>) {
         if self.proven.len() >= MAX_REMEMBERED && !self.proven.contains_key(&peer) {
             self.proven.pop_first();
@@ -141,8 +142,8 @@ impl Dials {
         let is_proven = |address: &TransportAddr| {
             proven.as_ref().is_some_and(|proven| proven.contains(&canonical(address.clone())))
         };
-        // Behind a NAT a peer has other ports than it knows of. Without addresses, others look them
-        // up, and the id must prove itself again.
+        // Behind a NAT, a peer has other ports than it knows of. If no addresses are given, a
+        // lookup finds them, and the peer has to prove its id again.
         let is_known = proven.as_ref().is_some_and(|proven| {
             let at_home = |address| proven.iter().any(|proven| is_same_host(address, proven));
             addresses.is_empty() || addresses.iter().any(at_home)
@@ -191,13 +192,13 @@ impl Dials {
         }
     }
 
-    /// What could grow, for a simulation to look at.
+    /// Returns the sizes of what could grow, for a simulation to check.
     pub(crate) fn sizes(&self) -> [(&'static str, usize); 2] {
         [("authenticated", self.proven.len()), ("strangers", self.strangers.len())]
     }
 }
 
-/// An IPv4 address is the same one if it is written as an IPv6 address.
+/// Returns an address in one form, because an IPv4 address can also be written as an IPv6 address.
 fn canonical(address: TransportAddr) -> TransportAddr {
     match address {
         TransportAddr::Ip(socket) => {

@@ -29,8 +29,8 @@ pub enum Error {
     /// The topic is not joined on this endpoint, or was left. Nothing changed.
     #[error("topic {0} is not joined on this endpoint")]
     NotJoined(crate::TopicId),
-    /// Another holder of this node's key signed one of its last sequence numbers, so nothing can be
-    /// announced with the key any more. Nothing changed.
+    /// Another holder of this node's key signed one of its last sequence numbers. So nothing more
+    /// can be announced with the key. Nothing changed.
     #[error(
         "no sequence number below 2^62 is left: another holder of this node's secret key used one \
          of the last; the key must be replaced"

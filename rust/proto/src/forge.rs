@@ -1,5 +1,5 @@
-//! Frames of nodes that do not keep to the protocol, for tests of other crates: what a hostile node
-//! can write by itself, all of it about the first topic of a link.
+//! Frames of nodes that do not keep to the protocol, for tests of other crates. A hostile node can
+//! write all of them by itself. They are about the first topic of a link.
 
 use bytes::Bytes;
 
@@ -19,80 +19,80 @@ fn overlay(frame: OverlayFrame) -> Bytes {
     topic_frame(TopicFrame::Overlay(frame))
 }
 
-/// The first frame of a link.
+/// Returns the first frame of a link.
 #[must_use]
 pub fn hello(boot_id: u64) -> Bytes {
     Frame::Hello(Hello { min_version: 1, max_version: 1, boot_id, features: 0 }).encode()
 }
 
-/// Opens a topic on a lane.
+/// Returns the frame that opens a topic on a lane.
 #[must_use]
 pub fn open(topic: TopicId) -> Bytes {
     topic_frame(TopicFrame::Open(topic))
 }
 
-/// What answers a question whether this node is there; `None` for any other frame.
+/// Returns the answer to a ping. `None` for any other frame.
 #[must_use]
 pub fn answer(frame: &[u8]) -> Option<Bytes> {
     (frame == Frame::Ping.encode()).then(|| Frame::Ack.encode())
 }
 
-/// Records, pushed.
+/// Returns a push of records.
 #[must_use]
 pub fn push(records: &[Bytes]) -> Bytes {
     topic_frame(TopicFrame::Push(records.to_vec()))
 }
 
-/// A request to be a neighbor.
+/// Returns a request to be a neighbor.
 #[must_use]
 pub fn neighbor(record: &Bytes, high: bool) -> Bytes {
     overlay(OverlayFrame::Neighbor { high, record: record.clone() })
 }
 
-/// A request to enter the overlay.
+/// Returns a request to enter the overlay.
 #[must_use]
 pub fn join(record: &Bytes) -> Bytes {
     overlay(OverlayFrame::Join(record.clone()))
 }
 
-/// A newcomer that walks through the overlay.
+/// Returns the frame of a newcomer that walks through the overlay.
 #[must_use]
 pub fn forward_join(record: &Bytes, ttl: u16) -> Bytes {
     overlay(OverlayFrame::ForwardJoin { ttl, record: record.clone() })
 }
 
-/// Parts as neighbors.
+/// Returns the frame by which neighbors part.
 #[must_use]
 pub fn disconnect() -> Bytes {
     overlay(OverlayFrame::Disconnect { alive: true })
 }
 
-/// Records, broadcast.
+/// Returns a broadcast of records.
 #[must_use]
 pub fn gossip(records: &[Bytes]) -> Bytes {
     let items: Vec<_> = records.iter().cloned().map(Item::Record).collect();
     overlay(OverlayFrame::Gossip { round: Some(0), content: encode_content(&items) })
 }
 
-/// Asks for a broadcast.
+/// Returns a request for a broadcast.
 #[must_use]
 pub fn graft(id: [u8; 32]) -> Bytes {
     overlay(OverlayFrame::Graft { id: Some(id), round: 0 })
 }
 
-/// Asks to probe a member.
+/// Returns a request to probe a member.
 #[must_use]
 pub fn probe_request(about: EndpointId) -> Bytes {
     topic_frame(TopicFrame::ProbeRequest(about))
 }
 
-/// The digest of a book.
+/// Returns the digest of a book.
 #[must_use]
 pub fn digest(digest: [u8; 8]) -> Bytes {
     topic_frame(TopicFrame::Digest(digest))
 }
 
-/// Begins a sync with a book of `count` records that equals no other.
+/// Returns the frame that begins a sync with a book of `count` records that equals no other.
 #[must_use]
 pub fn sync(session: u64, count: u64, wants: &[EndpointId]) -> Bytes {
     let what = RangeContent::Fingerprint { hash: [0x5a; 16], count };

@@ -1,5 +1,6 @@
-//! What a node keeps of its book over a restart: the records of others, each with what it needs to
-//! know of them then. [`Entry`] is the form on disk; [`Kept`] is what a new life takes in.
+//! What a node keeps of its book over a restart: the records of others, each with what the next
+//! life has to know about it. [`Entry`] is the form on disk, and [`Kept`] is what the next life
+//! takes in.
 
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::ChaCha12Rng};
@@ -17,29 +18,30 @@ use crate::{
 pub struct Kept {
     /// The record, verified.
     pub signed: SignedRecord,
-    /// The sequence number of its owner's leave, or 0. Only what is newer brings the owner back.
+    /// The sequence number of its owner's leave, or 0. Only a newer record brings the owner back.
     pub left: u64,
-    /// Its owner was in the book for long: dials to it are not limited as dials to strangers are.
+    /// True if its owner is established: dials to it are not limited as dials to strangers are.
     pub established: bool,
 }
 
-/// A member of the book, as it stands on disk: one CBOR array.
+/// A member of the book, in its form on disk: one CBOR array.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Whose entry it is.
+    /// The id of the member.
     pub id: EndpointId,
-    /// Its last record that says that it is there, as signed, not verified.
+    /// The last record by which the member was alive, as signed. It is not verified.
     pub record: Bytes,
-    /// Since when it was in the book, in seconds since 1970 by this machine's clock.
+    /// When the member entered the book, in seconds since 1970 by this machine's clock.
     pub since: u64,
-    /// When it was known to be there last, in seconds since 1970 by this machine's clock.
+    /// When the member was last known to be alive, or left, in seconds since 1970 by this machine's
+    /// clock.
     pub heard: u64,
-    /// The sequence number of its leave; 0 if it did not leave.
+    /// The sequence number of the member's leave, or 0 if it did not leave.
     pub left: u64,
 }
 
 impl Entry {
-    /// The bytes of this entry.
+    /// Returns the bytes of this entry.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         Value::array([
@@ -71,16 +73,16 @@ impl Entry {
     /// Verifies the record.
     ///
     /// # Errors
-    /// [`Error::Forged`] or [`Error::Malformed`], also if it is another's record.
+    /// [`Error::Forged`] or [`Error::Malformed`], also if it is the record of another node.
     pub fn verify(&self, topic: &TopicId, established: bool) -> Result<Kept, Error> {
         let signed = SignedRecord::verify(topic, &self.record)?;
         self.holding(signed, established)
     }
 
-    /// Verifies the records of many entries together, each with whether it is of an established
-    /// member. This takes less than half of the time of one by one.
+    /// Verifies the records of many entries together, in less than half of the time of one by one.
+    /// Each entry comes with whether its member is established.
     ///
-    /// Nobody but this process may know the `seed`.
+    /// Only this process may know the `seed`.
     ///
     /// # Errors
     /// As [`Self::verify`], if one of the entries is not valid. It does not say which one.

@@ -1,25 +1,25 @@
-//! This node's own network: what it does when that changes, or is away.
+//! This node's own network: what a node does when its network changes, or is away.
 //!
-//! A link may outlive a change of address, and may not: an end that did not dial it can't tell the
-//! other end where it is now. So all links are asked at once, and to whom does not answer another
-//! link is opened beside the one that there is, which it replaces. What was not heard meanwhile
-//! says nothing about others.
+//! A link may or may not survive a change of address, because an end that did not dial it can't
+//! tell the other end its new address. So all linked peers are pinged at once. If a peer does not
+//! answer, another link is dialed, which replaces the present one. What was not heard meanwhile
+//! says nothing about other nodes.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A link that does not answer for this part of the time of a probe is opened again; then for twice
-/// as long, and so on, [`ROUNDS`] times.
+/// If a peer does not answer within the probe timeout divided by this, another link is dialed. The
+/// next check follows after twice that time, and so on, [`ROUNDS`] times in all.
 const PART: u32 = 4;
 const ROUNDS: u32 = 6;
-/// What came in before the network went may be handled this much later.
+/// What arrived before the network went away may be handled up to this much later.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Which links work is looked at after a change.
+/// The check after a change: which links still work.
 #[derive(Debug)]
 struct Check {
-    /// What was heard after this shows that a link works.
+    /// Anything that was heard after this shows that a link works.
     since: Instant,
     at: Instant,
     wait: Duration,
@@ -29,13 +29,13 @@ struct Check {
 /// What a node knows of its own network.
 #[derive(Debug, Default)]
 pub(crate) struct OwnNetwork {
-    /// Since when no address is left by which other machines reach this one.
+    /// When the last address went by which other machines reach this one, if none is back.
     away: Option<Instant>,
     check: Option<Check>,
 }
 
 impl OwnNetwork {
-    /// Notes a change. If the network is there, links are looked at soon.
+    /// Notes a change. Unless the network is away, links are checked soon.
     pub(crate) fn changed(&mut self, away: bool, probe_time: Duration, now: Instant) {
         self.away = if away { self.away.or(Some(now)) } else { None };
         let wait = probe_time / PART;
@@ -43,7 +43,7 @@ impl OwnNetwork {
         self.check = (!away && !wait.is_zero()).then_some(check);
     }
 
-    /// If links are to be looked at now, returns since when a sign of life counts.
+    /// If a check of links is due, returns the time from which on a sign of life counts.
     pub(crate) fn due(&mut self, now: Instant) -> Option<Instant> {
         let check = self.check.as_mut().filter(|check| check.at <= now)?;
         let since = check.since;
@@ -56,7 +56,7 @@ impl OwnNetwork {
         Some(since)
     }
 
-    /// All links have answered.
+    /// Ends the check, because all peers have answered.
     pub(crate) fn settled(&mut self) {
         self.check = None;
     }
@@ -65,13 +65,14 @@ impl OwnNetwork {
         self.check.as_ref().map(|check| check.at)
     }
 
-    /// Returns true if the silence of a peer says nothing about it: it is on another machine, to
-    /// which no way leads now. One that was heard since the network went is on this machine.
+    /// Returns true if the silence of a peer says nothing about it, because it is on another
+    /// machine, which can't be reached now. A peer that was heard since the network went away is on
+    /// this machine.
     pub(crate) fn is_beyond(&self, heard: Option<Instant>) -> bool {
         self.away.is_some_and(|since| heard.is_none_or(|at| at <= since + SETTLE))
     }
 
-    /// Returns true if something was so before the network went, and it has not come back.
+    /// Returns true if the network went away after a time, and is not back.
     pub(crate) fn went_after(&self, at: Instant) -> bool {
         self.away.is_some_and(|since| at <= since + SETTLE)
     }

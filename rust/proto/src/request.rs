@@ -1,9 +1,9 @@
-//! What opens a bidirectional stream of a link: an application's message, a stream of its own, or
-//! why such a stream ends.
+//! The requests that open a bidirectional stream of a link: a message of an application, a stream
+//! of an application, or the reason for which such a stream ends.
 //!
-//! The opener sends one [`Request`], as a frame, and after it the message up to the end of the
-//! stream, or whatever the application writes. The other end sends one [`Answer`], as a frame,
-//! before anything else. Described in `docs/wire.cddl`.
+//! The opener sends one [`Request`], as a frame. The message up to the end of the stream follows,
+//! or whatever the application writes. The other end sends one [`Answer`], as a frame, before
+//! anything else. `docs/wire.cddl` describes both.
 
 use bytes::Bytes;
 
@@ -27,32 +27,32 @@ mod tag {
 pub enum Request {
     /// Deliver the bytes that follow to a subscriber of this topic, and of this channel of it.
     Message(TopicId, Option<Channel>),
-    /// A stream of this protocol, 1 to 32 bytes, in this topic.
+    /// Open a stream of this protocol, 1 to 32 bytes, in this topic.
     Stream(TopicId, Vec<u8>),
-    /// Why the QUIC stream of this number will be reset, or is read no more: QUIC itself takes only
-    /// a number along. 1 to 256 bytes.
+    /// The reason, 1 to 256 bytes, for which the QUIC stream of this number will be reset, or will
+    /// no longer be read. QUIC itself carries only a number.
     Reason(u64, String),
 }
 
-/// What becomes of a request.
+/// The answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// The message is with a subscriber; the stream is open.
+    /// A subscriber has the message, or the stream is open.
     Accepted,
     /// The topic is not joined there.
     NotJoined,
-    /// Nobody subscribed to messages there.
+    /// The application there has no subscription to messages.
     NoSubscriber,
     /// The protocol is not served there.
     NotServed,
-    /// As many streams as there may be are open there already.
+    /// The limit of open streams is reached there.
     Busy,
-    /// The link is about to be closed; nothing was delivered: ask again on another link.
+    /// The link is about to close, and nothing was delivered. Ask again on another link.
     Closing,
 }
 
 impl Request {
-    /// The frame of this request, without its length prefix.
+    /// Returns the frame of this request, without its length prefix.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let items = match self {
@@ -72,7 +72,7 @@ impl Request {
         Value::array(items).encode().into()
     }
 
-    /// Decodes a request; `None` for a kind of a later version.
+    /// Decodes a request. `None` for a kind of a later version.
     ///
     /// # Errors
     /// [`Error::Malformed`].
@@ -114,7 +114,7 @@ impl Answer {
         Self::Closing,
     ];
 
-    /// The frame of this answer, without its length prefix.
+    /// Returns the frame of this answer, without its length prefix.
     #[must_use]
     pub fn encode(self) -> Bytes {
         Value::array([Value::uint(self as u64)]).encode().into()

@@ -1,7 +1,7 @@
 //! The rules of the protocol that a test may switch off.
 
-/// One rule of the protocol. The simulator switches rules off, one at a time, to prove that its
-/// checks can fail; nothing else does.
+/// One rule of the protocol. Only the simulator switches rules off, one at a time, to prove that
+/// its checks can fail.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
@@ -23,7 +23,7 @@ pub enum Rule {
     BootstrapMemory,
     /// A node that a newcomer learns of as accused does not enter its book before it answers.
     Unconfirmed,
-    /// Both ends of two links keep the same one.
+    /// If both ends dialed a link, both keep the same one.
     LinkTieBreak,
     /// A node that was paused probes again before it accuses, and gives suspects more time.
     ReprobeAfterPause,

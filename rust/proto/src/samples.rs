@@ -237,13 +237,13 @@ impl Steps {
         Self { key, record, signed, message, signature, envelope, payload }
     }
 
-    /// The whole record, signed.
+    /// Returns the whole record, signed.
     #[must_use]
     pub fn signed(&self) -> &SignedRecord {
         &self.signed
     }
 
-    /// All of [`SignedRecord::sign`] but the signature itself.
+    /// Runs all of [`SignedRecord::sign`] except the signature itself.
     ///
     /// # Errors
     /// As [`SignedRecord::sign`].
@@ -251,13 +251,13 @@ impl Steps {
         SignedRecord::sign_with(|_| self.signature, &topic(), self.record.clone())
     }
 
-    /// The signature itself.
+    /// Makes the signature alone.
     #[must_use]
     pub fn sign(&self) -> [u8; 64] {
         self.key.sign(&self.message).to_bytes()
     }
 
-    /// All of [`SignedRecord::verify`] but the verification of the signature.
+    /// Runs all of [`SignedRecord::verify`] except the verification of the signature.
     ///
     /// # Errors
     /// As [`SignedRecord::verify`].
@@ -266,7 +266,7 @@ impl Steps {
         decode_payload(envelope.claimed, &self.payload)
     }
 
-    /// The verification of the signature.
+    /// Verifies the signature alone.
     ///
     /// # Errors
     /// As [`SignedRecord::verify`].

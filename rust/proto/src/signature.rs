@@ -19,8 +19,8 @@ use rand::CryptoRng;
 
 use crate::error::Error;
 
-/// The `y` coordinates of the eight points of small order, little-endian. Two points each share
-/// one, but for those of the orders 1 and 2.
+/// The `y` coordinates of the eight points of small order, little-endian. Two points share each of
+/// them, except those of the points of orders 1 and 2.
 const SMALL_ORDER: [[u8; 32]; 5] = [
     little_endian(1),
     // -1, which is p - 1
@@ -48,13 +48,13 @@ const fn little_endian(number: u8) -> [u8; 32] {
     bytes
 }
 
-/// Returns true if these bytes are the canonical encoding of a point that is not of small order, or
-/// of no point at all: that shows when the point is computed.
+/// Returns true if these bytes are the canonical encoding of a point that is not of small order.
+/// They may also encode no point at all, which shows when the point is computed.
 fn is_acceptable(encoding: &[u8; 32]) -> bool {
     let mut y = *encoding;
     // The highest bit is the sign of x.
     y[31] &= 0x7f;
-    // p is 2^255 - 19: all bits of a number from p on are set, but for some of the lowest.
+    // p is 2^255 - 19. In a number from p on, all bits are set except some of the lowest.
     let is_reduced = y[0] < 0xed || y[31] != 0x7f || y[1..31].iter().any(|byte| *byte != 0xff);
     // The sign can be wrong only if x is 0, and then the point is of order 1 or 2.
     is_reduced && !SMALL_ORDER.contains(&y)

@@ -1,6 +1,6 @@
-//! Results of verifications: of the records of one frame, which are verified together, and of a
-//! whole simulated network, whose states share them. Without that, each state of a simulation would
-//! verify, decode and hold every record for itself.
+//! Results of verifications. The records of one frame are verified together before each is used.
+//! The states of a simulated network share results, because otherwise each state would verify,
+//! decode and hold every record for itself.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,11 +19,11 @@ use crate::{
     signature,
 };
 
-/// The stream of random numbers by which batches weigh signatures. It is apart from the one that
-/// the protocol draws from, so that a batch changes nothing of what a seed gives.
+/// The stream of random numbers by which batches weigh signatures. It is separate from the one that
+/// the protocol draws from, so that batches do not change what follows from a seed.
 const WEIGHTS: u64 = 1;
 
-/// Records of one frame that were verified together, before they are looked at one by one.
+/// Records of one frame that were verified together, before they are used one by one.
 #[derive(Debug)]
 pub(crate) struct Ahead {
     topic: TopicId,
@@ -50,8 +50,8 @@ impl Ahead {
         self.records.clear();
     }
 
-    /// Verifies the records of a frame. If not all are valid, nothing is known of any: each is
-    /// verified when its turn comes, so that it shows which one it was.
+    /// Verifies the records of a frame. If any is not valid, no result is kept: each is verified
+    /// alone when it is used, which shows which one it is.
     pub(crate) fn verify(&mut self, topic: &TopicId, records: Vec<Envelope>) {
         self.topic = *topic;
         self.clear();
@@ -90,7 +90,8 @@ struct Known {
     accusations: HashMap<Signed, Accusation>,
 }
 
-/// Signed bytes, equal where all are. They end with the signature, which is as good as a hash.
+/// Signed bytes, which are equal if all bytes are. They end with the signature, which serves as
+/// their hash.
 #[derive(Debug, PartialEq, Eq)]
 struct Signed(Bytes);
 
@@ -101,7 +102,7 @@ impl Hash for Signed {
     }
 }
 
-/// A record that is opened, and may have been verified before.
+/// A parsed record, which may have been verified before.
 #[derive(Debug)]
 pub(crate) enum Opened {
     Verified(SignedRecord),
@@ -109,7 +110,7 @@ pub(crate) enum Opened {
 }
 
 impl Opened {
-    /// The record, if it was not verified yet.
+    /// Returns the record, if it was not verified yet.
     pub(crate) fn unverified(self) -> Option<Envelope> {
         match self {
             Self::Verified(_) => None,
@@ -117,7 +118,7 @@ impl Opened {
         }
     }
 
-    /// Whose record it is, or claims to be.
+    /// Returns the owner of the record, which is only claimed if it was not verified.
     pub(crate) fn claimed(&self) -> EndpointId {
         match self {
             Self::Verified(signed) => signed.record().id,
@@ -140,7 +141,7 @@ impl Verified {
         }
     }
 
-    /// Keeps a record that was verified, and gives what is to be held of it.
+    /// Keeps a verified record, and returns the copy that all states share.
     pub(crate) fn keep(&self, topic: &TopicId, signed: &SignedRecord) -> SignedRecord {
         let shared = signed.with_bytes(copy(signed.bytes()));
         let mut topics = self.lock();
@@ -153,7 +154,7 @@ impl Verified {
         self.lock().get(topic)?.accusations.get(&signed).cloned()
     }
 
-    /// Keeps an accusation that was verified, and gives what is to be held of it.
+    /// Keeps a verified accusation, and returns the copy that all states share.
     pub(crate) fn keep_accusation(&self, topic: &TopicId, accusation: Accusation) -> Accusation {
         let shared = Accusation { bytes: copy(&accusation.bytes), ..accusation };
         let mut topics = self.lock();
@@ -162,7 +163,7 @@ impl Verified {
     }
 }
 
-/// The bytes may be a slice of a whole frame.
+/// Copies bytes that may be a slice of a whole frame, so that the frame is not held.
 fn copy(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }

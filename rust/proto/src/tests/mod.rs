@@ -70,7 +70,7 @@ pub(crate) struct Bench {
     pub(crate) out: Vec<OutEvent>,
     /// Links on which nothing is answered or acknowledged.
     pub(crate) silent: BTreeSet<LinkId>,
-    /// Links of whose peer only QUIC is left.
+    /// Links to peers whose process hangs, while their QUIC still acknowledges.
     pub(crate) hung: BTreeSet<LinkId>,
 }
 
@@ -99,7 +99,7 @@ impl Bench {
         bench
     }
 
-    /// With a link to its bootstrap peer [`PEER`], which it dialed, and of which it wants the book.
+    /// Makes a state that has dialed its bootstrap peer [`PEER`], and wants its book.
     pub(crate) fn bootstrapped() -> Self {
         let mut bench = Self::new();
         bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
@@ -110,7 +110,7 @@ impl Bench {
         bench
     }
 
-    /// With a link to [`PEER`], which said hello and opened the topic as its number 0.
+    /// Makes a state with a link to [`PEER`], which sent a hello and opened the topic as number 0.
     pub(crate) fn linked() -> Self {
         Self::linked_as(Config::default())
     }
@@ -165,7 +165,7 @@ impl Bench {
         self.feed(InEvent::Received(link, Lane::Control, bytes));
     }
 
-    /// Lets time pass, serving every timer on its way.
+    /// Moves the time, and serves every timer on the way.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(at) = self.state.next_timer().filter(|at| *at <= end) {
@@ -175,7 +175,7 @@ impl Bench {
         self.now = end;
     }
 
-    /// Frames sent since the last look, of the topic.
+    /// Returns the frames of the topic that were sent since the last call.
     pub(crate) fn sent(&mut self) -> Vec<(LinkId, TopicFrame)> {
         let out = std::mem::take(&mut self.out);
         out.into_iter()

@@ -38,7 +38,8 @@ pub(crate) fn encode_content<'a>(items: impl IntoIterator<Item = &'a Item>) -> B
     Value::array(items.into_iter().map(item)).encode().into()
 }
 
-/// Decodes the content of a broadcast. A kind that can't be judged can't be forwarded: an error.
+/// Decodes the content of a broadcast. An unknown kind is an error, because what can't be verified
+/// must not be forwarded.
 pub(crate) fn decode_content(content: &[u8]) -> Result<Vec<Item>, Error> {
     list("content", Value::decode("content", content)?, MAX_RECORDS, |item| {
         let mut pair = item.into_array("content")?;
@@ -50,8 +51,8 @@ pub(crate) fn decode_content(content: &[u8]) -> Result<Vec<Item>, Error> {
     })
 }
 
-/// Returns true if a content carries a broadcast of an application: one item, of kind 2.
-/// Deterministic CBOR has one form for that; the item may grow in later versions.
+/// Returns true if a content carries a broadcast of an application: one item, of kind 2. That has
+/// one form in deterministic CBOR. The item may get more fields in later versions.
 pub(crate) fn is_broadcast(content: &[u8]) -> bool {
     matches!(content, [0x81, 0x82..=0x97, 0x02, ..])
 }
@@ -63,7 +64,7 @@ pub(crate) fn encode_broadcast(signed: &[u8]) -> Bytes {
     Value::array([item]).encode().into()
 }
 
-/// The signed broadcast in a content that [`is_broadcast`].
+/// Returns the signed broadcast in a content for which [`is_broadcast`] is true.
 pub(crate) fn decode_broadcast(content: &[u8]) -> Result<Bytes, Error> {
     const WHAT: &str = "content";
     let mut items = Value::decode(WHAT, content)?.into_array(WHAT)?;

@@ -10,7 +10,7 @@ const MAX_VERSION: i64 = 1;
 const BOOT_ID: i64 = 2;
 const FEATURES: i64 = 3;
 
-/// What either end of a link says of itself before anything else.
+/// What each end of a link says of itself before anything else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) min_version: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Hello {
 }
 
 impl Hello {
-    /// The end that dialed this link found the one before it silent, after a change of its network.
+    /// The end that dialed this link found the link before it silent, after its network changed.
     pub(crate) const REPLACES: u64 = 1;
 
     /// The highest version that both ends speak, or `None` if they have none in common.

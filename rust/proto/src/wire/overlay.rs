@@ -22,8 +22,8 @@ mod tag {
     pub(super) const IHAVE: u64 = 10;
 }
 
-/// What the overlay's state machines say to each other. There are no shuffles: the passive view is
-/// fed from the signed book. Peer data is the signed record.
+/// The messages between the overlay's state machines. There are no shuffles, because the passive
+/// view is fed from the signed book. Peer data is the signed record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OverlayFrame {
     Join(Bytes),
@@ -80,7 +80,7 @@ impl OverlayFrame {
         }
     }
 
-    /// Decodes the fields behind a tag; `None` if the tag is of no overlay frame.
+    /// Decodes the fields after a tag. `None` if the tag is of no overlay frame.
     pub(super) fn decode(tag: u64, fields: &mut Fields) -> Result<Option<Self>, Error> {
         let frame = match tag {
             tag::JOIN => Self::Join(record(fields.take()?)?),

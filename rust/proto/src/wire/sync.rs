@@ -18,7 +18,7 @@ pub(super) const TAG: u64 = 15;
 /// and ids whose records the sender wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SyncFrame {
-    /// Chosen by the initiator, rising on each link.
+    /// The number of the session, which the initiator chooses. It rises on each link.
     pub(crate) session: u64,
     pub(crate) from_initiator: bool,
     /// True if the sender has a neighbor in the overlay. A node that has none is a newcomer.
@@ -34,11 +34,11 @@ pub(crate) struct SyncFrame {
 pub(crate) enum Turn {
     /// More frames of this turn follow at once.
     More,
-    /// The receiver's turn; the sender has more to say after it.
+    /// It is the receiver's turn, and the sender has more for a later turn.
     Paused,
-    /// The receiver's turn; the sender has said all it has.
+    /// It is the receiver's turn, and the sender has nothing more.
     Yours,
-    /// Neither end has anything left to say: the session is over.
+    /// Neither end has anything more: the session is over.
     Done,
 }
 
@@ -63,23 +63,24 @@ impl Turn {
     }
 }
 
-/// A range of ids: from the end of the one before it, up to `end` and without it (`None`: no end).
+/// A range of ids, from the end of the range before it up to `end`, which is not part of it. `None`
+/// means no end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) end: Option<EndpointId>,
     pub(crate) what: RangeContent,
 }
 
-/// What the sender says of a range.
+/// What the sender says about a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RangeContent {
-    /// Both ends agree on it, or another frame speaks of it.
+    /// Both ends agree on the range, or another frame describes it.
     Skip,
     Fingerprint {
         hash: [u8; 16],
         count: u64,
     },
-    /// All that the sender has there: id and sequence.
+    /// The ids and sequence numbers of all that the sender has there.
     List(Vec<(EndpointId, u64)>),
 }
 
@@ -121,8 +122,8 @@ impl Range {
     }
 }
 
-/// A record, and the time since its holder last heard its owner. With the accusation, if the holder
-/// suspects the owner or holds it to be dead.
+/// A record, and the time since its holder last heard its owner. If the holder suspects the owner
+/// or holds it to be dead, the accusation comes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) record: Bytes,
@@ -188,8 +189,8 @@ impl SyncFrame {
     }
 }
 
-/// Decodes ranges whose ends rise, and of which only the last one may have no end: together they
-/// cover each id once.
+/// Decodes ranges. Their ends rise, and only the last one may have no end, so that together they
+/// cover each id at most once.
 fn decode_ranges(value: Value) -> Result<Vec<Range>, Error> {
     let mut listed = 0;
     let mut last = None;

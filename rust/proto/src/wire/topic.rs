@@ -28,28 +28,28 @@ mod tag {
     pub(super) const DIGEST: u64 = 22;
 }
 
-/// What one end of a link says to the other about a topic.
+/// A frame about a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TopicFrame {
-    /// From now on this lane's index stands for this topic.
+    /// From now on, this lane's index means this topic.
     Open(TopicId),
-    /// The topic that *the receiver* calls by this index is not served here.
+    /// The topic to which *the receiver* gave this index is not served here.
     Closed,
     Overlay(OverlayFrame),
     /// Records that the receiver, which is not in the overlay yet, would miss.
     Push(Vec<Bytes>),
     /// The sender is in the overlay: no more pushes.
     Attached,
-    /// The sender leaves: its last record.
+    /// The sender leaves. This is its signed leave.
     Leave(Bytes),
     /// The leave with this sequence number arrived.
     LeaveAck(u64),
     Sync(SyncFrame),
-    /// Too many newcomers at once: try one of these.
+    /// The sender is busy with syncs. The receiver may ask these members instead.
     Busy(Vec<Bytes>),
-    /// Probe this member for me.
+    /// The receiver is asked to probe this member for the sender.
     ProbeRequest(EndpointId),
-    /// It was heard.
+    /// The member that the receiver asked to probe was heard.
     ProbeAck(EndpointId),
     /// Accusations that concern the receiver.
     Accuse(Vec<Bytes>),
@@ -76,7 +76,7 @@ impl TopicFrame {
         }
     }
 
-    /// Decodes the fields behind a tag; `None` if the tag belongs to a later version.
+    /// Decodes the fields after a tag. `None` if the tag belongs to a later version.
     pub(super) fn decode(tag: u64, fields: &mut Fields) -> Result<Option<Self>, Error> {
         let frame = match tag {
             tag::OPEN => Self::Open(TopicId::from_bytes(fields.take()?.into_fixed("topic id")?)),
