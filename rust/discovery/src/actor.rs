@@ -103,7 +103,7 @@ pub(crate) struct Actor {
     inputs: mpsc::Sender<Input>,
     inputs_rx: Option<mpsc::Receiver<Input>>,
     tasks: TaskTracker,
-    /// Cancels all dials, once no topic needs a link any more.
+    /// Cancels all dials, once no topic needs a link.
     stop_dials: CancellationToken,
     /// Cuts the links that still drain.
     cut_links: CancellationToken,

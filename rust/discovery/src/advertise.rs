@@ -266,7 +266,8 @@ pub(crate) struct Chooser {
     resolved: Vec<(String, Vec<SocketAddr>)>,
     /// Addresses that interfaces had before. The endpoint may still report one for a moment.
     former: BTreeSet<IpAddr>,
-    /// Whether an address was ever announced that others can reach. From then on, loopback is not.
+    /// True once an address was announced that others can reach. From then on, loopback is not
+    /// announced.
     went_out: bool,
 }
 

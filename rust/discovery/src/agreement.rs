@@ -17,7 +17,7 @@ struct State {
     /// The peers whose books were found equal since then.
     agreed: BTreeSet<EndpointId>,
     neighbors: BTreeSet<EndpointId>,
-    /// Whether the book has no other node.
+    /// True if the book has no other node.
     alone: bool,
     closed: bool,
 }
@@ -39,7 +39,7 @@ impl Default for Agreement {
 }
 
 impl Agreement {
-    /// Notes a change of the book or of this node's own record. Earlier agreement counts no more.
+    /// Notes a change of the book or of this node's own record. It voids earlier agreement.
     pub(crate) fn changed(&self, alone: bool) {
         self.0.send_modify(|state| {
             state.changed = Instant::now();
@@ -106,7 +106,8 @@ impl Agreement {
 }
 
 impl State {
-    /// A node that knows others and has no neighbor can't tell whether anyone agrees.
+    /// Returns true if all neighbors agree. A node that knows others and has no neighbor can't know
+    /// whether any agrees.
     fn is_agreed(&self) -> bool {
         if self.neighbors.is_empty() { self.alone } else { self.neighbors.is_subset(&self.agreed) }
     }

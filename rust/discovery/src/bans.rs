@@ -49,7 +49,7 @@ struct Ban {
     network: Option<Subnet>,
 }
 
-/// Where a peer's packets come from.
+/// The origin of a peer's packets.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Origin {
     pub(crate) network: Option<Subnet>,
@@ -110,7 +110,7 @@ impl Bans {
         self.lock().sockets.get(&socket).is_some_and(|ban| ban.until > now)
     }
 
-    /// The number of keys that are banned now.
+    /// Returns the number of keys that are banned now.
     pub(crate) fn banned(&self, now: Instant) -> usize {
         self.lock().keys.values().filter(|ban| ban.until > now).count()
     }

@@ -21,7 +21,7 @@ pub(crate) type Key = (EndpointId, Vec<SocketAddr>);
 /// The endpoints of this process that have a discovery, each with the way in, once there is one.
 static CLAIMED: Mutex<BTreeMap<Key, Option<WayIn>>> = Mutex::new(BTreeMap::new());
 
-/// Where connections to a discovery go: to its door, and then to its actor.
+/// The way of connections to a discovery: to its door, and then to its actor.
 #[derive(Debug)]
 struct WayIn {
     commands: WeakCommands,
@@ -49,7 +49,7 @@ impl Claim {
         &self.0
     }
 
-    /// Has [`current`] return the way to this discovery, for as long as the claim lasts.
+    /// Makes [`current`] return the way to this discovery while the claim lasts.
     pub(crate) fn open(&self, commands: &Commands, door: Door) {
         lock().insert(self.0.clone(), Some(WayIn { commands: commands.downgrade(), door }));
     }

@@ -27,7 +27,7 @@ pub enum Joined {
     /// A comparison of books with this member is complete: what it knew is in the book.
     Synced(EndpointId),
     /// No peer answered. The list has the id of each peer, and each name, that was asked, with the
-    /// reason. It is empty if there was nobody to ask. The node keeps asking.
+    /// reason. It is empty if there was no peer to ask. The node keeps asking.
     Alone(Vec<(String, String)>),
 }
 
@@ -46,9 +46,9 @@ struct State {
     asked: BTreeMap<EndpointId, Asked>,
     /// The names that were asked.
     names: BTreeMap<String, Asked>,
-    /// Until when members on the local network may still answer.
+    /// Members on the local network may still answer until this time.
     listens_until: Option<Instant>,
-    /// Until when members of an earlier life may still answer.
+    /// Members of an earlier life may still answer until this time.
     remembers_until: Option<Instant>,
     closed: bool,
 }
@@ -79,7 +79,7 @@ impl Contact {
         });
     }
 
-    /// A name is asked; it counts until somebody behind it is known, or it failed.
+    /// Notes that a name is asked. It is waited for until a peer behind it is known, or it failed.
     pub(crate) fn asks_name(&self, name: &str) {
         let asked = Asked::Until(Instant::now() + self.patience, "it was not asked in time");
         self.state.send_modify(|state| {
@@ -89,12 +89,12 @@ impl Contact {
         });
     }
 
-    /// Peers behind a name are asked now, in its place.
+    /// Notes that peers behind a name were found, which are waited for in its place.
     pub(crate) fn name_answered(&self, name: &str) {
         self.state.send_if_modified(|state| state.names.remove(name).is_some());
     }
 
-    /// Nobody was found behind a name.
+    /// Notes that no peer was found behind a name.
     pub(crate) fn name_unanswered(&self, name: &str, reason: &str) {
         self.state.send_if_modified(|state| {
             let asked = state.names.get_mut(name);
@@ -247,7 +247,7 @@ mod tests {
         let Joined::Alone(reasons) = contact.joined().await.unwrap() else { panic!() };
         assert!((SILENT..SILENT * 2).contains(&began.elapsed()));
         assert!(reasons[0].1.contains("says nothing of the topic"), "{reasons:?}");
-        // A peer that is linked again is not waited for again.
+        // A peer that has failed once is not waited for again, even if it is linked later.
         contact.unanswered(&peer(1), "gone");
         contact.linked(&peer(1));
         contact.opened(&peer(1));

@@ -24,7 +24,7 @@ pub(crate) enum Input {
     Dialed(EndpointId, Result<Admitted, String>),
     /// An application begins to use a link. The answer says if the link stays open for that.
     Used(LinkId, oneshot::Sender<bool>),
-    /// No application uses a link any more.
+    /// No application uses a link now.
     Unused(LinkId),
     /// mDNS saw a member of a topic.
     Found(TopicId, EndpointId, Vec<TransportAddr>),

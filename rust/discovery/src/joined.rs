@@ -66,7 +66,7 @@ pub(crate) struct JoinedTopic {
     pub(crate) mdns: Option<Mdns>,
     /// Names behind which members are looked for.
     pub(crate) names: BTreeMap<Name, AbortOnDropHandle<()>>,
-    /// Addresses behind names, at which somebody answered: the user named them.
+    /// Addresses behind names, at which an endpoint answered. They count as named by the user.
     learned: BTreeSet<SocketAddr>,
 }
 
@@ -134,7 +134,8 @@ impl JoinedTopic {
         Ok(new)
     }
 
-    /// The names among bootstrap peers that are not looked for yet, and how many find no room.
+    /// Returns the names among bootstrap peers that are not looked for yet, and how many have no
+    /// room.
     pub(crate) fn new_names(&self, peers: &[Bootstrap]) -> (BTreeSet<Name>, usize) {
         let name = |peer: &Bootstrap| match peer {
             Bootstrap::Name(name) if !self.names.contains_key(name) => Some(name.clone()),
@@ -149,12 +150,13 @@ impl JoinedTopic {
         (new, refused)
     }
 
-    /// The bootstrap peers.
+    /// Returns the bootstrap peers.
     pub(crate) fn bootstrap_ids(&self) -> impl Iterator<Item = &EndpointId> {
         self.bootstrap.keys()
     }
 
-    /// Notes an address behind a name. (A name may stand for others each time.)
+    /// Notes an address behind a name. If there are too many, all are forgotten, because a name may
+    /// have other addresses each time.
     pub(crate) fn learned(&mut self, at: SocketAddr) {
         if self.learned.len() >= MAX_BOOTSTRAP {
             self.learned.clear();
@@ -167,8 +169,8 @@ impl JoinedTopic {
         matches!(at, TransportAddr::Ip(at) if self.learned.contains(at))
     }
 
-    /// The bootstrap peers that may be replaced, the least recently linked first; none of those
-    /// that are named again.
+    /// Returns the bootstrap peers that may be replaced, the least recently linked first. Those
+    /// that are named again are not among them.
     fn evictable(&self, named: &[Bootstrap]) -> impl Iterator<Item = EndpointId> + use<> {
         let room = MAX_BOOTSTRAP.saturating_sub(self.bootstrap.len());
         let mut able = Vec::new();
@@ -194,7 +196,7 @@ impl JoinedTopic {
         }
     }
 
-    /// The profile to announce: that of the application, with the protocols that it serves.
+    /// Returns the profile to announce: that of the application, with the protocols that it serves.
     pub(crate) fn with_services(&self) -> Profile {
         let mut profile = self.base.clone();
         for protocol in self.published.services.protocols() {

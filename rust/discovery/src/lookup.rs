@@ -56,19 +56,19 @@ impl Lookup {
         table.topics.values().any(|source| source.published.is_member(peer))
     }
 
-    /// Returns true if the book of a joined topic holds anybody.
+    /// Returns true if the book of a joined topic has a peer.
     pub(crate) fn knows_anybody(&self) -> bool {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         table.topics.values().any(|source| !source.published.book().is_empty())
     }
 
-    /// While a peer is dialed at certain addresses, the books add no others: a record may name
-    /// those of a victim, and the protocol has left them out.
+    /// Begins a dial of a peer at certain addresses. Meanwhile the books add no others, because a
+    /// record may name those of a victim, which the protocol has left out.
     pub(crate) fn begin_dial(&self, peer: EndpointId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).dialing.insert(peer);
     }
 
-    /// The dial is over: the books answer again.
+    /// Ends such a dial: the books answer again.
     pub(crate) fn end_dial(&self, peer: &EndpointId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).dialing.remove(peer);
     }

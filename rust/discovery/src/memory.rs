@@ -92,7 +92,7 @@ pub(crate) struct OverLimit;
 pub(crate) struct Filled {
     link: LinkMemory,
     bytes: usize,
-    /// Whether its bytes are counted among those of strangers.
+    /// True if its bytes are counted among those of strangers.
     as_stranger: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Bootstrap by name alone: who is behind a name is learned from handshakes, then dialed as always.
+//! Bootstrap by name alone: handshakes show the ids behind a name, which are then dialed as usual.
 
 pub(crate) mod ask;
 pub(crate) mod resolve;
@@ -6,7 +6,7 @@ pub(crate) mod search;
 
 use std::{fmt, net::Ipv6Addr};
 
-/// A name behind which members are, of whom no id is known.
+/// A name of members whose ids are not known.
 ///
 /// In text: `host:port`, with a name or an IP address (IPv6 in brackets), or the same after `dns:`;
 /// or `srv:_igd._udp.example.com`, whose records (RFC 2782) have hosts and ports.

@@ -67,7 +67,7 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Network {
     endpoint: Endpoint,
-    /// Whether mDNS is used, which needs the interfaces even on loopback.
+    /// True if mDNS is used, which needs the interfaces even on loopback.
     mdns: bool,
     chooser: Chooser,
     problems: Problems,
@@ -124,8 +124,8 @@ impl Network {
         changes
     }
 
-    /// Applies a change. If links may not work after it, returns whether no way leads to other
-    /// machines any more.
+    /// Applies a change. If links may not work after it, returns true if no route leads to other
+    /// machines now, and false if one does.
     pub(crate) fn take(&mut self, change: Change) -> Option<bool> {
         match change {
             Change::Interfaces(now) => {
@@ -149,8 +149,8 @@ impl Network {
         self.announced.iter().any(loops)
     }
 
-    /// Returns what to announce from now on, best first. If there is no address at all, it stays
-    /// what it was, because a network that comes back mostly gives the same addresses.
+    /// Returns what to announce from now on, best first. If there is no address at all, the earlier
+    /// ones stay, because a network that comes back mostly gives the same addresses.
     pub(crate) fn announce(&mut self, address: &EndpointAddr) -> Vec<TransportAddr> {
         let bound = self.endpoint.bound_sockets();
         let choice = self.chooser.choose(&address.addrs, &bound, self.interfaces.as_deref());
@@ -176,7 +176,7 @@ impl Network {
         self.announced.clone()
     }
 
-    /// Where this node is, now and later.
+    /// Returns a channel with this node's place in the network, now and after each change.
     pub(crate) fn place(&self) -> watch::Receiver<Place> {
         self.place.subscribe()
     }

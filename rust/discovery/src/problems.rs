@@ -43,7 +43,7 @@ pub(crate) struct Problems(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// The one that was met last stands last. Each with whether a line told of it.
+    /// The problems, the one that was met last at the end. Each has whether it was logged.
     all: Vec<(Problem, bool)>,
     /// When each source was logged.
     logged: BTreeMap<String, VecDeque<Instant>>,
@@ -54,7 +54,7 @@ impl Inner {
         self.all.iter().position(|(problem, _)| problem.source == source)
     }
 
-    /// Whether a line about a source may be logged now.
+    /// Returns true if a line about a source may be logged now.
     fn may_log(&mut self, source: &str) -> bool {
         let now = Instant::now();
         let fresh = |at: &Instant| now.saturating_duration_since(*at) < WINDOW;
@@ -75,7 +75,7 @@ impl Inner {
 }
 
 impl Problems {
-    /// Notes that a source does not work, and why. Logs it if that is news.
+    /// Notes that a source does not work, and why. Logs it if that is new.
     pub(crate) fn raise(&self, source: impl Into<String>, what: impl Into<String>) {
         let (source, what) = (bounded(source.into()), bounded(what.into()));
         let mut inner = self.lock();
@@ -108,7 +108,7 @@ impl Problems {
         }
     }
 
-    /// The problems of now, the one that began first first.
+    /// Returns the present problems in the order in which they began.
     pub(crate) fn list(&self) -> Vec<Problem> {
         let mut all: Vec<_> = self.lock().all.iter().map(|(problem, _)| problem.clone()).collect();
         all.sort_by_key(|problem| problem.since);

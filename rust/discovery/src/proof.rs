@@ -1,7 +1,7 @@
 //! What two ends of a connection prove to each other: that they hold a key of the swarm.
 //!
-//! A proof is a keyed BLAKE3 hash over what belongs to this connection and this end alone. So
-//! nobody can use it again: not on another connection, nor as the other end, nor under another id.
+//! A proof is a keyed BLAKE3 hash over what belongs to this connection and this end alone. So it
+//! can't be used again on another connection, by the other end, or under another id.
 
 use iroh::endpoint::Connection;
 
@@ -32,7 +32,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Of a connection that `me` dialed, or accepted. `None` if it is not connected any more.
+    /// Returns the session of a connection that `me` dialed or accepted. `None` if it is no longer
+    /// connected.
     pub(crate) fn of(connection: &Connection, me: EndpointId, role: Role) -> Option<Self> {
         let mut exported = [0; 32];
         connection.export_keying_material(&mut exported, EXPORTER, b"").ok()?;
@@ -44,7 +45,7 @@ impl Session {
         Some(Self { exported, dialer, acceptor })
     }
 
-    /// The proof that the end in a role holds a key. It is compared in constant time.
+    /// Returns the proof that the end in a role holds a key. It is compared in constant time.
     pub(crate) fn proof(&self, key: &SwarmKey, role: Role) -> blake3::Hash {
         key.hasher()
             .update(LABEL)
@@ -55,7 +56,7 @@ impl Session {
             .finalize()
     }
 
-    /// The first of the own keys that one of the proofs shows to be held.
+    /// Returns the first of the own keys that one of the proofs shows to be held.
     pub(crate) fn verify<'a>(
         &self,
         keys: &'a Keyring,
@@ -65,7 +66,7 @@ impl Session {
         let mut first = None;
         for key in keys.iter() {
             let expected = self.proof(key, role);
-            // All are compared, so that the time tells nothing of which one it was.
+            // All are compared, so that the time does not show which one it was.
             let held = proofs.iter().filter(|proof| expected == **proof).count();
             if held > 0 && first.is_none() {
                 first = Some(key);

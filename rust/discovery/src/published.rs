@@ -48,7 +48,7 @@ struct Inner {
     me: Option<Arc<NodeRecord>>,
     book: Book,
     queues: Vec<Arc<Queue<Event>>>,
-    /// What of the state directory was damaged in this life.
+    /// The damages of the state directory that were found in this life.
     damages: Vec<Arc<str>>,
     closed: bool,
 }
@@ -133,7 +133,7 @@ impl Published {
     }
 
     pub(crate) fn subscribe_messages(&self, channel: Option<Channel>) -> Messages {
-        // Under the lock, so that the topic can't close between the check and the subscription.
+        // The lock is held, so that the topic can't close between the check and the subscription.
         let inner = self.lock();
         let messages = self.subscribers.subscribe(channel, self.message_buffer);
         if inner.closed {
@@ -202,7 +202,7 @@ impl Published {
         inner.queues.retain(|queue| queue.push(event.clone()).is_some());
     }
 
-    /// Takes what applications are not told.
+    /// Handles an event that applications do not get.
     fn apply_inner_event(&self, event: &TopicEvent) {
         match event {
             TopicEvent::Opened(peer) => self.contact.opened(peer),
@@ -217,14 +217,14 @@ impl Published {
         }
     }
 
-    /// Waits until the books agree and don't change, and returns this node's own.
+    /// Waits until the books agree and don't change, and returns this node's own book.
     pub(crate) async fn settled(&self, quiet: Duration) -> Result<Book, Error> {
         self.contact.joined().await?;
         self.agreement.settled(quiet).await?;
         Ok(self.book())
     }
 
-    /// Something of the state directory is damaged, as all subscriptions hear, later ones too.
+    /// Reports damage of the state directory to all subscriptions, later ones included.
     pub(crate) fn damaged(&self, reason: String) {
         let reason = Arc::<str>::from(reason);
         let mut inner = self.lock();

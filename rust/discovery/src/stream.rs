@@ -95,7 +95,7 @@ struct Lease {
     guard: LinkGuard,
     /// Is set when the peer has been told why the stream ends: a peer is told only one reason.
     told: OnceCell<()>,
-    /// Whether it was counted as a reset one.
+    /// True if it was counted as a reset stream.
     is_reset: AtomicBool,
     _permits: Vec<OwnedSemaphorePermit>,
 }

@@ -1,13 +1,14 @@
-//! Processors: what work costs, and how it waits where many nodes share few cores.
+//! Processors: what work costs, and how it waits if many nodes share few cores.
 //!
-//! Nodes are spread over machines of equal size. What a node has to do waits at its tasks: one for
-//! its protocol, and others that packets pass before, as a socket, a connection and a stream have
-//! them. Each machine has one queue of the tasks that have something to do. A free core takes the
-//! first one and serves it for a turn; if something is left then, it goes to the end of the queue.
-//! So a frame waits in several queues, but a timer only in one, as with a real scheduler.
+//! Nodes are spread over machines of equal size. Each node has several tasks, at which events wait.
+//! The last task is that of its protocol. Packets pass the others before, as they pass the tasks of
+//! a socket, a connection and a stream. Each machine has one queue of the tasks that have something
+//! to do. A free core takes the first task and serves it for a turn. If events are left then, the
+//! task goes to the end of the queue. So a frame waits in several queues, but a timer only in one,
+//! as with a real scheduler.
 //!
-//! What an event costs is known once it was handled: the core is busy from then on for that time.
-//! So what a node sends leaves when the work on it begins, at most one event too early.
+//! The cost of an event is known only after it was handled, and the core is busy for that time from
+//! then on. So what a node sends leaves when the work on it begins, at most one event too early.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,23 +23,24 @@ use crate::{
 /// What work costs, and which nodes share the cores that do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Costs {
-    /// Cores of each machine. 0: work costs nothing, and nothing waits.
+    /// Cores of each machine. If it is 0, work costs nothing, and nothing waits.
     pub cores: usize,
-    /// Nodes on each machine. 0: all nodes are on one.
+    /// Nodes on each machine. If it is 0, all nodes are on one machine.
     pub nodes: usize,
     /// What a handshake costs, at either end.
     pub handshake: Duration,
     /// What the verification of one signature costs.
     pub verify: Duration,
-    /// What a frame costs that arrives, beside the verifications in it; or a timer.
+    /// What a timer, or a frame that arrives, costs without the verifications in it.
     pub frame: Duration,
-    /// Tasks that whatever arrives passes, one after another; the last is the protocol's. 0 is 1.
+    /// The number of tasks that an arriving event passes, one after another. The last one is that
+    /// of the protocol. 0 counts as 1.
     pub tasks: usize,
-    /// How long a task goes on while others wait.
+    /// How long a core serves a task while others wait.
     pub turn: Duration,
 }
 
-/// A task of a node, by its place among those that a frame passes.
+/// A task: its node, and how many more tasks an event passes after it.
 type Task = (usize, usize);
 
 /// A core, and the task that it serves.
@@ -52,20 +54,20 @@ struct Core {
 #[derive(Debug)]
 struct Machine {
     cores: Vec<Core>,
-    /// What waits at tasks. A task that nothing waits at is not there, unless it is being served.
+    /// The events that wait at each task. A task without events is missing, unless it is served.
     waiting: BTreeMap<Task, VecDeque<SimEvent>>,
-    /// Tasks that wait for a core, each once.
+    /// The tasks that wait for a core, each once.
     ready: VecDeque<Task>,
-    /// When the next look at the queue is scheduled.
+    /// When the next check of the queue is scheduled.
     look_at: Option<Nanos>,
 }
 
-/// What a core is to work on now.
+/// An event on which a core works now.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) node: usize,
     pub(crate) event: SimEvent,
-    /// How many more tasks it passes before it is at the node's protocol.
+    /// How many more tasks it passes before it reaches the node's protocol.
     pub(crate) tasks_left: usize,
     core: usize,
 }
@@ -89,12 +91,12 @@ impl Processors {
         self.costs.cores > 0
     }
 
-    /// The machine that a node runs on.
+    /// Returns the machine that a node runs on.
     fn machine_of(&self, node: usize) -> usize {
         node.checked_div(self.costs.nodes).unwrap_or(0)
     }
 
-    /// How many tasks an event passes before it is at its node's protocol.
+    /// Returns how many tasks an event passes before it reaches its node's protocol.
     pub(crate) fn tasks_before(&self, event: &SimEvent) -> usize {
         match event {
             SimEvent::Wake(_) | SimEvent::DialFailed { .. } => 0,
@@ -102,7 +104,8 @@ impl Processors {
         }
     }
 
-    /// Takes an event into the queue of a task of its node, from where it passes `left` more.
+    /// Queues an event at a task of its node, after which it passes `left` more tasks. Returns the
+    /// machine.
     pub(crate) fn enqueue(&mut self, node: usize, left: usize, event: SimEvent) -> usize {
         let number = self.machine_of(node);
         let idle = || Machine {
@@ -124,7 +127,7 @@ impl Processors {
         number
     }
 
-    /// The next event of a machine that a core is free for.
+    /// Returns the next event of a machine, if a core is free for it.
     pub(crate) fn next(&mut self, machine: usize, now: Nanos) -> Option<Job> {
         let machine = self.machines.get_mut(machine)?;
         for (number, core) in machine.cores.iter_mut().enumerate() {
@@ -155,14 +158,14 @@ impl Processors {
         None
     }
 
-    /// A core works on an event from now on for this time.
+    /// Makes a core busy with an event for this time from now on.
     pub(crate) fn charge(&mut self, (node, core): (usize, usize), cost: Nanos, now: Nanos) {
         let machine = self.machine_of(node);
         self.worked += cost;
         self.machines[machine].cores[core].busy_until = now.saturating_add(cost);
     }
 
-    /// When a machine is to be looked at again, unless that is scheduled or nothing waits there.
+    /// Returns when to check a machine again, unless that is scheduled or nothing waits there.
     pub(crate) fn look_again(&mut self, machine: usize, now: Nanos) -> Option<Nanos> {
         let machine = self.machines.get_mut(machine)?;
         let nothing_waits = machine.ready.is_empty()
@@ -178,12 +181,12 @@ impl Processors {
         machine.look_at
     }
 
-    /// What it costs that an event passes a task.
+    /// Returns what it costs if an event passes a task.
     pub(crate) fn cost_of_passing(&self) -> Nanos {
         nanos(self.costs.frame) / self.costs.tasks.max(1) as u64
     }
 
-    /// What an event of a kind costs at the protocol, with the verifications in it.
+    /// Returns what an event costs at the protocol, with the verifications in it.
     pub(crate) fn cost_of(&self, is_handshake: bool, tasks: usize, verified: u64) -> Nanos {
         let own = if is_handshake {
             nanos(self.costs.handshake)
@@ -195,7 +198,7 @@ impl Processors {
 }
 
 impl Job {
-    /// Whose core works on it.
+    /// Returns the node and the core that works on its event.
     pub(crate) fn place(&self) -> (usize, usize) {
         (self.node, self.core)
     }

@@ -145,7 +145,7 @@ pub struct Network {
     outputs: Vec<OutEvent>,
     /// True if something happened since `done` of [`Network::run_to`] was last asked.
     noteworthy: bool,
-    /// A node whose book was not right when last looked at.
+    /// A node whose book was not right at the last check.
     doubtful: std::cell::Cell<usize>,
 }
 
@@ -439,8 +439,8 @@ impl Network {
         node.own.is_some() && node.book.honest == others && node.book.right == others
     }
 
-    /// Returns true if every node that is there is in the book of a node, or if that one is down or
-    /// leaving.
+    /// Returns true if the book of a node has every node that is up within reach, or if that node
+    /// is itself down or leaving.
     #[must_use]
     pub fn knows_all(&self, number: usize) -> bool {
         let node = &self.nodes[number];

@@ -1,8 +1,8 @@
 //! Asks an address for the id of the endpoint there, which proves it in any handshake.
 //!
-//! iroh itself dials by id only. So this is another QUIC client, which takes any id, learns it,
-//! and leaves before a word is said. What it learns is a hint about an address: the link that
-//! follows is opened to that id.
+//! iroh itself dials by id only. So this is another QUIC client. It accepts any id, learns it from
+//! the handshake, and closes the connection at once. The result is only a hint about an address:
+//! the link that follows is opened to that id.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -38,17 +38,17 @@ use crate::{
     proto::{CloseCode, EndpointId},
 };
 
-/// Somebody who is there answers by then, also if packets are lost.
+/// An endpoint at the address answers within this time, even if packets are lost.
 const LIMIT: Duration = Duration::from_secs(3);
-/// As iroh sets them; an endpoint logs a warning about a client that differs.
+/// The values that iroh sets. An endpoint logs a warning about a client with other ones.
 const MULTIPATH_PATHS: u32 = 8;
 const NAT_TRAVERSAL_ADDRESSES: u8 = 32;
-/// As for links: a first packet that is lost is sent again after 0.3 s.
+/// The same as for links, so that a first packet that is lost is sent again after 0.3 s.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
 /// PKCS #8 (RFC 5958) of an Ed25519 key, up to the key itself (RFC 8410 §7).
 const PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
-/// Asks addresses who is there, from a socket and with a key of its own.
+/// Asks addresses for the ids of their endpoints, from a socket and with a key of its own.
 #[derive(Debug)]
 pub(crate) struct Asker {
     endpoint: Endpoint,
@@ -64,7 +64,7 @@ impl Asker {
         Ok(Self { endpoint, config })
     }
 
-    /// The id of the endpoint at an address. The error says why there is none.
+    /// Returns the id of the endpoint at an address. The error says why there is none.
     pub(crate) async fn ask(&self, address: SocketAddr) -> Result<EndpointId, String> {
         let connecting = self
             .endpoint
@@ -86,7 +86,8 @@ impl Asker {
     }
 }
 
-/// Closes a connection once the other end has seen that it is there, lest it warn of a lost one.
+/// Closes a connection after the other end has confirmed the handshake. Otherwise that end would
+/// warn of a lost connection.
 async fn go(connection: Connection) {
     let _ = timeout(LIMIT, connection.handshake_confirmed()).await;
     connection.close(VarInt::from_u32(CloseCode::Idle.into()), b"");
@@ -112,7 +113,7 @@ fn config() -> Result<ClientConfig, Box<dyn std::error::Error>> {
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(Arc::new(own))));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.enable_sni = false;
-    // A session that is taken up again proves no key.
+    // The handshake of a resumed session proves no key.
     tls.resumption = Resumption::disabled();
     let mut transport = TransportConfig::default();
     transport

@@ -1,4 +1,4 @@
-//! The addresses behind a name, asked for each time.
+//! The addresses behind a name, which are resolved again each time.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use tokio::{net::lookup_host, time::timeout};
 
 use super::{Kind, Name};
 
-/// A name that is not resolved by then is tried again later.
+/// A name that is not resolved within this time is tried again later.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Most targets of a service that are resolved.
 const MAX_TARGETS: usize = 64;
@@ -31,7 +31,8 @@ pub(crate) async fn resolve(name: &Name) -> Result<BTreeSet<SocketAddr>, String>
     }
 }
 
-/// The system's resolver knows its own files too, and each change of them.
+/// Resolves a host by the system's resolver, which also reads its files, and notices changes in
+/// them.
 async fn addresses(host: &str, port: u16) -> Result<BTreeSet<SocketAddr>, String> {
     let found = lookup_host((host, port)).await.map_err(|error| error.to_string())?;
     Ok(found
@@ -41,7 +42,7 @@ async fn addresses(host: &str, port: u16) -> Result<BTreeSet<SocketAddr>, String
 }
 
 async fn service_addresses(service: &str) -> Result<BTreeSet<SocketAddr>, String> {
-    // Only the system's name servers, read each time: no third party's, and nothing kept.
+    // Only the system's name servers are asked, no third party's. They are read each time.
     let resolver = DnsResolver::builder().use_system_config().build();
     let mut records = resolver.lookup_srv(service).await.map_err(|error| format!("{error:#}"))?;
     records.sort_by_key(|record| record.priority);

@@ -1,4 +1,4 @@
-//! Asks a name again and again: often while nobody is linked, rarely else.
+//! Asks a name repeatedly for members: often while no peer is linked, and rarely otherwise.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,9 +30,10 @@ use crate::{
 /// Most addresses of a name that are asked in one round, and at a time.
 const MAX_ASKED: usize = 64;
 const AT_A_TIME: usize = 16;
-/// While others are linked, a name is asked this rarely: groups that started apart merge by it.
+/// While peers are linked, a name is asked this often, so that groups that started apart merge.
 const PERIOD: Duration = Duration::from_mins(5);
-/// After a peer was lost or left, it is asked this soon, but not more often than the second.
+/// After a peer was lost or left, a name is asked this soon, but not more often than once in
+/// [`LOSS_INTERVAL`].
 const AFTER_LOSS: Duration = Duration::from_secs(2);
 const LOSS_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -46,7 +47,7 @@ pub(crate) struct Search {
     pub(crate) place: watch::Receiver<Place>,
     pub(crate) problems: Problems,
     pub(crate) inputs: mpsc::Sender<Input>,
-    /// The delay between two rounds grows, while nobody is linked, from the first to the second.
+    /// While no peer is linked, the delay between two rounds grows from the first to the second.
     pub(crate) retry: (Duration, Duration),
 }
 
@@ -89,7 +90,7 @@ impl Search {
         (self.retry.0, Instant::now() + jitter(self.retry.0 / 2))
     }
 
-    /// Resolves the name and asks each address once, but for those whose ids are known.
+    /// Resolves the name and asks each address once, except those whose ids are known.
     async fn round(&mut self) {
         let source = format!("bootstrap {}", self.name);
         match self.ask_all().await {
@@ -120,7 +121,7 @@ impl Search {
         let plausible = |at: &SocketAddr| is_plausible(&TransportAddr::Ip(*at), true);
         let mut unknown: Vec<_> =
             addresses.iter().copied().filter(|at| plausible(at) && !known.contains(at)).collect();
-        // Others each time, if there are more than one round takes.
+        // If there are more addresses than one round takes, each round begins at a random one.
         let first = usize::try_from(random(unknown.len() as u64)).unwrap_or(0);
         unknown.rotate_left(first);
         unknown.truncate(MAX_ASKED);
@@ -156,7 +157,7 @@ impl Search {
         }
     }
 
-    /// The addresses of members: who is there is known.
+    /// Returns the addresses of members, whose ids are known.
     fn known(&self) -> BTreeSet<SocketAddr> {
         let book = self.published.book();
         let addresses = book.iter().flat_map(|record| record.addresses.iter());
@@ -168,19 +169,20 @@ impl Search {
     }
 }
 
-/// Why nobody was found behind a name.
+/// Why no member was found behind a name.
 enum Failure {
     /// This node is the only one there.
     Alone,
     Because(String),
 }
 
-/// A random number below `end`. Without the system's randomness it is 0: nothing of this is secret.
+/// Returns a random number below `end`, or 0 if the system has no randomness. Nothing here is
+/// secret.
 fn random(end: u64) -> u64 {
     getrandom::u64().map_or(0, |number| number % end.max(1))
 }
 
-/// From four to six fifths of a duration.
+/// Returns a random duration from four to six fifths of this one.
 fn jitter(duration: Duration) -> Duration {
     let fifth = u64::try_from(duration.as_micros() / 5).unwrap_or(u64::MAX);
     duration * 4 / 5 + Duration::from_micros(random(fifth.saturating_mul(2)))

@@ -80,9 +80,9 @@ pub struct CpuSection {
     pub verify: HumanDuration,
     /// What each frame and each timer costs beside that.
     pub frame: HumanDuration,
-    /// Tasks that whatever arrives waits for, one after another; 0 is 1.
+    /// The number of tasks that an arriving event passes, one after another. 0 counts as 1.
     pub tasks: usize,
-    /// How long a task goes on while others wait; by default each serves one event.
+    /// How long a core serves a task while others wait. By default it serves one event.
     pub turn: HumanDuration,
 }
 
