@@ -6,11 +6,11 @@ from iroh_gossip_discovery._views import View
 
 
 class Book(View):
-    """The other nodes of the topic that are there now, by endpoint id.
+    """The other nodes of the topic that are present now, by endpoint id.
 
     A look-up and `len` show the present moment and never block. Iteration, `items`, `keys` and
     `values` go over a snapshot in the order of the ids, so that the book may change meanwhile. The
-    node itself is not in it: `GossipDiscovery.members` is the view that has everyone. It is empty
+    node itself is not in it: `GossipDiscovery.members` is the view of all nodes. The book is empty
     before the start and after the end.
 
     Example:

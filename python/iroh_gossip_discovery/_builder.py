@@ -147,5 +147,5 @@ class GossipDiscoveryReceiver(EventStream):
 
     @property
     def neighbors(self) -> Snapshot:
-        """The peers that are there now, by id: a snapshot that is the caller's to keep."""
+        """The peers that are present now, by id, as a snapshot."""
         return self.discovery.book.snapshot()

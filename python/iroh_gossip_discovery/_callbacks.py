@@ -49,7 +49,7 @@ class Registration(Generic[E_contra]):
         return self._active
 
     def cancel(self) -> None:
-        """Unregister the callback; a call that is under way goes on."""
+        """Unregister the callback; a call that has begun still completes."""
         self._active = False
         if self._stream is not None:
             self._stream.close()
@@ -93,8 +93,8 @@ def start(
 ) -> asyncio.Task[None] | None:
     """Call a registration's callback from now on, in a task of its own, unless it was cancelled.
 
-    With `known`, peers that are in the book already join first: whoever registered before the start
-    misses none that came while the node started.
+    With `known`, the callback first gets a join of each peer in the book, so that a callback that
+    was registered before the start misses no peer that came while the node started.
     """
     # These parts of a registration are private for its holder, but not for this module.
     if not registration.active:

@@ -72,12 +72,12 @@ class Config:
         bind: Local UDP addresses, as `ip:port`: at most one for IPv4 and one for IPv6. Port 0 takes
             a free one.
         advertise: What to announce, at most 64 entries: an address (`"203.0.113.7:4433"`,
-            `"lb.example:4433"`, `"203.0.113.7"` with the bound port) is announced as it stands, at
+            `"lb.example:4433"`, `"203.0.113.7"` with the bound port) is announced unchanged, at
             most 8; an interface (`"eth0"`, `"wg*"`) or a network (`"10.0.0.0/8"`) is preferred; a
             `!` before one leaves it out. The first entry that matches an address decides. Empty:
             the default route's interface first, then what others are likely to reach.
         mdns: Whether to find members in the local network by multicast DNS.
-        relay: Whether to use relays where no direct path is found: iroh's own, unless `relay_urls`
+        relay: Whether to use relays if no direct path is found: iroh's own, unless `relay_urls`
             names others.
         relay_urls: Own relays, at most 8; only with `relay`.
         dns: Whether to publish and look up addresses in iroh's DNS.
@@ -92,8 +92,10 @@ class Config:
         expiration: Seconds that others keep this node without hearing of it, 1 to 30 days; `None`
             derives it from the size of the book, at least 15 minutes.
         neighbors: Neighbors in the overlay, 1 to 32.
-        sync_interval_min: Seconds between two reconciliations while there is news, 0.01 to 3,600.
-        sync_interval_max: The same while there is none, up to 3,600.
+        sync_interval_min: Seconds between two reconciliations after the book changed, 0.01 to
+            3,600.
+        sync_interval_max: Most seconds between two reconciliations while nothing changes, up to
+            3,600.
         random_sync_interval: Seconds between reconciliations with a peer that is no neighbor, 1 to
             86,400.
         link_idle: Seconds until a link that served one reconciliation is closed, 0.1 to 3,600.
@@ -103,9 +105,9 @@ class Config:
             3,600.
         probe_timeout: Seconds until a probe is tried by way of others, and until that fails too,
             0.01 to `probe_interval`.
-        suspicion: Seconds that a suspected peer has to refute at the least, 0.15 to 3,600, and at
-            least twice `probe_timeout`.
-        suspicion_max: Seconds that it has where nobody confirms the accusation, up to 3,600.
+        suspicion: Least seconds that a suspected peer has to refute, 0.15 to 3,600, and at least
+            twice `probe_timeout`.
+        suspicion_max: Seconds that it has if no member confirms the accusation, up to 3,600.
         heal_interval: Seconds between dials to lost peers at first, twice as many each time, 0.1 to
             3,600.
         heal_interval_max: Most seconds between dials to lost peers, `heal_interval` to 86,400.

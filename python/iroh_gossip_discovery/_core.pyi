@@ -453,15 +453,15 @@ class Node:
         data: bytes | bytearray | memoryview,
         channel: str | None = None,
     ) -> asyncio.Future[Receipt]:
-        """Send a message to one peer; given up where the future is cancelled."""
+        """Send a message to one peer; given up if the future is cancelled."""
     def broadcast(
         self, data: bytes | bytearray | memoryview, channel: str | None = None
     ) -> asyncio.Future[None]:
-        """Send a message to all members; given up where cancelled before its turn."""
+        """Send a message to all members; given up if cancelled before its turn."""
     def open_stream(
         self, peer: Peer | str, protocol: str | bytes
     ) -> asyncio.Future[tuple[Reader, Writer]]:
-        """Open a stream of a protocol; given up where the future is cancelled."""
+        """Open a stream of a protocol; given up if the future is cancelled."""
     def serve(self, protocol: str | bytes) -> Serving:
         """Serve a protocol until the result is dropped."""
     def set_profile(
@@ -537,11 +537,11 @@ class Reader:
     def peer(self) -> str:
         """The endpoint id of the peer."""
     def take(self, limit: int) -> bytes | None:
-        """Take up to `limit` bytes that are there; `b""` at the end, `None`: nothing yet."""
+        """Take up to `limit` bytes that have arrived; `b""` at the end, `None` if none have."""
     def arm(self, event_loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         """Have `callback()` called once, on the loop, when there is something to take."""
     def stop(self, code: int, reason: str) -> None:
-        """Read no more, and tell the peer why."""
+        """Stop reading, and tell the peer why."""
     def close(self) -> None:
         """Read no more; the peer hears only that."""
 

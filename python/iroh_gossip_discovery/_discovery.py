@@ -100,8 +100,8 @@ class GossipDiscovery:
     """A node that announces itself in a topic and finds the topic's other nodes.
 
     Use it with `async with`: it is bound and announced on entry, which waits for no peer, and says
-    goodbye on exit. Without, `await start()` and `await close()` in a `finally`. It lives once:
-    for a second life, make another.
+    goodbye on exit. Otherwise, call `await start()`, and `await close()` in a `finally`. It can be
+    started once: make another one for a second life.
 
     Args:
         name: A label to show, not an identity: several nodes may share one. 1 to 64 bytes of UTF-8,
@@ -118,7 +118,7 @@ class GossipDiscovery:
         secret: Makes the swarm private: only nodes with the same secret become members. A key that
             `iroh-gossip-discovery keygen --swarm` made, or a passphrase; or 1 to 4 of these, the
             preferred one first and all of them accepted, so that it can be changed while the swarm
-            runs. Without, whoever knows the topic and reaches a member may join.
+            runs. Without one, any node that knows the topic and reaches a member may join.
         allow: The only peers that this node deals with, or their ids, at most 10,000; by default
             all that are not denied. `allow()` adds to them.
         deny: Peers, or their ids, that this node keeps out, at most 10,000, also if they are
@@ -517,9 +517,9 @@ class GossipDiscovery:
     def problems(self) -> list[Problem]:
         """Return what keeps this node from others now, the oldest first, at most 64.
 
-        No usable address, a name that does not resolve, a ticket that nobody answers: each is one
-        problem, however often it is met. Each is also logged once when it begins and once when it
-        is over. The list is there before any peer is found, and empty while all is well.
+        No usable address, a name that does not resolve, a ticket to which no peer answers: each is
+        one problem, however often it is met. Each is also logged once when it begins and once when
+        it is over. It works before any peer is found, and the list is empty while all is well.
 
         Raises:
             NotRunningError: It is not running.
@@ -531,24 +531,25 @@ class GossipDiscovery:
         *,
         timeout: float | None = None,  # noqa: ASYNC109  # its error says what it waited for
     ) -> Joined:
-        """Wait until this node has met its topic, or it is known that nobody answers.
+        """Wait until this node has met its topic, or until it is known that no peer answers.
 
-        Right after the start the book is empty, whoever is there: conclude nothing from it before
-        this returns. `ownership_changes` and `leader` wait for it by themselves.
+        Right after the start the book is empty, however many peers there are: conclude nothing from
+        it before this returns. `ownership_changes` and `leader` wait for it by themselves.
 
         A node is alone once each bootstrap peer has failed to answer, each lookup was called, and,
-        with mDNS, 2 s have passed. It goes on asking all the same. A peer that is linked and says
-        nothing of the topic has failed after 10 s; one that answers and never comes to an end,
-        about a minute later.
+        with mDNS, 2 s have passed. It keeps asking all the same. A peer that is linked and says
+        nothing about the topic has failed after 10 s. A peer that answers and never completes the
+        comparison has failed about a minute later.
 
         Args:
             timeout: Most seconds to wait; `None` waits for as long as a peer may still answer.
 
         Returns:
-            Why it waits no longer: `"synced"` with a member, or `"alone"`, and who did not answer.
+            Why the wait is over: `"synced"` with a member, or `"alone"`, with the peers that did
+            not answer.
 
         Raises:
-            PeersTimeoutError: It is known neither way in time. It is a `TimeoutError`.
+            PeersTimeoutError: Neither was known in time. It is a `TimeoutError`.
             ConfigurationError: `timeout` is NaN.
             NotRunningError: It is not running, or ended while it waited.
 
@@ -584,13 +585,14 @@ class GossipDiscovery:
     ) -> Snapshot:
         """Wait until this node's book and those of its neighbors agree and don't change.
 
-        It waits for `joined` first. Then nobody has come, changed or gone for `quiet` seconds, and
-        each neighbor's book is found to be equal since. A node that knows nobody settles alone.
-        Neighbors compare with their keepalives, so it takes a `probe_interval` or two.
+        It waits for `joined` first. When it returns, no peer has come, changed or gone for `quiet`
+        seconds, and the book of each neighbor was found equal since. A node that knows no peer
+        settles alone. Neighbors compare with their keepalives, so it takes a `probe_interval` or
+        two.
 
         Args:
             quiet: For how many seconds the book must not have changed.
-            timeout: Most seconds to wait; `None` for ever, as in a swarm that always changes.
+            timeout: Most seconds to wait; `None` waits forever, as in a swarm that always changes.
 
         Returns:
             The book that they agree on, without this node. The `digest` of all members of it, this
@@ -648,19 +650,19 @@ class GossipDiscovery:
         """
         return StopOnSignals(check_signals(signals))
 
-    # --- who else is there --------------------------------------------------------------------
+    # --- the other nodes ----------------------------------------------------------------------
 
     @property
     def book(self) -> Book:
-        """The other nodes that are there now, by endpoint id; reading it never blocks."""
+        """The other nodes that are present now, by endpoint id; reading it never blocks."""
         return self._book
 
     @property
     def members(self) -> View:
-        """Every node that is there now, this one too, by endpoint id; reading it never blocks.
+        """Every node that is present now, this one too, by endpoint id; reading it never blocks.
 
-        `book` is the same without this node: ask it for others to talk to, and `members` for who
-        shares the work.
+        `book` is the same without this node. Use `book` to find others to talk to, and `members` to
+        share work among all nodes.
         """
         return self._members
 
@@ -694,7 +696,7 @@ class GossipDiscovery:
         Args:
             name: What is led: each name has a leader of its own.
             among: The candidates; `members` by default.
-            expected: How many candidates there should be. Where no more than half of them are
+            expected: How many candidates there should be. If no more than half of them are
                 present, there is no leader.
 
         Raises:
@@ -765,8 +767,8 @@ class GossipDiscovery:
 
         Raises:
             PeerUnreachableError: There is no link and none could be opened, or it broke.
-            NoSubscriberError: Nobody at the peer iterates over `messages()` of this channel. A peer
-                that has just started has a second for that.
+            NoSubscriberError: The application at the peer does not iterate over `messages()` of
+                this channel. A peer that has just started has a second for that.
             MessageTooLargeError: `data` is over 64 KiB; nothing was sent.
             RequestTimeoutError: The peer did not answer in time; the message may arrive all the
                 same. It is a `TimeoutError`.
@@ -1020,7 +1022,7 @@ class GossipDiscovery:
 
         Args:
             n: How many others, not counting this node; at least 0.
-            timeout: Most seconds to wait; `None` for ever.
+            timeout: Most seconds to wait; `None` waits forever.
 
         Raises:
             PeersTimeoutError: Fewer were there in time; the message says how many, and what
@@ -1248,7 +1250,7 @@ class GossipDiscovery:
         await asyncio.shield(self._closing)
 
     async def _close(self, caller: asyncio.Task[object] | None) -> None:
-        async with self._starting:  # a start that is under way comes to its end first
+        async with self._starting:  # a start that is under way ends first
             self._closed = True
             node = self._shared.node
             if node is None:

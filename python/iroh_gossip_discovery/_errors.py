@@ -63,7 +63,7 @@ class PeerUnreachableError(_PeerError, ConnectionError):
 
 
 class NoSubscriberError(_PeerError):
-    """A peer was reached, but nobody there iterates over `messages()`: nothing was delivered.
+    """A peer was reached, but its application iterates over no `messages()`: nothing was delivered.
 
     Args:
         peer: The peer's endpoint id.
@@ -183,4 +183,4 @@ class PeersTimeoutError(DiscoveryError, TimeoutError):
 
 
 class NobodyError(DiscoveryError, LookupError):
-    """No node is there that could own a key."""
+    """No node is present that could own a key."""

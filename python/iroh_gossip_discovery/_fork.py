@@ -24,7 +24,7 @@ _held: WeakKeyDictionary[object, _Held] = WeakKeyDictionary()
 
 def hold(owner: object, bound: list[tuple[str, int]], state_dir: "Path | None") -> None:
     """Note what a node holds, for as long as its owner lives or until it is `release`d."""
-    # On a disk where no lock can be made, the directory itself is locked.
+    # If no lock file can be made on the disk, the directory itself is locked.
     locks = () if state_dir is None else (state_dir / "lock", state_dir)
     _held[owner] = _Held(frozenset(bound), locks)
 

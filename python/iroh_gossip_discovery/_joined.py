@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 JoinReason: TypeAlias = Literal["synced", "alone"]
-"""`"synced"`: the book was compared with that of a member. `"alone"`: nobody answered."""
+"""`"synced"`: the book was compared with that of a member. `"alone"`: no peer answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +13,8 @@ class Joined:
     """How the first contact of a node with its topic ended.
 
     Args:
-        reason: `"synced"`: what a member knew is in the book. `"alone"`: nobody answered, or there
-            was nobody to ask; the node goes on asking.
+        reason: `"synced"`: what a member knew is in the book. `"alone"`: no peer answered, or there
+            was none to ask; the node keeps asking.
         peer: The id of the member that the book was compared with; `None` if alone.
         unanswered: If alone, why each peer that was asked did not answer, by its id, and each name.
     """

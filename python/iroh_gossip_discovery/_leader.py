@@ -43,7 +43,7 @@ class Leadership:
 class LeaderStream(ViewWatch[Leadership]):
     """The leader now, then every change of hands; ends when the topic is left or it is closed.
 
-    A change is computed when it is taken: whoever is slow gets what holds by then. The first one
+    A change is computed when it is taken, so a slow reader gets what is true by then. The first one
     comes once this node has met its topic, or knows that it is alone.
     """
 

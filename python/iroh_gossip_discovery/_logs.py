@@ -43,7 +43,7 @@ def deliver(  # noqa: PLR0913, PLR0917  # as the extension knows them
     message: str,
     fields: dict[str, Value],
 ) -> None:
-    """Give a line to its logger, as a record of the moment at which it was said."""
+    """Give a line to its logger, as a record of the moment at which it was logged."""
     logger = LOGGERS[source]
     if message == _SAID_AT_A_CLOSE:
         level = logging.DEBUG

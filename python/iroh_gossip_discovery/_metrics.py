@@ -46,19 +46,19 @@ class Metrics:
         stream_bytes_sent: Bytes that were written to streams, without what QUIC adds.
         stream_bytes_received: Bytes that were read from streams.
         announcements: Own records that were signed and announced, heartbeats included.
-        heartbeats: Records of others that said no more than that their owner is there.
+        heartbeats: Records of others in which only the sequence number was new.
         verifications: Records of others whose signature was checked.
         syncs_started: Reconciliations of the book that this node began.
         syncs_served: Reconciliations of the book that others began with this node.
-        syncs_completed: Reconciliations, begun by either side, that came to their end.
+        syncs_completed: Reconciliations, begun by either side, that were completed.
         probes: Probes of peers that were not heard for a while, for this node or for others.
-        probes_failed: Probes of its own that neither the peer nor a helper answered.
+        probes_failed: Probes of its own that neither the peer nor an indirect prober answered.
         accusations: Accusations that this node signed.
         refutations: Accusations of this node that it refuted.
         broadcasts_sent: Broadcasts of this node's application.
-        broadcasts_received: Broadcasts of others, each once, whether anybody listens or not.
-        pauses: Times that this node was paused: its timers came late.
-        events: Events by the name of their class, whether anybody subscribed or not.
+        broadcasts_received: Broadcasts of others, each counted once, with or without a subscriber.
+        pauses: Times that this node was paused, so that its timers were late.
+        events: Events by the name of their class, with or without a subscriber.
         bans: Bans, by the rule that was broken.
         dropped: What limits refused or dropped, by what it was; only what happened at all.
         log_records_dropped: Log records that were dropped, in the whole process.

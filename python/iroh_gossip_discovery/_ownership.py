@@ -45,7 +45,7 @@ class OwnershipChange(Generic[K]):
     Args:
         key: The key.
         previous: The node that it belonged to; `None` if the key is new, or no node was there.
-        owner: The node that it belongs to now; `None` if no node is there.
+        owner: The node that it belongs to now; `None` if no node is present.
         gained: Whether it belongs to this node now and did not before.
         lost: Whether it belonged to this node before and does not now.
     """

@@ -262,7 +262,7 @@ async def ask(
     limit_ms = 0 if timeout is None else min(max(1, int(timeout * 1000)), 2**32 - 1)
     try:
         writer.write(_REQUEST.pack(_VERSION, len(encoded), limit_ms, len(data)) + encoded + data)
-        # A peer that has replied reads no more. If no reply is there, the reader says why.
+        # A peer that has replied stops reading. If there is no reply, the reader says why.
         with contextlib.suppress(StreamResetError):
             await writer.drain()
         code, size = _REPLY.unpack(await reader.readexactly(_REPLY.size))

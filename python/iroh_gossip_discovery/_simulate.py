@@ -181,8 +181,8 @@ def simulate(  # noqa: PLR0913  # all but one have a default
         events: Whether to keep the events that all nodes emit to their applications.
         fail_fast: Whether the first failure ends the run.
         progress: Called about twenty times a second with the share of the virtual time that is
-            over, 0.0 to 1.0, and returns whether to go on; where it does not, the result is what
-            was seen until then. What it raises ends the run and is raised here.
+            over, 0.0 to 1.0. It returns whether to continue; if it returns false, the result is
+            what was seen until then. What it raises ends the run and is raised here.
 
     Raises:
         ConfigurationError: A value is outside its limits, or the text is no scenario: it names the

@@ -181,7 +181,7 @@ class StreamWriter:
 
     Its methods are those of `asyncio.StreamWriter`, with the same meaning, and `reset`. What is
     written is queued and sent as fast as the peer reads: `drain` waits while more than 1 MiB is
-    queued. Where the peer reads no more, `write` and `drain` raise `StreamResetError`.
+    queued. If the peer stops reading, `write` and `drain` raise `StreamResetError`.
     """
 
     __slots__ = ("_core", "_finished", "_protocol", "_reader", "_reset", "_waiters")
@@ -241,12 +241,12 @@ class StreamWriter:
         return True
 
     def write_eof(self) -> None:
-        """End this direction after what is queued; reading goes on."""
+        """End this direction after what is queued; reading stays possible."""
         self._finished = True
         self._core.finish()
 
     def close(self) -> None:
-        """End both directions: what is queued is still sent, and nothing is read any more."""
+        """End both directions: what is queued is still sent, and nothing more is read."""
         self.write_eof()
         if not self._reader.at_eof():
             self._reader._core.close()  # noqa: SLF001  # two parts of one thing

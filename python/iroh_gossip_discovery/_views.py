@@ -24,15 +24,15 @@ MAX_WINDOW = 3600.0
 
 
 class View(PeerMapping):
-    """The nodes of the topic that are there now and meet the view's conditions, by endpoint id.
+    """The nodes of the topic that are present now and meet the view's conditions, by endpoint id.
 
     A view is live and costs nothing to keep: it holds conditions, not nodes. A look-up and `len`
     show the present moment and never block. Iteration, `items`, `keys` and `values` go over a
     snapshot in the order of the ids, so that the nodes may change meanwhile. It is empty before the
     start and after the end.
 
-    `GossipDiscovery.members` has this node itself in it, `GossipDiscovery.book` has not; views that
-    are made of them are like them in this.
+    `GossipDiscovery.members` includes this node itself, and `GossipDiscovery.book` does not. The
+    same holds for views that are made of them.
 
     Example:
         ```python
@@ -191,7 +191,7 @@ class View(PeerMapping):
 
         Args:
             n: How many nodes, at least 0.
-            timeout: Most seconds to wait; `None` for ever.
+            timeout: Most seconds to wait; `None` waits forever.
 
         Raises:
             PeersTimeoutError: Fewer were there in time; the message says how many, and what

@@ -59,7 +59,7 @@ def _open_closed() -> None:
 
 
 def _discard_stdout() -> None:
-    """Send what is written at exit nowhere, because no one reads the pipe any more."""
+    """Discard what is written at exit, because the reader of the pipe is gone."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,7 +1,7 @@
 """The pytest plugin of iroh-gossip-discovery: the fixture `local_swarm`.
 
-pytest loads it at every start, in every project that has the package installed. So it stands
-outside of the package, and imports the package only if the fixture is used.
+pytest loads it at every start, in every project that has the package installed. So it is outside
+of the package, and imports the package only if the fixture is used.
 """
 
 from typing import TYPE_CHECKING

@@ -318,7 +318,7 @@ _KEY_HELP = "A key file that `keygen` made; - reads the key from stdin."
   iroh-gossip-discovery run seed --state-dir ~/.seed --bind 0.0.0.0:4433
   iroh-gossip-discovery run watcher igd1… --json | jq -r 'select(.event == "PeerLost").peer.name'
 
-Exit code: 0 after SIGINT, SIGTERM or when nobody reads its output any more; 1 if it can't start;
+Exit code: 0 after SIGINT, SIGTERM or if the reader of its output is gone; 1 if it can't start;
 2 for a wrong call; 130 if a second SIGINT cut the goodbye short.""",
 )
 # long: a parameter for each option.
@@ -523,7 +523,7 @@ def keygen(
         sys.stdout.flush()
     except OSError as error:
         if not show:
-            file.unlink()  # nobody has seen its id: another call makes it again
+            file.unlink()  # its id was never shown, so another call makes a new key
         raise fail(f"the id can't be printed: {error.strerror}") from None
 
 

@@ -39,7 +39,7 @@ class _Stage:
         self.live: Live | None = None
 
     def say(self, text: str) -> None:
-        """Print a line: the log of the demo where there is no table to watch."""
+        """Print a line of the demo's log, if there is no table to watch."""
         if self.live is None:
             self.console.print(f"{time.monotonic() - self.began:6.2f} s  {text}", highlight=False)
 
@@ -96,7 +96,7 @@ class _Stage:
 
 
 class _StepFailedError(Exception):
-    """A step did not come to its end in time."""
+    """A step was not completed in time."""
 
 
 async def run_demo(timeout: float, console: Console | None = None) -> bool:  # noqa: ASYNC109
@@ -216,7 +216,7 @@ async def _until(
 
 
 async def _verify(stage: _Stage, what: str) -> None:
-    """Ask every node for its book itself: events may tell of a book that isn't so."""
+    """Ask every node for its book itself, because its events may not give the same book."""
     for node in stage.present.values():
         told = {peer["id"] for peer in await node.ask_book()}
         expected = {other.id for other in stage.present.values()} - {node.id}

@@ -29,7 +29,7 @@ class Finding:
     """One line of the report.
 
     Args:
-        about: What was looked at.
+        about: What was checked.
         text: What was seen.
         advice: What to do about it; `None` if nothing is wrong.
     """
@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to look at.
+    """What to check.
 
     Args:
         preset: The name of the preset of `Config` that nodes would use.
@@ -59,7 +59,7 @@ class Options:
 
 
 async def examine(options: Options) -> bool:
-    """Print a line for each thing that was looked at; return whether nothing is wrong."""
+    """Print a line for each thing that was checked; return whether nothing is wrong."""
     healthy = True
     async for finding in _findings(options):
         mark = "ok" if finding.advice is None else "!!"
@@ -121,7 +121,7 @@ def _directory(path: Path) -> Finding:
 
 
 async def _node(options: Options) -> AsyncIterator[Finding]:
-    """Look at what a node would announce, and at whom it reaches."""
+    """Check what a node would announce, and which peers it reaches."""
     config: Config = getattr(Config, options.preset)()
     bootstrap = [] if options.ticket is None else [options.ticket]
     topic = options.topic if options.ticket else f"doctor-{secrets.token_hex(8)}"

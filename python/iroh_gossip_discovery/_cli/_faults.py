@@ -31,7 +31,7 @@ def _again(member: Member) -> NodeSpec:
 
 
 async def kill(network: Network) -> Fault:
-    """Kill a node: it is lost once it answers nobody."""
+    """Kill a node: the others find that it does not answer, and it is lost."""
     member = _last(network)
     began = time.monotonic()
     member.process.kill()

@@ -21,7 +21,7 @@ ANSWER = 30.0
 """Seconds after which a node that does not answer counts as frozen: on a busy machine a healthy one
 takes more than five."""
 SETTLE = 30.0
-"""Most seconds that a book may be behind what a peer has announced: news has to travel."""
+"""Most seconds that a book may be behind what a peer has announced, because records take time."""
 _ASK_AGAIN = 0.1
 _PROGRESS = 1.0
 TOPIC = "test-network"
@@ -77,24 +77,24 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 
 class Network:
-    """The members, and their books as they tell of them.
+    """The members, and their books as their events report them.
 
     Args:
         state: A directory in which the nodes keep their keys.
-        tell: Is told what goes on, line by line.
+        tell: Called with each line about what happens.
     """
 
     def __init__(self, state: Path, tell: Callable[[str], None]) -> None:
         self.members: list[Member] = []
         self.tell = tell
         self.changes: list[str] | None = None
-        """While it is a list: what changed in a book, though nothing should."""
+        """While no book should change, a list of the changes that were seen all the same."""
         self.group = NodeGroup(self._hear)
         self._state = state
         self._members: dict[NodeProcess, Member] = {}
         self._changed = asyncio.Event()
 
-    # --- who belongs to it --------------------------------------------------------------------
+    # --- its members --------------------------------------------------------------------------
 
     def spec(self, name: str, bootstrap: Iterable[str], key: str = "") -> NodeSpec:
         """Return what to start a node with; nodes of one name and `key` have the same identity.
@@ -124,12 +124,12 @@ class Network:
         return member
 
     def drop(self, member: Member) -> None:
-        """Count a node out: no book may hold it any more."""
+        """Count a node out: from now on, no book may hold it."""
         self.members.remove(member)
         del self._members[member.process]
         self._judge_all(time.monotonic())
 
-    # --- what their books hold, as they tell of each change -----------------------------------
+    # --- what their books hold, by the events of each change ----------------------------------
 
     def _hear(self, process: NodeProcess, message: Message) -> None:
         member = self._members.get(process)
@@ -142,7 +142,7 @@ class Network:
         self._changed.set()
 
     def _judge(self, member: Member, at: float) -> None:
-        """Take note whether a book holds each other member in its present life, and nobody else."""
+        """Note whether a book holds each other member in its present life, and no other node."""
         told = {peer["id"]: peer["boot_id"] for peer in member.process.book.values()}
         expected = {other.process.id: other.process.boot_id for other in self.members}
         expected.pop(member.process.id, None)
@@ -158,11 +158,11 @@ class Network:
         self._changed.set()
 
     def right(self) -> int:
-        """Return how many books are right, by what they told."""
+        """Return how many books are right, by their events."""
         return sum(member.right_since is not None for member in self.members)
 
     async def until_right(self, bound: float) -> bool:
-        """Wait until all books are right by what they told, at most `bound` seconds; say so far."""
+        """Wait until all books are right by their events, at most `bound` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(bound):
                 reporting = asyncio.create_task(self._report_progress())
@@ -191,8 +191,9 @@ class Network:
     async def verify(self, bound: float = SETTLE) -> bool:
         """Ask every node for its book, again until all are right or `bound` seconds are over.
 
-        Right is a book that holds (id, name, sequence) of every other member, and nobody else; each
-        sequence is that of what the member itself had announced when it was first asked, or higher.
+        A book is right if it holds (id, name, sequence) of every other member, and no other node.
+        Each sequence has to be the one that the member itself had announced when it was first
+        asked, or higher.
         """
         deadline = time.monotonic() + bound
         await self.ask()
@@ -206,7 +207,7 @@ class Network:
         return True
 
     async def ask(self, bound: float = ANSWER) -> None:
-        """Ask every node for its state; note who does not answer in `bound` seconds."""
+        """Ask every node for its state; note those that do not answer in `bound` seconds."""
         await asyncio.gather(*(self._ask(member, bound) for member in self.members))
 
     async def _ask(self, member: Member, bound: float) -> None:

@@ -80,7 +80,7 @@ class Message(TypedDict):
 
 
 def entry(peer: Peer) -> PeerEntry:
-    """Return a peer as it stands in a message."""
+    """Return a peer in the form of a message."""
     return {
         "id": peer.id,
         "name": peer.name,

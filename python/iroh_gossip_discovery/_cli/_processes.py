@@ -185,7 +185,7 @@ class NodeProcess:
     def _fail(self, future: asyncio.Future[T]) -> None:
         if not future.done():
             future.set_exception(NodeFailedError(self._failure))
-            future.exception()  # seen: whoever waited may have gone
+            future.exception()  # marks it as seen, because its waiter may be gone
 
     async def _read_stderr(self, process: asyncio.subprocess.Process) -> None:
         if process.stderr is not None:

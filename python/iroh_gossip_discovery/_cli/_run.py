@@ -76,7 +76,7 @@ class Lines:
         self._say(style, f"{text}; {count} {'peer' if count == 1 else 'peers'}")
 
     def alone(self, discovery: GossipDiscovery, *, asks: bool) -> None:
-        """Print that nobody has answered yet, and what may be the reason."""
+        """Print that no peer has answered yet, and what may be the reason."""
         failed = discovery.metrics().dials_failed
         if asks:
             self._say("yellow", f"! no answer yet, dials that failed: {failed}; it goes on trying")
@@ -141,12 +141,12 @@ class JsonLines:
 async def run_node(
     discovery: GossipDiscovery, out: Lines | JsonLines, *, asks: bool = False
 ) -> None:
-    """Run a node until a signal comes, or nobody reads any more; then say goodbye.
+    """Run a node until a signal comes, or the reader of its output is gone; then say goodbye.
 
     Args:
         discovery: The node, not started.
-        out: What tells of it.
-        asks: Whether it was given somebody to ask, whose silence is worth a line.
+        out: What prints its events.
+        asks: Whether it was given peers to ask, whose silence is worth a line.
 
     Raises:
         DiscoveryError: It can't start.
@@ -197,7 +197,7 @@ async def _tell(discovery: GossipDiscovery, out: Lines | JsonLines, *, asks: boo
 
 
 def _discard_stdout() -> None:
-    """Send what is written at exit nowhere, because no one reads the pipe any more."""
+    """Discard what is written at exit, because the reader of the pipe is gone."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -11,7 +11,7 @@ _MOST = 8192
 
 
 def find(path: Path | None) -> list[str] | None:
-    """Read the secrets of a file, or else of the environment; `None` if neither is there.
+    """Read the secrets of a file, or else of the environment; `None` if neither is given.
 
     Raises:
         KeyFileError: The file can't be read, or holds no secret, or is not UTF-8; or the variable

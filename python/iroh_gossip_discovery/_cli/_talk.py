@@ -1,4 +1,4 @@
-"""Commands that visit a topic for a moment: who is there, and saying something to them."""
+"""Commands that visit a topic for a moment: they list its members, or send something to them."""
 
 import asyncio
 import json

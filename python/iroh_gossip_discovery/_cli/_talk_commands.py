@@ -1,4 +1,4 @@
-"""The commands that visit a topic or look at this machine, and their options."""
+"""The commands that visit a topic or check this machine, and their options."""
 
 import asyncio
 import functools
@@ -176,9 +176,9 @@ def doctor(
         str | None, typer.Option(metavar="NAME", help="A host name to resolve.")
     ] = None,
 ) -> None:
-    """Look at what keeps nodes of this machine from others, and say what to do about each.
+    """Check what keeps nodes of this machine from others, and say what to do about each.
 
-    It looks at descriptors, interfaces, multicast, and what a node would announce; at names, a
+    It checks descriptors, interfaces, multicast, and what a node would announce; also names, a
     state directory and a ticket if they are given. It starts nodes in a topic of their own.
     """
     from iroh_gossip_discovery._cli import _doctor  # noqa: PLC0415  # starts faster without

@@ -38,7 +38,7 @@ class Registration(Generic[E]):
         return self._active
 
     def cancel(self) -> None:
-        """Unregister the callback; a call that is under way goes on."""
+        """Unregister the callback; a call that has begun still completes."""
         self._active = False
         if self._stream is not None:
             self._stream.close()

@@ -307,12 +307,12 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
 
     @property
     def book(self) -> View:
-        """The other nodes that are there now, by endpoint id; reading it never blocks."""
+        """The other nodes that are present now, by endpoint id; reading it never blocks."""
         return self._book
 
     @property
     def members(self) -> View:
-        """Every node that is there now, this one too, by endpoint id; reading it never blocks."""
+        """Every node that is present now, this one too, by endpoint id; reading it never blocks."""
         return self._members
 
     def metrics(self) -> Metrics:
@@ -374,7 +374,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         """Iterate over the known peers, then over each new one, once for each of its lives.
 
         Args:
-            timeout: Most seconds that a `for` waits for the next one; `None` for ever.
+            timeout: Most seconds that a `for` waits for the next one; `None` waits forever.
 
         Raises:
             NotRunningError: It is not running.
@@ -385,7 +385,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         """Iterate over what happens from now on; each call is a subscription of its own.
 
         Args:
-            timeout: Most seconds that a `for` waits for the next one; `None` for ever.
+            timeout: Most seconds that a `for` waits for the next one; `None` waits forever.
 
         Raises:
             NotRunningError: It is not running.
@@ -412,9 +412,9 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         Args:
             name: What is led: each name has a leader of its own.
             among: The candidates; `members` by default.
-            expected: How many candidates there should be. Where no more than half of them are
+            expected: How many candidates there should be. If no more than half of them are
                 present, there is no leader.
-            timeout: Most seconds that a `for` waits for the next change; `None` for ever.
+            timeout: Most seconds that a `for` waits for the next change; `None` waits forever.
 
         Raises:
             ConfigurationError: The name is empty, or `expected` is below 1.
@@ -436,7 +436,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
 
         Args:
             channel: The channel to listen to; by default the messages of none.
-            timeout: Most seconds that a `for` waits for the next one; `None` for ever.
+            timeout: Most seconds that a `for` waits for the next one; `None` waits forever.
 
         Raises:
             ConfigurationError: `channel` is outside its limits.

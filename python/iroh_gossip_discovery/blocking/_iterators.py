@@ -26,13 +26,13 @@ class Stream(Iterable[T]):
     """What comes from now on, taken with `for` or with `get`.
 
     A `for` ends when the topic is left or the stream is closed. With a `timeout`, it also ends when
-    nothing has come for that many seconds, and another `for` goes on where it ended. Only one
+    nothing has come for that many seconds, and another `for` continues where it ended. Only one
     thread at a time may take from it. Each call of the method that made it is a subscription of its
     own.
 
     Args:
         source: Where the items come from.
-        timeout: Most seconds that a `for` waits for the next item; `None` for ever.
+        timeout: Most seconds that a `for` waits for the next item; `None` waits forever.
     """
 
     __slots__ = ("_ended", "_filling", "_source", "_taken", "_taking", "_timeout")
@@ -57,7 +57,7 @@ class Stream(Iterable[T]):
         """Take the next item; wait for it.
 
         Args:
-            timeout: Most seconds to wait; `None` for ever.
+            timeout: Most seconds to wait; `None` waits forever.
 
         Raises:
             TimeoutError: None came in time.

@@ -114,7 +114,7 @@ class _Call(Generic[T]):
             # It was cancelled by an interrupt, after which no one reads the result, or by the exit.
             self.result.set_exception(NotRunningError(_EXITS))
             raise
-        except Exception as error:  # noqa: BLE001  # whoever waits for it gets it
+        except Exception as error:  # noqa: BLE001  # the waiting thread gets it
             self.result.set_exception(error)
         else:
             self.result.set_result(result)
@@ -167,7 +167,7 @@ def wait(work: Callable[[], Awaitable[T]]) -> T:
 
 
 def _refuse_patched_threads() -> None:
-    """Refuse to begin where a monkey patch has made threads of a process into coroutines.
+    """Refuse to begin if a monkey patch has made threads of a process into coroutines.
 
     Raises:
         RuntimeError: It says by what, and what to do: the loop would wait for itself.
@@ -190,12 +190,12 @@ def _refuse_patched_threads() -> None:
 async def in_thread(call: Callable[[], T]) -> T:
     """Call a function on a new daemon thread, which does not delay the interpreter's exit."""
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # who is cancelled waits no longer, but it goes on
+    future.set_running_or_notify_cancel()  # a cancel ends the wait, but not the call
 
     def run() -> None:
         try:
             result = call()
-        except BaseException as error:  # noqa: BLE001  # whoever waits for it gets it
+        except BaseException as error:  # noqa: BLE001  # the waiting task gets it
             future.set_exception(error)
         else:
             future.set_result(result)

@@ -17,7 +17,7 @@ class Answer(Waits[_requests.Answer]):
     """A registered answer: its handler is called for each request of a name, until `cancel`.
 
     Each call has a daemon thread of its own, in a copy of the context that `answer` was called in.
-    When the asking node gives up or its deadline passes, the reply is dropped; the thread goes on.
+    When the asking node gives up or its deadline passes, the reply is dropped; the thread runs on.
     """
 
     __slots__ = ("_handler",)

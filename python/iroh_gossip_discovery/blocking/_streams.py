@@ -24,9 +24,9 @@ class _Half(Waits[H]):
 
     @property
     def timeout(self) -> float | None:
-        """Most seconds that a call waits; `None` for ever, as at first.
+        """Most seconds that a call waits; `None`, the first value, waits forever.
 
-        Then it raises `TimeoutError`; what had come is not lost, and another call goes on.
+        Then it raises `TimeoutError`. What has come is not lost, and another call continues.
         """
         return self._patience
 

@@ -43,7 +43,7 @@ class View(_views.View):
 
         Args:
             keys: Text or bytes.
-            timeout: Most seconds that a `for` waits for the next change; `None` for ever.
+            timeout: Most seconds that a `for` waits for the next change; `None` waits forever.
 
         Raises:
             NotRunningError: The discovery is not running.
@@ -64,7 +64,7 @@ class View(_views.View):
 
         Args:
             n: How many nodes, at least 0.
-            timeout: Most seconds to wait; `None` for ever.
+            timeout: Most seconds to wait; `None` waits forever.
 
         Raises:
             PeersTimeoutError: Fewer were there in time; the message says how many. It is a
@@ -83,7 +83,7 @@ class View(_views.View):
 
         Args:
             window: Seconds that changes are gathered for after the first one, 0 to 3,600.
-            timeout: Most seconds that a `for` waits for the next change; `None` for ever.
+            timeout: Most seconds that a `for` waits for the next change; `None` waits forever.
 
         Raises:
             ConfigurationError: `window` is outside its limits.

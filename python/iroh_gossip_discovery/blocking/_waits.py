@@ -45,7 +45,7 @@ def waits(
 
 
 def on_loop(method: Callable[Concatenate[A, P], T]) -> Callable[Concatenate[Waits[A], P], T]:
-    """Make a method that is called on the loop, as what wakes somebody there must be."""
+    """Make a method that is called on the loop, because only there it may wake a task."""
 
     @functools.wraps(method)
     def call(self: Waits[A], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from iroh_gossip_discovery._core import Peer
 
 KEY = "iroh"
-"""The key in the metadata under which the endpoint's ticket stands."""
+"""The key of the endpoint's ticket in the metadata."""
 
 
 def metadata_of(endpoint: Endpoint) -> dict[str, str]:
