@@ -42,7 +42,7 @@ fn told(number: u8, sequence: u64) -> TopicFrame {
     gossip(encode_content(&[Item::Record(signed(number, sequence).bytes().clone())]))
 }
 
-/// The frames of the overlay that were passed on to the other neighbor.
+/// Returns how many frames of the overlay were forwarded to the other neighbor.
 fn passed_on(bench: &Bench) -> usize {
     let passed_on = |out: &&OutEvent| match out {
         OutEvent::Send(OTHERS_LINK, _, bytes) => matches!(
@@ -54,7 +54,7 @@ fn passed_on(bench: &Bench) -> usize {
     bench.out.iter().filter(passed_on).count()
 }
 
-/// What happened to one member, in short.
+/// Returns what happened to one member, in short.
 fn of_member(bench: &Bench, number: u8) -> Vec<String> {
     let of = |out: &OutEvent| match out {
         OutEvent::Topic(_, event) => {
@@ -91,11 +91,11 @@ fn a_member_that_is_denied_leaves_the_book_and_its_link_at_once() {
         _ => false,
     };
     assert!(bench.out.iter().any(down), "it is no neighbor");
-    // What was on its way on the link is not looked at.
+    // Frames that still arrive on the link are ignored.
     bench.out.clear();
     bench.frame(LINK, told(DENIED, 1));
     assert!(of_member(&bench, DENIED).is_empty());
-    // It is not dialed, however long its place in the overlay is free, nor if it is asked for.
+    // It is not dialed, although its place in the overlay is free, and although it is requested.
     bench.feed(InEvent::LinkClosed(LINK, crate::LinkEnd::Local(CloseCode::Denied)));
     bench.feed(InEvent::Connect(topic(), id(PEER)));
     bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
@@ -117,7 +117,7 @@ fn the_record_of_a_denied_peer_is_passed_on_once_and_is_no_member() {
     assert!(of_member(&bench, DENIED).is_empty() && !members(&bench).contains(&id(DENIED)));
     assert_eq!(bench.dropped(), ["records of peers that are kept out"]);
     assert!(bench.state.record(&topic(), &id(DENIED)).is_none());
-    // A heartbeat is passed on, and not counted again; a replay goes no further.
+    // A heartbeat is forwarded, and not counted again. A replay is not forwarded.
     bench.out.clear();
     bench.frame(LINK, told(DENIED, 2));
     assert_eq!((passed_on(&bench), bench.dropped().len()), (1, 0));
@@ -155,7 +155,7 @@ fn only_those_on_an_allow_list_are_members() {
     assert_eq!(of_member(&bench, DENIED), ["joined 1"]);
 }
 
-/// The digest that a keepalive carries once the book has settled.
+/// Returns the digest that a keepalive carries once the book has settled.
 fn digest_of(bench: &mut Bench) -> [u8; 8] {
     bench.out.clear();
     bench.pass(S * 20);
@@ -191,7 +191,7 @@ fn an_accusation_by_a_denied_peer_counts_for_nothing_here_and_is_passed_on() {
         assert_eq!(passed_on(&bench), 1);
         bench.pass(S * 10);
         assert_eq!(of_member(&bench, accused).is_empty(), is_denied);
-        // Others would believe it of this node, so this node answers.
+        // Other nodes would count the accusation, so this node refutes it.
         bench.out.clear();
         let own = bench.state.own_record(&topic()).unwrap().record().sequence;
         let accusation = Accusation::sign(&key(DENIED), &topic(), id(ME), own).bytes;

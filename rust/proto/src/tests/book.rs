@@ -81,7 +81,7 @@ fn who_left_or_expired_comes_back_only_with_a_higher_sequence() {
     assert_eq!(book.apply(signed(2, 6), ZERO, now), Applied::Stale);
     assert_eq!(book.apply(signed(2, 5), ZERO, now), Applied::Stale);
     assert_eq!(book.apply(signed(2, 7), ZERO, now), Applied::Joined);
-    // A leave that comes before any other record counts as well.
+    // A leave that arrives before any other record counts too.
     assert_eq!(book.apply(left(3, 9), ZERO, now), Applied::Buried);
     assert_eq!(book.apply(signed(3, 9), ZERO, now), Applied::Stale);
     let later = now + Duration::from_hours(1);
@@ -153,7 +153,7 @@ fn a_relayed_record_expires_by_the_age_that_it_had() {
     book.apply(expiring(2, 5, 60), Duration::from_secs(50), now);
     assert!(book.expire(now + Duration::from_secs(9)).is_empty());
     assert_eq!(book.expire(now + Duration::from_secs(10)).len(), 1);
-    // And one that is over is not taken at all.
+    // A record that is past its expiration is not applied at all.
     assert_eq!(book.apply(expiring(3, 5, 60), Duration::from_mins(1), now), Applied::Stale);
 }
 
@@ -163,7 +163,7 @@ fn all_expire_in_time_and_many_of_them_in_few_looks() {
     let mut book = Book::new(id(ME), 100, now);
     let milliseconds = Duration::from_millis;
     for number in 2..62 {
-        // One every 10 ms, from 10 s on; one of them announces again.
+        // From 10 s on, one record expires every 10 ms. One of the nodes announces again.
         let age = milliseconds(50_000 - u64::from(number) * 10);
         book.apply(expiring(number, 5, 60), age, now);
     }
@@ -219,7 +219,7 @@ fn a_book_stands_still_once_nothing_has_changed_for_so_long() {
         let came_to = book.settled(LONG, now + LONG).unwrap();
         assert!(!seen.contains(&came_to));
         seen.push(came_to);
-        // What changes nothing is none.
+        // A record that changes nothing is no change of the book.
         book.apply(signed(2, 4), ZERO, now + LONG);
         assert_eq!(book.settled(LONG, now + LONG), Some(came_to));
     }
@@ -313,7 +313,7 @@ proptest! {
     ) {
         use rand::{SeedableRng, rngs::ChaCha12Rng, seq::SliceRandom};
         let now = Instant::now();
-        // One status for each id and sequence, as an honest owner signs each sequence once.
+        // Each id and sequence has one status, because an honest owner signs each sequence once.
         let signed: Vec<_> = records
             .iter()
             .map(|(number, sequence, _)| {

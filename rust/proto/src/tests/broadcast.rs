@@ -1,5 +1,5 @@
-//! Broadcasts of applications: what others sign is judged, and what this node says goes its own
-//! way.
+//! Broadcasts of applications: those of others are verified and bounded, and this node's own are
+//! sent or wait.
 
 use super::{guard::with_two, *};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 const AUTHOR: u8 = 5;
 const BOOT_ID: u64 = 1;
 
-/// Two neighbors, and authors in the book that are none.
+/// Makes a node with two neighbors, and with authors in its book that are no neighbors.
 fn bench() -> Bench {
     let mut bench = with_two();
     let records = [AUTHOR, 6, 7, 8, 9, 10].map(|number| signed(number, 1).bytes().clone());
@@ -36,7 +36,7 @@ fn said(author: u8, number: u64) -> TopicFrame {
     gossip(&signed_broadcast(author, BOOT_ID, number, &number.to_be_bytes()))
 }
 
-/// What the application heard, by whom.
+/// Returns the broadcasts that the application got, with their authors.
 fn heard(bench: &Bench) -> Vec<(EndpointId, Bytes)> {
     let heard = |out: &OutEvent| match out {
         OutEvent::Topic(_, TopicEvent::Broadcast { author, data, .. }) => {
@@ -47,7 +47,7 @@ fn heard(bench: &Bench) -> Vec<(EndpointId, Bytes)> {
     bench.out.iter().filter_map(heard).collect()
 }
 
-/// Broadcasts that were sent, by link.
+/// Returns the broadcasts that were sent, with their links.
 fn sent(bench: &Bench) -> Vec<(LinkId, Bytes)> {
     let sent = |out: &OutEvent| match out {
         OutEvent::Send(link, lane, bytes) => match Frame::decode(bytes).unwrap().unwrap() {
@@ -75,7 +75,7 @@ fn a_broadcast_is_delivered_once_and_told_on_once() {
     assert_eq!(heard(&bench), [(id(AUTHOR), Bytes::from_static(b"hello"))]);
     assert_eq!(sent(&bench), [(LinkId(2), encode_broadcast(&signed))]);
     bench.out.clear();
-    // Again, by the other neighbor: it is told not to.
+    // The other neighbor sends it again, and is pruned.
     bench.frame(LinkId(2), gossip(&signed));
     let prune = TopicFrame::Overlay(OverlayFrame::Prune);
     assert!(bench.out.iter().any(|out| matches!(out, OutEvent::Send(LinkId(2), _, bytes)
@@ -84,7 +84,7 @@ fn a_broadcast_is_delivered_once_and_told_on_once() {
     let content = encode_broadcast(&signed_broadcast(AUTHOR, BOOT_ID, 1, b"psst"));
     bench.frame(LINK, TopicFrame::Overlay(OverlayFrame::Gossip { round: None, content }));
     assert_eq!(bench.dropped(), ["broadcasts to neighbors only"]);
-    // And a replay, long after the overlay has forgotten it.
+    // A replay arrives long after the overlay has forgotten the broadcast.
     for _ in 0..3 {
         bench.pass(Duration::from_mins(2));
         bench.frame(LINK, gossip(&signed));
@@ -113,7 +113,7 @@ fn what_its_author_did_not_sign_as_a_broadcast_of_this_topic_closes_the_link() {
     *forged.last_mut().unwrap() ^= 1;
     let elsewhere = TopicId::from_name("elsewhere").unwrap();
     let other_topic = Broadcast::sign(&key(AUTHOR), &elsewhere, BOOT_ID, 0, b"hello");
-    // The very payload, signed as something else.
+    // The same payload is signed as another kind.
     let payload = Value::decode("broadcast", &good).unwrap().into_array("broadcast").unwrap();
     let payload = payload.list(4).unwrap().nth(2).unwrap().into_bytes("payload").unwrap();
     let other_kind = |kind| cose::sign(&key(AUTHOR), kind, &topic(), &payload);
@@ -130,7 +130,7 @@ fn what_its_author_did_not_sign_as_a_broadcast_of_this_topic_closes_the_link() {
         let payload = Value::map(all.map(|(key, value)| (Value::int(key), value))).encode();
         cose::sign(&key(AUTHOR), "iroh-gossip-discovery/broadcast/1", &topic(), &payload)
     };
-    // Keys of a later version are ignored, and count.
+    // Keys of a later version are ignored, but count toward the length.
     let longer = |more: usize| with(4, Value::bytes(&vec![0; more]));
     let longest = MAX_SIGNED - longer(MAX_BROADCAST).len() + MAX_BROADCAST;
     assert_eq!(longer(longest).len(), MAX_SIGNED);
@@ -196,7 +196,7 @@ fn strangers_in_the_book_or_on_the_link_are_not_heard_and_nor_are_earlier_lives(
         "own broadcasts that came back",
     ];
     assert_eq!(bench.dropped(), what);
-    // A life later.
+    // The author restarts.
     let record = NodeRecord { boot_id: BOOT_ID + 1, ..node(AUTHOR, 2) };
     bench.frame(LINK, said(AUTHOR, 3));
     bench.frame(LINK, TopicFrame::Push(vec![sign(record).bytes().clone()]));
@@ -232,7 +232,7 @@ fn a_flood_runs_into_the_budget_of_its_author_and_costs_others_nothing() {
     bench.frame(LINK, TopicFrame::Push(vec![signed(11, 1).bytes().clone()]));
     assert_eq!(heard(&bench).len(), 1);
     assert_eq!(bench.dropped(), Vec::<&str>::new());
-    // What was dropped for that may come again.
+    // A broadcast that was dropped for that may arrive again.
     bench.pass(Duration::from_secs(1));
     bench.out.clear();
     bench.frame(LINK, said(AUTHOR, 1499));
@@ -300,7 +300,7 @@ fn many_authors_and_one_neighbor_have_a_limit_too_and_membership_passes() {
     assert_eq!(bytes, 4 * 1024 * 1024, "of all authors at once");
     assert!(bench.dropped().contains(&"broadcasts over the budget of all authors"));
     assert!(bench.dropped().contains(&"broadcasts over the budget of a peer"));
-    // A second later there is room for 2 MiB.
+    // A second later, there is room for 2 MiB.
     bench.pass(Duration::from_secs(1));
     bench.out.clear();
     for number in 200..260 {
@@ -426,13 +426,13 @@ fn authors_are_forgotten_once_nothing_is_held_of_them_and_not_before() {
     };
     bench.frame(LINK, TopicFrame::Push(vec![signed(AUTHOR, 1).bytes().clone()]));
     bench.frame(LINK, said(AUTHOR, 0));
-    // They come, say something, and leave; the last but one said as much as it may.
+    // Authors join, broadcast and leave. The last but one uses up its budget.
     let mut flooder = None;
     while authors(&bench) <= MOST {
         let mut secret = [200; 32];
         secret[..8].copy_from_slice(&authors(&bench).to_be_bytes());
         let author = SigningKey::from_bytes(&secret);
-        // Each introduces itself: others have a share of the book.
+        // Each introduces itself, because other peers have only a share of the book.
         let own = LinkId(1000 + u64::try_from(authors(&bench)).unwrap());
         let peer = EndpointId::from_bytes(author.verifying_key().to_bytes());
         bench.feed(InEvent::LinkOpened { link: own, peer, address: None, dialed: false });
@@ -453,7 +453,7 @@ fn authors_are_forgotten_once_nothing_is_held_of_them_and_not_before() {
         }
     }
     bench.out.clear();
-    // The next one makes room; it has been heard before all the same.
+    // The next author makes room, although it was heard before.
     bench.frame(LINK, said(AUTHOR, 1));
     assert_eq!(heard(&bench).len(), 1);
     assert!(authors(&bench) <= 6, "{} are remembered", authors(&bench));
@@ -461,7 +461,7 @@ fn authors_are_forgotten_once_nothing_is_held_of_them_and_not_before() {
     assert_eq!(heard(&bench).len(), 1, "a replay");
     assert_eq!(bench.dropped(), ["broadcasts that were heard before"]);
     bench.out.clear();
-    // Nor is a leave a way round the budget.
+    // A leave does not renew the budget.
     let flooder = flooder.expect("there were as many");
     bench.frame(LINK, record(&flooder, 3, Status::Alive));
     bench.frame(LINK, gossip(&Broadcast::sign(&flooder, &topic(), 3, 0, b"")));

@@ -1,4 +1,4 @@
-//! Digests of books, told with each keepalive, and what follows where they differ.
+//! Digests of books, which each keepalive carries, and what follows if they differ.
 
 use super::{
     contact::sync,
@@ -11,7 +11,7 @@ const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 const THEIRS: [u8; 8] = [7; 8];
 
-/// What was said to [`PEER`] by keepalives; `None` is a bare one.
+/// Returns the digests that keepalives to [`PEER`] carried. `None` is a keepalive without one.
 pub(super) fn keepalives(bench: &Bench) -> Vec<Option<[u8; 8]>> {
     let keepalive = |out: &OutEvent| match out {
         OutEvent::Keepalive(LINK, bytes) => match Frame::decode(bytes).unwrap().unwrap() {
@@ -24,7 +24,7 @@ pub(super) fn keepalives(bench: &Bench) -> Vec<Option<[u8; 8]>> {
     bench.out.iter().filter_map(keepalive).collect()
 }
 
-/// The sessions that were begun with [`PEER`] since the last look.
+/// Returns the sessions that were begun with [`PEER`] since the last call.
 fn begun(bench: &mut Bench) -> Vec<u64> {
     let begun = |(link, frame): (LinkId, TopicFrame)| match frame {
         TopicFrame::Sync(SyncFrame { session, from_initiator: true, turn, .. })
@@ -41,7 +41,8 @@ fn agree(bench: &mut Bench, session: u64) {
     bench.frame(LINK, sync(session, false, Turn::Done, vec![]));
 }
 
-/// Two neighbors whose first comparisons are over, and whose book has settled; with its digest.
+/// Makes a node with two neighbors whose first comparisons are over, and whose book has settled.
+/// Returns its digest too.
 fn settled() -> (Bench, [u8; 8]) {
     let mut bench = with_two();
     for _ in 0..600 {
@@ -66,7 +67,7 @@ fn a_keepalive_carries_the_digest_of_a_book_that_is_settled_or_never_settles() {
         keepalives(&bench)
     );
     bench.out.clear();
-    // News each 200 ms, from another one.
+    // The other neighbor brings a new record every 200 ms.
     for sequence in 2..102 {
         bench.frame(LinkId(2), TopicFrame::Push(vec![signed(3, sequence).bytes().clone()]));
         bench.pass(MS * 200);
@@ -118,7 +119,7 @@ fn books_that_must_differ_are_compared_once() {
     assert_eq!(begun(&mut bench).len(), 1, "theirs has changed");
 }
 
-/// When sessions with [`PEER`] were begun within this time.
+/// Returns when sessions with [`PEER`] were begun within this time.
 fn begun_within(bench: &mut Bench, time: Duration) -> Vec<Duration> {
     let (start, mut at) = (bench.now, Vec::new());
     while bench.now < start + time {
@@ -142,11 +143,12 @@ fn a_comparison_that_is_not_answered_is_begun_again_five_times_in_all() {
     bench.frame(LINK, TopicFrame::Digest(THEIRS));
     let at = begun_within(&mut bench, S * 17);
     assert_eq!(at.len(), 5, "{at:?}");
-    // Answers came within 0.1 s.
+    // Answers arrived within 0.1 s.
     assert_grown(&at, MS * 100..=MS * 405);
 }
 
-/// A link to a bootstrap peer whose hello took `round_trip`, and that sends nothing more.
+/// Makes a node with a link to a bootstrap peer whose hello took `round_trip`, and that sends
+/// nothing more.
 fn dialed(round_trip: Duration) -> Bench {
     let mut bench = Bench::new();
     bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
@@ -180,7 +182,7 @@ fn where_no_round_trip_was_measured_a_comparison_stands_still_after_half_a_secon
     assert_grown(&at, MS * 500..=MS * 505);
 }
 
-/// A timer of this node comes 0.1 s too late: it is behind by 0.8 s.
+/// Fires a timer of this node 0.1 s too late, so that it is behind by 0.8 s.
 fn be_late(bench: &mut Bench) {
     bench.now = bench.state.next_timer().unwrap() + MS * 99;
     bench.feed(InEvent::Timer);
@@ -208,14 +210,14 @@ fn who_is_behind_tells_of_its_book_and_begins_anew_later() {
 fn equal_books_need_no_comparison() {
     let (mut bench, digest) = settled();
     let mut compared = 0;
-    // Until its own heartbeat.
+    // This lasts until the node's own heartbeat.
     for _ in 0..40 {
         bench.frame(LINK, TopicFrame::Digest(digest));
         bench.pass(S * 3);
         compared += begun(&mut bench).len();
     }
     assert_eq!(compared, 0);
-    // Of whom nothing is heard any more may have changed. There are two neighbors, in turn.
+    // A neighbor that is no longer heard may have changed. The two neighbors are asked in turn.
     bench.pass(S * 150);
     assert!(!begun(&mut bench).is_empty());
 }
@@ -241,7 +243,7 @@ fn a_session_that_the_other_one_began_has_its_time() {
         };
         bench.out.iter().filter(stalled).count()
     };
-    // Ours is begun again and again; the fifth has not ended yet.
+    // This node's session is begun five times. The fifth has not ended yet.
     let (mut ended, mut begun_again) = (0, begun(&mut bench).len() - 1);
     for _ in 0..200 {
         bench.pass(MS * 5);
@@ -260,7 +262,7 @@ fn only_a_neighbor_is_compared_with() {
     assert!(begun(&mut bench).is_empty());
 }
 
-/// Digests that were told to [`PEER`] of the book's own accord.
+/// Returns the digests that were sent to [`PEER`] outside of keepalives.
 fn told(bench: &Bench) -> Vec<[u8; 8]> {
     told_on(bench, LINK)
 }
@@ -278,7 +280,7 @@ fn told_on(bench: &Bench, on: LinkId) -> Vec<[u8; 8]> {
     bench.out.iter().filter_map(digest).collect()
 }
 
-/// The other neighbor's record, with another name each time.
+/// Makes a record of the other neighbor, with another name each time.
 fn renamed(sequence: u64) -> Bytes {
     let mut record = node(3, sequence);
     record.profile.name = format!("name {sequence}");
@@ -288,7 +290,7 @@ fn renamed(sequence: u64) -> Bytes {
 #[test]
 fn who_is_there_changed_and_neighbors_are_told_once_the_book_stands_still() {
     let (mut bench, digest) = settled();
-    // That they agreed before says nothing of what comes.
+    // An earlier agreement says nothing about later digests.
     bench.frame(LINK, TopicFrame::Digest(digest));
     bench.pass(S);
     bench.out.clear();
@@ -341,7 +343,7 @@ fn what_a_comparison_by_digests_brought_neighbors_may_have_missed_as_well() {
         _ => None,
     });
     let begun = begun.unwrap();
-    // The whole is known to differ.
+    // The whole is known to differ, so the sync begins with its parts.
     assert!(matches!(begun.ranges[0].what, RangeContent::List(_)), "{:?}", begun.ranges);
     let news = Entry { record: signed(7, 1).bytes().clone(), age_ms: 0, accusation: None };
     bench.frame(LINK, sync(begun.session, false, Turn::Done, vec![news]));

@@ -98,7 +98,7 @@ fn a_living_bootstrap_peer_is_dialed_soon_among_a_thousand_dead_ones() {
     let mut bench = Bench::new();
     bench.feed(InEvent::AddBootstrap(topic(), strangers(1000)));
     let delay = time_until_dialed(&mut bench, strangers(1000)[990].0, S * 300);
-    // Named when all others were tried and did not answer: at once.
+    // A peer that is named after all others were dialed without an answer is dialed at once.
     bench.pass(S * 300);
     bench.feed(InEvent::AddBootstrap(topic(), vec![(id(PEER), node(PEER, 1).addresses)]));
     let late = time_until_dialed(&mut bench, id(PEER), S * 30);
@@ -114,7 +114,7 @@ fn bootstrap_peers_that_are_due_at_once_are_dialed_a_few_at_a_time_and_each_in_t
     let mut dialed = std::collections::BTreeSet::new();
     for _ in 0..12 {
         let now = dials(&mut bench);
-        // Within a second: two batches that fall into it, and second dials to the first ones.
+        // A second may have two batches in it, and second dials to the first ones.
         assert!(now.len() <= 3 * 24, "{} at a time", now.len());
         for peer in &now {
             bench.feed(InEvent::DialFailed(*peer));
@@ -222,8 +222,7 @@ fn joins_through_its_bootstrap_peer(members: u8) -> bool {
     joins_through(&mut bench) == Some(LINK)
 }
 
-/// The link through which this node asks to be let into the overlay first; `None`: it dials for
-/// that.
+/// Returns the link on which this node first asks to enter the overlay. `None` if it dials first.
 fn joins_through(bench: &mut Bench) -> Option<LinkId> {
     for _ in 0..200 {
         bench.pass(MS * 5);
@@ -255,7 +254,7 @@ fn a_newcomer_enters_through_a_linked_member_if_nobody_reaches_the_one_that_it_c
         if joins_through(&mut bench).is_none() {
             dialed += 1;
             bench.out.clear();
-            // Nobody answers the dial, and it does not fail either.
+            // The dial gets no answer, and does not fail either.
             assert_eq!(joins_through(&mut bench), Some(LINK));
         }
         assert!(bench.now - began <= MS * 710, "{members}: {:?}", bench.now - began);
@@ -269,8 +268,8 @@ fn newcomers_join_through_members_and_not_all_through_the_bootstrap_peer() {
     assert!(through < 10, "{through} of 30, where one or two of them were to be expected");
 }
 
-/// Lets time pass; when a sync began. The partner agrees, and sends entries in the one that is
-/// said.
+/// Lets time pass, and returns when each sync began. The partner ends each at once. In the first
+/// one, it sends the record of the member `news`, if that is given.
 fn syncs(bench: &mut Bench, time: Duration, news: Option<u8>) -> Vec<Instant> {
     let end = bench.now + time;
     let mut news = news;
@@ -354,7 +353,7 @@ fn who_leaves_waits_until_all_who_are_linked_know_and_no_longer() {
 #[test]
 fn a_node_with_few_neighbors_in_a_burst_searches_for_others_soon() {
     let mut bench = Bench::linked();
-    // 200 members: what all of them may do at once is spread over a second.
+    // With 200 members, what all of them may do at once is spread over a second.
     let burst: Vec<_> = (20..220).map(|number| signed(number, 1).bytes().clone()).collect();
     for part in burst.chunks(50) {
         bench.frame(LINK, TopicFrame::Push(part.to_vec()));

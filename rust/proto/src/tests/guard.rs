@@ -10,7 +10,7 @@ fn overlay(frame: OverlayFrame) -> TopicFrame {
     TopicFrame::Overlay(frame)
 }
 
-/// [`PEER`] is a neighbor.
+/// Makes a node with the neighbor [`PEER`].
 pub(super) fn with_neighbor() -> Bench {
     with_neighbor_as(Config::default())
 }
@@ -26,7 +26,7 @@ fn with_neighbor_as(config: Config) -> Bench {
     bench
 }
 
-/// A second neighbor, to see what is forwarded.
+/// Makes a node with two neighbors, to see what is forwarded.
 pub(super) fn with_two() -> Bench {
     with_two_as(Config::default())
 }
@@ -63,7 +63,7 @@ fn news_is_forwarded_and_a_replay_is_not() {
     let mut bench = with_two();
     bench.frame(LINK, gossip(&[signed(5, 1)]));
     assert_eq!(forwards(&mut bench), 1);
-    // The same record in a broadcast of another shape, long after.
+    // The same record arrives in a broadcast of another shape, long after.
     bench.pass(Duration::from_mins(2));
     bench.out.clear();
     bench.frame(LINK, gossip(&[signed(5, 1), signed(5, 1)]));
@@ -84,7 +84,7 @@ fn a_forged_record_is_not_forwarded_and_its_sender_is_cut_off() {
 
 #[test]
 fn of_records_that_come_together_those_before_a_forged_one_are_taken_in() {
-    // Its bootstrap peer may bring as many newcomers as it likes: they are verified together.
+    // A bootstrap peer may bring any number of newcomers, which are verified together.
     let mut bench = Bench::bootstrapped();
     let mut records = [5, 6, 7].map(|number| signed(number, 1).bytes().clone());
     let mut forged = records[1].to_vec();
@@ -179,7 +179,8 @@ fn what_is_remembered_of_contents_has_a_bound() {
     assert_eq!(seen(&bench), 1, "and they are forgotten");
 }
 
-/// Peers 2 to 6 are neighbors, and have passed something on; their links have their numbers.
+/// Makes a node whose neighbors are the peers 2 to 6, which have forwarded something. Their links
+/// have their numbers.
 fn with_full_view() -> Bench {
     let mut bench = Bench::new();
     for number in 2..7 {
@@ -208,7 +209,7 @@ fn speak(bench: &mut Bench, number: u8) {
     bench.frame(link_of(number), overlay(OverlayFrame::IHave(vec![([number; 32], 0)])));
 }
 
-/// As the events tell.
+/// Returns the neighbors by the events.
 fn neighbors(bench: &Bench) -> Vec<u8> {
     let mut neighbors = BTreeSet::new();
     for out in &bench.out {
@@ -270,7 +271,7 @@ fn a_neighbor_that_forwards_nothing_is_replaced() {
     assert!(neighbors(&bench).contains(&20));
     for _ in 0..60 {
         bench.pass(Duration::from_secs(1));
-        // It answers, and that is all.
+        // These peers answer, and send nothing else.
         for number in (2..7).chain([20]) {
             bench.frame(link_of(number), TopicFrame::Attached);
         }
@@ -305,7 +306,7 @@ fn who_introduces_newcomers_has_a_share_of_the_book() {
     assert_eq!(held(&bench), 1 + 256);
     let over = "newcomers over the share of their introducer";
     assert_eq!(bench.dropped().iter().filter(|what| **what == over).count(), 500 - 256);
-    // Others still get in, by themselves.
+    // Other newcomers still get in if they come themselves.
     for number in 20..40 {
         ask(&mut bench, number, OverlayFrame::Join(signed(number, 1).bytes().clone()));
     }

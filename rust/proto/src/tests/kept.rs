@@ -1,4 +1,5 @@
-//! Records that an earlier life knew: no members, no obstacles, but places to dial.
+//! Records that an earlier life knew: their owners are dialed, and are members only once a record
+//! confirms them.
 
 use super::*;
 use crate::{Entry, Kept, TopicEvent};
@@ -112,7 +113,7 @@ fn kept_members_are_all_tried_and_cost_no_more_dials_than_their_budget() {
         }
     }
     assert_eq!(tried.len(), 200);
-    // 64 of them at once at most, and 20 a minute as to any stranger.
+    // At most 64 of them are dialed at once, and 20 a minute as strangers.
     assert!((64..=64 + 20).contains(&first_minute), "{first_minute}");
     assert!(most <= 24, "{most}");
 }

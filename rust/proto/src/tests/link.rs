@@ -1,4 +1,4 @@
-//! Links: the hello, two at once, idle ones, topics that are not served.
+//! Links: the hello, two links at once, idle links, and topics that are not served.
 
 use super::*;
 use crate::{CloseCode, LinkEnd};
@@ -106,7 +106,7 @@ fn an_unused_link_is_closed_and_a_used_one_is_not() {
 
 #[test]
 fn strangers_are_dialed_at_a_bounded_rate() {
-    // A record full of a victim's address, again and again under new ids.
+    // New ids bring one record after another that names a victim's address.
     let mut bench = Bench::linked();
     let neighbor = signed(PEER, 1).bytes().clone();
     let join = TopicFrame::Overlay(crate::wire::OverlayFrame::Join(neighbor));
@@ -148,7 +148,7 @@ fn who_leaves_tells_members_whose_links_are_too_young_to_have_spoken() {
     let is_leave = |sent: Vec<(LinkId, TopicFrame)>, on: LinkId| {
         sent.iter().any(|(link, frame)| *link == on && matches!(frame, TopicFrame::Leave(_)))
     };
-    // The link of a member is up before this node leaves, or comes up while it does.
+    // The link of a member opens before this node leaves, or while it leaves.
     for before in [true, false] {
         let mut bench = Bench::linked();
         let records = [PEER, OTHER].map(|number| signed(number, 1).bytes().clone());

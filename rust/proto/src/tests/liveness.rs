@@ -15,7 +15,7 @@ const S: Duration = Duration::from_secs(1);
 const ACCUSED: u8 = 3;
 const ACCUSER: u8 = 4;
 
-/// [`ACCUSED`] and [`ACCUSER`] are in the book.
+/// Makes a node with [`ACCUSED`] and [`ACCUSER`] in its book.
 fn with_members() -> Bench {
     let mut bench = Bench::linked();
     let records = [PEER, ACCUSED, ACCUSER].map(|number| signed(number, 10).bytes().clone());
@@ -66,7 +66,7 @@ fn announced(bench: &Bench) -> Vec<u64> {
 
 #[test]
 fn an_accusation_suspects_and_then_loses_who_does_not_refute() {
-    // Of a hundred who hear of it three try the accused: this node is none of them.
+    // Of a hundred nodes that learn of it, three probe the accused. This node is none of them.
     let mut bench = with_members();
     let many = (20..117).map(|number| signed(number, 10).bytes().clone());
     bench.frame(LINK, TopicFrame::Push(many.collect()));
@@ -183,14 +183,15 @@ fn a_lost_member_may_accuse_and_one_that_left_may_not() {
 #[test]
 fn an_accuser_has_a_budget() {
     let mut bench = with_members();
-    // Of records long gone, so that nothing else stops them; 32, and one for each of three members.
+    // The accusations name old records, so that only the budget stops them. It is 32, and one for
+    // each of three members.
     let old = |by, count| (0..count).map(|n| accusation(by, PEER, n % 10)).collect::<Vec<_>>();
     bench.frame(LINK, TopicFrame::Push(vec![signed(PEER, 1000).bytes().clone()]));
     bench.out.clear();
     accuse(&mut bench, (0..49).map(|n| accusation(ACCUSER, PEER, n)).collect());
     let over = "accusations over the budget of an accuser";
     assert_eq!(bench.dropped().iter().filter(|what| **what == over).count(), 49 - 35);
-    // Another one's is untouched.
+    // The budget of another accuser is untouched.
     bench.out.clear();
     accuse(&mut bench, old(ACCUSED, 10));
     assert_eq!(bench.dropped(), [""; 0]);
@@ -203,7 +204,7 @@ fn nobody_takes_from_an_accuser_s_budget_in_its_name() {
         let mut forged = accusation(ACCUSER, ACCUSED, 10).to_vec();
         *forged.last_mut().unwrap() ^= 1;
         for _ in 0..100 * round {
-            // The link is closed for it, and opened again.
+            // The link is closed for that, and opened again.
             accuse(&mut bench, vec![forged.clone().into()]);
             bench.feed(InEvent::LinkClosed(LINK, LinkEnd::Local(CloseCode::Protocol)));
             bench.open_link(LINK, PEER, false);
@@ -263,7 +264,7 @@ fn nobody_moves_another_s_sequence_number() {
             let profile = Profile::new("again");
             bench.feed(InEvent::SetProfile(topic(), profile));
             assert_eq!(own(&bench), before + 1, "by {by}, of {named}");
-            // Nor at third parties.
+            // It has no effect at third parties either.
             bench.out.clear();
             accuse(&mut bench, vec![accusation(by, ACCUSED, named)]);
             bench.pass(S * 10);
@@ -275,7 +276,7 @@ fn nobody_moves_another_s_sequence_number() {
 
 #[test]
 fn an_accusation_waits_for_the_record_that_it_speaks_of_and_not_for_ever() {
-    // Of the accused, of the accuser.
+    // The missing record is that of the accused, or that of the accuser.
     let cases = [(ACCUSER, ACCUSED, 11, signed(ACCUSED, 11)), (9, ACCUSED, 10, signed(9, 1))];
     for (by, accused, sequence, record) in cases {
         for (wait, counts) in [(S, true), (S * 7, false)] {
@@ -301,7 +302,7 @@ fn a_key_without_numbers_left_is_told_of_and_nothing_waits_for_one() {
     let now = bench.now;
     let set = InEvent::SetProfile(topic(), Profile::new("x"));
     assert_eq!(bench.state.handle(set, now), Err(crate::Error::SequencesExhausted));
-    // It goes on serving others.
+    // It still serves other nodes.
     bench.out.clear();
     bench.frame(LINK, TopicFrame::ProbeRequest(id(PEER)));
     bench.frame(LINK, TopicFrame::Push(vec![signed(40, 1).bytes().clone()]));
@@ -336,7 +337,7 @@ fn who_is_heard_meanwhile_is_not_lost_whatever_others_say() {
 fn confirmations_take_nothing_of_the_time_that_a_pause_added() {
     let mut bench = with_members();
     accuse(&mut bench, vec![accusation(ACCUSER, ACCUSED, 10)]);
-    // This node is paused, and finds that another one confirms when it goes on.
+    // This node is paused, and gets a confirmation of another one when it resumes.
     bench.now += S * 9 / 2;
     bench.feed(InEvent::Timer);
     assert!(is_suspected(&bench, ACCUSED));
@@ -347,7 +348,7 @@ fn confirmations_take_nothing_of_the_time_that_a_pause_added() {
     assert!(is_lost(&bench, ACCUSED));
 }
 
-/// When something was first seen, in steps of 10 ms.
+/// Returns when something was first seen, in steps of 10 ms.
 fn first(bench: &mut Bench, limit: Duration, seen: impl Fn(&Bench) -> bool) -> Duration {
     let begin = bench.now;
     while !seen(bench) {
@@ -378,7 +379,7 @@ fn a_quiet_neighbor_is_sent_keepalives_and_sometimes_pinged() {
     let count = |is: fn(&OutEvent) -> bool| bench.out.iter().filter(|out| is(out)).count();
     let keepalives = count(|out| matches!(out, OutEvent::Keepalive(..)));
     let pings = count(is_ping);
-    // Two neighbors that say nothing by themselves, every 2 s.
+    // Two neighbors that send nothing by themselves are checked every 2 s.
     assert!((50..=65).contains(&(keepalives + pings)), "{keepalives} keepalives, {pings} pings");
     assert!(
         (pings * 3..=pings * 5).contains(&keepalives),
@@ -416,7 +417,7 @@ fn who_misses_all_neighbors_looks_twice_before_it_accuses() {
         let took = first(&mut bench, S * 6, |bench| {
             events(bench).iter().any(|event| matches!(event, TopicEvent::PeerSuspected(_)))
         });
-        // Each look takes 0.5 s, and 0.5 s by way of others.
+        // Each round takes 0.5 s for the probe, and 0.5 s for the indirect probes.
         let expected = S * rounds;
         assert!(took + S / 10 > expected && took < expected + S, "{rounds} rounds: {took:?}");
     }
@@ -465,7 +466,7 @@ fn the_reason_of_a_links_end_decides_whether_its_peer_is_suspected() {
         for end in ends {
             let mut bench = with_two();
             bench.feed(InEvent::LinkClosed(LINK, *end));
-            // Nobody answers for it.
+            // No indirect prober reports that it answered.
             bench.pass(S * 5);
             assert_eq!(is_suspected(&bench, PEER), suspected, "{end:?}");
         }
@@ -502,8 +503,8 @@ fn a_pause_is_one_however_much_waited_for_its_end() {
     }
     let took = first(&mut bench, S * 20, |bench| is_lost(bench, FAR));
     assert_eq!(bench.state.counts().pauses, 1);
-    // What was left of its 4.1 s, as this node confirmed, and what the pause took from them and a
-    // second; not that for each frame.
+    // This node confirmed, so the suspicion lasts 4.1 s. What the pause took and a second are added
+    // once, not once for each frame.
     assert!(took > S * 4 && took < S * 5, "{took:?}");
 }
 
@@ -517,7 +518,7 @@ fn what_the_budget_of_dials_does_not_allow_says_nothing_of_a_peer() {
     for member in &members {
         bench.frame(LINK, TopicFrame::ProbeRequest(id(*member)));
     }
-    // Those that were dialed do not answer.
+    // The members that were dialed do not answer.
     bench.pass(S);
     for (member, confirmed) in [(44, 0), (20, 1)] {
         accuse(&mut bench, vec![accusation(ACCUSER, member, 10)]);
@@ -554,7 +555,7 @@ fn a_machine_that_is_too_busy_for_long_notices_a_crash_all_the_same() {
     let begin = bench.now;
     while !is_lost(&bench, PEER) {
         assert!(bench.now - begin < S * 40, "each pause puts the verdict off");
-        // Each time as late as makes a pause.
+        // Each timer is late enough for a pause.
         bench.now += Duration::from_millis(300);
         bench.frame(LinkId(2), TopicFrame::Attached);
         bench.feed(InEvent::Timer);
@@ -572,7 +573,7 @@ fn the_application_hears_of_a_suspicion_long_enough_before_the_verdict() {
     bench.frame(LinkId(2), TopicFrame::Accuse(accused.into()));
     bench.pass(Duration::from_millis(480));
     assert!(!is_suspected(&bench, PEER));
-    // Late, by less than what counts as a pause; and its own probe has failed by then.
+    // The timer is late, but by less than a pause, and the node's own probe has failed by then.
     bench.now += Duration::from_millis(95);
     bench.feed(InEvent::Timer);
     assert!(is_suspected(&bench, PEER));
@@ -599,7 +600,7 @@ fn a_neighbor_that_is_accused_here_makes_room_for_another() {
 #[test]
 fn many_suspicions_at_once_are_cause_to_probe_anybody() {
     let dials = [1, 12].map(|accused| {
-        // A view that is full: there is no other reason to dial anybody.
+        // The view is full, so that there is no other reason for a dial.
         let mut bench = with_two_as(Config { neighbors: 2, ..Config::default() });
         let many = (20..70).map(|number| signed(number, 10).bytes().clone());
         bench.frame(LINK, TopicFrame::Push(many.collect()));

@@ -1,4 +1,4 @@
-//! What becomes of links, probes and verdicts while this node's own network changes, or is away.
+//! Links, probes and verdicts while this node's own network changes, or is away.
 
 use super::{guard::with_two, *};
 use crate::{CloseCode, LostReason, TopicEvent, accusation::Accusation};
@@ -7,7 +7,7 @@ const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 const ACCUSED: u8 = 5;
 
-/// With a link to [`PEER`], a member at which neighbors look.
+/// Makes a node with a link to [`PEER`], a neighbor that is probed.
 fn with_neighbor() -> Bench {
     let mut bench = with_two();
     bench.out.clear();
@@ -43,7 +43,7 @@ fn a_link_that_is_silent_after_a_change_is_opened_again_at_once() {
     assert_eq!(dials(&bench, PEER), 0, "it has time to answer");
     bench.pass(MS);
     assert_eq!(dials(&bench, PEER), 1);
-    // Another one is dialed only once the first has failed.
+    // Another link is dialed only after the first dial has failed.
     bench.pass(S / 2);
     assert_eq!(dials(&bench, PEER), 1);
     bench.feed(InEvent::DialFailed(id(PEER)));

@@ -210,7 +210,7 @@ fn parts(signed: &SignedRecord) -> (Vec<u8>, Vec<u8>) {
     (protected, fields.take().unwrap().into_bytes("payload").unwrap())
 }
 
-/// `COSE_Sign1` over any header and payload.
+/// Makes a `COSE_Sign1` over any header and payload.
 fn seal(key: &SigningKey, protected: &[u8], payload: &[u8]) -> Bytes {
     let mut external = b"iroh-gossip-discovery/node/1".to_vec();
     external.extend_from_slice(topic().as_bytes());

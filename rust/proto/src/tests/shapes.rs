@@ -16,7 +16,7 @@ use crate::{EndpointId, overlay::Shape};
 
 type Peer = State<EndpointId, ChaCha12Rng>;
 
-/// Three real states that exchange all that they have to say for a while, with every timer.
+/// Runs three real states for a while, with every timer, and returns the messages between them.
 fn messages() -> Vec<Message<EndpointId>> {
     let mut config = Config::default();
     config.membership.active_view_capacity = 3;
@@ -48,7 +48,7 @@ fn messages() -> Vec<Message<EndpointId>> {
                 match output {
                     OutEvent::SendMessage(to, message) => {
                         seen.push(message.clone());
-                        // A lossy network, so that messages are announced and grafted.
+                        // The network loses messages, so that some are announced and grafted.
                         if seen.len() % 5 > 0 {
                             queue.push((
                                 number(&to),

@@ -14,7 +14,7 @@ use crate::{
 
 const ALL: (Bound<EndpointId>, Bound<EndpointId>) = (Bound::Unbounded, Bound::Unbounded);
 
-/// Records of many keys cost much to sign: each once.
+/// Signs records of many keys, each once, because that is costly.
 fn pool(count: usize) -> Vec<SignedRecord> {
     let mut rng = ChaCha12Rng::seed_from_u64(7);
     (0..count)
@@ -46,7 +46,7 @@ fn reconcile(a: &mut Book, b: &mut Book) -> Cost {
     reconcile_without(a, b, |_| false)
 }
 
-/// Some frames do not arrive.
+/// Reconciles two books, and loses some frames.
 fn reconcile_without(a: &mut Book, b: &mut Book, mut lost: impl FnMut(&SyncFrame) -> bool) -> Cost {
     let now = Instant::now();
     let mut sessions =
@@ -148,12 +148,12 @@ fn a_leave_is_shown_to_who_missed_it_and_a_silent_end_is_not_undone() {
     reconcile(&mut a, &mut b);
     assert_equal(&a, &b);
     assert!(a.get(&id(2)).is_none() && a.get(&id(3)).is_some());
-    // The same if the other side begins.
+    // The result is the same if the other side begins.
     a.apply(sign(NodeRecord { status: Status::Left, ..node(3, 6) }), Duration::ZERO, now);
     reconcile(&mut a, &mut b);
     assert_equal(&a, &b);
     assert!(b.get(&id(3)).is_none());
-    // One end expired a node some seconds before the other: nothing comes back.
+    // If one end expired a node some seconds before the other, the node does not come back.
     let mut soon = node(4, 5);
     soon.expiration = Duration::from_secs(1);
     a.apply(sign(soon), Duration::ZERO, now);

@@ -24,7 +24,7 @@ fn record(number: u8, sequence: u64) -> Item {
     Item::Record(signed(number, sequence).bytes().clone())
 }
 
-/// How many broadcasts went to [`OTHER`] since the last look.
+/// Returns how many broadcasts went to [`OTHER`] since the last call.
 fn broadcasts(bench: &mut Bench) -> usize {
     let is_broadcast =
         |frame: &TopicFrame| matches!(frame, TopicFrame::Overlay(OverlayFrame::Gossip { .. }));
@@ -59,7 +59,7 @@ fn an_accusation_goes_on_with_the_broadcast_that_brought_it_and_in_no_other() {
     bench.frame(LINK, broadcast(&[Item::Accusation(accusation(4))]));
     bench.pass(S / 10);
     assert_eq!(broadcasts(&mut bench), 1);
-    // A node that hears of it directly forwards it to all.
+    // A node that gets it directly forwards it to all members.
     bench.frame(LINK, TopicFrame::Accuse(vec![accusation(PEER)]));
     bench.pass(S / 10);
     assert_eq!(broadcasts(&mut bench), 1);
@@ -83,7 +83,8 @@ fn a_newcomer_that_others_tell_of_already_is_not_told_of_again() {
     }
 }
 
-/// A node that is not in the overlay syncs with [`PEER`]; what it floods once it has a neighbor.
+/// Makes a node that is not in the overlay sync with [`PEER`]. Returns how many broadcasts it sends
+/// once it has a neighbor.
 fn newcomer_attaches(answers: bool, attached: bool) -> usize {
     let mut bench = Bench::bootstrapped();
     let began = bench.sent().into_iter().find_map(|(_, frame)| match frame {
@@ -131,7 +132,7 @@ fn what_a_sync_brings_is_told_on_unless_it_is_on_its_way() {
     }
 }
 
-/// The links on which a comparison of books was begun since the last look, with its number.
+/// Returns the links on which a comparison of books was begun since the last call, with its number.
 fn begun(bench: &mut Bench) -> Vec<(LinkId, u64)> {
     let begun = |(link, frame): (LinkId, TopicFrame)| match frame {
         TopicFrame::Sync(frame) if frame.from_initiator => Some((link, frame.session)),
@@ -140,8 +141,9 @@ fn begun(bench: &mut Bench) -> Vec<(LinkId, u64)> {
     bench.sent().into_iter().filter_map(begun).collect()
 }
 
-/// Has a sync with [`PEER`] bring `members` records, while Trickle compares nothing. Returns the
-/// neighbors that this node synced with first, and the number of its broadcasts, if these answer.
+/// Makes a sync with [`PEER`] bring `members` records, while Trickle compares nothing. Only the
+/// neighbors on the links `answering` answer. Returns the links on which this node synced first,
+/// and the number of its broadcasts.
 fn brought(members: u8, answering: &[LinkId]) -> (Vec<LinkId>, usize) {
     let rarely = S * 3600;
     let config =

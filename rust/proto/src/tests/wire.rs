@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Whether a sample is a frame of a link's lanes.
+/// Returns true if a sample is a frame of a link's lanes.
 fn is_frame(name: &str) -> bool {
     let signed = name.starts_with("record-") || name == "accusation";
     let request = name.starts_with("request-") || name == "answer";
@@ -150,7 +150,7 @@ proptest! {
             bytes[at] = byte;
         }
         if let Ok(Some(frame)) = Frame::decode(&bytes) {
-            // What is understood can be said again.
+            // What decodes can be encoded again.
             let again = frame.encode();
             prop_assert_eq!(Frame::decode(&again).unwrap(), Some(frame));
         }

@@ -14,7 +14,7 @@ fn announced() -> (World, Announcer) {
     (world, announcer)
 }
 
-/// A record of this node's key that another process signed.
+/// Makes a record that another process signed with this node's key.
 fn rival(sequence: u64) -> NodeRecord {
     NodeRecord { boot_id: 9, ..node(ME, sequence) }
 }

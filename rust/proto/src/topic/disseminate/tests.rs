@@ -1,4 +1,4 @@
-//! Dissemination without a network: what goes out, to whom, and what is spared.
+//! Dissemination without a network: what is sent, to which peers, and what is spared.
 
 use super::{super::world::World, *};
 use crate::{
@@ -17,7 +17,7 @@ fn among(members: impl IntoIterator<Item = u8>) -> (World, Dissemination) {
     (world, Dissemination::default())
 }
 
-/// Passes the time to the next batch. Returns what goes to newcomers, and the size of each
+/// Moves the time to the next batch. Returns what is sent to newcomers, and the size of each
 /// broadcast in items.
 fn batch(dissemination: &mut Dissemination, world: &mut World) -> (Vec<Pushed>, Vec<usize>) {
     let at = dissemination.timeout(Timer::Batch).expect("a batch is due");

@@ -27,7 +27,7 @@ fn watching() -> (World, Detector) {
     (world, detector)
 }
 
-/// Serves timers, in which no peer answers, until an effect comes or nothing is due any more.
+/// Serves timers, without an answer of any peer, until there is an effect or no timer is set.
 fn until_effects(detector: &mut Detector, world: &mut World) -> Vec<Effect> {
     for _ in 0..100 {
         let Some(at) = detector.next_timeout() else { break };
@@ -58,7 +58,7 @@ fn a_neighbor_that_does_not_answer_is_accused_and_then_held_to_be_dead() {
     world.out();
     let mut next = until_effects(&mut detector, &mut world);
     while next == [Effect::DropNeighbor(id(MEMBER))] {
-        // A last probe before the verdict.
+        // The node probes once more before the verdict.
         next = until_effects(&mut detector, &mut world);
     }
     assert_eq!(next, [Effect::Lost(id(MEMBER))]);

@@ -1,4 +1,4 @@
-//! A leave without a network: who is told, and when it is done.
+//! A leave without a network: which peers get it, and when it is done.
 
 use super::{super::world::World, *};
 use crate::{

@@ -15,7 +15,7 @@ fn request(peer: u8, high: bool) -> OverlayFrame {
     OverlayFrame::Neighbor { high, record: signed(peer, 1).bytes().clone() }
 }
 
-/// Carries out what the overlay wants, as the router does. Returns the peers that went.
+/// Carries out what the overlay requests, as the router does. Returns the neighbors that went.
 fn drive(neighborhood: &mut Neighborhood, world: &mut World) -> Vec<EndpointId> {
     let mut gone = Vec::new();
     loop {
@@ -38,7 +38,8 @@ fn drive(neighborhood: &mut Neighborhood, world: &mut World) -> Vec<EndpointId> 
     }
 }
 
-/// A peer asks to be a neighbor. Returns whether the request reached the overlay, and who went.
+/// A peer asks to be a neighbor. Returns whether the request reached the overlay, and the neighbors
+/// that went.
 fn ask(
     neighborhood: &mut Neighborhood,
     world: &mut World,
@@ -70,7 +71,7 @@ fn full() -> (World, Neighborhood) {
     (world, neighborhood)
 }
 
-/// The frames of the overlay that were sent since the last look.
+/// Returns the frames of the overlay that were sent since the last call.
 fn sent(world: &mut World) -> Vec<(EndpointId, OverlayFrame)> {
     let overlay = |(peer, frame)| match frame {
         TopicFrame::Overlay(frame) => Some((peer, frame)),
@@ -110,7 +111,7 @@ fn a_full_view_makes_room_for_urgent_requests_but_anchors_stay() {
 fn a_peer_that_pushes_out_neighbors_again_and_again_is_refused_and_told() {
     let (mut world, mut neighborhood) = full();
     world.links(50);
-    // All others have passed something on: none gives way because it is silent.
+    // All others have forwarded something, so none gives way because it is silent.
     (10..50).for_each(|peer| neighborhood.heard(&id(peer)));
     let mut pushed = 0;
     while neighborhood.make_room(id(50), true, &mut world.narrow_scope()) {

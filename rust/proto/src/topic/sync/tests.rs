@@ -1,4 +1,4 @@
-//! Syncs without a network: when sessions start and end, and who is served.
+//! Syncs without a network: when sessions start and end, and which peers are served.
 
 use super::{super::world::World, *};
 use crate::tests::{ME, id};
@@ -26,7 +26,7 @@ fn frame(session: u64, from_initiator: bool, attached: bool, turn: Turn) -> Sync
     SyncFrame { session, from_initiator, attached, turn, ranges, entries, wants }
 }
 
-/// Lets a frame of a peer in, whose entries brought `news`.
+/// Takes in a frame of a peer, whose entries brought `news` new records.
 fn receive(
     syncs: &mut Syncs,
     world: &mut World,
@@ -43,13 +43,13 @@ fn receive(
     effects.into_inner()
 }
 
-/// Passes the time to a timeout.
+/// Moves the time to a timeout, and handles it.
 fn serve(syncs: &mut Syncs, world: &mut World, timer: Timer) -> Vec<Effect> {
     world.cx.now = syncs.timeout(timer).expect("it is set").max(world.cx.now);
     syncs.on_timeout(timer, &mut world.scope()).into_inner()
 }
 
-/// The peers to which a frame of a sync was sent since the last look.
+/// Returns the peers to which a frame of a sync was sent since the last call.
 fn asked(world: &mut World) -> Vec<EndpointId> {
     let syncs = world.sent().into_iter().filter(|(_, frame)| matches!(frame, TopicFrame::Sync(_)));
     syncs.map(|(peer, _)| peer).collect()
