@@ -1,11 +1,11 @@
 """Send a file to a peer that is found by its name.
 
 `file_drop.py receive NAME FOLDER [TICKET …]` takes files into a folder and prints its ticket;
-`file_drop.py send FILE NAME [TICKET …]` sends one to the peer of that name. A file is there whole
-and verified (SHA-256), or not at all; one that is there already stays as it is.
+`file_drop.py send FILE NAME [TICKET …]` sends one to the peer of that name. A file arrives whole
+and verified (SHA-256), or not at all; a file that exists already is not changed.
 
-Authorization: every member may send, and call itself as it likes; a whole id in place of NAME can't
-be faked. To choose who may send, look at `reader.peer`; or make the swarm private: put one key of
+Authorization: every member may send, under any name; a whole id in place of NAME can't be faked. To
+choose who may send, check `reader.peer`; or make the swarm private: put one key of
 `iroh-gossip-discovery keygen --swarm` into IROH_GOSSIP_DISCOVERY_SECRET.
 """
 
@@ -24,7 +24,7 @@ from iroh_gossip_discovery import DiscoveryError, GossipDiscovery, Peer, StreamR
 PROTOCOL = "file-drop/1"  # a line of JSON, the bytes, their SHA-256; then the answer
 PIECE = 256 * 1024
 MOST_BYTES = 100 * 2**30  # of a file: a sender could fill the disk
-PATIENCE = 60  # seconds for a piece: a sender that is silent could hold a file open for ever
+PATIENCE = 60  # seconds for a piece: a sender that is silent could hold a file open forever
 SECRET = os.environ.get("IROH_GOSSIP_DISCOVERY_SECRET")
 
 

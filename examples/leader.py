@@ -1,7 +1,8 @@
 """One of several nodes runs a job: `leader.py NAME [TICKET …]`.
 
 Start some in terminals of their own, and end the one that runs the job. While nodes come and go,
-two may run it for moments, as each goes by its own book: so the job must be safe to do twice.
+two may run it for moments, because each node uses its own book. So it must be safe to do the job
+twice.
 
 Authorization: every member can make itself the leader, by an id that it searches for. So make the
 swarm private: put one key of `iroh-gossip-discovery keygen --swarm` into

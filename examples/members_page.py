@@ -1,12 +1,12 @@
-"""A web page that shows who is there: `members_page.py PORT [TICKET …]`.
+"""A web page that shows the members: `members_page.py PORT [TICKET …]`.
 
-Open the address that it prints in a browser; PORT 0 is any that is free. `/members` is a stream of
+Open the address that it prints in a browser; PORT 0 takes a free one. `/members` is a stream of
 server-sent events, one for each change, with the members as docs/snapshot.schema.json says;
 `/ready` is for a probe.
 
 Authorization: everyone who reaches the port reads the page, so it listens on loopback only; put a
-server in front that knows your users. Every node may join and be shown; with one key of
-`iroh-gossip-discovery keygen --swarm` in IROH_GOSSIP_DISCOVERY_SECRET, only holders of the key.
+server in front that knows your users. Every node may join and be shown. With one key of
+`iroh-gossip-discovery keygen --swarm` in IROH_GOSSIP_DISCOVERY_SECRET, only holders of it may.
 """
 
 import json
@@ -26,7 +26,7 @@ from iroh_gossip_discovery import DiscoveryError, GossipDiscovery
 from iroh_gossip_discovery.contrib.starlette import lifespan
 
 MOST_READERS = 100
-# What nodes say of themselves may be anything: it becomes text of the page, and never markup.
+# What nodes say about themselves may be anything: it becomes text of the page, and never markup.
 PAGE = """<!doctype html><meta charset="utf-8"><title>Members</title><h1>Members</h1><ul></ul>
 <script>
 new EventSource("members").onmessage = event => document.querySelector("ul").replaceChildren(

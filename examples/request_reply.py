@@ -3,9 +3,9 @@
 `request_reply.py serve NAME [TICKET …]` turns text into capitals and prints its ticket;
 `request_reply.py ask TEXT TICKET …` finds a node that does so, and asks it.
 
-Authorization: every member may ask, and say that it answers. To choose who may, look at
-`request.peer` in the service and at `peer.id` in the client. Or make the swarm private: put one key
-of `iroh-gossip-discovery keygen --swarm` into IROH_GOSSIP_DISCOVERY_SECRET.
+Authorization: every member may ask, and claim to answer. To choose who may, check `request.peer` in
+the service and `peer.id` in the client. Or make the swarm private: put one key of
+`iroh-gossip-discovery keygen --swarm` into IROH_GOSSIP_DISCOVERY_SECRET.
 """
 
 import asyncio

@@ -3,9 +3,9 @@
 `robots.py work NAME KILOGRAMS [TICKET …]` is a robot that lifts up to KILOGRAMS;
 `robots.py lift KILOGRAMS TICKET …` asks the weakest robot that can lift them.
 
-Authorization: what a robot says of itself is signed, but need not be true; and every member may
+Authorization: what a robot says about itself is signed, but need not be true; and every member may
 ask. So make the fleet private: put one key of `iroh-gossip-discovery keygen --swarm` into
-IROH_GOSSIP_DISCOVERY_SECRET. Or keep a list of ids, and look at `peer.id` and `request.peer`.
+IROH_GOSSIP_DISCOVERY_SECRET. Or keep a list of ids, and check `peer.id` and `request.peer`.
 """
 
 import asyncio

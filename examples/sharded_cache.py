@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 
 from iroh_gossip_discovery import DiscoveryError, GossipDiscovery, Request
 
-MOST_KEYS = 10_000  # of one node: whoever may write could fill its memory
+MOST_KEYS = 10_000  # of one node: otherwise a writer could fill its memory
 MOST_BYTES = 64 * 1024  # of a key and its value
 
 
@@ -66,15 +66,15 @@ class Cache:
         return self.values.get(request.data.decode(), "").encode()
 
     async def hand_on(self) -> None:
-        """Give each key that becomes another node's to that."""
+        """Give each key that now belongs to another node to that node."""
         async for change in self.changes:
-            # Also if the first owner that is told of is another node: this one was alone before.
+            # The first change may already name another owner: this node was alone before.
             if not change.gained and change.key in self.values:
                 self.changes.discard([change.key])
                 await attempt(self.set(change.key, self.values.pop(change.key)))
 
     async def leave(self) -> None:
-        """Hand on every key: without the role, this node owns none any more."""
+        """Hand on every key: without the role, this node owns none."""
         self.changes.close()
         await self.discovery.update_metadata(role=None)
         with contextlib.suppress(TimeoutError):  # what is left then is lost

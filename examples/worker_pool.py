@@ -1,11 +1,11 @@
 """A pool of workers that survives `kill -9`.
 
 `worker_pool.py hand-out COUNT` prints its ticket and hands out COUNT jobs; start any number of
-`worker_pool.py work NAME TICKET` beside it, and kill some. A job whose worker goes, fails or is
-silent is given to another one: so each is done at least once.
+`worker_pool.py work NAME TICKET` beside it, and kill some. If the worker of a job goes, fails or is
+silent, another one gets the job. So each job is done at least once.
 
 Authorization: every member may call itself a worker or a pool. So make the swarm private: put one
-key of `iroh-gossip-discovery keygen --swarm` into IROH_GOSSIP_DISCOVERY_SECRET. Or look at ids:
+key of `iroh-gossip-discovery keygen --swarm` into IROH_GOSSIP_DISCOVERY_SECRET. Or check ids:
 `worker.id` before a job is given, `request.peer` before it is done.
 """
 
@@ -21,7 +21,7 @@ SECRET = os.environ.get("IROH_GOSSIP_DISCOVERY_SECRET")
 
 
 class Pool:
-    """The jobs that nobody has, and those that are done."""
+    """The jobs that no worker has, and those that are done."""
 
     def __init__(self, discovery: GossipDiscovery, count: int) -> None:
         self.discovery = discovery
@@ -39,7 +39,7 @@ class Pool:
             hiring.cancel()
 
     async def hire(self) -> None:
-        """Employ each worker that is there or comes, until it goes."""
+        """Employ each worker that is present or comes, until it goes."""
         employed: dict[str, list[asyncio.Task[None]]] = {}
         async with asyncio.TaskGroup() as group:
             async for change in self.workers.changes():

@@ -1,4 +1,4 @@
-"""Allow and deny lists from outside: who is kept out is in no book, and is told of nothing."""
+"""Allow and deny lists from outside: a node that is kept out is in no book, and gets nothing."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""Commands that visit a topic: who is there, messages, requests; and what `doctor` finds."""
+"""Commands that visit a topic: its members, messages and requests; and what `doctor` finds."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The package `iroh` beside us: it reads our tickets, and its endpoints stand in our records."""
+"""The package `iroh` beside this one: it reads our tickets, and our records name its endpoints."""
 
 import asyncio
 from collections.abc import AsyncIterator

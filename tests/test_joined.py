@@ -1,4 +1,4 @@
-"""`joined` returns once the topic is met, or nobody answers, and says which; ownership waits."""
+"""`joined` returns once the topic is met, or no peer answers, and says which; ownership waits."""
 
 import asyncio
 from collections.abc import Iterable

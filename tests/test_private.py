@@ -1,4 +1,4 @@
-"""Private swarms from outside: who holds the secret is in, and nobody else."""
+"""Private swarms from outside: only nodes that hold the secret are members."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The test kit: faults are real, books follow them, and what goes wrong is said."""
+"""The test kit: faults are real, books follow them, and failures are reported."""
 
 import asyncio
 import subprocess

@@ -162,7 +162,7 @@ def measure(
 
 
 def describe(commands: dict[str, list[str]], left_out: dict[str, str]) -> dict[str, str]:
-    """Tell of the machine, the day and the packages."""
+    """Describe the machine, the day and the packages."""
     model = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()

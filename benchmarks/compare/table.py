@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 OURS = "ours"
-# What stands in a cell without a figure.
+# The text of a cell without a figure.
 NOTHING = "-"
-# The other packages look for nobody by multicast, so both figures are given.
+# The other packages look for no node by multicast, so both figures are given.
 OURS_NO_MDNS = "ours-no-mdns"
 
 

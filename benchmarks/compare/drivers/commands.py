@@ -45,7 +45,7 @@ class Nodes(Protocol):
         """Have a node leave in good order."""
 
     async def end(self) -> None:
-        """End all nodes at once: nobody measures this."""
+        """End all nodes at once, which is not measured."""
 
 
 async def start_after_first(
@@ -66,11 +66,11 @@ async def start_after_first(
 async def wait_for_all(
     holds: Callable[[int], Awaitable[str]], count: int, within: float
 ) -> dict[str, object]:
-    """Wait until `holds` has no objection to any node, at one time; tell of the last objection.
+    """Wait until `holds` has no objection to any node, at one time; report the last objection.
 
-    Only the first node that objects is asked again: looking costs little, whatever a package's
-    list of members costs. A second look at all nodes follows; `checking` is what it took, in
-    seconds, to be taken off the time that is measured.
+    Only the first node that objects is asked again, so that waiting costs little, whatever a list
+    of members costs in a package. A second check of all nodes follows. `checking` is what that
+    took, in seconds, to be subtracted from the time that is measured.
     """
     every = max(0.001, count * 1e-5)
     end = time.monotonic() + within

@@ -52,7 +52,7 @@ async fn a_denied_member_is_gone_at_once_and_its_broadcasts_are_not_heard() {
     assert!(!knows(&alice, &bob) && knows(&alice, &carol), "it holds when the call returns");
     assert!(!alice.swarm.neighbors().contains(&bob.swarm.id()));
     assert_eq!(alice.discovery.denied(), [bob.swarm.id()].into());
-    // A busy machine may suspect somebody before that.
+    // On a busy machine, a node may be suspected before that.
     while !matches!(
         timeout(PATIENCE, events.next()).await.unwrap().unwrap(),
         Event::PeerLost(peer, LostReason::Denied) if peer.id == bob.swarm.id()

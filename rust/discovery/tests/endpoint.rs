@@ -122,7 +122,7 @@ async fn a_router_serves_the_discovery_that_is_spawned_after_a_shutdown() {
     let first = Discovery::spawn(endpoint.clone(), options()).await.unwrap();
     let router = Router::builder(endpoint.clone()).accept(ALPN, first.clone()).spawn();
     first.shutdown().await;
-    // It has a secret that the first one had not, so the first one's door would let nobody in.
+    // It has a secret that the first one lacks, so the door of the first one would admit no peer.
     let topic = Topic::new("test").unwrap();
     let secrets = vec![SwarmKey::generate().unwrap()];
     let with_secret = options().secrets(secrets.clone());

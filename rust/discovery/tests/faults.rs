@@ -1,4 +1,4 @@
-//! The faults for tests: endpoints that are barred from each other, and later are not any more.
+//! The faults for tests: endpoints that are barred from each other, and later no longer are.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -17,7 +17,7 @@ const MOST: u64 = 4;
 /// Bytes of a book of 200 made-up members, and a few.
 const BOOK: u64 = 60_000;
 
-/// An enemy tells of made-up members, so that the books of honest nodes are worth asking for.
+/// An enemy announces invented members, so that the books of honest nodes are large.
 fn fill(siege: &mut Siege, enemy: usize, count: usize) {
     for number in 0..count {
         let address = format!("10.20.{}.{}:7", number / 250, number % 250 + 1);
@@ -169,10 +169,11 @@ fn a_flood_of_updates_is_bounded_and_books_are_still_compared() {
     assert!(updates <= 6 * 6000, "{updates} updates");
     assert!(siege.dropped("updates over the budget of a peer") > 0);
     assert!(compared >= 20, "{compared} syncs");
-    // What honest members say arrives at once, and the last update of each author at last.
+    // Updates of honest members arrive at once, and the last update of each author arrives in the
+    // end.
     siege.network.command(3, |topic| InEvent::SetProfile(topic, Profile::new("honest news")));
     assert!(siege.network.run_until(S * 5, |network| network.is_known(3)), "honest news");
-    // An owner says its last word again with each heartbeat.
+    // An owner announces its last update again with each heartbeat.
     let knows_last = |node: &Node| {
         let last = node.events.iter().rev().filter_map(|(_, event)| match event {
             TopicEvent::PeerUpdated(record) | TopicEvent::PeerRefreshed(record) => {
@@ -195,7 +196,7 @@ fn a_flood_of_updates_is_bounded_and_books_are_still_compared() {
     panic!("the last update of each author wins");
 }
 
-/// Members that nobody ever reached, made up on one link, before four newcomers start.
+/// One link brings invented members that no node ever reached, before four newcomers start.
 fn newcomers_among(count: usize, capacity: usize) {
     let mut config = Config::default();
     config.capacity = capacity;

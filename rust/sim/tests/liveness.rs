@@ -138,7 +138,7 @@ fn a_partition_heals_without_the_bootstrap_node() {
             within(&mut network, S / 2, "know a change", Network::converged);
             network.run_for(S * 60);
             assert!(network.converged());
-            // The network comes to rest: no node joins or dials without end.
+            // The network becomes quiet: no node joins or dials without end.
             let joins = |network: &Network| {
                 let joins = |node: &Node| {
                     let up =

@@ -1,4 +1,4 @@
-//! Random networks of complete states: they come to know each other, whatever the seed.
+//! Random networks of complete states: all nodes find each other, whatever the seed.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Forks this process, so that each copy goes on from the same state on its own. The state machines
-//! of the overlay cannot be cloned, but a process can. It shares with its copies the memory that
-//! neither changes.
+//! Forks this process, so that each copy continues from the same state on its own. The state
+//! machines of the overlay cannot be cloned, but a process can. It shares with its copies the
+//! memory that neither changes.
 
 use std::{
     collections::VecDeque,

@@ -130,7 +130,7 @@ impl Siege {
     }
 }
 
-/// The key of a node that nobody runs.
+/// Returns the key of a node that does not exist.
 pub(crate) fn made_up(number: usize) -> SigningKey {
     let mut secret = [0x77; 32];
     secret[..8].copy_from_slice(&number.to_le_bytes());
