@@ -255,7 +255,7 @@ impl Actor {
         self.links.clear();
         self.tasks.close();
         if timeout(CUT, self.tasks.wait()).await.is_err() {
-            warn!(tasks = self.tasks.len(), "tasks outlive the shutdown");
+            warn!(tasks = self.tasks.len(), "tasks still run after the shutdown");
         }
         // They are released before the replies, because a caller that gets one may open the state
         // directory again at once.

@@ -273,12 +273,12 @@ impl RunningNode {
     /// Takes at most [`crate::proto::Config::leave_timeout`] and about 1 s, besides what the
     /// handlers given to [`NodeBuilder::accept`] take for their own shutdown. If a peer does not
     /// answer, such as one that was just being dialed, QUIC repeats its goodbye for 3 s. The rest
-    /// of that goes on in the background, and the UDP port is free only after it.
+    /// of that happens in the background, and the UDP port is free only after it.
     pub async fn close(&self) {
         self.discovery.shutdown().await;
         let router = self.router.clone();
-        // In a task of its own: if this future is dropped half-way, the shutdown of the router goes
-        // on.
+        // The router has a task of its own, so that its shutdown continues if this future is
+        // dropped half-way.
         let mut closing = tokio::spawn(async move { shutdown(&router).await });
         tokio::select! {
             _ = &mut closing => return,
@@ -286,13 +286,13 @@ impl RunningNode {
             () = self.endpoint.closed() => {}
         }
         if timeout(ENDPOINT_CLOSE, closing).await.is_err() {
-            tracing::debug!("the endpoint goes on closing in the background");
+            tracing::debug!("the endpoint still closes, in the background");
         }
     }
 }
 
 async fn shutdown(router: &Router) {
     if let Err(error) = router.shutdown().await {
-        tracing::warn!(reason = %error, "router ended badly");
+        tracing::warn!(reason = %error, "the router's shutdown failed");
     }
 }

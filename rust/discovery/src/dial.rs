@@ -56,7 +56,7 @@ pub(crate) async fn dial(
 ) -> Result<Connection, String> {
     loop {
         let mut notice = pin!(again.notified());
-        // From now on, so that no change is missed.
+        // The notice counts from now on, so that no change is missed.
         notice.as_mut().enable();
         let resolved = resolve_all(&hosts, patience, &problems);
         let dial = dial_once(&endpoint, address.clone(), resolved, transport.clone());

@@ -304,8 +304,8 @@ impl Discovery {
     }
 }
 
-/// As a router's handler, it stands for its endpoint: after a shutdown it serves the discovery that
-/// is spawned on the endpoint next.
+/// As a handler of a router, it serves its endpoint: after a shutdown, it hands connections to the
+/// discovery that is spawned on the endpoint next.
 impl ProtocolHandler for Discovery {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
         let (commands, door) = self.running();

@@ -355,7 +355,7 @@ impl Inner {
     }
 
     fn refused(&self) -> MutexGuard<'_, BTreeMap<EndpointId, &'static str>> {
-        // As above.
+        // A map is sound after any panic.
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -33,7 +33,7 @@ fn is_optional(address: &SocketAddr) -> bool {
     address.is_ipv6() && address.ip().is_unspecified()
 }
 
-/// Binds as [`bind`] does; a port that is not given is that of last time, if it is free.
+/// Binds as [`bind`] does. If no port is given, the port of last time is bound, if it is free.
 pub(crate) async fn bind_again(
     config: &Config,
     key: SecretKey,

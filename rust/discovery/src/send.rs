@@ -188,7 +188,7 @@ impl MessageChannel {
     /// As [`Swarm::send`], in this channel.
     ///
     /// # Errors
-    /// Those of [`Swarm::send`].
+    /// The errors of [`Swarm::send`].
     pub async fn send(&self, peer: EndpointId, data: impl Into<Bytes>) -> Result<Receipt, Error> {
         self.swarm.send_in(self.channel.clone(), peer, data.into()).await
     }
@@ -197,7 +197,7 @@ impl MessageChannel {
     /// turns.
     ///
     /// # Errors
-    /// Those of [`Swarm::broadcast`].
+    /// The errors of [`Swarm::broadcast`].
     pub async fn broadcast(&self, data: impl Into<Bytes>) -> Result<(), Error> {
         self.swarm.broadcast_in(self.channel.clone(), data.into()).await
     }

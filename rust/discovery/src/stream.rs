@@ -336,7 +336,7 @@ impl Drop for StreamWriter {
     fn drop(&mut self) {
         let Some(mut stream) = self.stream.take() else { return };
         let _ = stream.finish();
-        // Outside of a runtime no task runs any more that could close the link.
+        // Outside of a runtime, no task is left that could close the link.
         if let Ok(runtime) = Handle::try_current() {
             let lease = self.lease.clone();
             runtime.spawn(async move {

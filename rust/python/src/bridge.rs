@@ -103,7 +103,7 @@ impl Bridge {
     }
 
     /// Runs `work` and resolves an asyncio future of the running loop with its result. If the
-    /// future is cancelled, the work goes on.
+    /// future is cancelled, the work continues.
     pub(crate) fn future<'py, T>(
         &self,
         py: Python<'py>,

@@ -91,7 +91,7 @@ pub(crate) fn flush() {
     let (handed, more) = &HANDED;
     let queued = QUEUED.load(Ordering::Acquire);
     let handed = handed.lock().unwrap_or_else(PoisonError::into_inner);
-    // The exit goes on, in time or not.
+    // The exit continues, in time or not.
     let _ = more.wait_timeout_while(handed, FLUSH, |handed| *handed < queued);
 }
 

@@ -112,7 +112,7 @@ fn share(at: Progress) -> (f64,) {
     (at.elapsed.div_duration_f64(at.end.max(Duration::from_nanos(1))).min(1.0),)
 }
 
-/// Enters Python now and then, to check for signals and to ask if the run goes on.
+/// Enters Python now and then, to check for signals and to ask whether the run continues.
 struct Look {
     progress: Option<Py<PyAny>>,
     next: Instant,
@@ -125,7 +125,7 @@ impl Look {
         Self { progress, next: Instant::now(), error: None, ended: false }
     }
 
-    /// Returns true if the run goes on.
+    /// Returns true if the run continues.
     fn on(&mut self, call: impl FnOnce(Python<'_>, &Py<PyAny>) -> PyResult<Py<PyAny>>) -> bool {
         let now = Instant::now();
         if self.ended || now < self.next {

@@ -1,6 +1,6 @@
 //! `TestRuntime`: a runtime and a thread for one node alone, which a test can pause or kill.
 //!
-//! A killed node ends like a process that the kernel kills: nothing of it runs any more, and no
+//! A killed node ends like a process that the kernel kills: nothing of it runs after that, and no
 //! peer gets a goodbye.
 
 use std::sync::{

@@ -178,7 +178,7 @@ impl Network {
         }
     }
 
-    /// Cuts the links between parts: their ends hear nothing any more.
+    /// Cuts the links between parts: from now on, their ends hear nothing.
     fn cut(&mut self) {
         let idle = nanos(self.conditions.idle);
         let now = self.clock.now;

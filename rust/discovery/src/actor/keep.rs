@@ -41,7 +41,7 @@ impl Actor {
                     Ok(true) => GATHER,
                     Ok(false) => (pause * 2).min(RETRY_MAX),
                     Err(reason) => {
-                        error!(%reason, "writing to the state directory broke off");
+                        error!(%reason, "a write to the state directory failed");
                         GATHER
                     }
                 };

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use iroh::endpoint::{SendStream, WriteError};
 
-/// Whether control waits for room, and the streams that must wait for it.
+/// How many writers of control wait for room, and the streams that must wait for them.
 #[derive(Debug, Default)]
 pub(crate) struct Gate(Mutex<Inner>);
 

@@ -134,7 +134,7 @@ impl Search {
             match answer {
                 Ok(id) if id == self.own => {}
                 Ok(id) => {
-                    debug!(name = %self.name, %at, peer = %id.fmt_short(), "behind a name");
+                    debug!(name = %self.name, %at, peer = %id.fmt_short(), "a name led to a peer");
                     (answered, alone) = (true, false);
                     self.published.contact.asks([id]);
                     let learned = Input::Learned(self.topic, id, at);
@@ -143,7 +143,7 @@ impl Search {
                     }
                 }
                 Err(reason) => {
-                    debug!(name = %self.name, %at, reason, "nobody behind an address of a name");
+                    debug!(name = %self.name, %at, reason, "an address of a name did not answer");
                     alone = false;
                     why.insert(at, reason);
                 }

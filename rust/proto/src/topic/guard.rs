@@ -143,7 +143,7 @@ impl Topic {
             Ok(items) => items,
             Err(error) => {
                 let (topic, peer) = (self.id.fmt_short(), from.fmt_short());
-                tracing::debug!(%topic, %peer, %error, "unjudgeable broadcast");
+                tracing::debug!(%topic, %peer, %error, "a broadcast can't be judged");
                 cx.links.dropped("broadcasts that cannot be judged", Some(from));
                 return None;
             }

@@ -152,7 +152,7 @@ impl Healing {
         let now = scope.now();
         if scope.book.get(&peer).is_some() && !scope.book.is_suspected(&peer) {
             let (topic, peer_id) = (scope.topic.fmt_short(), peer.fmt_short());
-            tracing::info!(%topic, peer = %peer_id, "joining the overlay behind a gap");
+            tracing::info!(%topic, peer = %peer_id, "joining the overlay beyond a gap");
             self.joined = Some(now);
             return Effects::one(Effect::JoinOverlay(peer));
         }

@@ -511,7 +511,7 @@ impl Neighborhood {
             let topic = scope.topic.fmt_short();
             tracing::warn!(
                 %topic,
-                "all neighbors were replaced within a minute: asking members of long standing"
+                "all neighbors were replaced within a minute: asking established members"
             );
             scope.dropped("views that were replaced within a minute", None);
             let mut members = scope.random_members(10 * SUGGESTED, self.overlay.neighbors());

@@ -29,7 +29,7 @@ impl<K: Eq + Hash> Repeats<K> {
         Self(Mutex::new(None))
     }
 
-    /// Whether a line is told, and then how many of its kind were left out before it.
+    /// Decides whether to log a line. If so, returns how many of its kind were left out before it.
     pub(super) fn tell(&self, place: K, now: Instant) -> Option<u64> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = lines.get_or_insert_default();

@@ -21,7 +21,7 @@ pub struct Figure {
     pub took_s: Option<f64>,
     /// For nodes that joined, left, started again or announced something: seconds until all nodes
     /// were right about each of [`Figure::nodes`], and each of these had all nodes in its book.
-    /// Each of that need hold only at one moment, whatever else goes on. Not in the report as JSON.
+    /// Each of that need hold only at one moment, whatever else happens. Not in the report as JSON.
     #[serde(skip)]
     pub known_s: Option<f64>,
     /// The expected time, in seconds.

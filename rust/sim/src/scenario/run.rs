@@ -96,8 +96,8 @@ impl Warm {
         Ok((!ended).then(|| Self { scenario: scenario.clone(), options, network }))
     }
 
-    /// Goes on with the timeline, expectations, network and seed of another scenario, which has the
-    /// same nodes, settings and warm-up. All random choices from here on follow from that seed.
+    /// Continues with the timeline, expectations, network and seed of another scenario, which has
+    /// the same nodes, settings and warm-up. All random choices from here on follow from that seed.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a scenario outside its limits, or with other nodes, settings or

@@ -29,7 +29,7 @@ pub fn shrink(
     let mut tried = 0;
     shrink_by(scenario, most, &mut |scenario| {
         let options = Options { fail_fast: true, ..Options::default() };
-        // Once shrinking is to end, no run goes on, so none fails.
+        // Once shrinking has to end, no run continues, so none fails.
         let report = run(scenario, options, &mut |_| go_on(tried)).ok()?;
         tried += 1;
         report.first_failure().map(|failure| failure.check)
