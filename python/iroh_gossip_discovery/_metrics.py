@@ -123,7 +123,8 @@ class Metrics:
         int, About("counter", "records", "own records announced, heartbeats included")
     ]
     heartbeats: Annotated[
-        int, About("counter", "records", "records of others that only say that they are there")
+        int,
+        About("counter", "records", "records of others in which only the sequence number is new"),
     ]
     verifications: Annotated[
         int, About("counter", "records", "records of others whose signature was checked")
