@@ -83,7 +83,7 @@ impl Book {
         self.0.keys()
     }
 
-    /// Returns 16 bytes that stand for what the nodes of this snapshot say of themselves. Equal
+    /// Returns a digest of 16 bytes of what the nodes of this snapshot say about themselves. Equal
     /// snapshots have equal digests on every node and in every language. Heartbeats don't change
     /// it. O(n).
     ///

@@ -58,7 +58,7 @@ pub enum Bootstrap {
     },
     /// An id whose addresses a lookup can find: mDNS, DNS, or an address book.
     Id(EndpointId),
-    /// A name behind which members are, whose ids their handshakes tell.
+    /// A name of members whose ids are learned from their handshakes.
     Name(Name),
 }
 

@@ -76,8 +76,8 @@ impl Commands {
         }
     }
 
-    /// Sends a command that gets no answer. It comes back as the error once the actor has ended.
-    /// [`Self::is_closed`] tells if the actor ended just when the command was sent.
+    /// Sends a command that gets no answer. If the actor has ended, the error returns the command.
+    /// [`Self::is_closed`] shows if the actor ended just when the command was sent.
     pub(crate) async fn send(&self, command: Command) -> Result<(), Command> {
         self.0.send(command).await.map_err(|refused| refused.0)
     }

@@ -316,7 +316,7 @@ impl StreamWriter {
     }
 
     /// Waits until the peer's endpoint has all bytes up to [`Self::finish`], or until its
-    /// application reads no more.
+    /// application stops reading.
     ///
     /// # Errors
     /// [`StreamError`], if the peer reset the stream or the link was lost before that.

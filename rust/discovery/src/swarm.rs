@@ -115,7 +115,7 @@ impl Swarm {
         self.request(|reply| Command::SetProfile { topic, profile, reply }).await?
     }
 
-    /// Changes what this node says of itself. Returns once that is announced. `change` is given
+    /// Changes what this node says about itself. Returns once that is announced. `change` is given
     /// what was set last, without the protocols that are announced only because they are served.
     /// Two changes at the same time are made one after the other, and none is lost.
     ///

@@ -50,10 +50,10 @@ impl SwarmKey {
         Ok(Self(key))
     }
 
-    /// The key of a secret: the text of a key as it is; any other text is a passphrase, which goes
-    /// through Argon2id (RFC 9106: 64 MiB, 3 passes, 4 lanes) with the topic's id as salt. That
-    /// blocks for about 0.2 s. A passphrase of fewer than 16 characters, or of fewer than 8
-    /// different ones, is called weak in the log.
+    /// Returns the key of a secret. The text of a key is parsed. Any other text is a passphrase,
+    /// from which Argon2id (RFC 9106: 64 MiB, 3 passes, 4 lanes) derives the key, with the topic's
+    /// id as salt. That blocks for about 0.2 s. A passphrase of fewer than 16 characters, or of
+    /// fewer than 8 different ones, is called weak in the log.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the field `secret`, as [`Self::check`].

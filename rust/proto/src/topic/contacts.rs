@@ -424,7 +424,7 @@ impl Contacts {
         self.reach = Reach::Linked;
     }
 
-    /// A peer does not speak of this topic any more.
+    /// A peer no longer speaks of this topic.
     pub(super) fn unlinked(&mut self, peer: &EndpointId, was_syncing: bool, scope: &mut Scope) {
         if !scope.peers.linked.remove(peer) || !scope.peers.is_alone() {
             if was_syncing {

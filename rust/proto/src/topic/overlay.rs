@@ -339,7 +339,7 @@ impl Neighborhood {
         self.waiting.remove(peer);
     }
 
-    /// A peer does not speak of this topic any more.
+    /// A peer no longer speaks of this topic.
     pub(super) fn unlinked(&mut self, peer: EndpointId, scope: &mut NarrowScope) {
         self.waiting.remove(&peer);
         self.budgets.remove(&peer);
