@@ -154,6 +154,8 @@ pub(crate) struct Book {
     bytes: usize,
     /// When a live entry or its sequence number last changed.
     changed: Option<Nanos>,
+    /// How many changes applications saw: a newer sequence number alone is none.
+    visible_changes: u64,
     /// When the present series of changes without a pause of [`CALM`] began.
     stirred: Nanos,
     /// Two changes of the rules that only controls of the simulator switch on.
@@ -182,6 +184,7 @@ impl Book {
             hidden_digest: Digest::default(),
             bytes: 0,
             changed: None,
+            visible_changes: 0,
             stirred: 0,
             forgetful: false,
             equal_wins: false,
@@ -242,6 +245,9 @@ impl Book {
                 self.hidden_digest.add(digest);
                 hidden.push(record);
             }
+        }
+        if !hidden.is_empty() || !shown.is_empty() {
+            self.visible_changes += 1;
         }
         (hidden, shown)
     }
@@ -308,9 +314,9 @@ impl Book {
         self.changed = Some(at);
     }
 
-    /// Returns true if the book changed after a moment.
-    pub(crate) fn changed_since(&self, at: Instant) -> bool {
-        self.changed.is_some_and(|changed| changed > self.nanos_at(at))
+    /// How often the book changed in a way that applications see.
+    pub(crate) fn visible_changes(&self) -> u64 {
+        self.visible_changes
     }
 
     /// Returns the size of all live records in bytes, the own one included.
@@ -561,11 +567,13 @@ impl Book {
         let since = was.as_ref().map_or(now, |was| was.since);
         let heard = now.saturating_sub(nanos(age));
         self.insert_live(id, Live { signed, received: now, heard, since });
-        match was {
+        let applied = match was {
             None => Applied::Joined,
-            Some(was) if was.signed.record().same_content(&record) => Applied::Refreshed,
+            Some(was) if was.signed.record().same_content(&record) => return Applied::Refreshed,
             Some(_) => Applied::Updated,
-        }
+        };
+        self.visible_changes += 1;
+        applied
     }
 
     /// Returns true if there is room for a newcomer. In a full book, a hidden node gives way to a
@@ -590,6 +598,7 @@ impl Book {
         // A map that is collected at once has full nodes, and takes less memory.
         self.live = records.iter().map(live).collect();
         self.change(at);
+        self.visible_changes += 1;
         self.bytes = records.iter().map(|signed| signed.bytes().len()).sum();
         self.digest = Digest::default();
         for signed in records.iter().filter(|signed| signed.record().id != self.me) {
@@ -676,6 +685,7 @@ impl Book {
         established: bool,
         now: Instant,
     ) {
+        self.visible_changes += 1;
         if self.forgetful {
             return;
         }

@@ -325,10 +325,46 @@ fn who_is_known_to_agree_is_not_told() {
     assert!(told(&bench).is_empty());
 }
 
+/// The end that speaks first would never learn that the other one agrees.
+#[test]
+fn an_equal_digest_is_answered_once_after_each_visible_change() {
+    let (mut bench, digest) = settled();
+    bench.out.clear();
+    for _ in 0..3 {
+        bench.frame(LINK, TopicFrame::Digest(digest));
+        assert_eq!(told(&bench), [digest]);
+    }
+    bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
+    bench.pass(MS * 500);
+    let changed = *told(&bench).last().unwrap();
+    assert_ne!(changed, digest);
+    bench.out.clear();
+    for _ in 0..3 {
+        bench.frame(LINK, TopicFrame::Digest(changed));
+        assert_eq!(told(&bench), [changed]);
+    }
+}
+
+#[test]
+fn equal_books_agree_even_before_they_are_settled() {
+    let changed = {
+        let (mut bench, _) = settled();
+        bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
+        bench.pass(MS * 500);
+        told(&bench)[0]
+    };
+    let (mut bench, _) = settled();
+    bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
+    bench.out.clear();
+    bench.frame(LINK, TopicFrame::Digest(changed));
+    assert_eq!(told(&bench), [changed]);
+}
+
 #[test]
 fn an_agreement_on_an_older_book_spares_nobody() {
     let (mut bench, digest) = settled();
     bench.frame(LINK, TopicFrame::Digest(digest));
+    bench.out.clear();
     bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
     bench.pass(MS * 500);
     assert_eq!(told(&bench).len(), 1);

@@ -36,6 +36,8 @@ pub(super) struct Comparison {
     began: Option<Instant>,
     /// The digest when both books were last equal, and when that was.
     agreed: Option<([u8; 8], Instant)>,
+    /// How many visible changes this node's book had had then.
+    agreed_after: Option<u64>,
     /// The digests that led to the last session, ours and the neighbor's.
     differed: Option<([u8; 8], [u8; 8])>,
     /// True if a session was complete since they differed. Books at their capacity differ forever.
@@ -117,26 +119,36 @@ impl Syncs {
             return Effects::none();
         }
         let now = scope.now();
+        if scope.book.settled(Duration::ZERO, now) == Some(theirs) {
+            self.on_equal_digest(theirs, peer, scope);
+            return Effects::none();
+        }
         let Some(ours) = scope.settled_digest() else { return Effects::none() };
         let recently = |began: Instant| now.saturating_duration_since(began) < RESTLESS;
         if scope.book.is_restless(RESTLESS, now) && self.began(&peer).is_some_and(recently) {
             return Effects::none();
         }
         let comparison = self.comparisons.entry(peer).or_default();
-        if ours == theirs {
-            let agreed = comparison.agreed.replace((ours, now));
-            comparison.completed(now);
-            // A book that changed and changed back is reported as equal again too.
-            if agreed.is_none_or(|(before, at)| before != ours || scope.book.changed_since(at)) {
-                scope.emit(TopicEvent::Agreed(peer));
-            }
-            return Effects::none();
-        }
         let pair = Some((ours, theirs));
         if comparison.differed != pair {
             *comparison = Comparison { differed: pair, complete: false, ..*comparison };
         }
         if comparison.is_wanted() { self.start(peer, scope) } else { Effects::none() }
+    }
+
+    /// Only the end that receives a digest learns that the books are equal. It answers once after
+    /// each change that applications see: the other end may wait for that, too, and its digests may
+    /// always be the first.
+    fn on_equal_digest(&mut self, digest: [u8; 8], peer: EndpointId, scope: &mut Scope) {
+        let now = scope.now();
+        let comparison = self.comparisons.entry(peer).or_default();
+        comparison.completed(now);
+        comparison.agreed = Some((digest, now));
+        let changes = scope.book.visible_changes();
+        if comparison.agreed_after.replace(changes) != Some(changes) {
+            scope.emit(TopicEvent::Agreed(peer));
+            scope.send(&peer, TopicFrame::Digest(digest));
+        }
     }
 
     /// Returns true if a session with a peer is started again if it stalls.
