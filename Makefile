@@ -16,7 +16,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml $(shell find rust -name
 .DELETE_ON_ERROR:
 # Two cargo processes in one target directory only wait for each other.
 .NOTPARALLEL:
-.PHONY: help demo develop test test-rust test-python lint lint-rust lint-python format bench compare soak soak-real clean prerequisites
+.PHONY: help demo develop test test-rust test-python nats relay lint lint-rust lint-python format bench compare soak soak-real clean prerequisites
 
 help: ## list these targets
 	@echo 'make demo: watch five nodes find each other. make test: all tests. All targets:'
@@ -30,9 +30,15 @@ develop: $(VENV)/.extension-dev $(VENV)/.group-dev ## build the package (dev pro
 test: test-rust test-python ## run all tests: cargo test, then pytest (ARGS="-k name" goes to pytest)
 
 test-rust: $(VENV)/.made ## run the Rust tests
-	cargo test $(LOCKED) --workspace
+	cargo test $(LOCKED)
 
-test-python: $(VENV)/.extension-dev $(VENV)/.group-test ## run the Python tests on the extension in the dev profile
+nats: $(VENV)/.extension-dev $(VENV)/.group-test relay ## try all pairs of NATs: who reaches whom directly (minutes)
+	IGD_TEST_NATS=all $(BIN)/python -m pytest -s tests/test_relays.py -k nats_let $(ARGS)
+
+relay: $(VENV)/.made ## build the relay that the tests run
+	cargo build $(LOCKED) --package iroh-gossip-discovery-relay
+
+test-python: $(VENV)/.extension-dev $(VENV)/.group-test relay ## run the Python tests on the extension in the dev profile
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: lint-rust lint-python ## check format, lints and types of everything

@@ -3,7 +3,7 @@
 
 `maturin develop` would do it too, but it builds the bindings alone, with a selection of features
 (and an environment for pyo3) of its own: half of the dependencies would be compiled a second time.
-Here cargo sees the same selection as in `cargo test --workspace`, so both share every artifact.
+Here cargo sees the same selection as in `cargo test`, so both share every artifact.
 """
 
 import argparse
@@ -23,9 +23,10 @@ PACKAGE = "iroh-gossip-discovery"
 CRATE = "iroh-gossip-discovery-python"
 SOURCE = ROOT / "python"
 MODULE = SOURCE / "iroh_gossip_discovery" / "_core.abi3.so"
-# With the examples, cargo counts the dev-dependencies in, as `cargo test --workspace` does.
+# With the examples, cargo counts the dev-dependencies in, as `cargo test` does. The relay of the
+# tests is not among the default members: it would change the features of what others share.
 SELECTION = {
-    "dev": ["--workspace", "--lib", "--examples"],
+    "dev": ["--lib", "--examples"],
     "release": ["--release", "--package", CRATE, "--lib"],
 }
 

@@ -73,6 +73,11 @@ def _without_another_python() -> str | None:
     return None if find_another_python() else "no other Python of version 3.12 or newer"
 
 
+def _without_tun() -> str | None:
+    reason = _without_netns()
+    return reason or (None if Path("/dev/net/tun").exists() else "no /dev/net/tun")
+
+
 # For each thing that a test may need: why this machine lacks it, or None.
 REASONS: dict[str, Callable[[], str | None]] = {
     "another_python": _without_another_python,
@@ -81,6 +86,7 @@ REASONS: dict[str, Callable[[], str | None]] = {
     "netns": functools.cache(_without_netns),
     "nix": functools.cache(_without_nix),
     "proc": functools.cache(_without_proc),
+    "tun": functools.cache(_without_tun),
 }
 _left_out = pytest.StashKey[list[tuple[str, str]]]()
 

@@ -31,6 +31,35 @@ async def tell_problems(node):
             known = now
         await asyncio.sleep(0.05)
 
+async def tell_paths(node):
+    known, announced, greeted = {}, node.me.addresses, set()
+    while True:
+        if node.me.addresses != announced:
+            announced = node.me.addresses
+            tell(me=announced, id=node.id, ticket=node.ticket)
+        for peer in node.book.values():
+            status = node.status(peer)
+            now = status and [status.path, status.address]
+            if now != known.get(peer.name):
+                known[peer.name] = now
+                told = dict(path=status and status.path, at=status and status.address)
+                told["round_trip"] = status and status.round_trip
+                tell(name=peer.name, relayed=node.metrics().links_relayed, **told)
+            if peer.id not in greeted:
+                greeted.add(peer.id)
+                greeting = asyncio.create_task(greet(node, peer))
+        await asyncio.sleep(0.02)
+
+async def greet(node, peer):
+    reader, writer = await node.open_stream(peer, "echo")
+    writer.write(node.name.encode())
+    writer.write_eof()
+    tell(echo=(await reader.read()).decode(), name=peer.name)
+
+async def echo(reader, writer):
+    writer.write(await reader.read())
+    writer.write_eof()
+
 class Tell(logging.Handler):
     def emit(self, record):
         tell(log=record.getMessage(), level=record.levelname)
@@ -40,10 +69,13 @@ async def main():
         logging.getLogger("iroh_gossip_discovery").setLevel(logging.INFO)
         logging.getLogger("iroh_gossip_discovery").addHandler(Tell())
     bootstrap = overrides.pop("bootstrap", ())
-    config = Config.lan(**overrides)
+    config = getattr(Config, overrides.pop("preset", "lan"))(**overrides)
     async with GossipDiscovery(name, topic, bootstrap=bootstrap, config=config) as node:
         tell(me=node.me.addresses, id=node.id, ticket=node.ticket)
         watching = asyncio.create_task(tell_problems(node))
+        if config.relay:
+            paths = asyncio.create_task(tell_paths(node))
+            node.serve("echo", echo)
         async for event in node.events():
             peer = getattr(event, "peer", None)
             if peer is not None:
@@ -106,6 +138,12 @@ class Line(TypedDict, total=False):
 
     log: str
     level: str
+
+    path: str | None  # of the link to a peer, where it leads, and its round trip
+    at: str | None
+    round_trip: float | None
+    relayed: int  # links by way of relays, on the whole endpoint
+    echo: str  # what came back by a stream
 
     event: str
     name: str  # of the peer, and its addresses
@@ -271,3 +309,18 @@ async def hears(node: Node, event: str, *names: str, limit: float = 60.0) -> Non
 async def knows(node: Node, *names: str, limit: float = 60.0) -> None:
     """Wait until a node has told that these peers joined."""
     await hears(node, "PeerJoined", *names, limit=limit)
+
+
+async def go_on(nodes: Iterable[Node], seconds: float) -> None:
+    """Read what nodes tell for a while: what must not come has this long to come."""
+
+    async def listen(node: Node) -> None:
+        while True:
+            await node.read()
+
+    tasks = [asyncio.create_task(listen(node)) for node in nodes]
+    done, _ = await asyncio.wait(tasks, timeout=seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert not done, "a node ended"

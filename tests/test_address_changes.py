@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 
 import pytest
-from netns import Line, Network, Node, hosts_of, ip, knows, start
+from netns import Line, Network, Node, go_on, hosts_of, ip, knows, start
 
 pytestmark = [pytest.mark.needs("netns"), pytest.mark.asyncio]
 
@@ -30,21 +30,6 @@ def doubts(nodes: Iterable[Node]) -> list[Line]:
 
 def joins(node: Node) -> list[str]:
     return [line["name"] for line in node.told if line.get("event") == "PeerJoined"]
-
-
-async def go_on(nodes: Iterable[Node], seconds: float) -> None:
-    """Read what nodes tell for a while: what must not come has this long to come."""
-
-    async def listen(node: Node) -> None:
-        while True:
-            await node.read()
-
-    tasks = [asyncio.create_task(listen(node)) for node in nodes]
-    done, _ = await asyncio.wait(tasks, timeout=seconds)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert not done, "a node ended"
 
 
 async def linked(lan: Network, names: str) -> tuple[list[str], list[Node]]:

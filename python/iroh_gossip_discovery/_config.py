@@ -16,6 +16,7 @@ class ConfigFields(TypedDict, total=False):
     mdns: bool
     relay: bool
     relay_urls: Sequence[str]
+    relay_ca: str | None
     dns: bool
     event_buffer: int
     message_buffer: int
@@ -80,6 +81,8 @@ class Config:
         relay: Whether to use relays if no direct path is found: iroh's own, unless `relay_urls`
             names others.
         relay_urls: Own relays, at most 8; only with `relay`.
+        relay_ca: Certificates in PEM, at most 64 KiB, that relays may show or that have signed
+            theirs, beside those of the public authorities; only with `relay`.
         dns: Whether to publish and look up addresses in iroh's DNS.
         event_buffer: How many events a slow subscriber may lag behind, 1 to 1,000,000.
         message_buffer: How many messages a slow subscriber may lag behind, 1 to 1,000,000; at most
@@ -129,6 +132,7 @@ class Config:
     mdns: bool
     relay: bool
     relay_urls: Sequence[str]
+    relay_ca: str | None
     dns: bool
     event_buffer: int
     message_buffer: int

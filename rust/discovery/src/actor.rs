@@ -163,6 +163,7 @@ impl Actor {
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut inputs = self.inputs_rx.take().expect("an actor runs once");
         let mut addresses = self.endpoint.watch_addr();
+        let mut relays = self.endpoint.home_relay_status();
         let mut network_changes = self.network.start().await;
         let mut endpoint_closed = pin!(self.endpoint.closed());
         let mut timer = pin!(sleep_until(Instant::now()));
@@ -201,6 +202,11 @@ impl Actor {
                 () = services_changed.notified() => self.announce_services(),
                 () = waiting, if due.is_some() => self.timer(),
                 Ok(address) = addresses.updated() => self.set_addresses(&address),
+                Ok(status) = relays.updated() => {
+                    if self.network.has_relay_back(&status) {
+                        self.network_changed(false);
+                    }
+                }
                 Some(change) = network_changes.recv() => {
                     let changed = self.network.take(change);
                     self.set_addresses(&addresses.get());

@@ -10,7 +10,7 @@ use iroh::RelayUrl;
 use crate::{
     advertise::{self, Advertise},
     error::Error,
-    proto,
+    proto, relay,
 };
 
 /// Most relays of the application's own.
@@ -52,6 +52,9 @@ pub struct Config {
     pub relay: bool,
     /// Relays of the application's own, at most 8. They need `relay`.
     pub relay_urls: Vec<RelayUrl>,
+    /// Certificates in PEM, at most 64 KiB, that relays may show or that have signed theirs, beside
+    /// those of the public authorities. Only with `relay`. `None`: the public ones alone.
+    pub relay_ca: Option<String>,
     /// Whether to publish and look up addresses in iroh's DNS.
     pub dns: bool,
     /// How many events a slow subscriber may lag behind. 1 to 1,000,000; default 4,096.
@@ -103,6 +106,7 @@ impl Config {
             mdns: true,
             relay: false,
             relay_urls: Vec::new(),
+            relay_ca: None,
             dns: false,
             event_buffer: 4096,
             message_buffer: 1024,
@@ -162,6 +166,10 @@ impl Config {
             self.relay_urls.iter().all(|url| url.as_str().len() <= proto::MAX_RELAY_URL),
             "has a URL of more than 128 bytes",
         )?;
+        if let Some(pem) = &self.relay_ca {
+            check("relay_ca", self.relay, "is given, but relay is off")?;
+            relay::authorities(pem)?;
+        }
         check(
             "event_buffer",
             (1..=1_000_000).contains(&self.event_buffer),
@@ -205,13 +213,15 @@ mod tests {
     #[test]
     fn an_error_names_the_field() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 11] = [
+        let cases: [(&str, Change); 13] = [
             ("capacity", |c| c.protocol.capacity = 0),
             ("bind", |c| c.bind.clear()),
             ("bind", |c| {
                 c.bind = vec!["10.0.0.1:0".parse().unwrap(), "10.0.0.2:0".parse().unwrap()];
             }),
             ("relay_urls", |c| c.relay_urls = vec!["https://relay.example".parse().unwrap()]),
+            ("relay_ca", |c| c.relay_ca = Some(String::new())),
+            ("relay_ca", |c| (c.relay, c.relay_ca) = (true, Some("no certificate".into()))),
             ("event_buffer", |c| c.event_buffer = 0),
             ("message_buffer", |c| c.message_buffer = 1_000_001),
             ("idle_timeout", |c| c.idle_timeout = Duration::ZERO),

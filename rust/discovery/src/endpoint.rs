@@ -6,15 +6,16 @@ use std::{
 };
 
 use iroh::{
-    Endpoint, NetReportConfig, RelayMode, SecretKey,
+    Endpoint, NetReportConfig, SecretKey,
     address_lookup::{DnsAddressLookup, PkarrPublisher, PkarrResolver},
     endpoint::{BindError, BindOpts, PortmapperConfig, QuicTransportConfig, VarInt, presets},
+    tls::CaTlsConfig,
 };
 
 use socket2::{Domain, Socket, Type};
 use tracing::warn;
 
-use crate::{config::Config, error::Error, link::handle::MAX_BIDI_STREAMS};
+use crate::{config::Config, error::Error, link::handle::MAX_BIDI_STREAMS, relay};
 
 /// Fails if an address is taken, or is not of this machine.
 ///
@@ -85,19 +86,16 @@ fn try_bind(address: &SocketAddr) -> std::io::Result<()> {
 
 /// Binds an endpoint. It serves nothing yet.
 pub(crate) async fn bind(config: &Config, key: SecretKey) -> Result<Endpoint, Error> {
-    let relay = match (config.relay, config.relay_urls.is_empty()) {
-        (false, _) => RelayMode::Disabled,
-        (true, true) => RelayMode::Default,
-        (true, false) => RelayMode::custom(config.relay_urls.clone()),
-    };
     let mut builder = Endpoint::builder(presets::Minimal)
         .secret_key(key)
-        .relay_mode(relay)
+        .relay_mode(relay::mode(config.relay, &config.relay_urls))
         .transport_config(transport_of_accepted(config)?)
         .clear_ip_transports();
-    if config.relay {
-        builder = builder.portmapper_config(PortmapperConfig::default());
-    } else {
+    if let Some(pem) = &config.relay_ca {
+        let roots = relay::authorities(pem)?;
+        builder = builder.ca_tls_config(CaTlsConfig::embedded().with_extra_roots(roots));
+    }
+    if !config.relay {
         builder = builder
             .portmapper_config(PortmapperConfig::Disabled)
             .net_report_config(NetReportConfig::minimal());

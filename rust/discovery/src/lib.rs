@@ -93,6 +93,7 @@ pub mod ownership;
 mod problems;
 mod proof;
 mod published;
+mod relay;
 mod send;
 mod serve;
 mod services;

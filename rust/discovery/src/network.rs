@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use iroh::{Endpoint, EndpointAddr, TransportAddr};
+use iroh::{Endpoint, EndpointAddr, TransportAddr, endpoint::RelayStatus};
 use tokio::{
     net::lookup_host,
     sync::{mpsc, watch},
@@ -74,6 +74,8 @@ pub(crate) struct Network {
     interfaces: Option<Arc<Interfaces>>,
     footing: Footing,
     announced: Vec<TransportAddr>,
+    /// Whether there is a connection to a relay.
+    relay: bool,
     place: watch::Sender<Place>,
     tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -89,6 +91,7 @@ impl Network {
             interfaces: None,
             footing: Footing::default(),
             announced: Vec::new(),
+            relay: false,
             place: watch::Sender::default(),
             tasks: Vec::new(),
         }
@@ -139,6 +142,21 @@ impl Network {
                 None
             }
         }
+    }
+
+    /// Takes the state of the relay that this node chose. Returns true if it is connected now and
+    /// was not before: then dials may succeed that failed.
+    pub(crate) fn has_relay_back(&mut self, status: &[RelayStatus]) -> bool {
+        let was = std::mem::replace(&mut self.relay, status.iter().any(RelayStatus::is_connected));
+        if self.relay {
+            self.problems.clear("relay");
+        } else if let Some((one, error)) =
+            status.iter().find_map(|one| one.last_error().map(|error| (one, error)))
+        {
+            let reason = format!("no connection to the relay {}: {error:#}", one.url());
+            self.problems.raise("relay", reason);
+        }
+        self.relay && !was
     }
 
     /// Returns true if this node announces only an address of this machine. Then those of its peers

@@ -38,6 +38,7 @@ pub(crate) fn preset<'py>(
         "relay_urls",
         PyTuple::new(py, config.relay_urls.iter().map(ToString::to_string))?,
     )?;
+    fields.set_item("relay_ca", config.relay_ca.as_ref())?;
     fields.set_item("dns", config.dns)?;
     fields.set_item("event_buffer", config.event_buffer)?;
     fields.set_item("message_buffer", config.message_buffer)?;
@@ -120,6 +121,9 @@ pub(crate) fn extract(config: &Bound<'_, PyAny>) -> PyResult<Config> {
             RelayUrl::from_str(&text)
                 .map_err(|error| invalid(py, field, &format!("{text:?} is not a URL: {error}")))
         })?;
+    let relay_ca = config.getattr("relay_ca")?;
+    taken.relay_ca =
+        if relay_ca.is_none() { None } else { Some(extract::text("relay_ca", &relay_ca)?) };
     taken.dns = boolean("dns")?;
     taken.event_buffer = count("event_buffer")?;
     taken.message_buffer = count("message_buffer")?;
