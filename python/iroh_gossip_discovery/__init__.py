@@ -10,6 +10,7 @@ Example:
 
 from typing import TYPE_CHECKING
 
+from iroh_gossip_discovery._admission import Admit, Newcomer
 from iroh_gossip_discovery._book import Book
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource, Lookup
 from iroh_gossip_discovery._builder import (
@@ -103,6 +104,7 @@ else:
     )
 
 __all__ = [
+    "Admit",
     "Answer",
     "BindError",
     "Book",
@@ -133,6 +135,7 @@ __all__ = [
     "MessageTooLargeError",
     "MessagesLost",
     "Metrics",
+    "Newcomer",
     "NoSubscriberError",
     "NobodyError",
     "NotAnsweredError",

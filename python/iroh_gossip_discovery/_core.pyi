@@ -567,10 +567,42 @@ class Writer:
     def ended(self) -> asyncio.Future[None]:
         """Resolve once the stream has ended in this direction."""
 
+@final
+class Questions:
+    """The questions of one node to its `admit` callback."""
+
+    def __new__(cls) -> Questions: ...
+    def next(self) -> asyncio.Future[Question]:
+        """Wait for the next question. One that a cancelled wait took counts as not answered."""
+
+@final
+class Question:
+    """A question: may this node be a member? Dropped without an answer, it counts as failed."""
+
+    @property
+    def id(self) -> str:
+        """The endpoint id: 64 lower-case hex digits."""
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the node is, as far as known."""
+    @property
+    def peer(self) -> Peer | None:
+        """What the node says of itself; `None` if that is not known."""
+    def answer(self, admitted: bool) -> None:
+        """Admit the node, or refuse it."""
+    def fail(self, reason: str) -> None:
+        """Say that there is no answer, and why."""
+
 def start(
-    settings: Settings, bootstrap: list[Bootstrap], runtime: TestRuntime | None = None
+    settings: Settings,
+    bootstrap: list[Bootstrap],
+    runtime: TestRuntime | None = None,
+    questions: Questions | None = None,
 ) -> asyncio.Future[Node]:
-    """Bind an endpoint and join the topic; wait for no peer. With a test runtime, it runs there."""
+    """Bind an endpoint and join the topic; wait for no peer.
+
+    With a test runtime, it runs there. With questions, the core asks there who may be a member.
+    """
 
 def preset(class_: type[_T], name: Literal["local", "lan", "internet"]) -> _T:
     """Build a preset: `class(**fields)` with the values of `local`, `lan` or `internet`."""

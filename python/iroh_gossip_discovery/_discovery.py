@@ -9,6 +9,7 @@ from types import TracebackType, UnionType
 from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 from iroh_gossip_discovery import _fork
+from iroh_gossip_discovery._admission import Admit, answer_questions
 from iroh_gossip_discovery._book import Book
 from iroh_gossip_discovery._bootstrap import (
     BootstrapPeer,
@@ -24,6 +25,7 @@ from iroh_gossip_discovery._core import (
     MessagesLost,
     Node,
     Peer,
+    Questions,
     Receipt,
     Selection,
     Settings,
@@ -123,6 +125,10 @@ class GossipDiscovery:
             all that are not denied. `allow()` adds to them.
         deny: Peers, or their ids, that this node keeps out, at most 10,000, also if they are
             allowed. `deny()` adds to them.
+        admit: A function or coroutine function, asked with a `Newcomer` about each node that the
+            lists let in, and that has 10 s to return a bool. A node is kept out until it is
+            admitted. At most 16 calls run at a time. An exception or a late answer admits nobody,
+            and it is asked again later. Topics that `join` adds share it.
         state_dir: A directory that keeps key, sequence numbers, ports and the book over a restart.
             It is created; only one node at a time may use it. A full or read-only disk stops no
             start.
@@ -154,6 +160,7 @@ class GossipDiscovery:
         secret: str | Iterable[str] | None = None,
         allow: Iterable[Peer | str] | None = None,
         deny: Iterable[Peer | str] = (),
+        admit: Admit | None = None,
         state_dir: str | PathLike[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         protocols: Iterable[str | bytes] = (),
@@ -173,6 +180,10 @@ class GossipDiscovery:
                 reason = f"{fsdecode(state_dir)!r} begins with a home directory that is not known"
                 raise ConfigurationError("state_dir", reason) from None
         self._state_dir = state_dir
+        if admit is not None and not callable(admit):
+            raise TypeError(f"admit must be callable, not {type(admit).__name__}")
+        self._admit = admit
+        self._admit_task: asyncio.Task[None] | None = None
         self._settings = Settings(
             name,
             topic,
@@ -432,7 +443,8 @@ class GossipDiscovery:
     async def undeny(self, peer: Peer | str) -> None:
         """Take a peer off the deny list; if its record is known, it is in the book at once.
 
-        One that the constructor's `deny` names is denied again in the next life.
+        With an `admit` callback, that is asked first, whatever it said before. One that the
+        constructor's `deny` names is denied again in the next life.
 
         Args:
             peer: A peer, or its id.
@@ -1240,7 +1252,11 @@ class GossipDiscovery:
         if self._host is not None:
             host = self._host._running()  # noqa: SLF001  # it is of this class
             return await host.join(self._settings, self._peers)
-        node = await start(self._settings, self._peers, self._test_runtime)
+        questions = None if self._admit is None else Questions()
+        node = await start(self._settings, self._peers, self._test_runtime, questions)
+        if self._admit is not None and questions is not None:
+            answering = answer_questions(questions, self._admit)
+            self._admit_task = asyncio.create_task(answering)
         _fork.hold(self, node.bound(), self._state_dir)
         return node
 
@@ -1255,8 +1271,7 @@ class GossipDiscovery:
             node = self._shared.node
             if node is None:
                 return
-            if self._lookup_task is not None:
-                self._lookup_task.cancel()
+            self._stop_asking()
             guests = [guest._end(caller) for guest in self._guests]  # noqa: SLF001  # as below
             await asyncio.gather(*guests)
             if self._host is not None:
@@ -1281,10 +1296,14 @@ class GossipDiscovery:
             guest._crash()  # noqa: SLF001  # it is of this class
         if self._test_runtime is not None:
             self._test_runtime.kill()
-        if self._lookup_task is not None:
-            self._lookup_task.cancel()
+        self._stop_asking()
         self._shared.node = None
         _fork.release(self)
+
+    def _stop_asking(self) -> None:
+        for task in (self._lookup_task, self._admit_task):
+            if task is not None:
+                task.cancel()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not started"

@@ -11,6 +11,7 @@ from types import TracebackType, UnionType
 from typing import Self, TypeAlias, TypeVar, overload
 
 from iroh_gossip_discovery import _discovery, _requests, _services
+from iroh_gossip_discovery._admission import CONCURRENT, Admit, Newcomer
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource, Lookup
 from iroh_gossip_discovery._callbacks import event_kinds
 from iroh_gossip_discovery._config import Config
@@ -55,6 +56,9 @@ _Found: TypeAlias = Iterable[BootstrapPeer]
 BlockingLookup: TypeAlias = Callable[[], Iterable[BootstrapPeer]]
 """A function that finds bootstrap peers; called on a thread of its own."""
 
+BlockingAdmit: TypeAlias = Callable[[Newcomer], bool]
+"""Takes a `Newcomer` and returns whether it may be a member here; called on a thread."""
+
 # How long, in seconds, `close` lets callbacks finish what they are at.
 _CALLBACK_GRACE = 1.0
 
@@ -77,6 +81,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         secret: Makes the swarm private: a key, a passphrase, or 1 to 4 of them.
         allow: The only peers that this node deals with; by default all that are not denied.
         deny: Peers that this node keeps out.
+        admit: A function that is asked about each node; here it is called on threads, at most 16.
         state_dir: A directory that keeps key and sequence numbers over a restart.
         metadata: Text by key that others see.
         protocols: The protocols (ALPNs) that this endpoint serves.
@@ -105,6 +110,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         secret: str | Iterable[str] | None = None,
         allow: Iterable[Peer | str] | None = None,
         deny: Iterable[Peer | str] = (),
+        admit: BlockingAdmit | None = None,
         state_dir: str | PathLike[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         protocols: Iterable[str | bytes] = (),
@@ -118,6 +124,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             secret=secret,
             allow=allow,
             deny=deny,
+            admit=_admit(admit),
             state_dir=state_dir,
             metadata=metadata,
             protocols=protocols,
@@ -711,3 +718,24 @@ def _lookup(function: Callable[[], _Found | Awaitable[_Found]]) -> Lookup:
         return await found if isinstance(found, Awaitable) else found
 
     return look
+
+
+def _admit(function: BlockingAdmit | None) -> Admit | None:
+    """Call the function on threads; one that does not return keeps its thread and its place."""
+    if function is None or not callable(function):
+        return function  # it is refused where others are
+    places = threading.BoundedSemaphore(CONCURRENT)
+
+    def ask(newcomer: Newcomer) -> bool:
+        try:
+            return function(newcomer)
+        finally:
+            places.release()
+
+    @functools.wraps(function)
+    async def admit(newcomer: Newcomer) -> bool:
+        if not places.acquire(blocking=False):
+            raise RuntimeError(f"{CONCURRENT} calls of admit have not returned")
+        return await in_thread(partial(ask, newcomer))
+
+    return admit

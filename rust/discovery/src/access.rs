@@ -51,6 +51,7 @@ impl Lists {
         let mut access = Access {
             allow: allow.map(|ids| ids.into_iter().collect()),
             deny: deny.into_iter().collect(),
+            admitted: None,
         };
         if let Some(allow) = &mut access.allow {
             allow.extend(&marks.allow);
@@ -64,6 +65,40 @@ impl Lists {
         self.lock().access.admits(peer)
     }
 
+    /// From now on, the application is asked about each peer that the lists let in.
+    pub(crate) fn ask(&self) {
+        let mut inner = self.lock();
+        let access = Access { admitted: Some(BTreeSet::new()), ..(*inner.access).clone() };
+        inner.access = Arc::new(access);
+    }
+
+    /// Returns true if the application may still admit a peer, which is kept out until then.
+    pub(crate) fn is_undecided(&self, peer: &EndpointId) -> bool {
+        self.lock().access.is_undecided(peer)
+    }
+
+    /// The application admits these peers.
+    pub(crate) fn admit(&self, peers: impl IntoIterator<Item = EndpointId>) {
+        self.change_admitted(|ids| ids.extend(peers));
+    }
+
+    /// Forgets the admitted peers for which this is not true.
+    pub(crate) fn keep_admitted(&self, is_kept: impl Fn(&EndpointId) -> bool) {
+        self.change_admitted(|ids| ids.retain(is_kept));
+    }
+
+    /// The number of admitted peers.
+    pub(crate) fn admitted(&self) -> usize {
+        self.lock().access.admitted.as_ref().map_or(0, BTreeSet::len)
+    }
+
+    fn change_admitted(&self, change: impl FnOnce(&mut BTreeSet<EndpointId>)) {
+        let mut inner = self.lock();
+        let mut access = (*inner.access).clone();
+        access.admitted.as_mut().map(change);
+        inner.access = Arc::new(access);
+    }
+
     pub(crate) fn access(&self) -> Arc<Access> {
         self.lock().access.clone()
     }
@@ -72,10 +107,10 @@ impl Lists {
         self.lock().marks.clone()
     }
 
-    /// Why a peer is kept out; `None` if it is not.
+    /// Why the lists keep a peer out; `None` if they do not.
     pub(crate) fn reason(&self, peer: &EndpointId) -> Option<&'static str> {
         let inner = self.lock();
-        if inner.access.admits(peer) {
+        if inner.access.admits(peer) || inner.access.is_undecided(peer) {
             None
         } else if inner.access.deny.contains(peer) {
             Some("this node keeps it out: it is on the deny list")
@@ -97,6 +132,8 @@ impl Lists {
             (Change::Deny, _) => {
                 access.deny.insert(peer);
                 marks.deny.insert(peer);
+                // The application is asked again after an undeny.
+                access.admitted.as_mut().map(|ids| ids.remove(&peer));
             }
             (Change::Undeny, _) => {
                 access.deny.remove(&peer);

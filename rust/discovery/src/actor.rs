@@ -5,6 +5,7 @@
 //! report through one bounded channel.
 
 mod admit;
+mod ask;
 mod connect;
 mod keep;
 mod perform;
@@ -35,6 +36,7 @@ use crate::{
     door::Door,
     error::Error,
     inputs::Input,
+    inquiry::Inquiry,
     joined::JoinedTopic,
     link::{Link, accept::Services},
     lookup::Lookup,
@@ -43,6 +45,7 @@ use crate::{
     network::Network,
     proto::{CloseCode, EndpointId, InEvent, LinkId, Profile, State, TopicId, TopicOptions},
     published::Published,
+    questions::Group,
     store::Store,
     topic::{JoinOptions, Topic},
 };
@@ -84,6 +87,8 @@ pub(crate) struct Actor {
     door: Door,
     /// Held until the actor has ended: until then no second discovery may use the endpoint.
     pub(crate) claim: Option<Claim>,
+    /// The questions to the application which peers may be members, if it is asked.
+    pub(crate) inquiry: Option<Inquiry>,
     store: Option<Arc<Store>>,
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
@@ -140,6 +145,7 @@ impl Actor {
             barred,
             door,
             claim: None,
+            inquiry: None,
             store: store.map(Arc::new),
             links: BTreeMap::new(),
             next_link: 0,
@@ -169,6 +175,7 @@ impl Actor {
         let mut timer = pin!(sleep_until(Instant::now()));
         let mut commands_open = true;
         let services_changed = self.services_changed.clone();
+        let questions = self.inquiry.as_ref().map(Inquiry::questions);
         self.keep_writing();
         self.set_addresses(&addresses.get());
         while !self.is_done() {
@@ -197,9 +204,13 @@ impl Actor {
                 }
                 Some(input) = inputs.recv() => {
                     self.input(input);
-                    self.more_inputs(&mut inputs).await;
+                    self.more_inputs(&mut inputs);
+                    self.apply_answers();
+                    tokio::task::yield_now().await;
                 }
                 () = services_changed.notified() => self.announce_services(),
+                () = async { questions.as_ref().expect("it is there").changed().await },
+                    if questions.is_some() => self.ask_more(),
                 () = waiting, if due.is_some() => self.timer(),
                 Ok(address) = addresses.updated() => self.set_addresses(&address),
                 Ok(status) = relays.updated() => {
@@ -222,7 +233,7 @@ impl Actor {
     }
 
     /// Handles the other inputs that have arrived, up to the limits of one turn.
-    async fn more_inputs(&mut self, inputs: &mut mpsc::Receiver<Input>) {
+    fn more_inputs(&mut self, inputs: &mut mpsc::Receiver<Input>) {
         let end = Instant::now() + TURN;
         for _ in 1..BATCH {
             let Ok(input) = inputs.try_recv() else { return };
@@ -231,7 +242,6 @@ impl Actor {
                 break;
             }
         }
-        tokio::task::yield_now().await;
     }
 
     fn is_done(&self) -> bool {
@@ -241,13 +251,15 @@ impl Actor {
     }
 
     fn due(&self) -> Option<Instant> {
-        self.state.next_timer().into_iter().chain(self.deadline).min()
+        let retry = self.inquiry.as_ref().and_then(Inquiry::due);
+        self.state.next_timer().into_iter().chain(self.deadline).chain(retry).min()
     }
 
     fn timer(&mut self) {
         if self.state.next_timer().is_some_and(|due| due <= Instant::now()) {
             self.handle_own(InEvent::Timer);
         }
+        self.ask_again();
     }
 
     /// Ends what is left: topics that did not close, links that did not drain, and writes to disk.
@@ -345,8 +357,8 @@ impl Actor {
             }
             Input::Used(link, reply) => self.hold(link, reply),
             Input::Unused(link) => self.release(link),
-            Input::Found(_, peer, _) if !self.lists.admits(&peer) => {
-                self.door.explain_kept_out(peer);
+            Input::Found(topic, peer, addresses) if !self.lists.admits(&peer) => {
+                self.found_outside(topic, peer, addresses, Group::Told);
             }
             Input::Found(topic, peer, addresses) => {
                 if let Some(joined) = self.topics.get(&topic) {
@@ -359,8 +371,14 @@ impl Actor {
                 if let Some(joined) = self.topics.get_mut(&topic) {
                     joined.learned(at);
                 }
-                self.handle_own(InEvent::Found(topic, peer, vec![TransportAddr::Ip(at)]));
+                let addresses = vec![TransportAddr::Ip(at)];
+                if self.lists.admits(&peer) {
+                    self.handle_own(InEvent::Found(topic, peer, addresses));
+                } else {
+                    self.found_outside(topic, peer, addresses, Group::Named);
+                }
             }
+            Input::Answered(id, answer) => self.answered(id, answer),
             Input::Reserved(end) => self.handle_own(InEvent::SequencesReserved(end)),
         }
     }
@@ -468,6 +486,7 @@ impl Actor {
             self.handle(InEvent::AddBootstrap(topic, new.known))?;
         }
         self.explain_bootstrap_kept_out();
+        self.look_for_undecided();
         self.look_for_names(topic, peers);
         Ok(())
     }

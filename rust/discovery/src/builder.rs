@@ -17,6 +17,7 @@ use crate::{
     discovery::Discovery,
     endpoint,
     error::Error,
+    newcomer::Admit,
     proto::{EndpointId, Profile},
     store::Store,
     swarm::Swarm,
@@ -49,6 +50,7 @@ pub struct NodeBuilder {
     secrets: Vec<SwarmKey>,
     allow: Option<Vec<EndpointId>>,
     deny: Vec<EndpointId>,
+    admit: Option<Admit>,
     handlers: Vec<(Vec<u8>, Box<dyn DynProtocolHandler>)>,
 }
 
@@ -66,6 +68,7 @@ impl NodeBuilder {
             secrets: Vec::new(),
             allow: None,
             deny: Vec::new(),
+            admit: None,
             handlers: Vec::new(),
         }
     }
@@ -129,6 +132,27 @@ impl NodeBuilder {
     /// or an earlier one.
     pub fn deny(mut self, peers: Vec<EndpointId>) -> Self {
         self.deny = peers;
+        self
+    }
+
+    /// Asks about each peer that the lists let in. It is kept out until it is admitted. The default
+    /// admits all of them.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), iroh_gossip_discovery::Error> {
+    /// use iroh_gossip_discovery::{Admit, RunningNode};
+    ///
+    /// async fn is_in_the_inventory(id: String) -> Result<bool, String> {
+    ///     Ok(id.len() == 64)
+    /// }
+    ///
+    /// let admit = Admit::new(|newcomer| is_in_the_inventory(newcomer.id.to_string()));
+    /// let node = RunningNode::builder("alice", "fleet").admit(admit).build().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn admit(mut self, admit: Admit) -> Self {
+        self.admit = Some(admit);
         self
     }
 
@@ -199,7 +223,8 @@ impl NodeBuilder {
         let lists = Lists::new(self.allow.take(), std::mem::take(&mut self.deny), &me, marks)?;
         let last = store.as_ref().map(Store::last_bound).unwrap_or_default();
         let endpoint = endpoint::bind_again(&self.config, key, &last).await?;
-        match self.serve(endpoint.clone(), store, (keys, lists), topic).await {
+        let guards = (keys, lists, self.admit.take());
+        match self.serve(endpoint.clone(), store, guards, topic).await {
             Ok(node) => Ok(node),
             Err(error) => {
                 endpoint.close().await;
@@ -212,7 +237,7 @@ impl NodeBuilder {
         self,
         endpoint: Endpoint,
         store: Option<Store>,
-        guards: (Keyring, Lists),
+        guards: (Keyring, Lists, Option<Admit>),
         topic: Topic,
     ) -> Result<RunningNode, Error> {
         let store = match store {

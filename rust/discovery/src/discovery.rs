@@ -24,10 +24,13 @@ use crate::{
     door::Door,
     endpoint,
     error::Error,
+    inquiry::Inquiry,
     lookup::Lookup,
     metrics::Counters,
+    newcomer::Admit,
     problems::{Problem, Problems},
     proto::{CloseCode, EndpointId, Identity, InEvent, MAX_SEQUENCE, State},
+    questions::Questions,
     store::{Store, unix_micros},
     swarm::Swarm,
     swarm_key::{Keyring, SwarmKey},
@@ -61,6 +64,9 @@ pub struct SpawnOptions {
     /// Peers that this node keeps out, at most 10,000, besides those that [`Discovery::deny`] added
     /// in this life or an earlier one.
     pub deny: Vec<EndpointId>,
+    /// Asked about each peer that the lists let in, which is kept out until it is admitted. `None`
+    /// admits all of them.
+    pub admit: Option<Admit>,
 }
 
 impl SpawnOptions {
@@ -134,14 +140,14 @@ impl Discovery {
         let keys = Keyring::new(options.secrets)?;
         let marks = store.as_ref().map_or_else(Marks::default, Store::marks);
         let lists = Lists::new(options.allow, options.deny, &endpoint.id().into(), marks)?;
-        Self::spawn_with(endpoint, options.config, store, (keys, lists)).await
+        Self::spawn_with(endpoint, options.config, store, (keys, lists, options.admit)).await
     }
 
     pub(crate) async fn spawn_with(
         endpoint: Endpoint,
         config: Config,
         store: Option<Store>,
-        (keys, lists): (Keyring, Lists),
+        (keys, lists, admit): (Keyring, Lists, Option<Admit>),
     ) -> Result<Self, Error> {
         let claim = Claim::new(&endpoint)?;
         let key = endpoint.secret_key().clone();
@@ -166,6 +172,9 @@ impl Discovery {
         };
         let now = Instant::now();
         let mut state = State::new(identity, random_seed()?, now);
+        if admit.is_some() {
+            lists.ask();
+        }
         state.handle(InEvent::SetAccess(lists.access()), now)?;
         let lookup = Lookup::default();
         endpoint.address_lookup().map_err(|_| Error::Closed)?.add(lookup.clone());
@@ -178,12 +187,14 @@ impl Discovery {
         let counters = Arc::<Counters>::default();
         let bans = counters.bans.clone();
         let of_door = (lookup.clone(), lists.clone(), barred.clone(), counters, problems.clone());
-        let door = Door::new(me, keys, of_door);
+        let questions = Questions::default();
+        let door = Door::new(me, keys, questions.clone(), of_door);
         claim.open(&commands, door.clone());
         let on = claim.key().clone();
         let mut actor =
             Actor::new(endpoint, state, config, transport, lookup.clone(), kept, door.clone());
         actor.claim = Some(claim);
+        actor.inquiry = admit.map(|admit| Inquiry::new(admit, questions));
         tokio::spawn(actor.run(commands_rx).instrument(span));
         Ok(Self { commands, lookup, barred, lists, door, problems, bans, on })
     }
@@ -235,8 +246,9 @@ impl Discovery {
         self.change_access(Change::Deny, peer).await
     }
 
-    /// Takes a peer off the deny list. If its record is known, it is in the book at once. One that
-    /// [`SpawnOptions::deny`] names is denied again in the next life.
+    /// Takes a peer off the deny list. If its record is known, it is in the book at once; if there
+    /// is a [`SpawnOptions::admit`], that is asked first, again. One that [`SpawnOptions::deny`]
+    /// names is denied again in the next life.
     ///
     /// # Errors
     /// [`Error::Closed`].

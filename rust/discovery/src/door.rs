@@ -28,10 +28,12 @@ use crate::{
     dial::patiently,
     lookup::Lookup,
     metrics::Counters,
+    newcomer::Newcomer,
     problems::Problems,
     proof::{PROOF, Role, Session},
     proto::{CloseCode, EndpointId, LinkId},
-    subnet::Subnet,
+    questions::{Asked, LINK_TIMEOUT, Questions},
+    subnet::{self, Subnet},
     swarm_key::{Keyring, MAX_KEYS, SwarmKey},
 };
 
@@ -77,6 +79,7 @@ struct Inner {
     keys: Keyring,
     lookup: Lookup,
     lists: Lists,
+    questions: Questions,
     barred: Barred,
     counters: Arc<Counters>,
     problems: Problems,
@@ -96,6 +99,7 @@ impl Door {
     pub(crate) fn new(
         me: EndpointId,
         keys: Keyring,
+        questions: Questions,
         (lookup, lists, barred, counters, problems): (
             Lookup,
             Lists,
@@ -110,6 +114,7 @@ impl Door {
             keys,
             lookup,
             lists,
+            questions,
             barred,
             counters,
             problems,
@@ -144,27 +149,57 @@ impl Door {
     /// Lets a connection in that a peer opened, or closes it.
     pub(crate) async fn accept(&self, connection: Connection) -> Option<Admitted> {
         let peer = EndpointId::from(connection.remote_id());
-        if !self.0.lists.admits(&peer) {
+        let is_undecided = self.0.lists.is_undecided(&peer);
+        if !is_undecided && !self.0.lists.admits(&peer) {
             self.keeps_out(peer);
             connection.close(VarInt::from_u32(CloseCode::Denied.into()), b"");
             return None;
         }
-        if self.0.keys.is_empty() {
+        if self.0.keys.is_empty() && !is_undecided {
             return Some(Admitted::new(connection));
         }
         let begun = Instant::now();
         let _place = self.0.wait(&connection, peer)?;
-        let checked = patiently(PROOFS_TIMEOUT, self.0.check(&connection)).await;
-        match checked.unwrap_or(Err(Refusal::TooLate)) {
-            Ok(()) => {
-                debug!(peer = %peer.fmt_short(), took = ?begun.elapsed(), "admitted");
-                Some(Admitted::new(connection))
-            }
-            Err(refusal) => {
+        if !self.0.keys.is_empty() {
+            let checked = patiently(PROOFS_TIMEOUT, self.0.check(&connection)).await;
+            if let Err(refusal) = checked.unwrap_or(Err(Refusal::TooLate)) {
                 self.0.refuse(&connection, peer, refusal);
-                None
+                return None;
             }
         }
+        // Only of those that hold the secret the application hears.
+        if is_undecided && !self.is_admitted(&connection, peer).await {
+            return None;
+        }
+        debug!(peer = %peer.fmt_short(), took = ?begun.elapsed(), "admitted");
+        Some(Admitted::new(connection))
+    }
+
+    /// Asks the application about a peer that opened a connection, and closes that if the answer is
+    /// no, or takes too long. The question goes on: the peer is admitted when it comes again.
+    async fn is_admitted(&self, connection: &Connection, peer: EndpointId) -> bool {
+        let addresses = subnet::remote(connection).into_iter().collect();
+        let network = Origin::of(connection).network;
+        let asked = self.0.questions.ask_for_link(Newcomer::new(peer, addresses), network);
+        let answer = match asked {
+            Ok(answer) => tokio::select! {
+                answer = patiently(LINK_TIMEOUT, answer) => answer.and_then(Result::ok),
+                _ = connection.closed() => return false,
+            },
+            Err(Asked::Refused) => Some(false),
+            Err(_) => None,
+        };
+        match answer {
+            Some(true) => return true,
+            Some(false) => {
+                self.keeps_out(peer);
+                connection.close(VarInt::from_u32(CloseCode::Denied.into()), b"");
+            }
+            None => {
+                self.0.turn_away(connection, peer, "connections without an answer in time");
+            }
+        }
+        false
     }
 
     /// Proves to a peer that was dialed that this node belongs to the swarm, and checks that the
@@ -425,7 +460,7 @@ mod tests {
 
     fn door(endpoint: &Endpoint, keys: &[&SwarmKey]) -> Door {
         let keys = Keyring::new(keys.iter().map(|key| (*key).clone()).collect()).unwrap();
-        Door::new(endpoint.id().into(), keys, Default::default())
+        Door::new(endpoint.id().into(), keys, Questions::default(), Default::default())
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::{
     door::admitted::Admitted,
     proto::{EndpointId, Kept, Lane, LinkEnd, LinkId, TopicId},
+    questions::Answer,
 };
 
 /// A report of one of the actor's tasks.
@@ -33,6 +34,8 @@ pub(crate) enum Input {
     Remembered(TopicId, Vec<Kept>),
     /// This peer is at an address behind a bootstrap name.
     Learned(TopicId, EndpointId, SocketAddr),
+    /// The application answered whether this id may be a member.
+    Answered(EndpointId, Answer),
     /// All sequence numbers below this one are recorded on disk as used.
     Reserved(u64),
 }

@@ -78,6 +78,7 @@ mod events;
 mod faults;
 mod frame;
 mod inputs;
+mod inquiry;
 mod interfaces;
 mod joined;
 mod link;
@@ -89,10 +90,12 @@ mod metrics;
 pub mod migration;
 mod names;
 mod network;
+mod newcomer;
 pub mod ownership;
 mod problems;
 mod proof;
 mod published;
+mod questions;
 mod relay;
 mod send;
 mod serve;
@@ -125,6 +128,7 @@ pub use migration::{
     GossipDiscoveryBuilder, GossipDiscoveryReceiver, GossipDiscoverySender, Node, NodeInfo,
 };
 pub use names::Name;
+pub use newcomer::{Admit, Newcomer};
 pub use problems::Problem;
 pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Status, TopicId};
 pub use serve::Serving;

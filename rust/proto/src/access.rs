@@ -1,4 +1,5 @@
-//! Which peers this endpoint deals with: its user's allow list and deny list.
+//! Which peers this endpoint deals with: its user's allow list and deny list, and those that its
+//! application admitted.
 
 use std::collections::BTreeSet;
 
@@ -15,12 +16,25 @@ pub struct Access {
     pub allow: Option<BTreeSet<EndpointId>>,
     /// Peers that are kept out, even if they are on the allow list.
     pub deny: BTreeSet<EndpointId>,
+    /// The peers that the application admitted, which is asked about each that the lists let in;
+    /// `None` if it is not asked.
+    pub admitted: Option<BTreeSet<EndpointId>>,
 }
 
 impl Access {
     /// Returns true if this endpoint deals with a peer.
     #[must_use]
     pub fn admits(&self, peer: &EndpointId) -> bool {
+        self.lists_admit(peer) && self.admitted.as_ref().is_none_or(|ids| ids.contains(peer))
+    }
+
+    /// Returns true if only the application keeps a peer out: it may admit it.
+    #[must_use]
+    pub fn is_undecided(&self, peer: &EndpointId) -> bool {
+        self.lists_admit(peer) && self.admitted.as_ref().is_some_and(|ids| !ids.contains(peer))
+    }
+
+    fn lists_admit(&self, peer: &EndpointId) -> bool {
         let allowed = self.allow.as_ref().is_none_or(|allow| allow.contains(peer));
         allowed && !self.deny.contains(peer)
     }

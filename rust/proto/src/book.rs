@@ -252,6 +252,33 @@ impl Book {
         (hidden, shown)
     }
 
+    /// The records of up to `limit` peers that the application may admit, and for which `wanted` is
+    /// true: those that are there, and those of an earlier life. In the order of their ids, from
+    /// the one after `after` on.
+    pub(crate) fn undecided(
+        &self,
+        after: Option<EndpointId>,
+        limit: usize,
+        wanted: &dyn Fn(&EndpointId) -> bool,
+    ) -> Vec<Arc<NodeRecord>> {
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let is_wanted = |id: &EndpointId| self.access.is_undecided(id) && wanted(id);
+        let hidden = self.hidden.range(range).filter(|id| is_wanted(id)).take(limit);
+        let live = hidden.filter_map(|id| Some(&self.live.get(id)?.signed));
+        let kept = self.gone.range(range).filter(|(id, gone)| gone.kept.is_some() && is_wanted(id));
+        let kept = kept.take(limit).map(|(_, gone)| &gone.signed);
+        let mut found: Vec<_> = live.chain(kept).map(|one| Arc::clone(one.record())).collect();
+        found.sort_by_key(|record| record.id);
+        found.truncate(limit);
+        found
+    }
+
+    /// What a peer that is not admitted says of itself, or said in an earlier life of this node.
+    pub(crate) fn claimed(&self, id: &EndpointId) -> Option<&Arc<NodeRecord>> {
+        let live = self.live.get(id).map(|live| &live.signed);
+        live.or_else(|| self.kept(id)).map(SignedRecord::record)
+    }
+
     /// Returns the number of tombstones.
     pub(crate) fn gone(&self) -> usize {
         self.gone.len()

@@ -254,6 +254,10 @@ pub enum TopicEvent {
         /// The boot id of the other process.
         boot_id: u64,
     },
+    /// The record of a peer was taken in, hidden, because the application has not admitted the
+    /// peer: see [`Access::is_undecided`]. The answer is [`InEvent::SetAccess`]. Not for
+    /// applications.
+    Undecided(Arc<NodeRecord>),
     /// No link to any member is left.
     Isolated,
     /// A member is linked again after [`TopicEvent::Isolated`].

@@ -20,7 +20,7 @@ use crate::{
     id::{EndpointId, TopicId},
     links::{Links, News},
     network::OwnNetwork,
-    record::{Envelope, MAX_SEQUENCE, SignedRecord, choose_addresses},
+    record::{Envelope, MAX_SEQUENCE, NodeRecord, SignedRecord, choose_addresses},
     rule::Rule,
     timers::earlier,
     topic::{Inspect, Topic},
@@ -280,6 +280,33 @@ impl State {
     #[must_use]
     pub fn record(&self, topic: &TopicId, member: &EndpointId) -> Option<&SignedRecord> {
         self.topics.get(topic)?.record(member)
+    }
+
+    /// What a node says of itself in a topic, also if it is kept out.
+    #[must_use]
+    pub fn claimed(&self, topic: &TopicId, node: &EndpointId) -> Option<&Arc<NodeRecord>> {
+        self.topics.get(topic)?.claimed(node)
+    }
+
+    /// Where the user said that a bootstrap peer of a topic is.
+    #[must_use]
+    pub fn bootstrap_addresses(&self, topic: &TopicId, peer: &EndpointId) -> &[TransportAddr] {
+        self.topics.get(topic).map_or(&[], |topic| topic.bootstrap_addresses(peer))
+    }
+
+    /// Up to `limit` records of a topic whose owners the application may admit
+    /// ([`Access::is_undecided`]), and for which `wanted` is true. They are in the order of their
+    /// ids, from the one after `after` on.
+    #[must_use]
+    pub fn undecided(
+        &self,
+        topic: &TopicId,
+        after: Option<EndpointId>,
+        limit: usize,
+        wanted: &dyn Fn(&EndpointId) -> bool,
+    ) -> Vec<Arc<NodeRecord>> {
+        let topic = self.topics.get(topic);
+        topic.map(|topic| topic.undecided(after, limit, wanted)).unwrap_or_default()
     }
 
     /// Returns the highest sequence number that is known of a node in a topic, whether the node is

@@ -4,6 +4,7 @@
 //! only through [`gate`]. And it does so only from the thread of [`bridge`], or with log lines from
 //! the thread of [`logs`].
 
+mod admit;
 mod bootstrap;
 mod bridge;
 mod conditions;
@@ -40,6 +41,7 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
     #[pymodule_export]
     use super::{
+        admit::{Question, Questions},
         bootstrap::Bootstrap,
         config::{check_config, preset},
         error::DiscoveryError,

@@ -4,22 +4,26 @@ use iroh_gossip_discovery::Error;
 use pyo3::prelude::*;
 
 use crate::{
-    bootstrap::Bootstrap, bridge::Bridge, logs, node::Node, settings::Settings,
+    admit::Questions, bootstrap::Bootstrap, bridge::Bridge, logs, node::Node, settings::Settings,
     test_runtime::TestRuntime,
 };
 
 /// Binds an endpoint and joins the topic. It waits for no peer. If a test runtime is given, the
-/// node runs in that.
+/// node runs in that. If questions are given, the core asks there who may be a member.
 #[pyfunction]
-#[pyo3(signature = (settings, bootstrap, runtime = None))]
+#[pyo3(signature = (settings, bootstrap, runtime = None, questions = None))]
 pub(crate) fn start<'py>(
     py: Python<'py>,
     settings: &Settings,
     bootstrap: Vec<Bound<'py, Bootstrap>>,
     runtime: Option<&TestRuntime>,
+    questions: Option<&Questions>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let peers = bootstrap.iter().map(|peer| peer.get().0.clone()).collect();
-    let builder = settings.builder().bootstrap(peers);
+    let mut builder = settings.builder().bootstrap(peers);
+    if let Some(questions) = questions {
+        builder = builder.admit(questions.admit()?);
+    }
     logs::look(py);
     let bridge = Bridge::get(py)?;
     let (secrets, topic) = settings.secrets();

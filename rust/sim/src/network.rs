@@ -825,6 +825,7 @@ pub fn name_of(event: &TopicEvent) -> &'static str {
         TopicEvent::IdentityConflict { .. } => "IdentityConflict",
         TopicEvent::PeerLeft(_) => "PeerLeft",
         TopicEvent::PeerLost(..) => "PeerLost",
+        TopicEvent::Undecided(_) => "Undecided",
         TopicEvent::Isolated => "Isolated",
         TopicEvent::Reconnected => "Reconnected",
         TopicEvent::Opened(_) => "Opened",

@@ -84,6 +84,7 @@ impl Actor {
             return;
         }
         self.handle_own(InEvent::SetAccess(self.lists.access()));
+        self.reconsider(&peer);
         self.explain_bootstrap_kept_out();
         let Some(store) = self.store.clone() else {
             let _ = reply.send(Ok(()));

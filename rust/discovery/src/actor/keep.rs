@@ -90,6 +90,7 @@ impl Actor {
         let Some(joined) = self.topics.get(&topic) else { return };
         joined.published.contact.remembers(!kept.is_empty());
         self.handle_own(InEvent::Remember(topic, kept));
+        self.look_for_undecided();
     }
 
     /// Notes the changes of an event that have to be written.

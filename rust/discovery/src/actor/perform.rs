@@ -14,9 +14,11 @@ use crate::{
     door::{self, admitted::Admitted},
     inputs::Input,
     link::{Link, queue::NotQueued},
+    newcomer::Newcomer,
     proto::{
         CloseCode, EndpointId, Error, InEvent, Lane, LinkEnd, LinkId, OutEvent, TopicEvent, TopicId,
     },
+    questions::Group,
     subnet,
 };
 
@@ -269,6 +271,7 @@ impl Actor {
         match event {
             TopicEvent::Announced(record) => joined.announced(&record),
             TopicEvent::NotServed(peer) => self.unanswered(&peer, NOT_SERVED),
+            TopicEvent::Undecided(record) => self.ask(Newcomer::of(record), Group::Told),
             TopicEvent::Synced(_) => self.forget_silent(topic),
             TopicEvent::PeerJoined(_) => self.network.problems().clear(door::ACCESS),
             TopicEvent::Closed => {

@@ -18,12 +18,12 @@ const S: Duration = Duration::from_secs(1);
 
 fn deny(numbers: &[u8]) -> InEvent {
     let deny = numbers.iter().map(|number| id(*number)).collect();
-    InEvent::SetAccess(Arc::new(Access { allow: None, deny }))
+    InEvent::SetAccess(Arc::new(Access { deny, ..Access::default() }))
 }
 
 fn allow(numbers: &[u8]) -> InEvent {
     let allow = Some(numbers.iter().map(|number| id(*number)).collect());
-    InEvent::SetAccess(Arc::new(Access { allow, deny: BTreeSet::new() }))
+    InEvent::SetAccess(Arc::new(Access { allow, ..Access::default() }))
 }
 
 /// Two neighbors, which are not denied, and [`DENIED`], which is not in the book yet.
@@ -247,4 +247,72 @@ fn peers_that_are_kept_out_never_take_the_place_of_others_in_a_full_book() {
     assert_eq!(bench.dropped(), ["newcomers beyond the capacity"; 2]);
     bench.feed(deny(&[]));
     assert_eq!(members(&bench).len(), 4);
+}
+
+fn admitting(numbers: &[u8]) -> InEvent {
+    let admitted = Some(numbers.iter().map(|number| id(*number)).collect());
+    InEvent::SetAccess(Arc::new(Access { admitted, ..Access::default() }))
+}
+
+/// The records that the application was asked about, in short.
+fn undecided(bench: &Bench) -> Vec<u64> {
+    let of = |out: &OutEvent| match out {
+        OutEvent::Topic(_, TopicEvent::Undecided(record)) => Some(record.sequence),
+        _ => None,
+    };
+    bench.out.iter().filter_map(of).collect()
+}
+
+#[test]
+fn an_undecided_peer_is_asked_about_and_hidden_until_it_is_admitted() {
+    let [mut plain, mut bench] = [with_two(), with_two()];
+    bench.feed(admitting(&[PEER, OTHER]));
+    bench.out.clear();
+    for bench in [&mut plain, &mut bench] {
+        bench.frame(LINK, told(DENIED, 1));
+    }
+    assert_eq!((undecided(&bench), bench.dropped().len()), (vec![1], 0));
+    assert_eq!(passed_on(&bench), 1, "others may admit it");
+    assert!(of_member(&bench, DENIED).is_empty() && !members(&bench).contains(&id(DENIED)));
+    let asked = |bench: &Bench| bench.state.undecided(&topic(), None, 10, &|_| true);
+    assert_eq!(asked(&bench).iter().map(|record| record.id).collect::<Vec<_>>(), [id(DENIED)]);
+    assert!(bench.state.claimed(&topic(), &id(DENIED)).is_some());
+    assert!(!is_dialed(&bench, DENIED));
+    assert_eq!(digest_of(&mut bench), digest_of(&mut plain), "books are compared as if it were in");
+    bench.out.clear();
+    bench.frame(LINK, told(DENIED, 1));
+    assert!(undecided(&bench).is_empty(), "a replay asks nothing");
+    bench.open_link(LinkId(9), DENIED, false);
+    assert_eq!(bench.closed(), [(LinkId(9), CloseCode::Denied)]);
+
+    bench.out.clear();
+    bench.feed(admitting(&[PEER, OTHER, DENIED]));
+    assert_eq!(of_member(&bench, DENIED), ["joined 1"]);
+    bench.frame(LINK, told(DENIED, 2));
+    assert!(undecided(&bench).is_empty() && asked(&bench).is_empty());
+    // The deny list goes before what the application said, and asks it nothing.
+    bench.feed(deny(&[DENIED]));
+    bench.out.clear();
+    bench.frame(LINK, told(DENIED, 3));
+    assert!(undecided(&bench).is_empty() && asked(&bench).is_empty());
+}
+
+#[test]
+fn undecided_peers_are_listed_in_the_order_of_their_ids_a_few_at_a_time() {
+    let mut bench = with_two();
+    bench.feed(admitting(&[PEER, OTHER]));
+    for number in 11..20 {
+        bench.frame(LINK, told(number, 1));
+    }
+    let mut expected: Vec<_> = (11..20).map(id).collect();
+    expected.sort_unstable();
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let some = bench.state.undecided(&topic(), after, 2, &|one| *one != expected[4]);
+        let Some(last) = some.last() else { break };
+        after = Some(last.id);
+        listed.extend(some.iter().map(|record| record.id));
+    }
+    expected.remove(4);
+    assert_eq!(listed, expected);
 }

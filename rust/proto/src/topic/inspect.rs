@@ -1,8 +1,17 @@
 //! What a simulation inspects: the book as the protocol holds it, and the size of all that could
 //! grow.
 
+use std::sync::Arc;
+
+use iroh_base::TransportAddr;
+
 use super::Topic;
-use crate::{digest::Digest, id::EndpointId, record::SignedRecord, state::Context};
+use crate::{
+    digest::Digest,
+    id::EndpointId,
+    record::{NodeRecord, SignedRecord},
+    state::Context,
+};
 
 /// One topic of one endpoint, from inside.
 #[doc(hidden)]
@@ -26,6 +35,26 @@ impl Topic {
     /// Returns the record of a member.
     pub(crate) fn record(&self, member: &EndpointId) -> Option<&SignedRecord> {
         self.book.get(member).map(|live| &live.signed)
+    }
+
+    /// Where the user said that a bootstrap peer is.
+    pub(crate) fn bootstrap_addresses(&self, peer: &EndpointId) -> &[TransportAddr] {
+        self.peers.named(peer)
+    }
+
+    /// See [`State::undecided`](crate::State::undecided).
+    pub(crate) fn undecided(
+        &self,
+        after: Option<EndpointId>,
+        limit: usize,
+        wanted: &dyn Fn(&EndpointId) -> bool,
+    ) -> Vec<Arc<NodeRecord>> {
+        self.book.undecided(after, limit, wanted)
+    }
+
+    /// The newest record of a node, also if it is kept out.
+    pub(crate) fn claimed(&self, node: &EndpointId) -> Option<&Arc<NodeRecord>> {
+        self.book.claimed(node)
     }
 
     /// Returns the highest sequence number that is known of a node.

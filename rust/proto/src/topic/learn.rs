@@ -13,7 +13,7 @@ use crate::{
     book::Applied,
     budget::Rate,
     error::Error,
-    event::{CloseCode, TopicEvent},
+    event::{CloseCode, OutEvent, TopicEvent},
     id::{EndpointId, TopicId},
     record::{NodeRecord, Status},
     rule::Rule,
@@ -88,6 +88,11 @@ impl Topic {
         let applied = self.book.apply(signed, age, cx.now);
         if self.book.admits(&id) {
             log_applied(self.id, &applied, &record);
+        } else if cx.links.access().is_undecided(&id) {
+            if self.book.get_with_hidden(&id).is_some() && applied.is_news() {
+                let undecided = TopicEvent::Undecided(Arc::clone(&record));
+                cx.links.out.push_back(OutEvent::Topic(self.id, undecided));
+            }
         } else if applied == Applied::Joined {
             cx.links.dropped("records of peers that are kept out", Some(id));
         }
