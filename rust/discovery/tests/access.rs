@@ -9,7 +9,14 @@ use std::{sync::Arc, time::Duration};
 
 use common::{Nodes, PATIENCE, eventually, full, node};
 use futures_util::{FutureExt, StreamExt};
-use iroh_gossip_discovery::{Error, Event, LostReason, RunningNode};
+use iroh::{
+    Endpoint, NetReportConfig, RelayMode,
+    endpoint::{ConnectionError, PortmapperConfig, QuicTransportConfig, VarInt, presets},
+};
+use iroh_gossip_discovery::{
+    ALPN, Error, Event, LostReason, RunningNode,
+    proto::{Request, forge},
+};
 use tokio::time::timeout;
 
 async fn three(nodes: &mut Nodes) -> [Arc<RunningNode>; 3] {
@@ -83,6 +90,55 @@ async fn a_denied_member_is_gone_at_once_and_its_broadcasts_are_not_heard() {
     let mut heard_by_bob = bob.swarm.messages();
     timeout(PATIENCE, alice.swarm.send(bob.swarm.id(), "welcome")).await.unwrap().unwrap();
     assert!(heard_by_bob.next().now_or_never().is_some());
+    nodes.close().await;
+}
+
+fn framed(content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+    [&length, content].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_peer_was_saying_when_it_was_denied_is_not_heard_though_it_never_reads() {
+    let mut nodes = Nodes::default();
+    let alice = nodes.start("alice", &[]).await;
+    let mut heard = alice.swarm.messages();
+    // It takes 8 bytes of a stream, so that what it is sent never arrives whole. A link that is
+    // closed in good standing would wait for that, and hear the peer meanwhile.
+    let window = QuicTransportConfig::builder().stream_receive_window(VarInt::from_u32(8)).build();
+    let denied = Endpoint::builder(presets::Minimal)
+        .relay_mode(RelayMode::Disabled)
+        .portmapper_config(PortmapperConfig::Disabled)
+        .net_report_config(NetReportConfig::minimal())
+        .transport_config(window)
+        .clear_ip_transports()
+        .bind_addr("127.0.0.1:0")
+        .unwrap()
+        .bind()
+        .await
+        .unwrap();
+    let connection = denied.connect(alice.endpoint.addr(), ALPN).await.unwrap();
+    let mut control = connection.open_uni().await.unwrap();
+    control.write_all(&[&[0], framed(&forge::hello(1)).as_slice()].concat()).await.unwrap();
+    let request = framed(&Request::Message(alice.swarm.topic().id(), None).encode());
+    let (mut whole, _answer) = connection.open_bi().await.unwrap();
+    whole.write_all(&[&request, b"before".as_slice()].concat()).await.unwrap();
+    whole.finish().unwrap();
+    let first = timeout(PATIENCE, heard.next()).await.unwrap();
+    assert!(format!("{first:?}").contains("before"), "a stranger is heard: {first:?}");
+    let (mut half, _answer) = connection.open_bi().await.unwrap();
+    half.write_all(&[&request, b"half of ".as_slice()].concat()).await.unwrap();
+
+    alice.discovery.deny(denied.id().into()).await.unwrap();
+    let _ = half.write_all(b"a message").await;
+    let _ = half.finish();
+    match timeout(PATIENCE, connection.closed()).await.unwrap() {
+        ConnectionError::ApplicationClosed(end) => assert_eq!(end.error_code, 9_u32.into()),
+        other => panic!("{other}"),
+    }
+    let after = heard.next().now_or_never();
+    assert!(after.is_none(), "{after:?}");
+    denied.close().await;
     nodes.close().await;
 }
 
