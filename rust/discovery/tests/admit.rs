@@ -20,7 +20,7 @@ use iroh::{
     endpoint::{ConnectionError, PortmapperConfig, presets},
 };
 use iroh_gossip_discovery::{
-    ALPN, Admit, Config, EndpointId, Newcomer, NodeRecord, Profile, RunningNode,
+    ALPN, Admit, Config, EndpointId, Newcomer, NodeRecord, Profile, RunningNode, SwarmKey,
     proto::{SignedRecord, TopicId, forge},
 };
 use tokio::{sync::watch, time::timeout};
@@ -213,6 +213,45 @@ async fn links_wait_for_a_slow_answer_within_limits_and_what_it_says_holds_later
     open.send_replace(true);
     eventually("the answer holds when it comes again", || full(&[alice.clone(), bob.clone()]))
         .await;
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_private_swarm_only_those_that_hold_the_secret_are_asked_about() {
+    let mut nodes = Nodes::default();
+    let key = SwarmKey::generate().unwrap();
+    let [(alices, asked_by_alice), (bobs, asked_by_bob)] = [(); 2].map(|()| by(|_, _| Ok(true)));
+    let private = |name: &str, admit| node(name).secrets(vec![key.clone()]).admit(admit);
+    let alice = nodes.build(private("alice", alices)).await;
+    let seed = vec![alice.swarm.ticket().into()];
+    let bob = nodes.build(private("bob", bobs).bootstrap(seed.clone())).await;
+    eventually("both admit each other", || full(&[alice.clone(), bob.clone()])).await;
+    assert_eq!(times(&asked_by_alice, &bob.swarm.id()), 1);
+    assert_eq!(times(&asked_by_bob, &alice.swarm.id()), 1);
+    let outsider = nodes.start("outsider", &seed).await;
+    eventually("the outsider tried", || {
+        dropped(&alice, "connections without the swarm's secret") > 0
+    })
+    .await;
+    assert_eq!(times(&asked_by_alice, &outsider.swarm.id()), 0);
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_an_earlier_life_are_asked_about_again_and_then_dialed() {
+    let mut nodes = Nodes::default();
+    let dir = tempfile::tempdir().unwrap();
+    let bob = nodes.start("bob", &[]).await;
+    let alice = |admit| node("alice").state_dir(dir.path()).admit(admit);
+    let (admit, _) = by(|_, _| Ok(true));
+    let first = alice(admit).bootstrap(vec![bob.swarm.ticket().into()]).build().await.unwrap();
+    eventually("they know each other", || knows(&first, &bob) && knows(&bob, &first)).await;
+    first.close().await;
+    let (admit, asked) = by(|newcomer, _| Ok(newcomer.record.is_some()));
+    // Nobody names the other node now.
+    let second = nodes.build(alice(admit)).await;
+    eventually("they know each other again", || full(&[second.clone(), bob.clone()])).await;
+    assert_eq!(times(&asked, &bob.swarm.id()), 1, "what its record says was kept");
     nodes.close().await;
 }
 
