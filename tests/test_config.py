@@ -32,7 +32,7 @@ DURATIONS = [
     "heal_interval_max",
     "leave_timeout",
 ]
-COUNTS = ["event_buffer", "capacity", "neighbors", "concurrent_syncs"]
+COUNTS = ["event_buffer", "capacity", "neighbors", "concurrent_syncs", "observers"]
 
 
 def overridden(**fields: object) -> Config:
@@ -91,7 +91,7 @@ def test_every_field_is_documented_once() -> None:
 def test_documented_limits_and_defaults_of_sizes_are_those_of_the_code() -> None:
     page = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) to ([\d,]+) \|", page, re.MULTILINE)
-    assert len(rows) == 5
+    assert len(rows) == 6
     for name, *cells in rows:
         default, least, most = (int(cell.replace(",", "")) for cell in cells)
         assert getattr(Config.lan(), name) == default
@@ -141,6 +141,9 @@ def test_an_impossible_duration_is_refused_by_name(field: str, value: float) -> 
 @pytest.mark.parametrize("field", COUNTS)
 @pytest.mark.parametrize("value", [-1, 0, 10**12, 2**64])
 def test_an_impossible_count_is_refused_by_name(field: str, value: int) -> None:
+    if (field, value) == ("observers", 0):
+        assert overridden(observers=0).observers == 0
+        return
     with pytest.raises(ConfigurationError, match=rf"^{field} "):
         overridden(**{field: value})
 

@@ -40,6 +40,7 @@ class ConfigFields(TypedDict, total=False):
     heal_interval_max: float
     leave_timeout: float
     concurrent_syncs: int
+    observers: int
 
 
 C = TypeVar("C")
@@ -116,6 +117,7 @@ class Config:
         heal_interval_max: Most seconds between dials to lost peers, `heal_interval` to 86,400.
         leave_timeout: Most seconds that a leave waits for its acknowledgement, 0 to 60.
         concurrent_syncs: Newcomers that are served at a time, 1 to 1,024; others are passed on.
+        observers: Observers that this node keeps up to date, 0 to 1,024; others are passed on.
 
     Raises:
         ConfigurationError: A field is outside its limits; the message names it.
@@ -156,6 +158,7 @@ class Config:
     heal_interval_max: float
     leave_timeout: float
     concurrent_syncs: int
+    observers: int
 
     def __post_init__(self) -> None:
         """Check every field, then make the sequences tuples, so that a configuration hashes."""

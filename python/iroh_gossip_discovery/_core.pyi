@@ -336,6 +336,7 @@ class Settings:
         deny: Iterable[Peer | str],
         state_dir: Path | None,
         config: _ConfigLike,
+        observer: bool,
     ) -> Settings: ...
     @property
     def metadata(self) -> dict[str, str]:

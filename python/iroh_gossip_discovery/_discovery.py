@@ -135,6 +135,9 @@ class GossipDiscovery:
         metadata: Text by key that others see, at most 1 KiB encoded.
         protocols: The protocols (ALPNs) that this endpoint serves, at most 8 of at most 32 bytes.
         config: Timers, limits and networks; `Config.lan()` by default.
+        observer: Only observe, as a dashboard or a client does: see the book, and be in nobody's.
+            It gets events, and can send messages, requests and streams. It can't broadcast, hears
+            no broadcasts, answers and serves nothing, and owns and leads nothing.
 
     Raises:
         ConfigurationError: A value is outside its limits, malformed, or a ticket is for another
@@ -165,6 +168,7 @@ class GossipDiscovery:
         metadata: Mapping[str, str] | None = None,
         protocols: Iterable[str | bytes] = (),
         config: Config | None = None,
+        observer: bool = False,
     ) -> None:
         self._shared = SharedNode()
         self._closed = False
@@ -195,7 +199,9 @@ class GossipDiscovery:
             deny,
             state_dir,
             self._config,
+            observer,
         )
+        self._observer = observer
         self._name = name
         self._topic = topic
         self._metadata = self._settings.metadata
@@ -288,6 +294,7 @@ class GossipDiscovery:
             metadata=metadata,
             protocols=protocols,
             config=self._config,
+            observer=self._observer,
         )
         other._host = self  # it is of this class
         # Before the start: a `close` that comes meanwhile closes it too.
@@ -358,6 +365,11 @@ class GossipDiscovery:
             NotRunningError: It is not running.
         """
         return self._running().me()
+
+    @property
+    def is_observer(self) -> bool:
+        """Whether this node only observes."""
+        return self._observer
 
     @property
     def name(self) -> str:

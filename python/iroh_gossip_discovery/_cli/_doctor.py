@@ -126,7 +126,12 @@ async def _node(options: Options) -> AsyncIterator[Finding]:
     bootstrap = [] if options.ticket is None else [options.ticket]
     topic = options.topic if options.ticket else f"doctor-{secrets.token_hex(8)}"
     node = GossipDiscovery(
-        "igd-doctor", topic, bootstrap=bootstrap, state_dir=options.state_dir, config=config
+        "igd-doctor",
+        topic,
+        bootstrap=bootstrap,
+        state_dir=options.state_dir,
+        config=config,
+        observer=options.ticket is not None,
     )
     try:
         await node.start()

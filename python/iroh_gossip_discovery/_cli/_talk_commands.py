@@ -43,11 +43,11 @@ PresetName = Annotated[
 ]
 
 
-def visit(short_help: str) -> Callable[[Work[P]], Work[P]]:
+def visit(short_help: str, *, observer: bool = True) -> Callable[[Work[P]], Work[P]]:
     """Make a command of what a node does that visits a topic.
 
     The function takes the node, the seconds for each step, and arguments of its own. The command
-    takes a ticket and the options of every visit besides.
+    takes a ticket and the options of every visit besides. No member sees an observer.
     """
 
     def register(work: Work[P]) -> Work[P]:
@@ -77,6 +77,7 @@ def visit(short_help: str) -> Callable[[Work[P]], Work[P]]:
                     bootstrap=[ticket],
                     secret=_secrets.find(secret_file),
                     config=getattr(Config, preset.value)(),
+                    observer=observer,
                 ),
                 lambda node: work(node, timeout, *args, **kwargs),
             )
@@ -110,10 +111,7 @@ async def members(
         bool, typer.Option("--json", help="Print a snapshot, as docs/snapshot.schema.json says.")
     ] = False,
 ) -> None:
-    """Show who is in a topic, and leave again.
-
-    It joins as a node of its own for that moment: others see it come and go.
-    """
+    """Show who is in a topic, without being in it."""
     from iroh_gossip_discovery._cli import _talk  # noqa: PLC0415  # rich waits until here
 
     await _talk.members(node, timeout, as_json=as_json)
@@ -132,13 +130,16 @@ async def send(
     await _talk.send(node, peer, _bytes(data), timeout=timeout)
 
 
-@visit("Send a message to all nodes.")
+@visit("Send a message to all nodes.", observer=False)
 async def broadcast(
     node: GossipDiscovery,
     timeout: float,  # noqa: ASYNC109  # of each step
     data: Data,
 ) -> None:
-    """Send a message to all nodes of a topic: best effort, without an answer."""
+    """Send a message to all nodes of a topic: best effort, without an answer.
+
+    Only a member can. So it joins as a node of its own for that moment: others see it come and go.
+    """
     from iroh_gossip_discovery._cli import _talk  # noqa: PLC0415  # as above
 
     await _talk.broadcast(node, _bytes(data), timeout=timeout)

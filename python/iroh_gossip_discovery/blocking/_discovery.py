@@ -86,6 +86,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         metadata: Text by key that others see.
         protocols: The protocols (ALPNs) that this endpoint serves.
         config: Timers, limits and networks; `Config.lan()` by default.
+        observer: Only observe: see the book, and be in nobody's.
 
     Raises:
         ConfigurationError: A value is outside its limits, malformed, or a ticket is for another
@@ -115,6 +116,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         metadata: Mapping[str, str] | None = None,
         protocols: Iterable[str | bytes] = (),
         config: Config | None = None,
+        observer: bool = False,
     ) -> None:
         awaited = _discovery.GossipDiscovery(
             name,
@@ -129,6 +131,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             metadata=metadata,
             protocols=protocols,
             config=config,
+            observer=observer,
         )
         self._adopt(awaited)
 
@@ -291,6 +294,11 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             NotRunningError: It is not running.
         """
         return self._awaited.me
+
+    @property
+    def is_observer(self) -> bool:
+        """Whether this node only observes."""
+        return self._awaited.is_observer
 
     @property
     def name(self) -> str:

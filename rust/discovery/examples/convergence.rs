@@ -109,7 +109,7 @@ fn report(
 async fn one_process(nodes: usize) -> Result<Option<Duration>> {
     let start = Instant::now();
     let before = cpu_time();
-    let (nodes, full) = start_nodes(nodes, Config::local()).await?;
+    let (nodes, full) = Box::pin(start_nodes(nodes, Config::local())).await?;
     eprintln!("{:.2} s of CPU; {}", cpu_time() - before, Spent::of(&nodes));
     if full.is_none() {
         let books: Vec<_> = nodes.iter().map(|node| node.swarm.book().len()).collect();
@@ -245,7 +245,7 @@ async fn idle(nodes: usize, options: &Options) -> Result<()> {
     let mut config = Config::lan();
     (config.mdns, config.bind) = (false, Config::local().bind);
     config.protocol.probe_interval = options.probe_interval;
-    let (running, full) = start_nodes(nodes, config).await?;
+    let (running, full) = Box::pin(start_nodes(nodes, config)).await?;
     println!("{nodes} nodes, lan timers, books full: {}", full.is_some());
     tokio::time::sleep(options.settle).await;
     let (before, began) = (sent_bytes()?, Spent::of(&running));

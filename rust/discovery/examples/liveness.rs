@@ -95,7 +95,7 @@ fn config(preset: &str) -> Result<Config> {
 
 /// Prints the rows of swarms of `count` nodes.
 async fn rows(count: usize, options: &Options) -> Result<()> {
-    let (others, full) = start_nodes(count - 1, config(&options.preset)?).await?;
+    let (others, full) = Box::pin(start_nodes(count - 1, config(&options.preset)?)).await?;
     if full.is_none() {
         return Err(format!("{} nodes did not find each other", count - 1).into());
     }

@@ -432,7 +432,9 @@ impl Actor {
             }
             return;
         }
-        let mdns = self.config.mdns.then(|| self.network.find_members(id, self.inputs.clone()));
+        let announces = !self.config.protocol.observer;
+        let find = || self.network.find_members(id, self.inputs.clone(), announces);
+        let mdns = self.config.mdns.then(find);
         self.lookup.add(published, mdns.as_ref().map(|mdns| mdns.sight.clone()));
         if let Some(topic) = self.topics.get_mut(&id) {
             topic.mdns = mdns;

@@ -44,6 +44,7 @@ pub struct NodeBuilder {
     profile: Profile,
     bootstrap: Vec<Bootstrap>,
     config: Config,
+    observer: bool,
     secret_key: Option<SecretKey>,
     state_dir: Option<PathBuf>,
     expiration: Option<Duration>,
@@ -62,6 +63,7 @@ impl NodeBuilder {
             profile: Profile::new(name),
             bootstrap: Vec::new(),
             config: Config::default(),
+            observer: false,
             secret_key: None,
             state_dir: None,
             expiration: None,
@@ -76,6 +78,17 @@ impl NodeBuilder {
     /// Replaces the settings. The default is [`Config::lan`].
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Only observes, as a dashboard or a client does: the node sees the book and is in nobody's.
+    ///
+    /// One member at a time keeps it up to date, and if that member goes, another one. It gets the
+    /// events of the book, and can send messages and open streams. It can't broadcast, hears no
+    /// broadcasts, serves nothing and owns nothing. A private swarm asks it for the secret too.
+    /// A member has [`crate::proto::Config::observers`] at the most, and names others to the rest.
+    pub fn observer(mut self) -> Self {
+        self.observer = true;
         self
     }
 
@@ -200,6 +213,7 @@ impl NodeBuilder {
         if self.expiration.is_some() {
             self.config.protocol.expiration = self.expiration;
         }
+        self.config.protocol.observer |= self.observer;
         let topic = Topic::new(&self.topic)?;
         self.profile.validate()?;
         self.config.validate()?;

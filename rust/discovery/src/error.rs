@@ -86,6 +86,12 @@ pub enum Error {
         /// The peer.
         peer: EndpointId,
     },
+    /// This node only observes: it is no member, so it can't do what members do.
+    #[error("an observer can't {action}: it is no member of the topic")]
+    Observer {
+        /// What it can't do.
+        action: &'static str,
+    },
     /// The topic was left, or the discovery is shut down.
     #[error("the topic was left or the discovery is shut down")]
     Closed,
@@ -115,6 +121,7 @@ impl From<proto::Error> for Error {
             proto::Error::Invalid { field, reason } => Self::Invalid { field, reason },
             proto::Error::AlreadyJoined(topic) => Self::AlreadyJoined(topic),
             proto::Error::NotJoined(_) => Self::Closed,
+            proto::Error::Observer(action) => Self::Observer { action },
             exhausted @ proto::Error::SequencesExhausted => {
                 Self::Invalid { field: "secret_key", reason: exhausted.to_string() }
             }

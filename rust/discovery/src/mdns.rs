@@ -130,6 +130,7 @@ pub(crate) fn start(
     inputs: mpsc::Sender<Input>,
     place: watch::Receiver<Place>,
     problems: Problems,
+    announces: bool,
 ) -> Mdns {
     let sight = Sight::default();
     let service = Service {
@@ -140,6 +141,7 @@ pub(crate) fn start(
         place,
         problems,
         inputs,
+        announces,
         ports: Vec::new(),
     };
     Mdns { sight, _task: AbortOnDropHandle::new(tokio::spawn(service.run())) }
@@ -153,6 +155,8 @@ struct Service {
     place: watch::Receiver<Place>,
     problems: Problems,
     inputs: mpsc::Sender<Input>,
+    /// False for an observer: it looks for members and is found by nobody.
+    announces: bool,
     /// The sockets, each with the addresses that it announces.
     ports: Vec<(Port, Vec<TransportAddr>)>,
 }
@@ -230,7 +234,7 @@ impl Service {
 
     fn announce(&self) {
         for (port, at) in &self.ports {
-            if at.is_empty() {
+            if at.is_empty() || !self.announces {
                 continue;
             }
             let packet = packet::member(&self.name, self.id, at, EXPIRY_SECONDS);
@@ -282,7 +286,9 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        self.send(&packet::member(&self.name, self.id, &[], 0));
+        if self.announces {
+            self.send(&packet::member(&self.name, self.id, &[], 0));
+        }
     }
 }
 

@@ -204,9 +204,14 @@ impl Network {
     }
 
     /// Begins to find members of a topic in the local network.
-    pub(crate) fn find_members(&self, topic: TopicId, inputs: mpsc::Sender<Input>) -> Mdns {
+    pub(crate) fn find_members(
+        &self,
+        topic: TopicId,
+        inputs: mpsc::Sender<Input>,
+        announces: bool,
+    ) -> Mdns {
         let place = self.place.subscribe();
-        mdns::start(self.endpoint.id(), topic, inputs, place, self.problems.clone())
+        mdns::start(self.endpoint.id(), topic, inputs, place, self.problems.clone(), announces)
     }
 
     fn why_no_address(&self) -> String {

@@ -30,6 +30,8 @@ use crate::{
 pub(crate) struct Published {
     pub(crate) topic: Topic,
     pub(crate) id: EndpointId,
+    /// Whether this node only observes.
+    pub(crate) observer: bool,
     event_buffer: usize,
     message_buffer: usize,
     counters: Arc<Counters>,
@@ -64,6 +66,7 @@ impl Published {
         Self {
             topic,
             id,
+            observer: config.protocol.observer,
             event_buffer: config.event_buffer,
             message_buffer: config.message_buffer,
             counters,
@@ -208,6 +211,10 @@ impl Published {
             TopicEvent::Opened(peer) => self.contact.opened(peer),
             TopicEvent::NotServed(peer) => {
                 self.contact.unanswered(peer, "it has not joined the topic");
+            }
+            TopicEvent::Busy { peer, next } => {
+                self.contact.asks(*next);
+                self.contact.unanswered(peer, "it has as many observers as it may");
             }
             TopicEvent::Synced(peer) => self.contact.synced(*peer),
             TopicEvent::Agreed(peer) => self.agreement.agreed(*peer),

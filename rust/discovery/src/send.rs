@@ -109,7 +109,8 @@ impl Swarm {
     /// of 256 messages or 1 MiB. Members drop what comes much faster.
     ///
     /// # Errors
-    /// [`Error::MessageTooLarge`] for more than 8 KiB, before anything is sent; [`Error::Closed`].
+    /// [`Error::MessageTooLarge`] for more than 8 KiB, before anything is sent;
+    /// [`Error::Observer`]; [`Error::Closed`].
     pub async fn broadcast(&self, data: impl Into<Bytes>) -> Result<(), Error> {
         self.broadcast_in(None, data.into()).await
     }

@@ -126,12 +126,15 @@ impl Swarm {
     ///
     /// # Errors
     /// [`Error::Invalid`] if the protocol is not 1 to 32 bytes or is served already, or if the
-    /// record would name more than 8 protocols; [`Error::Closed`].
+    /// record would name more than 8 protocols; [`Error::Observer`]; [`Error::Closed`].
     pub fn serve(&self, protocol: impl AsRef<[u8]>) -> Result<Serving, Error> {
         let protocol = protocol.as_ref();
         check(protocol)?;
         if self.is_closed() {
             return Err(Error::Closed);
+        }
+        if self.is_observer() {
+            return Err(Error::Observer { action: "serve a protocol" });
         }
         let published = self.published.clone();
         let streams = published.services.add(protocol, &self.me().profile.protocols)?;

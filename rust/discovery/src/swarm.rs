@@ -70,7 +70,14 @@ impl Swarm {
         Ticket { id: self.published.id, topic: self.published.topic.id(), addresses }
     }
 
-    /// Returns the record that this node last announced.
+    /// Returns true if this node only observes: see [`crate::NodeBuilder::observer`].
+    #[must_use]
+    pub fn is_observer(&self) -> bool {
+        self.published.observer
+    }
+
+    /// Returns the record that this node last announced. That of an observer is known to nobody
+    /// else, and its sequence number is 0.
     ///
     /// # Panics
     /// Never: a swarm exists from its first announcement on.
@@ -92,7 +99,8 @@ impl Swarm {
     }
 
     /// Returns the neighbors in the overlay: the members, about five of them, that this node
-    /// gossips with. The whole membership is [`Self::book`].
+    /// gossips with. The whole membership is [`Self::book`]. An observer has one: the member that
+    /// keeps it up to date.
     #[must_use]
     pub fn neighbors(&self) -> BTreeSet<EndpointId> {
         self.published.neighbors()
@@ -108,7 +116,8 @@ impl Swarm {
     /// Replaces the profile of this node. Returns once it is announced.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names the field and its limit; [`Error::Closed`].
+    /// [`Error::Invalid`] that names the field and its limit; [`Error::Observer`];
+    /// [`Error::Closed`].
     pub async fn set_profile(&self, profile: Profile) -> Result<(), Error> {
         let _turn = self.published.updating.lock().await;
         let topic = self.published.topic.id();

@@ -53,6 +53,11 @@ pub struct Config {
     pub leave_timeout: Duration,
     /// Newcomers that are synced at a time. Others are passed on to other members. Default 32.
     pub concurrent_syncs: usize,
+    /// Observers that this node keeps up to date, 0 to 1,024; others are passed on to other
+    /// members. Default 32.
+    pub observers: usize,
+    /// This node only observes: it sees the book and is in nobody's. Default false.
+    pub observer: bool,
 }
 
 /// Returns the interval of heartbeats. It grows with the swarm, so that the sum of all heartbeats
@@ -82,6 +87,8 @@ impl Default for Config {
             heal_interval_max: Duration::from_hours(1),
             leave_timeout: Duration::from_millis(500),
             concurrent_syncs: 32,
+            observers: 32,
+            observer: false,
         }
     }
 }
@@ -141,6 +148,7 @@ impl Config {
             ("capacity", self.capacity, 1..=100_000, "must be 1 to 100,000 peers"),
             ("neighbors", self.neighbors, 1..=32, "must be 1 to 32"),
             ("concurrent_syncs", self.concurrent_syncs, 1..=1024, "must be 1 to 1,024"),
+            ("observers", self.observers, 0..=1024, "must be 0 to 1,024"),
         ];
         for (field, value, limits, reason) in counts {
             check(field, limits.contains(&value), reason)?;

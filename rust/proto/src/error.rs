@@ -36,6 +36,9 @@ pub enum Error {
          of the last; the key must be replaced"
     )]
     SequencesExhausted,
+    /// This node only observes, so it can't do what members do. Nothing changed.
+    #[error("an observer can't {0}: it is no member of the topic")]
+    Observer(&'static str),
 }
 
 impl Error {

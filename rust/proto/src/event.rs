@@ -266,6 +266,14 @@ pub enum TopicEvent {
     Opened(EndpointId),
     /// This peer says that it has not joined the topic. Not for applications.
     NotServed(EndpointId),
+    /// This member keeps as many observers up to date as it may, so this observer asks another one,
+    /// if it knows one. Not for applications.
+    Busy {
+        /// The member.
+        peer: EndpointId,
+        /// The member that is asked now.
+        next: Option<EndpointId>,
+    },
     /// A comparison of books with this member is complete: what either had is in both. The first
     /// one ends a newcomer's search. Not for applications.
     Synced(EndpointId),

@@ -104,5 +104,6 @@ pub fn sync(session: u64, count: u64, wants: &[EndpointId]) -> Bytes {
         ranges: vec![Range { end: None, what }],
         entries: Vec::new(),
         wants: wants.to_vec(),
+        observer: false,
     }))
 }

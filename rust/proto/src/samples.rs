@@ -109,6 +109,7 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
             Entry { record: alive.clone(), age_ms: 0, accusation: Some(accusation.clone()) },
         ],
         wants: vec![id(5)],
+        observer: false,
     };
     let frames = [
         ("open", TopicFrame::Open(topic())),

@@ -226,6 +226,7 @@ impl Session {
                 ranges: self.next_ranges(),
                 entries: self.next_entries(book, now),
                 wants: self.next_wants(),
+                observer: false,
             };
             // Records are confirmed, so that a busy end knows which of its syncs still go on.
             asks |=

@@ -62,6 +62,7 @@ pub(crate) fn preset<'py>(
     fields.set_item("heal_interval_max", protocol.heal_interval_max.as_secs_f64())?;
     fields.set_item("leave_timeout", protocol.leave_timeout.as_secs_f64())?;
     fields.set_item("concurrent_syncs", protocol.concurrent_syncs)?;
+    fields.set_item("observers", protocol.observers)?;
     class.call((), Some(&fields))
 }
 
@@ -101,6 +102,7 @@ pub(crate) fn extract(config: &Bound<'_, PyAny>) -> PyResult<Config> {
     protocol.heal_interval_max = seconds("heal_interval_max")?;
     protocol.leave_timeout = seconds("leave_timeout")?;
     protocol.concurrent_syncs = count("concurrent_syncs")?;
+    protocol.observers = count("observers")?;
 
     taken.bind = extract::list("bind", "str", &config.getattr("bind")?, |field, value| {
         let text = extract::text(field, value)?;

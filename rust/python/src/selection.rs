@@ -74,7 +74,7 @@ impl Selection {
     /// Returns the nodes that are in the selection now. This node may be one of them, unless it has
     /// left.
     pub(crate) fn look(&self, swarm: &Swarm) -> Records {
-        let me = (self.with_self && !swarm.is_closed()).then(|| swarm.me());
+        let me = (self.with_self && !swarm.is_closed() && !swarm.is_observer()).then(|| swarm.me());
         Records::new(self.conditions.clone(), swarm.book(), me)
     }
 }

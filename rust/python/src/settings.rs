@@ -72,6 +72,7 @@ impl Settings {
         deny: &Bound<'_, PyAny>,
         state_dir: Option<PathBuf>,
         config: &Bound<'_, PyAny>,
+        observer: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         let profile = profile(name, metadata, protocols)?;
         let topic = Topic::new(&extract::text("topic", topic)?).map_err(|e| raise(py, e))?;
@@ -85,7 +86,8 @@ impl Settings {
             |field, value| extract::list(field, "Peer or str", value, message::named_peer_id);
         let allow = if allow.is_none() { None } else { Some(peers("allow", allow)?) };
         let deny = peers("deny", deny)?;
-        let config = config::extract(config)?;
+        let mut config = config::extract(config)?;
+        config.protocol.observer = extract::boolean("observer", observer)?;
         Ok(Self { topic, profile, secret_key, secrets, allow, deny, state_dir, config })
     }
 

@@ -435,7 +435,8 @@ impl Network {
             return true;
         }
         let group = self.roster.peers[node.peer].group;
-        let others = self.roster.there(group).saturating_sub(1);
+        let own = usize::from(!node.config.observer);
+        let others = self.roster.there(group).saturating_sub(own);
         node.own.is_some() && node.book.honest == others && node.book.right == others
     }
 
@@ -774,7 +775,9 @@ impl Network {
     /// Updates the truth about an identity, and by it, which entries of books are right.
     pub(crate) fn update_truth(&mut self, peer: usize) {
         let holders = self.roster.peers[peer].nodes.iter().map(|node| &self.nodes[*node]);
-        let there = holders.filter(|node| node.is_honest() && !node.leaving && node.peer == peer);
+        let there = holders.filter(|node| {
+            node.is_honest() && !node.leaving && !node.config.observer && node.peer == peer
+        });
         let newest = there.max_by_key(|node| node.own.as_ref().map(|own| own.sequence));
         let group = newest.map_or(self.roster.peers[peer].group, |node| node.group);
         let current = newest.and_then(|node| Some(node.own.as_ref()?.sequence));
@@ -830,6 +833,7 @@ pub fn name_of(event: &TopicEvent) -> &'static str {
         TopicEvent::Reconnected => "Reconnected",
         TopicEvent::Opened(_) => "Opened",
         TopicEvent::NotServed(_) => "NotServed",
+        TopicEvent::Busy { .. } => "Busy",
         TopicEvent::Synced(_) => "Synced",
         TopicEvent::Agreed(_) => "Agreed",
         TopicEvent::NeighborUp(_) => "NeighborUp",

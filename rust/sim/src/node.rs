@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
-use iroh_gossip_discovery_proto::{Config, EndpointId, NodeRecord, State, TopicEvent};
+use iroh_gossip_discovery_proto::{Config, EndpointId, NodeRecord, State, TopicEvent, TopicId};
 
 use crate::{
     book::Book, clock::Nanos, hostile::Hostile, link::LinkNumber, queue::SimEvent, sent::Sent,
@@ -119,6 +119,19 @@ impl Node {
     #[must_use]
     pub fn boot_id(&self) -> u64 {
         self.own.as_ref().map_or(0, |own| own.boot_id)
+    }
+
+    /// Returns the highest sequence number that the node knows of another one, by its state.
+    #[must_use]
+    pub fn sequence_of(&self, topic: &TopicId, other: &EndpointId) -> Option<u64> {
+        self.state()?.sequence(topic, other)
+    }
+
+    /// Returns the sizes of what its state keeps, by name. Empty for a node that is down.
+    #[must_use]
+    pub fn sizes(&self, topic: &TopicId) -> Vec<(&'static str, usize)> {
+        let inspect = self.state().and_then(|state| state.inspect(topic));
+        inspect.map(|inspect| inspect.sizes).unwrap_or_default()
     }
 
     /// Returns true if the node ever knew an identity in this life.

@@ -233,6 +233,7 @@ fn a_session_that_the_other_one_began_has_its_time() {
         ranges: vec![],
         entries: vec![],
         wants: vec![],
+        observer: false,
     };
     bench.frame(LINK, TopicFrame::Sync(theirs));
     bench.frame(LINK, TopicFrame::Digest(THEIRS));

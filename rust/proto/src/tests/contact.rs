@@ -24,6 +24,7 @@ pub(super) fn sync(
         ranges: Vec::new(),
         entries,
         wants: Vec::new(),
+        observer: false,
     })
 }
 

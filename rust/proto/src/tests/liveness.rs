@@ -117,6 +117,7 @@ fn what_a_partner_of_a_sync_vouches_for_itself_needs_no_confirmation() {
             ranges: Vec::new(),
             entries: vec![entry],
             wants: Vec::new(),
+            observer: false,
         };
         bench.frame(LINK, TopicFrame::Sync(frame));
         bench.pass((S * within).saturating_sub(S / 10));

@@ -195,6 +195,7 @@ fn who_shows_a_node_that_left_is_shown_its_leave_on_the_link() {
         ranges: vec![],
         entries: vec![Entry { record: signed(5, 5).bytes().clone(), age_ms: 0, accusation: None }],
         wants: vec![],
+        observer: false,
     };
     bench.frame(LINK, TopicFrame::Sync(frame));
     let shown = bench.sent().into_iter().any(|(_, frame)| match frame {

@@ -46,6 +46,7 @@ fn sync(entries: &[(&SignedRecord, Duration)], attached: bool) -> TopicFrame {
         ranges: Vec::new(),
         entries: entries.iter().map(entry).collect(),
         wants: Vec::new(),
+        observer: false,
     })
 }
 
@@ -99,6 +100,7 @@ fn newcomer_attaches(answers: bool, attached: bool) -> usize {
             ranges: Vec::new(),
             entries: Vec::new(),
             wants: Vec::new(),
+            observer: false,
             ..began.expect("it syncs with its bootstrap peer")
         };
         bench.frame(LINK, TopicFrame::Sync(answer));

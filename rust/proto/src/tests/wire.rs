@@ -108,6 +108,7 @@ fn ranges_must_cover_the_ids_once() {
             ranges,
             entries: vec![],
             wants: vec![],
+            observer: false,
         };
         Frame::decode(&Frame::Topic(0, TopicFrame::Sync(frame)).encode())
     };

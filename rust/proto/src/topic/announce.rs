@@ -120,9 +120,15 @@ impl Announcer {
         self.announce(scope)
     }
 
-    /// Announces this node's record as it should be now.
+    /// Announces this node's record as it should be now. An observer tells it only to its own
+    /// application.
     pub(super) fn announce(&mut self, scope: &mut Scope) -> Effects {
         if scope.view.leaving {
+            return Effects::none();
+        }
+        if scope.config.observer {
+            let record = self.record(0, Status::Alive, scope);
+            scope.emit(TopicEvent::Announced(Arc::new(record)));
             return Effects::none();
         }
         match self.sign(Status::Alive, scope) {
@@ -138,20 +144,14 @@ impl Announcer {
 
     /// Sequence numbers were reserved: announces, if an announcement waits for that.
     pub(super) fn announce_if_pending(&mut self, scope: &mut Scope) -> Effects {
-        if self.timer.is_none() { self.announce(scope) } else { Effects::none() }
+        let waits = self.timer.is_none() && !scope.config.observer;
+        if waits { self.announce(scope) } else { Effects::none() }
     }
 
     /// Signs a record with the next sequence number. `None` while none is reserved.
     fn sign(&self, status: Status, scope: &mut Scope) -> Option<Result<SignedRecord, Error>> {
-        let mut record = NodeRecord {
-            id: scope.me(),
-            sequence: scope.cx.next_sequence()?,
-            boot_id: scope.cx.identity.boot_id,
-            profile: self.profile.clone(),
-            addresses: scope.cx.addresses.clone(),
-            status,
-            expiration: expiration(scope),
-        };
+        let sequence = scope.cx.next_sequence()?;
+        let mut record = self.record(sequence, status, scope);
         loop {
             let signed = SignedRecord::sign(&scope.cx.identity.key, &scope.topic, record.clone());
             // A record has no room for all fields at their limits. Addresses give way, because they
@@ -161,6 +161,18 @@ impl Announcer {
                 continue;
             }
             return Some(signed);
+        }
+    }
+
+    fn record(&self, sequence: u64, status: Status, scope: &Scope) -> NodeRecord {
+        NodeRecord {
+            id: scope.me(),
+            sequence,
+            boot_id: scope.cx.identity.boot_id,
+            profile: self.profile.clone(),
+            addresses: scope.cx.addresses.clone(),
+            status,
+            expiration: expiration(scope),
         }
     }
 
@@ -193,6 +205,9 @@ impl Announcer {
         scope: &mut Scope,
     ) -> Result<Effects, Error> {
         profile.validate()?;
+        if scope.config.observer {
+            return Err(Error::Observer("announce a profile"));
+        }
         if scope.cx.is_exhausted() {
             return Err(Error::SequencesExhausted);
         }
@@ -207,8 +222,9 @@ impl Announcer {
     /// A peer holds a record with this node's signature that is not older than the own one. It is
     /// from an earlier life, or from another process with this node's key.
     pub(super) fn outrun(&mut self, record: &NodeRecord, scope: &mut Scope) {
-        if record.sequence < scope.cx.identity.sequence {
-            // This node has jumped above it already: this is another copy of the same record.
+        if record.sequence < scope.cx.identity.sequence || scope.config.observer {
+            // This node has jumped above it already: this is another copy of the same record. An
+            // observer announces nothing.
             return;
         }
         let now = scope.now();
@@ -246,7 +262,7 @@ impl Announcer {
     /// This node is accused. One announcement with a higher sequence number refutes all accusations
     /// that name a lower one.
     pub(super) fn refute(&mut self, sequence: u64, from: EndpointId, scope: &mut Scope) -> Effects {
-        if scope.view.leaving || !scope.cx.is_on(Rule::Refutation) {
+        if scope.view.leaving || scope.config.observer || !scope.cx.is_on(Rule::Refutation) {
             return Effects::none();
         }
         let mut effects = Effects::none();
@@ -271,9 +287,12 @@ impl Announcer {
     }
 
     /// This node leaves the topic: it announces nothing more, and signs a leave. `None` if no
-    /// sequence number is reserved for it.
+    /// sequence number is reserved for it, and for an observer, which nobody misses.
     pub(super) fn stop(&mut self, scope: &mut Scope) -> Option<SignedRecord> {
         self.timer = None;
+        if scope.config.observer {
+            return None;
+        }
         self.sign(Status::Left, scope).and_then(Result::ok)
     }
 

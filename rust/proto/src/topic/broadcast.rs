@@ -126,6 +126,9 @@ impl Broadcasts {
         if scope.view.leaving {
             return Err(Error::NotJoined(scope.topic));
         }
+        if scope.config.observer {
+            return Err(Error::Observer("broadcast"));
+        }
         let number = self.count;
         self.count += 1;
         scope.cx.counts.broadcasts_sent += 1;

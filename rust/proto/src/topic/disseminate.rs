@@ -249,6 +249,11 @@ impl Dissemination {
         let now = scope.now();
         self.last_batch = Some(now);
         let mut effects = Effects::one(Effect::Push(std::mem::take(&mut self.pushes)));
+        if scope.config.observer {
+            // It will never have a neighbor.
+            self.records.clear();
+            self.accusations.clear();
+        }
         if scope.view.neighbors.is_empty() {
             // The records wait for a neighbor. They are no more than the book has, because each id
             // is in it once.

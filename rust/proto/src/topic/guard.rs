@@ -20,6 +20,10 @@ use crate::{
 
 impl Topic {
     pub(super) fn on_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
+        if self.config.observer {
+            cx.links.dropped("overlay frames to an observer", Some(peer));
+            return self.neighborhood.reject_stranger(peer, narrow_scope!(self, cx));
+        }
         let asked_for = self.length_of_asked(&frame);
         if !self.neighborhood.admit(peer, &frame, asked_for, narrow_scope!(self, cx)) {
             return;

@@ -75,9 +75,10 @@ impl Healing {
         self.timers.clear_all();
     }
 
-    /// A member was lost: dial soon, with the shortest delay again.
+    /// A member was lost: dial soon, with the shortest delay again. An observer leaves that to
+    /// members.
     pub(super) fn on_loss(&mut self, scope: &mut Scope) {
-        if scope.view.leaving || !scope.cx.is_on(Rule::Healing) {
+        if scope.view.leaving || scope.config.observer || !scope.cx.is_on(Rule::Healing) {
             return;
         }
         self.delay = None;

@@ -128,7 +128,7 @@ enum Timeout {
 
 /// If several timers are due at once, as after a pause, they run in this order: what other nodes
 /// wait for precedes what this node does for itself.
-const TIMEOUTS: [Timeout; 13] = [
+const TIMEOUTS: [Timeout; 14] = [
     Timeout::Dissemination(disseminate::Timer::Batch),
     Timeout::Dissemination(disseminate::Timer::Deferred),
     Timeout::Syncs(sync::Timer::Trickle),
@@ -138,6 +138,7 @@ const TIMEOUTS: [Timeout; 13] = [
     Timeout::Neighborhood,
     Timeout::Syncs(sync::Timer::RandomSync),
     Timeout::Syncs(sync::Timer::Sessions),
+    Timeout::Syncs(sync::Timer::Observe),
     Timeout::Detector,
     Timeout::Healing,
     Timeout::Broadcasts,
@@ -449,9 +450,15 @@ impl Topic {
         if !self.syncs.on_busy(peer) {
             return;
         }
+        if self.config.observer {
+            self.syncs.source_gone(&peer, scope!(self, cx));
+        }
         self.learn_all(records, peer, cx);
         let scope: &mut Scope = scope!(self, cx);
         let other = scope.random_members(1, &BTreeSet::from([peer])).first().copied();
+        if scope.config.observer {
+            scope.emit(TopicEvent::Busy { peer, next: other });
+        }
         if let Some(other) = other {
             self.contact(other, cx);
         }
@@ -574,6 +581,7 @@ impl Topic {
     /// A peer no longer speaks of this topic.
     fn forget_partner(&mut self, peer: EndpointId, cx: &mut Context) {
         let was_syncing = self.syncs.unlinked(peer);
+        self.syncs.source_gone(&peer, scope!(self, cx));
         self.detector.forget_link(&peer);
         self.neighborhood.unlinked(peer, narrow_scope!(self, cx));
         self.drive_overlay(cx);

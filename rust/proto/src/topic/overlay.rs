@@ -671,7 +671,7 @@ impl Neighborhood {
 
     /// A sync that this node began is complete: a newcomer enters the overlay.
     pub(super) fn enter_after_sync(&mut self, scope: &mut NarrowScope) {
-        if self.attached.is_some() {
+        if self.attached.is_some() || scope.config.observer {
             return;
         }
         if !self.timers.is_set(Timer::Join) {
@@ -688,7 +688,8 @@ impl Neighborhood {
     /// The book has members, and none made this node a neighbor yet. The first node of a swarm
     /// waits to be asked, but not forever.
     pub(super) fn enter_soon(&mut self, scope: &mut NarrowScope) {
-        if self.attached.is_none() && !self.timers.is_set(Timer::Join) && !scope.view.leaving {
+        let may = !scope.view.leaving && !scope.config.observer;
+        if self.attached.is_none() && !self.timers.is_set(Timer::Join) && may {
             let at = scope.now() + jitter(&mut scope.cx.rng, JOIN_WAIT, 0.5..1.5);
             self.timers.set(Timer::Join, at);
         }

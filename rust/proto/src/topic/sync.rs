@@ -4,6 +4,7 @@
 //! differ. Now and then a node syncs with a random member, because a swarm may form in parts.
 
 mod compare;
+mod observe;
 mod serving;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test that cannot go on fails.
@@ -70,6 +71,10 @@ pub(super) struct Syncs {
     newcomers: BTreeMap<EndpointId, Instant>,
     /// Peers that push new records to this node in the same way.
     sponsors: BTreeSet<EndpointId>,
+    /// Observers that this node keeps up to date. Each is forgotten at its time.
+    observers: BTreeMap<EndpointId, Instant>,
+    /// The member that keeps this node up to date, if it only observes.
+    source: Option<EndpointId>,
     /// The budgets of what is sent in syncs, by peer.
     serving: serving::Serving,
     /// The comparisons with neighbors.
@@ -118,6 +123,8 @@ pub(super) enum Timer {
     RandomSync,
     /// Give up on syncs that are stalled.
     Sessions,
+    /// An observer compares its book with its source's, or looks for a source.
+    Observe,
 }
 
 /// What applying the entries of a frame brought.
@@ -142,6 +149,8 @@ impl Syncs {
             came_from: None,
             newcomers: BTreeMap::new(),
             sponsors: BTreeSet::new(),
+            observers: BTreeMap::new(),
+            source: None,
             serving: serving::Serving::default(),
             comparisons: BTreeMap::new(),
             timers: Timers::default(),
@@ -153,12 +162,13 @@ impl Syncs {
         self.schedule_random_sync(scope);
     }
 
-    pub(super) fn sizes(&self) -> [(&'static str, usize); 6] {
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 7] {
         [
             ("syncs wanted", self.wanted.len()),
             ("sessions", self.sessions.len()),
             ("newcomers", self.newcomers.len()),
             ("sponsors", self.sponsors.len()),
+            ("observers", self.observers.len()),
             ("budgets of syncs", self.serving.len()),
             ("comparisons", self.comparisons.len()),
         ]
@@ -186,6 +196,7 @@ impl Syncs {
             }
             Timer::RandomSync => self.on_random_sync(scope),
             Timer::Sessions => self.on_sessions(scope),
+            Timer::Observe => self.on_observe(scope),
         }
     }
 
@@ -199,6 +210,8 @@ impl Syncs {
     pub(super) fn needs(&self, peer: &EndpointId) -> bool {
         self.newcomers.contains_key(peer)
             || self.sponsors.contains(peer)
+            || self.observers.contains_key(peer)
+            || self.source == Some(*peer)
             || self.sessions.keys().any(|key| key.peer == *peer)
     }
 
@@ -212,16 +225,18 @@ impl Syncs {
         self.session_count == 0
     }
 
-    /// Sends records to newcomers. Those that were helped for [`NEWCOMER_HELP`] are forgotten.
+    /// Sends records to newcomers and observers. Those that were not heard for [`NEWCOMER_HELP`]
+    /// are forgotten.
     pub(super) fn push(&mut self, pushes: Vec<Pushed>, scope: &mut Scope) {
         let now = scope.now();
         self.newcomers.retain(|_, until| *until > now);
+        self.observers.retain(|_, until| *until > now);
         let with_bytes = |pushed: Pushed| {
             let (signed, _) = scope.book.evidence(&pushed.id, now)?;
             Some((pushed, signed.bytes().clone()))
         };
         let news: Vec<_> = pushes.into_iter().filter_map(with_bytes).collect();
-        for peer in self.newcomers.keys() {
+        for peer in self.newcomers.keys().chain(self.observers.keys()) {
             let for_peer =
                 news.iter().filter(|(Pushed { id, from }, _)| id != peer && from != peer);
             let mut batch: Vec<Bytes> = Vec::new();
@@ -240,14 +255,16 @@ impl Syncs {
         }
     }
 
-    /// Returns true if peers that are not in the overlay yet wait for pushes.
+    /// Returns true if peers that are not in the overlay wait for pushes.
     pub(super) fn has_newcomers(&self) -> bool {
-        !self.newcomers.is_empty()
+        !(self.newcomers.is_empty() && self.observers.is_empty())
     }
 
-    /// A peer is in the overlay, or gone: new records are no longer pushed to it.
+    /// A peer is in the overlay, gone, or has another source: new records are no longer pushed to
+    /// it.
     pub(super) fn forget_newcomer(&mut self, peer: &EndpointId) {
         self.newcomers.remove(peer);
+        self.observers.remove(peer);
     }
 
     /// The contacts chose a peer for a sync, and requested a link with this answer.
@@ -296,7 +313,7 @@ impl Syncs {
 
     /// A peer no longer speaks of this topic. Returns true if this node was syncing with it.
     pub(super) fn unlinked(&mut self, peer: EndpointId) -> bool {
-        self.newcomers.remove(&peer);
+        self.forget_newcomer(&peer);
         self.sponsors.remove(&peer);
         self.sessions.remove(&SessionKey::begun_by(peer));
         self.sessions.remove(&SessionKey::begun_by_us(peer)).is_some()
@@ -340,8 +357,8 @@ impl Syncs {
         scope.cx.counts.syncs_started += 1;
         let (number, now) = (self.session_count, scope.now());
         let newcomer = scope.view.attached.is_none();
-        let introduce = newcomer.then_some(scope.me());
-        let differs = newcomer || self.is_wanted_soon(&peer, scope);
+        let introduce = (newcomer && !scope.config.observer).then_some(scope.me());
+        let differs = self.probably_differs(&peer, scope);
         let mut session = Session::initiate(link, number, scope.book, introduce, differs, now);
         session.introduced = introduce.and_then(|me| scope.book.sequence(&me));
         session.tries = tries;
@@ -353,12 +370,15 @@ impl Syncs {
 
     fn take_turn(&mut self, key: SessionKey, theirs: Turn, scope: &mut Scope) -> Effects {
         let attached = scope.view.attached.is_some();
-        if !attached {
+        if !attached && !scope.config.observer {
             self.sponsors.insert(key.peer);
         }
         let now = scope.now();
         let Some(session) = self.sessions.get_mut(&key) else { return Effects::none() };
-        let frames = session.take_turn(scope.book, attached, theirs, now);
+        let mut frames = session.take_turn(scope.book, attached, theirs, now);
+        for frame in &mut frames {
+            frame.observer = scope.config.observer;
+        }
         let done = frames.last().is_some_and(|frame| frame.turn == Turn::Done);
         let (link, topic) = (session.link, scope.topic);
         let bytes = frames.iter().map(SyncFrame::weight).sum();
@@ -394,11 +414,13 @@ impl Syncs {
             scope.cx.links.answered(link, now.saturating_duration_since(session.began));
         }
         let mut effects = Effects::none();
-        if !frame.attached {
+        let introduced =
+            known.is_some_and(|session| session.introduced == scope.book.sequence(&scope.me()));
+        if frame.observer {
+            self.register(peer, scope);
+        } else if !frame.attached {
             self.newcomers.insert(peer, now + NEWCOMER_HELP);
-        } else if known
-            .is_some_and(|session| session.introduced == scope.book.sequence(&scope.me()))
-        {
+        } else if introduced {
             effects.push(Effect::Introduced);
         }
         Some(effects)
@@ -459,8 +481,11 @@ impl Syncs {
             key.role == Role::Responder && self.newcomers.contains_key(&key.peer)
         };
         let busy = self.sessions.keys().filter(of_newcomer).count();
-        let busy = !frame.attached && known.is_none() && busy >= scope.config.concurrent_syncs;
+        let newcomer = !frame.attached && !frame.observer;
+        let busy = newcomer && known.is_none() && busy >= scope.config.concurrent_syncs;
         let unserved = match self.serving.may_answer(Customer::of(peer, scope), scope.now()) {
+            _ if scope.config.observer => Some(Unserved::ByObserver),
+            _ if frame.observer && !self.observers.contains_key(&peer) => Some(Unserved::Observer),
             Ok(()) if !self.serving.begin(peer, scope.now()) => Some(Unserved::Peer),
             Ok(()) => busy.then_some(Unserved::Strangers),
             Err(unserved) => Some(unserved),
@@ -481,8 +506,15 @@ impl Syncs {
         let mut records = Vec::new();
         match unserved {
             Unserved::Peer => scope.dropped(OVER_BUDGET, Some(peer)),
-            Unserved::Strangers => {
-                scope.dropped("syncs passed on to other members", Some(peer));
+            Unserved::Strangers | Unserved::Observer | Unserved::ByObserver => {
+                scope.dropped(
+                    match unserved {
+                        Unserved::Observer => "observers over the limit",
+                        Unserved::ByObserver => "syncs passed on by an observer",
+                        _ => "syncs passed on to other members",
+                    },
+                    Some(peer),
+                );
                 let members = scope.random_members(BUSY_MEMBERS, &BTreeSet::from([peer]));
                 let members = members.iter().filter_map(|id| scope.book.get(id));
                 records.extend(members.map(|live| live.signed.bytes().clone()));
@@ -501,6 +533,9 @@ impl Syncs {
         }
         if !complete {
             return Effects::none();
+        }
+        if scope.config.observer && key.role == Role::Initiator {
+            self.take_source(key.peer, session.news, scope);
         }
         scope.cx.counts.syncs_completed += 1;
         self.compared_with(key.peer, &session, scope);
@@ -537,7 +572,7 @@ impl Syncs {
                 effects.append(if again {
                     self.try_sync(key.peer, tries + 1, scope)
                 } else {
-                    Effects::one(Effect::SyncFailed)
+                    self.give_up(key.peer, scope)
                 });
             }
         }

@@ -27,6 +27,8 @@ pub(crate) struct SyncFrame {
     pub(crate) ranges: Vec<Range>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) wants: Vec<EndpointId>,
+    /// True if the sender only observes: it has no record, and no place in the overlay.
+    pub(crate) observer: bool,
 }
 
 /// Which end speaks next.
@@ -164,7 +166,7 @@ impl SyncFrame {
     }
 
     pub(super) fn encode(&self) -> Vec<Value> {
-        vec![
+        let mut fields = vec![
             Value::uint(self.session),
             Value::bool(self.from_initiator),
             Value::bool(self.attached),
@@ -172,7 +174,11 @@ impl SyncFrame {
             Value::array(self.ranges.iter().map(Range::encode)),
             Value::array(self.entries.iter().map(Entry::encode)),
             Value::array(self.wants.iter().map(|id| Value::bytes(id.as_bytes()))),
-        ]
+        ];
+        if self.observer {
+            fields.push(Value::bool(true));
+        }
+        fields
     }
 
     pub(super) fn decode(fields: &mut Fields) -> Result<Self, Error> {
@@ -185,6 +191,8 @@ impl SyncFrame {
             ranges: decode_ranges(fields.take()?)?,
             entries: list("sync entries", fields.take()?, MAX_RECORDS, Entry::decode)?,
             wants: list("sync wants", fields.take()?, MAX_LISTED, endpoint_id)?,
+            // What another type may mean to a later release, nobody knows: it is ignored.
+            observer: fields.take_optional().is_some_and(|item| item.into_bool(WHAT) == Ok(true)),
         })
     }
 }

@@ -115,6 +115,9 @@ pub struct Scenario {
     pub name: String,
     /// The number of nodes that start. 1 to 20,000.
     pub nodes: usize,
+    /// How many of these nodes, the last ones, only observe. Fewer than all.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub observers: usize,
     /// The seed from which all random choices follow.
     pub seed: u64,
     /// The timers of the protocol and of the links, and the latency.
@@ -151,6 +154,7 @@ impl Default for Scenario {
         Self {
             name: String::new(),
             nodes: 10,
+            observers: 0,
             seed: 0,
             preset: Preset::Lan,
             warmup: HumanDuration::default(),
@@ -193,6 +197,7 @@ impl Scenario {
     /// [`Error::Invalid`], which names the first key outside its limits.
     pub fn validate(&self) -> Result<(), Error> {
         check("nodes", (1..=MAX_NODES).contains(&self.nodes), "must be 1 to 20,000")?;
+        check("observers", self.observers < self.nodes, "must be fewer than the nodes")?;
         // TOML's integers are signed.
         check("seed", i64::try_from(self.seed).is_ok(), "must be below 2^63")?;
         self.protocol().validate().map_err(|error| Error::Invalid {
@@ -203,6 +208,7 @@ impl Scenario {
         self.cpu.validate()?;
         let at_once = self.start.over.is_zero() && self.start.first_after.is_zero();
         check("start.known", !self.start.known || at_once, "needs all to start at once")?;
+        check("start.known", !self.start.known || self.observers == 0, "has no observers")?;
         let most = [
             ("expect.bytes_per_second", self.expect.bytes_per_second),
             ("expect.wire_bytes_per_second", self.expect.wire_bytes_per_second),
@@ -271,6 +277,15 @@ impl Scenario {
         config
     }
 
+    /// Returns the settings of a node.
+    #[must_use]
+    pub(crate) fn protocol_of(&self, number: usize) -> Config {
+        let members = self.nodes - self.observers;
+        let mut config = self.protocol();
+        config.observer = (members..self.nodes).contains(&number);
+        config
+    }
+
     /// Returns the conditions of the network at the start.
     #[must_use]
     pub fn conditions(&self) -> Conditions {
@@ -296,4 +311,9 @@ impl Scenario {
         let converged = self.starts() + self.expect.converged.unwrap_or_default().0;
         (self.warmup.0 + after).max(converged)
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }

@@ -58,6 +58,7 @@ overrides! {
     heal_interval_max: HumanDuration,
     leave_timeout: HumanDuration,
     concurrent_syncs: usize,
+    observers: usize,
 }
 
 impl Overrides {

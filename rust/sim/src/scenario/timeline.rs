@@ -106,7 +106,7 @@ impl Timeline {
         match step {
             Step::Start(number) => {
                 let bootstrap = self.first_bootstrap(scenario, number);
-                let mut config = scenario.protocol();
+                let mut config = scenario.protocol_of(number);
                 if scenario.start.known {
                     config.expiration = Some(config.expiration_among(scenario.nodes));
                 }

@@ -204,7 +204,8 @@ impl Detector {
         if is_beyond(&peer, scope) {
             return Effects::none();
         }
-        if scope.view.leaving || known.is_some_and(|s| s.accusers.contains(&scope.me())) {
+        let silent = scope.view.leaving || scope.config.observer;
+        if silent || known.is_some_and(|s| s.accusers.contains(&scope.me())) {
             return Effects::none();
         }
         let sequence = live.signed.record().sequence;
@@ -481,8 +482,9 @@ impl Detector {
             return Effects::none();
         }
         // The verdict is this node's own, and so is the signature under it: partners of syncs may
-        // not know the accuser.
-        let own = suspicion.accusers.contains(&scope.me()).then_some(accusation).flatten();
+        // not know the accuser. No member would take an observer's word.
+        let vouched = suspicion.accusers.contains(&scope.me()) || scope.config.observer;
+        let own = vouched.then_some(accusation).flatten();
         let accusation = own.unwrap_or_else(|| {
             Accusation::sign(&scope.cx.identity.key, &scope.topic, peer, suspicion.sequence).bytes
         });

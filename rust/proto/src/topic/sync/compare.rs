@@ -92,12 +92,21 @@ impl Syncs {
                 scope.send(peer, TopicFrame::Digest(digest));
             }
         }
+        for observer in self.observers.keys() {
+            scope.send(observer, TopicFrame::Digest(digest));
+        }
     }
 
     /// A session with a peer is complete.
-    pub(super) fn compared_with(&mut self, peer: EndpointId, session: &Session, scope: &Scope) {
-        if !scope.view.neighbors.contains(&peer) {
+    pub(super) fn compared_with(&mut self, peer: EndpointId, session: &Session, scope: &mut Scope) {
+        if !self.compares_with(&peer, scope) {
             return;
+        }
+        if self.source == Some(peer) && session.news + session.given == 0 {
+            // A source sends its digest when something changes. Until then, this says as much.
+            if let Some(digest) = scope.book.settled(Duration::ZERO, scope.cx.now) {
+                self.on_equal_digest(digest, peer, scope);
+            }
         }
         let comparison = self.comparisons.entry(peer).or_default();
         if comparison.is_wanted() && session.news > 0 {
@@ -115,7 +124,7 @@ impl Syncs {
         peer: EndpointId,
         scope: &mut Scope,
     ) -> Effects {
-        if !scope.view.neighbors.contains(&peer) || !scope.cx.is_on(Rule::Reconciliation) {
+        if !self.compares_with(&peer, scope) || !scope.cx.is_on(Rule::Reconciliation) {
             return Effects::none();
         }
         let now = scope.now();
@@ -147,13 +156,32 @@ impl Syncs {
         let changes = scope.book.visible_changes();
         if comparison.agreed_after.replace(changes) != Some(changes) {
             scope.emit(TopicEvent::Agreed(peer));
-            scope.send(&peer, TopicFrame::Digest(digest));
+            if !scope.config.observer {
+                scope.send(&peer, TopicFrame::Digest(digest));
+            }
         }
+    }
+
+    /// Returns true if this node and a peer tell each other the digests of their books.
+    fn compares_with(&self, peer: &EndpointId, scope: &Scope) -> bool {
+        scope.view.neighbors.contains(peer) || self.source == Some(*peer)
     }
 
     /// Returns true if a session with a peer is started again if it stalls.
     pub(super) fn is_wanted_soon(&self, peer: &EndpointId, scope: &Scope) -> bool {
-        !scope.view.synced || self.comparisons.get(peer).is_some_and(Comparison::is_wanted)
+        !scope.view.synced || self.is_source(peer) || self.was_found_to_differ(peer)
+    }
+
+    fn was_found_to_differ(&self, peer: &EndpointId) -> bool {
+        self.comparisons.get(peer).is_some_and(Comparison::is_wanted)
+    }
+
+    /// Returns true if a session begins with the parts of the book, as the whole would differ.
+    pub(super) fn probably_differs(&self, peer: &EndpointId, scope: &Scope) -> bool {
+        if self.is_source(peer) {
+            return self.was_found_to_differ(peer);
+        }
+        scope.view.attached.is_none() || self.is_wanted_soon(peer, scope)
     }
 
     /// Returns when a session is given up if nothing arrives before.

@@ -62,6 +62,10 @@ pub(super) enum Unserved {
     Peer,
     /// All strangers together request too much. Other members may still serve this one.
     Strangers,
+    /// This node keeps as many observers up to date as it may. Other members may have room.
+    Observer,
+    /// This node only observes, so it serves nobody.
+    ByObserver,
 }
 
 /// A peer that requests a book, and the size of that book.

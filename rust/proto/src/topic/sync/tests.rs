@@ -1,7 +1,10 @@
 //! Syncs without a network: when sessions start and end, and which peers are served.
 
 use super::{super::world::World, *};
-use crate::tests::{ME, id};
+use crate::{
+    tests::{ME, id},
+    wire::{Range, RangeContent},
+};
 
 const PEER: u8 = 2;
 const OTHER: u8 = 3;
@@ -23,7 +26,8 @@ fn linked() -> (World, Syncs) {
 
 fn frame(session: u64, from_initiator: bool, attached: bool, turn: Turn) -> SyncFrame {
     let (ranges, entries, wants) = (Vec::new(), Vec::new(), Vec::new());
-    SyncFrame { session, from_initiator, attached, turn, ranges, entries, wants }
+    let observer = false;
+    SyncFrame { session, from_initiator, attached, turn, ranges, entries, wants, observer }
 }
 
 /// Takes in a frame of a peer, whose entries brought `news` new records.
@@ -246,4 +250,116 @@ fn a_node_that_leaves_begins_no_sync() {
     syncs.stop();
     assert_eq!(syncs.next_timeout(), None);
     assert_eq!(syncs.sizes()[0], ("syncs wanted", 0));
+}
+
+/// The first frame of an observer's sync.
+fn of_observer(session: u64) -> SyncFrame {
+    SyncFrame { observer: true, ..frame(session, true, false, Turn::Yours) }
+}
+
+#[test]
+fn observers_beyond_the_limit_are_sent_to_other_members_until_there_is_room() {
+    let (mut world, mut syncs) = linked();
+    world.config.observers = 1;
+    world.links(4);
+    receive(&mut syncs, &mut world, PEER, &of_observer(1), 0);
+    assert!(syncs.needs(&id(PEER)) && syncs.has_newcomers());
+    assert_eq!(asked(&mut world), [id(PEER)], "it is answered");
+    receive(&mut syncs, &mut world, OTHER, &of_observer(1), 0);
+    let sent = world.sent();
+    let [(peer, TopicFrame::Busy(others))] = &sent[..] else { panic!("{sent:?}") };
+    assert!(*peer == id(OTHER) && !others.is_empty());
+    assert!(!syncs.needs(&id(OTHER)));
+    receive(&mut syncs, &mut world, OTHER, &of_observer(2), 0);
+    assert_eq!(world.dropped(), ["observers over the limit"]);
+    // Newcomers have room all the same.
+    receive(&mut syncs, &mut world, 4, &frame(1, true, false, Turn::Yours), 0);
+    assert_eq!(asked(&mut world), [id(4)]);
+    // One that was silent for long is gone.
+    world.pass(NEWCOMER_HELP);
+    receive(&mut syncs, &mut world, OTHER, &of_observer(3), 0);
+    assert_eq!(asked(&mut world), [id(OTHER)]);
+    assert_eq!(syncs.observers.len(), 1);
+}
+
+#[test]
+fn news_and_digests_go_to_observers_until_they_have_another_source() {
+    let (mut world, mut syncs) = linked();
+    receive(&mut syncs, &mut world, PEER, &of_observer(1), 0);
+    world.sent();
+    world.pass(Duration::from_secs(1));
+    syncs.tell_digest(&mut world.scope());
+    syncs.push(vec![Pushed { id: id(OTHER), from: id(OTHER) }], &mut world.scope());
+    let sent = world.sent();
+    assert!(
+        matches!(&sent[..], [(_, TopicFrame::Digest(_)), (_, TopicFrame::Push(_))]),
+        "{sent:?}"
+    );
+    syncs.forget_newcomer(&id(PEER));
+    syncs.tell_digest(&mut world.scope());
+    assert_eq!(world.sent(), []);
+}
+
+/// A node that observes, and whose source is `PEER`.
+fn observing() -> (World, Syncs) {
+    let (mut world, mut syncs) = linked();
+    (world.attached, world.config.observer) = (None, true);
+    let _ = syncs.start(id(PEER), &mut world.scope());
+    world.out();
+    let last = frame(1, false, true, Turn::Done);
+    receive(&mut syncs, &mut world, PEER, &last, 1);
+    let events = world.events();
+    assert_eq!(events, [TopicEvent::NeighborUp(id(PEER)), TopicEvent::Synced(id(PEER))]);
+    (world, syncs)
+}
+
+#[test]
+fn an_observer_compares_again_and_again_and_says_what_it_is() {
+    let (mut world, mut syncs) = observing();
+    for session in 2..5 {
+        assert_eq!(serve(&mut syncs, &mut world, Timer::Observe), []);
+        let sent = world.sent();
+        let Some((peer, TopicFrame::Sync(sent))) = sent.first() else { panic!("{sent:?}") };
+        assert!(*peer == id(PEER) && sent.observer && !sent.attached && sent.entries.is_empty());
+        assert!(matches!(sent.ranges[..], [Range { what: RangeContent::Fingerprint { .. }, .. }]));
+        receive(&mut syncs, &mut world, PEER, &frame(session, false, true, Turn::Done), 0);
+    }
+    assert!(syncs.needs(&id(PEER)));
+}
+
+#[test]
+fn an_observer_tells_its_source_if_it_takes_another_one() {
+    let (mut world, mut syncs) = observing();
+    let _ = syncs.start(id(OTHER), &mut world.scope());
+    world.out();
+    receive(&mut syncs, &mut world, OTHER, &frame(2, false, true, Turn::Done), 0);
+    assert_eq!(world.sent(), [(id(PEER), TopicFrame::Attached)]);
+    assert!(syncs.is_source(&id(OTHER)) && !syncs.needs(&id(PEER)));
+}
+
+#[test]
+fn an_observer_takes_another_source_if_its_own_does_not_answer() {
+    let (mut world, mut syncs) = observing();
+    serve(&mut syncs, &mut world, Timer::Observe);
+    let began = world.cx.now;
+    let mut effects = Vec::new();
+    while effects.is_empty() {
+        effects = serve(&mut syncs, &mut world, Timer::Sessions);
+    }
+    assert!(world.cx.now - began < Duration::from_secs(8), "{:?}", world.cx.now - began);
+    let wanted = [Effect::SyncFailed, Effect::Avoid(id(PEER)), Effect::Contact(id(OTHER))];
+    assert_eq!(effects, wanted);
+    assert_eq!(world.events(), [TopicEvent::NeighborDown(id(PEER))]);
+    assert!(!syncs.needs(&id(PEER)));
+}
+
+#[test]
+fn an_observer_serves_nobody_and_names_members() {
+    let (mut world, mut syncs) = observing();
+    receive(&mut syncs, &mut world, OTHER, &frame(1, true, false, Turn::Yours), 0);
+    let sent = world.sent();
+    assert!(
+        matches!(&sent[..], [(_, TopicFrame::Busy(members))] if !members.is_empty()),
+        "{sent:?}"
+    );
 }
