@@ -139,6 +139,18 @@ fn what_is_missing_after_a_long_turn_is_asked_for() {
     assert!(cost.records > records.len(), "frames were lost: {cost:?}");
 }
 
+/// One end holds all that the other end has to be expired: it takes nothing, and can prove nothing.
+#[test]
+fn two_ends_that_never_agree_show_each_other_the_same_four_times_and_no_more() {
+    let records = pool(300);
+    let (mut a, mut b) = (book_of(&records), book_of(&records));
+    b.expire(Instant::now() + records[0].record().expiration);
+    assert_eq!((a.len(), b.len()), (300, 0));
+    let cost = reconcile(&mut a, &mut b);
+    assert_eq!((a.len(), b.len()), (300, 0));
+    assert_eq!(cost.records, 4 * 300, "once, and three times in vain: {cost:?}");
+}
+
 #[test]
 fn a_leave_is_shown_to_who_missed_it_and_a_silent_end_is_not_undone() {
     let now = Instant::now();
