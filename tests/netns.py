@@ -76,7 +76,11 @@ async def main():
         if config.relay:
             paths = asyncio.create_task(tell_paths(node))
             node.serve("echo", echo)
-        async for event in node.events():
+        events = node.events()
+        # What was there before the subscription counts too.
+        for peer in node.book.values():
+            tell(event="PeerJoined", name=peer.name, addresses=peer.addresses)
+        async for event in events:
             peer = getattr(event, "peer", None)
             if peer is not None:
                 tell(event=type(event).__name__, name=peer.name, addresses=peer.addresses)
@@ -85,6 +89,7 @@ asyncio.run(main())
 
 
 # A name server: takes the records as a JSON object in a line, and answers with those it read last.
+# A name that "fails" gets silence or SERVFAIL; "A of" has what certain hosts are told.
 NAME_SERVER = """
 import json, socket, struct, sys, threading
 
@@ -94,7 +99,7 @@ def encode(name):
     labels = name.rstrip(".").encode().split(b".")
     return b"".join(bytes([len(label)]) + label for label in labels) + bytes(1)
 
-def answer(query):
+def answer(query, sender):
     labels, at = [], 12
     while query[at]:
         labels.append(query[at + 1:at + 1 + query[at]].decode().lower())
@@ -104,10 +109,17 @@ def answer(query):
     known = records.get(".".join(labels))
     data = []
     if known and kind == 1:
-        data = [socket.inet_aton(address) for address in known.get("A", [])]
+        of = known.get("A of", {})
+        data = [socket.inet_aton(address) for address in of.get(sender, known.get("A", []))]
     elif known and kind == 33:
         data = [struct.pack(">HHH", 0, 0, port) + encode(host) for host, port in known["SRV"]]
-    head = struct.pack(">HHHHH", 0x8580 if known else 0x8583, 1, len(data), 0, 0)
+    fails = (known or {}).get("fails")
+    if fails == "silence":
+        return None
+    code = 2 if fails else 0 if known else 3
+    if code:
+        data = []
+    head = struct.pack(">HHHHH", 0x8580 | code, 1, len(data), 0, 0)
     fixed = struct.pack(">HHHI", 0xC00C, kind, 1, 1)
     lines = [fixed + struct.pack(">H", len(one)) + one for one in data]
     return query[:2] + head + question + b"".join(lines)
@@ -118,7 +130,9 @@ def serve():
     print("{}", flush=True)
     while True:
         query, sender = port.recvfrom(4096)
-        port.sendto(answer(query), sender)
+        answered = answer(query, sender[0])
+        if answered is not None:
+            port.sendto(answered, sender)
 
 threading.Thread(target=serve, daemon=True).start()
 for line in sys.stdin:
@@ -267,6 +281,10 @@ class Network:
             nodad = " nodad" if ":" in address else ""
             ip(f"addr add {address} dev {interface}{nodad}", inside=host)
         ip(f"link set {interface} up", inside=host)
+
+    def unplug(self, host: str, interface: str) -> None:
+        """Take away an interface of a host, and its addresses with it."""
+        ip(f"link del {interface}", inside=host)
 
     def resolve_by(self, host: str, server: str) -> None:
         """Name the name server of a host."""

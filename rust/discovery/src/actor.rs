@@ -371,11 +371,11 @@ impl Actor {
                 if let Some(joined) = self.topics.get_mut(&topic) {
                     joined.learned(at);
                 }
-                let addresses = vec![TransportAddr::Ip(at)];
+                let address = TransportAddr::Ip(at);
                 if self.lists.admits(&peer) {
-                    self.handle_own(InEvent::Found(topic, peer, addresses));
+                    self.handle_own(InEvent::Learned(topic, peer, address));
                 } else {
-                    self.found_outside(topic, peer, addresses, Group::Named);
+                    self.found_outside(topic, peer, vec![address], Group::Named);
                 }
             }
             Input::Answered(id, answer) => self.answered(id, answer),

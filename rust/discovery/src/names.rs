@@ -1,6 +1,7 @@
 //! Bootstrap by name alone: handshakes show the ids behind a name, which are then dialed as usual.
 
 pub(crate) mod ask;
+mod candidates;
 pub(crate) mod resolve;
 pub(crate) mod search;
 

@@ -134,6 +134,9 @@ pub enum InEvent {
     RemoveBootstrap(TopicId, Vec<EndpointId>),
     /// A lookup on the local network saw a member of a topic.
     Found(TopicId, EndpointId, Vec<TransportAddr>),
+    /// At an address behind a name, which the user gave as a bootstrap peer, a handshake proved
+    /// this id.
+    Learned(TopicId, EndpointId, TransportAddr),
     /// Records that an earlier life of this node had in its book of a topic. Their owners are
     /// dialed; they are no members until a record confirms them.
     Remember(TopicId, Vec<Kept>),

@@ -260,6 +260,11 @@ impl Links {
         Asked::Dialing
     }
 
+    /// A handshake proved that a peer is at an address.
+    pub(crate) fn prove(&mut self, peer: EndpointId, address: TransportAddr) {
+        self.dials.prove(peer, Some(address));
+    }
+
     /// Returns the lists of the peers that may have links.
     pub(crate) fn access(&self) -> &Arc<Access> {
         &self.access

@@ -425,6 +425,9 @@ impl State {
             InEvent::Found(topic, peer, addresses) => {
                 topic_mut(&mut self.topics, topic)?.found(peer, addresses, cx);
             }
+            InEvent::Learned(topic, peer, address) => {
+                topic_mut(&mut self.topics, topic)?.learned(peer, address, cx);
+            }
             InEvent::Remember(topic, records) => {
                 topic_mut(&mut self.topics, topic)?.remember(records, cx);
             }

@@ -6,28 +6,50 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use n0_dns_resolver::DnsResolver;
-use tokio::{net::lookup_host, time::timeout};
+use tokio::{
+    net::lookup_host,
+    time::{sleep, timeout},
+};
 
 use super::{Kind, Name};
 
 /// A name that is not resolved within this time is tried again later.
 const LIMIT: Duration = Duration::from_secs(10);
+/// A name server that was down is back sooner than a resolver asks it again: without an answer for
+/// this time the question is asked again beside the one that waits, [`QUESTIONS`] times in all.
+const ASK_AGAIN: Duration = Duration::from_millis(2500);
+const QUESTIONS: usize = 3;
 /// Most targets of a service that are resolved.
 const MAX_TARGETS: usize = 64;
 
 /// Resolves a name. The error says why there is no address.
 pub(crate) async fn resolve(name: &Name) -> Result<BTreeSet<SocketAddr>, String> {
-    let found = match &name.0 {
-        Kind::Host(host, port) => timeout(LIMIT, addresses(host, *port)).await,
-        Kind::Service(service) => timeout(LIMIT, service_addresses(service)).await,
-    };
+    let found = timeout(LIMIT, first_answer(|| ask(name))).await;
     let found = found.map_err(|_| "no answer from the name server".to_owned()).flatten();
     match found {
         Ok(found) if found.is_empty() => Err("does not resolve: it has no address".into()),
         Ok(found) => Ok(found),
         Err(reason) => Err(format!("does not resolve: {reason}")),
+    }
+}
+
+async fn ask(name: &Name) -> Result<BTreeSet<SocketAddr>, String> {
+    match &name.0 {
+        Kind::Host(host, port) => addresses(host, *port).await,
+        Kind::Service(service) => service_addresses(service).await,
+    }
+}
+
+/// Asks, and asks again beside that if no answer comes. Returns the first answer.
+async fn first_answer<T, A: Future<Output = T>>(ask: impl Fn() -> A) -> T {
+    let mut asked: FuturesUnordered<_> = std::iter::once(ask()).collect();
+    loop {
+        tokio::select! {
+            Some(answer) = asked.next() => return answer,
+            () = sleep(ASK_AGAIN), if asked.len() < QUESTIONS => asked.push(ask()),
+        }
     }
 }
 
@@ -70,4 +92,36 @@ async fn service_addresses(service: &str) -> Result<BTreeSet<SocketAddr>, String
 
 fn is_useful(address: &SocketAddr) -> bool {
     !matches!(address.ip(), IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_is_lost_is_asked_again_before_the_resolver_gives_up() {
+        let begin = tokio::time::Instant::now();
+        let asked = Cell::new(0);
+        let answer = first_answer(async || {
+            asked.set(asked.get() + 1);
+            let takes = if asked.get() == 1 { LIMIT } else { Duration::ZERO };
+            sleep(takes).await;
+            asked.get()
+        });
+        assert_eq!(answer.await, 2);
+        assert_eq!(begin.elapsed(), ASK_AGAIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_server_that_is_down_has_a_few_questions_at_a_time() {
+        let asked = Cell::new(0);
+        let answer = first_answer(|| {
+            asked.set(asked.get() + 1);
+            std::future::pending::<()>()
+        });
+        assert!(timeout(LIMIT, answer).await.is_err());
+        assert_eq!(asked.get(), QUESTIONS);
+    }
 }

@@ -179,16 +179,9 @@ impl Contacts {
         if peer == scope.me() || scope.book.get(&peer).is_some() || !scope.book.admits(&peer) {
             return;
         }
-        let found = &mut scope.peers.found;
-        if found.len() >= MAX_FOUND && !found.contains_key(&peer) {
-            scope.dropped("peers found on the local network over the limit", Some(peer));
+        if !self.keep_find(peer, addresses, scope) {
             return;
         }
-        found.insert(peer, addresses);
-        debug_assert!(
-            found.len() <= MAX_FOUND,
-            "a network full of strangers costs no more than that"
-        );
         let is_alone = scope.peers.is_alone();
         let spread = if is_alone { FOUND_SPREAD } else { FOUND_INTERVAL };
         let at = scope.now() + jitter(&mut scope.cx.rng, spread, 0.0..1.0);
@@ -196,6 +189,54 @@ impl Contacts {
         let apart = if is_alone { scope.config.redial_min } else { FOUND_INTERVAL };
         let soonest = self.dialed_finds.map(|dialed| dialed + apart);
         self.timers.set_by(Timer::Redial, soonest.map_or(at, |soonest| soonest.max(at)));
+    }
+
+    /// A handshake at an address behind a bootstrap name proved a peer's id. It is dialed at once:
+    /// names are asked at intervals, and a few addresses at a time.
+    pub(super) fn learned(
+        &mut self,
+        peer: EndpointId,
+        address: TransportAddr,
+        scope: &mut Scope,
+    ) -> Effects {
+        let is_needless = scope.book.get(&peer).is_some() && !scope.peers.is_alone();
+        if peer == scope.me() || is_needless || !scope.book.admits(&peer) {
+            return Effects::none();
+        }
+        scope.cx.links.prove(peer, address.clone());
+        // A container that starts in the place of another one has its address, with another key.
+        scope.peers.found.retain(|id, at| *id == peer || at[..] != [address.clone()]);
+        if !self.keep_find(peer, vec![address], scope) {
+            return Effects::none();
+        }
+        self.timers.set_by(Timer::Redial, scope.now() + scope.config.redial_min);
+        Effects::one(Effect::Contact(peer))
+    }
+
+    /// Remembers a peer that is not in the book. If there is no room, one that recently could not
+    /// be dialed makes room. Returns false if there is none.
+    fn keep_find(
+        &mut self,
+        peer: EndpointId,
+        addresses: Vec<TransportAddr>,
+        scope: &mut Scope,
+    ) -> bool {
+        let now = scope.now();
+        let found = &scope.peers.found;
+        if found.len() >= MAX_FOUND && !found.contains_key(&peer) {
+            let silent = found.keys().find(|id| scope.peers.is_avoided(id, now)).copied();
+            let Some(silent) = silent else {
+                scope.dropped("peers found by a lookup over the limit", Some(peer));
+                return false;
+            };
+            scope.peers.found.remove(&silent);
+        }
+        scope.peers.found.insert(peer, addresses);
+        debug_assert!(
+            scope.peers.found.len() <= MAX_FOUND,
+            "a network full of strangers costs no more than that"
+        );
+        true
     }
 
     /// The book got members that an earlier life of this node knew: they are dialed now.

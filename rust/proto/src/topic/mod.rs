@@ -394,6 +394,12 @@ impl Topic {
         self.contacts.found(peer, addresses, scope!(self, cx));
     }
 
+    /// A handshake at an address behind a bootstrap name proved a peer's id.
+    pub(crate) fn learned(&mut self, peer: EndpointId, address: TransportAddr, cx: &mut Context) {
+        let effects = self.contacts.learned(peer, address, scope!(self, cx));
+        self.carry_out(effects, cx);
+    }
+
     /// Takes in records that an earlier life had in its book. Their owners are dialed at those
     /// addresses until they confirm that they are alive, or until the records age out.
     pub(crate) fn remember(&mut self, records: Vec<Kept>, cx: &mut Context) {

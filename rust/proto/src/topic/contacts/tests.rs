@@ -143,7 +143,7 @@ fn finds_are_limited_and_counted_and_forgotten_once_they_are_members() {
     }
     assert_eq!(world.dropped(), [] as [&str; 0]);
     contacts.found(id(PEER), Vec::new(), &mut world.scope());
-    assert_eq!(world.dropped(), ["peers found on the local network over the limit"]);
+    assert_eq!(world.dropped(), ["peers found by a lookup over the limit"]);
     contacts.on_news(&id(10), &Applied::Joined, &mut world.scope());
     contacts.found(id(PEER), Vec::new(), &mut world.scope());
     assert_eq!(world.dropped(), [] as [&str; 0]);
@@ -216,4 +216,62 @@ fn a_linked_node_dials_a_few_finds_every_two_seconds() {
     contacts.synced(&mut world.scope());
     let dialed = dial_finds(&mut contacts, &mut world, Duration::from_millis(1900));
     assert!((1..=DIALS).contains(&dialed.len()), "{dialed:?}");
+}
+
+fn learn(contacts: &mut Contacts, world: &mut World, number: u8, address: u8) -> Vec<EndpointId> {
+    let address = node(address, 1).addresses.remove(0);
+    let effects = contacts.learned(id(number), address, &mut world.scope());
+    let contact = |effect| match effect {
+        Effect::Contact(peer) => peer,
+        other => panic!("only a contact follows: {other:?}"),
+    };
+    effects.into_inner().into_iter().map(contact).collect()
+}
+
+#[test]
+fn a_peer_behind_a_name_is_dialed_at_once_beyond_the_budget_of_strangers() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    for number in 10..60 {
+        assert_eq!(learn(&mut contacts, &mut world, number, number), [id(number)]);
+        assert_eq!(contacts.dial(id(number), &mut world.scope()), Asked::Dialing);
+    }
+    assert_eq!(world.dropped(), [] as [&str; 0]);
+    assert!(contacts.next_timeout().unwrap() <= world.cx.now + world.config.redial_min);
+}
+
+#[test]
+fn a_node_in_contact_asks_a_peer_behind_a_name_only_if_the_book_lacks_it() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    world.knows(PEER);
+    assert_eq!(learn(&mut contacts, &mut world, ME, PEER), NOBODY);
+    assert_eq!(learn(&mut contacts, &mut world, PEER, PEER), [id(PEER)], "nobody is linked");
+    contacts.opened(id(OTHER), &mut world.scope());
+    assert_eq!(learn(&mut contacts, &mut world, PEER, PEER), NOBODY);
+    assert_eq!(learn(&mut contacts, &mut world, OTHER, OTHER), [id(OTHER)]);
+}
+
+#[test]
+fn a_peer_that_took_anothers_address_takes_its_place_among_the_finds() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    learn(&mut contacts, &mut world, PEER, 9);
+    learn(&mut contacts, &mut world, OTHER, 9);
+    assert_eq!(world.peers.found.keys().copied().collect::<Vec<_>>(), [id(OTHER)]);
+}
+
+#[test]
+fn a_find_that_does_not_answer_makes_room_for_another() {
+    let mut world = World::new();
+    let mut contacts = contacts(&world);
+    for number in 0..MAX_FOUND {
+        contacts.found(id(u8::try_from(number).unwrap() + 10), Vec::new(), &mut world.scope());
+    }
+    contacts.avoid(id(20), &mut world.scope());
+    contacts.found(id(PEER), Vec::new(), &mut world.scope());
+    assert_eq!(world.dropped(), [] as [&str; 0]);
+    let found = &world.peers.found;
+    assert!(found.contains_key(&id(PEER)) && !found.contains_key(&id(20)));
+    assert_eq!(found.len(), MAX_FOUND);
 }
