@@ -167,8 +167,8 @@ impl Door {
                 return None;
             }
         }
-        // Only of those that hold the secret the application hears.
-        if is_undecided && !self.is_admitted(&connection, peer).await {
+        // Only of those that hold the secret the application hears. It may have answered meanwhile.
+        if self.0.lists.is_undecided(&peer) && !self.is_admitted(&connection, peer).await {
             return None;
         }
         debug!(peer = %peer.fmt_short(), took = ?begun.elapsed(), "admitted");
@@ -191,6 +191,8 @@ impl Door {
         };
         match answer {
             Some(true) => return true,
+            // Another question about it was answered just now.
+            _ if self.0.lists.admits(&peer) => return true,
             Some(false) => {
                 self.keeps_out(peer);
                 connection.close(VarInt::from_u32(CloseCode::Denied.into()), b"");

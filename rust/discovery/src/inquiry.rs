@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     newcomer::Admit,
     proto::{EndpointId, TopicId},
-    questions::{Admitted, Questions},
+    questions::Questions,
 };
 
 /// The questions to the application, and where the looks for more of them are.
@@ -19,7 +19,7 @@ pub(crate) struct Inquiry {
     pub(crate) cursors: BTreeMap<TopicId, EndpointId>,
     /// The answers that were yes and that do not hold yet: they are carried out together, as each
     /// time takes as long as there are members.
-    pub(crate) admitted: Vec<Admitted>,
+    pub(crate) admitted: Vec<EndpointId>,
 }
 
 impl Inquiry {

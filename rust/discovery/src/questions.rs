@@ -283,31 +283,33 @@ impl Table {
         self.look = true;
     }
 
-    /// Takes in an answer. `Some` if it is a yes that counts.
-    pub(crate) fn answered(
-        &mut self,
-        id: EndpointId,
-        answer: &Answer,
-        now: Instant,
-    ) -> Option<Admitted> {
-        let asking = self.asking.remove(&id)?;
+    /// Takes in an answer. Returns true if it is a yes that counts. Until [`Self::settle`], the id
+    /// is one that is asked about: the lists do not admit it yet, and it must not be asked again.
+    pub(crate) fn answered(&mut self, id: EndpointId, answer: &Answer, now: Instant) -> bool {
+        let Some(asking) = self.asking.get(&id) else { return false };
+        if *answer == Answer::Yes && !asking.is_void {
+            self.forget(&id);
+            return true;
+        }
+        let Some(asking) = self.asking.remove(&id) else { return false };
         let links = self.links.remove(&id).unwrap_or_default();
         if asking.is_void {
             self.look = true;
-            return None;
-        }
-        if *answer == Answer::Yes {
-            self.forget(&id);
-            let newcomer = asking.newcomer;
-            let found = asking.found.map(|topic| (topic, newcomer));
-            return Some(Admitted { id, found, links });
+            return false;
         }
         self.refuse(id, *answer != Answer::No, asking.newcomer.record.is_some(), now);
         for link in links {
             // A link that is gone needs no answer.
             let _ = link.send(false);
         }
-        None
+        false
+    }
+
+    /// The lists admit an id that was answered with yes, or do so no more.
+    pub(crate) fn settle(&mut self, id: EndpointId) -> Option<Admitted> {
+        let Asking { newcomer, found, .. } = self.asking.remove(&id)?;
+        let links = self.links.remove(&id).unwrap_or_default();
+        Some(Admitted { id, found: found.map(|topic| (topic, newcomer)), links })
     }
 
     /// Remembers a refusal. One that ends soonest makes room for it.

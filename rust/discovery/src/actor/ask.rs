@@ -66,8 +66,13 @@ impl Actor {
     /// The lists changed for a peer: it is asked about again, if they let it in.
     pub(super) fn reconsider(&mut self, peer: &EndpointId) {
         if let Some(inquiry) = &mut self.inquiry {
-            inquiry.admitted.retain(|admitted| admitted.id != *peer);
-            inquiry.questions.lock().reconsider(peer);
+            let mut table = inquiry.questions.lock();
+            if inquiry.admitted.contains(peer) {
+                inquiry.admitted.retain(|admitted| admitted != peer);
+                table.settle(*peer);
+            }
+            table.reconsider(peer);
+            drop(table);
             inquiry.questions.look();
         }
     }
@@ -171,8 +176,9 @@ impl Actor {
             answer = Answer::Failed("more peers are admitted than are remembered".to_owned());
         }
         let Some(inquiry) = &mut self.inquiry else { return };
-        let admitted = inquiry.questions.lock().answered(id, &answer, Instant::now());
-        inquiry.admitted.extend(admitted);
+        if inquiry.questions.lock().answered(id, &answer, Instant::now()) {
+            inquiry.admitted.push(id);
+        }
         let problems = self.network.problems();
         match &answer {
             Answer::Yes => problems.clear(SOURCE),
@@ -214,9 +220,11 @@ impl Actor {
         if admitted.is_empty() {
             return;
         }
-        self.lists.admit(admitted.iter().map(|one| one.id));
+        let questions = inquiry.questions.clone();
+        self.lists.admit(admitted.iter().copied());
         self.handle_own(InEvent::SetAccess(self.lists.access()));
-        for mut one in admitted {
+        for id in admitted {
+            let Some(mut one) = questions.lock().settle(id) else { continue };
             debug!(peer = %one.id.fmt_short(), "the application admitted a peer");
             if let Some((topic, newcomer)) = one.found.take() {
                 if let Some(joined) = self.topics.get(&topic) {
@@ -230,5 +238,6 @@ impl Actor {
             }
             one.tell();
         }
+        self.ask_more();
     }
 }

@@ -32,7 +32,9 @@ fn ask(table: &mut Table, newcomer: Newcomer, group: Group, now: Instant) -> Ask
 /// The next question, and its answer.
 fn answer_next(table: &mut Table, answer: &Answer, now: Instant) -> Option<EndpointId> {
     let id = table.next()?.id;
-    table.answered(id, answer, now);
+    if table.answered(id, answer, now) {
+        table.settle(id);
+    }
     Some(id)
 }
 
@@ -133,8 +135,11 @@ fn one_id_is_asked_about_once_at_a_time_whatever_comes_meanwhile() {
     assert!(asked.record.is_some(), "the question says all that is known");
     assert_eq!(ask(&mut table, told(1), Group::Told, now), Asked::Waits);
     assert!(table.next().is_none());
-    assert!(table.answered(id(1), &Answer::Yes, now).is_some());
-    assert!(table.answered(id(1), &Answer::Yes, now).is_none(), "an answer counts once");
+    assert!(table.answered(id(1), &Answer::Yes, now));
+    assert_eq!(ask(&mut table, bare(1), network(1), now), Asked::Waits, "it is not admitted yet");
+    assert!(table.next().is_none() && !table.wants(&id(1), now));
+    assert!(table.settle(id(1)).is_some());
+    assert!(!table.answered(id(1), &Answer::Yes, now), "an answer counts once");
 }
 
 #[test]
@@ -154,7 +159,7 @@ fn an_answer_that_comes_after_the_lists_changed_does_not_count() {
     ask(&mut table, told(1), Group::Told, now);
     table.next();
     table.reconsider(&id(1));
-    assert!(table.answered(id(1), &Answer::Yes, now).is_none());
+    assert!(!table.answered(id(1), &Answer::Yes, now));
     assert!(table.wants(&id(1), now) && table.is_looking(), "it is asked about again");
     ask(&mut table, told(1), Group::Told, now);
     table.reconsider(&id(1));
@@ -172,8 +177,9 @@ async fn links_that_wait_hear_the_answer() {
     {
         let mut table = questions.lock();
         while table.next().is_some() {}
-        table.answered(id(1), &Answer::Yes, now).unwrap().tell();
-        assert!(table.answered(id(2), &failed(), now).is_none());
+        assert!(table.answered(id(1), &Answer::Yes, now));
+        table.settle(id(1)).unwrap().tell();
+        assert!(!table.answered(id(2), &failed(), now));
     }
     let mut heard = Vec::new();
     for link in links {
