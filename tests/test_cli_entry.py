@@ -43,6 +43,7 @@ def shell(line: str) -> subprocess.CompletedProcess[str]:
         ("203.0.113.7:0", "has port 0"),
         ("224.0.0.1:44", "is no address of one machine"),
         ("[ff02::1]:44", "is no address of one machine"),
+        ("[fe80::1]:1", "is an IPv6 link-local address"),
         ("255.255.255.255:1", "is no address of one machine"),
         ("seed:4433", "is neither ip:port nor a relay's URL"),
         ("localhost:4433", "is neither ip:port nor a relay's URL"),

@@ -107,6 +107,7 @@ def test_the_digest_is_the_documented_hash() -> None:
     data += many([text(key) + text(value) for key, value in sorted(PEER.metadata.items())])
     data += many([text("chat/1"), text(b"\xff")])
     data += many([text(address) for address in PEER.addresses])
+    data += text(PEER.readiness)
     assert Snapshot([PEER]).digest == hashlib.sha256(data).hexdigest()[:32]
 
 

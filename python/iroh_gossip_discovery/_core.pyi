@@ -31,6 +31,7 @@ class Peer:
         sequence: int | None = None,
         boot_id: int | None = None,
         expiration: float | None = None,
+        readiness: Literal["ready", "draining", "critical", "unknown"] | None = None,
     ) -> Peer: ...
     @property
     def id(self) -> str:
@@ -60,6 +61,12 @@ class Peer:
     @property
     def protocols(self) -> tuple[str, ...]:
         r"""The protocols (ALPNs) that the peer serves; bytes that are not UTF-8 as `\xff`."""
+    @property
+    def readiness(self) -> Literal["ready", "draining", "critical", "unknown"]:
+        """Whether the peer takes work, by its own account.
+
+        `unknown` stands for what this release does not know; it counts as not ready.
+        """
     @property
     def sequence(self) -> int:
         """The record's sequence number: of two records of one peer, the higher one holds."""
@@ -380,6 +387,8 @@ class Selection:
         """Nodes whose metadata has this value under this key, too; `None`: that lack the key."""
     def serving(self, protocol: str | bytes) -> Selection:
         """Nodes that announce this protocol, too."""
+    def ready(self, ready: bool | None) -> Selection:
+        """Nodes that take work, or do not; `None` takes the condition back."""
 
 @final
 class Records:
@@ -392,7 +401,7 @@ class Records:
         """The node of this id, if it is among them."""
     def digest(self) -> str:
         """What they say of themselves, in 32 hex digits: equal for equal nodes."""
-    def owners(self, key: bytes, n: int) -> list[Peer]:
+    def owners(self, key: bytes, n: int, ready: bool | None = True) -> list[Peer]:
         """The first `n` owners of a key among them."""
     def owner_of_each(self, keys: list[bytes]) -> list[Peer | None]:
         """The owner of each key among them."""
@@ -466,9 +475,13 @@ class Node:
     def serve(self, protocol: str | bytes) -> Serving:
         """Serve a protocol until the result is dropped."""
     def set_profile(
-        self, name: str, metadata: Mapping[str, str], protocols: Iterable[str | bytes]
+        self,
+        name: str,
+        metadata: Mapping[str, str],
+        protocols: Iterable[str | bytes],
+        readiness: str,
     ) -> asyncio.Future[None]:
-        """Announce a new name, metadata and protocols."""
+        """Announce a new name, metadata, protocols and readiness."""
     def add_bootstrap(self, peers: list[Bootstrap]) -> asyncio.Future[None]:
         """Add peers to those that are dialed while none of them is in the book."""
     def leave(self) -> asyncio.Future[None]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from os import PathLike, fsdecode
 from types import TracebackType, UnionType
-from typing import TYPE_CHECKING, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias, TypeVar, overload
 
 from iroh_gossip_discovery import _fork
 from iroh_gossip_discovery._admission import Admit, answer_questions
@@ -75,6 +75,9 @@ from iroh_gossip_discovery._views import View
 
 if TYPE_CHECKING:
     from iroh_gossip_discovery._metrics import Metrics
+
+# What a node can announce of its readiness.
+Readiness: TypeAlias = Literal["ready", "draining", "critical"]
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Heard)
@@ -202,9 +205,9 @@ class GossipDiscovery:
             observer,
         )
         self._observer = observer
-        self._name = name
-        self._topic = topic
+        self._name, self._topic = name, topic
         self._metadata = self._settings.metadata
+        self._readiness: Readiness = "ready"
         self._peers, self._lookups = sort_sources(bootstrap, self._settings)
         self._book = Book(self._shared)
         self._members = View(self._shared, Selection(with_self=True))
@@ -390,6 +393,34 @@ class GossipDiscovery:
     def metadata(self) -> dict[str, str]:
         """A copy of the metadata that this node announces."""
         return dict(self._metadata)
+
+    @property
+    def readiness(self) -> Readiness:
+        """What this node announces of its readiness."""
+        return self._readiness
+
+    async def set_readiness(self, readiness: Readiness) -> None:
+        """Announce whether this node takes work.
+
+        Owners, leaders and `View.serving` pass over a node that is not ready. It stays in the book,
+        and is still reached by who names it.
+
+        Args:
+            readiness: `"ready"`; `"draining"` for a node that finishes what it has; `"critical"`
+                for one that can't do its work.
+
+        Raises:
+            ConfigurationError: It is none of these; nothing was changed.
+            NotRunningError: It is not running.
+
+        Example:
+            ```python
+            await discovery.set_readiness("draining")
+            ```
+        """
+        require("readiness", readiness, str)
+        async with self._updating:
+            await self._announce(self._name, self._metadata, readiness)
 
     async def update(
         self, *, name: str | None = None, metadata: Mapping[str, str] | None = None
@@ -1210,12 +1241,15 @@ class GossipDiscovery:
                 raise
         return answer
 
-    async def _announce(self, name: str, metadata: Mapping[str, str]) -> None:
+    async def _announce(
+        self, name: str, metadata: Mapping[str, str], readiness: Readiness | None = None
+    ) -> None:
+        readiness = self._readiness if readiness is None else readiness
         protocols = self._settings.protocols
         check_profile(name, metadata, protocols)
         metadata = dict(metadata)
-        await self._running().set_profile(name, metadata, protocols)
-        self._name, self._metadata = name, metadata
+        await self._running().set_profile(name, metadata, protocols, readiness)
+        self._name, self._metadata, self._readiness = name, metadata, readiness
         self._shared.self_changed()
 
     def _register(

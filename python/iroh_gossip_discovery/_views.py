@@ -96,20 +96,34 @@ class View(PeerMapping):
             selection = selection.where_(key, value)
         return self._narrowed(selection, predicates)
 
-    def serving(self, protocol: str | bytes) -> "View":
+    def serving(self, protocol: str | bytes, *, ready: bool | None = True) -> "View":
         """Return a view of those nodes of this view that announce a protocol (ALPN).
 
         Args:
             protocol: The protocol; text stands for its UTF-8 bytes.
+            ready: Which nodes: those that take work, those that do not, or with `None` all.
 
         Raises:
             TypeError: The protocol is neither text nor bytes.
         """
-        return self._narrowed(self._selection.serving(protocol))
+        return self._narrowed(self._selection.serving(protocol)).ready(ready)
+
+    def ready(self, ready: bool | None = True) -> "View":  # noqa: FBT001, FBT002  # it is the name
+        """Return a view of those nodes of this view that take work, by their own account.
+
+        Args:
+            ready: `False` for those that do not: `draining`, `critical` or `unknown`; `None` for
+                all, also in a view that had only those that do.
+
+        Raises:
+            TypeError: It is neither a boolean nor `None`.
+        """
+        require("ready", ready, bool, type(None))
+        return self._narrowed(self._selection.ready(ready))
 
     # --- ownership ----------------------------------------------------------------------------
 
-    def owner(self, key: str | bytes) -> Peer:
+    def owner(self, key: str | bytes, *, ready: bool | None = True) -> Peer:
         """Return the node of this view that a key belongs to.
 
         It is a rendezvous hash: nodes that see the same members name the same owner, in every
@@ -118,9 +132,10 @@ class View(PeerMapping):
 
         Args:
             key: What to find the owner of; text stands for its UTF-8 bytes.
+            ready: Which nodes may own it: those that take work, or with `None` all.
 
         Raises:
-            NobodyError: There is no node in this view. It is a `LookupError`.
+            NobodyError: There is no such node in this view. It is a `LookupError`.
             TypeError: The key is neither text nor bytes.
 
         Example:
@@ -129,12 +144,13 @@ class View(PeerMapping):
             print("mine" if owner.id == discovery.id else f"it belongs to {owner.name}")
             ```
         """
-        owners = self.owners(key, 1)
+        owners = self.owners(key, 1, ready=ready)
         if not owners:
-            raise NobodyError(f"nobody is there to own {key!r}: {self._selection!r} is empty")
+            why = f"has no node for which ready={ready}" if len(self) else "is empty"
+            raise NobodyError(f"nobody is there to own {key!r}: {self._selection!r} {why}")
         return owners[0]
 
-    def owners(self, key: str | bytes, n: int) -> list[Peer]:
+    def owners(self, key: str | bytes, n: int, *, ready: bool | None = True) -> list[Peer]:
         """Return the nodes of this view that the first `n` copies of a key belong to.
 
         The first is `owner(key)`. If that goes, the second becomes the owner.
@@ -142,17 +158,19 @@ class View(PeerMapping):
         Args:
             key: What to find the owners of; text stands for its UTF-8 bytes.
             n: The number of nodes, at least 1; fewer if there are fewer nodes.
+            ready: As for `owner`.
 
         Raises:
             ConfigurationError: `n` is below 1.
             TypeError: An argument has the wrong type; the message names it.
         """
         require("n", n, int)
+        require("ready", ready, bool, type(None))
         if n < 1:
             raise ConfigurationError("n", f"must be at least 1, is {n}")
         data = key_bytes(key)
         records = self._records()
-        return [] if records is None else records.owners(data, n)
+        return [] if records is None else records.owners(data, n, ready)
 
     def ownership_changes(self, keys: Iterable[K]) -> OwnershipStream[K]:
         """Iterate over who owns the keys now, then over every change of that.

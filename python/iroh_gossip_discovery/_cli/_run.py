@@ -99,6 +99,7 @@ class Lines:
 
     def _peer(self, peer: Peer) -> str:
         parts = [printable(peer.name), peer.fingerprint, *peer.addresses[:1]]
+        parts += [] if peer.readiness == "ready" else [peer.readiness]
         parts += [
             f"{printable(key)}={printable(value)}" for key, value in sorted(peer.metadata.items())
         ]

@@ -69,7 +69,9 @@ async def members(
         table.add_column(title, overflow="fold", no_wrap=title == "id")
     for peer in sorted(book.values(), key=lambda peer: (peer.name, peer.id)):
         metadata = [f"{key}={value}" for key, value in sorted(peer.metadata.items())]
-        says = ", ".join([*metadata, *(f"serves {protocol}" for protocol in peer.protocols)])
+        readiness = [] if peer.readiness == "ready" else [peer.readiness]
+        serves = [f"serves {protocol}" for protocol in peer.protocols]
+        says = ", ".join([*readiness, *metadata, *serves])
         cells = (peer.name, peer.fingerprint, next(iter(peer.addresses), ""), says)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)

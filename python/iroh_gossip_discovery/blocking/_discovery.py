@@ -236,6 +236,7 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
     leave = waits(_discovery.GossipDiscovery.leave)
     update = waits(_discovery.GossipDiscovery.update)
     update_metadata = waits(_discovery.GossipDiscovery.update_metadata)
+    set_readiness = waits(_discovery.GossipDiscovery.set_readiness)
     add_bootstrap = waits(_discovery.GossipDiscovery.add_bootstrap)
     deny = waits(_discovery.GossipDiscovery.deny)
     undeny = waits(_discovery.GossipDiscovery.undeny)
@@ -304,6 +305,11 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
     def name(self) -> str:
         """The name that this node announces."""
         return self._awaited.name
+
+    @property
+    def readiness(self) -> _discovery.Readiness:
+        """What this node announces of its readiness."""
+        return self._awaited.readiness
 
     @property
     def topic(self) -> str:

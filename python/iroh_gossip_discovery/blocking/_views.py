@@ -32,9 +32,13 @@ class View(_views.View):
         """Return a view of those nodes of this view whose metadata has all of some values."""
         return self._like(super().where(metadata, **equal))
 
-    def serving(self, protocol: str | bytes) -> "View":
+    def serving(self, protocol: str | bytes, *, ready: bool | None = True) -> "View":
         """Return a view of those nodes of this view that announce a protocol (ALPN)."""
-        return self._like(super().serving(protocol))
+        return self._like(super().serving(protocol, ready=ready))
+
+    def ready(self, ready: bool | None = True) -> "View":  # noqa: FBT001, FBT002  # it is the name
+        """Return a view of those nodes of this view that take work, by their own account."""
+        return self._like(super().ready(ready))
 
     def ownership_changes(  # type: ignore[override]  # it is what this class is for
         self, keys: Iterable[K], *, timeout: float | None = None

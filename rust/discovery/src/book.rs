@@ -89,7 +89,8 @@ impl Book {
     ///
     /// The digest is the first 16 bytes of a SHA-256 over [`DIGEST_LABEL`] and the nodes in the
     /// order of their ids. Of each node it hashes the id, the boot id as 8 bytes, the name, the
-    /// metadata (keys and values, in the order of the keys), the protocols and the addresses.
+    /// metadata (keys and values, in the order of the keys), the protocols, the addresses and the
+    /// readiness.
     /// Numbers are big-endian. Each text and each list follows its length as 4 bytes.
     #[must_use]
     pub fn digest(&self) -> [u8; 16] {
@@ -165,6 +166,7 @@ fn hash_record(hash: &mut Sha256, record: &NodeRecord) {
         };
         hash_text(hash, text.as_bytes());
     }
+    hash_text(hash, record.profile.readiness.as_str().as_bytes());
 }
 
 fn hash_text(hash: &mut Sha256, text: &[u8]) {

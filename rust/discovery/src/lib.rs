@@ -130,7 +130,7 @@ pub use migration::{
 pub use names::Name;
 pub use newcomer::{Admit, Newcomer};
 pub use problems::Problem;
-pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Status, TopicId};
+pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Readiness, Status, TopicId};
 pub use serve::Serving;
 pub use services::IncomingStream;
 pub use status::{LinkStatus, PeerStatus};

@@ -22,7 +22,9 @@ pub fn score(key: &[u8], member: &EndpointId) -> [u8; 32] {
     member_score(&key_digest(key), member)
 }
 
-/// Returns the owner of a key among the members; `None` if there is no member. O(members).
+/// Returns the owner of a key among the members; `None` if there is no member. O(members). In
+/// Python, members that are not [ready](crate::NodeRecord::is_ready) own nothing: to agree with
+/// that, leave them out here.
 ///
 /// ```
 /// use iroh_gossip_discovery::{EndpointId, ownership::owner};

@@ -12,7 +12,7 @@ use crate::{
     contact::Joined,
     error::Error,
     metrics::Metrics,
-    proto::{EndpointId, NodeRecord, Profile},
+    proto::{EndpointId, NodeRecord, Profile, Readiness},
     published::Published,
     status::PeerStatus,
     subscription::Subscription,
@@ -145,6 +145,14 @@ impl Swarm {
             self.request(|reply| Command::Profile { topic, reply }).await?.ok_or(Error::Closed)?;
         change(&mut profile);
         self.request(|reply| Command::SetProfile { topic, profile, reply }).await?
+    }
+
+    /// Says whether this node takes work. Returns once it is announced. See [`Readiness`].
+    ///
+    /// # Errors
+    /// As [`Self::update_profile`].
+    pub async fn set_readiness(&self, readiness: Readiness) -> Result<(), Error> {
+        self.update_profile(|profile| profile.readiness = readiness).await
     }
 
     /// Merges changes into the metadata: values by key, and `None` removes a key. Returns once that

@@ -59,7 +59,7 @@ pub use kept::{Entry, Kept};
 pub use links::MAX_LINKS;
 pub use record::{
     EXPIRATION_SECONDS, MAX_ADDRESSES, MAX_METADATA, MAX_NAME, MAX_PROTOCOL, MAX_PROTOCOLS,
-    MAX_RECORD, MAX_RELAY_URL, MAX_SEQUENCE, NodeRecord, Profile, SignedRecord, Status,
+    MAX_RECORD, MAX_RELAY_URL, MAX_SEQUENCE, NodeRecord, Profile, Readiness, SignedRecord, Status,
     choose_addresses,
 };
 pub use request::{Answer, MAX_MESSAGE, MAX_REASON, MAX_REQUEST, Request};

@@ -57,6 +57,66 @@ mod key {
     pub(super) const STATUS: i64 = 5;
     pub(super) const EXPIRATION: i64 = 6;
     pub(super) const PROTOCOLS: i64 = 7;
+    pub(super) const READINESS: i64 = 8;
+}
+
+/// Whether a node takes work, by its own account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Readiness {
+    /// It takes work. A record that says nothing of it means this.
+    #[default]
+    Ready,
+    /// It finishes what it has, and takes nothing new.
+    Draining,
+    /// It is there, and can't do its work.
+    Critical,
+    /// It says something that this release does not know. No node can announce this.
+    Unknown,
+}
+
+impl Readiness {
+    /// Returns the name: "ready", "draining", "critical" or "unknown".
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Critical => "critical",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The value in a record; `None` if it is left out.
+    fn code(self) -> Option<u64> {
+        match self {
+            Self::Ready | Self::Unknown => None,
+            Self::Draining => Some(1),
+            Self::Critical => Some(2),
+        }
+    }
+
+    fn decode(value: Value) -> Self {
+        match value.into_uint::<u64>("readiness") {
+            Ok(0) => Self::Ready,
+            Ok(1) => Self::Draining,
+            Ok(2) => Self::Critical,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl std::str::FromStr for Readiness {
+    type Err = Error;
+
+    /// Parses the name of what a node can announce.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let all = [Self::Ready, Self::Draining, Self::Critical];
+        all.into_iter().find(|one| one.as_str() == name).ok_or_else(|| Error::Invalid {
+            field: "readiness",
+            reason: format!("is {name:?}, must be \"ready\", \"draining\" or \"critical\""),
+        })
+    }
 }
 
 /// The part of a node's record that its application sets, and may change at any time.
@@ -78,6 +138,8 @@ pub struct Profile {
     pub metadata: BTreeMap<String, String>,
     /// ALPNs that this endpoint serves, at most 8 of at most 32 bytes.
     pub protocols: Vec<Vec<u8>>,
+    /// Whether this node takes work. What chooses a node for some work passes over others.
+    pub readiness: Readiness,
 }
 
 impl Profile {
@@ -92,6 +154,15 @@ impl Profile {
     /// # Errors
     /// [`Error::Invalid`], which names the field and the limit.
     pub fn validate(&self) -> Result<(), Error> {
+        if self.readiness == Readiness::Unknown {
+            let reason = "must be ready, draining or critical".into();
+            return Err(Error::Invalid { field: "readiness", reason });
+        }
+        self.validate_fields()
+    }
+
+    /// As [`Self::validate`], for a record of another node, which may be of a later release.
+    fn validate_fields(&self) -> Result<(), Error> {
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
         if self.name.is_empty() {
             return invalid("name", "must not be empty".into());
@@ -237,6 +308,12 @@ impl NodeRecord {
         }
     }
 
+    /// Returns true if the owner takes work, by its own account.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.profile.readiness == Readiness::Ready
+    }
+
     /// Returns where the owner can be dialed, for `iroh::Endpoint::connect`.
     ///
     /// # Errors
@@ -312,6 +389,7 @@ impl SignedRecord {
         topic: &TopicId,
         record: NodeRecord,
     ) -> Result<Self, Error> {
+        record.profile.validate()?;
         record.validate()?;
         let payload = encode_payload(&record);
         let bytes = cose::sign_with(signature, record.id, KIND_NODE, topic, &payload);
@@ -396,7 +474,7 @@ impl Envelope {
 
 impl NodeRecord {
     fn validate(&self) -> Result<(), Error> {
-        self.profile.validate()?;
+        self.profile.validate_fields()?;
         let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
         if self.sequence >= MAX_SEQUENCE {
             return invalid("sequence", format!("{} is not below 2^62", self.sequence));
@@ -547,6 +625,9 @@ fn encode_payload(record: &NodeRecord) -> Vec<u8> {
         let protocols = record.profile.protocols.iter().map(|p| Value::bytes(p));
         entries.push((key::PROTOCOLS, Value::array(protocols)));
     }
+    if let Some(code) = record.profile.readiness.code() {
+        entries.push((key::READINESS, Value::uint(code)));
+    }
     Value::map(entries.into_iter().map(|(k, v)| (Value::int(k), v))).encode()
 }
 
@@ -582,11 +663,12 @@ pub(crate) fn decode_payload(id: EndpointId, bytes: &[u8]) -> Result<NodeRecord,
             protocols.push(item.into_bytes("protocol")?);
         }
     }
+    let readiness = fields.take(key::READINESS).map_or(Readiness::Ready, Readiness::decode);
     let record = NodeRecord {
         id,
         sequence,
         boot_id,
-        profile: Profile { name, metadata, protocols },
+        profile: Profile { name, metadata, protocols, readiness },
         addresses,
         status,
         expiration: Duration::from_secs(expiration.into()),

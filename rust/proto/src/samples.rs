@@ -17,7 +17,9 @@ use crate::{
     error::Error,
     event::LinkId,
     id::{EndpointId, TopicId},
-    record::{Envelope, KIND_NODE, NodeRecord, Profile, SignedRecord, Status, decode_payload},
+    record::{
+        Envelope, KIND_NODE, NodeRecord, Profile, Readiness, SignedRecord, Status, decode_payload,
+    },
     request::{Answer, Request},
     sync::Session,
     verified::verify_all,
@@ -60,6 +62,7 @@ pub fn record(number: u8, status: Status) -> SignedRecord {
                 ("zone".into(), "eu".into()),
             ]),
             protocols: vec![b"chat/1".to_vec()],
+            readiness: if number == 2 { Readiness::Draining } else { Readiness::Ready },
         },
         addresses: addresses.to_vec(),
         status,

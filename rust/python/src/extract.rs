@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use bytes::Bytes;
-use iroh_gossip_discovery::EndpointId;
+use iroh_gossip_discovery::{EndpointId, Readiness};
 use pyo3::{
     exceptions::{PyTypeError, PyUnicodeError},
     prelude::*,
     types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMapping, PyMemoryView, PyString},
 };
 
-use crate::error::invalid;
+use crate::error::{invalid, raise};
 
 /// Makes a `TypeError` that names the field, the expected type and the given one.
 pub(crate) fn wrong_type(field: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
@@ -161,4 +161,10 @@ pub(crate) fn secret_key(value: &Bound<'_, PyAny>) -> PyResult<[u8; 32]> {
     bytes
         .try_into()
         .map_err(|_| invalid(value.py(), "secret_key", &format!("must be 32 bytes, is {length}")))
+}
+
+/// Takes what a node may announce of its readiness, by name.
+pub(crate) fn readiness(value: &Bound<'_, PyAny>) -> PyResult<Readiness> {
+    let name = text("readiness", value)?;
+    Readiness::from_str(&name).map_err(|error| raise(value.py(), error.into()))
 }

@@ -271,15 +271,17 @@ impl Node {
         Ok(Serving::new(serving))
     }
 
-    /// Announces a new name, metadata and protocols.
+    /// Announces a new name, metadata, protocols and readiness.
     fn set_profile<'py>(
         &self,
         py: Python<'py>,
         name: &Bound<'py, PyAny>,
         metadata: &Bound<'py, PyAny>,
         protocols: &Bound<'py, PyAny>,
+        readiness: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let profile = profile(name, metadata, protocols)?;
+        let mut profile = profile(name, metadata, protocols)?;
+        profile.readiness = extract::readiness(readiness)?;
         let swarm = self.swarm()?.clone();
         Bridge::get(py)?.future(py, async move { swarm.set_profile(profile).await })
     }

@@ -10,7 +10,7 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use iroh::{EndpointAddr, RelayUrl, TransportAddr};
-use iroh_gossip_discovery::{EndpointId, NodeRecord, Profile};
+use iroh_gossip_discovery::{EndpointId, NodeRecord, Profile, Readiness};
 use iroh_tickets::endpoint::EndpointTicket;
 use pyo3::{
     prelude::*,
@@ -52,7 +52,7 @@ impl Peer {
     #[new]
     #[pyo3(signature = (
         id, name, *, addresses = None, metadata = None, protocols = None, sequence = None,
-        boot_id = None, expiration = None,
+        boot_id = None, expiration = None, readiness = None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "one per field of the record")]
     fn new(
@@ -64,12 +64,22 @@ impl Peer {
         sequence: Option<&Bound<'_, PyAny>>,
         boot_id: Option<&Bound<'_, PyAny>>,
         expiration: Option<&Bound<'_, PyAny>>,
+        readiness: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let or_zero = |field, value: Option<_>| value.map_or(Ok(0), |v| extract::number(field, v));
         let id = extract::endpoint_id("id", id)?;
         let mut profile = Profile::new(extract::text("name", name)?);
         profile.metadata = metadata.map_or(Ok(BTreeMap::new()), extract::metadata)?;
         profile.protocols = protocols.map_or(Ok(Vec::new()), extract::protocols)?;
+        if let Some(readiness) = readiness {
+            let name = extract::text("readiness", readiness)?;
+            // What a later release may say can be copied as well.
+            profile.readiness = if name == Readiness::Unknown.as_str() {
+                Readiness::Unknown
+            } else {
+                extract::readiness(readiness)?
+            };
+        }
         let mut record = NodeRecord::new(id, profile);
         record.sequence = or_zero("sequence", sequence)?;
         record.boot_id = or_zero("boot_id", boot_id)?;
@@ -131,6 +141,13 @@ impl Peer {
         )
     }
 
+    /// Whether the peer takes work, by its own account: `ready`, `draining`, `critical`. `unknown`
+    /// stands for what this release does not know.
+    #[getter]
+    fn readiness(&self) -> &'static str {
+        self.0.profile.readiness.as_str()
+    }
+
     /// The record's sequence number. Of two records of one peer, the one with the higher number
     /// holds.
     #[getter]
@@ -158,6 +175,7 @@ impl Peer {
         fields.set_item("addresses", self.addresses(py)?.to_list())?;
         fields.set_item("metadata", self.metadata_dict(py)?)?;
         fields.set_item("protocols", self.protocols(py)?.to_list())?;
+        fields.set_item("readiness", self.readiness())?;
         fields.set_item("sequence", self.sequence())?;
         // As text, because many languages read JSON's numbers exactly only below 2⁵³.
         fields.set_item("boot_id", format!("{:016x}", self.boot_id()))?;
@@ -182,6 +200,7 @@ impl Peer {
         fields.set_item("sequence", self.sequence())?;
         fields.set_item("boot_id", self.boot_id())?;
         fields.set_item("expiration", self.expiration())?;
+        fields.set_item("readiness", self.readiness())?;
         Ok(((self.0.id.to_string(), self.name()), fields))
     }
 }
@@ -235,6 +254,11 @@ pub(crate) fn dialable(addresses: &Bound<'_, PyAny>) -> PyResult<Vec<TransportAd
             }
             if matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 0) {
                 return Err(refuse("is no address that can be dialed"));
+            }
+            if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+                return Err(refuse(
+                    "is an IPv6 link-local address: it means nothing on another host",
+                ));
             }
             if socket.port() == 0 {
                 return Err(refuse("has port 0, which can't be dialed"));

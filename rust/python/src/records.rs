@@ -62,20 +62,22 @@ impl Records {
         HEXLOWER.encode(&book.digest())
     }
 
-    /// Returns the first `n` owners of a key among the nodes.
-    fn owners(&self, key: &[u8], n: usize) -> Vec<Peer> {
-        let records = self.after(None, usize::MAX);
+    /// Returns the first `n` owners of a key among the nodes that are ready, or not; `None`: among
+    /// all.
+    #[pyo3(signature = (key, n, ready = true))]
+    fn owners(&self, key: &[u8], n: usize, ready: Option<bool>) -> Vec<Peer> {
+        let records = self.candidates(ready);
         ownership::owners(key, records.iter().map(|record| &record.id), n)
             .into_iter()
             .filter_map(|id| owner_in(&records, id))
             .collect()
     }
 
-    /// Returns the owner of each key among the nodes.
+    /// Returns the owner of each key among the nodes that are ready.
     fn owner_of_each(&self, py: Python<'_>, keys: Vec<Vec<u8>>) -> Vec<Option<Peer>> {
         // Many keys among many nodes take a while, so other threads of Python may run meanwhile.
         py.detach(|| {
-            let records = self.after(None, usize::MAX);
+            let records = self.candidates(Some(true));
             keys.iter()
                 .map(|key| {
                     let owner = ownership::owner(key, records.iter().map(|record| &record.id));
@@ -110,6 +112,13 @@ impl Records {
 }
 
 impl Records {
+    /// The nodes that may own something, in the order of their ids.
+    fn candidates(&self, ready: Option<bool>) -> Vec<Arc<NodeRecord>> {
+        let mut records = self.after(None, usize::MAX);
+        records.retain(|record| ready.is_none_or(|ready| record.is_ready() == ready));
+        records
+    }
+
     pub(crate) fn new(
         conditions: Arc<Conditions>,
         book: Book,

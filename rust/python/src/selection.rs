@@ -50,8 +50,13 @@ impl Selection {
         Ok(self.narrowed(|conditions| conditions.protocols.push(protocol)))
     }
 
+    /// Replaces the condition on readiness: the node takes work, or does not; `None` for any.
+    fn ready(&self, ready: Option<bool>) -> Self {
+        self.narrowed(|conditions| conditions.ready = ready)
+    }
+
     fn __repr__(&self) -> String {
-        let Conditions { names, metadata, protocols } = &*self.conditions;
+        let Conditions { names, metadata, protocols, ready } = &*self.conditions;
         let names = names.iter().map(|name| format!(".named({name:?})"));
         let metadata = metadata.iter().map(|(key, value)| match value {
             Some(value) => format!(".where({key}={value:?})"),
@@ -60,7 +65,11 @@ impl Selection {
         let protocols =
             protocols.iter().map(|alpn| format!(".serving(\"{}\")", alpn.escape_ascii()));
         let root = String::from(if self.with_self { "members" } else { "book" });
-        [root].into_iter().chain(names).chain(metadata).chain(protocols).collect()
+        let ready = ready.map(|ready| {
+            let ready = if ready { "" } else { "ready=False" };
+            format!(".ready({ready})")
+        });
+        [root].into_iter().chain(names).chain(metadata).chain(protocols).chain(ready).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use ed25519_dalek::Signer;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Error, MAX_ADDRESSES, MAX_RECORD, cbor::Value, choose_addresses, samples};
+use crate::{Error, MAX_ADDRESSES, MAX_RECORD, Readiness, cbor::Value, choose_addresses, samples};
 
 #[test]
 fn a_signed_record_verifies_and_comes_back_whole() {
@@ -192,6 +192,34 @@ fn with_too_many_addresses_the_first_usable_are_chosen_and_the_rest_counted() {
 }
 
 #[test]
+fn readiness_is_left_out_if_ready_and_what_is_not_known_is_not_ready() {
+    let mut record = node(3, 5);
+    let ready = sign(record.clone());
+    let read = |value: Option<Value>| {
+        let (protected, payload) = parts(&ready);
+        let mut entries = Value::decode("payload", &payload).unwrap().into_map("payload").unwrap();
+        entries.extend(value.map(|value| (Value::uint(8_u64), value)));
+        let bytes = seal(&key(3), &protected, &Value::map(entries).encode());
+        let record = SignedRecord::verify(&topic(), &bytes).unwrap().record().clone();
+        assert_eq!(record.is_ready(), record.profile.readiness == Readiness::Ready);
+        record.profile.readiness
+    };
+    assert_eq!(read(None), Readiness::Ready);
+    assert_eq!(read(Some(Value::uint(0_u64))), Readiness::Ready);
+    assert_eq!(read(Some(Value::uint(1_u64))), Readiness::Draining);
+    assert_eq!(read(Some(Value::uint(2_u64))), Readiness::Critical);
+    assert_eq!(read(Some(Value::uint(3_u64))), Readiness::Unknown);
+    assert_eq!(read(Some(Value::text("later"))), Readiness::Unknown);
+    record.profile.readiness = Readiness::Unknown;
+    let error = SignedRecord::sign(&key(3), &topic(), record).unwrap_err().to_string();
+    assert!(error.starts_with("readiness must be"), "{error}");
+    for known in [Readiness::Ready, Readiness::Draining, Readiness::Critical] {
+        assert_eq!(known.as_str().parse(), Ok(known));
+    }
+    assert!("unknown".parse::<Readiness>().is_err());
+}
+
+#[test]
 fn the_largest_record_is_an_error_and_not_cut() {
     let mut record = node(3, 1);
     record.profile.metadata = [("k".to_owned(), "v".repeat(1000))].into();
@@ -235,6 +263,11 @@ prop_compose! {
         ports in prop::collection::vec(1_u16.., 0..8),
         protocols in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..32), 0..8),
         left: bool,
+        readiness in prop::sample::select(vec![
+            Readiness::Ready,
+            Readiness::Draining,
+            Readiness::Critical,
+        ]),
         expiration in crate::EXPIRATION_SECONDS,
     ) -> NodeRecord {
         let ip = |port| TransportAddr::Ip(std::net::SocketAddr::from(([192, 0, 2, 1], port)));
@@ -242,7 +275,7 @@ prop_compose! {
             id: id(3),
             sequence,
             boot_id,
-            profile: Profile { name, metadata, protocols },
+            profile: Profile { name, metadata, protocols, readiness },
             addresses: ports.into_iter().map(ip).collect(),
             status: if left { Status::Left } else { Status::Alive },
             expiration: Duration::from_secs(expiration.into()),
