@@ -70,6 +70,7 @@ def test_the_guide_says_what_every_kind_of_drop_means() -> None:
     named |= set(re.findall(r'CloseCode::Overflow, "([^"]+)"', sources))
     door = (ROOT / "rust" / "discovery" / "src" / "door.rs").read_text()
     named |= set(re.findall(r'"((?:connections|dials|links) [^"]+)"', door))
+    named |= set(re.findall(r'"(observers over [^"]+|syncs passed on [^"]+)"', sources))
     named |= {"links to oneself", "links over the limit"}  # chosen a few lines earlier
     named |= {"requests that do not decode", "requests of unknown kind"}
     assert {row[0].strip("`") for row in rows("Drops")} == named
