@@ -119,3 +119,35 @@ async def test_nodes_with_different_relays_meet(tmp_path: Path) -> None:
         for node, mine, other in ((a, "a", "b"), (b, "b", "a")):
             await path(node, other, "relayed")
             await node.until("echo", mine)
+
+
+async def test_a_node_finds_its_relay_that_starts_after_it(tmp_path: Path) -> None:
+    async with internet(tmp_path) as net:
+        relay = await net.relay()
+        await relay.stop()
+        node = await net.node("a", SYMMETRIC)
+        line = await node.find(has_relay_problem)
+        assert relay.url in dict(line["problems"])["relay"]
+        node.told.clear()
+        await relay.start()
+        begin = time.monotonic()
+        await ticket_with_relay(node)
+        print(f"announced {time.monotonic() - begin:.2f} s after the relay's start")
+        await node.until("problems", [])
+
+
+async def test_nodes_change_to_another_relay_if_theirs_is_gone(tmp_path: Path) -> None:
+    async with internet(tmp_path) as net:
+        relays = [await net.relay() for _ in range(2)]
+        nodes = await meet(net, (SYMMETRIC, SYMMETRIC))
+        for node in nodes:
+            await ticket_with_relay(node)
+        announced = {at for line in nodes[0].told for at in line.get("me", ())}
+        first, second = sorted(relays, key=lambda relay: relay.url not in announced)
+        await first.stop()
+        begin = time.monotonic()
+        for node, other in zip(nodes, ("b", "a"), strict=True):
+            # iroh alone takes 40 s and more.
+            await node.find(lambda line: second.url in line.get("me", ()), limit=35.0)
+            await node.find(lambda line: line.get("at") == second.url)
+            print(f"{other} is reached by the other relay after {time.monotonic() - begin:.2f} s")

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use iroh::{Endpoint, EndpointAddr, TransportAddr, endpoint::RelayStatus};
+use iroh::{Endpoint, EndpointAddr, RelayMap, RelayUrl, TransportAddr, endpoint::RelayStatus};
 use tokio::{
     net::lookup_host,
     sync::{mpsc, watch},
@@ -23,6 +23,7 @@ use crate::{
     mdns::{self, Mdns},
     problems::Problems,
     proto::TopicId,
+    relay,
 };
 
 /// Host names in [`crate::Config::advertise`] are resolved again this often.
@@ -74,8 +75,9 @@ pub(crate) struct Network {
     interfaces: Option<Arc<Interfaces>>,
     footing: Footing,
     announced: Vec<TransportAddr>,
-    /// Whether there is a connection to a relay.
-    relay: bool,
+    relays: RelayMap,
+    /// The relay that this node is connected to.
+    home: Option<RelayUrl>,
     place: watch::Sender<Place>,
     tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -91,7 +93,8 @@ impl Network {
             interfaces: None,
             footing: Footing::default(),
             announced: Vec::new(),
-            relay: false,
+            relays: relay::mode(config.relay, &config.relay_urls).relay_map(),
+            home: None,
             place: watch::Sender::default(),
             tasks: Vec::new(),
         }
@@ -119,6 +122,8 @@ impl Network {
             };
             self.tasks.push(AbortOnDropHandle::new(tokio::spawn(follow)));
         }
+        let seek = relay::seek(self.endpoint.clone(), self.relays.clone(), self.problems.clone());
+        self.tasks.push(AbortOnDropHandle::new(tokio::spawn(seek)));
         for (host, port) in self.chooser.hosts() {
             let (problems, interfaces) = (self.problems.clone(), interfaces.clone());
             let resolve = resolve(host, port, sender.clone(), problems, interfaces);
@@ -147,8 +152,8 @@ impl Network {
     /// Takes the state of the relay that this node chose. Returns true if it is connected now and
     /// was not before: then dials may succeed that failed.
     pub(crate) fn has_relay_back(&mut self, status: &[RelayStatus]) -> bool {
-        let was = std::mem::replace(&mut self.relay, status.iter().any(RelayStatus::is_connected));
-        if self.relay {
+        let home = status.iter().find(|one| one.is_connected()).map(|one| one.url().clone());
+        if home.is_some() {
             self.problems.clear("relay");
         } else if let Some((one, error)) =
             status.iter().find_map(|one| one.last_error().map(|error| (one, error)))
@@ -156,7 +161,22 @@ impl Network {
             let reason = format!("no connection to the relay {}: {error:#}", one.url());
             self.problems.raise("relay", reason);
         }
-        self.relay && !was
+        let is_back = home.is_some() && home != self.home;
+        self.home = home;
+        is_back
+    }
+
+    /// Adds this node's relay to the addresses of a peer that is at another one of those in the
+    /// settings. If that one is gone, the peer may be at this one too, and can't say so.
+    pub(crate) fn add_relay(&self, addresses: &mut Vec<TransportAddr>) {
+        let Some(home) = self.home.clone().map(TransportAddr::Relay) else { return };
+        let shares = |at: &TransportAddr| match at {
+            TransportAddr::Relay(url) => self.relays.contains(url),
+            _ => false,
+        };
+        if addresses.iter().any(shares) && !addresses.contains(&home) {
+            addresses.push(home);
+        }
     }
 
     /// Returns true if this node announces only an address of this machine. Then those of its peers

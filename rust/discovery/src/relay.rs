@@ -1,15 +1,22 @@
-//! Which relays an endpoint uses, and whose certificates it trusts there.
+//! Which relays an endpoint uses, whose certificates it trusts there, and what it does without any.
 
-use iroh::{RelayConfig, RelayMap, RelayMode, RelayUrl};
+use std::{sync::Arc, time::Duration};
+
+use iroh::{Endpoint, RelayConfig, RelayMap, RelayMode, RelayUrl, Watcher, endpoint::RelayStatus};
 use noq::rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use crate::error::Error;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{error::Error, problems::Problems};
 
 /// Most bytes of the setting `relay_ca`.
 const MAX_CA: usize = 64 * 1024;
+/// While there is no connection to a relay, all are tried again this often. iroh would wait for 20
+/// to 26 s, and needs two attempts to change from one relay to another.
+const SEEK: Duration = Duration::from_secs(4);
 
 /// The relays that the settings of the same names say.
 pub(crate) fn mode(relay: bool, relay_urls: &[RelayUrl]) -> RelayMode {
@@ -51,6 +58,40 @@ pub(crate) fn authorities(pem: &str) -> Result<Vec<CertificateDer<'static>>, Err
         added.map_err(|error| refuse(format!("certificate {number} can't be used: {error}")))?;
     }
     Ok(certificates)
+}
+
+/// Has iroh look for a relay again while none is connected. It goes on until it is dropped.
+///
+/// A relay that iroh chose is tried again by iroh. So this is for the others: nothing is asked if
+/// there is no other.
+pub(crate) async fn seek(endpoint: Endpoint, relays: RelayMap, problems: Problems) {
+    let all: Vec<Arc<RelayConfig>> = relays.relays();
+    let Some(first) = all.first() else { return };
+    let urls: Vec<_> = all.iter().map(|relay| relay.url.to_string()).collect();
+    let mut status = endpoint.home_relay_status();
+    let mut next = Instant::now() + SEEK;
+    loop {
+        let now = status.get();
+        if now.iter().any(RelayStatus::is_connected) {
+            if status.updated().await.is_err() {
+                return;
+            }
+            next = Instant::now() + SEEK;
+            continue;
+        }
+        match timeout_at(next, status.updated()).await {
+            Ok(Ok(_)) => continue,
+            Ok(Err(_)) => return,
+            Err(_) => next += SEEK,
+        }
+        if now.is_empty() {
+            problems.raise("relay", format!("no answer from any relay: {}", urls.join(", ")));
+        }
+        if now.is_empty() || all.len() > 1 {
+            // The relay is known already. What this does is that iroh measures all of them.
+            endpoint.insert_relay(first.url.clone(), Arc::clone(first)).await;
+        }
+    }
 }
 
 #[cfg(test)]

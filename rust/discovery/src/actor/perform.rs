@@ -198,6 +198,7 @@ impl Actor {
                     || self.topics.values().any(|topic| topic.is_learned(address))
             });
         }
+        self.network.add_relay(&mut addresses);
         self.dialing.insert(peer);
         if !addresses.is_empty() {
             self.lookup.begin_dial(peer);
