@@ -253,7 +253,7 @@ fn a_node_in_contact_asks_a_peer_behind_a_name_only_if_the_book_lacks_it() {
 }
 
 #[test]
-fn a_peer_that_took_anothers_address_takes_its_place_among_the_finds() {
+fn a_peer_at_the_address_of_another_takes_its_place_among_the_finds() {
     let mut world = World::new();
     let mut contacts = contacts(&world);
     learn(&mut contacts, &mut world, PEER, 9);
