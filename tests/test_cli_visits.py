@@ -103,6 +103,25 @@ def test_messages_and_requests_reach_the_node_that_is_named(alice: Alice) -> Non
     assert b"\x1b" not in done.stderr
 
 
+def test_a_message_in_a_channel_reaches_its_subscribers_alone(alice: Alice) -> None:
+    local = ("--preset", "local", "--timeout", str(PATIENCE))
+    heard = SimpleQueue[Message]()
+    registration = alice.node.on(Message, heard.put, channel="cache")
+    try:
+        done = igd("send", alice.ticket, "alice", "stale", *local, "--channel", "cache")
+        assert done.returncode == 0, done.stderr
+        message = heard.get(timeout=PATIENCE)
+        assert (message.data, message.channel) == (b"stale", "cache")
+        done = igd("send", alice.ticket, "alice", "stale", *local, "--channel", "nobody")
+        assert (done.returncode, b"no subscriber" in done.stderr) == (1, True), done.stderr
+        for command in (("send", alice.ticket, "alice"), ("broadcast", alice.ticket)):
+            done = igd(*command, "x", *local, "--channel", "")
+            assert (done.returncode, b"channel" in done.stderr) == (2, True), done.stderr
+    finally:
+        registration.cancel()
+    assert alice.heard.empty()
+
+
 def test_what_can_not_be_done_is_said_in_a_line(alice: Alice) -> None:
     local = ("--preset", "local")
     done = igd("send", alice.ticket, "bob", "hello", *local)

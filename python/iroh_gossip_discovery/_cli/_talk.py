@@ -83,11 +83,13 @@ async def send(
     peer: str,
     data: bytes,
     *,
+    channel: str | None,
     timeout: float,  # noqa: ASYNC109  # of each step
 ) -> None:
     """Send a message to one node, and say that it has it."""
     async with _visited(discovery, timeout) as book:
-        receipt = await discovery.send(_chosen(book, peer), data, timeout=timeout)
+        chosen = _chosen(book, peer)
+        receipt = await discovery.send(chosen, data, channel=channel, timeout=timeout)
     sys.stdout.write(f"{receipt.peer[:10]} has it, after {receipt.elapsed * 1000:.1f} ms\n")
 
 
@@ -95,11 +97,12 @@ async def broadcast(
     discovery: GossipDiscovery,
     data: bytes,
     *,
+    channel: str | None,
     timeout: float,  # noqa: ASYNC109  # of each step
 ) -> None:
     """Send a message to all nodes."""
     async with _visited(discovery, timeout) as book:
-        await discovery.broadcast(data)
+        await discovery.broadcast(data, channel=channel)
         await asyncio.sleep(_SPREAD)
     count = len(book)
     sys.stdout.write(f"on its way to {count} {'node' if count == 1 else 'nodes'}\n")

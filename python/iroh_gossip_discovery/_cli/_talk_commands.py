@@ -38,6 +38,9 @@ Data = Annotated[
     str, typer.Argument(metavar="DATA", help="The text to send; - reads bytes from stdin.")
 ]
 Topic = Annotated[str, typer.Option(help="The topic that the ticket is for.")]
+Channel = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The channel: only its subscribers get it.")
+]
 PresetName = Annotated[
     Preset, typer.Option(help="This machine only; networks that reach each other; any.")
 ]
@@ -123,11 +126,13 @@ async def send(
     timeout: float,  # noqa: ASYNC109  # of each step
     peer: PeerName,
     data: Data,
+    *,
+    channel: Channel = None,
 ) -> None:
     """Send a message to one node, which has to listen, and say when it has it."""
     from iroh_gossip_discovery._cli import _talk  # noqa: PLC0415  # as above
 
-    await _talk.send(node, peer, _bytes(data), timeout=timeout)
+    await _talk.send(node, peer, _bytes(data), channel=channel, timeout=timeout)
 
 
 @visit("Send a message to all nodes.", observer=False)
@@ -135,6 +140,8 @@ async def broadcast(
     node: GossipDiscovery,
     timeout: float,  # noqa: ASYNC109  # of each step
     data: Data,
+    *,
+    channel: Channel = None,
 ) -> None:
     """Send a message to all nodes of a topic: best effort, without an answer.
 
@@ -142,7 +149,7 @@ async def broadcast(
     """
     from iroh_gossip_discovery._cli import _talk  # noqa: PLC0415  # as above
 
-    await _talk.broadcast(node, _bytes(data), timeout=timeout)
+    await _talk.broadcast(node, _bytes(data), channel=channel, timeout=timeout)
 
 
 @visit("Ask a node for something.")
