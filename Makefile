@@ -16,7 +16,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml $(shell find rust -name
 .DELETE_ON_ERROR:
 # Two cargo processes in one target directory only wait for each other.
 .NOTPARALLEL:
-.PHONY: help demo develop test test-rust test-python nats relay lint lint-rust lint-python format bench compare soak soak-real clean prerequisites
+.PHONY: help demo develop test test-rust test-python nats relay lint lint-rust lint-python format bench compare soak soak-real drills clean prerequisites
 
 help: ## list these targets
 	@echo 'make demo: watch five nodes find each other. make test: all tests. All targets:'
@@ -84,6 +84,9 @@ soak: $(VENV)/.made ## simulate random faults for as long as asked (release; ARG
 
 soak-real: $(VENV)/.extension-release ## run 50 real processes under churn for 20 minutes (release; ARGS="--processes 8 --minutes 1")
 	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+drills: $(VENV)/.extension-release ## real faults on real hosts, promise and measurement of each (release; root; ARGS="--only crash")
+	$(BIN)/python benchmarks/drills.py $(ARGS)
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) target python/iroh_gossip_discovery/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
