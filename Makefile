@@ -16,7 +16,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml $(shell find rust -name
 .DELETE_ON_ERROR:
 # Two cargo processes in one target directory only wait for each other.
 .NOTPARALLEL:
-.PHONY: help demo develop test test-rust test-python nats relay lint lint-rust lint-python format bench compare soak soak-real drills clean prerequisites
+.PHONY: help demo develop test test-rust test-python nats relay lint lint-rust lint-python format bench bench-check compare soak soak-real drills clean prerequisites
 
 help: ## list these targets
 	@echo 'make demo: watch five nodes find each other. make test: all tests. All targets:'
@@ -75,6 +75,10 @@ bench: $(VENV)/.extension-release $(VENV)/.group-bench ## measure convergence, m
 	$(if $(ARGS),,$(BIN)/python benchmarks/streams.py)
 	$(if $(ARGS),,$(BIN)/python benchmarks/latency.py)
 	$(if $(ARGS),,$(BIN)/python -m pytest benchmarks/bench_python.py)
+
+bench-check: $(VENV)/.made ## count the instructions of pieces of the work, compare with what is kept (dev profile; ARGS=--keep)
+	cargo build $(LOCKED) --package iroh-gossip-discovery-sim --example instructions
+	$(BIN)/python benchmarks/instructions.py target/debug/examples/instructions $(ARGS)
 
 compare: $(VENV)/.extension-release $(VENV)/.group-compare ## measure beside kinship, casty, memberlist, serf (release; hours; ARGS="--only converge --sizes 10 --runs 5")
 	PYTHONPATH=benchmarks $(BIN)/python -m compare $(ARGS)
