@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -71,6 +72,7 @@ def test_members_are_shown_as_a_table_in_which_nothing_steers_the_terminal(alice
     assert "\x1b" not in text
     assert "\\x1b[2Jred\\nname" in text
     assert alice.node.me.fingerprint in text
+    assert re.search(r"direct, \d+\.\d ms", text)
     assert text.rstrip().endswith("1 node")
     done = igd("members", alice.ticket, "--json", "--preset", "local", "--timeout", str(PATIENCE))
     (peer,) = json.loads(done.stdout)["peers"]

@@ -59,23 +59,31 @@ async def members(
 ) -> None:
     """Show who is in the topic, without the node that visits it."""
     async with _visited(discovery, timeout) as book:
-        pass
+        paths = {peer: _path(discovery, peer) for peer in book}
     if as_json:
         sys.stdout.write(json.dumps(book.to_dict()) + "\n")
         return
     console = PipeConsole(markup=False, highlight=False, emoji=False)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("name", "id", "address", "says"):
+    for title in ("name", "id", "address", "path", "says"):
         table.add_column(title, overflow="fold", no_wrap=title == "id")
     for peer in sorted(book.values(), key=lambda peer: (peer.name, peer.id)):
         metadata = [f"{key}={value}" for key, value in sorted(peer.metadata.items())]
         readiness = [] if peer.readiness == "ready" else [peer.readiness]
         serves = [f"serves {protocol}" for protocol in peer.protocols]
         says = ", ".join([*readiness, *metadata, *serves])
-        cells = (peer.name, peer.fingerprint, next(iter(peer.addresses), ""), says)
+        cells = (peer.name, peer.fingerprint, next(iter(peer.addresses), ""), paths[peer.id], says)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)
     console.print(f"{len(book)} {'node' if len(book) == 1 else 'nodes'}")
+
+
+def _path(discovery: GossipDiscovery, peer: str) -> str:
+    """Return how a peer is reached from here: nothing without a link of this moment."""
+    status = discovery.status(peer)
+    if status is None or status.path is None or status.round_trip is None:
+        return ""
+    return f"{status.path}, {status.round_trip * 1000:.1f} ms"
 
 
 async def send(
