@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {"made by": "", "instructions": {}}
+    kept = json.loads(KEPT.read_text())
     now = counts(options.program)
     beyond = compare(kept["instructions"], now)
     if options.keep:

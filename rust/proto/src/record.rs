@@ -87,6 +87,14 @@ impl Readiness {
         }
     }
 
+    fn validate(self) -> Result<(), Error> {
+        if self == Self::Unknown {
+            let reason = "must be ready, draining or critical".into();
+            return Err(Error::Invalid { field: "readiness", reason });
+        }
+        Ok(())
+    }
+
     /// The value in a record; `None` if it is left out.
     fn code(self) -> Option<u64> {
         match self {
@@ -154,10 +162,7 @@ impl Profile {
     /// # Errors
     /// [`Error::Invalid`], which names the field and the limit.
     pub fn validate(&self) -> Result<(), Error> {
-        if self.readiness == Readiness::Unknown {
-            let reason = "must be ready, draining or critical".into();
-            return Err(Error::Invalid { field: "readiness", reason });
-        }
+        self.readiness.validate()?;
         self.validate_fields()
     }
 
@@ -389,7 +394,7 @@ impl SignedRecord {
         topic: &TopicId,
         record: NodeRecord,
     ) -> Result<Self, Error> {
-        record.profile.validate()?;
+        record.profile.readiness.validate()?;
         record.validate()?;
         let payload = encode_payload(&record);
         let bytes = cose::sign_with(signature, record.id, KIND_NODE, topic, &payload);
