@@ -91,6 +91,14 @@ def line_length(root: Path) -> Iterator[Finding]:
                 yield Finding(name, number, f"{len(line)} columns and more than one sentence")
 
 
+def conflicts(root: Path) -> Iterator[Finding]:
+    """No conflict of a merge is left."""
+    for name, text in files(root, ".rs", ".py", ".pyi", ".md", ".toml", ".json", ".yaml", ".cddl"):
+        for number, line in enumerate(text.splitlines(), 1):
+            if re.match(r"(?:<{7}|>{7}) ", line):
+                yield Finding(name, number, "a conflict of a merge")
+
+
 def words(root: Path) -> Iterator[Finding]:
     """Plain English and the field's words: nothing that `WORDS` rules out."""
     for name, text in files(root, ".rs", ".py", ".pyi", ".md", ".cddl"):
@@ -332,6 +340,7 @@ def way_back(graph: dict[str, set[str]], start: str) -> list[str]:
 
 RULES: dict[str, Rule] = {
     "circles": circles,
+    "conflicts": conflicts,
     "index": index,
     "line-length": line_length,
     "links": links,

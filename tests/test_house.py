@@ -47,6 +47,7 @@ def findings(root: Path, tree: dict[str, str], rule: str) -> list[str]:
             f"One `a. B` {LONG}.\n| a. B {LONG} |\n",
         ),
         ("line-length", "docs/b.md", f"One. Two {LONG}.\n", f"```\nOne. Two {LONG}.\n```\n"),
+        ("conflicts", "docs/a.md", f"{'<' * 7} HEAD\n", f"{'<' * 6} HEAD\n"),
         ("words", "rust/a.rs", "// Who lags loses.\n", "// A reader that lags loses.\n"),
         ("words", "docs/a.md", "Whoever reads this.\n", "Who reads this?\n"),
         ("words", "docs/b.md", "It waits so long.\n", "It was `so long`.\n"),
