@@ -64,7 +64,7 @@ pub(crate) enum Applied {
     Left(Arc<NodeRecord>),
     /// A node that is not in the book left. Its leave is remembered, so that an older record can't
     /// bring it into the book.
-    Buried,
+    LeftUnseen,
     /// The book holds these very bytes already.
     Same,
     /// The sequence number is not higher than the known one, or the record is past its expiration.
@@ -83,7 +83,7 @@ impl Applied {
 /// The entry of a present node. Books are full of these, and the simulator holds a book for each of
 /// its nodes. So an entry holds only what no other place holds.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct Member {
     pub(crate) signed: SignedRecord,
     /// When these bytes arrived here.
     received: Nanos,
@@ -93,9 +93,9 @@ pub(crate) struct Live {
     since: Nanos,
 }
 
-const _: () = assert!(size_of::<(EndpointId, Live)>() == 64, "what an entry of a book takes");
+const _: () = assert!(size_of::<(EndpointId, Member)>() == 64, "what an entry of a book takes");
 
-impl Live {
+impl Member {
     fn is_established(&self, now: Nanos) -> bool {
         now - self.since >= ESTABLISHED
     }
@@ -109,7 +109,7 @@ impl Live {
 
 /// A tombstone: what is remembered of a node that is gone.
 #[derive(Debug)]
-struct Gone {
+struct Tombstone {
     sequence: u64,
     since: Instant,
     /// The signed leave, or the last record of a node that was lost, which is still worth a dial.
@@ -129,13 +129,13 @@ pub(crate) struct Book {
     capacity: usize,
     opened: Instant,
     /// The own record is among them, because a sync compares it too.
-    live: BTreeMap<EndpointId, Live>,
+    members: BTreeMap<EndpointId, Member>,
     /// The accusations of the live nodes that are suspected.
     accusations: BTreeMap<EndpointId, Bytes>,
-    gone: BTreeMap<EndpointId, Gone>,
+    tombstones: BTreeMap<EndpointId, Tombstone>,
     /// The tombstones in the order in which they give way: those of nodes that were never
     /// established first, and among equals the oldest first.
-    gone_by_age: BTreeSet<(bool, Instant, EndpointId)>,
+    tombstones_by_age: BTreeSet<(bool, Instant, EndpointId)>,
     /// The sequence numbers alone of tombstones that gave way, and their order.
     faded: BTreeMap<EndpointId, (u64, Instant)>,
     faded_by_age: VecDeque<(Instant, EndpointId)>,
@@ -170,10 +170,10 @@ impl Book {
             me,
             capacity,
             opened: now,
-            live: BTreeMap::new(),
+            members: BTreeMap::new(),
             accusations: BTreeMap::new(),
-            gone: BTreeMap::new(),
-            gone_by_age: BTreeSet::new(),
+            tombstones: BTreeMap::new(),
+            tombstones_by_age: BTreeSet::new(),
             faded: BTreeMap::new(),
             faded_by_age: VecDeque::new(),
             next_look: None,
@@ -216,7 +216,7 @@ impl Book {
 
     /// As [`Book::len`], with the nodes that are kept out.
     pub(crate) fn len_with_hidden(&self) -> usize {
-        self.live.len() - usize::from(self.live.contains_key(&self.me))
+        self.members.len() - usize::from(self.members.contains_key(&self.me))
     }
 
     /// Returns true if a node is not kept out.
@@ -232,8 +232,8 @@ impl Book {
     ) -> (Vec<Arc<NodeRecord>>, Vec<Arc<NodeRecord>>) {
         self.access = Arc::clone(access);
         let (mut hidden, mut shown) = (Vec::new(), Vec::new());
-        for (id, live) in self.live.iter().filter(|(id, _)| **id != self.me) {
-            let (record, digest) = (Arc::clone(live.signed.record()), live.signed.digest());
+        for (id, member) in self.members.iter().filter(|(id, _)| **id != self.me) {
+            let (record, digest) = (Arc::clone(member.signed.record()), member.signed.digest());
             if self.access.admits(id) {
                 if self.hidden.remove(id) {
                     self.hidden_digest.subtract(digest);
@@ -264,10 +264,13 @@ impl Book {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let is_wanted = |id: &EndpointId| self.access.is_undecided(id) && wanted(id);
         let hidden = self.hidden.range(range).filter(|id| is_wanted(id)).take(limit);
-        let live = hidden.filter_map(|id| Some(&self.live.get(id)?.signed));
-        let kept = self.gone.range(range).filter(|(id, gone)| gone.kept.is_some() && is_wanted(id));
-        let kept = kept.take(limit).map(|(_, gone)| &gone.signed);
-        let mut found: Vec<_> = live.chain(kept).map(|one| Arc::clone(one.record())).collect();
+        let hidden = hidden.filter_map(|id| Some(&self.members.get(id)?.signed));
+        let kept = self
+            .tombstones
+            .range(range)
+            .filter(|(id, tombstone)| tombstone.kept.is_some() && is_wanted(id));
+        let kept = kept.take(limit).map(|(_, tombstone)| &tombstone.signed);
+        let mut found: Vec<_> = hidden.chain(kept).map(|one| Arc::clone(one.record())).collect();
         found.sort_by_key(|record| record.id);
         found.truncate(limit);
         found
@@ -275,23 +278,23 @@ impl Book {
 
     /// What a peer that is not admitted says of itself, or said in an earlier life of this node.
     pub(crate) fn claimed(&self, id: &EndpointId) -> Option<&Arc<NodeRecord>> {
-        let live = self.live.get(id).map(|live| &live.signed);
-        live.or_else(|| self.kept(id)).map(SignedRecord::record)
+        let member = self.members.get(id).map(|member| &member.signed);
+        member.or_else(|| self.kept(id)).map(SignedRecord::record)
     }
 
     /// Returns the number of tombstones.
-    pub(crate) fn gone(&self) -> usize {
-        self.gone.len()
+    pub(crate) fn tombstones(&self) -> usize {
+        self.tombstones.len()
     }
 
     /// Returns the entry of a node that is live and not kept out.
-    pub(crate) fn get(&self, id: &EndpointId) -> Option<&Live> {
-        self.live.get(id).filter(|_| self.admits(id))
+    pub(crate) fn get(&self, id: &EndpointId) -> Option<&Member> {
+        self.members.get(id).filter(|_| self.admits(id))
     }
 
     /// As [`Book::get`], also if the node is kept out.
-    pub(crate) fn get_with_hidden(&self, id: &EndpointId) -> Option<&Live> {
-        self.live.get(id)
+    pub(crate) fn get_with_hidden(&self, id: &EndpointId) -> Option<&Member> {
+        self.members.get(id)
     }
 
     /// Returns the digest of the other nodes that are live and not kept out.
@@ -303,7 +306,7 @@ impl Book {
     fn whole_digest(&self) -> Digest {
         let mut digest = self.digest;
         digest.add(&self.hidden_digest);
-        if let Some(own) = self.live.get(&self.me) {
+        if let Some(own) = self.members.get(&self.me) {
             digest.add(own.signed.digest());
         }
         digest
@@ -353,21 +356,21 @@ impl Book {
 
     /// Returns the ids of the other nodes that are live and not kept out, in order.
     pub(crate) fn others(&self) -> impl Iterator<Item = EndpointId> + '_ {
-        self.live.keys().copied().filter(|id| *id != self.me && !self.hidden.contains(id))
+        self.members.keys().copied().filter(|id| *id != self.me && !self.hidden.contains(id))
     }
 
     /// Returns the nodes that were lost without a leave: when each was lost, and when it may be
     /// dialed next.
     pub(crate) fn lost(&self) -> impl Iterator<Item = (EndpointId, Instant, Instant)> + '_ {
         // A node that left before this life of ours is dialed only while no member is linked.
-        let left = |gone: &Gone| gone.sequence >= gone.signed.record().sequence;
-        let lost = move |gone: &&Gone| {
-            gone.signed.record().status == Status::Alive
-                && !(gone.kept.is_some() && left(gone))
-                && self.access.admits(&gone.signed.record().id)
+        let left = |tombstone: &Tombstone| tombstone.sequence >= tombstone.signed.record().sequence;
+        let lost = move |tombstone: &&Tombstone| {
+            tombstone.signed.record().status == Status::Alive
+                && !(tombstone.kept.is_some() && left(tombstone))
+                && self.access.admits(&tombstone.signed.record().id)
         };
-        let gone = self.gone.values().filter(lost);
-        gone.map(|gone| (gone.signed.record().id, gone.since, gone.dials.1))
+        let lost = self.tombstones.values().filter(lost);
+        lost.map(|tombstone| (tombstone.signed.record().id, tombstone.since, tombstone.dials.1))
     }
 
     /// Counts a dial to a lost node. The next may follow after `interval`, the one after it after
@@ -379,26 +382,26 @@ impl Book {
         max: Duration,
         now: Instant,
     ) {
-        if let Some(gone) = self.gone.get_mut(id) {
+        if let Some(tombstone) = self.tombstones.get_mut(id) {
             let delay =
-                interval.saturating_mul(2_u32.saturating_pow(gone.dials.0.min(16))).min(max);
-            gone.dials = (gone.dials.0 + 1, now + delay);
+                interval.saturating_mul(2_u32.saturating_pow(tombstone.dials.0.min(16))).min(max);
+            tombstone.dials = (tombstone.dials.0 + 1, now + delay);
         }
     }
 
     /// Returns true if a node has been in the book for [`ESTABLISHED`], or had been when it was
     /// lost. Dials to such a node are not limited as dials to strangers are.
     pub(crate) fn is_established(&self, id: &EndpointId, now: Instant) -> bool {
-        match self.live.get(id) {
-            Some(live) => live.is_established(self.nanos_at(now)),
-            None => self.gone.get(id).is_some_and(|gone| gone.established),
+        match self.members.get(id) {
+            Some(member) => member.is_established(self.nanos_at(now)),
+            None => self.tombstones.get(id).is_some_and(|tombstone| tombstone.established),
         }
     }
 
     /// Records the accusation by which a live node is suspected. `None` clears it.
     pub(crate) fn accuse(&mut self, id: &EndpointId, accusation: Option<Bytes>) {
         match accusation {
-            Some(accusation) if self.live.contains_key(id) => {
+            Some(accusation) if self.members.contains_key(id) => {
                 self.accusations.insert(*id, accusation);
             }
             _ => {
@@ -423,40 +426,48 @@ impl Book {
 
     /// Returns when the record of a live node arrived here.
     pub(crate) fn received(&self, id: &EndpointId) -> Option<Instant> {
-        self.live.get(id).map(|live| self.instant(live.received))
+        self.members.get(id).map(|member| self.instant(member.received))
     }
 
     /// Removes a live node that is held to be dead, and returns its record. A tombstone keeps the
     /// accusation.
-    pub(crate) fn kill(
+    pub(crate) fn mark_dead(
         &mut self,
         id: &EndpointId,
         accusation: Bytes,
         now: Instant,
     ) -> Option<Arc<NodeRecord>> {
-        let live = self.remove_live(id, now)?;
-        let record = Arc::clone(live.signed.record());
-        let established = live.is_established(self.nanos_at(now));
-        self.bury(live.signed, Some(accusation), established, now);
+        let member = self.remove_member(id, now)?;
+        let record = Arc::clone(member.signed.record());
+        let established = member.is_established(self.nanos_at(now));
+        self.add_tombstone(member.signed, Some(accusation), established, now);
         Some(record)
     }
 
     /// Makes a tombstone of a dead node that was never in the book, if there is room.
-    pub(crate) fn bury_unseen(&mut self, signed: SignedRecord, accusation: Bytes, now: Instant) {
+    pub(crate) fn mark_unseen_dead(
+        &mut self,
+        signed: SignedRecord,
+        accusation: Bytes,
+        now: Instant,
+    ) {
         let id = signed.record().id;
-        if self.sequence(&id).is_none() && self.gone.len() < self.capacity {
-            self.bury(signed, Some(accusation), false, now);
+        if self.sequence(&id).is_none() && self.tombstones.len() < self.capacity {
+            self.add_tombstone(signed, Some(accusation), false, now);
         }
     }
 
     /// Returns the last record of a node that is gone.
     pub(crate) fn last_record(&self, id: &EndpointId) -> Option<&SignedRecord> {
-        self.gone.get(id).map(|gone| &gone.signed)
+        self.tombstones.get(id).map(|tombstone| &tombstone.signed)
     }
 
     /// Returns when a node left or was lost, if this life of the node saw that.
-    pub(crate) fn buried(&self, id: &EndpointId) -> Option<Instant> {
-        self.gone.get(id).filter(|gone| gone.kept.is_none()).map(|gone| gone.since)
+    pub(crate) fn tombstone_since(&self, id: &EndpointId) -> Option<Instant> {
+        self.tombstones
+            .get(id)
+            .filter(|tombstone| tombstone.kept.is_none())
+            .map(|tombstone| tombstone.since)
     }
 
     /// Keeps a record that an earlier life of this node had in its book. Its owner becomes a member
@@ -471,31 +482,38 @@ impl Book {
     ) -> bool {
         let id = signed.record().id;
         let known = id == self.me || self.sequence(&id).is_some();
-        if known || self.gone.len() >= self.capacity || signed.record().status == Status::Left {
+        if known || self.tombstones.len() >= self.capacity || signed.record().status == Status::Left
+        {
             return false;
         }
-        self.bury(signed, None, established, now);
-        if let Some(gone) = self.gone.get_mut(&id) {
-            gone.kept = Some(0);
-            gone.sequence = gone.sequence.saturating_sub(1).max(left);
+        self.add_tombstone(signed, None, established, now);
+        if let Some(tombstone) = self.tombstones.get_mut(&id) {
+            tombstone.kept = Some(0);
+            tombstone.sequence = tombstone.sequence.saturating_sub(1).max(left);
         }
         true
     }
 
     /// Returns the record that an earlier life kept, if nothing has confirmed it yet.
     pub(crate) fn kept(&self, id: &EndpointId) -> Option<&SignedRecord> {
-        self.gone.get(id).filter(|gone| gone.kept.is_some()).map(|gone| &gone.signed)
+        self.tombstones
+            .get(id)
+            .filter(|tombstone| tombstone.kept.is_some())
+            .map(|tombstone| &tombstone.signed)
     }
 
     /// Returns the owners of all records for [`Book::kept`], and how often each was dialed.
     pub(crate) fn all_kept(&self) -> impl Iterator<Item = (EndpointId, u32)> + '_ {
-        let kept = self.gone.iter().filter_map(|(id, gone)| Some((*id, gone.kept?)));
+        let kept =
+            self.tombstones.iter().filter_map(|(id, tombstone)| Some((*id, tombstone.kept?)));
         kept.filter(|(id, _)| self.access.admits(id))
     }
 
     /// Counts a dial to the owner of such a record.
     pub(crate) fn tried_kept(&mut self, id: &EndpointId) {
-        if let Some(dials) = self.gone.get_mut(id).and_then(|gone| gone.kept.as_mut()) {
+        if let Some(dials) =
+            self.tombstones.get_mut(id).and_then(|tombstone| tombstone.kept.as_mut())
+        {
             *dials = dials.saturating_add(1);
         }
     }
@@ -511,11 +529,11 @@ impl Book {
         id: &EndpointId,
         now: Instant,
     ) -> Option<(&SignedRecord, Duration)> {
-        if let Some(live) = self.live.get(id) {
-            let age = self.nanos_at(now).saturating_sub(live.heard);
-            return Some((&live.signed, Duration::from_nanos(u64::try_from(age).unwrap_or(0))));
+        if let Some(member) = self.members.get(id) {
+            let age = self.nanos_at(now).saturating_sub(member.heard);
+            return Some((&member.signed, Duration::from_nanos(u64::try_from(age).unwrap_or(0))));
         }
-        let since = self.gone.get(id)?.since;
+        let since = self.tombstones.get(id)?.since;
         Some((self.leave_of(id)?, now.saturating_duration_since(since)))
     }
 
@@ -529,32 +547,34 @@ impl Book {
         if let Some((signed, age)) = self.evidence(id, now) {
             return Some((signed, age, self.accusations.get(id)));
         }
-        let gone = self.gone.get(id)?;
-        let accusation = gone.accusation.as_ref()?;
-        Some((&gone.signed, now.saturating_duration_since(gone.since), Some(accusation)))
+        let tombstone = self.tombstones.get(id)?;
+        let accusation = tombstone.accusation.as_ref()?;
+        Some((&tombstone.signed, now.saturating_duration_since(tombstone.since), Some(accusation)))
     }
 
     /// Returns true if these very bytes are the last record of a node that is gone.
-    pub(crate) fn is_buried(&self, id: &EndpointId, bytes: &[u8]) -> bool {
-        self.gone.get(id).is_some_and(|gone| gone.kept.is_none() && gone.signed.bytes() == bytes)
+    pub(crate) fn is_tombstone_of(&self, id: &EndpointId, bytes: &[u8]) -> bool {
+        self.tombstones
+            .get(id)
+            .is_some_and(|tombstone| tombstone.kept.is_none() && tombstone.signed.bytes() == bytes)
     }
 
     /// Returns true if the book holds these very bytes for a node, as a live record or as a leave.
     pub(crate) fn holds(&self, id: &EndpointId, bytes: &[u8]) -> bool {
-        let live = self.live.get(id).map(|live| &live.signed);
-        live.or_else(|| self.leave_of(id)).is_some_and(|signed| signed.bytes() == bytes)
+        let member = self.members.get(id).map(|member| &member.signed);
+        member.or_else(|| self.leave_of(id)).is_some_and(|signed| signed.bytes() == bytes)
     }
 
     fn leave_of(&self, id: &EndpointId) -> Option<&SignedRecord> {
-        let gone = self.gone.get(id).map(|gone| &gone.signed);
-        gone.filter(|signed| signed.record().status == Status::Left)
+        let tombstone = self.tombstones.get(id).map(|tombstone| &tombstone.signed);
+        tombstone.filter(|signed| signed.record().status == Status::Left)
     }
 
     /// Returns the highest sequence number that is known of a node, whether it is live or gone.
     pub(crate) fn sequence(&self, id: &EndpointId) -> Option<u64> {
-        let live = self.live.get(id).map(|live| live.signed.record().sequence);
-        let gone = || self.gone.get(id).map(|gone| gone.sequence);
-        live.or_else(gone).or_else(|| self.faded.get(id).map(|faded| faded.0))
+        let member = self.members.get(id).map(|member| member.signed.record().sequence);
+        let tombstone = || self.tombstones.get(id).map(|tombstone| tombstone.sequence);
+        member.or_else(tombstone).or_else(|| self.faded.get(id).map(|faded| faded.0))
     }
 
     /// Applies a verified record that was `age` old when it arrived.
@@ -567,33 +587,33 @@ impl Book {
         }
         if record.status == Status::Left {
             let stranger = self.sequence(&id).is_none();
-            if stranger && self.gone.len() >= self.capacity {
+            if stranger && self.tombstones.len() >= self.capacity {
                 // Invented leaves must not push out the tombstones that keep old records of
                 // departed nodes from coming back.
                 return Applied::Full;
             }
             let at = self.nanos_at(now);
-            let was = self.remove_live(&id, now);
-            let established = was.as_ref().is_some_and(|live| live.is_established(at));
-            let was = was.map(|live| Arc::clone(live.signed.record()));
-            self.bury(signed, None, established, now);
-            return was.map_or(Applied::Buried, Applied::Left);
+            let was = self.remove_member(&id, now);
+            let established = was.as_ref().is_some_and(|member| member.is_established(at));
+            let was = was.map(|member| Arc::clone(member.signed.record()));
+            self.add_tombstone(signed, None, established, now);
+            return was.map_or(Applied::LeftUnseen, Applied::Left);
         }
         if age >= record.expiration.min(TOMBSTONE_AGE) {
             return Applied::Stale;
         }
-        let was = self.remove_live(&id, now);
+        let was = self.remove_member(&id, now);
         if was.is_none() && id != self.me && !self.make_room(&id, now) {
             return Applied::Full;
         }
-        if let Some(gone) = self.gone.remove(&id) {
-            self.gone_by_age.remove(&(gone.established, gone.since, id));
+        if let Some(tombstone) = self.tombstones.remove(&id) {
+            self.tombstones_by_age.remove(&(tombstone.established, tombstone.since, id));
         }
         self.faded.remove(&id);
         let now = self.nanos_at(now);
         let since = was.as_ref().map_or(now, |was| was.since);
         let heard = now.saturating_sub(nanos(age));
-        self.insert_live(id, Live { signed, received: now, heard, since });
+        self.insert_member(id, Member { signed, received: now, heard, since });
         let applied = match was {
             None => Applied::Joined,
             Some(was) if was.signed.record().same_content(&record) => return Applied::Refreshed,
@@ -610,20 +630,20 @@ impl Book {
             return true;
         }
         let gives_way = self.hidden.last().copied().filter(|_| self.admits(newcomer));
-        gives_way.is_some_and(|hidden| self.remove_live(&hidden, now).is_some())
+        gives_way.is_some_and(|hidden| self.remove_member(&hidden, now).is_some())
     }
 
     /// Replaces the live entries by these records, the own one included. Their owners count as
     /// established.
     pub(crate) fn preload(&mut self, records: &[SignedRecord], now: Instant) {
         let at = self.nanos_at(now);
-        let live = |signed: &SignedRecord| {
-            let live =
-                Live { signed: signed.clone(), received: at, heard: at, since: at - ESTABLISHED };
-            (signed.record().id, live)
+        let member = |signed: &SignedRecord| {
+            let member =
+                Member { signed: signed.clone(), received: at, heard: at, since: at - ESTABLISHED };
+            (signed.record().id, member)
         };
         // A map that is collected at once has full nodes, and takes less memory.
-        self.live = records.iter().map(live).collect();
+        self.members = records.iter().map(member).collect();
         self.change(at);
         self.visible_changes += 1;
         self.bytes = records.iter().map(|signed| signed.bytes().len()).sum();
@@ -631,8 +651,8 @@ impl Book {
         for signed in records.iter().filter(|signed| signed.record().id != self.me) {
             self.digest.add(signed.digest());
         }
-        let others = self.live.iter().filter(|(id, _)| **id != self.me);
-        self.next_look = others.map(|(_, live)| live.expires()).min();
+        let others = self.members.iter().filter(|(id, _)| **id != self.me);
+        self.next_look = others.map(|(_, member)| member.expires()).min();
     }
 
     /// Returns when [`Book::expire`] is due.
@@ -650,8 +670,8 @@ impl Book {
         (self.looked, self.next_look) = (at, None);
         let mut due = Vec::new();
         let mut next: Option<Nanos> = None;
-        for (id, live) in self.live.iter().filter(|(id, _)| **id != self.me) {
-            let expires = live.expires();
+        for (id, member) in self.members.iter().filter(|(id, _)| **id != self.me) {
+            let expires = member.expires();
             if expires <= at {
                 due.push((expires, *id));
             } else {
@@ -664,10 +684,10 @@ impl Book {
         due.sort_unstable();
         let mut expired = Vec::new();
         for (_, id) in due {
-            let live = self.remove_live(&id, now).expect("who expires is live");
-            expired.push(Arc::clone(live.signed.record()));
-            let established = live.is_established(at);
-            self.bury(live.signed, None, established, now);
+            let member = self.remove_member(&id, now).expect("what expires is there");
+            expired.push(Arc::clone(member.signed.record()));
+            let established = member.is_established(at);
+            self.add_tombstone(member.signed, None, established, now);
         }
         expired
     }
@@ -677,35 +697,35 @@ impl Book {
         self.next_look = Some(self.next_look.map_or(at, |next| next.min(at)));
     }
 
-    fn insert_live(&mut self, id: EndpointId, live: Live) {
-        self.change(live.received);
-        self.bytes += live.signed.bytes().len();
+    fn insert_member(&mut self, id: EndpointId, member: Member) {
+        self.change(member.received);
+        self.bytes += member.signed.bytes().len();
         if id != self.me {
             if self.access.admits(&id) {
-                self.digest.add(live.signed.digest());
+                self.digest.add(member.signed.digest());
             } else {
                 self.hidden.insert(id);
-                self.hidden_digest.add(live.signed.digest());
+                self.hidden_digest.add(member.signed.digest());
             }
-            self.look_by(live.expires());
+            self.look_by(member.expires());
         }
-        self.live.insert(id, live);
+        self.members.insert(id, member);
     }
 
-    fn remove_live(&mut self, id: &EndpointId, now: Instant) -> Option<Live> {
-        let live = self.live.remove(id)?;
+    fn remove_member(&mut self, id: &EndpointId, now: Instant) -> Option<Member> {
+        let member = self.members.remove(id)?;
         self.change(self.nanos_at(now));
-        self.bytes -= live.signed.bytes().len();
+        self.bytes -= member.signed.bytes().len();
         if self.hidden.remove(id) {
-            self.hidden_digest.subtract(live.signed.digest());
+            self.hidden_digest.subtract(member.signed.digest());
         } else if *id != self.me {
-            self.digest.subtract(live.signed.digest());
+            self.digest.subtract(member.signed.digest());
         }
         self.accusations.remove(id);
-        Some(live)
+        Some(member)
     }
 
-    fn bury(
+    fn add_tombstone(
         &mut self,
         signed: SignedRecord,
         accusation: Option<Bytes>,
@@ -718,7 +738,7 @@ impl Book {
         }
         let id = signed.record().id;
         let sequence = signed.record().sequence;
-        let gone = Gone {
+        let tombstone = Tombstone {
             sequence,
             since: now,
             signed,
@@ -727,24 +747,24 @@ impl Book {
             dials: (0, now),
             kept: None,
         };
-        if let Some(older) = self.gone.insert(id, gone) {
-            self.gone_by_age.remove(&(older.established, older.since, id));
+        if let Some(older) = self.tombstones.insert(id, tombstone) {
+            self.tombstones_by_age.remove(&(older.established, older.since, id));
         }
         self.faded.remove(&id);
-        self.gone_by_age.insert((established, now, id));
+        self.tombstones_by_age.insert((established, now, id));
         let past = |since: Instant| now.saturating_duration_since(since) > TOMBSTONE_AGE;
         for kind in [false, true] {
             let of_kind = (kind, self.opened, EndpointId::from_bytes([0; 32]))..;
             while let Some((established, since, id)) =
-                self.gone_by_age.range(of_kind.clone()).next().copied()
+                self.tombstones_by_age.range(of_kind.clone()).next().copied()
                 && established == kind
-                && (self.gone.len() > self.capacity || past(since))
+                && (self.tombstones.len() > self.capacity || past(since))
             {
-                self.gone_by_age.remove(&(established, since, id));
-                if let Some(gone) = self.gone.remove(&id)
+                self.tombstones_by_age.remove(&(established, since, id));
+                if let Some(tombstone) = self.tombstones.remove(&id)
                     && !past(since)
                 {
-                    self.faded.insert(id, (gone.sequence, since));
+                    self.faded.insert(id, (tombstone.sequence, since));
                     self.faded_by_age.push_back((since, id));
                 }
             }
@@ -765,13 +785,13 @@ impl Book {
         range: (Bound<EndpointId>, Bound<EndpointId>),
     ) -> ([u8; 16], u64) {
         if range == (Bound::Unbounded, Bound::Unbounded) {
-            let count = self.live.len() as u64;
+            let count = self.members.len() as u64;
             return (self.whole_digest().fingerprint(count), count);
         }
         let mut sum = Digest::default();
         let mut count = 0;
-        for live in self.live.range(range).map(|(_, live)| live) {
-            sum.add(live.signed.digest());
+        for member in self.members.range(range).map(|(_, member)| member) {
+            sum.add(member.signed.digest());
             count += 1;
         }
         (sum.fingerprint(count), count)
@@ -782,6 +802,6 @@ impl Book {
         &self,
         range: (Bound<EndpointId>, Bound<EndpointId>),
     ) -> impl Iterator<Item = (EndpointId, u64)> + '_ {
-        self.live.range(range).map(|(id, live)| (*id, live.signed.record().sequence))
+        self.members.range(range).map(|(id, member)| (*id, member.signed.record().sequence))
     }
 }

@@ -43,13 +43,13 @@ pub(crate) enum Need {
 
 /// An event of a link that the topics have to know.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum LinkEvent {
     /// A peer has a usable link, and had none before.
     Up(EndpointId),
     /// A peer acknowledged a ping or a keepalive.
     Heard(EndpointId),
     /// The link in use with a peer is gone, or a later link replaced it, perhaps that of another
-    /// process. If it was replaced, [`News::Up`] follows.
+    /// process. If it was replaced, [`LinkEvent::Up`] follows.
     Down(EndpointId, LinkEnd),
     /// A link that was no longer in use is gone.
     Gone(EndpointId, LinkId),
@@ -91,15 +91,15 @@ enum Closing {
     /// Another link took its place. Its frames are read until this time.
     Replaced(Instant),
     /// The driver was requested to close the link.
-    Asked,
+    Requested,
 }
 
 /// The answer of [`Links::ask`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum LinkRequest {
     /// There is a link.
     Linked,
-    /// A link is being opened: [`News::Up`] or [`News::DialFailed`] follows.
+    /// A link is being opened: [`LinkEvent::Up`] or [`LinkEvent::DialFailed`] follows.
     Dialing,
     /// The budget for strangers is used up, or this endpoint keeps the peer out.
     Refused,
@@ -121,7 +121,7 @@ pub(crate) struct Links {
     /// this rule off.
     pub(crate) tie_break: bool,
     pub(crate) out: VecDeque<OutEvent>,
-    news: VecDeque<News>,
+    events: VecDeque<LinkEvent>,
 }
 
 impl Links {
@@ -137,12 +137,12 @@ impl Links {
             access: Arc::default(),
             tie_break: true,
             out: VecDeque::new(),
-            news: VecDeque::new(),
+            events: VecDeque::new(),
         }
     }
 
-    pub(crate) fn news(&mut self) -> Option<News> {
-        self.news.pop_front()
+    pub(crate) fn next_event(&mut self) -> Option<LinkEvent> {
+        self.events.pop_front()
     }
 
     /// Returns the sizes of what could grow, for a simulation to check.
@@ -152,7 +152,7 @@ impl Links {
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
-        self.news.is_empty()
+        self.events.is_empty()
     }
 
     /// Returns the link in use with a peer.
@@ -210,7 +210,7 @@ impl Links {
     pub(crate) fn acknowledged(&mut self, id: LinkId, now: Instant) {
         if let Some(link) = self.open.get_mut(&id).filter(|link| link.closing.is_none()) {
             link.last_heard = now;
-            self.news.push_back(News::Heard(link.peer));
+            self.events.push_back(LinkEvent::Heard(link.peer));
         }
     }
 
@@ -241,23 +241,23 @@ impl Links {
         named: &[TransportAddr],
         trust: Trust,
         now: Instant,
-    ) -> Asked {
+    ) -> LinkRequest {
         if !self.access.admits(&peer) {
-            return Asked::Refused;
+            return LinkRequest::Refused;
         }
         if self.current.contains_key(&peer) {
-            return Asked::Linked;
+            return LinkRequest::Linked;
         }
         if self.is_connecting(&peer) {
-            return Asked::Dialing;
+            return LinkRequest::Dialing;
         }
         let Some(addresses) = self.dials.take(peer, addresses, named, trust, now) else {
             self.dropped("dials to strangers", Some(peer));
-            return Asked::Refused;
+            return LinkRequest::Refused;
         };
         self.dialing.insert(peer);
         self.out.push_back(OutEvent::Dial(peer, addresses));
-        Asked::Dialing
+        LinkRequest::Dialing
     }
 
     /// A handshake proved that a peer is at an address.
@@ -345,7 +345,7 @@ impl Links {
         now: Instant,
     ) -> bool {
         // A link that was replaced still serves the syncs that began on it.
-        let usable = |link: &&mut Link| link.closing != Some(Closing::Asked);
+        let usable = |link: &&mut Link| link.closing != Some(Closing::Requested);
         let Some(link) = self.open.get_mut(&id).filter(usable) else { return false };
         link.last_used = now;
         let lane = match &frame {
@@ -431,7 +431,7 @@ impl Links {
     pub(crate) fn dial_failed(&mut self, peer: EndpointId) {
         self.reopening.remove(&peer);
         if self.dialing.remove(&peer) && !self.current.contains_key(&peer) {
-            self.news.push_back(News::DialFailed(peer));
+            self.events.push_back(LinkEvent::DialFailed(peer));
         }
     }
 
@@ -439,32 +439,32 @@ impl Links {
         let Some(link) = self.open.remove(&id) else { return };
         if self.current.get(&link.peer) == Some(&id) {
             self.current.remove(&link.peer);
-            self.news.push_back(News::Down(link.peer, end));
+            self.events.push_back(LinkEvent::Down(link.peer, end));
         } else if link.hello.is_none()
             && !self.current.contains_key(&link.peer)
             && !self.dialing.contains(&link.peer)
         {
             // A link that the peer dialed counts too: `ask` answered `Dialing` while it had no
             // hello, and the caller waits for an outcome.
-            self.news.push_back(News::DialFailed(link.peer));
+            self.events.push_back(LinkEvent::DialFailed(link.peer));
         } else {
-            self.news.push_back(News::Gone(link.peer, id));
+            self.events.push_back(LinkEvent::Gone(link.peer, id));
         }
     }
 
     /// Requests that a link is closed. The driver confirms it, and [`Links::closed`] runs then.
     fn close(&mut self, id: LinkId, code: CloseCode) {
         let Some(link) = self.open.get_mut(&id) else { return };
-        if link.closing == Some(Closing::Asked) {
+        if link.closing == Some(Closing::Requested) {
             return;
         }
-        link.closing = Some(Closing::Asked);
+        link.closing = Some(Closing::Requested);
         self.out.push_back(OutEvent::Close(id, code));
         if self.current.get(&link.peer) == Some(&id) {
             self.current.remove(&link.peer);
-            self.news.push_back(News::Down(link.peer, LinkEnd::Local(code)));
+            self.events.push_back(LinkEvent::Down(link.peer, LinkEnd::Local(code)));
         } else {
-            self.news.push_back(News::Gone(link.peer, id));
+            self.events.push_back(LinkEvent::Gone(link.peer, id));
         }
     }
 
@@ -487,7 +487,7 @@ impl Links {
     pub(crate) fn received(&mut self, id: LinkId, lane: Lane, bytes: &[u8], now: Instant) {
         let Some(link) = self.open.get_mut(&id) else { return };
         let peer = link.peer;
-        if link.closing == Some(Closing::Asked) {
+        if link.closing == Some(Closing::Requested) {
             return;
         }
         link.last_heard = now;
@@ -507,7 +507,7 @@ impl Links {
             Ok(Some(Frame::Ping)) => {
                 self.out.push_back(OutEvent::Send(id, Lane::Control, Frame::Ack.encode()));
             }
-            Ok(Some(Frame::Ack)) => self.news.push_back(News::Heard(peer)),
+            Ok(Some(Frame::Ack)) => self.events.push_back(LinkEvent::Heard(peer)),
             Ok(Some(Frame::Hello(hello))) => self.on_hello(id, &hello, now),
             Ok(Some(Frame::Topic(index, frame))) => {
                 self.on_topic_frame(id, lane, index, frame, now);
@@ -535,7 +535,7 @@ impl Links {
             TopicFrame::Open(topic) => {
                 let fresh = link.receives[lane as usize].insert(index, topic).is_none();
                 if fresh && link.receives[lane as usize].len() as u64 <= MAX_TOPICS {
-                    self.news.push_back(News::Opened(peer, id, topic));
+                    self.events.push_back(LinkEvent::Opened(peer, id, topic));
                 } else {
                     self.dropped("topics opened twice or over the limit", Some(peer));
                     self.close(id, CloseCode::Protocol);
@@ -546,12 +546,12 @@ impl Links {
                 let mut sends = link.sends[lane as usize].iter();
                 let topic = sends.find(|(_, at)| **at == index).map(|(topic, _)| *topic);
                 if let Some(topic) = topic {
-                    self.news.push_back(News::Frame(peer, id, topic, TopicFrame::Closed));
+                    self.events.push_back(LinkEvent::Frame(peer, id, topic, TopicFrame::Closed));
                 }
             }
             frame => {
                 if let Some(topic) = link.receives[lane as usize].get(&index).copied() {
-                    self.news.push_back(News::Frame(peer, id, topic, frame));
+                    self.events.push_back(LinkEvent::Frame(peer, id, topic, frame));
                 } else {
                     self.dropped("frames of a topic that was not opened", Some(peer));
                     self.close(id, CloseCode::Protocol);
@@ -601,7 +601,7 @@ impl Links {
         self.dials.prove(peer, address);
         let Some(old) = self.current.get(&peer).copied() else {
             self.current.insert(peer, id);
-            self.news.push_back(News::Up(peer));
+            self.events.push_back(LinkEvent::Up(peer));
             return;
         };
         let (boot_id, since) = self.open[&old].hello.expect("a current link has its hello");
@@ -617,8 +617,8 @@ impl Links {
         if another_life || old_dialed == dialed || lower_dialed(dialed) {
             self.current.insert(peer, id);
             if another_life {
-                self.news.push_back(News::Down(peer, LinkEnd::Remote(CloseCode::Replaced)));
-                self.news.push_back(News::Up(peer));
+                self.events.push_back(LinkEvent::Down(peer, LinkEnd::Remote(CloseCode::Replaced)));
+                self.events.push_back(LinkEvent::Up(peer));
             }
             if another_life && replaces && !self.open[&old].held {
                 // The old link is silent, and iroh would continue to prefer its path for both.
@@ -685,7 +685,7 @@ impl Link {
         match self.closing {
             Some(Closing::Replaced(_)) if self.held => None,
             Some(Closing::Replaced(at)) => Some(at),
-            Some(Closing::Asked) => None,
+            Some(Closing::Requested) => None,
             None if self.hello.is_none() => Some(self.opened + HELLO_TIMEOUT),
             None => self.idle_check,
         }

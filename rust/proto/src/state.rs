@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     event::{CloseCode, InEvent, LinkId, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
-    links::{Links, News},
+    links::{LinkEvent, Links},
     network::OwnNetwork,
     record::{Envelope, MAX_SEQUENCE, NodeRecord, SignedRecord, choose_addresses},
     rule::Rule,
@@ -563,8 +563,8 @@ impl State {
     /// Hands the events of links to the topics, until none is left.
     fn settle(&mut self) {
         loop {
-            while let Some(news) = self.context.links.news() {
-                self.on_news(news);
+            while let Some(event) = self.context.links.next_event() {
+                self.on_link_event(event);
             }
             self.finish_leaves();
             if self.context.links.is_quiet() {
@@ -573,27 +573,29 @@ impl State {
         }
     }
 
-    fn on_news(&mut self, news: News) {
+    fn on_link_event(&mut self, event: LinkEvent) {
         let cx = &mut self.context;
-        match news {
-            News::Up(peer) => self.topics.values_mut().for_each(|topic| topic.link_up(peer, cx)),
-            News::Down(peer, end) => {
+        match event {
+            LinkEvent::Up(peer) => {
+                self.topics.values_mut().for_each(|topic| topic.link_up(peer, cx))
+            }
+            LinkEvent::Down(peer, end) => {
                 self.topics.values_mut().for_each(|topic| topic.link_down(peer, end, cx));
             }
-            News::Heard(peer) => {
+            LinkEvent::Heard(peer) => {
                 self.topics.values_mut().for_each(|topic| topic.heard(peer, cx));
             }
-            News::Gone(peer, link) => {
+            LinkEvent::Gone(peer, link) => {
                 self.topics.values_mut().for_each(|topic| topic.link_gone(peer, link, cx));
             }
-            News::DialFailed(peer) => {
+            LinkEvent::DialFailed(peer) => {
                 self.topics.values_mut().for_each(|topic| topic.dial_failed(peer, cx));
             }
-            News::Opened(peer, link, topic) => match self.topics.get_mut(&topic) {
+            LinkEvent::Opened(peer, link, topic) => match self.topics.get_mut(&topic) {
                 Some(topic) => topic.opened(peer, cx),
                 None => cx.links.refuse_topic(link, topic),
             },
-            News::Frame(peer, link, topic, frame) => {
+            LinkEvent::Frame(peer, link, topic, frame) => {
                 match (self.topics.get_mut(&topic), &frame) {
                     (Some(topic), _) => topic.receive(peer, link, frame, cx),
                     // A refusal or a leave is not answered by a refusal: two ends would never stop.

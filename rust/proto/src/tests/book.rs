@@ -82,7 +82,7 @@ fn who_left_or_expired_comes_back_only_with_a_higher_sequence() {
     assert_eq!(book.apply(signed(2, 5), ZERO, now), Applied::Stale);
     assert_eq!(book.apply(signed(2, 7), ZERO, now), Applied::Joined);
     // A leave that arrives before any other record counts too.
-    assert_eq!(book.apply(left(3, 9), ZERO, now), Applied::Buried);
+    assert_eq!(book.apply(left(3, 9), ZERO, now), Applied::LeftUnseen);
     assert_eq!(book.apply(signed(3, 9), ZERO, now), Applied::Stale);
     let later = now + Duration::from_hours(1);
     assert_eq!(book.expire(later).len(), 1);
@@ -133,7 +133,7 @@ fn made_up_leaves_bring_nobody_of_long_standing_back() {
             assert_eq!(replay, Applied::Stale, "{number}, {made_up} on {capacity}");
         }
         assert!(book.last_record(&id(2)).is_some());
-        assert_eq!(book.gone(), capacity.min(usize::from(made_up) + 2));
+        assert_eq!(book.tombstones(), capacity.min(usize::from(made_up) + 2));
     }
 }
 
@@ -209,7 +209,7 @@ fn a_book_stands_still_once_nothing_has_changed_for_so_long() {
         |book, now| drop(book.apply(signed(2, 5), ZERO, now)),
         |book, now| drop(book.apply(signed(2, 6), ZERO, now)),
         |book, now| drop(book.apply(signed(3, 1), ZERO, now)),
-        |book, now| drop(book.kill(&id(2), Bytes::new(), now)),
+        |book, now| drop(book.mark_dead(&id(2), Bytes::new(), now)),
         |book, now| book.preload(&[signed(2, 7)], now),
     ];
     for change in changes {
@@ -236,8 +236,8 @@ fn who_was_there_for_long_is_established_whatever_becomes_of_it() {
     assert!(!book.is_established(&id(2), long - Duration::from_nanos(1)));
     book.apply(signed(5, 5), ZERO, long);
     book.apply(expiring(2, 6, 900), ZERO, long);
-    book.kill(&id(3), Bytes::new(), long);
-    book.kill(&id(5), Bytes::new(), long);
+    book.mark_dead(&id(3), Bytes::new(), long);
+    book.mark_dead(&id(5), Bytes::new(), long);
     assert_eq!(book.expire(start + Duration::from_mins(15)).len(), 1);
     assert_eq!(
         [2, 3, 4, 5].map(|number| book.is_established(&id(number), long)),
@@ -274,7 +274,7 @@ fn who_is_gone_and_comes_back_is_not_suspected() {
     book.apply(signed(2, 5), ZERO, now);
     book.accuse(&id(2), Some(Bytes::from_static(b"why")));
     assert!(book.accusation(&id(2)).is_some());
-    book.kill(&id(2), Bytes::new(), now);
+    book.mark_dead(&id(2), Bytes::new(), now);
     book.apply(signed(2, 6), ZERO, now);
     assert_eq!(book.accusation(&id(2)), None);
 }

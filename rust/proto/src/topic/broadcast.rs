@@ -293,8 +293,9 @@ impl Broadcasts {
     fn forget_authors(&mut self, scope: &Scope) {
         if self.authors.len() > 2 * scope.config.capacity + MORE_AUTHORS {
             let book = &scope.book;
-            self.authors
-                .retain(|id, _| book.get_with_hidden(id).is_some() || book.buried(id).is_some());
+            self.authors.retain(|id, _| {
+                book.get_with_hidden(id).is_some() || book.tombstone_since(id).is_some()
+            });
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     event::{LinkEnd, TopicEvent},
     id::EndpointId,
-    links::Asked,
+    links::LinkRequest,
     rule::Rule,
     timers::{Timers, jitter},
 };
@@ -407,12 +407,12 @@ impl Contacts {
     }
 
     /// Dials a peer whose addresses are known, unless it is linked already.
-    pub(super) fn dial(&mut self, peer: EndpointId, scope: &mut Scope) -> Asked {
+    pub(super) fn dial(&mut self, peer: EndpointId, scope: &mut Scope) -> LinkRequest {
         if scope.addresses(&peer).is_none() {
-            return Asked::Refused;
+            return LinkRequest::Refused;
         }
         let asked = scope.dial(peer);
-        if asked == Asked::Dialing {
+        if asked == LinkRequest::Dialing {
             if scope.peers.may_dial_kept(&peer, scope.book) {
                 scope.peers.kept_dials += 1;
             }

@@ -182,7 +182,7 @@ impl Topic {
     }
 
     fn is_recent(&self, id: &EndpointId, now: Instant) -> bool {
-        let received = self.book.received(id).or(self.book.buried(id));
+        let received = self.book.received(id).or(self.book.tombstone_since(id));
         received.is_some_and(|at| now.saturating_duration_since(at) < IN_FLIGHT)
     }
 

@@ -72,7 +72,7 @@ impl Topic {
     }
 
     pub(crate) fn tombstones(&self) -> usize {
-        self.book.gone()
+        self.book.tombstones()
     }
 
     pub(crate) fn neighbor_count(&self) -> usize {
@@ -86,7 +86,7 @@ impl Topic {
     pub(crate) fn inspect(&self, links: [(&'static str, usize); 4]) -> Inspect {
         let live = self.book.others().filter_map(|id| Some((id, self.book.sequence(&id)?)));
         let mut sizes = vec![
-            ("tombstones", self.book.gone()),
+            ("tombstones", self.book.tombstones()),
             ("shares of introducers", self.introductions.len()),
             ("budgets of updates", self.updates.len()),
         ];

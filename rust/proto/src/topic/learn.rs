@@ -68,7 +68,7 @@ impl Topic {
         if self.announcer.is_own(bytes) || self.book.holds(&id, bytes) {
             return Ok((id, Applied::Same));
         }
-        if id != from && self.book.is_buried(&id, bytes) && cx.is_on(Rule::EqualSequences) {
+        if id != from && self.book.is_tombstone_of(&id, bytes) && cx.is_on(Rule::EqualSequences) {
             return Ok((id, Applied::Stale));
         }
         if id != self.me && !self.may_learn(&id, from, cx) {
@@ -141,7 +141,7 @@ impl Topic {
             Applied::Full => cx.links.dropped("newcomers beyond the capacity", Some(id)),
             // The owner lags behind its own earlier records. If it is shown one, it jumps above it.
             Applied::Stale if id == from => self.show_evidence(id, from, cx),
-            Applied::Buried | Applied::Same | Applied::Stale => {}
+            Applied::LeftUnseen | Applied::Same | Applied::Stale => {}
         }
     }
 
@@ -282,7 +282,7 @@ impl Topic {
             let id = opened.claimed();
             let is_known = self.announcer.is_own(bytes)
                 || self.book.holds(&id, bytes)
-                || self.book.is_buried(&id, bytes);
+                || self.book.is_tombstone_of(&id, bytes);
             (!is_known && self.is_uncounted(&id, from, cx)).then_some(opened)
         });
         let opened = opened.collect();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     id::EndpointId,
-    links::Asked,
+    links::LinkRequest,
     record::SignedRecord,
     rule::Rule,
     wire::{Item, TopicFrame, encode_content},
@@ -80,7 +80,7 @@ impl Leave {
             }
             if !told.iter().any(|peer| scope.book.get(peer).is_some()) {
                 let mut members = scope.random_members(LEAVE_DIALS, &BTreeSet::new());
-                members.retain(|peer| scope.dial(*peer) == Asked::Dialing);
+                members.retain(|peer| scope.dial(*peer) == LinkRequest::Dialing);
                 told.extend(members);
             }
         }

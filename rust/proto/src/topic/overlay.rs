@@ -26,7 +26,7 @@ use crate::{
     budget::{Budget, Rate},
     event::TopicEvent,
     id::EndpointId,
-    links::Asked,
+    links::LinkRequest,
     overlay::{Output, Overlay},
     timers::{Timers, jitter},
     wire::{OverlayFrame, TopicFrame, is_broadcast},
@@ -544,7 +544,7 @@ impl Neighborhood {
         }
         let Some(live) = scope.book.get(&peer) else { return };
         let addresses = live.signed.record().addresses.clone();
-        if scope.dial_at(peer, &addresses) == Asked::Dialing {
+        if scope.dial_at(peer, &addresses) == LinkRequest::Dialing {
             let waiting = self.waiting.entry(peer).or_default();
             if waiting.len() < MAX_WAITING {
                 waiting.push(frame);

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     event::{CloseCode, TopicEvent},
     id::{EndpointId, TopicId},
-    links::Asked,
+    links::LinkRequest,
     record::NodeRecord,
     state::Context,
     wire::TopicFrame,
@@ -83,13 +83,13 @@ impl<V> Scope<'_, V> {
     }
 
     /// Requests a link to a peer, if it has none.
-    pub(super) fn dial(&mut self, peer: EndpointId) -> Asked {
+    pub(super) fn dial(&mut self, peer: EndpointId) -> LinkRequest {
         let addresses = self.addresses(&peer).unwrap_or_default();
         self.dial_at(peer, &addresses)
     }
 
     /// As [`Scope::dial`], at these addresses.
-    pub(super) fn dial_at(&mut self, peer: EndpointId, addresses: &[TransportAddr]) -> Asked {
+    pub(super) fn dial_at(&mut self, peer: EndpointId, addresses: &[TransportAddr]) -> LinkRequest {
         let trust = self.peers.trust(&peer, self.book, self.cx.now);
         let named = self.peers.named(&peer);
         self.cx.links.ask(peer, addresses, named, trust, self.cx.now)

@@ -27,7 +27,7 @@ use crate::{
     config::Config,
     event::{LinkId, TopicEvent},
     id::EndpointId,
-    links::Asked,
+    links::LinkRequest,
     rule::Rule,
     sync::Session,
     timers::{Timers, jitter},
@@ -268,13 +268,18 @@ impl Syncs {
     }
 
     /// The contacts chose a peer for a sync, and requested a link with this answer.
-    pub(super) fn contact(&mut self, peer: EndpointId, asked: Asked, scope: &mut Scope) -> Effects {
-        match asked {
-            Asked::Linked => return self.start(peer, scope),
-            Asked::Dialing => {
+    pub(super) fn contact(
+        &mut self,
+        peer: EndpointId,
+        request: LinkRequest,
+        scope: &mut Scope,
+    ) -> Effects {
+        match request {
+            LinkRequest::Linked => return self.start(peer, scope),
+            LinkRequest::Dialing => {
                 self.wanted.insert(peer);
             }
-            Asked::Refused => {}
+            LinkRequest::Refused => {}
         }
         Effects::none()
     }

@@ -113,7 +113,7 @@ impl World {
 
     /// Makes a member count as dead.
     pub(super) fn loses(&mut self, number: u8) {
-        self.book.kill(&id(number), Bytes::new(), self.cx.now);
+        self.book.mark_dead(&id(number), Bytes::new(), self.cx.now);
     }
 
     /// Returns the effects since the last call.

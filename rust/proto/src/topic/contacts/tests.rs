@@ -162,7 +162,7 @@ fn kept_members_are_dialed_least_often_dialed_first_and_trusted_a_limited_number
     let mut dialed = serve(&mut contacts, &mut world);
     assert_eq!(dialed.len(), DIALS);
     for peer in &dialed {
-        assert_eq!(contacts.dial(*peer, &mut world.scope()), Asked::Dialing);
+        assert_eq!(contacts.dial(*peer, &mut world.scope()), LinkRequest::Dialing);
     }
     let next = serve(&mut contacts, &mut world);
     dialed.extend(next.first());
@@ -234,7 +234,7 @@ fn a_peer_behind_a_name_is_dialed_at_once_beyond_the_budget_of_strangers() {
     let mut contacts = contacts(&world);
     for number in 10..60 {
         assert_eq!(learn(&mut contacts, &mut world, number, number), [id(number)]);
-        assert_eq!(contacts.dial(id(number), &mut world.scope()), Asked::Dialing);
+        assert_eq!(contacts.dial(id(number), &mut world.scope()), LinkRequest::Dialing);
     }
     assert_eq!(world.dropped(), [] as [&str; 0]);
     assert!(contacts.next_timeout().unwrap() <= world.cx.now + world.config.redial_min);

@@ -21,7 +21,9 @@ use super::{
     },
     Detector, Timer,
 };
-use crate::{event::CloseCode, id::EndpointId, links::Asked, timers::jitter, wire::TopicFrame};
+use crate::{
+    event::CloseCode, id::EndpointId, links::LinkRequest, timers::jitter, wire::TopicFrame,
+};
 
 /// A neighbor that sent a frame within this number of intervals is only sent a keepalive. Its QUIC
 /// acknowledges that, which takes half the packets of a ping and its answer, because QUIC
@@ -232,7 +234,7 @@ impl Detector {
             );
         if !sent_keepalive
             && !scope.cx.links.ping(&peer)
-            && self.dial(peer, scope) == Asked::Refused
+            && self.dial(peer, scope) == LinkRequest::Refused
         {
             // This node's own budget of dials is used up. Nothing was tried, so nothing is known of
             // the member. Surveys that took that for silence would keep accusing live members.
@@ -241,7 +243,7 @@ impl Detector {
         self.schedule_probes();
     }
 
-    fn dial(&mut self, peer: EndpointId, scope: &mut Scope) -> Asked {
+    fn dial(&mut self, peer: EndpointId, scope: &mut Scope) -> LinkRequest {
         let known = scope.addresses(&peer);
         let addresses = known.or_else(|| self.unconfirmed_addresses(&peer)).unwrap_or_default();
         scope.dial_at(peer, &addresses)

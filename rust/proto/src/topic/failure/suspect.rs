@@ -452,7 +452,7 @@ impl Detector {
             .collect();
         for peer in late {
             if let Some(gone) = self.suspicions.unconfirmed.remove(&peer) {
-                scope.book.bury_unseen(gone.signed, gone.accusation, now);
+                scope.book.mark_unseen_dead(gone.signed, gone.accusation, now);
             }
         }
         self.schedule_suspicions();
@@ -488,7 +488,7 @@ impl Detector {
         let accusation = own.unwrap_or_else(|| {
             Accusation::sign(&scope.cx.identity.key, &scope.topic, peer, suspicion.sequence).bytes
         });
-        let lost = scope.book.kill(&peer, accusation, scope.now());
+        let lost = scope.book.mark_dead(&peer, accusation, scope.now());
         debug_assert!(lost.is_some(), "it was there a moment ago");
         self.suspicions.unconfirmed.remove(&peer);
         if !scope.book.admits(&peer) {

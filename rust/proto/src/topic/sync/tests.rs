@@ -63,8 +63,8 @@ fn asked(world: &mut World) -> Vec<EndpointId> {
 fn a_sync_waits_for_its_dial_and_goes_on_once_at_a_time() {
     let mut world = World::new();
     let mut syncs = Syncs::new(&world.config);
-    let _ = syncs.contact(id(PEER), Asked::Dialing, &mut world.scope());
-    let _ = syncs.contact(id(OTHER), Asked::Dialing, &mut world.scope());
+    let _ = syncs.contact(id(PEER), LinkRequest::Dialing, &mut world.scope());
+    let _ = syncs.contact(id(OTHER), LinkRequest::Dialing, &mut world.scope());
     syncs.dial_failed(&id(OTHER));
     world.links(OTHER);
     let _ = syncs.link_up(id(OTHER), &mut world.scope());
@@ -246,7 +246,7 @@ fn a_node_that_leaves_begins_no_sync() {
     let (mut world, mut syncs) = linked();
     syncs.on_joined(&mut world.scope());
     syncs.neighbor_up(&mut world.scope());
-    let _ = syncs.contact(id(9), Asked::Dialing, &mut world.scope());
+    let _ = syncs.contact(id(9), LinkRequest::Dialing, &mut world.scope());
     syncs.stop();
     assert_eq!(syncs.next_timeout(), None);
     assert_eq!(syncs.sizes()[0], ("syncs wanted", 0));
