@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use iroh::endpoint::{Connection, Path};
+use iroh::endpoint::Connection;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -316,9 +316,9 @@ impl Counters {
         let mut round_trips = Vec::with_capacity(counted.open.len());
         for connection in counted.open.values() {
             metrics.add_bytes(connection);
-            if let Some(path) = connection.paths().iter().find(Path::is_selected) {
-                metrics.links_relayed += usize::from(path.is_relay());
-                round_trips.push(path.rtt());
+            if let Some(link) = LinkStatus::of(connection) {
+                metrics.links_relayed += usize::from(link.relayed);
+                round_trips.push(link.round_trip);
             }
         }
         let middle = round_trips.len() / 2;

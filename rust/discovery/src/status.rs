@@ -31,10 +31,13 @@ pub struct LinkStatus {
 }
 
 impl LinkStatus {
-    /// Reads the selected path of a connection; `None` if it has none now.
+    /// Reads the selected path of a connection, or else the fastest that is open: once its path
+    /// broke, the end that accepted goes on by another one, and iroh selects none there. `None` if
+    /// there is none now.
     pub(crate) fn of(connection: &Connection) -> Option<Self> {
         let paths = connection.paths();
-        let path = paths.iter().find(iroh::endpoint::Path::is_selected)?;
+        let selected = paths.iter().find(iroh::endpoint::Path::is_selected);
+        let path = selected.or_else(|| paths.iter().min_by_key(iroh::endpoint::Path::rtt))?;
         Some(Self {
             relayed: path.is_relay(),
             round_trip: path.rtt(),
