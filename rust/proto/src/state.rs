@@ -577,7 +577,7 @@ impl State {
         let cx = &mut self.context;
         match event {
             LinkEvent::Up(peer) => {
-                self.topics.values_mut().for_each(|topic| topic.link_up(peer, cx))
+                self.topics.values_mut().for_each(|topic| topic.link_up(peer, cx));
             }
             LinkEvent::Down(peer, end) => {
                 self.topics.values_mut().for_each(|topic| topic.link_down(peer, end, cx));
