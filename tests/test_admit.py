@@ -13,7 +13,13 @@ PATIENCE = 40.0
 
 def node(name: str, *others: GossipDiscovery, **options: object) -> GossipDiscovery:
     tickets = [other.ticket for other in others]
-    return GossipDiscovery(name, "fleet", bootstrap=tickets, config=Config.local(), **options)  # type: ignore[arg-type]  # as they come
+    return GossipDiscovery(
+        name,
+        "fleet",
+        bootstrap=tickets,
+        config=Config.local(),
+        **options,  # type: ignore[arg-type]  # each test gives its own
+    )
 
 
 async def until(condition: Callable[[], object], what: str) -> None:

@@ -62,9 +62,7 @@ async def _answer(question: Question, admit: Admit, reported: set[type[Exception
             answer = admit(newcomer)
             if inspect.isawaitable(answer):
                 answer = await answer
-        if not isinstance(answer, bool):
-            raise TypeError(f"admit must return bool, not {type(answer).__name__}")  # noqa: TRY301  # as its own errors
-        question.answer(answer)
+        question.answer(_yes_or_no(answer))
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the application's
         question.fail(f"{type(error).__name__}: {error}")
         # With its traceback once: a flood of newcomers is no flood of tracebacks.
@@ -73,3 +71,9 @@ async def _answer(question: Question, admit: Admit, reported: set[type[Exception
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"the admit callback failed: {admit!r}", "exception": error}
             )
+
+
+def _yes_or_no(answer: object) -> bool:
+    if not isinstance(answer, bool):
+        raise TypeError(f"admit must return bool, not {type(answer).__name__}")
+    return answer

@@ -7,7 +7,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{Nodes, PATIENCE, eventually, full, node};
+use common::{Nodes, PATIENCE, dropped, eventually, full, node, problem};
 use futures_util::{FutureExt, StreamExt};
 use iroh::{
     Endpoint, NetReportConfig, RelayMode,
@@ -29,16 +29,6 @@ async fn three(nodes: &mut Nodes) -> [Arc<RunningNode>; 3] {
 
 fn knows(node: &RunningNode, other: &RunningNode) -> bool {
     node.swarm.book().contains(&other.swarm.id())
-}
-
-fn dropped(node: &RunningNode, what: &str) -> u64 {
-    node.swarm.metrics().dropped.get(what).copied().unwrap_or(0)
-}
-
-fn problem(node: &RunningNode, source: &str) -> String {
-    let problems = node.discovery.problems();
-    let of = problems.into_iter().find(|problem| problem.source.starts_with(source));
-    of.map(|problem| problem.what).unwrap_or_default()
 }
 
 fn reason(result: Result<impl Sized, Error>) -> String {

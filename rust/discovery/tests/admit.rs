@@ -14,11 +14,10 @@ use std::{
     time::Duration,
 };
 
-use common::{Nodes, PATIENCE, eventually, full, metadata, node};
-use iroh::{
-    Endpoint, NetReportConfig, RelayMode, SecretKey,
-    endpoint::{ConnectionError, PortmapperConfig, presets},
+use common::{
+    Nodes, PATIENCE, dropped, eventually, full, metadata, node, problem, stranger, stranger_of,
 };
+use iroh::{SecretKey, endpoint::ConnectionError};
 use iroh_gossip_discovery::{
     ALPN, Admit, Config, EndpointId, Newcomer, NodeRecord, Profile, RunningNode, SwarmKey,
     proto::{SignedRecord, TopicId, forge},
@@ -55,31 +54,6 @@ fn times(asked: &Asked, id: &EndpointId) -> usize {
 
 fn knows(node: &RunningNode, other: &RunningNode) -> bool {
     node.swarm.book().contains(&other.swarm.id())
-}
-
-fn dropped(node: &RunningNode, what: &str) -> u64 {
-    node.swarm.metrics().dropped.get(what).copied().unwrap_or(0)
-}
-
-fn problem(node: &RunningNode, source: &str) -> String {
-    let problems = node.discovery.problems();
-    let of = problems.into_iter().find(|problem| problem.source.starts_with(source));
-    of.map(|problem| problem.what).unwrap_or_default()
-}
-
-async fn stranger(key: SecretKey) -> Endpoint {
-    Endpoint::builder(presets::Minimal)
-        .secret_key(key)
-        .relay_mode(RelayMode::Disabled)
-        .portmapper_config(PortmapperConfig::Disabled)
-        .net_report_config(NetReportConfig::minimal())
-        .alpns(vec![ALPN.to_vec()])
-        .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")
-        .unwrap()
-        .bind()
-        .await
-        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,7 +165,7 @@ async fn links_wait_for_a_slow_answer_within_limits_and_what_it_says_holds_later
     let bob = nodes.start("bob", &[alice.swarm.ticket().into()]).await;
     let mut closing = Vec::new();
     for _ in 0..STRANGERS {
-        let (endpoint, to) = (stranger(SecretKey::generate()).await, alice.endpoint.addr());
+        let (endpoint, to) = (stranger().await, alice.endpoint.addr());
         closing.push(tokio::spawn(async move {
             let connection = endpoint.connect(to, ALPN).await.unwrap();
             let end = timeout(PATIENCE, connection.closed()).await.unwrap();
@@ -292,7 +266,7 @@ async fn ten_thousand_made_up_nodes_cause_few_questions_at_a_time_and_keep_no_ne
     let alice = nodes.build(node("alice").config(config).admit(admit)).await;
     let topic = alice.swarm.topic().id();
     let records = made_up(MADE_UP, &topic);
-    let hostile = stranger(hostile_key).await;
+    let hostile = stranger_of(hostile_key).await;
     let connection = hostile.connect(alice.endpoint.addr(), ALPN).await.unwrap();
     let mut control = connection.open_uni().await.unwrap();
     let frame = |content: &[u8]| {

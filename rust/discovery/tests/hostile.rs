@@ -12,11 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Nodes, PATIENCE, eventually, full, metadata, node};
+use common::{Nodes, PATIENCE, eventually, full, metadata, node, stranger};
 use futures_util::StreamExt;
 use iroh::{
-    Endpoint, NetReportConfig, RelayMode,
-    endpoint::{Connection, ConnectionError, PortmapperConfig, SendStream, presets},
+    Endpoint,
+    endpoint::{Connection, ConnectionError, SendStream},
 };
 use iroh_gossip_discovery::{
     ALPN, Config, Discovery, EndpointId, Error, Event, NodeBuilder, Profile, RunningNode,
@@ -28,20 +28,6 @@ use iroh_gossip_discovery::{
 const PROTOCOL: u64 = 6;
 /// The code of a peer that says nothing (`CloseCode::Unresponsive`).
 const UNRESPONSIVE: u64 = 7;
-
-async fn stranger() -> Endpoint {
-    Endpoint::builder(presets::Minimal)
-        .relay_mode(RelayMode::Disabled)
-        .portmapper_config(PortmapperConfig::Disabled)
-        .net_report_config(NetReportConfig::minimal())
-        .alpns(vec![ALPN.to_vec()])
-        .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")
-        .unwrap()
-        .bind()
-        .await
-        .unwrap()
-}
 
 async fn dial(endpoint: &Endpoint, node: &RunningNode) -> (Connection, SendStream) {
     let connection = endpoint.connect(node.endpoint.addr(), ALPN).await.unwrap();

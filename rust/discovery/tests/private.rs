@@ -6,11 +6,11 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Nodes, PATIENCE, eventually, full, node};
+use common::{Nodes, PATIENCE, eventually, full, node, stranger};
 use futures_util::StreamExt;
 use iroh::{
-    Endpoint, NetReportConfig, RelayMode, SecretKey,
-    endpoint::{Connection, ConnectionError, PortmapperConfig, presets},
+    Endpoint, SecretKey,
+    endpoint::{Connection, ConnectionError},
 };
 use iroh_gossip_discovery::{
     ALPN, Bootstrap, Config, NodeBuilder, RunningNode, SwarmKey, Ticket, proto::Request,
@@ -35,20 +35,6 @@ async fn members(nodes: &mut Nodes, key: &SwarmKey) -> [Arc<RunningNode>; 2] {
     let both = [alice, nodes.build(bob).await];
     eventually("the members find each other", || full(&both)).await;
     both
-}
-
-async fn outsider() -> Endpoint {
-    Endpoint::builder(presets::Minimal)
-        .relay_mode(RelayMode::Disabled)
-        .portmapper_config(PortmapperConfig::Disabled)
-        .net_report_config(NetReportConfig::minimal())
-        .alpns(vec![ALPN.to_vec()])
-        .clear_ip_transports()
-        .bind_addr("127.0.0.1:0")
-        .unwrap()
-        .bind()
-        .await
-        .unwrap()
 }
 
 async fn dial(endpoint: &Endpoint, node: &RunningNode) -> Connection {
@@ -154,13 +140,13 @@ async fn an_outsider_that_knows_all_but_the_secret_gets_no_frame_in() {
     let before = both.each_ref().map(|node| node.swarm.metrics().links_opened);
 
     // What a member says to another endpoint is of no use elsewhere.
-    let listener = outsider().await;
+    let listener = stranger().await;
     let (dialed, proofs) = recorded(&listener, alice).await;
     assert_eq!(proofs.len(), 2 + 32);
     let request = request(bob);
     for (what, bytes) in attacks(&proofs, &request) {
         // Each from a key of its own: one whose admission failed is banned for a second.
-        let endpoint = outsider().await;
+        let endpoint = stranger().await;
         let connection = dial(&endpoint, bob).await;
         let (mut send, mut recv) = connection.open_bi().await.unwrap();
         send.write_all(&bytes).await.unwrap();
@@ -173,7 +159,7 @@ async fn an_outsider_that_knows_all_but_the_secret_gets_no_frame_in() {
     // No proof at all, but a hello at once; also together with a request.
     let hello = [&[0, 0, 0, 0, 5][..], b"\x82\x00\xa0\x00\x00"].concat();
     for with_request in [false, true] {
-        let endpoint = outsider().await;
+        let endpoint = stranger().await;
         let connection = dial(&endpoint, bob).await;
         connection.open_uni().await.unwrap().write_all(&hello).await.unwrap();
         if with_request {
@@ -184,7 +170,7 @@ async fn an_outsider_that_knows_all_but_the_secret_gets_no_frame_in() {
         endpoint.close().await;
     }
     // An outsider in the middle passes on what a member says to it, as it comes.
-    let middle = outsider().await;
+    let middle = stranger().await;
     let (from_alice, proofs) = recorded(&middle, alice).await;
     let to_bob = dial(&middle, bob).await;
     let (mut send, _recv) = to_bob.open_bi().await.unwrap();
@@ -194,7 +180,7 @@ async fn an_outsider_that_knows_all_but_the_secret_gets_no_frame_in() {
     // The member's own proof is no answer to it, nor is one for another connection.
     assert_eq!(code(&from_alice).await, NOT_ADMITTED, "silence");
     assert_eq!(code(&dialed).await, NOT_ADMITTED, "silence");
-    let mirror = outsider().await;
+    let mirror = stranger().await;
     let connection = be_dialed(&mirror, alice).await;
     let (mut send, mut recv) = connection.accept_bi().await.unwrap();
     let own = recv.read_to_end(1024).await.unwrap();
@@ -224,7 +210,7 @@ async fn strangers_that_prove_nothing_do_not_hold_up_members() {
     both[0].discovery.limit_links(LINKS);
     let mut held = Vec::new();
     for _ in 0..LINKS / 2 + OVER {
-        let endpoint = outsider().await;
+        let endpoint = stranger().await;
         let connection = dial(&endpoint, &both[0]).await;
         let (mut send, recv) = connection.open_bi().await.unwrap();
         send.write_all(&[1]).await.unwrap();

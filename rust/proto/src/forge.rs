@@ -86,12 +86,6 @@ pub fn probe_request(about: EndpointId) -> Bytes {
     topic_frame(TopicFrame::ProbeRequest(about))
 }
 
-/// Returns the digest of a book.
-#[must_use]
-pub fn digest(digest: [u8; 8]) -> Bytes {
-    topic_frame(TopicFrame::Digest(digest))
-}
-
 /// Returns the frame that begins a sync with a book of `count` records that equals no other.
 #[must_use]
 pub fn sync(session: u64, count: u64, wants: &[EndpointId]) -> Bytes {

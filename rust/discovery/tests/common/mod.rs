@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iroh_gossip_discovery::{Bootstrap, Config, NodeBuilder, RunningNode};
+use iroh::{
+    Endpoint, NetReportConfig, RelayMode, SecretKey,
+    endpoint::{PortmapperConfig, presets},
+};
+use iroh_gossip_discovery::{ALPN, Bootstrap, Config, NodeBuilder, RunningNode};
 
 /// A condition must hold within this time. A healthy run takes a small part of it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,6 +37,39 @@ pub fn log() {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_test_writer()
         .try_init();
+}
+
+/// Binds an endpoint on loopback that is no node: a test speaks by it as it likes.
+pub async fn stranger() -> Endpoint {
+    stranger_of(SecretKey::generate()).await
+}
+
+/// As [`stranger`], with this key.
+pub async fn stranger_of(key: SecretKey) -> Endpoint {
+    Endpoint::builder(presets::Minimal)
+        .secret_key(key)
+        .relay_mode(RelayMode::Disabled)
+        .portmapper_config(PortmapperConfig::Disabled)
+        .net_report_config(NetReportConfig::minimal())
+        .alpns(vec![ALPN.to_vec()])
+        .clear_ip_transports()
+        .bind_addr("127.0.0.1:0")
+        .unwrap()
+        .bind()
+        .await
+        .unwrap()
+}
+
+/// How often a node dropped something by this limit.
+pub fn dropped(node: &RunningNode, what: &str) -> u64 {
+    node.swarm.metrics().dropped.get(what).copied().unwrap_or(0)
+}
+
+/// What a node says of its first problem of this source; empty if it has none.
+pub fn problem(node: &RunningNode, source: &str) -> String {
+    let problems = node.discovery.problems();
+    let of = problems.into_iter().find(|problem| problem.source.starts_with(source));
+    of.map(|problem| problem.what).unwrap_or_default()
 }
 
 /// The nodes of a test, in the topic "test".

@@ -309,14 +309,17 @@ fn who_is_there_changed_and_neighbors_are_told_once_the_book_stands_still() {
     assert_eq!(told(&bench).len(), 1, "a heartbeat is no change");
 }
 
+/// The digest of the book once the other neighbor has another name.
+fn digest_once_renamed() -> [u8; 8] {
+    let (mut bench, _) = settled();
+    bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
+    bench.pass(MS * 500);
+    told(&bench)[0]
+}
+
 #[test]
 fn who_is_known_to_agree_is_not_told() {
-    let digest = {
-        let (mut bench, _) = settled();
-        bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
-        bench.pass(MS * 500);
-        told(&bench)[0]
-    };
+    let digest = digest_once_renamed();
     let (mut bench, _) = settled();
     bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
     bench.pass(MS * 250);
@@ -348,12 +351,7 @@ fn an_equal_digest_is_answered_once_after_each_visible_change() {
 
 #[test]
 fn equal_books_agree_even_before_they_are_settled() {
-    let changed = {
-        let (mut bench, _) = settled();
-        bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
-        bench.pass(MS * 500);
-        told(&bench)[0]
-    };
+    let changed = digest_once_renamed();
     let (mut bench, _) = settled();
     bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
     bench.out.clear();
