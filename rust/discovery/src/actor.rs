@@ -43,7 +43,9 @@ use crate::{
     metrics::Counters,
     names::search::{self, Search},
     network::Network,
-    proto::{CloseCode, EndpointId, InEvent, LinkId, Profile, State, TopicId, TopicOptions},
+    proto::{
+        CloseCode, DropReason, EndpointId, InEvent, LinkId, Profile, State, TopicId, TopicOptions,
+    },
     published::Published,
     questions::Group,
     store::Store,
@@ -104,7 +106,7 @@ pub(crate) struct Actor {
     /// Events that the state gets back for its own effects, without a task in between.
     echo: VecDeque<InEvent>,
     /// What was refused last, and from which peer: the reason if a link is closed right after it.
-    refused: Option<(&'static str, Option<EndpointId>)>,
+    refused: Option<(DropReason, Option<EndpointId>)>,
     inputs: mpsc::Sender<Input>,
     inputs_rx: Option<mpsc::Receiver<Input>>,
     tasks: TaskTracker,
@@ -389,7 +391,7 @@ impl Actor {
             let source = format!("peer {}", peer.fmt_short());
             let what = "does not serve discovery: its router needs `.accept(ALPN, discovery)`";
             self.network.problems().raise(source, what);
-            self.counters.dropped("dials to peers that do not serve discovery", Some(*peer));
+            self.counters.dropped(DropReason::DialsToPeersThatDoNotServeDiscovery, Some(*peer));
         }
     }
 
@@ -476,11 +478,11 @@ impl Actor {
         let new = joined.add_bootstrap(peers, &own)?;
         joined.published.contact.asks(new.known.iter().map(|(peer, _)| *peer));
         for _ in 0..new.refused {
-            self.counters.dropped("bootstrap peers over the limit", None);
+            self.counters.dropped(DropReason::BootstrapPeersOverTheLimit, None);
         }
         if !new.aged_out.is_empty() {
             for peer in &new.aged_out {
-                self.counters.dropped("bootstrap peers aged out", Some(*peer));
+                self.counters.dropped(DropReason::BootstrapPeersAgedOut, Some(*peer));
             }
             self.handle(InEvent::RemoveBootstrap(topic, new.aged_out))?;
         }
@@ -498,7 +500,7 @@ impl Actor {
         let Some(joined) = self.topics.get_mut(&topic) else { return };
         let (names, refused) = joined.new_names(peers);
         for _ in 0..refused {
-            self.counters.dropped("bootstrap names over the limit", None);
+            self.counters.dropped(DropReason::BootstrapNamesOverTheLimit, None);
         }
         for name in names {
             let config = &self.config.protocol;

@@ -31,7 +31,7 @@ use crate::{
     newcomer::Newcomer,
     problems::Problems,
     proof::{PROOF, Role, Session},
-    proto::{CloseCode, EndpointId, LinkId},
+    proto::{CloseCode, DropReason, EndpointId, LinkId},
     questions::{Asked, LINK_TIMEOUT, Questions},
     subnet::{self, Subnet},
     swarm_key::{Keyring, MAX_KEYS, SwarmKey},
@@ -131,7 +131,7 @@ impl Door {
 
     /// A peer that the lists keep out tried to open a link.
     pub(crate) fn keeps_out(&self, peer: EndpointId) {
-        self.0.counters.dropped("links of peers that are kept out", Some(peer));
+        self.0.counters.dropped(DropReason::LinksOfPeersThatAreKeptOut, Some(peer));
         self.explain_kept_out(peer);
     }
 
@@ -198,7 +198,7 @@ impl Door {
                 connection.close(VarInt::from_u32(CloseCode::Denied.into()), b"");
             }
             None => {
-                self.0.turn_away(connection, peer, "connections without an answer in time");
+                self.0.turn_away(connection, peer, DropReason::ConnectionsWithoutAnAnswerInTime);
             }
         }
         false
@@ -221,7 +221,7 @@ impl Door {
                 Some(ConnectionError::ApplicationClosed(close))
                     if close.error_code == not_admitted() =>
                 {
-                    ("dials to peers with another secret", "it has another secret")
+                    (DropReason::DialsToPeersWithAnotherSecret, "it has another secret")
                 }
                 Some(ConnectionError::ApplicationClosed(close))
                     if close.error_code == VarInt::from_u32(CloseCode::Denied.into()) =>
@@ -234,10 +234,10 @@ impl Door {
                 }
             },
             Err(Refusal::OtherSecret) => {
-                ("dials to peers with another secret", "it has another secret")
+                (DropReason::DialsToPeersWithAnotherSecret, "it has another secret")
             }
             Err(Refusal::NoSecret | Refusal::TooLate | Refusal::Malformed) => {
-                ("dials to peers without a secret", "it proved no secret: it has none")
+                (DropReason::DialsToPeersWithoutASecret, "it proved no secret: it has none")
             }
         };
         connection.close(not_admitted(), b"");
@@ -248,7 +248,7 @@ impl Door {
 
     /// A peer closed a link of this node, because this node did not prove a secret.
     pub(crate) fn was_refused(&self, peer: EndpointId, dialed: bool) {
-        self.0.counters.dropped("links to peers that ask for a secret", Some(peer));
+        self.0.counters.dropped(DropReason::LinksToPeersThatAskForASecret, Some(peer));
         // Strangers that dial this node could fill the list.
         if dialed {
             self.0.disagreed(peer, "it has a secret, and this node has none");
@@ -273,12 +273,12 @@ impl Inner {
                 Admission::Admit => {}
                 Admission::Refuse => {
                     drop(waiting);
-                    return self.turn_away(connection, peer, "connections over the limit");
+                    return self.turn_away(connection, peer, DropReason::ConnectionsOverTheLimit);
                 }
                 Admission::Replace(id) => {
                     if let Some((_, oldest)) = waiting.connections.remove(&id) {
                         let peer = oldest.remote_id().into();
-                        self.turn_away(&oldest, peer, "connections that made room for others");
+                        self.turn_away(&oldest, peer, DropReason::ConnectionsThatMadeRoomForOthers);
                     }
                 }
             }
@@ -297,13 +297,13 @@ impl Inner {
         is_member: bool,
         network: Option<Subnet>,
         now: Instant,
-    ) -> Option<&'static str> {
+    ) -> Option<DropReason> {
         let bans = &self.counters.bans;
         if bans.is_banned(peer, now) {
-            Some("connections of banned peers")
+            Some(DropReason::ConnectionsOfBannedPeers)
         } else if !is_member && network.is_some_and(|network| bans.is_network_banned(network, now))
         {
-            Some("connections from banned networks")
+            Some(DropReason::ConnectionsFromBannedNetworks)
         } else {
             None
         }
@@ -313,7 +313,7 @@ impl Inner {
         &self,
         connection: &Connection,
         peer: EndpointId,
-        what: &'static str,
+        what: DropReason,
     ) -> Option<Place<'_>> {
         self.counters.dropped(what, Some(peer));
         connection.close(VarInt::from_u32(CloseCode::Refused.into()), b"");
@@ -349,16 +349,16 @@ impl Inner {
 
     fn refuse(&self, connection: &Connection, peer: EndpointId, refusal: Refusal) {
         let what = match refusal {
-            Refusal::Gone => "connections that ended before they were admitted",
-            Refusal::NoSecret => "connections without the swarm's secret",
-            Refusal::OtherSecret => "connections with another secret",
-            Refusal::TooLate => "connections that proved no secret in time",
-            Refusal::Malformed => "connections with a broken proof",
+            Refusal::Gone => DropReason::ConnectionsThatEndedBeforeTheyWereAdmitted,
+            Refusal::NoSecret => DropReason::ConnectionsWithoutTheSwarmSecret,
+            Refusal::OtherSecret => DropReason::ConnectionsWithAnotherSecret,
+            Refusal::TooLate => DropReason::ConnectionsThatProvedNoSecretInTime,
+            Refusal::Malformed => DropReason::ConnectionsWithABrokenProof,
         };
         self.counters.dropped(what, Some(peer));
         if !matches!(refusal, Refusal::Gone | Refusal::TooLate) {
             let length = self.bans().failed_admission(peer, Origin::of(connection), Instant::now());
-            self.counters.banned(what, peer, length);
+            self.counters.banned(what.label(), peer, length);
         }
         connection.close(not_admitted(), b"");
     }

@@ -158,7 +158,7 @@ async fn serve(
             () = &mut listen => {}
             stop = &mut read => match stop {
                 Stop::Lost => return classify(&connection.closed().await),
-                Stop::Fault(CloseCode::Overflow, reason) => {
+                Stop::Full(reason) => {
                     handle.counters.dropped(reason, Some(handle.peer));
                     break CloseCode::Overflow;
                 }

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     metrics::Counters,
-    proto::{Channel, EndpointId, Pace},
+    proto::{Channel, DropReason, EndpointId, Pace},
     subscription::{Item, Queue, Subscription},
 };
 
@@ -149,7 +149,7 @@ impl Subscribers {
             }
             let pushed = subscriber.queue.push(MessageEvent::Message(message.clone()));
             for _ in 0..pushed.unwrap_or(0) {
-                counters.dropped("messages to slow subscribers", None);
+                counters.dropped(DropReason::MessagesToSlowSubscribers, None);
             }
             delivered |= pushed.is_some();
             pushed.is_some()

@@ -15,21 +15,9 @@ use tracing::{debug, warn};
 
 use crate::{
     bans::Bans,
-    proto::{Counts, EndpointId, LinkId, TopicEvent, TopicId},
+    proto::{Counts, DropReason, EndpointId, LinkId, TopicEvent, TopicId},
     status::LinkStatus,
 };
-
-/// Drops that happen in a healthy swarm too. They are counted and logged, but not as warnings.
-const ORDINARY: [&str; 8] = [
-    "accusations by peers that are kept out",
-    "accusations by unknown members",
-    "broadcasts of another life of their author",
-    "broadcasts of peers that are kept out",
-    "broadcasts of unknown members",
-    "broadcasts that were heard before",
-    "broadcasts without anything new",
-    "syncs passed on to other members",
-];
 
 /// The counters of a topic and of its endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -185,19 +173,19 @@ impl Metrics {
 impl Counters {
     /// Counts a drop. Of each kind, the log shows the first one and then each power of two, so that
     /// a flood of drops is no flood of lines.
-    pub(crate) fn dropped(&self, what: &'static str, peer: Option<EndpointId>) {
+    pub(crate) fn dropped(&self, what: DropReason, peer: Option<EndpointId>) {
         let count = {
             let mut counted = self.lock();
-            let count = counted.metrics.dropped.entry(what).or_default();
+            let count = counted.metrics.dropped.entry(what.label()).or_default();
             *count += 1;
             *count
         };
         if count.is_power_of_two() {
             let peer = peer.map(|peer| peer.fmt_short()).unwrap_or_default();
-            if ORDINARY.contains(&what) {
-                debug!(peer, reason = what, count, "dropped");
+            if what.is_ordinary() {
+                debug!(peer, reason = what.label(), count, "dropped");
             } else {
-                warn!(peer, reason = what, count, "dropped");
+                warn!(peer, reason = what.label(), count, "dropped");
             }
         }
     }

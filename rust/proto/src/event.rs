@@ -9,6 +9,7 @@ use crate::{
     access::Access,
     channel::Channel,
     config::Config,
+    drops::DropReason,
     id::{EndpointId, TopicId},
     kept::Kept,
     record::{NodeRecord, Profile},
@@ -210,8 +211,8 @@ pub enum OutEvent {
     Topic(TopicId, TopicEvent),
     /// A limit refused or dropped something. The driver counts it under `what` and logs it.
     Dropped {
-        /// The name of the counter.
-        what: &'static str,
+        /// What it was.
+        what: DropReason,
         /// The peer at the other end of the link, if there is one.
         peer: Option<EndpointId>,
     },

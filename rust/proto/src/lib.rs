@@ -17,6 +17,7 @@ mod cose;
 mod counts;
 mod dials;
 mod digest;
+mod drops;
 mod error;
 mod event;
 #[doc(hidden)]
@@ -49,6 +50,7 @@ pub use config::Config;
 pub use counts::Counts;
 #[doc(hidden)]
 pub use digest::Digest;
+pub use drops::DropReason;
 pub use error::Error;
 pub use event::{
     CloseCode, InEvent, KEEPALIVE_TIMEOUT, Lane, LinkEnd, LinkId, LostReason, OutEvent, TopicEvent,

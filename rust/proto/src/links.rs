@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::{
     access::Access,
     dials::{Dials, Trust},
+    drops::DropReason,
     event::{CloseCode, Lane, LinkEnd, LinkId, OutEvent},
     id::{EndpointId, TopicId},
     wire::{Frame, Hello, MAX_TOPICS, OverlayFrame, TopicFrame, VERSIONS, is_broadcast},
@@ -229,7 +230,7 @@ impl Links {
         self.current.iter().filter(move |(_, id)| told(id)).map(|(peer, _)| *peer)
     }
 
-    pub(crate) fn dropped(&mut self, what: &'static str, peer: Option<EndpointId>) {
+    pub(crate) fn dropped(&mut self, what: DropReason, peer: Option<EndpointId>) {
         self.out.push_back(OutEvent::Dropped { what, peer });
     }
 
@@ -252,7 +253,7 @@ impl Links {
             return LinkRequest::Dialing;
         }
         let Some(addresses) = self.dials.take(peer, addresses, named, trust, now) else {
-            self.dropped("dials to strangers", Some(peer));
+            self.dropped(DropReason::DialsToStrangers, Some(peer));
             return LinkRequest::Refused;
         };
         self.dialing.insert(peer);
@@ -297,7 +298,7 @@ impl Links {
             self.reopening.insert(peer);
             self.out.push_back(OutEvent::Dial(peer, addresses));
         } else {
-            self.dropped("dials to strangers", Some(peer));
+            self.dropped(DropReason::DialsToStrangers, Some(peer));
         }
     }
 
@@ -359,7 +360,7 @@ impl Links {
         let next = indexes.len() as u64;
         if next >= MAX_TOPICS && !indexes.contains_key(&topic) {
             let peer = link.peer;
-            self.dropped("topics over the limit of a link", Some(peer));
+            self.dropped(DropReason::TopicsOverTheLimitOfALink, Some(peer));
             return false;
         }
         let index = *indexes.entry(topic).or_insert(next);
@@ -383,11 +384,11 @@ impl Links {
         }
         let replaces = dialed && self.reopening.remove(&peer);
         let unwelcome = if peer == self.me {
-            Some(("links to oneself", CloseCode::Refused))
+            Some((DropReason::LinksToOneself, CloseCode::Refused))
         } else if !self.access.admits(&peer) {
-            Some(("links of peers that are kept out", CloseCode::Denied))
+            Some((DropReason::LinksOfPeersThatAreKeptOut, CloseCode::Denied))
         } else if !dialed && self.open.len() >= MAX_LINKS {
-            Some(("links over the limit", CloseCode::Refused))
+            Some((DropReason::LinksOverTheLimit, CloseCode::Refused))
         } else {
             None
         };
@@ -495,13 +496,13 @@ impl Links {
         match Frame::decode(bytes) {
             Err(error) => {
                 tracing::debug!(peer = %peer.fmt_short(), %error, "undecodable frame");
-                self.dropped("undecodable frames", Some(peer));
+                self.dropped(DropReason::UndecodableFrames, Some(peer));
                 self.close(id, CloseCode::Protocol);
             }
             // A frame of a later version.
-            Ok(None) => self.dropped("frames of unknown type", Some(peer)),
+            Ok(None) => self.dropped(DropReason::FramesOfUnknownType, Some(peer)),
             Ok(Some(Frame::Ping | Frame::Ack)) if self.open[&id].hello.is_none() => {
-                self.dropped("frames before the hello", Some(peer));
+                self.dropped(DropReason::FramesBeforeTheHello, Some(peer));
                 self.close(id, CloseCode::Protocol);
             }
             Ok(Some(Frame::Ping)) => {
@@ -526,7 +527,7 @@ impl Links {
         let Some(link) = self.open.get_mut(&id) else { return };
         let peer = link.peer;
         if link.hello.is_none() {
-            self.dropped("frames before the hello", Some(peer));
+            self.dropped(DropReason::FramesBeforeTheHello, Some(peer));
             self.close(id, CloseCode::Protocol);
             return;
         }
@@ -537,7 +538,7 @@ impl Links {
                 if fresh && link.receives[lane as usize].len() as u64 <= MAX_TOPICS {
                     self.events.push_back(LinkEvent::Opened(peer, id, topic));
                 } else {
-                    self.dropped("topics opened twice or over the limit", Some(peer));
+                    self.dropped(DropReason::TopicsOpenedTwiceOrOverTheLimit, Some(peer));
                     self.close(id, CloseCode::Protocol);
                 }
             }
@@ -553,7 +554,7 @@ impl Links {
                 if let Some(topic) = link.receives[lane as usize].get(&index).copied() {
                     self.events.push_back(LinkEvent::Frame(peer, id, topic, frame));
                 } else {
-                    self.dropped("frames of a topic that was not opened", Some(peer));
+                    self.dropped(DropReason::FramesOfATopicThatWasNotOpened, Some(peer));
                     self.close(id, CloseCode::Protocol);
                 }
             }
@@ -582,12 +583,12 @@ impl Links {
                 max = hello.max_version,
                 "no protocol version in common"
             );
-            self.dropped("links without a common version", Some(peer));
+            self.dropped(DropReason::LinksWithoutACommonVersion, Some(peer));
             self.close(id, CloseCode::Refused);
             return;
         }
         if link.hello.replace((hello.boot_id, now)).is_some() {
-            self.dropped("second hellos", Some(peer));
+            self.dropped(DropReason::SecondHellos, Some(peer));
             self.close(id, CloseCode::Protocol);
             return;
         }
@@ -661,7 +662,7 @@ impl Links {
                 self.close(id, CloseCode::Replaced);
             } else if link.hello.is_none() {
                 let peer = link.peer;
-                self.dropped("links without a hello", Some(peer));
+                self.dropped(DropReason::LinksWithoutAHello, Some(peer));
                 // The peer sent nothing wrong: its network may be the cause.
                 self.close(id, CloseCode::Unresponsive);
             } else {

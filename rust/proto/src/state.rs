@@ -15,6 +15,7 @@ use crate::{
     cose,
     counts::Counts,
     digest::Digest,
+    drops::DropReason,
     error::Error,
     event::{CloseCode, InEvent, LinkId, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
@@ -510,7 +511,7 @@ impl State {
     fn set_addresses(&mut self, addresses: &[TransportAddr]) {
         let (chosen, left_out) = choose_addresses(addresses);
         if left_out > 0 {
-            self.context.links.dropped("addresses over the limit", None);
+            self.context.links.dropped(DropReason::AddressesOverTheLimit, None);
         }
         if chosen != self.context.addresses {
             self.context.addresses = chosen;

@@ -688,7 +688,7 @@ impl Network {
             OutEvent::ReserveSequences(_) => unreachable!("performed after all others"),
             OutEvent::Topic(_, event) => self.on_event(number, event),
             OutEvent::Dropped { what, .. } => {
-                *self.nodes[number].dropped.entry(what).or_default() += 1;
+                *self.nodes[number].dropped.entry(what.label()).or_default() += 1;
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use iroh_base::TransportAddr;
-use iroh_gossip_discovery_proto::{CloseCode, EndpointId, InEvent, Lane, LinkEnd, LinkId};
+use iroh_gossip_discovery_proto::{
+    CloseCode, DropReason, EndpointId, InEvent, Lane, LinkEnd, LinkId,
+};
 use rand::RngExt;
 
 use crate::{
@@ -178,7 +180,10 @@ impl Network {
         }
         if end.flights[lane as usize].send(bytes.len(), lane, now).is_err() {
             if lane == Lane::Broadcast {
-                *self.nodes[node].dropped.entry("broadcasts to slow peers").or_default() += 1;
+                *self.nodes[node]
+                    .dropped
+                    .entry(DropReason::BroadcastsToSlowPeers.label())
+                    .or_default() += 1;
                 return;
             }
             *self.nodes[node].dropped.entry("queues overflowed").or_default() += 1;

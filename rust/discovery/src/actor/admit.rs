@@ -11,7 +11,7 @@ use crate::{
     blocking::blocking,
     commands::Reply,
     link::Link,
-    proto::{CloseCode, EndpointId, InEvent, LinkEnd, LinkId},
+    proto::{CloseCode, DropReason, EndpointId, InEvent, LinkEnd, LinkId},
 };
 use iroh::endpoint::{Connection, VarInt};
 use tokio::time::Instant;
@@ -21,11 +21,11 @@ use tracing::Instrument;
 pub(super) struct Refusal {
     pub(super) code: CloseCode,
     /// The counter of the limit that refused it; `None` if no limit did.
-    pub(super) what: Option<&'static str>,
+    pub(super) what: Option<DropReason>,
 }
 
 impl Refusal {
-    fn over(what: &'static str) -> Self {
+    fn over(what: DropReason) -> Self {
         Self { code: CloseCode::Refused, what: Some(what) }
     }
 }
@@ -46,29 +46,29 @@ impl Actor {
             return Err(Refusal { code: CloseCode::Denied, what: None });
         }
         if self.links.values().filter(|link| link.peer == *peer).count() >= MAX_LINKS_PER_PEER {
-            return Err(Refusal::over("links over the limit of a peer"));
+            return Err(Refusal::over(DropReason::LinksOverTheLimitOfAPeer));
         }
         let limits = self.barred.limits();
         if dialed {
             let full = self.links.len() >= limits.links + MAX_DIALS;
-            return if full { Err(Refusal::over("links over the limit")) } else { Ok(()) };
+            return if full { Err(Refusal::over(DropReason::LinksOverTheLimit)) } else { Ok(()) };
         }
         let now = Instant::now();
         let is_member = self.is_member(peer);
         let network = Origin::of(connection).network;
         let bans = &self.counters.bans;
         if bans.is_banned(peer, now) {
-            return Err(Refusal::over("connections of banned peers"));
+            return Err(Refusal::over(DropReason::ConnectionsOfBannedPeers));
         }
         if !is_member && network.is_some_and(|network| bans.is_network_banned(network, now)) {
-            return Err(Refusal::over("connections from banned networks"));
+            return Err(Refusal::over(DropReason::ConnectionsFromBannedNetworks));
         }
         if limits.have_room(self.links.len()) {
             return Ok(());
         }
         match admission::admit(&limits, &self.candidates(), is_member, network) {
             Admission::Admit => Ok(()),
-            Admission::Refuse => Err(Refusal::over("links over the limit")),
+            Admission::Refuse => Err(Refusal::over(DropReason::LinksOverTheLimit)),
             Admission::Replace(id) => {
                 self.replace_link(id);
                 Ok(())
@@ -115,7 +115,7 @@ impl Actor {
     /// Refuses a peer for a while, because it broke the protocol.
     pub(super) fn ban(&self, link: &Link) {
         let length = self.counters.bans.offense(link.peer, link.origin, Instant::now());
-        self.counters.dropped("links of peers that broke the protocol", Some(link.peer));
+        self.counters.dropped(DropReason::LinksOfPeersThatBrokeTheProtocol, Some(link.peer));
         self.counters.banned(link.handle.fault(), link.peer, length);
     }
 
@@ -154,7 +154,7 @@ impl Actor {
         let Some(link) = self.links.get(&id) else { return };
         let peer = link.peer;
         link.handle.connection.close(VarInt::from_u32(CloseCode::Refused.into()), b"");
-        self.counters.dropped("links that made room for others", Some(peer));
+        self.counters.dropped(DropReason::LinksThatMadeRoomForOthers, Some(peer));
         self.link_closed(id, LinkEnd::Local(CloseCode::Refused));
     }
 }

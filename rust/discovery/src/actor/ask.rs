@@ -13,7 +13,7 @@ use crate::{
     inputs::Input,
     inquiry::Inquiry,
     newcomer::Newcomer,
-    proto::{EndpointId, InEvent, TopicId},
+    proto::{DropReason, EndpointId, InEvent, TopicId},
     questions::{ANSWER_TIMEOUT, Answer, Asked, Group},
 };
 
@@ -37,7 +37,7 @@ impl Actor {
             return;
         }
         if inquiry.questions.ask(newcomer, group, found) == Asked::Full {
-            self.counters.dropped("peers that wait to be asked about over the limit", Some(id));
+            self.counters.dropped(DropReason::PeersThatWaitToBeAskedAboutOverTheLimit, Some(id));
         }
     }
 
@@ -172,7 +172,7 @@ impl Actor {
 
     fn heed(&mut self, id: EndpointId, mut answer: Answer) {
         if answer == Answer::Yes && !self.has_room_for_admitted() {
-            self.counters.dropped("peers over the limit of admitted ones", Some(id));
+            self.counters.dropped(DropReason::PeersOverTheLimitOfAdmittedOnes, Some(id));
             answer = Answer::Failed("more peers are admitted than are remembered".to_owned());
         }
         let Some(inquiry) = &mut self.inquiry else { return };
@@ -185,7 +185,7 @@ impl Actor {
             Answer::No => {
                 problems.clear(SOURCE);
                 debug!(peer = %id.fmt_short(), "the application refused a peer");
-                self.counters.dropped("peers that were not admitted", Some(id));
+                self.counters.dropped(DropReason::PeersThatWereNotAdmitted, Some(id));
                 self.unanswered(&id, NOT_ADMITTED);
                 if !self.lookup.knows_anybody() {
                     let what = format!("no link to peer {}: {NOT_ADMITTED}", id.fmt_short());
@@ -194,7 +194,7 @@ impl Actor {
             }
             Answer::Failed(why) => {
                 debug!(peer = %id.fmt_short(), why, "a peer waits: its question got no answer");
-                self.counters.dropped("questions without an answer", Some(id));
+                self.counters.dropped(DropReason::QuestionsWithoutAnAnswer, Some(id));
                 problems
                     .raise(SOURCE, format!("{why}; such peers stay out until they are admitted"));
             }

@@ -16,7 +16,8 @@ use crate::{
     link::{Link, queue::NotQueued},
     newcomer::Newcomer,
     proto::{
-        CloseCode, EndpointId, Error, InEvent, Lane, LinkEnd, LinkId, OutEvent, TopicEvent, TopicId,
+        CloseCode, DropReason, EndpointId, Error, InEvent, Lane, LinkEnd, LinkId, OutEvent,
+        TopicEvent, TopicId,
     },
     questions::Group,
     subnet,
@@ -132,7 +133,7 @@ impl Actor {
                 let refused = self.refused.take();
                 if let Some(link) = self.links.get_mut(&id) {
                     if let Some((what, _)) = refused.filter(|(_, by)| *by == Some(link.peer)) {
-                        link.handle.blame(what);
+                        link.handle.blame(what.label());
                     }
                     if code == CloseCode::Denied {
                         // A denied peer is cut off at once: nothing more is sent to it, or read.
@@ -160,12 +161,12 @@ impl Actor {
             // The link is closing. Its task will report that, and the peer did nothing wrong.
             Err(NotQueued::Closed) => {}
             Err(NotQueued::Full) if lane == Lane::Broadcast => {
-                self.counters.dropped("broadcasts to slow peers", Some(link.peer));
+                self.counters.dropped(DropReason::BroadcastsToSlowPeers, Some(link.peer));
             }
             Err(NotQueued::Full) => {
                 debug!(link = id.0, peer = %link.peer.fmt_short(), ?lane, "queue full");
                 link.close(CloseCode::Overflow);
-                self.counters.dropped("links with a full queue", Some(link.peer));
+                self.counters.dropped(DropReason::LinksWithAFullQueue, Some(link.peer));
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     memory::{Filled, LinkMemory, Memory, OverLimit},
     message::{Message, MessageKind},
     metrics::Counters,
-    proto::{Answer, Channel, CloseCode, MAX_MESSAGE, MAX_REQUEST, Request, TopicId},
+    proto::{Answer, Channel, CloseCode, DropReason, MAX_MESSAGE, MAX_REQUEST, Request, TopicId},
     services::{Accepted, IncomingStream},
 };
 
@@ -71,7 +71,7 @@ pub(super) async fn serve_requests(
                     Ok(()) => {
                         requests.spawn(request.serve(services.clone()));
                     }
-                    Err(OverLimit) => request.refuse(services, "requests over the limit"),
+                    Err(OverLimit) => request.refuse(services, DropReason::RequestsOverTheLimit),
                 }
             }
             Some(_) = requests.join_next() => {}
@@ -118,10 +118,10 @@ impl Incoming {
                 }
             },
             Ok(Some(_)) => self.answer(Some(Answer::Closing)).await,
-            Ok(None) => self.refuse(&services, "requests of unknown kind"),
+            Ok(None) => self.refuse(&services, DropReason::RequestsOfUnknownKind),
             Err(reason) => {
                 debug!(peer = %self.guard.peer.fmt_short(), reason, "broken request");
-                self.refuse(&services, "requests that do not decode");
+                self.refuse(&services, DropReason::RequestsThatDoNotDecode);
             }
         }
     }
@@ -139,11 +139,13 @@ impl Incoming {
             Err(NotWhole::Broken) => {
                 services
                     .counters
-                    .dropped("messages that did not come whole", Some(self.guard.peer));
+                    .dropped(DropReason::MessagesThatDidNotComeWhole, Some(self.guard.peer));
                 return None;
             }
             Err(NotWhole::OverLimit) => {
-                services.counters.dropped("half messages over the limit", Some(self.guard.peer));
+                services
+                    .counters
+                    .dropped(DropReason::HalfMessagesOverTheLimit, Some(self.guard.peer));
                 return Some(Answer::Busy);
             }
         };
@@ -195,7 +197,7 @@ impl Incoming {
         self.guard.gate.write_all(&mut self.send, frame.freeze()).await.is_ok()
     }
 
-    fn refuse(mut self, services: &Services, what: &'static str) {
+    fn refuse(mut self, services: &Services, what: DropReason) {
         services.counters.dropped(what, Some(self.guard.peer));
         let code = VarInt::from_u32(CloseCode::Refused.into());
         let _ = self.send.reset(code);
@@ -216,7 +218,7 @@ impl Incoming {
         let of_all = services.accepted.clone().try_acquire_owned();
         let (Ok(of_link), Ok(of_all)) = (of_link, of_all) else {
             services.counters.streams.refused.add(1);
-            services.counters.dropped("streams over the limit", Some(self.guard.peer));
+            services.counters.dropped(DropReason::StreamsOverTheLimit, Some(self.guard.peer));
             return self.answer(Some(Answer::Busy)).await;
         };
         let _ = self.send.set_priority(STREAM_PRIORITY);

@@ -15,7 +15,7 @@ use crate::{
     frame::{FRAME_TIMEOUT, FrameError, FrameReader},
     inputs::Input,
     memory::LinkMemory,
-    proto::{CloseCode, Lane, LinkId},
+    proto::{CloseCode, DropReason, Lane, LinkId},
 };
 
 /// Most streams of unknown lanes that a peer may open.
@@ -26,6 +26,8 @@ const MAX_UNKNOWN: usize = 8;
 pub(super) enum Stop {
     /// The connection is gone.
     Lost,
+    /// The peer filled the memory for what is not complete yet.
+    Full(DropReason),
     /// The peer broke a rule.
     Fault(CloseCode, &'static str),
 }
@@ -181,9 +183,7 @@ impl Reader<'_> {
             Ok(None) => Ok(false),
             Err(FrameError::Broken(reason)) => Err(fault(reason)),
             Err(FrameError::Late) => Err(late("half a frame, and no more")),
-            Err(FrameError::OverLimit) => {
-                Err(Stop::Fault(CloseCode::Overflow, "half frames over the limit"))
-            }
+            Err(FrameError::OverLimit) => Err(Stop::Full(DropReason::HalfFramesOverTheLimit)),
             Err(FrameError::Io(error)) => {
                 debug!(link = self.id.0, %error, "stream failed");
                 Err(lost_or(self.connection, "a stream was reset"))

@@ -5,7 +5,10 @@ use super::{
     guard::{with_neighbor, with_two},
     *,
 };
-use crate::wire::{Entry, RangeContent, SyncFrame, Turn};
+use crate::{
+    drops::DropReason,
+    wire::{Entry, RangeContent, SyncFrame, Turn},
+};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -239,7 +242,7 @@ fn a_session_that_the_other_one_began_has_its_time() {
     bench.frame(LINK, TopicFrame::Digest(THEIRS));
     let stalled = |bench: &Bench| {
         let stalled = |out: &&OutEvent| {
-            matches!(out, OutEvent::Dropped { what: "syncs that stalled", peer, .. }
+            matches!(out, OutEvent::Dropped { what: DropReason::SyncsThatStalled, peer, .. }
                 if *peer == Some(id(PEER)))
         };
         bench.out.iter().filter(stalled).count()

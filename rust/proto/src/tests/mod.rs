@@ -191,7 +191,7 @@ impl Bench {
 
     pub(crate) fn dropped(&self) -> Vec<&'static str> {
         let what = |event: &OutEvent| match event {
-            OutEvent::Dropped { what, .. } => Some(*what),
+            OutEvent::Dropped { what, .. } => Some(what.label()),
             _ => None,
         };
         self.out.iter().filter_map(what).collect()

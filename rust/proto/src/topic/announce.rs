@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     book::{Applied, TOMBSTONE_AGE},
+    drops::DropReason,
     error::Error,
     event::TopicEvent,
     id::EndpointId,
@@ -157,7 +158,7 @@ impl Announcer {
             // A record has no room for all fields at their limits. Addresses give way, because they
             // are hints, and the last one is the least useful.
             if signed.is_err() && record.addresses.pop().is_some() {
-                scope.dropped("addresses that do not fit the record", None);
+                scope.dropped(DropReason::AddressesThatDoNotFitTheRecord, None);
                 continue;
             }
             return Some(signed);

@@ -27,6 +27,7 @@ use crate::{
     budget::{Budget, Rate},
     channel::Channel,
     cose::Envelope,
+    drops::DropReason,
     error::Error,
     event::TopicEvent,
     id::EndpointId,
@@ -80,7 +81,7 @@ struct Author {
 #[derive(Debug)]
 enum Refusal {
     /// An honest peer may have sent it. It is counted under this name, and not forwarded.
-    Dropped(&'static str),
+    Dropped(DropReason),
     /// An honest peer does not forward it, so the link is closed.
     Invalid(Error),
 }
@@ -145,7 +146,7 @@ impl Broadcasts {
         while self.kept.len() >= MAX_KEPT || bytes > MAX_KEPT_BYTES {
             let Some((_, oldest)) = self.kept.pop_front() else { break };
             bytes -= oldest.len();
-            scope.dropped("broadcasts without a neighbor", None);
+            scope.dropped(DropReason::BroadcastsWithoutANeighbor, None);
         }
         self.kept.push_back((scope.now() + KEEP, content));
         debug_assert!(
@@ -181,7 +182,7 @@ impl Broadcasts {
         }
         while self.kept.front().is_some_and(|(until, _)| *until <= now) {
             self.kept.pop_front();
-            scope.dropped("broadcasts without a neighbor", None);
+            scope.dropped(DropReason::BroadcastsWithoutANeighbor, None);
         }
         if let Some((until, _)) = self.kept.front() {
             self.timer = Some(settled.unwrap_or(*until));
@@ -234,7 +235,7 @@ impl Broadcasts {
             scope.emit(TopicEvent::Broadcast { author, channel, data });
         } else {
             // It is forwarded, because other members may get it only through this node.
-            scope.dropped("broadcasts of peers that are kept out", Some(author));
+            scope.dropped(DropReason::BroadcastsOfPeersThatAreKeptOut, Some(author));
         }
         true
     }
@@ -248,10 +249,10 @@ impl Broadcasts {
     ) -> Result<Broadcast, Refusal> {
         let author = envelope.claimed;
         if author == scope.me() {
-            return Err(Refusal::Dropped("own broadcasts that came back"));
+            return Err(Refusal::Dropped(DropReason::OwnBroadcastsThatCameBack));
         }
         let Some(member) = scope.book.get_with_hidden(&author) else {
-            return Err(Refusal::Dropped("broadcasts of unknown members"));
+            return Err(Refusal::Dropped(DropReason::BroadcastsOfUnknownMembers));
         };
         let boot_id = member.signed.record().boot_id;
         let broadcast = Broadcast::verify(envelope, &scope.topic)?;
@@ -262,7 +263,7 @@ impl Broadcasts {
                 peer = %from.fmt_short(),
                 "a broadcast of another life"
             );
-            return Err(Refusal::Dropped("broadcasts of another life of their author"));
+            return Err(Refusal::Dropped(DropReason::BroadcastsOfAnotherLifeOfTheirAuthor));
         }
         let now = scope.now();
         self.forget_authors(scope);
@@ -275,14 +276,14 @@ impl Broadcasts {
             known.heard = Window::default();
         }
         if !known.heard.is_new(broadcast.number) {
-            return Err(Refusal::Dropped("broadcasts that were heard before"));
+            return Err(Refusal::Dropped(DropReason::BroadcastsThatWereHeardBefore));
         }
         let size = broadcast.data.len();
         if !known.budget.take(size, now) {
-            return Err(Refusal::Dropped("broadcasts over the budget of an author"));
+            return Err(Refusal::Dropped(DropReason::BroadcastsOverTheBudgetOfAnAuthor));
         }
         if !self.of_all.take(size, now) {
-            return Err(Refusal::Dropped("broadcasts over the budget of all authors"));
+            return Err(Refusal::Dropped(DropReason::BroadcastsOverTheBudgetOfAllAuthors));
         }
         known.heard.insert(broadcast.number);
         Ok(broadcast)

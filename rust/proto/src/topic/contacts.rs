@@ -22,6 +22,7 @@ use super::{
 use crate::{
     book::Applied,
     config::Config,
+    drops::DropReason,
     event::{LinkEnd, TopicEvent},
     id::EndpointId,
     links::LinkRequest,
@@ -226,7 +227,7 @@ impl Contacts {
         if found.len() >= MAX_FOUND && !found.contains_key(&peer) {
             let silent = found.keys().find(|id| scope.peers.is_avoided(id, now)).copied();
             let Some(silent) = silent else {
-                scope.dropped("peers found by a lookup over the limit", Some(peer));
+                scope.dropped(DropReason::PeersFoundByALookupOverTheLimit, Some(peer));
                 return false;
             };
             scope.peers.found.remove(&silent);

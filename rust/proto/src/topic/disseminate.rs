@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     accusation::Accusation,
+    drops::DropReason,
     id::EndpointId,
     rule::Rule,
     state::MAX_LAG,
@@ -145,7 +146,7 @@ impl Dissemination {
             self.batch_soon(scope);
         } else {
             let accused = Some(accusation.accused);
-            scope.dropped("accusations that could not be disseminated", accused);
+            scope.dropped(DropReason::AccusationsThatCouldNotBeDisseminated, accused);
         }
     }
 

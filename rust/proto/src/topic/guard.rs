@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{Topic, seen::IN_FLIGHT};
 use crate::{
     book::Applied,
+    drops::DropReason,
     id::EndpointId,
     overlay::Output,
     state::Context,
@@ -21,7 +22,7 @@ use crate::{
 impl Topic {
     pub(super) fn on_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
         if self.config.observer {
-            cx.links.dropped("overlay frames to an observer", Some(peer));
+            cx.links.dropped(DropReason::OverlayFramesToAnObserver, Some(peer));
             return self.neighborhood.reject_stranger(peer, narrow_scope!(self, cx));
         }
         let asked_for = self.length_of_asked(&frame);
@@ -79,7 +80,7 @@ impl Topic {
             }
             OverlayFrame::Gossip { round: None, .. } => {
                 // No node of version 1 sends this, and the overlay would not forward it.
-                cx.links.dropped("broadcasts to neighbors only", Some(peer));
+                cx.links.dropped(DropReason::BroadcastsToNeighborsOnly, Some(peer));
                 None
             }
             OverlayFrame::Gossip { content, .. } if self.has_seen(&content, cx.now) => {
@@ -129,7 +130,7 @@ impl Topic {
     ) -> Option<Bytes> {
         let (id, _) = self.learn(record, Duration::ZERO, from, cx).ok()?;
         if id != about {
-            cx.links.dropped("introductions with another's record", Some(from));
+            cx.links.dropped(DropReason::IntroductionsWithAnotherRecord, Some(from));
             return None;
         }
         self.book.get(&about).map(|live| live.signed.bytes().clone())
@@ -148,7 +149,7 @@ impl Topic {
             Err(error) => {
                 let (topic, peer) = (self.id.fmt_short(), from.fmt_short());
                 tracing::debug!(%topic, %peer, %error, "a broadcast can't be judged");
-                cx.links.dropped("broadcasts that cannot be judged", Some(from));
+                cx.links.dropped(DropReason::BroadcastsThatCannotBeJudged, Some(from));
                 return None;
             }
         };
@@ -176,7 +177,7 @@ impl Topic {
         if fresh {
             self.dissemination.saw(content, cx.now);
         } else {
-            cx.links.dropped("broadcasts without anything new", Some(from));
+            cx.links.dropped(DropReason::BroadcastsWithoutAnythingNew, Some(from));
         }
         Some(fresh)
     }

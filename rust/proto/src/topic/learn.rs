@@ -12,6 +12,7 @@ use super::{
 use crate::{
     book::Applied,
     budget::Rate,
+    drops::DropReason,
     error::Error,
     event::{CloseCode, OutEvent, TopicEvent},
     id::{EndpointId, TopicId},
@@ -94,7 +95,7 @@ impl Topic {
                 cx.links.out.push_back(OutEvent::Topic(self.id, undecided));
             }
         } else if applied == Applied::Joined {
-            cx.links.dropped("records of peers that are kept out", Some(id));
+            cx.links.dropped(DropReason::RecordsOfPeersThatAreKeptOut, Some(id));
         }
         let link_boot_id = cx.links.boot_id(&id);
         self.announce_applied(&applied, &record, from, cx);
@@ -138,7 +139,7 @@ impl Topic {
                 self.on_gone(id, cx);
                 cx.emit(self.id, TopicEvent::PeerLeft(Arc::clone(was)));
             }
-            Applied::Full => cx.links.dropped("newcomers beyond the capacity", Some(id)),
+            Applied::Full => cx.links.dropped(DropReason::NewcomersBeyondTheCapacity, Some(id)),
             // The owner lags behind its own earlier records. If it is shown one, it jumps above it.
             Applied::Stale if id == from => self.show_evidence(id, from, cx),
             Applied::LeftUnseen | Applied::Same | Applied::Stale => {}
@@ -256,7 +257,7 @@ impl Topic {
         let rate = Rate { messages: (most / INTRODUCTIONS_REFILL, most), bytes: (1.0, 1.0) };
         let within = self.introductions.take(from, rate, cx.now);
         if !within {
-            cx.links.dropped("newcomers over the share of their introducer", Some(from));
+            cx.links.dropped(DropReason::NewcomersOverTheShareOfTheirIntroducer, Some(from));
         }
         within
     }
@@ -302,7 +303,7 @@ impl Topic {
         }
         let within = self.updates.take(*id, from, cx.now);
         if !within {
-            cx.links.dropped("updates over the budget of a peer", Some(from));
+            cx.links.dropped(DropReason::UpdatesOverTheBudgetOfAPeer, Some(from));
         }
         within
     }

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     budget::{Budget, Rate},
+    drops::DropReason,
     event::TopicEvent,
     id::EndpointId,
     links::LinkRequest,
@@ -369,12 +370,12 @@ impl Neighborhood {
         let budgets = self.budgets.entry(peer).or_insert_with(|| Budgets::new(now));
         let (budget, what) = match frame {
             OverlayFrame::Gossip { content, .. } if is_broadcast(content) => {
-                (&mut budgets.broadcasts, "broadcasts over the budget of a peer")
+                (&mut budgets.broadcasts, DropReason::BroadcastsOverTheBudgetOfAPeer)
             }
             OverlayFrame::IHave(_) | OverlayFrame::Graft { .. } | OverlayFrame::Prune => {
-                (&mut budgets.repair, "repair of broadcasts over the budget of a peer")
+                (&mut budgets.repair, DropReason::RepairOfBroadcastsOverTheBudgetOfAPeer)
             }
-            _ => (&mut budgets.frames, "overlay frames over the budget of a peer"),
+            _ => (&mut budgets.frames, DropReason::OverlayFramesOverTheBudgetOfAPeer),
         };
         let within = budget.take(size, now);
         if !within {
@@ -395,7 +396,7 @@ impl Neighborhood {
         let budgets = self.budgets.entry(peer).or_insert_with(|| Budgets::new(now));
         match frame {
             OverlayFrame::Graft { id: Some(id), round } if !budgets.asked_for.insert(id) => {
-                scope.dropped("broadcasts asked for again", Some(peer));
+                scope.dropped(DropReason::BroadcastsAskedForAgain, Some(peer));
                 OverlayFrame::Graft { id: None, round }
             }
             frame => frame,
@@ -408,7 +409,7 @@ impl Neighborhood {
         let budgets = self.budgets.entry(peer).or_insert_with(|| Budgets::new(now));
         let within = budgets.walks.take(0, now) && self.places.may_walk(now);
         if !within {
-            scope.dropped("walks of newcomers over the budget", Some(peer));
+            scope.dropped(DropReason::WalksOfNewcomersOverTheBudget, Some(peer));
         }
         within
     }
@@ -488,7 +489,7 @@ impl Neighborhood {
         if scope.book.len() > self.overlay.neighbors().len()
             && let Some(peer) = self.places.silent(most, SILENT_FOR, now)
         {
-            scope.dropped("neighbors that forwarded nothing", Some(peer));
+            scope.dropped(DropReason::NeighborsThatForwardedNothing, Some(peer));
             self.overlay.evict(peer, now);
             return Effects::one(Effect::Avoid(peer));
         }
@@ -513,7 +514,7 @@ impl Neighborhood {
                 %topic,
                 "all neighbors were replaced within a minute: asking established members"
             );
-            scope.dropped("views that were replaced within a minute", None);
+            scope.dropped(DropReason::ViewsThatWereReplacedWithinAMinute, None);
             let mut members = scope.random_members(10 * SUGGESTED, self.overlay.neighbors());
             members.sort_by_key(|id| !scope.book.is_established(id, now));
             members.truncate(SUGGESTED);
@@ -744,6 +745,6 @@ impl Neighborhood {
 }
 
 fn refuse_neighbor(peer: EndpointId, scope: &mut NarrowScope) {
-    scope.dropped("requests to be neighbors over the budget", Some(peer));
+    scope.dropped(DropReason::RequestsToBeNeighborsOverTheBudget, Some(peer));
     scope.send(&peer, TopicFrame::Overlay(OverlayFrame::Disconnect { alive: true }));
 }

@@ -10,6 +10,7 @@ use super::contacts::peers::Peers;
 use crate::{
     book::Book,
     config::Config,
+    drops::DropReason,
     error::Error,
     event::{CloseCode, TopicEvent},
     id::{EndpointId, TopicId},
@@ -116,7 +117,7 @@ impl<V> Scope<'_, V> {
         self.book.comparable(SETTLED, RESTLESS, self.cx.now)
     }
 
-    pub(super) fn dropped(&mut self, what: &'static str, peer: Option<EndpointId>) {
+    pub(super) fn dropped(&mut self, what: DropReason, peer: Option<EndpointId>) {
         self.cx.links.dropped(what, peer);
     }
 
@@ -129,7 +130,7 @@ impl<V> Scope<'_, V> {
             reason = %error,
             "a record or an accusation was refused"
         );
-        self.cx.links.dropped("records forged or malformed", Some(from));
+        self.cx.links.dropped(DropReason::RecordsForgedOrMalformed, Some(from));
         self.cx.links.close_peer(&from, CloseCode::Protocol);
     }
 

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     book::Applied,
     config::Config,
+    drops::DropReason,
     event::{LinkId, TopicEvent},
     id::EndpointId,
     links::LinkRequest,
@@ -49,7 +50,7 @@ const RANDOM_SYNC_SOON: Duration = Duration::from_mins(3);
 /// The room for the records of one push, in bytes.
 const PUSH_ROOM: usize = MAX_CONTENT - 16;
 /// The name of a limit in counters and logs.
-const OVER_BUDGET: &str = "syncs over the budget of a peer";
+const OVER_BUDGET: DropReason = DropReason::SyncsOverTheBudgetOfAPeer;
 /// The number of members that a busy answer names.
 const BUSY_MEMBERS: usize = 8;
 
@@ -450,7 +451,7 @@ impl Syncs {
             session.offer(id);
         }
         if !session.receive(frame, scope.book, scope.cx.now) {
-            scope.dropped("syncs over the limit", Some(peer));
+            scope.dropped(DropReason::SyncsOverTheLimit, Some(peer));
             return self.end_session(key, false, scope);
         }
         match frame.turn {
@@ -514,9 +515,9 @@ impl Syncs {
             Unserved::Strangers | Unserved::Observer | Unserved::ByObserver => {
                 scope.dropped(
                     match unserved {
-                        Unserved::Observer => "observers over the limit",
-                        Unserved::ByObserver => "syncs passed on by an observer",
-                        _ => "syncs passed on to other members",
+                        Unserved::Observer => DropReason::ObserversOverTheLimit,
+                        Unserved::ByObserver => DropReason::SyncsPassedOnByAnObserver,
+                        _ => DropReason::SyncsPassedOnToOtherMembers,
                     },
                     Some(peer),
                 );
@@ -570,7 +571,7 @@ impl Syncs {
         let late = ends.find(|(at, ..)| *at <= now);
         let mut effects = Effects::none();
         if let Some((_, key, tries)) = late {
-            scope.dropped("syncs that stalled", Some(key.peer));
+            scope.dropped(DropReason::SyncsThatStalled, Some(key.peer));
             effects.append(self.end_session(key, false, scope));
             if key.role == Role::Initiator {
                 let again = tries + 1 < compare::TRIES && self.is_wanted_soon(&key.peer, scope);

@@ -127,7 +127,8 @@ impl World {
     }
 
     pub(super) fn dropped(&mut self) -> Vec<&'static str> {
-        let what = |out| if let OutEvent::Dropped { what, .. } = out { Some(what) } else { None };
+        let what =
+            |out| if let OutEvent::Dropped { what, .. } = out { Some(what.label()) } else { None };
         self.out().into_iter().filter_map(what).collect()
     }
 }

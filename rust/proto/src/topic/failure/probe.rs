@@ -22,7 +22,8 @@ use super::{
     Detector, Timer,
 };
 use crate::{
-    event::CloseCode, id::EndpointId, links::LinkRequest, timers::jitter, wire::TopicFrame,
+    drops::DropReason, event::CloseCode, id::EndpointId, links::LinkRequest, timers::jitter,
+    wire::TopicFrame,
 };
 
 /// A neighbor that sent a frame within this number of intervals is only sent a keepalive. Its QUIC
@@ -208,7 +209,7 @@ impl Detector {
             return;
         }
         if self.probes.open.len() >= MAX_PROBES {
-            scope.dropped("probes over the limit", Some(peer));
+            scope.dropped(DropReason::ProbesOverTheLimit, Some(peer));
             return;
         }
         scope.cx.counts.probes += 1;
@@ -432,7 +433,7 @@ impl Detector {
         } else if scope.book.get(&peer).is_none() || peer == from {
             // This node does not know the member, or holds it to be gone, and can't judge.
         } else if helping >= MAX_HELPING {
-            scope.dropped("probes for others over the limit", Some(from));
+            scope.dropped(DropReason::ProbesForOthersOverTheLimit, Some(from));
         } else {
             self.probe(peer, false, Some(from), scope);
         }
@@ -562,6 +563,6 @@ pub(super) fn is_beyond(peer: &EndpointId, scope: &Scope) -> bool {
 pub(super) fn drop_silent_link(peer: EndpointId, scope: &mut Scope) {
     let (topic, id) = (scope.topic.fmt_short(), peer.fmt_short());
     tracing::debug!(%topic, peer = %id, "closing a silent link");
-    scope.dropped("links to peers that only others reach", Some(peer));
+    scope.dropped(DropReason::LinksToPeersThatOnlyOthersReach, Some(peer));
     scope.cx.links.close_peer(&peer, CloseCode::Unresponsive);
 }

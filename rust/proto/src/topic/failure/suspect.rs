@@ -27,6 +27,7 @@ use super::{
 use crate::{
     accusation::Accusation,
     budget::{Budget, Rate},
+    drops::DropReason,
     error::Error,
     event::{CloseCode, LostReason, TopicEvent},
     id::EndpointId,
@@ -85,7 +86,7 @@ struct Unconfirmed {
 }
 
 /// The drop under which accusations count whose sequence number no record has shown.
-const NEVER_SIGNED: &str = "accusations of a sequence that its owner did not sign";
+const NEVER_SIGNED: DropReason = DropReason::AccusationsOfUnsignedSequences;
 
 /// An accusation that this node can't judge yet, because it lacks a record.
 #[derive(Debug)]
@@ -256,16 +257,22 @@ impl Detector {
         let envelope = Accusation::open(bytes)?;
         let accuser = envelope.claimed;
         if !may_accuse(&accuser, scope) {
-            self.hold_accusation(accuser, bytes, from, "accusations by unknown members", scope);
+            self.hold_accusation(
+                accuser,
+                bytes,
+                from,
+                DropReason::AccusationsByUnknownMembers,
+                scope,
+            );
             return Ok(None);
         }
         if !self.suspicions.may_check(from, bytes.len(), scope.now()) {
-            scope.dropped("accusations over the budget of a peer", Some(from));
+            scope.dropped(DropReason::AccusationsOverTheBudgetOfAPeer, Some(from));
             return Ok(None);
         }
         let accusation = scope.cx.verify_accusation(&scope.topic, envelope)?;
         if !self.suspicions.take_budget(accuser, scope.book.len(), scope.now()) {
-            scope.dropped("accusations over the budget of an accuser", Some(accuser));
+            scope.dropped(DropReason::AccusationsOverTheBudgetOfAnAccuser, Some(accuser));
             return Ok(None);
         }
         Ok(Some(accusation))
@@ -278,13 +285,13 @@ impl Detector {
         about: EndpointId,
         bytes: &Bytes,
         from: EndpointId,
-        what: &'static str,
+        what: DropReason,
         scope: &mut Scope,
     ) {
         let until = scope.now() + scope.config.suspicion_max;
         let held = Held { about, bytes: bytes.clone(), from, until };
         if !self.suspicions.hold(held, scope.now()) {
-            scope.dropped("accusations held over the limit", Some(from));
+            scope.dropped(DropReason::AccusationsHeldOverTheLimit, Some(from));
         }
         scope.dropped(what, Some(from));
     }
@@ -341,7 +348,7 @@ impl Detector {
         }
         if !scope.book.admits(&accuser) {
             // Nodes with other lists may count it, so it is forwarded.
-            scope.dropped("accusations by peers that are kept out", Some(accuser));
+            scope.dropped(DropReason::AccusationsByPeersThatAreKeptOut, Some(accuser));
             return (true, Effects::none());
         }
         let known = self.suspicions.open.get(&accused);
@@ -615,7 +622,7 @@ impl Detector {
     ) -> Result<Effects, Error> {
         let id = signed.record().id;
         if !self.suspicions.may_check(from, bytes.len(), scope.now()) {
-            scope.dropped("accusations over the budget of a peer", Some(from));
+            scope.dropped(DropReason::AccusationsOverTheBudgetOfAPeer, Some(from));
             return Ok(Effects::none());
         }
         let accusation = scope.cx.verify_accusation(&scope.topic, Accusation::open(bytes)?)?;
@@ -626,7 +633,7 @@ impl Detector {
             return Ok(Effects::one(Effect::Learn { record, age, from }));
         }
         if self.suspicions.unconfirmed.len() >= MAX_UNCONFIRMED {
-            scope.dropped("unconfirmed members over the limit", Some(id));
+            scope.dropped(DropReason::UnconfirmedMembersOverTheLimit, Some(id));
             return Ok(Effects::none());
         }
         let unconfirmed = Unconfirmed {
