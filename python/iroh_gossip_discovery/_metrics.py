@@ -26,6 +26,7 @@ class Metrics:
         suspects: Now: others in the book that are suspected to be gone.
         tombstones: Now: nodes that left or were lost, whose last sequence number is kept.
         neighbors: Now: neighbors in the overlay.
+        observers: Now: observers that this node keeps up to date.
         links: Now: open links.
         links_relayed: Now: open links whose packets go through a relay.
         round_trip: Now: the median of the open links' round-trip times, in seconds, as QUIC
@@ -79,6 +80,7 @@ class Metrics:
         About("gauge", "nodes", "nodes that left or were lost, whose last sequence number is kept"),
     ]
     neighbors: Annotated[int, About("gauge", "peers", "neighbors in the overlay")]
+    observers: Annotated[int, About("gauge", "peers", "observers that this node keeps up to date")]
     links: Annotated[int, About("gauge", "links", "open links")]
     links_relayed: Annotated[
         int, About("gauge", "links", "open links whose packets go through a relay")

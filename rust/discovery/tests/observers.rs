@@ -47,6 +47,10 @@ async fn an_observer_sees_who_comes_changes_and_goes_and_nobody_sees_it() {
     let left = next().await;
     assert!(matches!(&left, Event::PeerLeft(peer) if peer.id == dave.swarm.id()), "{left:?}");
     eventually("members have each other in their books, and nobody else", || full(&members)).await;
+    let served = || members.iter().map(|member| member.swarm.metrics().protocol.observers).sum();
+    eventually("a member counts the observer", || (1..=3).contains::<usize>(&served())).await;
+    observer.swarm.leave().await;
+    eventually("no member counts an observer that is gone", || served() == 0_usize).await;
     nodes.close().await;
 }
 

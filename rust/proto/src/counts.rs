@@ -32,4 +32,6 @@ pub struct Counts {
     pub tombstones: usize,
     /// Now: neighbors in the overlay.
     pub neighbors: usize,
+    /// Now: [observers](crate::Config::observer) that this node keeps up to date.
+    pub observers: usize,
 }

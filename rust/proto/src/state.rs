@@ -372,6 +372,7 @@ impl State {
         Counts {
             tombstones: sum(Topic::tombstones),
             neighbors: sum(Topic::neighbor_count),
+            observers: sum(Topic::observer_count),
             ..self.context.counts
         }
     }

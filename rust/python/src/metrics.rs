@@ -15,6 +15,7 @@ pub(crate) fn fields<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<
         ("suspects", metrics.suspects as u64),
         ("tombstones", protocol.tombstones as u64),
         ("neighbors", protocol.neighbors as u64),
+        ("observers", protocol.observers as u64),
         ("links", metrics.links as u64),
         ("links_relayed", metrics.links_relayed as u64),
         ("banned", metrics.banned as u64),

@@ -79,6 +79,10 @@ impl Topic {
         self.neighborhood.neighbors().len()
     }
 
+    pub(crate) fn observer_count(&self) -> usize {
+        self.syncs.observer_count()
+    }
+
     pub(crate) fn book_digest(&self) -> Digest {
         self.book.others_digest()
     }

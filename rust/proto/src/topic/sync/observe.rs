@@ -30,6 +30,10 @@ const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A member's side.
 impl Syncs {
+    pub(in super::super) fn observer_count(&self) -> usize {
+        self.observers.len()
+    }
+
     /// Keeps an observer up to date from now on, if there is room for it.
     pub(super) fn register(&mut self, peer: EndpointId, scope: &mut Scope) {
         let now = scope.now();
