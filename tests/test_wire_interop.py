@@ -142,7 +142,7 @@ def samples(rust_example: Callable[[str], Path]) -> list[Sample]:
 @pytest.fixture(scope="session")
 def frames(samples: list[Sample]) -> list[Sample]:
     others = {"topic-id", "content", "record-alive", "record-left", "accusation"}
-    others |= {"broadcast", "broadcast-channel", "broadcast-content"}
+    others |= {"broadcast", "broadcast-channel", "broadcast-content", "invitation", "revocation"}
     return [sample for sample in samples if sample.name not in others | REQUESTS]
 
 
@@ -157,7 +157,9 @@ def said(samples: list[Sample]) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def records(frames: list[Sample], accusation: bytes, said: bytes) -> list[bytes]:
+def records(
+    samples: list[Sample], frames: list[Sample], accusation: bytes, said: bytes
+) -> list[bytes]:
     """All records that travel in the frames."""
 
     def find(value: Cbor) -> Iterable[bytes]:
@@ -169,7 +171,8 @@ def records(frames: list[Sample], accusation: bytes, said: bytes) -> list[bytes]
 
     found = [signed for frame in frames for signed in find(cbor2.loads(frame.data))]
     assert accusation in found
-    return [signed for signed in found if signed not in {accusation, said}]
+    others = {accusation, said, dict(samples)["revocation"]}
+    return [signed for signed in found if signed not in others]
 
 
 @pytest.fixture
@@ -306,6 +309,21 @@ def test_an_accusation_is_what_the_cddl_says_and_is_signed_as_such(
     for kind, of in [(b"node/1", topic), (b"accusation/1", topic_id("another"))]:
         with pytest.raises(InvalidSignature):
             verify_with_cryptography(of, accusation, kind)
+
+
+@pytest.mark.parametrize("name", ["invitation", "revocation"])
+def test_what_an_issuer_signs_is_what_the_cddl_says_and_is_signed_as_such(
+    samples: list[Sample], valid: Callable[[str, bytes], bool], name: str
+) -> None:
+    topic, signed = dict(samples)["topic-id"], dict(samples)[name]
+    assert valid(name, signed)
+    admitted = verify_with_cryptography(topic, signed, f"{name}/1".encode())
+    assert valid("admitted", encode(admitted))
+    assert (admitted[0], admitted[1]) == (topic, bytes([6] * 32))
+    assert (admitted[2], admitted[3]) == (1_800_000_000, 1_802_592_000)
+    for kind, of in [(b"node/1", topic), (f"{name}/1".encode(), topic_id("another"))]:
+        with pytest.raises(InvalidSignature):
+            verify_with_cryptography(of, signed, kind)
 
 
 def test_a_broadcast_is_what_the_cddl_says_and_is_signed_as_such(

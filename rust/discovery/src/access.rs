@@ -1,13 +1,13 @@
 //! The allow list and the deny list of an endpoint, and what of them outlives a restart.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
     error::Error,
-    proto::{Access, EndpointId},
+    proto::{Access, EndpointId, Revocation},
 };
 
 /// Most ids on each of the lists.
@@ -29,6 +29,8 @@ struct Inner {
 pub(crate) struct Marks {
     pub(crate) allow: BTreeSet<EndpointId>,
     pub(crate) deny: BTreeSet<EndpointId>,
+    /// The revocations of invitations, by the id that they keep out.
+    pub(crate) revoked: BTreeMap<EndpointId, Revocation>,
 }
 
 /// A change of the lists.
@@ -52,6 +54,7 @@ impl Lists {
             allow: allow.map(|ids| ids.into_iter().collect()),
             deny: deny.into_iter().collect(),
             admitted: None,
+            revoked: BTreeSet::new(),
         };
         if let Some(allow) = &mut access.allow {
             allow.extend(&marks.allow);
@@ -63,6 +66,34 @@ impl Lists {
 
     pub(crate) fn admits(&self, peer: &EndpointId) -> bool {
         self.lock().access.admits(peer)
+    }
+
+    /// Returns true if an issuer keeps a peer out.
+    pub(crate) fn is_revoked(&self, peer: &EndpointId) -> bool {
+        self.lock().access.revoked.contains(peer)
+    }
+
+    /// The revocations that hold here, by the id that they keep out.
+    pub(crate) fn revocations(&self) -> BTreeMap<EndpointId, Revocation> {
+        self.lock().marks.revoked.clone()
+    }
+
+    /// Replaces the revocations that hold. Returns the ids that were not revoked before, and those
+    /// that are no longer.
+    pub(crate) fn set_revoked(
+        &self,
+        revoked: BTreeMap<EndpointId, Revocation>,
+        me: &EndpointId,
+    ) -> [BTreeSet<EndpointId>; 2] {
+        let mut inner = self.lock();
+        let mut access = (*inner.access).clone();
+        let ids: BTreeSet<_> = revoked.keys().copied().collect();
+        let before: BTreeSet<_> = inner.marks.revoked.keys().copied().collect();
+        // A node does not keep itself out. The others do.
+        access.revoked = ids.iter().copied().filter(|id| id != me).collect();
+        inner.access = Arc::new(access);
+        inner.marks.revoked = revoked;
+        [ids.difference(&before).copied().collect(), before.difference(&ids).copied().collect()]
     }
 
     /// From now on, the application is asked about each peer that the lists let in.
@@ -114,6 +145,8 @@ impl Lists {
             None
         } else if inner.access.deny.contains(peer) {
             Some("this node keeps it out: it is on the deny list")
+        } else if inner.access.revoked.contains(peer) {
+            Some("this node keeps it out: its invitation was revoked")
         } else {
             Some("this node keeps it out: it is not on the allow list")
         }

@@ -7,6 +7,7 @@
 mod admit;
 mod ask;
 mod connect;
+mod invitations;
 mod keep;
 mod perform;
 
@@ -107,6 +108,8 @@ pub(crate) struct Actor {
     echo: VecDeque<InEvent>,
     /// What was refused last, and from which peer: the reason if a link is closed right after it.
     refused: Option<(DropReason, Option<EndpointId>)>,
+    /// When the ends of invitations are looked at; `None` if the swarm has none.
+    look_at_invitations: Option<Instant>,
     inputs: mpsc::Sender<Input>,
     inputs_rx: Option<mpsc::Receiver<Input>>,
     tasks: TaskTracker,
@@ -156,6 +159,7 @@ impl Actor {
             topics: BTreeMap::new(),
             echo: VecDeque::new(),
             refused: None,
+            look_at_invitations: None,
             inputs,
             inputs_rx: Some(inputs_rx),
             tasks: TaskTracker::new(),
@@ -179,6 +183,7 @@ impl Actor {
         let services_changed = self.services_changed.clone();
         let questions = self.inquiry.as_ref().map(Inquiry::questions);
         self.keep_writing();
+        self.begin_looking();
         self.set_addresses(&addresses.get());
         while !self.is_done() {
             let due = self.due();
@@ -254,7 +259,8 @@ impl Actor {
 
     fn due(&self) -> Option<Instant> {
         let retry = self.inquiry.as_ref().and_then(Inquiry::due);
-        self.state.next_timer().into_iter().chain(self.deadline).chain(retry).min()
+        let due = self.state.next_timer().into_iter().chain(self.deadline).chain(retry);
+        due.chain(self.look_at_invitations).min()
     }
 
     fn timer(&mut self) {
@@ -262,6 +268,7 @@ impl Actor {
             self.handle_own(InEvent::Timer);
         }
         self.ask_again();
+        self.end_invitations();
     }
 
     /// Ends what is left: topics that did not close, links that did not drain, and writes to disk.
@@ -320,6 +327,10 @@ impl Actor {
             Command::Leave { topic, reply } => self.leave(topic, reply),
             Command::ChangeAccess { change, peer, reply } => {
                 self.change_access(change, peer, reply);
+            }
+            Command::Revoke { revocation, reply } => self.revoke(*revocation, reply),
+            Command::Renew { invitation, reply } => {
+                let _ = reply.send(self.renew(*invitation));
             }
             Command::Accepted(connection) => self.open_link(connection, false),
             Command::Sever { reply } => {
@@ -405,6 +416,11 @@ impl Actor {
             let _ = reply.send(Err(Error::AlreadyJoined(id)));
             return;
         }
+        if self.door.invited().is_some_and(|invited| invited.topic() != id) {
+            let reason = "is not the one that this endpoint is invited to";
+            let _ = reply.send(Err(Error::invalid("topic", reason)));
+            return;
+        }
         if let Err(error) = Bootstrap::check_all(&options.bootstrap, &id) {
             let _ = reply.send(Err(error));
             return;
@@ -441,6 +457,7 @@ impl Actor {
         if let Some(topic) = self.topics.get_mut(&id) {
             topic.mdns = mdns;
         }
+        self.load_revocations(id);
         self.load_book(id);
         if let Err(error) = self.add_bootstrap(id, &options.bootstrap) {
             warn!(topic = %id.fmt_short(), reason = %error, "bootstrap peers not added");

@@ -14,11 +14,12 @@ use crate::{
     blocking::blocking,
     bootstrap::Bootstrap,
     config::Config,
-    discovery::Discovery,
+    discovery::{Discovery, Guards},
     endpoint,
     error::Error,
+    invited::{Invited, check_invited},
     newcomer::Admit,
-    proto::{EndpointId, Profile},
+    proto::{EndpointId, Invitation, Profile},
     store::Store,
     swarm::Swarm,
     swarm_key::{Keyring, SwarmKey},
@@ -52,6 +53,8 @@ pub struct NodeBuilder {
     allow: Option<Vec<EndpointId>>,
     deny: Vec<EndpointId>,
     admit: Option<Admit>,
+    issuers: Vec<EndpointId>,
+    invitation: Option<Invitation>,
     handlers: Vec<(Vec<u8>, Box<dyn DynProtocolHandler>)>,
 }
 
@@ -71,6 +74,8 @@ impl NodeBuilder {
             allow: None,
             deny: Vec::new(),
             admit: None,
+            issuers: Vec::new(),
+            invitation: None,
             handlers: Vec::new(),
         }
     }
@@ -131,6 +136,30 @@ impl NodeBuilder {
     /// ```
     pub fn secrets(mut self, keys: Vec<SwarmKey>) -> Self {
         self.secrets = keys;
+        self
+    }
+
+    /// Makes the swarm private by invitations: only nodes that one of these issuers invited become
+    /// members, and this one joins only such. At most 8, so that the issuer can be changed. This
+    /// node needs an invitation too. It excludes [`Self::secrets`], and further topics.
+    ///
+    /// ```no_run
+    /// # use iroh_gossip_discovery::{EndpointId, Error, RunningNode};
+    /// # async fn example(issuer: EndpointId) -> Result<(), Error> {
+    /// let invitation = std::env::var("INVITATION").expect("it is set").parse()?;
+    /// let builder = RunningNode::builder("alice", "fleet").state_dir("/var/lib/alice");
+    /// let node = builder.issuers(vec![issuer]).invitation(invitation).build().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn issuers(mut self, issuers: Vec<EndpointId>) -> Self {
+        self.issuers = issuers;
+        self
+    }
+
+    /// Sets the invitation of this node, by which others let it in.
+    pub fn invitation(mut self, invitation: Invitation) -> Self {
+        self.invitation = Some(invitation);
         self
     }
 
@@ -219,6 +248,10 @@ impl NodeBuilder {
         self.config.validate()?;
         Bootstrap::check_all(&self.bootstrap, &topic.id())?;
         let keys = Keyring::new(std::mem::take(&mut self.secrets))?;
+        check_invited(&self.issuers, self.invitation.as_ref(), !keys.is_empty())?;
+        if self.invitation.as_ref().is_some_and(|invitation| invitation.topic != topic.id()) {
+            return Err(Error::invalid("invitation", "is for another topic"));
+        }
         endpoint::probe(&self.config.bind)?;
 
         let store = match self.state_dir.take() {
@@ -235,9 +268,11 @@ impl NodeBuilder {
         let marks = store.as_ref().map_or_else(Marks::default, Store::marks);
         let me = EndpointId::from(key.public());
         let lists = Lists::new(self.allow.take(), std::mem::take(&mut self.deny), &me, marks)?;
+        let issuers = std::mem::take(&mut self.issuers);
+        let invited = Invited::new(issuers, self.invitation.take(), !keys.is_empty(), &me)?;
         let last = store.as_ref().map(Store::last_bound).unwrap_or_default();
         let endpoint = endpoint::bind_again(&self.config, key, &last).await?;
-        let guards = (keys, lists, self.admit.take());
+        let guards = Guards { keys, invited, lists, admit: self.admit.take() };
         match self.serve(endpoint.clone(), store, guards, topic).await {
             Ok(node) => Ok(node),
             Err(error) => {
@@ -251,7 +286,7 @@ impl NodeBuilder {
         self,
         endpoint: Endpoint,
         store: Option<Store>,
-        guards: (Keyring, Lists, Option<Admit>),
+        guards: Guards,
         topic: Topic,
     ) -> Result<RunningNode, Error> {
         let store = match store {

@@ -11,7 +11,7 @@ use crate::{
     door::admitted::Admitted,
     error::Error,
     link::handle::LinkGuard,
-    proto::{Channel, EndpointId, Profile, TopicId},
+    proto::{Channel, EndpointId, Invitation, Profile, Revocation, TopicId},
     published::Published,
     topic::{JoinOptions, Topic},
 };
@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Broadcast { topic: TopicId, channel: Option<Channel>, data: Bytes, reply: Reply },
     Link { topic: TopicId, peer: EndpointId, reply: LinkReply },
     Leave { topic: TopicId, reply: oneshot::Sender<()> },
+    Revoke { revocation: Box<Revocation>, reply: Reply },
+    Renew { invitation: Box<Invitation>, reply: Reply },
     ChangeAccess { change: Change, peer: EndpointId, reply: Reply },
     Accepted(Admitted),
     Sever { reply: oneshot::Sender<()> },

@@ -25,11 +25,14 @@ use crate::{
     endpoint,
     error::Error,
     inquiry::Inquiry,
+    invited::Invited,
     lookup::Lookup,
     metrics::Counters,
     newcomer::Admit,
     problems::{Problem, Problems},
-    proto::{CloseCode, EndpointId, Identity, InEvent, MAX_SEQUENCE, State},
+    proto::{
+        CloseCode, EndpointId, Identity, InEvent, Invitation, MAX_SEQUENCE, Revocation, State,
+    },
     questions::Questions,
     store::{Store, unix_micros},
     swarm::Swarm,
@@ -67,6 +70,12 @@ pub struct SpawnOptions {
     /// Asked about each peer that the lists let in, which is kept out until it is admitted. `None`
     /// admits all of them.
     pub admit: Option<Admit>,
+    /// The issuers whose invitations let nodes into the swarm, at most 8; none for a swarm that is
+    /// not private by invitations. They exclude `secrets`.
+    pub issuers: Vec<EndpointId>,
+    /// The invitation of this node, which it needs if there are issuers. It is for one topic, so
+    /// the endpoint joins no other one.
+    pub invitation: Option<Invitation>,
 }
 
 impl SpawnOptions {
@@ -89,6 +98,15 @@ impl SpawnOptions {
         self.secrets = secrets;
         self
     }
+}
+
+/// What keeps peers out of an endpoint.
+#[derive(Debug)]
+pub(crate) struct Guards {
+    pub(crate) keys: Keyring,
+    pub(crate) invited: Option<Invited>,
+    pub(crate) lists: Lists,
+    pub(crate) admit: Option<Admit>,
 }
 
 /// Discovery on one endpoint. Clones are handles of the same discovery.
@@ -137,18 +155,23 @@ impl Discovery {
             Some(dir) => blocking(move || Store::open(&dir)).await?,
             None => None,
         };
+        let me = endpoint.id().into();
+        let has_secret = !options.secrets.is_empty();
         let keys = Keyring::new(options.secrets)?;
+        let invited = Invited::new(options.issuers, options.invitation, has_secret, &me)?;
         let marks = store.as_ref().map_or_else(Marks::default, Store::marks);
-        let lists = Lists::new(options.allow, options.deny, &endpoint.id().into(), marks)?;
-        Self::spawn_with(endpoint, options.config, store, (keys, lists, options.admit)).await
+        let lists = Lists::new(options.allow, options.deny, &me, marks)?;
+        let guards = Guards { keys, invited, lists, admit: options.admit };
+        Self::spawn_with(endpoint, options.config, store, guards).await
     }
 
     pub(crate) async fn spawn_with(
         endpoint: Endpoint,
         config: Config,
         store: Option<Store>,
-        (keys, lists, admit): (Keyring, Lists, Option<Admit>),
+        guards: Guards,
     ) -> Result<Self, Error> {
+        let Guards { keys, invited, lists, admit } = guards;
         let claim = Claim::new(&endpoint)?;
         let key = endpoint.secret_key().clone();
         let mut sequence = unix_micros();
@@ -175,11 +198,16 @@ impl Discovery {
         if admit.is_some() {
             lists.ask();
         }
+        let me = EndpointId::from(endpoint.id());
+        if let Some(invited) = &invited {
+            let held = lists.revocations().into_iter();
+            let held = held.filter(|(_, revocation)| invited.trusts(revocation)).collect();
+            lists.set_revoked(held, &me);
+        }
         state.handle(InEvent::SetAccess(lists.access()), now)?;
         let lookup = Lookup::default();
         endpoint.address_lookup().map_err(|_| Error::Closed)?.add(lookup.clone());
         let (commands, commands_rx) = Commands::new();
-        let me = EndpointId::from(endpoint.id());
         let span = info_span!("discovery", me = %me.fmt_short());
         let transport = endpoint::transport(&config)?;
         let problems = kept.as_ref().map_or_else(Problems::default, Store::problems);
@@ -188,7 +216,7 @@ impl Discovery {
         let bans = counters.bans.clone();
         let of_door = (lookup.clone(), lists.clone(), barred.clone(), counters, problems.clone());
         let questions = Questions::default();
-        let door = Door::new(me, keys, questions.clone(), of_door);
+        let door = Door::new(me, (keys, invited), questions.clone(), of_door);
         claim.open(&commands, door.clone());
         let on = claim.key().clone();
         let mut actor =
@@ -285,6 +313,36 @@ impl Discovery {
     #[must_use]
     pub fn allowed(&self) -> Option<BTreeSet<EndpointId>> {
         self.lists.access().allow.clone()
+    }
+
+    /// Keeps an id out of the swarm, by the word of an issuer. Returns once that holds here: its
+    /// links are closed, and it is in no book. The other members learn it by gossip, and those that
+    /// are away when they come back. With a state directory, it is kept over a restart, up to the
+    /// end of the revocation.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the field `revocation` if this node does not trust its issuer, or if
+    /// it is for another topic, or has ended; [`Error::Closed`].
+    pub async fn revoke(&self, revocation: Revocation) -> Result<(), Error> {
+        let revocation = Box::new(revocation);
+        self.commands.request(|reply| Command::Revoke { revocation, reply }).await?
+    }
+
+    /// Returns the ids that issuers keep out, as far as this node knows.
+    #[must_use]
+    pub fn revoked(&self) -> BTreeSet<EndpointId> {
+        let revocations = self.lists.revocations();
+        revocations.into_keys().collect()
+    }
+
+    /// Replaces the invitation of this node, before the present one ends. Members that have a link
+    /// with it see the new one when the old one has ended: they close the link, and open another.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the field `invitation`, as of the start; [`Error::Closed`].
+    pub async fn renew(&self, invitation: Invitation) -> Result<(), Error> {
+        let invitation = Box::new(invitation);
+        self.commands.request(|reply| Command::Renew { invitation, reply }).await?
     }
 
     async fn change_access(&self, change: Change, peer: EndpointId) -> Result<(), Error> {

@@ -1,11 +1,13 @@
 //! The door of a private swarm: a connection passes it before anything else of it is read.
 //!
 //! The dialer opens one bidirectional stream and proves each of its keys on it. The acceptor
-//! answers with a proof of a key that it holds too. Only the door makes an [`Admitted`]
-//! connection, and only such a connection becomes a link. So nothing that an outsider sends
-//! reaches the protocol, a book or an application. In a public swarm the door is open.
+//! answers with a proof of a key that it holds too. With invitations, each shows its own instead.
+//! Only the door makes an [`Admitted`] connection, and only such a connection becomes a link. So
+//! nothing that an outsider sends reaches the protocol, a book or an application. In a public swarm
+//! the door is open.
 
 pub(crate) mod admitted;
+mod invitation;
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +28,7 @@ use crate::{
     bans::{Bans, Origin},
     barred::Barred,
     dial::patiently,
+    invited::{Invited, Wrong},
     lookup::Lookup,
     metrics::Counters,
     newcomer::Newcomer,
@@ -48,6 +51,8 @@ const PROOFS_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_REFUSED: usize = 32;
 /// The source of the problem if a peer shares no secret with this node.
 const SOURCE: &str = "secret";
+/// The source of the problem if a peer's invitation does not hold, or the peer refuses this node's.
+const INVITATIONS: &str = "invitations";
 /// The source of the problem if the lists keep every known peer out.
 pub(crate) const ACCESS: &str = "access";
 
@@ -67,6 +72,8 @@ enum Refusal {
     TooLate,
     /// What the peer sent is no exchange of proofs.
     Malformed,
+    /// The peer's invitation does not let it in.
+    Invitation(Wrong),
 }
 
 /// The door of an endpoint. Clones are handles of the same door.
@@ -77,6 +84,7 @@ pub(crate) struct Door(Arc<Inner>);
 struct Inner {
     me: EndpointId,
     keys: Keyring,
+    invited: Option<Invited>,
     lookup: Lookup,
     lists: Lists,
     questions: Questions,
@@ -84,8 +92,8 @@ struct Inner {
     counters: Arc<Counters>,
     problems: Problems,
     waiting: Mutex<Waiting>,
-    /// The peers that were dialed and share no secret with this node.
-    refused: Mutex<BTreeMap<EndpointId, &'static str>>,
+    /// The peers that were dialed, and why they and this node don't let each other in.
+    refused: Mutex<BTreeMap<EndpointId, String>>,
 }
 
 /// The connections that peers opened and that have not passed yet.
@@ -98,7 +106,7 @@ struct Waiting {
 impl Door {
     pub(crate) fn new(
         me: EndpointId,
-        keys: Keyring,
+        (keys, invited): (Keyring, Option<Invited>),
         questions: Questions,
         (lookup, lists, barred, counters, problems): (
             Lookup,
@@ -112,6 +120,7 @@ impl Door {
         Self(Arc::new(Inner {
             me,
             keys,
+            invited,
             lookup,
             lists,
             questions,
@@ -127,6 +136,11 @@ impl Door {
     pub(crate) fn shared(&self) -> (Lists, Barred, Arc<Counters>, Problems) {
         let Inner { lists, barred, counters, problems, .. } = &*self.0;
         (lists.clone(), barred.clone(), counters.clone(), problems.clone())
+    }
+
+    /// What guards the endpoint in a swarm that is private by invitations.
+    pub(crate) fn invited(&self) -> Option<&Invited> {
+        self.0.invited.as_ref()
     }
 
     /// A peer that the lists keep out tried to open a link.
@@ -151,28 +165,33 @@ impl Door {
         let peer = EndpointId::from(connection.remote_id());
         let is_undecided = self.0.lists.is_undecided(&peer);
         if !is_undecided && !self.0.lists.admits(&peer) {
+            if self.0.lists.is_revoked(&peer) {
+                self.0.refuse(&connection, peer, Refusal::Invitation(Wrong::Revoked));
+                return None;
+            }
             self.keeps_out(peer);
             connection.close(VarInt::from_u32(CloseCode::Denied.into()), b"");
             return None;
         }
-        if self.0.keys.is_empty() && !is_undecided {
-            return Some(Admitted::new(connection));
+        if self.0.is_open() && !is_undecided {
+            return Some(Admitted::new(connection, None));
         }
         let begun = Instant::now();
         let _place = self.0.wait(&connection, peer)?;
-        if !self.0.keys.is_empty() {
-            let checked = patiently(PROOFS_TIMEOUT, self.0.check(&connection)).await;
-            if let Err(refusal) = checked.unwrap_or(Err(Refusal::TooLate)) {
+        let checked = patiently(PROOFS_TIMEOUT, self.0.check(&connection)).await;
+        let until = match checked.unwrap_or(Err(Refusal::TooLate)) {
+            Ok(until) => until,
+            Err(refusal) => {
                 self.0.refuse(&connection, peer, refusal);
                 return None;
             }
-        }
-        // Only of those that hold the secret the application hears. It may have answered meanwhile.
+        };
+        // Only of those that passed the application hears. It may have answered meanwhile.
         if self.0.lists.is_undecided(&peer) && !self.is_admitted(&connection, peer).await {
             return None;
         }
         debug!(peer = %peer.fmt_short(), took = ?begun.elapsed(), "admitted");
-        Some(Admitted::new(connection))
+        Some(Admitted::new(connection, until))
     }
 
     /// Asks the application about a peer that opened a connection, and closes that if the answer is
@@ -207,56 +226,104 @@ impl Door {
     /// Proves to a peer that was dialed that this node belongs to the swarm, and checks that the
     /// peer does. The error says why it does not.
     pub(crate) async fn enter(&self, connection: Connection) -> Result<Admitted, String> {
-        if self.0.keys.is_empty() {
-            return Ok(Admitted::new(connection));
+        if self.0.is_open() {
+            return Ok(Admitted::new(connection, None));
         }
         let peer = EndpointId::from(connection.remote_id());
         let proved = patiently(ANSWER_TIMEOUT, self.0.prove(&connection)).await;
-        let (what, why) = match proved.unwrap_or(Err(Refusal::TooLate)) {
-            Ok(()) => {
+        let refusal = match proved.unwrap_or(Err(Refusal::TooLate)) {
+            Ok(until) => {
                 self.0.agreed(&peer);
-                return Ok(Admitted::new(connection));
+                return Ok(Admitted::new(connection, until));
             }
-            Err(Refusal::Gone) => match connection.close_reason() {
-                Some(ConnectionError::ApplicationClosed(close))
-                    if close.error_code == not_admitted() =>
-                {
-                    (DropReason::DialsToPeersWithAnotherSecret, "it has another secret")
-                }
-                Some(ConnectionError::ApplicationClosed(close))
-                    if close.error_code == VarInt::from_u32(CloseCode::Denied.into()) =>
-                {
-                    return Err(KEEPS_US_OUT.to_owned());
-                }
-                reason => {
-                    let reason = reason.map(|reason| reason.to_string());
-                    return Err(reason.unwrap_or_else(|| "the connection ended".into()));
-                }
-            },
-            Err(Refusal::OtherSecret) => {
-                (DropReason::DialsToPeersWithAnotherSecret, "it has another secret")
-            }
-            Err(Refusal::NoSecret | Refusal::TooLate | Refusal::Malformed) => {
-                (DropReason::DialsToPeersWithoutASecret, "it proved no secret: it has none")
-            }
+            Err(refusal) => refusal,
         };
-        connection.close(not_admitted(), b"");
+        let (what, why) = if refusal == Refusal::Gone {
+            self.0.why_refused(&connection)?
+        } else {
+            self.0.why_wrong(refusal)
+        };
+        let reason = match refusal {
+            Refusal::Invitation(wrong) => wrong.text(),
+            _ => "",
+        };
+        connection.close(not_admitted(), reason.as_bytes());
         self.0.counters.dropped(what, Some(peer));
-        self.0.disagreed(peer, why);
-        Err(why.to_owned())
+        self.0.disagreed(peer, &why);
+        Err(why)
     }
 
-    /// A peer closed a link of this node, because this node did not prove a secret.
+    /// A peer closed a link of this node, because this node proved no secret, or showed no
+    /// invitation that holds.
     pub(crate) fn was_refused(&self, peer: EndpointId, dialed: bool) {
-        self.0.counters.dropped(DropReason::LinksToPeersThatAskForASecret, Some(peer));
+        let (what, why) = if self.0.invited.is_some() {
+            (DropReason::LinksToPeersThatRefuseTheInvitation, "it refuses this node's invitation")
+        } else {
+            let why = "it asks for a secret or an invitation, and this node has none";
+            (DropReason::LinksToPeersThatAskForASecret, why)
+        };
+        self.0.counters.dropped(what, Some(peer));
         // Strangers that dial this node could fill the list.
         if dialed {
-            self.0.disagreed(peer, "it has a secret, and this node has none");
+            self.0.disagreed(peer, why);
         }
     }
 }
 
 impl Inner {
+    /// Returns true if every peer may come in that the lists admit.
+    fn is_open(&self) -> bool {
+        self.keys.is_empty() && self.invited.is_none()
+    }
+
+    /// A peer ended the connection in place of an answer: the counter, and why. The error is
+    /// another reason than that it did not let this node in.
+    fn why_refused(&self, connection: &Connection) -> Result<(DropReason, String), String> {
+        let reason = connection.close_reason();
+        let Some(ConnectionError::ApplicationClosed(close)) = &reason else {
+            let reason = reason.map(|reason| reason.to_string());
+            return Err(reason.unwrap_or_else(|| "the connection ended".into()));
+        };
+        if close.error_code == VarInt::from_u32(CloseCode::Denied.into()) {
+            return Err(KEEPS_US_OUT.to_owned());
+        }
+        if close.error_code != not_admitted() {
+            return Err(reason.map(|reason| reason.to_string()).unwrap_or_default());
+        }
+        Ok(match (Wrong::of_reason(&close.reason), &self.invited) {
+            (Some(wrong), Some(_)) => (
+                DropReason::DialsToPeersThatRefuseTheInvitation,
+                format!("it refuses this node, which showed {}", wrong.text()),
+            ),
+            (Some(_), None) => {
+                (DropReason::DialsToPeersWithAnotherSecret, "it asks for an invitation".to_owned())
+            }
+            (None, Some(_)) => (
+                DropReason::DialsToPeersThatRefuseTheInvitation,
+                "it asks for a secret, and this node has an invitation".to_owned(),
+            ),
+            (None, None) => {
+                (DropReason::DialsToPeersWithAnotherSecret, "it has another secret".to_owned())
+            }
+        })
+    }
+
+    /// A peer that was dialed does not belong to the swarm: the counter, and why.
+    fn why_wrong(&self, refusal: Refusal) -> (DropReason, String) {
+        let what = DropReason::DialsToPeersWithoutAnInvitationThatHolds;
+        match (refusal, &self.invited) {
+            (Refusal::Invitation(wrong), _) => (what, format!("it showed {}", wrong.text())),
+            (_, Some(_)) => (what, format!("it showed {}", Wrong::Missing.text())),
+            (Refusal::OtherSecret, None) => {
+                (DropReason::DialsToPeersWithAnotherSecret, "it has another secret".to_owned())
+            }
+            (_, None) => (
+                DropReason::DialsToPeersWithoutASecret,
+                "it proved no secret: it has none".to_owned(),
+            ),
+        }
+    }
+
     /// Takes a place among the connections that wait, as a stranger's. `None` if it is refused.
     fn wait(&self, connection: &Connection, peer: EndpointId) -> Option<Place<'_>> {
         let (now, network) = (Instant::now(), Origin::of(connection).network);
@@ -320,23 +387,33 @@ impl Inner {
         None
     }
 
+    /// Checks that a dialer belongs to the swarm, and answers if it does. Returns when its
+    /// invitation ends, if the swarm is private by invitations.
+    async fn check(&self, connection: &Connection) -> Result<Option<u64>, Refusal> {
+        if let Some(invited) = &self.invited {
+            return self.check_invitation(connection, invited).await.map(Some);
+        }
+        if !self.keys.is_empty() {
+            self.check_proofs(connection).await?;
+        }
+        Ok(None)
+    }
+
     /// Reads a dialer's proofs, and answers if one of them holds.
-    async fn check(&self, connection: &Connection) -> Result<(), Refusal> {
-        // A node with a secret opens no other stream before it is let in.
-        let (mut send, mut recv) = tokio::select! {
-            stream = connection.accept_bi() => stream.map_err(|_| Refusal::Gone)?,
-            stream = connection.accept_uni() => {
-                return Err(if stream.is_ok() { Refusal::NoSecret } else { Refusal::Gone });
-            }
-        };
+    async fn check_proofs(&self, connection: &Connection) -> Result<(), Refusal> {
+        let (mut send, mut recv) = first_stream(connection).await?;
         let proofs = read_proofs(&mut recv).await?;
         let session = Session::of(connection, self.me, Role::Acceptor).ok_or(Refusal::Gone)?;
         let key = session.verify(&self.keys, Role::Dialer, &proofs).ok_or(Refusal::OtherSecret)?;
         write_proofs(&mut send, &session, Role::Acceptor, &[key]).await
     }
 
-    /// Proves all keys to an acceptor, and checks its answer.
-    async fn prove(&self, connection: &Connection) -> Result<(), Refusal> {
+    /// Proves to an acceptor that this node belongs to the swarm, and checks its answer. Returns as
+    /// [`Self::check`].
+    async fn prove(&self, connection: &Connection) -> Result<Option<u64>, Refusal> {
+        if let Some(invited) = &self.invited {
+            return self.show_invitation(connection, invited).await.map(Some);
+        }
         let session = Session::of(connection, self.me, Role::Dialer).ok_or(Refusal::Gone)?;
         let (mut send, mut recv) = connection.open_bi().await.map_err(|_| Refusal::Gone)?;
         let keys: Vec<_> = self.keys.iter().collect();
@@ -344,11 +421,15 @@ impl Inner {
         let proofs = read_proofs(&mut recv).await?;
         let held =
             proofs.len() == 1 && session.verify(&self.keys, Role::Acceptor, &proofs).is_some();
-        if held { Ok(()) } else { Err(Refusal::OtherSecret) }
+        if held { Ok(None) } else { Err(Refusal::OtherSecret) }
     }
 
     fn refuse(&self, connection: &Connection, peer: EndpointId, refusal: Refusal) {
+        let invited = self.invited.is_some();
         let what = match refusal {
+            Refusal::Invitation(wrong) => wrong.counter(),
+            Refusal::NoSecret if invited => Wrong::Missing.counter(),
+            Refusal::TooLate if invited => DropReason::ConnectionsThatShowedNoInvitationInTime,
             Refusal::Gone => DropReason::ConnectionsThatEndedBeforeTheyWereAdmitted,
             Refusal::NoSecret => DropReason::ConnectionsWithoutTheSwarmSecret,
             Refusal::OtherSecret => DropReason::ConnectionsWithAnotherSecret,
@@ -360,7 +441,12 @@ impl Inner {
             let length = self.bans().failed_admission(peer, Origin::of(connection), Instant::now());
             self.counters.banned(what.label(), peer, length);
         }
-        connection.close(not_admitted(), b"");
+        let reason = match refusal {
+            Refusal::Invitation(wrong) => wrong.text(),
+            Refusal::NoSecret if invited => Wrong::Missing.text(),
+            _ => "",
+        };
+        connection.close(not_admitted(), reason.as_bytes());
     }
 
     fn bans(&self) -> &Bans {
@@ -371,19 +457,24 @@ impl Inner {
     fn agreed(&self, peer: &EndpointId) {
         let mut refused = self.refused();
         if refused.remove(peer).is_some() && refused.is_empty() {
-            self.problems.clear(SOURCE);
+            self.problems.clear(self.source());
         }
     }
 
-    /// A peer that was dialed shares no secret with this node. This is reported once for each peer.
-    fn disagreed(&self, peer: EndpointId, why: &'static str) {
+    /// A peer that was dialed and this node don't let each other in. This is reported once for each
+    /// peer.
+    fn disagreed(&self, peer: EndpointId, why: &str) {
         let mut refused = self.refused();
-        let is_news = refused.get(&peer) != Some(&why);
+        let is_news = refused.get(&peer).is_none_or(|before| before != why);
         if is_news && (refused.contains_key(&peer) || refused.len() < MAX_REFUSED) {
-            refused.insert(peer, why);
+            refused.insert(peer, why.to_owned());
             let what = format!("no link to peer {}: {why}", peer.fmt_short());
-            self.problems.raise(SOURCE, what);
+            self.problems.raise(self.source(), what);
         }
+    }
+
+    fn source(&self) -> &'static str {
+        if self.invited.is_some() { INVITATIONS } else { SOURCE }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -391,7 +482,7 @@ impl Inner {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refused(&self) -> MutexGuard<'_, BTreeMap<EndpointId, &'static str>> {
+    fn refused(&self) -> MutexGuard<'_, BTreeMap<EndpointId, String>> {
         // A map is sound after any panic.
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -428,16 +519,39 @@ async fn write_proofs(
     send.finish().map_err(|_| Refusal::Gone)
 }
 
+/// Waits for the stream of an admission: a node of a private swarm opens no other one before it is
+/// let in.
+async fn first_stream(connection: &Connection) -> Result<(SendStream, RecvStream), Refusal> {
+    tokio::select! {
+        stream = connection.accept_bi() => stream.map_err(|_| Refusal::Gone),
+        stream = connection.accept_uni() => {
+            Err(if stream.is_ok() { Refusal::NoSecret } else { Refusal::Gone })
+        }
+    }
+}
+
+fn ended(error: ReadExactError) -> Refusal {
+    match error {
+        ReadExactError::ReadError(ReadError::ConnectionLost(_)) => Refusal::Gone,
+        ReadExactError::ReadError(_) | ReadExactError::FinishedEarly(_) => Refusal::Malformed,
+    }
+}
+
+/// Reads the end of the stream of an admission.
+async fn end_of(recv: &mut RecvStream) -> Result<(), Refusal> {
+    match recv.read(&mut [0]).await {
+        Ok(None) => Ok(()),
+        Err(ReadError::ConnectionLost(_)) => Err(Refusal::Gone),
+        _ => Err(Refusal::Malformed),
+    }
+}
+
 /// Reads proofs, and the end of the stream after them.
 async fn read_proofs(recv: &mut RecvStream) -> Result<Vec<[u8; PROOF]>, Refusal> {
-    let ended = |error| match error {
-        ReadExactError::ReadError(ReadError::ConnectionLost(_)) => Refusal::Gone,
-        _ => Refusal::Malformed,
-    };
     let mut head = [0; 2];
     recv.read_exact(&mut head).await.map_err(ended)?;
     let [version, count] = head;
-    if version == 0 {
+    if version == 0 || version == invitation::VERSION {
         // A request of a public node begins with its length, of which the first byte is 0.
         return Err(Refusal::NoSecret);
     }
@@ -446,11 +560,8 @@ async fn read_proofs(recv: &mut RecvStream) -> Result<Vec<[u8; PROOF]>, Refusal>
     }
     let mut proofs = vec![[0; PROOF]; usize::from(count)];
     recv.read_exact(proofs.as_flattened_mut()).await.map_err(ended)?;
-    match recv.read(&mut [0]).await {
-        Ok(None) => Ok(proofs),
-        Err(ReadError::ConnectionLost(_)) => Err(Refusal::Gone),
-        _ => Err(Refusal::Malformed),
-    }
+    end_of(recv).await?;
+    Ok(proofs)
 }
 
 #[cfg(test)]
@@ -462,7 +573,7 @@ mod tests {
 
     fn door(endpoint: &Endpoint, keys: &[&SwarmKey]) -> Door {
         let keys = Keyring::new(keys.iter().map(|key| (*key).clone()).collect()).unwrap();
-        Door::new(endpoint.id().into(), keys, Questions::default(), Default::default())
+        Door::new(endpoint.id().into(), (keys, None), Questions::default(), Default::default())
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -80,7 +80,10 @@ mod frame;
 mod inputs;
 mod inquiry;
 mod interfaces;
+mod invited;
+mod issuer;
 mod joined;
+mod key_text;
 mod link;
 mod lookup;
 mod mdns;
@@ -119,9 +122,12 @@ pub use contact::Joined;
 pub use discovery::{Discovery, SpawnOptions};
 pub use error::Error;
 pub use events::Event;
+#[doc(hidden)]
+pub use invited::check_invited;
 pub use iroh;
 pub use iroh::{RelayUrl, SecretKey};
 pub use iroh_gossip_discovery_proto as proto;
+pub use issuer::IssuerKey;
 pub use message::{Message, MessageEvent, MessageKind, Messages, Receipt};
 pub use metrics::{EventCounts, Metrics, StreamCounts};
 pub use migration::{
@@ -130,7 +136,9 @@ pub use migration::{
 pub use names::Name;
 pub use newcomer::{Admit, Newcomer};
 pub use problems::Problem;
-pub use proto::{EndpointId, LostReason, NodeRecord, Profile, Readiness, Status, TopicId};
+pub use proto::{
+    EndpointId, Invitation, LostReason, NodeRecord, Profile, Readiness, Revocation, Status, TopicId,
+};
 pub use serve::Serving;
 pub use services::IncomingStream;
 pub use status::{LinkStatus, PeerStatus};

@@ -58,6 +58,8 @@ pub(crate) struct Link {
     pub(crate) origin: Origin,
     pub(crate) opened: Instant,
     pub(crate) dialed: bool,
+    /// When the invitation of the peer ends, in seconds since 1970, if it has one.
+    pub(crate) until: Option<u64>,
     /// The queues by lane; `None` once the link closes.
     lanes: Option<[Queue; 3]>,
     pub(crate) handle: Arc<LinkHandle>,
@@ -96,6 +98,7 @@ impl Link {
             origin,
             opened: Instant::now(),
             dialed,
+            until: None,
             lanes: Some([control, sync, broadcast]),
             handle,
             close: Some(close),

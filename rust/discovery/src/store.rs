@@ -29,7 +29,7 @@ use crate::{
     access::Marks,
     error::Error,
     problems::Problems,
-    proto::{EndpointId, MAX_SEQUENCE, TopicId},
+    proto::{EndpointId, MAX_SEQUENCE, Revocation, TopicId},
 };
 
 use self::{
@@ -415,11 +415,12 @@ fn read_endpoint(files: &Files) -> Endpoint {
 fn marks_text(marks: &Marks) -> String {
     let allow = marks.allow.iter().map(|id| format!("allow {id}\n"));
     let deny = marks.deny.iter().map(|id| format!("deny {id}\n"));
-    checked(&allow.chain(deny).collect::<String>())
+    let revoked = marks.revoked.values().map(|revocation| format!("revoked {revocation}\n"));
+    checked(&allow.chain(deny).chain(revoked).collect::<String>())
 }
 
-/// Reads the allow and deny lists. A damaged file stops the start, because without it a peer that
-/// was denied would get in again.
+/// Reads the allow and deny lists, and the revocations. A damaged file stops the start, because
+/// without it a peer that was denied would get in again.
 fn read_marks(files: &Files) -> Result<Marks, Error> {
     let reason = match files.read(ACCESS) {
         Ok(None) => return Ok(Marks::default()),
@@ -441,6 +442,11 @@ fn parse_marks(text: &str) -> Option<Marks> {
     let mut marks = Marks::default();
     for line in text.lines() {
         let (list, id) = line.split_once(' ')?;
+        if list == "revoked" {
+            let revocation: Revocation = id.parse().ok()?;
+            marks.revoked.insert(revocation.member, revocation);
+            continue;
+        }
         let list = match list {
             "allow" => &mut marks.allow,
             "deny" => &mut marks.deny,

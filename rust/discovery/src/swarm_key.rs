@@ -3,20 +3,21 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use data_encoding::BASE32_NOPAD;
 use tracing::warn;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use crate::{error::Error, ticket, topic::Topic};
+use crate::{
+    error::Error,
+    key_text::{self, CHECKSUM, Form, KEY},
+    ticket,
+    topic::Topic,
+};
 
 /// What the text of every key starts with: the format and its version.
 const PREFIX: &str = "igds1";
-const LABEL: &[u8] = b"iroh-gossip-discovery/swarm-key/1";
+const FORM: Form = Form { prefix: PREFIX, label: b"iroh-gossip-discovery/swarm-key/1" };
 const FIELD: &str = "secret";
-/// Bytes of a key and of the checksum that follows it in its text.
-const KEY: usize = 32;
-const CHECKSUM: usize = 4;
 /// Characters of a key's text.
 const TEXT: usize = PREFIX.len() + (8 * (KEY + CHECKSUM)).div_ceil(5);
 /// A text of the key's alphabet that is at most this much shorter or longer is a mistyped key.
@@ -110,14 +111,7 @@ impl SwarmKey {
     /// The text of the key. It is as secret as the key.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(KEY + CHECKSUM));
-        bytes.extend_from_slice(&*self.0);
-        bytes.extend_from_slice(&checksum(&self.0));
-        let digits = Zeroizing::new(BASE32_NOPAD.encode(&bytes));
-        let mut text = Zeroizing::new(String::with_capacity(TEXT));
-        text.push_str(PREFIX);
-        text.extend(digits.chars().map(|digit| digit.to_ascii_lowercase()));
-        text
+        key_text::encode(&FORM, &self.0)
     }
 
     /// A message authentication code under the key.
@@ -154,20 +148,8 @@ impl Keyring {
     }
 }
 
-fn checksum(key: &[u8; KEY]) -> [u8; CHECKSUM] {
-    let hash = blake3::Hasher::new().update(LABEL).update(key).finalize();
-    *hash.as_bytes().first_chunk().expect("a hash is longer")
-}
-
 fn decode(text: &str) -> Option<Zeroizing<[u8; KEY]>> {
-    let digits = text.strip_prefix(PREFIX)?;
-    if digits.chars().any(|digit| digit.is_ascii_uppercase()) {
-        return None;
-    }
-    let digits = Zeroizing::new(digits.to_ascii_uppercase());
-    let bytes = Zeroizing::new(BASE32_NOPAD.decode(digits.as_bytes()).ok()?);
-    let (key, sum) = bytes.split_first_chunk::<KEY>()?;
-    (*sum == checksum(key)).then(|| Zeroizing::new(*key))
+    key_text::decode(&FORM, text)
 }
 
 /// Returns true if a text is a key, or one with some wrong, missing or doubled characters.

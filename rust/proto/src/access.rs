@@ -16,6 +16,8 @@ pub struct Access {
     pub allow: Option<BTreeSet<EndpointId>>,
     /// Peers that are kept out, even if they are on the allow list.
     pub deny: BTreeSet<EndpointId>,
+    /// Ids whose invitations were revoked. They are kept out as those in `deny` are.
+    pub revoked: BTreeSet<EndpointId>,
     /// The peers that the application admitted, which is asked about each that the lists let in;
     /// `None` if it is not asked.
     pub admitted: Option<BTreeSet<EndpointId>>,
@@ -36,6 +38,6 @@ impl Access {
 
     fn lists_admit(&self, peer: &EndpointId) -> bool {
         let allowed = self.allow.as_ref().is_none_or(|allow| allow.contains(peer));
-        allowed && !self.deny.contains(peer)
+        allowed && !self.deny.contains(peer) && !self.revoked.contains(peer)
     }
 }

@@ -1,6 +1,6 @@
 //! The events that go into the state machine, and the effects that come out of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use iroh_base::TransportAddr;
@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     drops::DropReason,
     id::{EndpointId, TopicId},
+    invitation::Revocation,
     kept::Kept,
     record::{NodeRecord, Profile},
 };
@@ -53,7 +54,8 @@ pub enum CloseCode {
     Protocol,
     /// The peer does not answer on this link, or is held to be dead.
     Unresponsive,
-    /// The peer did not prove that it holds the secret of this private swarm.
+    /// The peer did not prove that it holds the secret of this private swarm, or has no invitation
+    /// that holds.
     NotAdmitted,
     /// The lists of the endpoint keep the peer out.
     Denied,
@@ -143,6 +145,12 @@ pub enum InEvent {
     Remember(TopicId, Vec<Kept>),
     /// The peers that this endpoint deals with, in all topics, from now on.
     SetAccess(Arc<Access>),
+    /// The issuers whose revocations count in all topics. Without any, all revocations are ignored.
+    SetIssuers(BTreeSet<EndpointId>),
+    /// The time of day, in seconds since 1970. Revocations that have ended are forgotten.
+    Clock(u64),
+    /// Issuers keep ids out of a topic: all of its members learn it.
+    Revoke(TopicId, Vec<Revocation>),
     /// This endpoint's own addresses, all of them; announced in every topic if they changed.
     SetAddresses(Vec<TransportAddr>),
     /// The addresses of this machine, or its way out, changed: links may have broken, and what was
@@ -262,6 +270,9 @@ pub enum TopicEvent {
     /// peer: see [`Access::is_undecided`]. The answer is [`InEvent::SetAccess`]. Not for
     /// applications.
     Undecided(Arc<NodeRecord>),
+    /// Issuers keep other ids out than before: see [`crate::State::revocations`]. The answer is
+    /// [`InEvent::SetAccess`]. Not for applications.
+    Revoked,
     /// No link to any member is left.
     Isolated,
     /// A member is linked again after [`TopicEvent::Isolated`].

@@ -37,6 +37,12 @@ pub fn answer(frame: &[u8]) -> Option<Bytes> {
     (frame == Frame::Ping.encode()).then(|| Frame::Ack.encode())
 }
 
+/// Returns a frame with revocations.
+#[must_use]
+pub fn revoked(revocations: &[Bytes]) -> Bytes {
+    topic_frame(TopicFrame::Revoked { all: [0; 16], revocations: revocations.to_vec() })
+}
+
 /// Returns a push of records.
 #[must_use]
 pub fn push(records: &[Bytes]) -> Bytes {

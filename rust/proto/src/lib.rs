@@ -23,6 +23,7 @@ mod event;
 #[doc(hidden)]
 pub mod forge;
 mod id;
+mod invitation;
 mod kept;
 mod links;
 mod network;
@@ -57,6 +58,7 @@ pub use event::{
     TopicOptions,
 };
 pub use id::{EndpointId, MAX_TOPIC_NAME, TopicId};
+pub use invitation::{CLOCK_TOLERANCE, Invitation, MAX_INVITATION, MAX_INVITED, Revocation};
 pub use kept::{Entry, Kept};
 pub use links::MAX_LINKS;
 pub use record::{

@@ -17,6 +17,7 @@ use crate::{
     error::Error,
     event::LinkId,
     id::{EndpointId, TopicId},
+    invitation::{Invitation, Revocation},
     record::{
         Envelope, KIND_NODE, NodeRecord, Profile, Readiness, SignedRecord, Status, decode_payload,
     },
@@ -92,6 +93,7 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
     let channel = Channel::new("cache").ok();
     let on_channel = Broadcast::sign_for(channel.as_ref(), &author, &topic(), 7, 13, b"stale");
     let hello = Hello { min_version: 1, max_version: 1, boot_id: 7, features: 0 };
+    let [invitation, revocation] = of_an_issuer();
     let overlay = TopicFrame::Overlay;
     let id = |byte| EndpointId::from_bytes([byte; 32]);
     let sync = SyncFrame {
@@ -144,6 +146,8 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         ("probe-ack", TopicFrame::ProbeAck(id(6))),
         ("digest", TopicFrame::Digest([7; 8])),
         ("accuse", TopicFrame::Accuse(vec![accusation.clone()])),
+        ("revoked", TopicFrame::Revoked { all: [7; 16], revocations: vec![revocation.clone()] }),
+        ("revoked-none", TopicFrame::Revoked { all: [0; 16], revocations: Vec::new() }),
     ];
     let frames = frames.into_iter().map(|(name, frame)| (name, Frame::Topic(0, frame).encode()));
     [
@@ -154,6 +158,8 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
         ("broadcast-channel", on_channel),
         ("broadcast-content", broadcast_content.clone()),
         ("accusation", accusation),
+        ("invitation", invitation),
+        ("revocation", revocation),
         ("hello", Frame::Hello(hello).encode()),
         ("ping", Frame::Ping.encode()),
         ("ack", Frame::Ack.encode()),
@@ -166,6 +172,15 @@ pub fn all() -> Vec<(&'static str, Bytes)> {
     .into_iter()
     .chain(frames)
     .collect()
+}
+
+/// Returns an invitation and its revocation.
+fn of_an_issuer() -> [Bytes; 2] {
+    let (issuer, member) = (SigningKey::from_bytes(&[5; 32]), EndpointId::from_bytes([6; 32]));
+    let times = (1_800_000_000, 1_802_592_000);
+    let invitation = Invitation::sign(&issuer, topic(), member, times).expect("a good time");
+    let revocation = Revocation::sign(&issuer, topic(), member, times).expect("a good time");
+    [invitation.bytes().clone(), revocation.bytes().clone()]
 }
 
 /// Returns true if the bytes are a frame of this version.

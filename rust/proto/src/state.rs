@@ -1,7 +1,11 @@
 //! The endpoint's state: identity, links and topics. It hands each event to the part that handles
 //! it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -19,6 +23,7 @@ use crate::{
     error::Error,
     event::{CloseCode, InEvent, LinkId, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
+    invitation::Revocation,
     links::{LinkEvent, Links},
     network::OwnNetwork,
     record::{Envelope, MAX_SEQUENCE, NodeRecord, SignedRecord, choose_addresses},
@@ -99,6 +104,10 @@ pub(crate) struct Context {
     pub(crate) addresses: Vec<TransportAddr>,
     pub(crate) links: Links,
     pub(crate) network: OwnNetwork,
+    /// The issuers whose revocations count.
+    pub(crate) issuers: BTreeSet<EndpointId>,
+    /// The time of day, in seconds since 1970, and when it was that.
+    clock: (u64, Instant),
     pub(crate) rng: ChaCha12Rng,
     pub(crate) counts: Counts,
     pub(crate) now: Instant,
@@ -119,6 +128,8 @@ impl Context {
             identity,
             addresses: Vec::new(),
             network: OwnNetwork::default(),
+            issuers: BTreeSet::new(),
+            clock: (0, now),
             rng: ChaCha12Rng::from_seed(seed),
             counts: Counts::default(),
             now,
@@ -139,6 +150,12 @@ impl Context {
     /// machine that is too busy would never catch up.
     pub(crate) fn lag(&self) -> Duration {
         if self.behind_until <= self.now { Duration::ZERO } else { self.behind_until - self.now }
+    }
+
+    /// Returns the time of day, in seconds since 1970, as [`InEvent::Clock`] told it.
+    pub(crate) fn unix_time(&self) -> u64 {
+        let (told, at) = self.clock;
+        told + self.now.saturating_duration_since(at).as_secs()
     }
 
     fn served(&mut self, due: Instant) {
@@ -283,6 +300,11 @@ impl State {
         self.topics.get(topic)?.record(member)
     }
 
+    /// The revocations of invitations to a topic that hold: see [`TopicEvent::Revoked`].
+    pub fn revocations(&self, topic: &TopicId) -> impl Iterator<Item = &Revocation> {
+        self.topics.get(topic).into_iter().flat_map(|topic| topic.revocations())
+    }
+
     /// What a node says of itself in a topic, also if it is kept out.
     #[must_use]
     pub fn claimed(&self, topic: &TopicId, node: &EndpointId) -> Option<&Arc<NodeRecord>> {
@@ -395,6 +417,7 @@ impl State {
         topics.fold(earlier(self.context.links.next_timer(), network), earlier)
     }
 
+    // long: an arm for each kind of event.
     fn take_in(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
         let due = self.due.filter(|due| *due < now);
         self.context.now = now.max(self.context.now);
@@ -434,6 +457,14 @@ impl State {
                 topic_mut(&mut self.topics, topic)?.remember(records, cx);
             }
             InEvent::SetAccess(access) => self.set_access(access),
+            InEvent::SetIssuers(issuers) => cx.issuers = issuers,
+            InEvent::Clock(seconds) => {
+                cx.clock = (seconds, cx.now);
+                self.topics.values_mut().for_each(|topic| topic.on_clock(cx));
+            }
+            InEvent::Revoke(topic, revocations) => {
+                topic_mut(&mut self.topics, topic)?.revoke(revocations, cx)?;
+            }
             InEvent::SetAddresses(addresses) => self.set_addresses(&addresses),
             InEvent::NetworkChanged { away } => self.network_changed(away),
             InEvent::LinkOpened { link, peer, address, dialed } => {

@@ -8,14 +8,12 @@ use crate::{
     access::Change,
     admission::{self, Admission, Candidate, Use},
     bans::Origin,
-    blocking::blocking,
     commands::Reply,
     link::Link,
     proto::{CloseCode, DropReason, EndpointId, InEvent, LinkEnd, LinkId},
 };
 use iroh::endpoint::{Connection, VarInt};
 use tokio::time::Instant;
-use tracing::Instrument;
 
 /// Why a connection becomes no link.
 pub(super) struct Refusal {
@@ -86,19 +84,7 @@ impl Actor {
         self.handle_own(InEvent::SetAccess(self.lists.access()));
         self.reconsider(&peer);
         self.explain_bootstrap_kept_out();
-        let Some(store) = self.store.clone() else {
-            let _ = reply.send(Ok(()));
-            return;
-        };
-        let marks = self.lists.marks();
-        let keeping = async move {
-            let kept = blocking(move || {
-                store.keep_marks(marks);
-                Ok(())
-            });
-            let _ = reply.send(kept.await);
-        };
-        self.tasks.spawn(keeping.in_current_span());
+        self.keep_marks(Some(reply));
     }
 
     /// Reports for each bootstrap peer that the lists keep out why it will not answer.

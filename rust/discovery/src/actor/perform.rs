@@ -7,12 +7,13 @@ use iroh::{EndpointAddr, TransportAddr, endpoint::VarInt};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug, error};
 
-use super::{Actor, MAX_DIALS, RETRY};
+use super::{Actor, MAX_DIALS, RETRY, invitations::has_ended};
 use crate::{
     blocking::blocking,
     dial,
     door::{self, admitted::Admitted},
     inputs::Input,
+    invited::{Wrong, unix_seconds},
     link::{Link, queue::NotQueued},
     newcomer::Newcomer,
     proto::{
@@ -27,6 +28,7 @@ const NOT_SERVED: &str = "it has not joined the topic";
 
 impl Actor {
     pub(super) fn open_link(&mut self, admitted: Admitted, dialed: bool) {
+        let until = admitted.until();
         let connection = admitted.into_connection();
         let peer = connection.remote_id().into();
         if let Err(refusal) = self.admit(&connection, &peer, dialed) {
@@ -43,7 +45,7 @@ impl Actor {
         let id = LinkId(self.next_link);
         self.next_link += 1;
         self.counters.link_opened(id, connection.clone());
-        let (link, task) = Link::new(
+        let (mut link, task) = Link::new(
             id,
             connection,
             dialed,
@@ -51,7 +53,11 @@ impl Actor {
             self.services.clone(),
             self.cut_links.clone(),
         );
+        link.until = until;
         self.links.insert(id, link);
+        if let Some(ends) = until {
+            self.invited_until(ends);
+        }
         self.tasks.spawn(task.in_current_span());
         debug!(link = id.0, peer = %peer.fmt_short(), dialed, "link opened");
         for topic in self.topics.values_mut() {
@@ -64,9 +70,13 @@ impl Actor {
     pub(super) fn link_closed(&mut self, id: LinkId, end: LinkEnd) {
         if let Some(link) = self.links.remove(&id) {
             self.counters.link_closed(id);
-            let end = if self.barred.contains(&link.peer) { LinkEnd::TimedOut } else { end };
+            // As a peer that does not answer, one whose invitation ended is probed, and then lost.
+            let ended = link.until.is_some_and(|ends| has_ended(ends, unix_seconds()));
+            let is_cut = self.barred.contains(&link.peer) || ended;
+            let end = if is_cut { LinkEnd::TimedOut } else { end };
             debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
             let reason = match end {
+                _ if ended => format!("it showed {}", Wrong::Over.text()),
                 LinkEnd::Remote(CloseCode::Denied) => door::KEEPS_US_OUT.to_owned(),
                 end => format!("the link was closed: {end:?}"),
             };
@@ -274,6 +284,7 @@ impl Actor {
             TopicEvent::Announced(record) => joined.announced(&record),
             TopicEvent::NotServed(peer) => self.unanswered(&peer, NOT_SERVED),
             TopicEvent::Undecided(record) => self.ask(Newcomer::of(record), Group::Told),
+            TopicEvent::Revoked => self.on_revoked(topic),
             TopicEvent::Synced(_) => self.forget_silent(topic),
             TopicEvent::PeerJoined(_) => self.network.problems().clear(door::ACCESS),
             TopicEvent::Closed => {

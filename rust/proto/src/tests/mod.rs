@@ -7,6 +7,7 @@ mod cbor;
 mod compare;
 mod contact;
 mod guard;
+mod invitation;
 mod kept;
 mod link;
 mod liveness;

@@ -15,7 +15,8 @@ use crate::{
 
 /// Returns true if a sample is a frame of a link's lanes.
 fn is_frame(name: &str) -> bool {
-    let signed = name.starts_with("record-") || name == "accusation";
+    let of_issuer = matches!(name, "invitation" | "revocation");
+    let signed = name.starts_with("record-") || name == "accusation" || of_issuer;
     let request = name.starts_with("request-") || name == "answer";
     !(signed || request || name == "content" || name.starts_with("broadcast"))
 }

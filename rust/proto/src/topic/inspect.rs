@@ -101,6 +101,7 @@ impl Topic {
         sizes.extend(self.detector.sizes());
         sizes.extend(self.healing.sizes());
         sizes.extend(self.broadcasts.sizes());
+        sizes.extend(self.revocations.sizes());
         sizes.extend(links);
         Inspect { live: live.collect(), capacity: self.config.capacity, sizes }
     }

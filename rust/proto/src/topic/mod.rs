@@ -51,6 +51,7 @@ mod inspect;
 mod learn;
 mod leave;
 mod overlay;
+mod revocations;
 mod scope;
 mod seen;
 mod sync;
@@ -110,6 +111,7 @@ pub(crate) struct Topic {
     dissemination: disseminate::Dissemination,
     detector: failure::Detector,
     healing: heal::Healing,
+    revocations: revocations::Revocations,
 }
 
 /// A timer of a component that may be due.
@@ -172,6 +174,7 @@ impl Topic {
             dissemination: disseminate::Dissemination::default(),
             detector: failure::Detector::default(),
             healing: heal::Healing::default(),
+            revocations: revocations::Revocations::default(),
             config,
         };
         topic.book.set_access(cx.links.access());
@@ -592,6 +595,7 @@ impl Topic {
         self.neighborhood.unlinked(peer, narrow_scope!(self, cx));
         self.drive_overlay(cx);
         self.contacts.unlinked(&peer, was_syncing, scope!(self, cx));
+        self.forget_answered(&peer);
         self.leave_without(peer, cx);
     }
 
@@ -603,11 +607,6 @@ impl Topic {
         self.healing.dial_failed(&peer);
         self.detector.dial_failed(peer, scope!(self, cx));
         self.leave_without(peer, cx);
-    }
-
-    /// A peer opened this topic on a link.
-    pub(crate) fn opened(&mut self, peer: EndpointId, cx: &mut Context) {
-        self.contacts.opened(peer, scope!(self, cx));
     }
 
     /// A frame about this topic.
@@ -664,6 +663,9 @@ impl Topic {
             TopicFrame::Digest(digest) => {
                 let effects = self.syncs.on_digest(digest, peer, scope!(self, cx));
                 self.carry_out(effects, cx);
+            }
+            TopicFrame::Revoked { all, revocations } => {
+                self.on_revoked(peer, all, &revocations, cx);
             }
             TopicFrame::Accuse(accusations) => {
                 for accusation in &accusations {

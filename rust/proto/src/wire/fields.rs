@@ -7,6 +7,7 @@ use crate::{
     cbor::Value,
     error::Error,
     id::EndpointId,
+    invitation::MAX_INVITATION,
     record::{MAX_RECORD, MAX_SEQUENCE},
 };
 
@@ -31,6 +32,10 @@ pub(super) fn endpoint_id(value: Value) -> Result<EndpointId, Error> {
 
 pub(super) fn accusation(value: Value) -> Result<Bytes, Error> {
     bounded_bytes("accusation", value, MAX_ACCUSATION)
+}
+
+pub(super) fn revocation(value: Value) -> Result<Bytes, Error> {
+    bounded_bytes("revocation", value, MAX_INVITATION)
 }
 
 pub(super) fn record(value: Value) -> Result<Bytes, Error> {

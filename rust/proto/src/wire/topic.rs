@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    fields::{accusation, bytes_list, endpoint_id, list, record, sequence},
+    fields::{accusation, bytes_list, endpoint_id, list, record, revocation, sequence},
     limits::MAX_RECORDS,
     overlay::OverlayFrame,
     sync::{self, SyncFrame},
@@ -26,6 +26,7 @@ mod tag {
     pub(super) const PROBE_ACK: u64 = 20;
     pub(super) const ACCUSE: u64 = 21;
     pub(super) const DIGEST: u64 = 22;
+    pub(super) const REVOKED: u64 = 23;
 }
 
 /// A frame about a topic.
@@ -55,6 +56,12 @@ pub(crate) enum TopicFrame {
     Accuse(Vec<Bytes>),
     /// A keepalive with the digest of the sender's book, which did not change recently.
     Digest([u8; 8]),
+    /// The fingerprint of all revocations that the sender holds, and some of them. Without any, the
+    /// sender is sent all that the receiver holds, if those are others.
+    Revoked {
+        all: [u8; 16],
+        revocations: Vec<Bytes>,
+    },
 }
 
 impl TopicFrame {
@@ -73,6 +80,9 @@ impl TopicFrame {
             Self::ProbeAck(id) => (tag::PROBE_ACK, vec![Value::bytes(id.as_bytes())]),
             Self::Accuse(list) => (tag::ACCUSE, vec![bytes_list(list)]),
             Self::Digest(digest) => (tag::DIGEST, vec![Value::bytes(digest)]),
+            Self::Revoked { all, revocations } => {
+                (tag::REVOKED, vec![Value::bytes(all), bytes_list(revocations)])
+            }
         }
     }
 
@@ -91,6 +101,10 @@ impl TopicFrame {
             tag::PROBE_ACK => Self::ProbeAck(endpoint_id(fields.take()?)?),
             tag::ACCUSE => Self::Accuse(list("accuse", fields.take()?, MAX_RECORDS, accusation)?),
             tag::DIGEST => Self::Digest(fields.take()?.into_fixed("digest")?),
+            tag::REVOKED => Self::Revoked {
+                all: fields.take()?.into_fixed("revoked")?,
+                revocations: list("revoked", fields.take()?, MAX_RECORDS, revocation)?,
+            },
             tag => return Ok(OverlayFrame::decode(tag, fields)?.map(Self::Overlay)),
         };
         Ok(Some(frame))

@@ -1,0 +1,241 @@
+//! Which ids the issuers of a topic's invitations keep out of it, and how members learn that.
+//!
+//! When two members open the topic on a link, each sends the fingerprint of all revocations that it
+//! holds. An end with another fingerprint answers with all of its own. So a member that was away
+//! learns them from its first link. What is new goes on to all other linked members at once.
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on fails.
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::{Topic, scope::Scope};
+use crate::{
+    drops::DropReason,
+    error::Error,
+    event::TopicEvent,
+    id::EndpointId,
+    invitation::Revocation,
+    state::Context,
+    wire::{MAX_RECORDS, MAX_SYNC_BYTES, TopicFrame},
+};
+
+/// Most revocations of a topic. Beyond that, the one that ends first is forgotten, so that all
+/// members keep the same ones.
+const MAX_REVOCATIONS: usize = 2000;
+
+/// The revocations of trusted issuers, one for each id.
+#[derive(Debug, Default)]
+pub(super) struct Revocations {
+    held: BTreeMap<EndpointId, Revocation>,
+    fingerprint: [u8; 16],
+    /// The linked peers that were sent all of them, once for each link.
+    answered: BTreeSet<EndpointId>,
+}
+
+impl Revocations {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Revocation> {
+        self.held.values()
+    }
+
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 2] {
+        [("revocations", self.held.len()), ("revocations answered", self.answered.len())]
+    }
+
+    /// A peer opened the topic: it is shown whether it holds the same.
+    fn greet(&self, peer: EndpointId, scope: &mut Scope) {
+        if !scope.cx.issuers.is_empty() {
+            let all = self.fingerprint;
+            scope.send(&peer, TopicFrame::Revoked { all, revocations: Vec::new() });
+        }
+    }
+
+    /// A peer holds revocations with this fingerprint. It is sent all that are held here if they
+    /// are others, once for each link: the frame that requests that is small.
+    fn compare(&mut self, peer: EndpointId, all: [u8; 16], scope: &mut Scope) {
+        if all != self.fingerprint && self.answered.insert(peer) {
+            let held: Vec<_> = self.iter().map(|revocation| revocation.bytes().clone()).collect();
+            self.send(&peer, &held, scope);
+        }
+    }
+
+    fn send(&self, peer: &EndpointId, revocations: &[Bytes], scope: &mut Scope) {
+        let mut rest = revocations;
+        while !rest.is_empty() {
+            let mut size = 0;
+            let fits = |bytes: &&Bytes| {
+                size += bytes.len();
+                size <= MAX_SYNC_BYTES
+            };
+            let count = rest.iter().take(MAX_RECORDS).take_while(fits).count();
+            let (now, later) = rest.split_at(count);
+            let frame = TopicFrame::Revoked { all: self.fingerprint, revocations: now.to_vec() };
+            scope.send(peer, frame);
+            rest = later;
+        }
+    }
+
+    /// Verifies a revocation that a peer sent. `None` if it changes nothing here.
+    fn judge(
+        &self,
+        bytes: &Bytes,
+        from: EndpointId,
+        scope: &mut Scope,
+    ) -> Result<Option<Revocation>, Error> {
+        let (issuer, member) = Revocation::claimed(bytes)?;
+        if !scope.cx.issuers.contains(&issuer) {
+            scope.dropped(DropReason::RevocationsOfOtherIssuers, Some(from));
+            return Ok(None);
+        }
+        if self.held.get(&member).is_some_and(|held| held.bytes() == bytes) {
+            return Ok(None);
+        }
+        let revocation = Revocation::verify(bytes)?;
+        if revocation.topic != scope.topic {
+            return Err(Error::malformed("revocation", "for another topic"));
+        }
+        Ok(self.is_news(&revocation, scope.cx).then_some(revocation))
+    }
+
+    /// Of two revocations of one id, the one that lasts longer counts, in all books.
+    fn is_news(&self, new: &Revocation, cx: &Context) -> bool {
+        let rank = |revocation: &Revocation| (revocation.ends, revocation.bytes().clone());
+        let is_later = |held: &Revocation| rank(new) > rank(held);
+        !new.is_over(cx.unix_time()) && self.held.get(&new.member).is_none_or(is_later)
+    }
+
+    fn insert(&mut self, new: Vec<Revocation>, scope: &mut Scope) {
+        self.held.extend(new.into_iter().map(|revocation| (revocation.member, revocation)));
+        while self.held.len() > MAX_REVOCATIONS {
+            let first = self.held.values().min_by_key(|held| (held.ends, held.member));
+            let Some(member) = first.map(|held| held.member) else { break };
+            self.held.remove(&member);
+            scope.dropped(DropReason::RevocationsOverTheLimit, None);
+        }
+        self.changed(scope);
+    }
+
+    /// Forgets those whose invitations have ended by themselves.
+    fn expire(&mut self, scope: &mut Scope) {
+        let (before, now) = (self.held.len(), scope.cx.unix_time());
+        self.held.retain(|_, revocation| !revocation.is_over(now));
+        if self.held.len() < before {
+            self.changed(scope);
+        }
+    }
+
+    fn changed(&mut self, scope: &mut Scope) {
+        let mut hash = blake3::Hasher::new();
+        for revocation in self.held.values() {
+            hash.update(blake3::hash(revocation.bytes()).as_bytes());
+        }
+        self.fingerprint = [0; 16];
+        if !self.held.is_empty() {
+            self.fingerprint.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+        }
+        scope.emit(TopicEvent::Revoked);
+    }
+}
+
+impl Topic {
+    /// Returns the revocations that hold here.
+    pub(crate) fn revocations(&self) -> impl Iterator<Item = &Revocation> {
+        self.revocations.iter()
+    }
+
+    /// A peer opened this topic on a link.
+    pub(crate) fn opened(&mut self, peer: EndpointId, cx: &mut Context) {
+        let is_new = !self.peers.is_linked(&peer);
+        self.contacts.opened(peer, scope!(self, cx));
+        if is_new {
+            self.revocations.greet(peer, scope!(self, cx));
+        }
+    }
+
+    pub(super) fn forget_answered(&mut self, peer: &EndpointId) {
+        self.revocations.answered.remove(peer);
+    }
+
+    /// A peer sent revocations. One that does not verify closes the link, as honest peers verify
+    /// what they forward.
+    pub(super) fn on_revoked(
+        &mut self,
+        peer: EndpointId,
+        all: [u8; 16],
+        revocations: &[Bytes],
+        cx: &mut Context,
+    ) {
+        if cx.issuers.is_empty() {
+            return cx.links.dropped(DropReason::RevocationsOfOtherIssuers, Some(peer));
+        }
+        if revocations.is_empty() {
+            return self.revocations.compare(peer, all, scope!(self, cx));
+        }
+        let mut news = Vec::new();
+        for bytes in revocations {
+            match self.revocations.judge(bytes, peer, scope!(self, cx)) {
+                Ok(new) => news.extend(new),
+                Err(error) => {
+                    self.refuse(&error, peer, cx);
+                    break;
+                }
+            }
+        }
+        self.take_revocations(news, Some(peer), cx);
+    }
+
+    /// Takes in revocations that the application gives, or that an earlier life held.
+    pub(crate) fn revoke(
+        &mut self,
+        revocations: Vec<Revocation>,
+        cx: &mut Context,
+    ) -> Result<(), Error> {
+        let wrong = |revocation: &Revocation| {
+            if !cx.issuers.contains(&revocation.issuer) {
+                Some("is signed by an issuer that this node does not trust")
+            } else if revocation.topic != self.id {
+                Some("is for another topic")
+            } else if revocation.is_over(cx.unix_time()) {
+                Some("has ended")
+            } else {
+                None
+            }
+        };
+        if let Some(reason) = revocations.iter().find_map(wrong) {
+            return Err(Error::Invalid { field: "revocation", reason: reason.to_owned() });
+        }
+        let news = revocations.into_iter();
+        let news = news.filter(|revocation| self.revocations.is_news(revocation, cx)).collect();
+        self.take_revocations(news, None, cx);
+        Ok(())
+    }
+
+    fn take_revocations(
+        &mut self,
+        news: Vec<Revocation>,
+        from: Option<EndpointId>,
+        cx: &mut Context,
+    ) {
+        if news.is_empty() {
+            return;
+        }
+        for revocation in &news {
+            let (topic, peer) = (self.id.fmt_short(), revocation.member.fmt_short());
+            tracing::info!(%topic, %peer, issuer = %revocation.issuer.fmt_short(), "revoked");
+        }
+        let bytes: Vec<_> = news.iter().map(|revocation| revocation.bytes().clone()).collect();
+        self.revocations.insert(news, scope!(self, cx));
+        let others: Vec<_> = self.peers.linked().iter().copied().collect();
+        for peer in others.into_iter().filter(|peer| Some(*peer) != from) {
+            self.revocations.send(&peer, &bytes, scope!(self, cx));
+        }
+    }
+
+    /// The time of day is known again.
+    pub(crate) fn on_clock(&mut self, cx: &mut Context) {
+        self.revocations.expire(scope!(self, cx));
+    }
+}
