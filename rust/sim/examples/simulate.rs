@@ -1,7 +1,8 @@
 //! Runs scenarios from files, or random ones by their seeds on all cores, and shrinks what fails.
 //!
 //! ```text
-//! simulate run FILE…                         each file once; --trace prints the hash alone
+//! simulate run FILE…                         each file once; --trace prints the hash alone;
+//!                                            --nodes N and --seed S in place of the file's
 //! simulate soak --seeds 2000 --nodes 30      random scenarios; --from N, --threads T
 //! simulate soak --minutes 10                 as many as there is time for
 //! simulate show --seed 7 --nodes 30          the random scenario of a seed, as TOML
@@ -60,6 +61,10 @@ impl Arguments {
             let mut scenario =
                 Scenario::parse(&text).map_err(|error| format!("{path}: {error}"))?;
             scenario.seed = self.number("seed", scenario.seed);
+            if self.numbers.contains_key("nodes") {
+                scenario.nodes = self.nodes();
+                scenario.validate().map_err(|error| format!("{path}: {error}"))?;
+            }
             Ok(scenario)
         };
         self.files.iter().map(read).collect()
@@ -126,6 +131,11 @@ fn print(report: &Report, took: Duration) {
             work.dials, work.syncs, work.frames, work.cpu_s
         );
     }
+    println!(
+        "  {} sizes of books at the start; lost though up: {}, a lossy node by one: {}, by lossy \
+         nodes: {}",
+        report.sizes_at_start, report.wrongly_lost, report.lossy_lost, report.lost_by_lossy
+    );
     for (what, count) in report.dropped.iter().chain(&report.emitted) {
         println!("  {count:>10} {what}");
     }

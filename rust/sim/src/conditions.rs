@@ -111,6 +111,14 @@ impl Default for Conditions {
 }
 
 impl Conditions {
+    /// Adds losses to those that all packets have: of one kind after the other.
+    pub(crate) fn with_losses(mut self, more: [f64; 2]) -> Self {
+        for loss in more.into_iter().filter(|loss| *loss > 0.0) {
+            self.loss = 1.0 - (1.0 - self.loss) * (1.0 - loss);
+        }
+        self
+    }
+
     /// The conditions of a local network: a latency of 1 ms.
     #[must_use]
     pub fn lan() -> Self {
@@ -243,6 +251,13 @@ mod tests {
         // Timeouts grow up to one second.
         let (.., latest) = late(100, 0, frame(0.999, 1));
         assert_eq!(latest, (55 + 110 + 220 + 440 + 880 + 1000 + 1000) * MS);
+    }
+
+    #[test]
+    fn losses_of_two_kinds_follow_each_other() {
+        let loss = |more| Conditions { loss: 0.2, ..Conditions::lan() }.with_losses(more).loss;
+        assert!((loss([0.5, 0.0]) - 0.6).abs() < 1e-9 && (loss([0.5, 0.5]) - 0.8).abs() < 1e-9);
+        assert_eq!(loss([0.0, 0.0]).to_bits(), 0.2_f64.to_bits());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use iroh_base::TransportAddr;
 use iroh_gossip_discovery_proto::{Config, EndpointId, InEvent, LinkEnd};
 
 use crate::{
-    clock::nanos,
+    clock::{Nanos, nanos},
     link::LinkNumber,
     network::{Memory, Network, address},
     node::Behavior,
@@ -158,15 +158,63 @@ impl Network {
         self.cut();
     }
 
-    /// Makes the network whole again.
+    /// Lets nodes lose these shares of the packets that would arrive, and of those that they send,
+    /// beside what all lose. At 1, nothing passes.
+    pub fn make_lossy(&mut self, nodes: &[usize], of_arriving: f64, of_sent: f64) {
+        for number in nodes {
+            let loss = &mut self.nodes[*number].loss;
+            (loss.of_arriving, loss.of_sent) = (of_arriving, of_sent);
+            loss.begun += 1;
+            loss.counts_until = Nanos::MAX;
+        }
+        self.cut();
+    }
+
+    /// Ends what [`Network::make_lossy`] began. What is held of these nodes, and what they hold of
+    /// others, counts as its consequence for twice the longest time to refute.
+    pub fn end_losses(&mut self, nodes: &[usize]) {
+        for number in nodes {
+            let after = 2 * nanos(self.nodes[*number].config.suspicion_max);
+            let loss = &mut self.nodes[*number].loss;
+            (loss.of_arriving, loss.of_sent) = (0.0, 0.0);
+            loss.counts_until = self.clock.now + after;
+        }
+        self.reconnect();
+    }
+
+    /// Loses all that any two of these nodes send each other.
+    pub fn open_black_hole(&mut self, nodes: &[usize]) {
+        self.holes.extend(pairs(nodes));
+        self.cut();
+    }
+
+    /// Ends what [`Network::open_black_hole`] began.
+    pub fn close_black_hole(&mut self, nodes: &[usize]) {
+        for pair in pairs(nodes) {
+            self.holes.remove(&pair);
+        }
+        self.reconnect();
+    }
+
+    /// Ends every partition and every black hole.
     pub fn heal(&mut self) {
         self.one_way.clear();
+        self.holes.clear();
         for node in &mut self.nodes {
             node.group = 0;
         }
         self.regroup();
+        self.reconnect();
+    }
+
+    /// Releases the links that nothing cuts any more.
+    fn reconnect(&mut self) {
         for number in 0..self.links.len() {
-            if self.links[number].as_ref().is_some_and(|link| link.cut.is_some()) {
+            let Some(link) = self.links[number].as_ref().filter(|link| link.cut.is_some()) else {
+                continue;
+            };
+            let (a, b) = (link.ends[0].node, link.ends[1].node);
+            if !self.is_cut(a, b) && !self.is_cut(b, a) {
                 self.release(LinkNumber(u32::try_from(number).unwrap_or(u32::MAX)));
             }
         }
@@ -201,4 +249,10 @@ impl Network {
             }
         }
     }
+}
+
+/// Returns all pairs of these nodes, the smaller number first.
+fn pairs(nodes: &[usize]) -> Vec<(usize, usize)> {
+    let of = |first: usize| nodes.iter().map(move |other| (first, *other));
+    nodes.iter().flat_map(|first| of(*first)).filter(|(a, b)| a < b).collect()
 }

@@ -121,6 +121,11 @@ pub struct Network {
     /// Peers that were held to be lost although they were up and within reach: when, the node that
     /// held them to be, the peer.
     pub wrongly_lost: Vec<(Duration, usize, EndpointId)>,
+    /// The same, at nodes that lose packets beyond what all lose: only their own network is bad.
+    pub lost_by_lossy: u64,
+    /// How often a node held such a node to be lost: by the node, the lossy node, and the number of
+    /// the fault.
+    pub lossy_lost: BTreeMap<(usize, usize, u32), u32>,
     /// Nodes that reported another process with their key.
     pub in_conflict: BTreeSet<usize>,
     /// The number of events that were handled.
@@ -134,6 +139,8 @@ pub struct Network {
     pub(crate) roster: Roster,
     /// The groups that hear the others and are not heard.
     pub(crate) one_way: BTreeSet<u32>,
+    /// Pairs of nodes, the smaller number first, between which nothing passes.
+    pub(crate) holes: BTreeSet<(usize, usize)>,
     /// The number of groups that there ever were.
     pub(crate) groups: u32,
     pub(crate) trace: Trace,
@@ -167,6 +174,8 @@ impl Network {
             log_left_out: 0,
             emitted_counts: BTreeMap::new(),
             wrongly_lost: Vec::new(),
+            lost_by_lossy: 0,
+            lossy_lost: BTreeMap::new(),
             in_conflict: BTreeSet::new(),
             groups: 0,
             steps: 0,
@@ -178,6 +187,7 @@ impl Network {
             links: Vec::new(),
             roster: Roster::default(),
             one_way: BTreeSet::new(),
+            holes: BTreeSet::new(),
             trace: Trace::default(),
             processors: Processors::default(),
             fed: 0,
@@ -745,12 +755,19 @@ impl Network {
         }
     }
 
-    /// Records a wrong verdict: the lost node is up and within reach.
+    /// Records a wrong verdict: the lost node is up and within reach. If either of the two loses
+    /// packets beyond what all lose, that is counted apart.
     fn note_lost(&mut self, number: usize, record: &NodeRecord) {
         let peer = self.roster.number(&record.id).map(|peer| &self.roster.peers[peer]);
         let group = self.nodes[number].group;
-        let mistaken = peer.is_some_and(|peer| peer.current.is_some() && peer.group == group);
-        if mistaken && self.wrongly_lost.len() < MAX_FAILURES {
+        let mistaken = peer.filter(|peer| peer.current.is_some() && peer.group == group);
+        let Some(lost) = mistaken.and_then(|peer| peer.nodes.first().copied()) else { return };
+        if self.nodes[number].loss.counts_until > self.clock.now {
+            self.lost_by_lossy += 1;
+        } else if self.nodes[lost].loss.counts_until > self.clock.now {
+            let fault = self.nodes[lost].loss.begun;
+            *self.lossy_lost.entry((number, lost, fault)).or_default() += 1;
+        } else if self.wrongly_lost.len() < MAX_FAILURES {
             let at = self.elapsed();
             self.wrongly_lost.push((at, number, record.id));
         }

@@ -25,6 +25,17 @@ pub(crate) enum Behavior {
     Hostile(Box<dyn Hostile>),
 }
 
+/// What a node loses beside what all lose, each a share of 0 to 1. At 1, nothing passes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Losses {
+    pub(crate) of_arriving: f64,
+    pub(crate) of_sent: f64,
+    /// How often such a fault began.
+    pub(crate) begun: u32,
+    /// Until when it counts. After its end, verdicts still follow from it for a while.
+    pub(crate) counts_until: Nanos,
+}
+
 /// One endpoint with one topic.
 #[derive(Debug)]
 pub struct Node {
@@ -55,6 +66,9 @@ pub struct Node {
     pub(crate) wake: Option<Nanos>,
     pub(crate) links: BTreeSet<LinkNumber>,
     pub(crate) group: u32,
+    /// The share of packets that do not reach the node, and of those that it sends, beside what
+    /// all lose.
+    pub(crate) loss: Losses,
     /// The bootstrap peers of this life, by number in the roster.
     pub(crate) origins: Vec<usize>,
     /// Whether the node is leaving or has left.
@@ -92,6 +106,7 @@ impl Node {
             wake: None,
             links: BTreeSet::new(),
             group: 0,
+            loss: Losses::default(),
             origins: Vec::new(),
             leaving: false,
             paused: None,

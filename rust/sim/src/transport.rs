@@ -9,6 +9,7 @@ use rand::RngExt;
 
 use crate::{
     clock::{Nanos, nanos},
+    conditions::Conditions,
     link::{Link, LinkNumber, Side},
     network::{Network, address, node_at},
     node::Behavior,
@@ -28,8 +29,17 @@ const NEVER_DROPPED: [u8; 2] = [0, 1];
 impl Network {
     /// Returns true if what one node sends does not reach another.
     pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
+        let lost = self.nodes[from].loss.of_sent >= 1.0 || self.nodes[to].loss.of_arriving >= 1.0;
+        let hole = !self.holes.is_empty() && self.holes.contains(&(from.min(to), from.max(to)));
         let (from, to) = (self.nodes[from].group, self.nodes[to].group);
-        from != to && (self.one_way.contains(&from) || !self.one_way.contains(&to))
+        let parted = from != to && (self.one_way.contains(&from) || !self.one_way.contains(&to));
+        lost || hole || parted
+    }
+
+    /// Returns the conditions of what one node sends to another.
+    fn conditions_between(&self, from: usize, to: usize) -> Conditions {
+        let more = [self.nodes[from].loss.of_sent, self.nodes[to].loss.of_arriving];
+        self.conditions.with_losses(more)
     }
 
     fn pair_latency(&self, a: usize, b: usize) -> Nanos {
@@ -95,7 +105,9 @@ impl Network {
             return;
         }
         let latency = self.pair_latency(from, target);
-        let late = [(); 2].map(|()| self.conditions.first_flight(&mut self.rng));
+        let ways = [(from, target), (target, from)];
+        let late =
+            ways.map(|(from, to)| self.conditions_between(from, to).first_flight(&mut self.rng));
         let opens = now + self.delay(latency) + late.iter().sum::<Nanos>();
         if opens > dial.gives_up {
             let (life, to) = (dial.life, dial.to);
@@ -218,7 +230,8 @@ impl Network {
         if !std::mem::take(&mut link.ends[1 - side].keepalive_pending) || self.is_cut(from, to) {
             return;
         }
-        let (late, _) = self.conditions.retransmission(1, pair, &mut self.rng);
+        let conditions = self.conditions_between(from, to);
+        let (late, _) = conditions.retransmission(1, pair, &mut self.rng);
         let at = self.clock.now + ACK_DELAY + self.delay(pair) + late;
         self.queue.push(at, SimEvent::Acknowledged(number, 1 - side));
     }
@@ -269,7 +282,8 @@ impl Network {
             return;
         }
         let departs = self.departs(from, lane, bytes.len());
-        let (delayed, again) = self.conditions.retransmission(bytes.len(), pair, &mut self.rng);
+        let conditions = self.conditions_between(from, to);
+        let (delayed, again) = conditions.retransmission(bytes.len(), pair, &mut self.rng);
         self.nodes[from].sent.repeated(again, bytes.len());
         let at = departs + self.delay(pair) + extra + delayed;
         let Some(link) = self.link(number) else { return };

@@ -63,6 +63,71 @@ fn a_mute_node_hears_others_and_is_not_heard() {
 }
 
 #[test]
+fn what_does_not_arrive_at_a_deaf_node_arrives_elsewhere_and_what_it_sends_too() {
+    let mut network = converged(1, 3);
+    network.make_lossy(&[0], 1.0, 0.0);
+    for number in 0..3 {
+        update(&mut network, number);
+    }
+    network.run_for(S);
+    let known = [0, 1, 2].map(|number| network.is_known(number));
+    assert_eq!(known, [true, false, false], "the deaf node alone does not know the others' news");
+    network.run_for(S * 20);
+    assert!(!network.knows(0, 1) && !network.knows(0, 2), "it hears nobody");
+    assert_eq!(network.wrongly_lost, [], "its network is bad, and theirs is not");
+    assert!(network.lost_by_lossy >= 2);
+    network.end_losses(&[0]);
+    assert!(network.run_until(S * 30, Network::converged));
+    assert_eq!(network.failures, []);
+    // From then on, a wrong verdict counts as any other.
+    network.run_for(S * 15);
+    network.pause(1);
+    network.run_for(S * 20);
+    assert!(!network.wrongly_lost.is_empty());
+}
+
+#[test]
+fn a_lossy_node_hears_everything_later() {
+    let late = |of_arriving| {
+        let mut network = converged(1, 2);
+        network.make_lossy(&[0], of_arriving, 0.0);
+        let mut heard = Vec::new();
+        for _ in 0..20 {
+            update(&mut network, 1);
+            let begin = network.elapsed();
+            assert!(network.run_until(S * 20, Network::converged));
+            heard.push(network.elapsed().checked_sub(begin).unwrap());
+            network.run_for(S);
+        }
+        heard.iter().sum::<Duration>()
+    };
+    assert!(late(0.8) > late(0.3) * 2 && late(0.3) > late(0.0) * 2);
+}
+
+#[test]
+fn nothing_passes_a_black_hole_and_others_carry_the_news_around_it() {
+    let mut alone = converged(1, 2);
+    alone.open_black_hole(&[0, 1]);
+    alone.run_for(S * 20);
+    assert!(!alone.knows(0, 1) && !alone.knows(1, 0) && alone.connections(0, 1) == 0);
+    alone.close_black_hole(&[0, 1]);
+    assert!(alone.run_until(S * 60, Network::converged));
+
+    let mut network = converged(1, 3);
+    network.open_black_hole(&[0, 1]);
+    for number in [0, 1] {
+        update(&mut network, number);
+        assert!(network.run_until(S * 2, Network::converged));
+    }
+    network.run_for(S * 30);
+    assert_eq!((network.connections(0, 1), &network.wrongly_lost[..]), (0, &[][..]));
+    assert_eq!(network.emitted_counts.get("PeerSuspected"), None);
+    network.heal();
+    network.run_for(S * 30);
+    assert!(network.converged() && network.failures.is_empty());
+}
+
+#[test]
 fn no_decision_follows_from_a_wall_clock() {
     for seed in 0..10 {
         let hashes = |clocks: [i64; 12]| {

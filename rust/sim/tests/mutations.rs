@@ -30,6 +30,23 @@ fn random(seed: u64) -> Scenario {
     Scenario::random(seed, 12)
 }
 
+/// Nodes that hear nothing accuse all others, and these refute.
+fn deaf(seed: u64) -> Scenario {
+    let text = r#"
+        nodes = 12
+        warmup = "30s"
+        duration = "60s"
+        expect = { nobody_lost = true }
+        [[fault]]
+        at = "1s"
+        lossy = 2
+        loss = 1.0
+        way = "in"
+        for = "20s"
+    "#;
+    parsed(seed, text)
+}
+
 /// Two parts that know each other only from their books.
 fn parted(seed: u64) -> Scenario {
     let text = include_str!("../scenarios/partition.toml");
@@ -89,7 +106,7 @@ macro_rules! controls {
 
 controls! {
     tombstones: Tombstones in random,
-    refutation: Refutation in random,
+    refutation: Refutation in deaf,
     suspicion_floor: SuspicionFloor in random,
     equal_sequences: EqualSequences in random,
     dissemination: Dissemination in updated,

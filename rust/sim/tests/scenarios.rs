@@ -62,6 +62,18 @@ fn an_error_names_the_key() {
         ("[[fault]]\npause = 1", "fault[0].for"),
         ("[[fault]]\ncrash = 1\nfor = \"1s\"", "fault[0].for"),
         ("[[fault]]\nat = \"soon\"\ncrash = 1", "at"),
+        ("[[fault]]\nlossy = 1", "fault[0].loss"),
+        ("[[fault]]\nlossy = 1\nloss = 1.5", "fault[0].loss"),
+        ("[[fault]]\ncrash = 1\nloss = 0.5", "fault[0].loss"),
+        ("[[fault]]\nmute = 1\nway = 'in'", "fault[0].way"),
+        ("[[fault]]\nlossy = 1\nloss = 0.5\nway = 'up'", "way"),
+        ("[[fault]]\nblackhole = 1", "fault[0].blackhole"),
+        ("[[fault]]\ncrash = 1\ntimes = 2\nevery = '1s'", "fault[0].times"),
+        ("[[fault]]\nmute = 1\ntimes = 2\nevery = '1s'", "fault[0].times"),
+        ("[[fault]]\nmute = 1\nfor = '1s'\ntimes = 2", "fault[0].times"),
+        ("[[fault]]\nmute = 1\nfor = '1s'\nevery = '2s'", "fault[0].times"),
+        ("[[fault]]\nmute = 1\nfor = '1s'\ntimes = 1\nevery = '2s'", "fault[0].times"),
+        ("[[fault]]\nmute = 1\nfor = '1s'\ntimes = 2\nevery = '1s'", "fault[0].every"),
         ("[network]\nloss = 1.5", "network.loss"),
         ("[network]\nlatency = '2ms'\nlatency_p99 = '1ms'", "network.latency_p99"),
         ("[config]\nsuspicion = \"0s\"", "suspicion"),
@@ -103,6 +115,18 @@ fn an_expectation_that_is_not_met_fails_by_its_name_and_alone() {
             "expect = { wire_bytes_per_second = 10_000.0 }",
             "expect = { wire_bytes_per_second = 1.0 }",
             "cheap enough",
+        ),
+        (
+            "expect = { lossy_lost = 1 }\n\
+             fault = [{ at = '5s', lossy = 1, loss = 1.0, for = '20s' }]",
+            "expect = { lossy_lost = 0 }\n\
+             fault = [{ at = '5s', lossy = 1, loss = 1.0, for = '20s' }]",
+            "a lossy node is lost seldom",
+        ),
+        (
+            "expect = { nobody_suspected = true }\nfault = [{ at = '5s', pause = 1, for = '2s' }]",
+            "expect = { nobody_suspected = true }\nfault = [{ at = '5s', pause = 1, for = '9s' }]",
+            "nobody is suspected",
         ),
         // The dials of the warm-up do not count.
         ("warmup = '10s'\nexpect = { dials = 0 }", "expect = { dials = 1 }", "cheap enough"),
@@ -150,6 +174,11 @@ fn a_scenario_whose_end_comes_before_its_expectations_is_refused() {
         (
             "duration = '5s'\nfault = [{}, { at = '1s', restart = 1, for = '1s', within = '4s' }]",
             "fault[1].within",
+        ),
+        (
+            "duration = '50s'\n\
+             fault = [{ at = '1s', mute = 1, for = '10s', times = 3, every = '20s' }]",
+            "fault[0].for",
         ),
         ("duration = '5s'\nexpect = { converged = '6s' }", "expect.converged"),
         ("nodes = 3\nfault = [{ crash = [1, 3] }]", "fault[0].crash"),
@@ -272,6 +301,18 @@ fn nodes_that_a_fault_cannot_hit_are_left_out() {
     };
     assert_eq!(befell("update"), [vec![3, 4], vec![4]], "and of a share it is one at least");
     assert_eq!(befell("crash"), [[1], [3]]);
+}
+
+#[test]
+fn a_fault_happens_again_to_the_same_nodes() {
+    let text = "nodes = 9\nseed = 1\nfault = [
+        { at = '5s', pause = 2, for = '1s', times = 3, every = '10s' }]";
+    let report = report(&Scenario::parse(text).unwrap());
+    let pauses: Vec<_> = report.figures.iter().filter(|figure| figure.what == "pause").collect();
+    // A figure counts from the end of its fault.
+    let ends: Vec<_> = pauses.iter().map(|figure| figure.at_s.round()).collect();
+    assert_eq!(ends, [6.0, 16.0, 26.0]);
+    assert!(pauses.iter().all(|pause| pause.nodes.len() == 2 && pause.nodes == pauses[0].nodes));
 }
 
 #[test]

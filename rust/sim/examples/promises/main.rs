@@ -205,6 +205,7 @@ fn value(measure: Measure, report: &Report) -> f64 {
         }
         Measure::Lost => f64::from(u32::try_from(report.wrongly_lost).unwrap_or(u32::MAX)),
         Measure::Wire => report.rates.wire_bytes,
+        Measure::Sizes => f64::from(u32::try_from(report.sizes_at_start).unwrap_or(u32::MAX)),
     }
 }
 
@@ -212,7 +213,7 @@ fn shown(measure: Measure, value: f64) -> String {
     match measure {
         Measure::Took(_) | Measure::Known(_) if value.is_infinite() => "never".to_owned(),
         Measure::Took(_) | Measure::Known(_) => format!("{value:.2} s"),
-        Measure::Lost => format!("{value:.0}"),
+        Measure::Lost | Measure::Sizes => format!("{value:.0}"),
         Measure::Wire => format!("{value:.0} B/s"),
     }
 }

@@ -12,6 +12,8 @@ pub(crate) enum Measure {
     Lost,
     /// Bytes on the wire that a node sends per second.
     Wire,
+    /// The number of different sizes of books at full seconds until all books were right.
+    Sizes,
 }
 
 /// Networks with the same nodes and the same past.
@@ -173,6 +175,7 @@ pub(crate) const GROUPS: [Group; 9] = [
             ),
             row("the same, 5 % loss", 2.0, Measure::Took("start"), "network = { loss = 0.05 }"),
             row("the same, 20 % loss", 6.0, Measure::Took("start"), "network = { loss = 0.2 }"),
+            row("sizes of books at full seconds", f64::INFINITY, Measure::Sizes, ""),
         ],
     },
 ];

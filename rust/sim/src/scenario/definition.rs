@@ -67,8 +67,15 @@ pub struct Expect {
     /// All books are right within this time after the last start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub converged: Option<HumanDuration>,
-    /// No node is reported lost while it is up and in the same part of the network.
+    /// No node is reported lost while it is up and in the same part of the network. A `lossy` node
+    /// may be, and what it reports does not count.
     pub nobody_lost: bool,
+    /// No node is suspected.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub nobody_suspected: bool,
+    /// Most times that one node reports a `lossy` one lost, each time that this fault begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lossy_lost: Option<u32>,
     /// At the end, all books of one part of the network are right.
     pub quiet: bool,
     /// Most bytes of frames per second and node, over the whole timeline.
@@ -95,6 +102,8 @@ impl Default for Expect {
         Self {
             converged: None,
             nobody_lost: false,
+            nobody_suspected: false,
+            lossy_lost: None,
             quiet: true,
             bytes_per_second: None,
             wire_bytes_per_second: None,

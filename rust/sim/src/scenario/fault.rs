@@ -14,6 +14,8 @@ use super::{
 
 /// Most nodes that a scenario may have.
 pub const MAX_NODES: usize = 20_000;
+/// Most times that one fault may happen.
+const MAX_TIMES: u32 = 1000;
 
 /// The kinds of nodes that do not keep to the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,19 @@ pub enum Kind {
     Mirror,
 }
 
+/// The direction in which a node loses packets, as seen from the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// What others send to it.
+    In,
+    /// What it sends.
+    Out,
+    /// Both.
+    #[default]
+    Both,
+}
+
 /// A fault. It has exactly one action. What the other fields mean depends on the action.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,7 +49,7 @@ pub struct Fault {
     /// All books must be right within this time after the fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<HumanDuration>,
-    /// How long a pause, a restart's absence or a partition lasts.
+    /// How long a pause, a restart's absence or a fault of the network lasts.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<HumanDuration>,
     /// Stops nodes as `kill -9` does.
@@ -77,6 +92,24 @@ pub struct Fault {
     /// What these nodes send does not arrive, but what the others send does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mute: Option<NodeSelector>,
+    /// These nodes lose packets beyond what all lose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lossy: Option<NodeSelector>,
+    /// The share of packets that nodes under `lossy` lose, above 0 to 1. At 1, nothing arrives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// The direction in which they lose packets; both by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
+    /// Nothing passes between any two of these nodes. All others reach them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blackhole: Option<NodeSelector>,
+    /// The fault happens this often, to the same nodes. 2 to 1,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
+    /// The time from one beginning to the next, if it happens several times. Longer than `for`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<HumanDuration>,
     /// Makes the network whole again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub heal: bool,
@@ -112,6 +145,10 @@ pub enum Action {
     Partition(NodeSelector),
     /// See [`Fault::mute`].
     Mute(NodeSelector),
+    /// See [`Fault::lossy`], [`Fault::loss`] and [`Fault::way`].
+    Lossy(NodeSelector, f64, Way),
+    /// See [`Fault::blackhole`].
+    Blackhole(NodeSelector),
     /// See [`Fault::heal`].
     Heal,
     /// See [`Fault::network`].
@@ -135,6 +172,8 @@ impl Action {
             Self::Hostile(..) => "hostile",
             Self::Partition(_) => "partition",
             Self::Mute(_) => "mute",
+            Self::Lossy(..) => "lossy",
+            Self::Blackhole(_) => "blackhole",
             Self::Heal => "heal",
             Self::Network(_) => "network",
         }
@@ -154,9 +193,16 @@ impl Action {
             | Self::Clone(selector)
             | Self::Update(selector)
             | Self::Partition(selector)
-            | Self::Mute(selector) => Some(selector),
+            | Self::Mute(selector)
+            | Self::Lossy(selector, ..)
+            | Self::Blackhole(selector) => Some(selector),
             Self::Join(_) | Self::Hostile(..) | Self::Heal | Self::Network(_) => None,
         }
+    }
+
+    /// Returns true for a fault of the network that may end by itself.
+    pub(crate) fn cuts(&self) -> bool {
+        matches!(self, Self::Partition(_) | Self::Mute(_) | Self::Lossy(..) | Self::Blackhole(_))
     }
 
     /// Returns the largest number of nodes that it adds to `nodes` nodes.
@@ -189,6 +235,10 @@ impl Fault {
             }
             Action::Partition(selector) => fault.partition = Some(selector),
             Action::Mute(selector) => fault.mute = Some(selector),
+            Action::Lossy(selector, loss, way) => {
+                (fault.lossy, fault.loss, fault.way) = (Some(selector), Some(loss), Some(way));
+            }
+            Action::Blackhole(selector) => fault.blackhole = Some(selector),
             Action::Heal => fault.heal = true,
             Action::Network(section) => fault.network = Some(section),
         }
@@ -197,6 +247,7 @@ impl Fault {
 
     fn actions(&self) -> Vec<Action> {
         let hostile = self.hostile.map(|kind| Action::Hostile(kind, self.count.unwrap_or(1)));
+        let (loss, way) = (self.loss.unwrap_or_default(), self.way.unwrap_or_default());
         [
             self.crash.clone().map(Action::Crash),
             self.leave.clone().map(Action::Leave),
@@ -210,6 +261,8 @@ impl Fault {
             hostile,
             self.partition.clone().map(Action::Partition),
             self.mute.clone().map(Action::Mute),
+            self.lossy.clone().map(|selector| Action::Lossy(selector, loss, way)),
+            self.blackhole.clone().map(Action::Blackhole),
             self.heal.then_some(Action::Heal),
             self.network.clone().map(Action::Network),
         ]
@@ -224,9 +277,12 @@ impl Fault {
         self.actions().into_iter().next()
     }
 
-    /// Returns the time when the fault is over.
+    /// Returns the time when the fault is over for the last time.
     pub(crate) fn ends(&self) -> Duration {
-        self.at.0 + self.lasts.unwrap_or_default().0
+        let again = self.times.unwrap_or(1).saturating_sub(1);
+        self.at.0
+            + self.every.unwrap_or_default().0.saturating_mul(again)
+            + self.lasts.unwrap_or_default().0
     }
 
     pub(crate) fn validate(&self, key: &str) -> Result<(), Error> {
@@ -238,15 +294,11 @@ impl Fault {
             let both = format!("has two actions, {} and {}", action.name(), other.name());
             return check(key, false, &both);
         }
-        let may_last = matches!(
-            action,
-            Action::Pause(_)
-                | Action::Restart(_)
-                | Action::Wipe(_)
-                | Action::Rekey(_)
-                | Action::Partition(_)
-                | Action::Mute(_)
-        );
+        let may_last = action.cuts()
+            || matches!(
+                action,
+                Action::Pause(_) | Action::Restart(_) | Action::Wipe(_) | Action::Rekey(_)
+            );
         let lasts = self.lasts.is_some();
         check(&format!("{key}.for"), may_last || !lasts, "has no meaning for this action")?;
         let must_last = matches!(action, Action::Pause(_));
@@ -261,6 +313,38 @@ impl Fault {
         if let Action::Network(section) = action {
             section.validate(&format!("{key}.network"))?;
         }
+        self.validate_lossy(key, action)?;
+        self.validate_times(key, action)
+    }
+
+    fn validate_lossy(&self, key: &str, action: &Action) -> Result<(), Error> {
+        let lossy = matches!(action, Action::Lossy(..));
+        let loss = format!("{key}.loss");
+        check(&loss, lossy || self.loss.is_none(), "has no meaning for this action")?;
+        let way = format!("{key}.way");
+        check(&way, lossy || self.way.is_none(), "has no meaning for this action")?;
+        if lossy {
+            let share = self.loss.unwrap_or_default();
+            check(&loss, share > 0.0 && share <= 1.0, "is needed, and must be above 0 to 1")?;
+        }
+        if let Action::Blackhole(selector) = action {
+            let pair = selector.most(MAX_NODES) >= 2;
+            check(&format!("{key}.blackhole"), pair, "must be at least two nodes")?;
+        }
         Ok(())
+    }
+
+    fn validate_times(&self, key: &str, action: &Action) -> Result<(), Error> {
+        let repeats = (action.cuts() || matches!(action, Action::Pause(_)))
+            && self.lasts.is_some_and(|lasts| !lasts.is_zero());
+        let times = format!("{key}.times");
+        let none = self.times.is_none() && self.every.is_none();
+        check(&times, repeats || none, "has a meaning only for a pause or a cut with `for`")?;
+        let both = self.times.is_some() == self.every.is_some();
+        check(&times, both, "needs `every`, and `every` needs `times`")?;
+        let many = self.times.is_none_or(|times| (2..=MAX_TIMES).contains(&times));
+        check(&times, many, "must be 2 to 1,000")?;
+        let apart = self.every.zip(self.lasts).is_none_or(|(every, lasts)| every > lasts);
+        check(&format!("{key}.every"), apart, "must be longer than `for`")
     }
 }

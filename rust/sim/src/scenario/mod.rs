@@ -16,7 +16,7 @@ mod watch;
 
 pub use definition::{Expect, From, Preset, Scenario, Start};
 pub use error::Error;
-pub use fault::{Action, Fault, Kind, MAX_NODES};
+pub use fault::{Action, Fault, Kind, MAX_NODES, Way};
 pub use human_duration::HumanDuration;
 pub use node_selector::NodeSelector;
 pub use overrides::{CpuSection, NetworkSection, Overrides};

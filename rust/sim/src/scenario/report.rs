@@ -140,6 +140,16 @@ pub struct Report {
     /// network. Counted up to one hundred.
     #[serde(skip)]
     pub wrongly_lost: usize,
+    /// The most times that one node reported a `lossy` one lost within one time of that fault.
+    #[serde(skip)]
+    pub lossy_lost: u32,
+    /// How often `lossy` nodes reported a node lost that was up.
+    #[serde(skip)]
+    pub lost_by_lossy: u64,
+    /// The number of different sizes of books, with the node itself, that all nodes had at full
+    /// seconds from the first start until all books were right, and at that moment.
+    #[serde(skip)]
+    pub sizes_at_start: usize,
     /// What the start cost; `None` if the books never became right. Not in the report as JSON.
     #[serde(skip)]
     pub start_work: Option<StartWork>,

@@ -1,7 +1,7 @@
 //! Runs a scenario: starts the nodes, makes the faults, measures, checks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
@@ -129,6 +129,7 @@ struct Run<'a> {
     before: Sent,
     complete: bool,
     start_work: Option<StartWork>,
+    sizes_at_start: BTreeSet<usize>,
 }
 
 /// The run ended early.
@@ -142,7 +143,8 @@ impl<'a> Run<'a> {
         network.disabled_rule = options.disabled_rule;
         network.set_costs(scenario.cpu.costs());
         let (watches, before) = (Vec::new(), Sent::default());
-        Self { scenario, options, network, watches, before, complete: false, start_work: None }
+        let (complete, start_work, sizes_at_start) = (false, None, BTreeSet::new());
+        Self { scenario, options, network, watches, before, complete, start_work, sizes_at_start }
     }
 
     fn guarded(mut self, go: impl FnOnce(&mut Self) -> Result<(), Ended>) -> Report {
@@ -214,9 +216,10 @@ impl<'a> Run<'a> {
                 return Err(Ended);
             }
             let waits = self.watches.iter().any(|watch| watch.figure.took_s.is_none());
-            // Not beyond the time at which a watch becomes late.
+            // Not beyond the next full second, nor the time at which a watch becomes late.
             let late = self.watches.iter().filter_map(Watch::late).filter(|at| *at > elapsed).min();
-            let slice = to.min(elapsed + SLICE).min(late.unwrap_or(to));
+            let second = Duration::from_secs(elapsed.as_secs()) + SLICE;
+            let slice = to.min(second).min(late.unwrap_or(to));
             let watches = &self.watches;
             let comes_to_be_known = |network: &Network| {
                 let mut unknown = watches.iter().flat_map(|watch| &watch.unknown);
@@ -232,6 +235,9 @@ impl<'a> Run<'a> {
                 }
             }
             self.note_late();
+            if ran == RunEnd::Time && slice == second {
+                self.note_sizes();
+            }
             if ran == RunEnd::Time && self.network.elapsed() >= to {
                 return Ok(());
             }
@@ -253,10 +259,19 @@ impl<'a> Run<'a> {
         let now = self.network.elapsed();
         let starts = |watch: &Watch| watch.figure.fault.is_none() && watch.figure.took_s.is_none();
         if self.watches.iter().any(starts) {
+            self.note_sizes();
             self.start_work = Some(self.work_so_far());
         }
         for watch in self.watches.iter_mut().filter(|watch| watch.figure.took_s.is_none()) {
             watch.figure.took_s = Some(now.saturating_sub(watch.since).as_secs_f64());
+        }
+    }
+
+    /// Notes the sizes of all books while not all were right yet.
+    fn note_sizes(&mut self) {
+        if self.start_work.is_none() {
+            let up = self.network.nodes.iter().filter(|node| node.is_honest());
+            self.sizes_at_start.extend(up.map(|node| node.book.len() + 1));
         }
     }
 
@@ -328,6 +343,8 @@ impl<'a> Run<'a> {
             let seed = self.scenario.seed;
             self.network.failures.push(Failure { seed, at, node: Some(node), check, text });
         }
+        self.check_suspected();
+        self.check_lossy();
         let rates = self.rates();
         let bytes = [
             (expect.bytes_per_second, rates.bytes(), "of frames"),
@@ -363,6 +380,26 @@ impl<'a> Run<'a> {
                 let text = format!("nodes {unaware:?} did not learn of another one with their key");
                 self.network.failures.push(self.failure("conflicts are reported", text));
             }
+        }
+    }
+
+    fn check_suspected(&mut self) {
+        let suspected = self.network.emitted_counts.get("PeerSuspected").copied();
+        if let Some(count) = suspected.filter(|_| self.scenario.expect.nobody_suspected) {
+            let text = format!("nodes were suspected {count} times");
+            self.network.failures.push(self.failure("nobody is suspected", text));
+        }
+    }
+
+    fn check_lossy(&mut self) {
+        let Some(most) = self.scenario.expect.lossy_lost else { return };
+        let often = self.network.lossy_lost.iter().find(|(_, count)| **count > most);
+        if let Some(((node, lossy, fault), count)) = often {
+            let text = format!(
+                "node {node} lost node {lossy} {count} times in the {fault}. time that it was \
+                 lossy, expected {most}"
+            );
+            self.network.failures.push(self.failure("a lossy node is lost seldom", text));
         }
     }
 
@@ -402,6 +439,9 @@ impl<'a> Run<'a> {
             events: self.network.log.iter().map(event_line).collect(),
             events_left_out: self.network.log_left_out,
             wrongly_lost: self.network.wrongly_lost.len(),
+            lossy_lost: self.network.lossy_lost.values().copied().max().unwrap_or_default(),
+            lost_by_lossy: self.network.lost_by_lossy,
+            sizes_at_start: self.sizes_at_start.len(),
             start_work: self.start_work,
             failed,
         }

@@ -6,7 +6,7 @@ use iroh_gossip_discovery_proto::{InEvent, Profile};
 use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng, seq::IndexedRandom};
 
 use super::{
-    Action, Fault, From, Kind, NodeSelector, Scenario,
+    Action, Fault, From, Kind, NodeSelector, Scenario, Way,
     report::Figure,
     watch::{Knowledge, Watch},
 };
@@ -22,6 +22,8 @@ const MICROS: f64 = 1e6;
 enum Step {
     Start(usize),
     Fault(usize),
+    /// A fault happens again to the same nodes. With how often it happened before.
+    Again(usize, Vec<usize>, u32),
     /// The end of a fault, with the nodes that it hit.
     Ends(usize, Vec<usize>),
 }
@@ -121,29 +123,49 @@ impl Timeline {
                 })
             }
             Step::Fault(number) => {
-                let fault = &scenario.faults[number];
-                let action = fault.action()?;
-                let nodes = self.begin(scenario, network, fault, &action);
-                let over = !ends_later(fault, &action);
-                if over {
-                    self.end(scenario, network, &action, &nodes);
-                } else {
-                    let end = at + fault.lasts.unwrap_or_default().0;
-                    self.push(end, Step::Ends(number, nodes.clone()));
-                }
-                over.then(|| of_fault(number, fault, &action, nodes, at))
+                let action = scenario.faults[number].action()?;
+                let nodes = self.nodes_of(scenario, network, &action);
+                self.strike(scenario, network, (number, nodes, 0), at)
+            }
+            Step::Again(number, nodes, before) => {
+                self.strike(scenario, network, (number, nodes, before), at)
             }
             Step::Ends(number, nodes) => {
                 let fault = &scenario.faults[number];
                 let action = fault.action()?;
-                if matches!(action, Action::Partition(_) | Action::Mute(_)) {
-                    network.heal();
-                } else {
-                    self.end(scenario, network, &action, &nodes);
+                match action {
+                    Action::Partition(_) | Action::Mute(_) => network.heal(),
+                    Action::Lossy(..) => network.end_losses(&nodes),
+                    Action::Blackhole(_) => network.close_black_hole(&nodes),
+                    _ => self.end(scenario, network, &action, &nodes),
                 }
                 Some(of_fault(number, fault, &action, nodes, at))
             }
         }
+    }
+
+    /// Lets a fault happen to these nodes, after it happened `before` times.
+    fn strike(
+        &mut self,
+        scenario: &Scenario,
+        network: &mut Network,
+        (number, nodes, before): (usize, Vec<usize>, u32),
+        at: Duration,
+    ) -> Option<Watch> {
+        let fault = &scenario.faults[number];
+        let action = fault.action()?;
+        self.begin(network, fault, &action, &nodes);
+        let over = !ends_later(fault, &action);
+        if over {
+            self.end(scenario, network, &action, &nodes);
+        } else {
+            let end = at + fault.lasts.unwrap_or_default().0;
+            self.push(end, Step::Ends(number, nodes.clone()));
+        }
+        if let Some(every) = fault.every.filter(|_| before + 1 < fault.times.unwrap_or(1)) {
+            self.push(at + every.0, Step::Again(number, nodes.clone(), before + 1));
+        }
+        over.then(|| of_fault(number, fault, &action, nodes, at))
     }
 
     fn first_bootstrap(&mut self, scenario: &Scenario, number: usize) -> Vec<usize> {
@@ -192,23 +214,31 @@ impl Timeline {
         chosen
     }
 
-    fn begin(
+    /// Returns the nodes that an action hits, which are new ones for some.
+    fn nodes_of(
         &mut self,
         scenario: &Scenario,
         network: &mut Network,
-        fault: &Fault,
         action: &Action,
     ) -> Vec<usize> {
-        let nodes = match action {
+        match action {
             Action::Join(count) => (0..*count).map(|_| self.add(scenario, network)).collect(),
             Action::Hostile(_, count) => (0..*count).map(|_| network.add()).collect(),
             _ => {
                 action.selector().map(|selector| self.choose(selector, network)).unwrap_or_default()
             }
-        };
+        }
+    }
+
+    fn begin(&mut self, network: &mut Network, fault: &Fault, action: &Action, nodes: &[usize]) {
         match action {
-            Action::Partition(_) => network.partition(std::slice::from_ref(&nodes)),
-            Action::Mute(_) => network.mute(&nodes),
+            Action::Partition(_) => network.partition(&[nodes.to_vec()]),
+            Action::Mute(_) => network.mute(nodes),
+            Action::Lossy(_, loss, way) => {
+                let share = |not: Way| if *way == not { 0.0 } else { *loss };
+                network.make_lossy(nodes, share(Way::Out), share(Way::In));
+            }
+            Action::Blackhole(_) => network.open_black_hole(nodes),
             _ => {}
         }
         for number in nodes.iter().copied() {
@@ -225,7 +255,6 @@ impl Timeline {
                 _ => {}
             }
         }
-        nodes
     }
 
     /// Does what follows when a fault is over, or at once if it does not last.
@@ -296,7 +325,7 @@ fn ends_later(fault: &Fault, action: &Action) -> bool {
         action,
         Action::Pause(_) | Action::Restart(_) | Action::Wipe(_) | Action::Rekey(_)
     );
-    fault.lasts.is_some() && (may || matches!(action, Action::Partition(_) | Action::Mute(_)))
+    fault.lasts.is_some() && (may || action.cuts())
 }
 
 fn of_fault(
