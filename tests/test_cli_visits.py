@@ -152,7 +152,8 @@ def test_a_private_swarm_is_visited_with_its_secret(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (1, b"")
         error = done.stderr.splitlines()[-1]
         assert error.startswith(b"error: alone: nobody answered"), error
-        assert error.endswith(b"and this node has none: give it by --secret-file"), error
+        advice = b"and this node has none: give it by --secret-file or --issuer-key"
+        assert error.endswith(advice), error
         file.write_text("")
         done = igd(*call, "--secret-file", str(file))
         assert (done.returncode, done.stderr) == (1, f"error: {file} holds no secret\n".encode())
@@ -161,7 +162,15 @@ def test_a_private_swarm_is_visited_with_its_secret(tmp_path: Path) -> None:
 def test_every_visit_has_the_same_options() -> None:
     for command in ("members", "send", "broadcast", "request"):
         said = igd(command, "-h").stdout
-        for option in (b"TICKET", b"--topic", b"--preset", b"--timeout", b"--secret-file"):
+        options = (
+            b"TICKET",
+            b"--topic",
+            b"--preset",
+            b"--timeout",
+            b"--secret-file",
+            b"--issuer-key",
+        )
+        for option in options:
             assert option in said, (command, option)
 
 

@@ -339,6 +339,8 @@ class Settings:
         protocols: Iterable[str | bytes],
         secret_key: bytes | None,
         secret: str | Iterable[str] | None,
+        issuer: str | Iterable[str] | None,
+        invitation: str | None,
         allow: Iterable[Peer | str] | None,
         deny: Iterable[Peer | str],
         state_dir: Path | None,
@@ -449,6 +451,12 @@ class Node:
         """The ids on the deny list."""
     def allowed(self) -> set[str] | None:
         """The ids on the allow list; `None` without one."""
+    def revoked(self) -> set[str]:
+        """The ids that issuers keep out."""
+    def revoke(self, revocation: str) -> asyncio.Future[None]:
+        """Keep an id out of the swarm, by the word of an issuer."""
+    def renew(self, invitation: str) -> asyncio.Future[None]:
+        """Replace the invitation of this node."""
     def deny(self, peer: Peer | str, denied: bool) -> asyncio.Future[None]:
         """Put a peer on the deny list, or take it off."""
     def allow(self, peer: Peer | str, allowed: bool) -> asyncio.Future[None]:
@@ -506,6 +514,65 @@ def check_channel(channel: str | None) -> None:
 
 def endpoint_id(secret_key: bytes) -> str:
     """The endpoint id of a secret key."""
+
+@final
+class Issuer:
+    """The key of an issuer, which signs who may be a member of a swarm without a shared secret.
+
+    Args:
+        key: The text of a key, as `key()` returns it and `keygen --issuer` writes it.
+
+    Raises:
+        ConfigurationError: It is no such text, or mistyped.
+
+    Example:
+        ```python
+        issuer = Issuer.generate()
+        invitation = issuer.invite("fleet", discovery.id, duration=30 * 86_400)
+        print(issuer.id, invitation)
+        ```
+    """
+
+    def __new__(cls, key: str) -> Issuer: ...
+    @staticmethod
+    def generate() -> Issuer:
+        """Make a new random key."""
+    @property
+    def id(self) -> str:
+        """The public half, which members trust: 64 lower-case hex digits."""
+    def key(self) -> str:
+        """Return the key as text, which is as secret as the key."""
+    def invite(
+        self,
+        topic: str,
+        member: Peer | str,
+        *,
+        duration: float,
+        begins: float | None = None,
+    ) -> str:
+        """Invite the node of an id to a topic, and return the invitation as text.
+
+        Args:
+            topic: The only topic that it is for.
+            member: The id of the only node that it is for.
+            duration: Seconds for which it holds, at most 366 days.
+            begins: From when on it holds, in seconds since 1970 (UTC); now by default.
+
+        Raises:
+            ConfigurationError: A value is outside its limits; the message names it.
+        """
+    def revoke(self, topic: str, member: Peer | str, *, duration: float | None = None) -> str:
+        """Keep an id out of a topic; return the revocation as text, for `GossipDiscovery.revoke`.
+
+        Args:
+            topic: The topic.
+            member: The id that is kept out, whichever issuer invited it.
+            duration: Seconds, up to the end of the last invitation of the id, at most 366 days;
+                by default 366 days, which is the longest that an invitation of today holds.
+
+        Raises:
+            ConfigurationError: A value is outside its limits; the message names it.
+        """
 
 def generate_swarm_key() -> str:
     """A new key of a private swarm, as text."""

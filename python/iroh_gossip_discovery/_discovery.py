@@ -124,6 +124,11 @@ class GossipDiscovery:
             `iroh-gossip-discovery keygen --swarm` made, or a passphrase; or 1 to 4 of these, the
             preferred one first and all of them accepted, so that it can be changed while the swarm
             runs. Without one, any node that knows the topic and reaches a member may join.
+        issuer: Makes the swarm private without a shared secret: only nodes that this `Issuer`, or
+            one of these 1 to 8, invited become members. Its `id`. It excludes `secret`, and `join`
+            of further topics.
+        invitation: The invitation of this node, which it needs if there is an `issuer`. It is for
+            its id, so that must be known beforehand: see `secret_key` and `state_dir`.
         allow: The only peers that this node deals with, or their ids, at most 10,000; by default
             all that are not denied. `allow()` adds to them.
         deny: Peers, or their ids, that this node keeps out, at most 10,000, also if they are
@@ -156,6 +161,7 @@ class GossipDiscovery:
         ```
     """
 
+    # long: a parameter for each option.
     def __init__(  # noqa: PLR0913  # all but two have a default
         self,
         name: str,
@@ -164,6 +170,8 @@ class GossipDiscovery:
         bootstrap: Iterable[BootstrapSource] = (),
         secret_key: bytes | None = None,
         secret: str | Iterable[str] | None = None,
+        issuer: str | Iterable[str] | None = None,
+        invitation: str | None = None,
         allow: Iterable[Peer | str] | None = None,
         deny: Iterable[Peer | str] = (),
         admit: Admit | None = None,
@@ -198,6 +206,8 @@ class GossipDiscovery:
             protocols,
             secret_key,
             secret,
+            issuer,
+            invitation,
             allow,
             deny,
             state_dir,
@@ -523,6 +533,44 @@ class GossipDiscovery:
             NotRunningError: It is not running.
         """
         await self._running().allow(peer, False)  # noqa: FBT003  # of the extension
+
+    async def revoke(self, revocation: str) -> None:
+        """Keep an id out of the swarm, by the word of an issuer.
+
+        Once this returns, it has no link with this node and is not in the book. The other members
+        learn it by gossip, and those that are away when they come back. With a `state_dir` it is
+        kept over a restart, up to the end of the revocation.
+
+        Args:
+            revocation: What `Issuer.revoke` or `iroh-gossip-discovery revoke` made.
+
+        Raises:
+            ConfigurationError: It is none, or of an issuer that this node does not trust, or for
+                another topic, or it has ended.
+            NotRunningError: It is not running.
+        """
+        await self._running().revoke(revocation)
+
+    async def renew(self, invitation: str) -> None:
+        """Replace the invitation of this node, before the present one ends.
+
+        Args:
+            invitation: Another invitation for the same id and topic.
+
+        Raises:
+            ConfigurationError: It is none for this node, or it has ended.
+            NotRunningError: It is not running.
+        """
+        await self._running().renew(invitation)
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """The ids that issuers keep out, as far as this node knows.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return frozenset(self._running().revoked())
 
     @property
     def denied(self) -> frozenset[str]:

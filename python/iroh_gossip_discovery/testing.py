@@ -39,6 +39,8 @@ class NodeOptions(TypedDict, total=False):
     bootstrap: Iterable[BootstrapSource]
     secret_key: bytes
     secret: str | Iterable[str]
+    issuer: str | Iterable[str]
+    invitation: str
     allow: Iterable[Peer | str]
     deny: Iterable[Peer | str]
     state_dir: str | PathLike[str]
@@ -365,6 +367,8 @@ class LocalSwarm:
             bootstrap=options.get("bootstrap", (seeds,)),
             secret_key=options.get("secret_key"),
             secret=options.get("secret"),
+            issuer=options.get("issuer"),
+            invitation=options.get("invitation"),
             allow=options.get("allow"),
             deny=options.get("deny", ()),
             state_dir=options.get("state_dir"),

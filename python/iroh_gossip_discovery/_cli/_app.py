@@ -14,10 +14,11 @@ from iroh_gossip_discovery import (
     ConfigurationError,
     DiscoveryError,
     GossipDiscovery,
+    Issuer,
     __version__,
     parse_ticket,
 )
-from iroh_gossip_discovery._cli import _keys, _secrets
+from iroh_gossip_discovery._cli import _invitations, _keys, _secrets
 from iroh_gossip_discovery._cli._options import (
     DEFAULT_TOPIC,
     INTERRUPTED,
@@ -356,6 +357,15 @@ def run(  # noqa: PLR0913  # all but one have a default
     ] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help=_KEY_HELP)] = None,
     secret_file: Annotated[Path | None, SECRET_FILE] = None,
+    issuer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID", help="Whose invitations let nodes into the swarm; may be repeated."
+        ),
+    ] = None,
+    invitation: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What `invite` printed for this node's id.")
+    ] = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(metavar="ID", help="Deal with this peer and no others; may be repeated."),
@@ -402,6 +412,8 @@ def run(  # noqa: PLR0913  # all but one have a default
             protocols=serve or [],
             secret_key=secret_key,
             secret=secret,
+            issuer=issuer or None,
+            invitation=invitation,
             allow=allow or None,
             deny=deny or [],
             state_dir=state_dir,
@@ -484,6 +496,7 @@ def ticket(
   iroh-gossip-discovery keygen --show seed.key    # the id again
   mkdir -m 700 ~/.seed && iroh-gossip-discovery keygen ~/.seed/secret.key    # for --state-dir
   iroh-gossip-discovery keygen --swarm fleet.secret    # then: run seed --secret-file fleet.secret
+  iroh-gossip-discovery keygen --issuer fleet.issuer   # then: invite --issuer fleet.issuer …
 
 Exit code: 0 if the id was printed, or the key of a swarm was made; 1 if the file can't be used; 2
 for a wrong call.""",
@@ -503,28 +516,138 @@ def keygen(
         bool,
         typer.Option("--swarm", help="Make a key of a private swarm; print it without a FILE."),
     ] = False,
+    issuer: Annotated[
+        bool,
+        typer.Option("--issuer", help="Make the key of an issuer, who invites nodes to a swarm."),
+    ] = False,
 ) -> None:
     """Make a secret key in a file that only you may read, and print the id that belongs to it."""
     if swarm:
-        if show:
-            raise typer.BadParameter("--swarm and --show exclude each other")
+        if show or issuer:
+            raise typer.BadParameter("--swarm goes without --show and --issuer")
         _make_swarm_key(file)
         return
     if file is None:
         raise typer.BadParameter("it is missing", param_hint="'FILE'")
-    from iroh_gossip_discovery._core import endpoint_id  # noqa: PLC0415  # as above
-
     try:
-        secret_key = _keys.read(file) if show else _keys.create(file)
+        key_id = _issuer_id(file, show=show) if issuer else _node_id(file, show=show)
     except _keys.KeyFileError as error:
         raise fail(str(error)) from None
     try:
-        typer.echo(endpoint_id(secret_key))
+        typer.echo(key_id)
         sys.stdout.flush()
     except OSError as error:
         if not show:
             file.unlink()  # its id was never shown, so another call makes a new key
         raise fail(f"the id can't be printed: {error.strerror}") from None
+
+
+def _node_id(file: Path, *, show: bool) -> str:
+    from iroh_gossip_discovery._core import endpoint_id  # noqa: PLC0415  # as above
+
+    return endpoint_id(_keys.read(file) if show else _keys.create(file))
+
+
+def _issuer_id(file: Path, *, show: bool) -> str:
+    if show:
+        return _invitations.read_issuer(file).id
+    issuer = Issuer.generate()
+    _keys.write(file, issuer.key())
+    return issuer.id
+
+
+_ISSUER = typer.Option(metavar="FILE", help="The key of keygen --issuer; - reads stdin.")
+_FOR_TOPIC = typer.Argument(metavar="TOPIC", help="The topic that it is for.")
+_FOR_ID = typer.Argument(metavar="ID", help="The id of the node.")
+
+
+def _until(value: str) -> str:
+    try:
+        _invitations.seconds(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
+
+
+_UNTIL = typer.Option(
+    metavar="TIME", callback=_until, help="How long it holds: 90m, 12h, 30d, 4w; at most 366d."
+)
+
+
+@app.command(
+    short_help="Invite a node to a swarm.",
+    epilog="""Examples:
+
+\b
+  iroh-gossip-discovery keygen --issuer fleet.issuer     # prints the issuer's id
+  iroh-gossip-discovery invite --issuer fleet.issuer --until 30d fleet 99bd65aaf4…
+  iroh-gossip-discovery run alice --key alice.key --issuer 5c1e… --invitation igdi1…
+
+Exit code: 0 if it was printed, 1 if the key can't be used, 2 for a wrong call.""",
+)
+def invite(
+    topic: Annotated[str, _FOR_TOPIC],
+    member: Annotated[str, _FOR_ID],
+    *,
+    issuer: Annotated[Path, _ISSUER],
+    until: Annotated[str, _UNTIL] = "30d",
+) -> None:
+    """Sign that the node of an id may be a member of a topic, and print the invitation.
+
+    It is of no use to another node, so it need not be kept secret.
+    """
+    try:
+        signer = _invitations.read_issuer(issuer)
+        typer.echo(signer.invite(topic, member, duration=_invitations.seconds(until)))
+    except _keys.KeyFileError as error:
+        raise fail(str(error)) from None
+    except ConfigurationError as error:
+        raise refuse(error) from None
+
+
+@app.command(
+    short_help="Take the invitations of a node back.",
+    epilog="""Examples:
+
+\b
+  iroh-gossip-discovery revoke --issuer fleet.issuer fleet 99bd65aaf4…
+  iroh-gossip-discovery revoke --issuer fleet.issuer --to igd1… fleet 99bd65aaf4…
+
+Exit code: 0 if it was printed, and with --to a member has it; 1 if not; 2 for a wrong call.""",
+)
+def revoke(  # noqa: PLR0913  # all but three have a default
+    topic: Annotated[str, _FOR_TOPIC],
+    member: Annotated[str, _FOR_ID],
+    *,
+    issuer: Annotated[Path, _ISSUER],
+    until: Annotated[str, _UNTIL] = "366d",
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="TICKET", help="A member to give it to, who spreads it to all."),
+    ] = None,
+    preset: Annotated[
+        Preset,
+        typer.Option(help="For --to: this machine only; networks that reach each other; any."),
+    ] = Preset.lan,
+) -> None:
+    """Sign that an id is kept out of a topic, print the revocation, and give it to a member.
+
+    Without --to, a member is given it by `await discovery.revoke(…)`.
+    """
+    try:
+        signer = _invitations.read_issuer(issuer)
+        revocation = signer.revoke(topic, member, duration=_invitations.seconds(until))
+        if to is not None:
+            _invitations.give(to, topic, signer, revocation, preset.value)
+        typer.echo(revocation)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except _keys.KeyFileError as error:
+        raise fail(str(error)) from None
+    except ConfigurationError as error:
+        raise refuse(error) from None
+    except (DiscoveryError, OSError) as error:
+        raise fail(str(error)) from None
 
 
 def _show_ticket(text: str, topic: str) -> None:

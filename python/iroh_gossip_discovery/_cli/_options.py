@@ -16,6 +16,11 @@ SECRET_FILE = typer.Option(
     help="The secrets of a private swarm, one a line, the preferred one first; "
     f"- reads stdin. Without, ${VARIABLE} if it is set.",
 )
+ISSUER_KEY = typer.Option(
+    "--issuer-key",
+    metavar="FILE",
+    help="The key of the swarm's issuer, in place of an invitation; - reads stdin.",
+)
 # What a user calls what the package calls otherwise.
 _CALLED = {
     "name": "NAME",
@@ -26,6 +31,8 @@ _CALLED = {
     "peer": "PEER",
     "data": "DATA",
     "secret": "--secret-file",
+    "member": "ID",
+    "duration": "--until",
 }
 
 

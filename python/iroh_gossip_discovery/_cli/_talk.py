@@ -46,9 +46,13 @@ async def _visited(
 
 
 def _about_secrets(discovery: GossipDiscovery) -> str:
-    """Return what to do if the swarm is private, and this node has not its secret."""
-    what = [problem.what for problem in discovery.problems() if problem.source == "secret"]
-    return f"; {printable(what[0])}: give it by --secret-file" if what else ""
+    """Return what to do if the swarm is private, and this node is no member."""
+    what = [
+        problem.what
+        for problem in discovery.problems()
+        if problem.source in {"secret", "invitations"}
+    ]
+    return f"; {printable(what[0])}: give it by --secret-file or --issuer-key" if what else ""
 
 
 async def members(

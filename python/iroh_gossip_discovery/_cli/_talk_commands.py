@@ -11,10 +11,11 @@ from typing import Annotated, Concatenate, ParamSpec, TypeAlias
 import typer
 
 from iroh_gossip_discovery import Config, ConfigurationError, DiscoveryError, GossipDiscovery
-from iroh_gossip_discovery._cli import _keys, _secrets
+from iroh_gossip_discovery._cli import _invitations, _keys, _secrets
 from iroh_gossip_discovery._cli._options import (
     DEFAULT_TOPIC,
     INTERRUPTED,
+    ISSUER_KEY,
     SECRET_FILE,
     Preset,
     fail,
@@ -54,7 +55,7 @@ def visit(short_help: str, *, observer: bool = True) -> Callable[[Work[P]], Work
     """
 
     def register(work: Work[P]) -> Work[P]:
-        def command(
+        def command(  # noqa: PLR0913, PLR0917  # they become options
             ticket: Annotated[
                 str,
                 typer.Argument(
@@ -70,6 +71,7 @@ def visit(short_help: str, *, observer: bool = True) -> Callable[[Work[P]], Work
                 ),
             ] = 10.0,
             secret_file: Annotated[Path | None, SECRET_FILE] = None,
+            issuer_key: Annotated[Path | None, ISSUER_KEY] = None,
             *args: P.args,
             **kwargs: P.kwargs,
         ) -> None:
@@ -81,6 +83,7 @@ def visit(short_help: str, *, observer: bool = True) -> Callable[[Work[P]], Work
                     secret=_secrets.find(secret_file),
                     config=getattr(Config, preset.value)(),
                     observer=observer,
+                    **_invitations.visitor(issuer_key, topic),
                 ),
                 lambda node: work(node, timeout, *args, **kwargs),
             )

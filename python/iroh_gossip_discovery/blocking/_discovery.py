@@ -79,6 +79,8 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         bootstrap: The peers to dial first; here a plain function may find them, too.
         secret_key: The 32 bytes of the identity's Ed25519 secret key.
         secret: Makes the swarm private: a key, a passphrase, or 1 to 4 of them.
+        issuer: Makes the swarm private by invitations: the id of an issuer, or 1 to 8 of them.
+        invitation: The invitation of this node.
         allow: The only peers that this node deals with; by default all that are not denied.
         deny: Peers that this node keeps out.
         admit: A function that is asked about each node; here it is called on threads, at most 16.
@@ -109,6 +111,8 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         bootstrap: Iterable[BootstrapSource | BlockingLookup] = (),
         secret_key: bytes | None = None,
         secret: str | Iterable[str] | None = None,
+        issuer: str | Iterable[str] | None = None,
+        invitation: str | None = None,
         allow: Iterable[Peer | str] | None = None,
         deny: Iterable[Peer | str] = (),
         admit: BlockingAdmit | None = None,
@@ -124,6 +128,8 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             bootstrap=_sources(bootstrap),
             secret_key=secret_key,
             secret=secret,
+            issuer=issuer,
+            invitation=invitation,
             allow=allow,
             deny=deny,
             admit=_admit(admit),
@@ -240,6 +246,8 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
     add_bootstrap = waits(_discovery.GossipDiscovery.add_bootstrap)
     deny = waits(_discovery.GossipDiscovery.deny)
     undeny = waits(_discovery.GossipDiscovery.undeny)
+    revoke = waits(_discovery.GossipDiscovery.revoke)
+    renew = waits(_discovery.GossipDiscovery.renew)
     allow = waits(_discovery.GossipDiscovery.allow)
     disallow = waits(_discovery.GossipDiscovery.disallow)
     send = waits(_discovery.GossipDiscovery.send)
@@ -268,6 +276,15 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
             NotRunningError: It is not running.
         """
         return self._awaited.ticket
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """The ids that issuers keep out, as far as this node knows.
+
+        Raises:
+            NotRunningError: It is not running.
+        """
+        return self._awaited.revoked
 
     @property
     def denied(self) -> frozenset[str]:

@@ -14,6 +14,7 @@ mod event;
 mod extract;
 mod fork;
 mod gate;
+mod issuer;
 mod logs;
 mod message;
 mod metrics;
@@ -49,6 +50,7 @@ mod _core {
             EventsLost, IdentityConflict, Isolated, PeerJoined, PeerLeft, PeerLost, PeerRecovered,
             PeerSuspected, PeerUpdated, Reconnected, StateDamaged,
         },
+        issuer::Issuer,
         logs::{logs_dropped, start_logs},
         message::{Message, MessagesLost, Receipt, check_channel},
         node::Node,

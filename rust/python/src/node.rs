@@ -15,7 +15,7 @@ use crate::{
     bridge::{self, Bridge},
     error, extract,
     fork::AtHome,
-    message, metrics,
+    issuer, message, metrics,
     peer::Peer,
     profile::profile,
     records::Records,
@@ -191,6 +191,31 @@ impl Node {
     fn subscribe(&self) -> PyResult<(Records, Subscription)> {
         let (book, events) = self.swarm()?.subscribe();
         Ok((Records::new(Arc::default(), book, None), Subscription::new(events)))
+    }
+
+    /// The ids that issuers keep out.
+    fn revoked(&self) -> PyResult<BTreeSet<String>> {
+        Ok(self.discovery()?.revoked().iter().map(EndpointId::to_string).collect())
+    }
+
+    /// Keeps an id out of the swarm, by the word of an issuer.
+    fn revoke<'py>(
+        &self,
+        py: Python<'py>,
+        revocation: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (revocation, discovery) = (issuer::revocation(revocation)?, self.discovery()?.clone());
+        Bridge::get(py)?.future(py, async move { discovery.revoke(revocation).await })
+    }
+
+    /// Replaces the invitation of this node.
+    fn renew<'py>(
+        &self,
+        py: Python<'py>,
+        invitation: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (invitation, discovery) = (issuer::invitation(invitation)?, self.discovery()?.clone());
+        Bridge::get(py)?.future(py, async move { discovery.renew(invitation).await })
     }
 
     /// Subscribes to every message of a channel, or of none, from now on.

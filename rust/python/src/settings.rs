@@ -6,7 +6,9 @@ use iroh::SecretKey;
 use iroh_gossip_discovery::{Config, EndpointId, GossipDiscoveryBuilder, Profile, Topic, TopicId};
 use pyo3::{prelude::*, types::PyBytes};
 
-use crate::{config, error::raise, extract, message, profile::profile, secret::Secrets};
+use crate::{
+    config, error::raise, extract, issuer::Invited, message, profile::profile, secret::Secrets,
+};
 
 /// The arguments of a node.
 #[pyclass(frozen, module = "iroh_gossip_discovery._core")]
@@ -15,6 +17,7 @@ pub(crate) struct Settings {
     profile: Profile,
     secret_key: Option<SecretKey>,
     secrets: Secrets,
+    invited: Invited,
     allow: Option<Vec<EndpointId>>,
     deny: Vec<EndpointId>,
     state_dir: Option<PathBuf>,
@@ -42,7 +45,11 @@ impl Settings {
             .config(self.config.clone())
             .metadata(self.profile.metadata.clone())
             .protocols(self.profile.protocols.clone())
-            .deny(self.deny.clone());
+            .deny(self.deny.clone())
+            .issuers(self.invited.issuers.clone());
+        if let Some(invitation) = &self.invited.invitation {
+            builder = builder.invitation(invitation.clone());
+        }
         if let Some(peers) = &self.allow {
             builder = builder.allow(peers.clone());
         }
@@ -68,6 +75,8 @@ impl Settings {
         protocols: &Bound<'_, PyAny>,
         secret_key: &Bound<'_, PyAny>,
         secret: &Bound<'_, PyAny>,
+        issuer: &Bound<'_, PyAny>,
+        invitation: &Bound<'_, PyAny>,
         allow: &Bound<'_, PyAny>,
         deny: &Bound<'_, PyAny>,
         state_dir: Option<PathBuf>,
@@ -82,13 +91,14 @@ impl Settings {
             Some(SecretKey::from_bytes(&extract::secret_key(secret_key)?))
         };
         let secrets = Secrets::extract(secret)?;
+        let invited = Invited::extract(issuer, invitation, &topic, !secret.is_none())?;
         let peers =
             |field, value| extract::list(field, "Peer or str", value, message::named_peer_id);
         let allow = if allow.is_none() { None } else { Some(peers("allow", allow)?) };
         let deny = peers("deny", deny)?;
         let mut config = config::extract(config)?;
         config.protocol.observer = extract::boolean("observer", observer)?;
-        Ok(Self { topic, profile, secret_key, secrets, allow, deny, state_dir, config })
+        Ok(Self { topic, profile, secret_key, secrets, invited, allow, deny, state_dir, config })
     }
 
     /// Returns a copy of the metadata.

@@ -27,7 +27,8 @@ pub(crate) fn start<'py>(
     logs::look(py);
     let bridge = Bridge::get(py)?;
     let (secrets, topic) = settings.secrets();
-    let build = async move { builder.secrets(secrets.keys(topic).await?).build().await };
+    // Boxed, because what a start keeps is large.
+    let build = Box::pin(async move { builder.secrets(secrets.keys(topic).await?).build().await });
     match runtime {
         None => bridge.future(py, async { build.await.map(Node::new) }),
         Some(runtime) => {
