@@ -458,4 +458,6 @@ fn parse_marks(text: &str) -> Option<Marks> {
 }
 
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod tests;
