@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -19,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +38,10 @@ PATIENCE = 90.0
 
 
 async def child(name: str, state_dir: str, *bootstrap: str) -> None:
-    """Be one node: tell each event, and answer each line of standard input with the book."""
+    """Be one node: tell each event, announce each line of standard input.
+
+    An empty line is answered with the book.
+    """
     lines = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(lines)
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
@@ -58,8 +63,11 @@ async def child(name: str, state_dir: str, *bootstrap: str) -> None:
             events = discovery.events()
             tell(ticket=discovery.ticket)
             watching = asyncio.create_task(tell_events())
-            while await lines.readline():
-                tell(book=sorted(peer.name for peer in discovery.members.values()))
+            while line := await lines.readline():
+                if step := line.decode().strip():
+                    await discovery.update_metadata(step=step)
+                else:
+                    tell(book=sorted(peer.name for peer in discovery.members.values()))
             watching.cancel()
 
 
@@ -116,12 +124,16 @@ class Node:
                 told = (said["event"], said["name"], said["addresses"])
                 self.told.append(Told(said["at"], self.name, *told))
 
-    async def book(self) -> list[str]:
-        """Ask for the names in its book."""
+    async def say(self, line: str) -> None:
+        """Write a line to it."""
         if self.process.stdin is None:
             raise AssertionError("it is a pipe")
-        self.process.stdin.write(b"\n")
+        self.process.stdin.write(line.encode() + b"\n")
         await self.process.stdin.drain()
+
+    async def book(self) -> list[str]:
+        """Ask for the names in its book."""
+        await self.say("")
         return await asyncio.wait_for(self.books.get(), PATIENCE)
 
     async def end(self, how: signal.Signals = signal.SIGKILL) -> float:
@@ -201,10 +213,15 @@ class Fleet:
         while self.nodes:
             await self.nodes.pop().end()
 
-    def lost(self, since: float, *, but: str | None = None) -> int:
-        """Return how many times a node was said to be lost."""
-        told = (one for one in self.told if one.event == "PeerLost" and one.at >= since)
+    def lost(self, since: float, *, but: str | None = None, event: str = "PeerLost") -> int:
+        """Return how many times a node was said to be lost, or to be what the event says."""
+        told = (one for one in self.told if one.event == event and one.at >= since)
         return sum(but not in (one.name, one.by) for one in told)
+
+    def lost_by_one(self, name: str, since: float) -> int:
+        """Return how many times the same node said that this one was lost, at most."""
+        told = (one for one in self.told if one.event == "PeerLost" and one.at >= since)
+        return max(Counter(one.by for one in told if one.name == name).values(), default=0)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -239,6 +256,37 @@ async def restart(fleet: Fleet) -> list[Result]:
     again = await fleet.start(node.state_dir, node.host)
     took = await fleet.settle() - again.up_at
     return [Result("s from its start until all books are right", took, 2)]
+
+
+async def kills(fleet: Fleet) -> list[Result]:
+    """A node gets SIGKILL 20 times while the others change, and starts again with its state."""
+    victim = fleet.nodes.pop()
+    step, lost = 0, 0.0
+    for kill in range(20):
+        sent: list[tuple[float, str]] = []
+        end = time.monotonic() + 0.2 + 0.37 * kill % 1.8
+        while time.monotonic() < end:
+            for node in fleet.nodes:
+                step += 1
+                sent.append((time.monotonic(), f"{node.name}-{step:06d}"))
+                await node.say(sent[-1][1])
+            await asyncio.sleep(0.2)
+        at = await victim.end()
+        missing = [when for when, text in sent if not is_kept(victim.state_dir, text)]
+        lost = max([lost, *(at - when for when in missing)])
+        await fleet.start(victim.state_dir, victim.host)
+        await fleet.settle()
+        victim = fleet.nodes.pop()
+    fleet.nodes.append(victim)
+    return [Result("s of others' records lost, at most", lost, 1)]
+
+
+def is_kept(state_dir: Path, text: str) -> bool:
+    """Return whether the kept book has this step of a node, or a later one."""
+    name, _, step = text.partition("-")
+    kept = b"".join(path.read_bytes() for path in state_dir.glob("book-*"))
+    steps = re.findall(name.encode() + rb"-([0-9]{6})", kept)
+    return any(int(other) >= int(step) for other in steps)
 
 
 async def new_key(fleet: Fleet) -> list[Result]:
@@ -357,16 +405,26 @@ async def address(fleet: Fleet) -> list[Result]:
 
 async def loss(fleet: Fleet, percent: int, limit: float | None) -> list[Result]:
     """The bridge drops frames by chance for 30 s."""
-    nft(fleet, "add table bridge drills")
-    nft(fleet, "add chain bridge drills lossy { type filter hook forward priority 0; }")
-    nft(fleet, f"add rule bridge drills lossy numgen random mod 100 < {percent} drop")
     begin = time.monotonic()
-    await asyncio.sleep(30)
-    nft(fleet, "delete table bridge drills")
+    with dropping(fleet, f"numgen random mod 100 < {percent}"):
+        await asyncio.sleep(30)
     lost = fleet.lost(begin)
     at = time.monotonic()
     took = await fleet.settle() - at
     return [Result("nodes lost", lost, limit), Result("s until all books are right", took, 2)]
+
+
+@contextmanager
+def dropping(fleet: Fleet, *which: str) -> Iterator[None]:
+    """Let the bridge drop these frames."""
+    nft(fleet, "add table bridge drills")
+    nft(fleet, "add chain bridge drills lossy { type filter hook forward priority 0; }")
+    for frames in which:
+        nft(fleet, f"add rule bridge drills lossy {frames} drop")
+    try:
+        yield
+    finally:
+        nft(fleet, "delete table bridge drills")
 
 
 def nft(fleet: Fleet, commands: str) -> None:
@@ -387,6 +445,67 @@ async def loss_5(fleet: Fleet) -> list[Result]:
 async def loss_20(fleet: Fleet) -> list[Result]:
     """20 % of all packets are lost for 30 s."""
     return await loss(fleet, 20, None)
+
+
+async def crash_many(fleet: Fleet) -> list[Result]:
+    """A fifth of the nodes get SIGKILL at once."""
+    count = max(1, len(fleet.nodes) // 5)
+    gone = [fleet.nodes.pop() for _ in range(count)]
+    at = time.monotonic()
+    await asyncio.gather(*(node.end() for node in gone))
+    known = [await fleet.heard("PeerLost", node.name, at, fleet.nodes) for node in gone]
+    took = max(known) - at
+    others = sum(one.event == "PeerLost" and one.at >= at for one in fleet.told)
+    others -= len(gone) * len(fleet.nodes)
+    return [Result("s until all know of the crashes", took, 6.5), Result("others lost", others, 0)]
+
+
+async def ingress(fleet: Fleet) -> list[Result]:
+    """Nothing that others send reaches a node for 20 s, twice."""
+    node, begin = fleet.nodes[-1], time.monotonic()
+    times, back = 0, 0.0
+    for _ in range(2):
+        since = time.monotonic()
+        with dropping(fleet, f"oifname {fleet.ports[node.host]}"):
+            await asyncio.sleep(20)
+        at = time.monotonic()
+        back = max(back, await fleet.settle() - at)
+        await asyncio.sleep(max(0.0, at + 20 - time.monotonic()))
+        times = max(times, fleet.lost_by_one(node.name, since))
+    return [
+        Result("s until all books are right again", back, 15),
+        Result("times that one node lost it each time", times, 1),
+        Result("others lost", fleet.lost(begin, but=node.name), 0),
+    ]
+
+
+async def loss_80(fleet: Fleet) -> list[Result]:
+    """80 % of what a node sends and of what others send it are lost for 30 s."""
+    node, begin = fleet.nodes[-1], time.monotonic()
+    port, share = fleet.ports[node.host], "numgen random mod 100 < 80"
+    with dropping(fleet, f"oifname {port} {share}", f"iifname {port} {share}"):
+        await asyncio.sleep(30)
+    at = time.monotonic()
+    took = await fleet.settle() - at
+    return [
+        Result("s until all books are right again", took, 15),
+        Result("times that one node lost it", fleet.lost_by_one(node.name, begin), None),
+        Result("others lost", fleet.lost(begin, but=node.name), 0),
+    ]
+
+
+async def blackhole(fleet: Fleet) -> list[Result]:
+    """Nothing passes between two nodes for 30 s."""
+    begin = time.monotonic()
+    one, other = (fleet.ports[node.host] for node in fleet.nodes[:2])
+    with dropping(fleet, f"iifname {one} oifname {other}", f"iifname {other} oifname {one}"):
+        await asyncio.sleep(30)
+    await fleet.settle()
+    suspected = fleet.lost(begin, event="PeerSuspected")
+    return [
+        Result("nodes lost", fleet.lost(begin), 0),
+        Result("nodes suspected", suspected, 0),
+    ]
 
 
 async def descriptors(fleet: Fleet) -> list[Result]:
@@ -448,6 +567,7 @@ DRILLS = {
     "leave": leave,
     "crash": crash,
     "restart": restart,
+    "kills": kills,
     "new-key": new_key,
     "pause-2": short_pause,
     "pause-20": long_pause,
@@ -458,6 +578,10 @@ DRILLS = {
     "address": address,
     "loss-5": loss_5,
     "loss-20": loss_20,
+    "crash-many": crash_many,
+    "ingress": ingress,
+    "loss-80": loss_80,
+    "blackhole": blackhole,
     "descriptors": descriptors,
     "disk-full": disk_full,
     "busy": busy,
