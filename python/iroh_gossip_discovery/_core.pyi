@@ -163,18 +163,19 @@ class PeerLost:
 
     __match_args__: ClassVar[tuple[Literal["peer"], Literal["reason"]]] = ("peer", "reason")
     def __new__(
-        cls, peer: Peer, reason: Literal["unreachable", "expired", "denied"]
+        cls, peer: Peer, reason: Literal["unreachable", "expired", "denied", "displaced"]
     ) -> PeerLost: ...
     @property
     def peer(self) -> Peer:
         """The peer, as its last record described it."""
     @property
-    def reason(self) -> Literal["unreachable", "expired", "denied"]:
+    def reason(self) -> Literal["unreachable", "expired", "denied", "displaced"]:
         """Why: `"unreachable"`, it answered no probe in time; `"expired"`, it was silent too long.
 
         `"unreachable"`: it answered neither this node nor others, and did not refute the suspicion.
         `"expired"`: its record was not refreshed for the expiration that it announced.
         `"denied"`: the allow list or the deny list of this node keeps it out from now on.
+        `"displaced"`: the book was full, and this node had never reached it.
         """
     def to_dict(self) -> dict[str, object]:
         """The event as a dict of plain values, as docs/event.schema.json describes."""

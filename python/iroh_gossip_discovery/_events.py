@@ -36,7 +36,7 @@ Event: TypeAlias = (
 Heard: TypeAlias = Event | Message | MessagesLost
 """Anything that a callback may be registered for."""
 
-LostReason: TypeAlias = Literal["unreachable", "expired", "denied"]
+LostReason: TypeAlias = Literal["unreachable", "expired", "denied", "displaced"]
 """Why a peer was lost: `"unreachable"`, it answered no probe and did not refute the suspicion in
 time; `"expired"`, its record was not refreshed for as long as it announced; `"denied"`, the lists
-of this node keep it out."""
+of this node keep it out; `"displaced"`, the book was full, and this node had never reached it."""

@@ -4,10 +4,16 @@
 //! Order comes from the sequence number alone: a higher one wins, an equal or lower one changes
 //! nothing. Freshness comes from the local clock.
 //!
+//! A member is either reached, because it completed a handshake with this node, or known by
+//! hearsay. A full book makes room for a newcomer by displacing hearsay: see [`shares`].
+//!
 //! Nodes that this endpoint's access lists keep out stay in the book as hidden entries. Syncs and
 //! gossip include them, and everything else skips them.
 
+mod shares;
+
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound,
     sync::Arc,
@@ -25,6 +31,9 @@ use crate::{
     rule::Rule,
 };
 
+pub(crate) use self::shares::Source;
+use self::shares::{REACHED, Shares, Slot, share_a_network};
+
 /// The highest sequence number of a departed or expired node is remembered for this long, as far as
 /// there is room.
 pub(crate) const TOMBSTONE_AGE: Duration = Duration::from_hours(24);
@@ -36,6 +45,11 @@ const FADED: usize = 4;
 /// A node that has been in the book for this long is established.
 const ESTABLISHED: Nanos = 600_000_000_000;
 
+/// A peer may introduce a tenth of the capacity, but at least this many, and as many as there is
+/// room for others.
+const SHARE_OF: usize = 10;
+const SHARE_MIN: usize = 256;
+
 /// A book that does not change for this long is calm.
 const CALM: Nanos = 250_000_000;
 
@@ -46,6 +60,13 @@ const LOOKS_APART: Nanos = 100_000_000;
 /// Nanoseconds since the book was opened, negative before that: half as large as an instant. 292
 /// years fit.
 type Nanos = i64;
+
+const SECOND: Nanos = 1_000_000_000;
+
+/// Returns the first full second that is not before a time.
+fn seconds(at: Nanos) -> i32 {
+    i32::try_from(-(-at).div_euclid(SECOND)).unwrap_or(i32::MAX)
+}
 
 fn nanos(duration: Duration) -> Nanos {
     Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX)
@@ -89,15 +110,25 @@ pub(crate) struct Member {
     received: Nanos,
     /// When the owner was last heard by any node, as far as this one knows.
     heard: Nanos,
-    /// When the node entered the book.
-    since: Nanos,
+    /// When the node entered the book, in seconds since the book was opened.
+    since: i32,
+    /// The peer that introduced the node, unless this node reached it.
+    introducer: Slot,
 }
 
 const _: () = assert!(size_of::<(EndpointId, Member)>() == 64, "what an entry of a book takes");
 
 impl Member {
     fn is_established(&self, now: Nanos) -> bool {
-        now - self.since >= ESTABLISHED
+        now - Nanos::from(self.since) * SECOND >= ESTABLISHED
+    }
+
+    fn standing(&self, now: Nanos) -> Standing {
+        match (self.is_established(now), self.introducer) {
+            (false, _) => Standing::Young,
+            (true, REACHED) => Standing::Reached,
+            (true, _) => Standing::Established,
+        }
     }
 
     fn expires(&self) -> Nanos {
@@ -105,6 +136,20 @@ impl Member {
         let expiration = self.signed.record().expiration.min(TOMBSTONE_AGE);
         self.heard.saturating_add(nanos(expiration))
     }
+}
+
+/// How long a node was in the book. In this order, tombstones give way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    Young,
+    /// It was there for [`ESTABLISHED`], by hearsay. A peer can make up such nodes.
+    Established,
+    /// As that, and this node reached it.
+    Reached,
+}
+
+impl Standing {
+    const ALL: [Self; 3] = [Self::Young, Self::Established, Self::Reached];
 }
 
 /// A tombstone: what is remembered of a node that is gone.
@@ -116,7 +161,7 @@ struct Tombstone {
     signed: SignedRecord,
     /// The accusation by which the node is held to be dead, if it is.
     accusation: Option<Bytes>,
-    established: bool,
+    standing: Standing,
     /// How often the node was dialed since, and when the next dial may follow.
     dials: (u32, Instant),
     /// How often the node was dialed, if only an earlier life of this node knew it.
@@ -133,9 +178,9 @@ pub(crate) struct Book {
     /// The accusations of the live nodes that are suspected.
     accusations: BTreeMap<EndpointId, Bytes>,
     tombstones: BTreeMap<EndpointId, Tombstone>,
-    /// The tombstones in the order in which they give way: those of nodes that were never
-    /// established first, and among equals the oldest first.
-    tombstones_by_age: BTreeSet<(bool, Instant, EndpointId)>,
+    /// The tombstones in the order in which they give way: by standing, and among equals the oldest
+    /// first.
+    tombstones_by_age: BTreeSet<(Standing, Instant, EndpointId)>,
     /// The sequence numbers alone of tombstones that gave way, and their order.
     faded: BTreeMap<EndpointId, (u64, Instant)>,
     faded_by_age: VecDeque<(Instant, EndpointId)>,
@@ -150,6 +195,10 @@ pub(crate) struct Book {
     /// They are kept up to date, because a simulation reads the first at every step.
     digest: Digest,
     hidden_digest: Digest,
+    /// The members that are known by hearsay.
+    shares: Shares,
+    /// Members that made room, whose loss is not announced yet.
+    displaced: Vec<Arc<NodeRecord>>,
     /// The size of all live records, the own one included.
     bytes: usize,
     /// When a live entry or its sequence number last changed.
@@ -182,6 +231,8 @@ impl Book {
             hidden: BTreeSet::new(),
             digest: Digest::default(),
             hidden_digest: Digest::default(),
+            shares: Shares::default(),
+            displaced: Vec::new(),
             bytes: 0,
             changed: None,
             visible_changes: 0,
@@ -394,7 +445,10 @@ impl Book {
     pub(crate) fn is_established(&self, id: &EndpointId, now: Instant) -> bool {
         match self.members.get(id) {
             Some(member) => member.is_established(self.nanos_at(now)),
-            None => self.tombstones.get(id).is_some_and(|tombstone| tombstone.established),
+            None => self
+                .tombstones
+                .get(id)
+                .is_some_and(|tombstone| tombstone.standing != Standing::Young),
         }
     }
 
@@ -439,8 +493,8 @@ impl Book {
     ) -> Option<Arc<NodeRecord>> {
         let member = self.remove_member(id, now)?;
         let record = Arc::clone(member.signed.record());
-        let established = member.is_established(self.nanos_at(now));
-        self.add_tombstone(member.signed, Some(accusation), established, now);
+        let standing = member.standing(self.nanos_at(now));
+        self.add_tombstone(member.signed, Some(accusation), standing, now);
         Some(record)
     }
 
@@ -453,7 +507,7 @@ impl Book {
     ) {
         let id = signed.record().id;
         if self.sequence(&id).is_none() && self.tombstones.len() < self.capacity {
-            self.add_tombstone(signed, Some(accusation), false, now);
+            self.add_tombstone(signed, Some(accusation), Standing::Young, now);
         }
     }
 
@@ -486,7 +540,8 @@ impl Book {
         {
             return false;
         }
-        self.add_tombstone(signed, None, established, now);
+        let standing = if established { Standing::Established } else { Standing::Young };
+        self.add_tombstone(signed, None, standing, now);
         if let Some(tombstone) = self.tombstones.get_mut(&id) {
             tombstone.kept = Some(0);
             tombstone.sequence = tombstone.sequence.saturating_sub(1).max(left);
@@ -577,8 +632,19 @@ impl Book {
         member.or_else(tombstone).or_else(|| self.faded.get(id).map(|faded| faded.0))
     }
 
-    /// Applies a verified record that was `age` old when it arrived.
+    /// Applies a verified record that its owner sent, and that was `age` old when it arrived.
     pub(crate) fn apply(&mut self, signed: SignedRecord, age: Duration, now: Instant) -> Applied {
+        self.apply_from(Source::Owner, signed, age, now)
+    }
+
+    /// As [`Book::apply`], for a record of any source.
+    pub(crate) fn apply_from(
+        &mut self,
+        source: Source,
+        signed: SignedRecord,
+        age: Duration,
+        now: Instant,
+    ) -> Applied {
         let record = Arc::clone(signed.record());
         let id = record.id;
         let old = |known| record.sequence < known || (record.sequence == known && !self.equal_wins);
@@ -594,26 +660,32 @@ impl Book {
             }
             let at = self.nanos_at(now);
             let was = self.remove_member(&id, now);
-            let established = was.as_ref().is_some_and(|member| member.is_established(at));
+            let standing = was.as_ref().map_or(Standing::Young, |member| member.standing(at));
             let was = was.map(|member| Arc::clone(member.signed.record()));
-            self.add_tombstone(signed, None, established, now);
+            self.add_tombstone(signed, None, standing, now);
             return was.map_or(Applied::LeftUnseen, Applied::Left);
         }
         if age >= record.expiration.min(TOMBSTONE_AGE) {
             return Applied::Stale;
         }
         let was = self.remove_member(&id, now);
-        if was.is_none() && id != self.me && !self.make_room(&id, now) {
+        if was.is_none() && id != self.me && !self.make_room(&record, source, now) {
             return Applied::Full;
         }
         if let Some(tombstone) = self.tombstones.remove(&id) {
-            self.tombstones_by_age.remove(&(tombstone.established, tombstone.since, id));
+            self.tombstones_by_age.remove(&(tombstone.standing, tombstone.since, id));
         }
         self.faded.remove(&id);
         let now = self.nanos_at(now);
-        let since = was.as_ref().map_or(now, |was| was.since);
+        let since = was.as_ref().map_or_else(|| seconds(now), |was| was.since);
         let heard = now.saturating_sub(nanos(age));
-        self.insert_member(id, Member { signed, received: now, heard, since });
+        let known = was.as_ref().map(|was| was.introducer);
+        let introducer = match known.map(|slot| self.shares.introducer(slot)) {
+            Some(known) => known.filter(|_| source != Source::Owner),
+            None => source.introducer(),
+        };
+        let introducer = introducer.map_or(REACHED, |peer| self.shares.add(peer, &record));
+        self.insert_member(id, Member { signed, received: now, heard, since, introducer });
         let applied = match was {
             None => Applied::Joined,
             Some(was) if was.signed.record().same_content(&record) => return Applied::Refreshed,
@@ -624,13 +696,108 @@ impl Book {
     }
 
     /// Returns true if there is room for a newcomer. In a full book, a hidden node gives way to a
-    /// newcomer that is not kept out.
-    fn make_room(&mut self, newcomer: &EndpointId, now: Instant) -> bool {
-        if self.len_with_hidden() < self.capacity {
+    /// newcomer that is not kept out, or else a member that is known by hearsay.
+    fn make_room(&mut self, newcomer: &NodeRecord, source: Source, now: Instant) -> bool {
+        let full = self.is_full();
+        if !full && !matches!(source, Source::Beyond(_)) {
             return true;
         }
-        let gives_way = self.hidden.last().copied().filter(|_| self.admits(newcomer));
-        gives_way.is_some_and(|hidden| self.remove_member(&hidden, now).is_some())
+        if !self.admits(&newcomer.id) {
+            return false;
+        }
+        if let Some(hidden) = self.hidden.last().copied().filter(|_| full) {
+            return self.remove_member(&hidden, now).is_some();
+        }
+        let Some(victim) = self.victim(newcomer, source, now) else { return false };
+        let member = self.remove_member(&victim, now).expect("it was found a moment ago");
+        debug_assert_ne!(member.introducer, REACHED, "a reached member is never displaced");
+        // Partners of syncs may still hold this record, so it must not come again.
+        self.fade(victim, member.signed.record().sequence, now);
+        self.displaced.push(Arc::clone(member.signed.record()));
+        true
+    }
+
+    /// Chooses a member that gives way to a newcomer.
+    fn victim(&self, newcomer: &NodeRecord, source: Source, now: Instant) -> Option<EndpointId> {
+        let at = self.nanos_at(now);
+        let young = |member: &Member| !member.is_established(at);
+        match source {
+            Source::Beyond(introducer) => {
+                let slot = self.shares.slot(&introducer)?;
+                let of_slot = |member: &Member| young(member) && member.introducer == slot;
+                self.first_to_go(of_slot).map(|(_, victim)| victim)
+            }
+            Source::Hearsay(introducer) => {
+                let own = self.shares.weight(self.shares.slot(&introducer), newcomer);
+                let (weight, victim) = self.first_to_go(young)?;
+                (weight >= own).then_some(victim)
+            }
+            Source::Owner => {
+                let victim = self.first_to_go(young);
+                let victim = victim.or_else(|| {
+                    let few = self.neighbors_of(newcomer, at) <= self.capacity / SHARE_OF;
+                    if few { self.first_to_go(|_| true) } else { None }
+                });
+                victim.map(|(_, victim)| victim)
+            }
+        }
+    }
+
+    /// Returns the hearsay member that goes first among those for which `may_go` is true, and the
+    /// size of its share: of the largest share, the one that came first.
+    fn first_to_go(&self, may_go: impl Fn(&Member) -> bool) -> Option<(usize, EndpointId)> {
+        let hearsay = self.members.iter().filter(|(id, member)| {
+            member.introducer != REACHED && **id != self.me && may_go(member)
+        });
+        let weighed = hearsay.map(|(id, member)| {
+            let weight = self.shares.weight(Some(member.introducer), member.signed.record());
+            (weight, Reverse((member.since, member.received)), *id)
+        });
+        weighed.max().map(|(weight, _, id)| (weight, id))
+    }
+
+    /// Returns how many young members that this node reached claim to be in a network of another
+    /// one. A host can run as many nodes as it wants.
+    fn neighbors_of(&self, newcomer: &NodeRecord, at: Nanos) -> usize {
+        let others = self.members.iter().filter(|(id, member)| {
+            **id != self.me && member.introducer == REACHED && !member.is_established(at)
+        });
+        others.filter(|(_, member)| share_a_network(member.signed.record(), newcomer)).count()
+    }
+
+    /// A member completed a handshake with this node.
+    pub(crate) fn reach(&mut self, id: &EndpointId) {
+        if let Some(member) = self.members.get_mut(id) {
+            self.shares.remove(member.introducer, member.signed.record());
+            member.introducer = REACHED;
+        }
+    }
+
+    /// Returns true if a newcomer would take the place of another node.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len_with_hidden() >= self.capacity
+    }
+
+    /// Returns how many members one peer may introduce, however full the book is.
+    pub(crate) fn share(&self) -> usize {
+        (self.capacity / SHARE_OF).max(SHARE_MIN)
+    }
+
+    /// Returns how many more members a peer may introduce that this node has not reached: its share
+    /// in all, or as many as there is room for others.
+    pub(crate) fn share_left(&self, introducer: &EndpointId) -> usize {
+        let room = self.capacity.saturating_sub(self.len_with_hidden());
+        self.share().max(room).saturating_sub(self.shares.of(introducer))
+    }
+
+    /// Returns true if a record is not that of a newcomer: its owner is a member, or was one.
+    pub(crate) fn is_known(&self, id: &EndpointId) -> bool {
+        self.members.contains_key(id) || self.tombstones.contains_key(id)
+    }
+
+    /// Returns the last records of the members that made room for others since the last call.
+    pub(crate) fn take_displaced(&mut self) -> Vec<Arc<NodeRecord>> {
+        std::mem::take(&mut self.displaced)
     }
 
     /// Replaces the live entries by these records, the own one included. Their owners count as
@@ -638,8 +805,13 @@ impl Book {
     pub(crate) fn preload(&mut self, records: &[SignedRecord], now: Instant) {
         let at = self.nanos_at(now);
         let member = |signed: &SignedRecord| {
-            let member =
-                Member { signed: signed.clone(), received: at, heard: at, since: at - ESTABLISHED };
+            let member = Member {
+                signed: signed.clone(),
+                received: at,
+                heard: at,
+                since: seconds(at - ESTABLISHED - SECOND),
+                introducer: REACHED,
+            };
             (signed.record().id, member)
         };
         // A map that is collected at once has full nodes, and takes less memory.
@@ -686,8 +858,8 @@ impl Book {
         for (_, id) in due {
             let member = self.remove_member(&id, now).expect("what expires is there");
             expired.push(Arc::clone(member.signed.record()));
-            let established = member.is_established(at);
-            self.add_tombstone(member.signed, None, established, now);
+            let standing = member.standing(at);
+            self.add_tombstone(member.signed, None, standing, now);
         }
         expired
     }
@@ -716,6 +888,7 @@ impl Book {
         let member = self.members.remove(id)?;
         self.change(self.nanos_at(now));
         self.bytes -= member.signed.bytes().len();
+        self.shares.remove(member.introducer, member.signed.record());
         if self.hidden.remove(id) {
             self.hidden_digest.subtract(member.signed.digest());
         } else if *id != self.me {
@@ -729,7 +902,7 @@ impl Book {
         &mut self,
         signed: SignedRecord,
         accusation: Option<Bytes>,
-        established: bool,
+        standing: Standing,
         now: Instant,
     ) {
         self.visible_changes += 1;
@@ -743,24 +916,24 @@ impl Book {
             since: now,
             signed,
             accusation,
-            established,
+            standing,
             dials: (0, now),
             kept: None,
         };
         if let Some(older) = self.tombstones.insert(id, tombstone) {
-            self.tombstones_by_age.remove(&(older.established, older.since, id));
+            self.tombstones_by_age.remove(&(older.standing, older.since, id));
         }
         self.faded.remove(&id);
-        self.tombstones_by_age.insert((established, now, id));
+        self.tombstones_by_age.insert((standing, now, id));
         let past = |since: Instant| now.saturating_duration_since(since) > TOMBSTONE_AGE;
-        for kind in [false, true] {
+        for kind in Standing::ALL {
             let of_kind = (kind, self.opened, EndpointId::from_bytes([0; 32]))..;
-            while let Some((established, since, id)) =
+            while let Some((standing, since, id)) =
                 self.tombstones_by_age.range(of_kind.clone()).next().copied()
-                && established == kind
+                && standing == kind
                 && (self.tombstones.len() > self.capacity || past(since))
             {
-                self.tombstones_by_age.remove(&(established, since, id));
+                self.tombstones_by_age.remove(&(standing, since, id));
                 if let Some(tombstone) = self.tombstones.remove(&id)
                     && !past(since)
                 {
@@ -769,6 +942,20 @@ impl Book {
                 }
             }
         }
+        self.forget_faded(now);
+    }
+
+    /// Remembers the sequence number of a node, and nothing else.
+    fn fade(&mut self, id: EndpointId, sequence: u64, now: Instant) {
+        if !self.forgetful {
+            self.faded.insert(id, (sequence, now));
+            self.faded_by_age.push_back((now, id));
+            self.forget_faded(now);
+        }
+    }
+
+    fn forget_faded(&mut self, now: Instant) {
+        let past = |since: Instant| now.saturating_duration_since(since) > TOMBSTONE_AGE;
         while let Some((since, id)) = self.faded_by_age.front().copied()
             && (self.faded_by_age.len() > FADED * self.capacity || past(since))
         {

@@ -12,7 +12,7 @@ const REFUTE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub struct Config {
     /// Most peers that the address book holds. 1 to 100,000; default 10,000. A newcomer beyond it
-    /// is refused and counted, and displaces no member.
+    /// displaces a member that this node never reached, or else is refused and counted.
     pub capacity: usize,
     /// How long others keep this node without hearing of it. 1 s to 30 days; `None` derives it from
     /// the size of the book: three heartbeats, at least 15 min. The node sends a heartbeat within a

@@ -33,7 +33,7 @@ const MAX_ADDRESSES: usize = 8;
 
 /// A target of a dial.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Target {
+pub(crate) enum Target {
     Port(SocketAddr),
     /// An IPv4 address, or the first 64 bits of an IPv6 address.
     Host(IpAddr),
@@ -50,23 +50,31 @@ impl Target {
             TransportAddr::Ip(socket) if socket.ip().to_canonical().is_loopback() => Vec::new(),
             TransportAddr::Ip(socket) => {
                 let ip = socket.ip().to_canonical();
-                let port = SocketAddr::new(ip, socket.port());
-                let (host, network) = match ip {
-                    IpAddr::V4(v4) => {
-                        let [a, b, c, _] = v4.octets();
-                        (ip, [a, b, c, 0].into())
-                    }
-                    IpAddr::V6(v6) => {
-                        let first = |bits: u32| u128::from(v6) & !(u128::MAX >> bits);
-                        (Ipv6Addr::from(first(64)).into(), Ipv6Addr::from(first(48)).into())
-                    }
+                let host = match ip {
+                    IpAddr::V4(_) => ip,
+                    IpAddr::V6(v6) => first_bits(v6, 64),
                 };
-                vec![Self::Port(port), Self::Host(host), Self::Network(network)]
+                let port = Self::Port(SocketAddr::new(ip, socket.port()));
+                [port, Self::Host(host)].into_iter().chain(Self::network(address)).collect()
             }
-            TransportAddr::Relay(url) => {
-                url.host_str().map(|host| Self::Relay(host.to_owned())).into_iter().collect()
-            }
+            TransportAddr::Relay(_) => Self::network(address).into_iter().collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// Returns the network of an address, or its relay. An address on this machine has none.
+    pub(crate) fn network(address: &TransportAddr) -> Option<Self> {
+        match address {
+            TransportAddr::Ip(socket) => match socket.ip().to_canonical() {
+                ip if ip.is_loopback() => None,
+                IpAddr::V4(v4) => {
+                    let [a, b, c, _] = v4.octets();
+                    Some(Self::Network([a, b, c, 0].into()))
+                }
+                IpAddr::V6(v6) => Some(Self::Network(first_bits(v6, 48))),
+            },
+            TransportAddr::Relay(url) => url.host_str().map(|host| Self::Relay(host.to_owned())),
+            _ => None,
         }
     }
 
@@ -77,6 +85,10 @@ impl Target {
             Self::Network(_) => OF_NETWORK,
         }
     }
+}
+
+fn first_bits(address: Ipv6Addr, bits: u32) -> IpAddr {
+    Ipv6Addr::from(u128::from(address) & !(u128::MAX >> bits)).into()
 }
 
 /// The times of the dials in the last [`WINDOW`].

@@ -30,6 +30,7 @@ drop_reasons! {
     AddressesOverTheLimit = "addresses over the limit",
     AddressesThatDoNotFitTheRecord = "addresses that do not fit the record",
     RecordsForgedOrMalformed = "records forged or malformed",
+    MembersDisplaced = "members displaced by newcomers",
     NewcomersBeyondTheCapacity = "newcomers beyond the capacity",
     UndecodableFrames = "undecodable frames",
     FramesOfUnknownType = "frames of unknown type",

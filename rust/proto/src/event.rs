@@ -236,6 +236,8 @@ pub enum LostReason {
     Unreachable,
     /// The lists of this endpoint keep it out from now on. See [`Access`].
     Denied,
+    /// The book is full, and this node never reached it: it made room for a newcomer.
+    Displaced,
 }
 
 /// What happened in a topic. Replaying these events, in order, gives the address book.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::{
     id::{EndpointId, TopicId},
     wire::{
-        Frame, Hello, Item, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn,
+        Entry, Frame, Hello, Item, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn,
         encode_content,
     },
 };
@@ -90,6 +90,39 @@ pub fn graft(id: [u8; 32]) -> Bytes {
 #[must_use]
 pub fn probe_request(about: EndpointId) -> Bytes {
     topic_frame(TopicFrame::ProbeRequest(about))
+}
+
+/// Returns the digest of a book that equals no other.
+#[must_use]
+pub fn digest(of: u64) -> Bytes {
+    topic_frame(TopicFrame::Digest(of.to_be_bytes()))
+}
+
+/// Returns the frames that answer a frame of a sync which another node began: all of these records,
+/// asked for or not. Empty for any other frame.
+#[must_use]
+pub fn sync_answers(frame: &[u8], records: &[Bytes]) -> Vec<Bytes> {
+    let Ok(Some(Frame::Topic(_, TopicFrame::Sync(asked)))) = Frame::decode(frame) else {
+        return Vec::new();
+    };
+    if !asked.from_initiator {
+        return Vec::new();
+    }
+    let entry = |record: &Bytes| Entry { record: record.clone(), age_ms: 0, accusation: None };
+    let parts: Vec<_> = records.chunks(40).collect();
+    let answer = |(number, records): (usize, &&[Bytes])| {
+        topic_frame(TopicFrame::Sync(SyncFrame {
+            session: asked.session,
+            from_initiator: false,
+            attached: true,
+            turn: if number + 1 == parts.len() { Turn::Done } else { Turn::More },
+            ranges: Vec::new(),
+            entries: records.iter().map(entry).collect(),
+            wants: Vec::new(),
+            observer: false,
+        }))
+    };
+    parts.iter().enumerate().map(answer).collect()
 }
 
 /// Returns the frame that begins a sync with a book of `count` records that equals no other.

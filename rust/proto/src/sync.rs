@@ -46,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) tries: i32,
     /// Records of this session that were news here, and that the partner lacks.
     pub(crate) news: usize,
+    /// Records of this session for which there was no room here.
+    pub(crate) refused: usize,
     /// The sequence number of the own record that introduced this node to the partner.
     pub(crate) introduced: Option<u64>,
     pub(crate) given: usize,
@@ -72,6 +74,7 @@ impl Session {
             last_heard: now,
             tries: 0,
             news: 0,
+            refused: 0,
             introduced: None,
             given: 0,
             was_long: false,

@@ -149,11 +149,12 @@ impl PeerLost {
         self.peer.clone()
     }
 
-    /// The reason: `"unreachable"`, `"expired"` or `"denied"`.
+    /// The reason: `"unreachable"`, `"expired"`, `"denied"` or `"displaced"`.
     ///
     /// `"unreachable"` means that it answered neither this node nor others, and did not refute the
     /// suspicion. `"expired"` means that its record was not refreshed for the expiration that it
     /// announced. `"denied"` means that the lists of this node keep it out from now on.
+    /// `"displaced"` means that the book was full, and that this node had never reached it.
     #[getter]
     fn reason(&self) -> &str {
         &self.reason
@@ -342,6 +343,7 @@ fn name(reason: LostReason) -> &'static str {
         LostReason::Expired => "expired",
         LostReason::Unreachable => "unreachable",
         LostReason::Denied => "denied",
+        LostReason::Displaced => "displaced",
         _ => "unknown",
     }
 }

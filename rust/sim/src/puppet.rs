@@ -23,32 +23,40 @@ pub enum Order {
     Say(EndpointId, Lane, Bytes),
     /// Close the link to a peer.
     Close(EndpointId),
+    /// Answer each sync that a peer begins with these records too.
+    Hold(Vec<Bytes>),
 }
 
 /// The orders of a [`Puppet`], which a test fills.
 pub type Orders = Arc<Mutex<VecDeque<Order>>>;
 
-/// A node that greets each peer, opens one topic, answers pings, and carries out orders. It says
-/// nothing else.
+/// A node that greets each peer, opens one topic, answers pings and syncs, and carries out orders.
+/// It says nothing else.
 #[derive(Debug)]
 pub struct Puppet {
     topic: TopicId,
     orders: Orders,
     links: BTreeMap<EndpointId, LinkId>,
+    /// What it answers to each sync.
+    book: Vec<Bytes>,
 }
 
 impl Puppet {
     /// Returns a puppet without links, which takes its orders from `orders`.
     #[must_use]
     pub fn new(topic: TopicId, orders: Orders) -> Self {
-        Self { topic, orders, links: BTreeMap::new() }
+        Self { topic, orders, links: BTreeMap::new(), book: Vec::new() }
     }
 
-    fn carry_out(&self, order: Order) -> Option<OutEvent> {
+    fn carry_out(&mut self, order: Order) -> Option<OutEvent> {
         Some(match order {
             Order::Dial(peer, addresses) => OutEvent::Dial(peer, addresses),
             Order::Say(peer, lane, frame) => OutEvent::Send(*self.links.get(&peer)?, lane, frame),
             Order::Close(peer) => OutEvent::Close(*self.links.get(&peer)?, CloseCode::Leave),
+            Order::Hold(records) => {
+                self.book.extend(records);
+                return None;
+            }
         })
     }
 }
@@ -71,12 +79,13 @@ impl Hostile for Puppet {
                 Vec::new()
             }
             InEvent::Received(link, lane, frame) => {
-                let answer = forge::answer(&frame);
-                answer.into_iter().map(|answer| OutEvent::Send(link, lane, answer)).collect()
+                let answer = forge::answer(&frame).into_iter();
+                let answers = answer.chain(forge::sync_answers(&frame, &self.book));
+                answers.map(|answer| OutEvent::Send(link, lane, answer)).collect()
             }
             InEvent::Timer => {
-                let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-                let orders: Vec<_> = orders.drain(..).collect();
+                let orders =
+                    self.orders.lock().unwrap_or_else(PoisonError::into_inner).split_off(0);
                 orders.into_iter().filter_map(|order| self.carry_out(order)).collect()
             }
             _ => Vec::new(),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod newcomers;
 mod siege;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -187,54 +188,6 @@ fn a_flood_of_updates_is_bounded_and_books_are_still_compared() {
         }
     }
     panic!("the last update of each author wins");
-}
-
-/// One link brings invented members that no node ever reached, before four newcomers start.
-fn newcomers_among(count: usize, capacity: usize) {
-    let mut config = Config::default();
-    config.capacity = capacity;
-    let mut siege = Siege::new(5, 6, &config);
-    let enemy = siege.enemy();
-    siege.link(enemy, 0);
-    for number in 0..count {
-        let address = format!("10.{}.{}.1:7", 50 + number / 250, number % 250);
-        let record = siege.record(&made_up(number), 1, &address);
-        siege.say(enemy, 0, forge::push(&[record]));
-        if number % 100 == 0 {
-            siege.network.run_for(S / 10);
-        }
-    }
-    siege.network.run_for(S * 2);
-    let over = siege.dropped("newcomers over the share of their introducer");
-    assert!(over > 0, "{count} made-up members in the share of one introducer");
-    let newcomers: Vec<_> = (0..4).map(|_| siege.network.add()).collect();
-    let began = siege.network.elapsed();
-    for newcomer in &newcomers {
-        siege.network.boot(*newcomer, config.clone(), &[0]);
-    }
-    let is_up = |event: &TopicEvent| matches!(event, TopicEvent::NeighborUp(_));
-    let done = siege.network.run_until(S * 90, |network| {
-        newcomers.iter().all(|newcomer| {
-            let events = &network.nodes[*newcomer].events;
-            events.iter().any(|(_, event)| is_up(event))
-                && (0..6).all(|honest| network.knows(honest, *newcomer))
-        })
-    });
-    let took = siege.network.elapsed().saturating_sub(began);
-    println!("{count}: {took:?}, a book of {}", siege.honest()[1].book.len());
-    println!("{:?}", siege.all_dropped());
-    assert!(done, "{count} made-up members: newcomers are not in all books with neighbors");
-    assert!(took < S * 3, "{count} made-up members: {took:?}");
-}
-
-#[test]
-fn three_thousand_made_up_members_keep_no_newcomer_out() {
-    newcomers_among(3000, 10_000);
-}
-
-#[test]
-fn more_made_up_members_than_a_book_holds_keep_no_newcomer_out() {
-    newcomers_among(3000, 600);
 }
 
 /// What became of an honest author's broadcasts among others.

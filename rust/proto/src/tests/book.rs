@@ -5,7 +5,7 @@ use std::ops::Bound;
 use proptest::prelude::*;
 
 use super::*;
-use crate::book::{Applied, Book, TOMBSTONE_AGE};
+use crate::book::{Applied, Book, Source, TOMBSTONE_AGE};
 
 const ZERO: Duration = Duration::ZERO;
 
@@ -138,6 +138,26 @@ fn made_up_leaves_bring_nobody_of_long_standing_back() {
 }
 
 #[test]
+fn made_up_members_of_long_standing_bring_nobody_back_that_was_reached() {
+    let start = Instant::now();
+    let mut book = Book::new(id(ME), 4, start);
+    book.apply(signed(2, 5), ZERO, start);
+    for life in 0..8 {
+        let joins = start + Duration::from_mins(11 * life);
+        let leaves = joins + Duration::from_mins(11);
+        for number in (10..13).map(|number| number + 3 * u8::try_from(life).unwrap()) {
+            book.apply_from(hearsay(3), signed(number, 5), ZERO, joins);
+            if life == 0 {
+                book.apply(left(2, 6), ZERO, leaves);
+            }
+            book.apply(left(number, 6), ZERO, leaves);
+        }
+        assert_eq!(book.apply(signed(2, 5), ZERO, leaves), Applied::Stale);
+        assert!(book.last_record(&id(2)).is_some(), "life {life}");
+    }
+}
+
+#[test]
 fn what_a_record_claims_of_its_expiration_is_clamped() {
     let now = Instant::now();
     let mut book = Book::new(id(ME), 10, now);
@@ -183,8 +203,119 @@ fn all_expire_in_time_and_many_of_them_in_few_looks() {
     assert_eq!(book.next_expiry(), Some(now + milliseconds(60_000)));
 }
 
+/// A record of a node in a network of its own.
+fn apart(number: u8) -> SignedRecord {
+    let address = TransportAddr::Ip(format!("10.0.{number}.1:7").parse().unwrap());
+    sign(NodeRecord { addresses: vec![address], ..node(number, 1) })
+}
+
+/// A book of ten whose members 10 to 18 were introduced by node 2, and member 20 by node 3.
+fn full_of_hearsay(now: Instant) -> Book {
+    let mut book = Book::new(id(ME), 10, now);
+    for number in (10..19).chain([20]) {
+        let by = if number < 19 { 2 } else { 3 };
+        let later = now + Duration::from_secs(u64::from(number));
+        assert_eq!(book.apply_from(hearsay(by), apart(number), ZERO, later), Applied::Joined);
+    }
+    book
+}
+
+fn hearsay(by: u8) -> Source {
+    Source::Hearsay(id(by))
+}
+
+fn displaced(book: &mut Book) -> Vec<EndpointId> {
+    book.take_displaced().iter().map(|record| record.id).collect()
+}
+
 #[test]
-fn a_full_book_displaces_nobody() {
+fn a_newcomer_that_is_reached_displaces_hearsay_of_the_largest_share() {
+    let start = Instant::now();
+    let mut book = full_of_hearsay(start);
+    let now = start + Duration::from_secs(30);
+    assert_eq!(book.apply(apart(30), ZERO, now), Applied::Joined);
+    assert_eq!(displaced(&mut book), [id(10)], "the first one of the largest share");
+    assert_eq!(book.len(), 10);
+    assert_eq!(book.apply_from(hearsay(4), apart(10), ZERO, now), Applied::Stale, "not again");
+    for (number, gone) in (31..39).zip(11..) {
+        assert_eq!(book.apply(apart(number), ZERO, now), Applied::Joined);
+        assert_eq!(displaced(&mut book), [id(gone)]);
+    }
+    assert_eq!(book.apply(apart(40), ZERO, now), Applied::Joined);
+    assert_eq!(displaced(&mut book), [id(20)], "the last that was not reached");
+    assert_eq!(book.apply(apart(41), ZERO, now), Applied::Full, "reached members stay");
+    assert!(displaced(&mut book).is_empty());
+}
+
+#[test]
+fn hearsay_displaces_young_hearsay_of_a_share_that_is_no_smaller() {
+    let start = Instant::now();
+    let mut book = full_of_hearsay(start);
+    let now = start + Duration::from_secs(30);
+    assert_eq!(book.apply_from(hearsay(3), apart(30), ZERO, now), Applied::Joined);
+    assert_eq!(displaced(&mut book), [id(10)]);
+    assert_eq!(book.apply_from(Source::Beyond(id(3)), apart(31), ZERO, now), Applied::Joined);
+    assert_eq!(displaced(&mut book), [id(20)], "its introducer's share is used up");
+    let later = start + Duration::from_secs(700);
+    for source in [hearsay(3), hearsay(9), Source::Beyond(id(3))] {
+        assert_eq!(book.apply_from(source, apart(32), ZERO, later), Applied::Full, "{source:?}");
+    }
+    book.reach(&id(12));
+    assert_eq!(book.apply(apart(32), ZERO, later), Applied::Joined);
+    assert_eq!(displaced(&mut book), [id(11)]);
+    assert_eq!(book.apply(apart(33), ZERO, later), Applied::Joined);
+    assert_eq!(displaced(&mut book), [id(13)], "this node has reached the member before it");
+}
+
+#[test]
+fn a_network_is_a_share_too() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 6, now);
+    // Each is introduced by another peer, and all but 20 claim one network.
+    for number in (10..15).chain([20]) {
+        let record = if number == 20 { apart(20) } else { signed(number, 1) };
+        book.apply_from(hearsay(number + 100), record, ZERO, now);
+    }
+    assert_eq!(book.apply_from(hearsay(9), apart(30), ZERO, now), Applied::Joined);
+    let [gone] = displaced(&mut book)[..] else { panic!("one makes room") };
+    assert!((10..15).any(|number| id(number) == gone), "one of the large network");
+}
+
+#[test]
+fn many_nodes_of_one_network_displace_no_established_member() {
+    let start = Instant::now();
+    let mut book = Book::new(id(ME), 40, start);
+    for number in 10..50 {
+        book.apply_from(hearsay(2), apart(number), ZERO, start);
+    }
+    let now = start + Duration::from_secs(700);
+    let joined = (60..100).filter(|number| book.apply(signed(*number, 1), ZERO, now).is_news());
+    assert_eq!(joined.count(), 5, "a tenth of the capacity, and one");
+    assert_eq!(book.apply(apart(101), ZERO, now), Applied::Joined, "of another network");
+}
+
+#[test]
+fn a_peer_introduces_its_share_or_as_many_as_there_is_room_for_others() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 1000, now);
+    assert_eq!(book.share_left(&id(2)), 1000);
+    for number in 10..210 {
+        book.apply_from(hearsay(2), signed(number, 1), ZERO, now);
+    }
+    assert_eq!(book.share_left(&id(2)), 600);
+    assert_eq!(book.share_left(&id(3)), 800);
+    (10..110).for_each(|number| book.reach(&id(number)));
+    assert_eq!(book.share_left(&id(2)), 700, "those that were reached count in no share");
+    book.apply(left(110, 2), ZERO, now);
+    assert_eq!(book.share_left(&id(2)), 702);
+    for number in 111..210 {
+        book.apply(signed(number, 2), ZERO, now);
+    }
+    assert_eq!(book.share_left(&id(2)), 801, "their owners sent these records");
+}
+
+#[test]
+fn a_full_book_displaces_nobody_that_was_reached() {
     let now = Instant::now();
     let mut book = Book::new(id(ME), 2, now);
     book.apply(signed(ME, 1), ZERO, now);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Topic, seen::IN_FLIGHT};
+use super::{Topic, learn::Way, seen::IN_FLIGHT};
 use crate::{
     book::Applied,
     drops::DropReason,
@@ -157,7 +157,7 @@ impl Topic {
             Item::Record(record) => Some(record),
             Item::Accusation(_) => None,
         });
-        self.verify_ahead(records, from, cx);
+        self.verify_ahead(Way::Told, records, from, cx);
         let mut fresh = false;
         for item in &items {
             let record = match item {

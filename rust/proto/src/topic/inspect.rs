@@ -92,6 +92,7 @@ impl Topic {
         let mut sizes = vec![
             ("tombstones", self.book.tombstones()),
             ("shares of introducers", self.introductions.len()),
+            ("newcomers in the place of others", self.in_place.len()),
             ("budgets of updates", self.updates.len()),
         ];
         sizes.extend(self.dissemination.sizes());

@@ -10,11 +10,11 @@ use super::{
     sync::Learned,
 };
 use crate::{
-    book::Applied,
+    book::{Applied, Source},
     budget::Rate,
     drops::DropReason,
     error::Error,
-    event::{CloseCode, OutEvent, TopicEvent},
+    event::{CloseCode, LostReason, OutEvent, TopicEvent},
     id::{EndpointId, TopicId},
     record::{NodeRecord, Status},
     rule::Rule,
@@ -22,10 +22,21 @@ use crate::{
     wire::{SyncFrame, TopicFrame},
 };
 
-/// One peer may introduce newcomers for a tenth of the book's capacity, but for at least this many.
-const MIN_INTRODUCTIONS: usize = 256;
-/// A share that is used up is full again after this time, in seconds.
+/// A share of newcomers that is used up is full again after this time, in seconds.
 const INTRODUCTIONS_REFILL: f64 = 600.0;
+/// The newcomers that one peer introduces in the place of others, because its share is used up or
+/// the book is full, per second and at once. So an honest peer whose share others used up is still
+/// heard.
+const IN_PLACE: Rate = Rate { messages: (2.0, 64.0), bytes: (1.0, 1.0) };
+
+/// How a record arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// A peer told it of its own accord.
+    Told,
+    /// A sync brought it, among all others that the books differ in.
+    Synced,
+}
 
 fn log_applied(topic: TopicId, applied: &Applied, record: &NodeRecord) {
     match applied {
@@ -50,7 +61,18 @@ impl Topic {
         from: EndpointId,
         cx: &mut Context,
     ) -> Result<(EndpointId, Applied), Error> {
-        let outcome = self.take_in(bytes, age, from, cx);
+        self.learn_by(Way::Told, bytes, age, from, cx)
+    }
+
+    fn learn_by(
+        &mut self,
+        way: Way,
+        bytes: &Bytes,
+        age: Duration,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Result<(EndpointId, Applied), Error> {
+        let outcome = self.take_in(way, bytes, age, from, cx);
         if let Err(error) = &outcome {
             self.refuse(error, from, cx);
         }
@@ -59,6 +81,7 @@ impl Topic {
 
     fn take_in(
         &mut self,
+        way: Way,
         bytes: &Bytes,
         age: Duration,
         from: EndpointId,
@@ -72,11 +95,14 @@ impl Topic {
         if id != from && self.book.is_tombstone_of(&id, bytes) && cx.is_on(Rule::EqualSequences) {
             return Ok((id, Applied::Stale));
         }
-        if id != self.me && !self.may_learn(&id, from, cx) {
-            return Ok((id, Applied::Stale));
-        }
+        let Some(source) = self.source(way, &id, from, cx) else {
+            return Ok((id, Applied::Full));
+        };
         let signed = cx.verify_record(&self.id, opened)?;
         let record = Arc::clone(signed.record());
+        if way == Way::Synced && !self.may_bury(&record, from, cx) {
+            return Ok((id, Applied::Full));
+        }
         if id == self.me {
             if record.sequence >= self.announcer.sequence() && !self.leave.is_begun() {
                 self.announcer.outrun(&record, scope!(self, cx));
@@ -86,7 +112,8 @@ impl Topic {
         if !self.may_update(&record, from, cx) {
             return Ok((id, Applied::Stale));
         }
-        let applied = self.book.apply(signed, age, cx.now);
+        let applied = self.book.apply_from(source, signed, age, cx.now);
+        self.announce_displaced(cx);
         if self.book.admits(&id) {
             log_applied(self.id, &applied, &record);
         } else if cx.links.access().is_undecided(&id) {
@@ -146,6 +173,16 @@ impl Topic {
         }
     }
 
+    /// Reports the members that made room for a newcomer.
+    fn announce_displaced(&mut self, cx: &mut Context) {
+        for record in self.book.take_displaced() {
+            log(self.id, &record, "peer lost: displaced");
+            cx.links.dropped(DropReason::MembersDisplaced, Some(record.id));
+            self.on_gone(record.id, cx);
+            cx.emit(self.id, TopicEvent::PeerLost(record, LostReason::Displaced));
+        }
+    }
+
     /// Takes in an accusation. See [`Detector::judge_accusation`](super::failure::Detector).
     pub(super) fn judge_accusation(
         &mut self,
@@ -181,7 +218,7 @@ impl Topic {
             }
             return Ok((id, Applied::Stale));
         }
-        let learned = self.learn(record, age, from, cx)?;
+        let learned = self.learn_by(Way::Synced, record, age, from, cx)?;
         if cx.is_on(Rule::Unconfirmed) {
             self.judge_accusation(accusation, from, false, cx)?;
             self.detector.vouch(id, accusation, from, scope!(self, cx));
@@ -199,17 +236,22 @@ impl Topic {
     ) -> Option<Learned> {
         let suspected = self.detector.suspected();
         let mut learned = Learned::default();
-        self.verify_ahead(frame.entries.iter().map(|entry| &entry.record), from, cx);
+        let records = frame.entries.iter().map(|entry| &entry.record);
+        self.verify_ahead(Way::Synced, records, from, cx);
         for entry in &frame.entries {
             let age = Duration::from_millis(entry.age_ms);
             let outcome = match &entry.accusation {
-                None => self.learn(&entry.record, age, from, cx),
+                None => self.learn_by(Way::Synced, &entry.record, age, from, cx),
                 Some(accusation) => self.learn_accused(&entry.record, age, accusation, from, cx),
             };
             let (id, applied) = outcome.ok()?;
             if applied.is_news() {
                 learned.news += 1;
                 self.on_synced_news(id, &applied, age, from, cx);
+            } else if matches!(applied, Applied::Full | Applied::Stale) && !self.book.is_known(&id)
+            {
+                // There was no room for it, now or before.
+                learned.refused += 1;
             } else if applied == Applied::Stale
                 && self.book.get_with_hidden(&id).is_none()
                 && entry.accusation.is_none()
@@ -247,44 +289,87 @@ impl Topic {
         self.book.get_with_hidden(id).is_none_or(|live| age < live.signed.record().expiration / 2)
     }
 
-    /// Returns true if a newcomer's record is within the share of the peer that brought it.
-    fn may_learn(&mut self, id: &EndpointId, from: EndpointId, cx: &mut Context) -> bool {
-        if self.is_uncounted(id, from, cx) {
-            return true;
+    /// Returns how a record may enter the book. `None` if it is that of a newcomer, and the peer
+    /// that brought it has introduced too many.
+    fn source(
+        &mut self,
+        way: Way,
+        id: &EndpointId,
+        from: EndpointId,
+        cx: &mut Context,
+    ) -> Option<Source> {
+        if *id == self.me || *id == from || cx.links.current(id).is_some() {
+            return Some(Source::Owner);
         }
-        let most = (self.config.capacity / 10).max(MIN_INTRODUCTIONS);
-        let most = f64::from(u32::try_from(most).unwrap_or(u32::MAX));
-        let rate = Rate { messages: (most / INTRODUCTIONS_REFILL, most), bytes: (1.0, 1.0) };
-        let within = self.introductions.take(from, rate, cx.now);
-        if !within {
-            cx.links.dropped(DropReason::NewcomersOverTheShareOfTheirIntroducer, Some(from));
+        if self.is_uncounted(way, id, from, 0, cx) {
+            return Some(Source::Hearsay(from));
         }
-        within
+        let (full, rate) = (self.book.is_full(), self.share());
+        let within = !full && self.book.share_left(&from) > 0;
+        if within && self.introductions.take(from, rate, cx.now) {
+            return Some(Source::Hearsay(from));
+        }
+        if way == Way::Told && self.in_place.take(from, IN_PLACE, cx.now) {
+            return Some(if full { Source::Hearsay(from) } else { Source::Beyond(from) });
+        }
+        cx.links.dropped(DropReason::NewcomersOverTheShareOfTheirIntroducer, Some(from));
+        None
     }
 
-    /// Returns true if a record is in no share. Records that this node requested itself are not
-    /// counted, and neither are those of known members or those that a trusted peer brings: a part
-    /// of a swarm may come back with all of its members.
-    fn is_uncounted(&self, id: &EndpointId, from: EndpointId, cx: &Context) -> bool {
-        let own = self.syncs.is_asking(&from) || *id == from;
-        own || self.book.sequence(id).is_some() || self.peers.is_trusted(&from, &self.book, cx.now)
+    /// Returns true if a sync may bring the leave of a node that is unknown here. They are as many
+    /// as the newcomers that a peer may introduce.
+    fn may_bury(&mut self, record: &NodeRecord, from: EndpointId, cx: &mut Context) -> bool {
+        let counted = record.status == Status::Left
+            && !self.book.is_known(&record.id)
+            && !self.peers.is_named(&from);
+        let may = !counted || self.introductions.take(from, self.share(), cx.now);
+        if !may {
+            cx.links.dropped(DropReason::NewcomersOverTheShareOfTheirIntroducer, Some(from));
+        }
+        may
+    }
+
+    /// Returns the rate at which one peer introduces newcomers.
+    fn share(&self) -> Rate {
+        let most = f64::from(u32::try_from(self.book.share()).unwrap_or(u32::MAX));
+        Rate { messages: (most / INTRODUCTIONS_REFILL, most), bytes: (1.0, 1.0) }
+    }
+
+    /// Returns true if the record at a place in a frame is not counted in the rate at which a peer
+    /// introduces newcomers. Records of known members are not, and those that a peer brings which
+    /// the user named. In syncs, and if the peer is established, the share of the book alone limits
+    /// them: a part of a swarm may come with all of its members.
+    fn is_uncounted(
+        &self,
+        way: Way,
+        id: &EndpointId,
+        from: EndpointId,
+        place: usize,
+        cx: &Context,
+    ) -> bool {
+        let free = || way == Way::Synced || self.peers.is_trusted(&from, &self.book, cx.now);
+        *id == from
+            || self.book.is_known(id)
+            || (!self.book.is_full()
+                && (self.peers.is_named(&from) || (free() && self.book.share_left(&from) > place)))
     }
 
     /// Verifies those records of a frame together that will certainly be verified. The record of a
     /// newcomer is not one of them, if it counts toward the share of its introducer.
     pub(super) fn verify_ahead<'a>(
         &self,
+        way: Way,
         records: impl IntoIterator<Item = &'a Bytes>,
         from: EndpointId,
         cx: &mut Context,
     ) {
-        let opened = records.into_iter().filter_map(|bytes| {
+        let opened = records.into_iter().enumerate().filter_map(|(place, bytes)| {
             let opened = cx.open_record(&self.id, bytes).ok()?;
             let id = opened.claimed();
             let is_known = self.announcer.is_own(bytes)
                 || self.book.holds(&id, bytes)
                 || self.book.is_tombstone_of(&id, bytes);
-            (!is_known && self.is_uncounted(&id, from, cx)).then_some(opened)
+            (!is_known && self.is_uncounted(way, &id, from, place, cx)).then_some(opened)
         });
         let opened = opened.collect();
         cx.verify_ahead(&self.id, opened);
@@ -323,7 +408,7 @@ impl Topic {
         from: EndpointId,
         cx: &mut Context,
     ) -> usize {
-        self.verify_ahead(records, from, cx);
+        self.verify_ahead(Way::Told, records, from, cx);
         let mut news = 0;
         for record in records {
             match self.learn(record, Duration::ZERO, from, cx) {

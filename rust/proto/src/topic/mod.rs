@@ -104,6 +104,8 @@ pub(crate) struct Topic {
     updates: updates::Updates,
     /// The budgets of newcomers that each peer introduces.
     introductions: Budgets,
+    /// The budgets of newcomers that each peer introduces in the place of others.
+    in_place: Budgets,
     broadcasts: broadcast::Broadcasts,
     contacts: contacts::Contacts,
     peers: Peers,
@@ -167,6 +169,7 @@ impl Topic {
             neighborhood: overlay::Neighborhood::new(overlay),
             updates: updates::Updates::new(config.capacity),
             introductions: Budgets::default(),
+            in_place: Budgets::default(),
             broadcasts: broadcast::Broadcasts::new(cx.now),
             contacts: contacts::Contacts::new(&config),
             peers: Peers::default(),
@@ -560,6 +563,7 @@ impl Topic {
 
     /// A peer has a usable link.
     pub(crate) fn link_up(&mut self, peer: EndpointId, cx: &mut Context) {
+        self.book.reach(&peer);
         self.contacts.link_up(&peer, scope!(self, cx));
         self.heard(peer, cx);
         self.leave.link_up(peer, scope!(self, cx));

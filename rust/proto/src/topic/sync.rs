@@ -49,6 +49,10 @@ const RANDOM_SYNC_GROWTH: u32 = 5;
 const RANDOM_SYNC_SOON: Duration = Duration::from_mins(3);
 /// The room for the records of one push, in bytes.
 const PUSH_ROOM: usize = MAX_CONTENT - 16;
+/// Two full books that differ in at least this many members never get equal. So no further sync
+/// follows for this time: gossip brings what is new.
+const CROWDED: usize = 64;
+const CROWDED_FOR: Duration = Duration::from_secs(30);
 /// The name of a limit in counters and logs.
 const OVER_BUDGET: DropReason = DropReason::SyncsOverTheBudgetOfAPeer;
 /// The number of members that a busy answer names.
@@ -78,6 +82,9 @@ pub(super) struct Syncs {
     source: Option<EndpointId>,
     /// The budgets of what is sent in syncs, by peer.
     serving: serving::Serving,
+    /// Peers whose books hold many members for which there is no room here, and until when this
+    /// node starts no sync with each.
+    crowded: BTreeMap<EndpointId, Instant>,
     /// The comparisons with neighbors.
     comparisons: BTreeMap<EndpointId, compare::Comparison>,
     timers: Timers<Timer>,
@@ -135,6 +142,8 @@ pub(super) struct Learned {
     pub(super) news: usize,
     /// The nodes that left, and that the partner still has in its book.
     pub(super) outdated: Vec<EndpointId>,
+    /// The number of newcomers for which there was no room here.
+    pub(super) refused: usize,
 }
 
 impl Syncs {
@@ -153,6 +162,7 @@ impl Syncs {
             observers: BTreeMap::new(),
             source: None,
             serving: serving::Serving::default(),
+            crowded: BTreeMap::new(),
             comparisons: BTreeMap::new(),
             timers: Timers::default(),
         }
@@ -163,7 +173,7 @@ impl Syncs {
         self.schedule_random_sync(scope);
     }
 
-    pub(super) fn sizes(&self) -> [(&'static str, usize); 7] {
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 8] {
         [
             ("syncs wanted", self.wanted.len()),
             ("sessions", self.sessions.len()),
@@ -172,6 +182,7 @@ impl Syncs {
             ("observers", self.observers.len()),
             ("budgets of syncs", self.serving.len()),
             ("comparisons", self.comparisons.len()),
+            ("crowded peers", self.crowded.len()),
         ]
     }
 
@@ -354,6 +365,10 @@ impl Syncs {
             return Effects::none();
         }
         let Some(link) = scope.cx.links.current(&peer) else { return Effects::none() };
+        let crowded = self.crowded.get(&peer).is_some_and(|until| *until > scope.now());
+        if crowded && scope.view.attached.is_some() {
+            return Effects::none();
+        }
         let within = self.serving.may_answer(Customer::of(peer, scope), scope.now());
         if within == Err(Unserved::Peer) || !self.serving.begin(peer, scope.now()) {
             scope.dropped(OVER_BUDGET, Some(peer));
@@ -447,6 +462,7 @@ impl Syncs {
         }
         let Some(session) = self.sessions.get_mut(&key) else { return Effects::none() };
         session.news += learned.news;
+        session.refused += learned.refused;
         for id in learned.outdated {
             session.offer(id);
         }
@@ -536,6 +552,10 @@ impl Syncs {
         let Some(session) = self.sessions.remove(&key) else { return Effects::none() };
         if session.news > 0 {
             self.reset_trickle(scope);
+        }
+        if session.refused >= CROWDED {
+            self.crowded.retain(|_, until| *until > scope.cx.now);
+            self.crowded.insert(key.peer, scope.now() + CROWDED_FOR);
         }
         if !complete {
             return Effects::none();

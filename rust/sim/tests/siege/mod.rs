@@ -67,6 +67,11 @@ impl Siege {
         self.order(enemy, Order::Say(id, lane, frame));
     }
 
+    /// Lets an enemy answer syncs with these records too.
+    pub(crate) fn hold(&mut self, enemy: usize, records: Vec<Bytes>) {
+        self.order(enemy, Order::Hold(records));
+    }
+
     /// Ends the link of an enemy to an honest node.
     pub(crate) fn close(&mut self, enemy: usize, target: usize) {
         let id = self.network.nodes[target].id;

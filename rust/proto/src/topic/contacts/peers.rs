@@ -66,11 +66,14 @@ impl Peers {
         self.avoided.get(peer).is_some_and(|until| *until > now)
     }
 
+    /// Returns true if the user named a peer.
+    pub(crate) fn is_named(&self, peer: &EndpointId) -> bool {
+        self.bootstrap.contains_key(peer)
+    }
+
     /// Returns true if dials to a peer are not counted as dials to strangers.
     pub(crate) fn is_trusted(&self, peer: &EndpointId, book: &Book, now: Instant) -> bool {
-        self.bootstrap.contains_key(peer)
-            || book.is_established(peer, now)
-            || self.may_dial_kept(peer, book)
+        self.is_named(peer) || book.is_established(peer, now) || self.may_dial_kept(peer, book)
     }
 
     /// Returns what speaks for a dial to a peer.

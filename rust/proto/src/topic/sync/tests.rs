@@ -42,7 +42,7 @@ fn receive(
     let Some(mut effects) = syncs.admit(id(peer), link, frame, &mut world.scope()) else {
         return Vec::new();
     };
-    let learned = Learned { news, outdated: Vec::new() };
+    let learned = Learned { news, ..Learned::default() };
     effects.append(syncs.on_frame(id(peer), link, frame, learned, &mut world.scope()));
     effects.into_inner()
 }
@@ -362,4 +362,23 @@ fn an_observer_serves_nobody_and_names_members() {
         matches!(&sent[..], [(_, TopicFrame::Busy(members))] if !members.is_empty()),
         "{sent:?}"
     );
+}
+
+#[test]
+fn a_sync_that_brought_many_without_room_is_not_begun_again_for_half_a_minute() {
+    let (mut world, mut syncs) = linked();
+    let ask = |syncs: &mut Syncs, world: &mut World, refused| {
+        let _ = syncs.start(id(PEER), &mut world.scope());
+        let done = frame(syncs.session_count, false, true, Turn::Done);
+        let learned = Learned { refused, ..Learned::default() };
+        let _ = syncs.on_frame(id(PEER), LINK, &done, learned, &mut world.scope());
+        asked(world)
+    };
+    assert_eq!(ask(&mut syncs, &mut world, CROWDED - 1), [id(PEER)]);
+    assert_eq!(ask(&mut syncs, &mut world, CROWDED), [id(PEER)]);
+    assert!(ask(&mut syncs, &mut world, 0).is_empty());
+    world.pass(CROWDED_FOR / 2);
+    assert!(ask(&mut syncs, &mut world, 0).is_empty());
+    world.pass(CROWDED_FOR / 2);
+    assert_eq!(ask(&mut syncs, &mut world, 0), [id(PEER)]);
 }
