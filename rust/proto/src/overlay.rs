@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::{
     id::EndpointId,
     timers::earlier,
-    wire::{MAX_CONTENT, MAX_IHAVE, MAX_TTL, OverlayFrame},
+    wire::{MAX_CONTENT, MAX_IHAVE, MAX_TTL, OverlayFrame, is_broadcast},
 };
 
 /// A request to become neighbors that is not answered within this time is forgotten. Otherwise it
@@ -183,8 +183,26 @@ impl Overlay {
     }
 
     /// Sends content to all members. It is lost if this node has no neighbor.
+    ///
+    /// A broadcast of an application goes to all neighbors in full, also to those that Plumtree
+    /// sends announcements only: if others broadcast more, the tree follows theirs.
     pub(crate) fn broadcast(&mut self, content: Bytes, now: Instant) {
-        self.drive(InEvent::Command(Command::Broadcast(content, Scope::Swarm)), now);
+        let before = self.outputs.len();
+        self.drive(InEvent::Command(Command::Broadcast(content.clone(), Scope::Swarm)), now);
+        if !is_broadcast(&content) {
+            return;
+        }
+        let sent: BTreeSet<_> = self.outputs[before..]
+            .iter()
+            .filter_map(|output| match output {
+                Output::Send(peer, OverlayFrame::Gossip { .. }) => Some(*peer),
+                _ => None,
+            })
+            .collect();
+        for peer in self.neighbors.difference(&sent) {
+            let frame = OverlayFrame::Gossip { round: Some(0), content: content.clone() };
+            self.outputs.push(Output::Send(*peer, frame));
+        }
     }
 
     /// Adds members of the book to the passive view, from which the active view is refilled.

@@ -84,14 +84,23 @@ impl Topic {
                 None
             }
             OverlayFrame::Gossip { content, .. } if self.has_seen(&content, cx.now) => {
-                // A duplicate gets the answer of Plumtree, and is not verified again.
+                // A duplicate is not verified again. It gets the answer of Plumtree, if it was not
+                // the first one of a broadcast that came from elsewhere.
+                if !self.neighborhood.repeats(&peer, &content, cx.now) {
+                    return None;
+                }
                 let prune = TopicFrame::Overlay(OverlayFrame::Prune);
                 cx.links.send(&peer, self.id, prune, cx.now);
-                Some((peer, OverlayFrame::Prune))
+                // The other direction may be of use to the neighbor, which judges it by itself.
+                (!is_broadcast(&content)).then_some((peer, OverlayFrame::Prune))
             }
             OverlayFrame::Gossip { round, content } => {
                 let fresh = if is_broadcast(&content) {
-                    self.judge_broadcast(&content, peer, cx)
+                    let fresh = self.judge_broadcast(&content, peer, cx);
+                    if fresh {
+                        self.neighborhood.brought(&peer, cx.now);
+                    }
+                    fresh
                 } else {
                     self.judge_content(&content, peer, cx)?
                 };

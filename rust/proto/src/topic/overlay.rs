@@ -61,6 +61,16 @@ const SILENT_FOR: Duration = Duration::from_secs(30);
 const SILENT_LOOK: Duration = Duration::from_secs(10);
 /// If all neighbors are younger than this, a node that was in the overlay before may be surrounded.
 const REPLACED: Duration = Duration::from_mins(1);
+/// A neighbor that brought this many broadcasts in a row after others did is asked to announce them
+/// only. Plumtree asks that at the first one. But if many members broadcast at once, each of two
+/// neighbors is the first one for some of them.
+const REPEATS: u32 = 16;
+/// A neighbor that was the first one for a broadcast within this time also brings records.
+const FIRST_FOR: Duration = Duration::from_secs(1);
+/// The broadcasts that neighbors bring again, per second and at once. Beyond that, each such
+/// neighbor is asked to announce them only.
+const REPEATED: Rate =
+    Rate { messages: (4000.0, 8000.0), bytes: (2.0 * 1024.0 * 1024.0, 4.0 * 1024.0 * 1024.0) };
 /// A newcomer whose first request has no link after this time asks a member that it is linked with.
 const JOIN_FALLBACK: Duration = Duration::from_millis(250);
 /// At most this many of the suggested members are linked already.
@@ -157,6 +167,10 @@ struct Place {
     requested: bool,
     /// True once the neighbor forwarded something, or compared books.
     vocal: bool,
+    /// When the neighbor was last the first one that brought a broadcast of an application, and how
+    /// many it brought since that others had brought before.
+    first: Option<Instant>,
+    repeats: u32,
 }
 
 /// The neighbors, and what decides who becomes one.
@@ -169,6 +183,8 @@ struct Places {
     pushes: Option<Budget>,
     /// The budget of all peers for newcomers that walk through the overlay.
     walks: Option<Budget>,
+    /// The budget of broadcasts that neighbors bring again.
+    repeated: Option<Budget>,
     /// The member without a link that this node, as a newcomer, asked to let it in.
     entrance: Option<EndpointId>,
     /// When the last warning said that all neighbors were replaced.
@@ -189,7 +205,34 @@ impl Places {
 
     fn up(&mut self, peer: EndpointId, now: Instant) {
         let requested = self.answers == Some(peer);
-        self.by_peer.insert(peer, Place { since: now, requested, vocal: false });
+        self.by_peer
+            .insert(peer, Place { since: now, requested, vocal: false, first: None, repeats: 0 });
+    }
+
+    /// A neighbor is the first one that brought a broadcast.
+    fn brought(&mut self, peer: &EndpointId, now: Instant) {
+        if let Some(place) = self.by_peer.get_mut(peer) {
+            place.first = Some(now);
+            place.repeats = 0;
+        }
+    }
+
+    /// A neighbor brought a broadcast of this size that others had brought before. Returns true if
+    /// it should only announce broadcasts from now on.
+    fn repeats(&mut self, peer: &EndpointId, size: usize, now: Instant) -> bool {
+        let Some(place) = self.by_peer.get_mut(peer) else { return true };
+        place.repeats += 1;
+        let budget = self.repeated.get_or_insert_with(|| Budget::new(REPEATED, now));
+        let too_many = place.repeats >= REPEATS || !budget.take(size, now);
+        if too_many {
+            place.repeats = 0;
+        }
+        too_many
+    }
+
+    fn is_first_for_some(&self, peer: &EndpointId, now: Instant) -> bool {
+        let first = self.by_peer.get(peer).and_then(|place| place.first);
+        first.is_some_and(|at| now.saturating_duration_since(at) < FIRST_FOR)
     }
 
     /// Returns the neighbors that may be pushed out, the youngest last.
@@ -325,6 +368,21 @@ impl Neighborhood {
     /// A neighbor forwarded something, or compared books.
     pub(super) fn heard(&mut self, peer: &EndpointId) {
         self.places.heard(peer);
+    }
+
+    /// A neighbor is the first one that brought a broadcast of an application.
+    pub(super) fn brought(&mut self, peer: &EndpointId, now: Instant) {
+        self.places.brought(peer, now);
+    }
+
+    /// A neighbor brought a content that is here already. Returns true if the neighbor should only
+    /// announce such contents from now on.
+    pub(super) fn repeats(&mut self, peer: &EndpointId, content: &[u8], now: Instant) -> bool {
+        if is_broadcast(content) {
+            self.places.repeats(peer, content.len(), now)
+        } else {
+            !self.places.is_first_for_some(peer, now)
+        }
     }
 
     /// A peer has a usable link: sends the frames that waited for it.

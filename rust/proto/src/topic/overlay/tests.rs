@@ -235,3 +235,59 @@ fn a_stranger_that_takes_us_for_a_neighbor_is_told_once_a_second() {
     neighborhood.reject_stranger(id(10), &mut world.narrow_scope());
     assert_eq!(sent(&mut world).len(), 1);
 }
+
+/// The beginning of a broadcast of an application.
+const BROADCAST: [u8; 4] = [0x81, 0x82, 0x02, 0x40];
+/// That of records.
+const RECORDS: [u8; 4] = [0x81, 0x82, 0x00, 0x40];
+
+#[test]
+fn a_neighbor_that_is_never_the_first_one_is_asked_to_announce_only() {
+    let (world, mut neighborhood) = full();
+    let now = world.cx.now;
+    let again = |neighborhood: &mut Neighborhood| {
+        (1..100).find(|_| neighborhood.repeats(&id(10), &BROADCAST, now))
+    };
+    assert_eq!(again(&mut neighborhood), Some(16));
+    assert_eq!(again(&mut neighborhood), Some(16), "what is on its way is no reason to ask again");
+    for _ in 0..20 {
+        assert!((0..15).all(|_| !neighborhood.repeats(&id(10), &BROADCAST, now)));
+        neighborhood.brought(&id(10), now);
+    }
+    let soon = now + Duration::from_millis(999);
+    assert!(!neighborhood.repeats(&id(10), &RECORDS, soon), "the tree of broadcasts stays");
+    assert!(neighborhood.repeats(&id(10), &RECORDS, now + S));
+    assert!(neighborhood.repeats(&id(11), &RECORDS, now), "Plumtree asks at once");
+    assert!(neighborhood.repeats(&id(99), &BROADCAST, now), "no neighbor");
+}
+
+#[test]
+fn large_broadcasts_are_repeated_up_to_a_budget() {
+    let (world, mut neighborhood) = full();
+    let large = [&BROADCAST[..], &[0; 8188]].concat();
+    let kept = (10..15).cycle().take(1000).take_while(|peer| {
+        let peer = id(*peer);
+        neighborhood.brought(&peer, world.cx.now);
+        !neighborhood.repeats(&peer, &large, world.cx.now)
+    });
+    assert_eq!(kept.count(), 512, "4 MiB at once");
+}
+
+#[test]
+fn an_author_sends_its_broadcasts_to_neighbors_that_asked_for_announcements_only() {
+    let (mut world, mut neighborhood) = full();
+    for peer in [10, 12, 13] {
+        neighborhood.receive(id(peer), id(peer), OverlayFrame::Prune, world.cx.now);
+    }
+    sent(&mut world);
+    for (content, receivers) in [(BROADCAST, 5), (RECORDS, 2)] {
+        let content = bytes::Bytes::copy_from_slice(&content);
+        neighborhood.machine().broadcast(content.clone(), world.cx.now);
+        drive(&mut neighborhood, &mut world);
+        let frames = sent(&mut world);
+        let to: BTreeSet<_> = frames.iter().map(|(peer, _)| *peer).collect();
+        assert_eq!((frames.len(), to.len()), (receivers, receivers));
+        let expected = OverlayFrame::Gossip { round: Some(0), content };
+        assert!(frames.iter().all(|(_, frame)| *frame == expected));
+    }
+}
