@@ -17,7 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iroh_gossip_discovery_sim::scenario::{Options, Report, Scenario, commands, run, shrink, soak};
+use iroh_gossip_discovery_sim::scenario::{
+    Options, Report, Scenario, StartWork, commands, run, shrink, soak,
+};
 
 const SHRINKS: usize = 300;
 
@@ -126,10 +128,9 @@ fn print(report: &Report, took: Duration) {
         println!("  {:>10.3} s  {:<10} right after {took}", figure.at_s, figure.what);
     }
     if let Some(work) = report.start_work {
-        println!(
-            "  until right: {:.1} dials, {:.1} syncs begun, {:.0} frames per node; {:.2} s of CPU",
-            work.dials, work.syncs, work.frames, work.cpu_s
-        );
+        println!("  a node until all were right, and until the end:");
+        print_work(&work);
+        print_work(&report.whole_work);
     }
     println!(
         "  {} sizes of books at the start; lost though up: {}, a lossy node by one: {}, by lossy \
@@ -148,6 +149,22 @@ fn print(report: &Report, took: Duration) {
         report.rates.wire_bytes,
         report.steps,
         report.trace
+    );
+}
+
+fn print_work(work: &StartWork) {
+    println!(
+        "    {:.1} dials; {:.1} syncs begun, {:.1} completed, {:.1} stalled; {:.0} frames, \
+         {:.0} of syncs;\n    {:.1} neighbors gone, {:.1} members suspected; {:.2} s of CPU of all",
+        work.dials,
+        work.syncs,
+        work.syncs_completed,
+        work.syncs_stalled,
+        work.frames,
+        work.sync_frames,
+        work.neighbors_gone,
+        work.suspected,
+        work.cpu_s
     );
 }
 

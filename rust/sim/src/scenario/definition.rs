@@ -93,6 +93,9 @@ pub struct Expect {
     /// Most syncs begun per node on average, in the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub syncs_to_converge: Option<f64>,
+    /// Most dials per node on average, from then until the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dials_once_converged: Option<f64>,
     /// Each of two nodes with one key reports a conflict.
     pub conflict: bool,
 }
@@ -110,6 +113,7 @@ impl Default for Expect {
             dials: None,
             dials_to_converge: None,
             syncs_to_converge: None,
+            dials_once_converged: None,
             conflict: false,
         }
     }
@@ -223,6 +227,7 @@ impl Scenario {
             ("expect.wire_bytes_per_second", self.expect.wire_bytes_per_second),
             ("expect.dials_to_converge", self.expect.dials_to_converge),
             ("expect.syncs_to_converge", self.expect.syncs_to_converge),
+            ("expect.dials_once_converged", self.expect.dials_once_converged),
         ];
         for (key, most) in most {
             check(key, most.is_none_or(|bytes| bytes >= 0.0), "must not be below 0")?;

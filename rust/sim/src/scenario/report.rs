@@ -28,15 +28,26 @@ pub struct Figure {
     pub within_s: Option<f64>,
 }
 
-/// What the start cost each node on average, until all books were right.
+/// What each node did on average since the first start, or what the start cost it: until all books
+/// were right.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StartWork {
     /// Dials begun.
     pub dials: f64,
     /// Syncs that were begun.
     pub syncs: f64,
+    /// Syncs that were completed, each counted at both ends.
+    pub syncs_completed: f64,
+    /// Syncs that were given up or begun again, because nothing arrived.
+    pub syncs_stalled: f64,
     /// Frames that were sent.
     pub frames: f64,
+    /// Those of them on the sync lane.
+    pub sync_frames: f64,
+    /// Neighbors that went, whichever end wanted it.
+    pub neighbors_gone: f64,
+    /// Members that were suspected.
+    pub suspected: f64,
     /// Seconds that the cores of all machines worked, for all nodes together. 0 if work costs
     /// nothing.
     pub cpu_s: f64,
@@ -153,6 +164,9 @@ pub struct Report {
     /// What the start cost; `None` if the books never became right. Not in the report as JSON.
     #[serde(skip)]
     pub start_work: Option<StartWork>,
+    /// What the whole run cost. Not in the report as JSON.
+    #[serde(skip)]
+    pub whole_work: StartWork,
     /// The failures as values.
     #[serde(skip)]
     pub failed: Vec<Failure>,

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     network::{Emitted, Failure, Network, RunEnd, name_of},
+    node::Node,
     sent::Sent,
 };
 
@@ -279,10 +280,17 @@ impl<'a> Run<'a> {
     fn work_so_far(&mut self) -> StartWork {
         let sent = self.network.sent();
         let per = |count: u64| count as f64 / self.network.nodes.len().max(1) as f64;
+        let emitted = |name| per(self.network.emitted_counts.get(name).copied().unwrap_or(0));
+        let dropped = |node: &Node| node.dropped.get("syncs that stalled").copied();
         StartWork {
             dials: per(sent.dials),
             syncs: per(self.network.syncs_begun()),
+            syncs_completed: emitted("Synced"),
+            syncs_stalled: per(self.network.nodes.iter().filter_map(dropped).sum()),
             frames: per(sent.frames()),
+            sync_frames: per(sent.sync.frames),
+            neighbors_gone: emitted("NeighborDown"),
+            suspected: emitted("PeerSuspected"),
             cpu_s: self.network.worked().as_secs_f64(),
         }
     }
@@ -361,15 +369,22 @@ impl<'a> Run<'a> {
             let text = format!("{dials} dials, expected {most}");
             self.network.failures.push(self.failure("cheap enough", text));
         }
+        let all = self.work_so_far().dials;
+        let dials = self.start_work.map(|work| work.dials);
         let work = [
-            (expect.dials_to_converge, self.start_work.map(|work| work.dials), "dials"),
-            (expect.syncs_to_converge, self.start_work.map(|work| work.syncs), "syncs"),
+            (expect.dials_to_converge, dials, "dials per node until"),
+            (
+                expect.syncs_to_converge,
+                self.start_work.map(|work| work.syncs),
+                "syncs per node until",
+            ),
+            (expect.dials_once_converged, dials.map(|until| all - until), "dials per node after"),
         ];
         for (most, count, what) in work {
             let Some(most) = most else { continue };
             if count.is_none_or(|count| count > most) {
                 let count = count.map_or("never".to_owned(), |count| format!("{count:.2}"));
-                let text = format!("{count} {what} per node until all were right, expected {most}");
+                let text = format!("{count} {what} all were right, expected {most}");
                 self.network.failures.push(self.failure("cheap enough", text));
             }
         }
@@ -413,6 +428,7 @@ impl<'a> Run<'a> {
 
     fn report(mut self) -> Report {
         let rates = self.rates();
+        let whole_work = self.work_so_far();
         let mut dropped = BTreeMap::new();
         for (what, count) in self.network.nodes.iter().flat_map(|node| &node.dropped) {
             *dropped.entry(*what).or_default() += count;
@@ -443,6 +459,7 @@ impl<'a> Run<'a> {
             lost_by_lossy: self.network.lost_by_lossy,
             sizes_at_start: self.sizes_at_start.len(),
             start_work: self.start_work,
+            whole_work,
             failed,
         }
     }
