@@ -10,13 +10,15 @@ BIN := $(VENV)/bin
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 LOCKED := $(if $(CI),--locked)
+MINUTES := 1
+FUZZ_TARGETS := $(shell sed -n 's/^fn \(fuzz_[a-z_]*\)().*/\1/p' rust/proto/src/tests/fuzz.rs)
 RUST_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Two cargo processes in one target directory only wait for each other.
 .NOTPARALLEL:
-.PHONY: help demo develop test test-rust test-python nats relay lint lint-rust lint-python format bench bench-check compare soak soak-real drills clean prerequisites
+.PHONY: help demo develop test test-rust test-python nats relay lint lint-rust lint-python format bench bench-check fuzz compare soak soak-real drills clean prerequisites
 
 help: ## list these targets
 	@echo 'make demo: watch five nodes find each other. make test: all tests. All targets:'
@@ -80,6 +82,11 @@ bench-check: $(VENV)/.made ## count the instructions of pieces of the work, comp
 	cargo build $(LOCKED) --package iroh-gossip-discovery-sim --example instructions
 	$(BIN)/python benchmarks/instructions.py target/debug/examples/instructions $(ARGS)
 
+fuzz: target/tools/bin/cargo-bolero ## let libFuzzer look for input that breaks a decoder or the state machine (MINUTES=1 for each target)
+	@set -e; for target in $(FUZZ_TARGETS); do echo "== $$target: $(MINUTES) min"; \
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo bolero test --package iroh-gossip-discovery-proto tests::fuzz::$$target \
+		--engine libfuzzer --rustc-bootstrap --sanitizer NONE --target-dir target/fuzz -T $(MINUTES)m; done
+
 compare: $(VENV)/.extension-release $(VENV)/.group-compare ## measure beside kinship, casty, memberlist, serf (release; hours; ARGS="--only converge --sizes 10 --runs 5")
 	PYTHONPATH=benchmarks $(BIN)/python -m compare $(ARGS)
 
@@ -97,6 +104,9 @@ clean: ## remove .venv and everything that was built
 
 prerequisites: ## check that Python, Rust, make and a C compiler are there and new enough
 	@python=$$(scripts/prerequisites) && echo "all there; .venv is made from $$python"
+
+target/tools/bin/cargo-bolero:
+	cargo install --quiet --locked --version 0.13.5 --root target/tools cargo-bolero
 
 # Stamps: what they stand for is done once, and again when what it depends on changes.
 

@@ -272,7 +272,9 @@ def wait_until_kept(state: Path, identities: set[str]) -> None:
     """Wait until the kept book of a node has these ids in it."""
     end = time.monotonic() + PATIENCE
     while True:
-        content = b"".join(path.read_bytes() for path in state.glob("book-*"))
+        # A file that is being written ends in .tmp, and has another name a moment later.
+        files = [path for path in state.glob("book-*") if path.suffix != ".tmp"]
+        content = b"".join(path.read_bytes() for path in files)
         if all(bytes.fromhex(identity) in content for identity in identities):
             return
         assert time.monotonic() < end, "the book was not kept"

@@ -6,6 +6,7 @@ mod broadcast;
 mod cbor;
 mod compare;
 mod contact;
+mod fuzz;
 mod guard;
 mod invitation;
 mod kept;

@@ -61,6 +61,8 @@ pub struct Start {
 }
 
 /// The expectations for the whole run.
+// Each of its bools is a key of the scenario language.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expect {
