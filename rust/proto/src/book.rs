@@ -52,6 +52,11 @@ const SHARE_MIN: usize = 256;
 
 /// A book that does not change for this long is calm.
 const CALM: Nanos = 250_000_000;
+/// The book grows fast if more than an eighth of its members, and more than [`FEW_NEWCOMERS`], are
+/// newcomers of this time and the same time before. A newcomer is a node that the whole swarm has
+/// known for less than that.
+const GROWTH: Nanos = 5_000_000_000;
+const FEW_NEWCOMERS: usize = 8;
 
 /// The least time between two scans for expired records. Without it, a large book would be scanned
 /// once for each of many records that expire shortly one after another.
@@ -205,6 +210,9 @@ pub(crate) struct Book {
     changed: Option<Nanos>,
     /// How many changes applications saw: a newer sequence number alone is none.
     visible_changes: u64,
+    /// The number of the last period of [`GROWTH`] with a newcomer, and how many came in it and in
+    /// the period before.
+    newcomers: (Nanos, usize, usize),
     /// When the present series of changes without a pause of [`CALM`] began.
     stirred: Nanos,
     /// Two changes of the rules that only controls of the simulator switch on.
@@ -236,6 +244,7 @@ impl Book {
             bytes: 0,
             changed: None,
             visible_changes: 0,
+            newcomers: (0, 0, 0),
             stirred: 0,
             forgetful: false,
             equal_wins: false,
@@ -386,6 +395,28 @@ impl Book {
     pub(crate) fn is_restless(&self, time: Duration, now: Instant) -> bool {
         let now = self.nanos_at(now);
         self.changed.is_some_and(|at| now - at < CALM) && now - self.stirred >= nanos(time)
+    }
+
+    /// Returns true if many nodes join the swarm now: their requests and records fill views and
+    /// books soon, without anything that this node begins.
+    pub(crate) fn is_growing(&self, now: Instant) -> bool {
+        let (last, came, before) = self.newcomers;
+        let recent = match (self.nanos_at(now) / GROWTH).saturating_sub(last) {
+            0 => came + before,
+            1 => came,
+            _ => 0,
+        };
+        recent > FEW_NEWCOMERS.max(self.members.len() / 8)
+    }
+
+    fn count_newcomer(&mut self, at: Nanos) {
+        let (last, came, before) = self.newcomers;
+        let period = at / GROWTH;
+        self.newcomers = match period.saturating_sub(last) {
+            0 => (last, came + 1, before),
+            1 => (period, 1, came),
+            _ => (period, 1, 0),
+        };
     }
 
     fn change(&mut self, at: Nanos) {
@@ -687,7 +718,12 @@ impl Book {
         let introducer = introducer.map_or(REACHED, |peer| self.shares.add(peer, &record));
         self.insert_member(id, Member { signed, received: now, heard, since, introducer });
         let applied = match was {
-            None => Applied::Joined,
+            None => {
+                if nanos(age) < GROWTH {
+                    self.count_newcomer(now);
+                }
+                Applied::Joined
+            }
             Some(was) if was.signed.record().same_content(&record) => return Applied::Refreshed,
             Some(_) => Applied::Updated,
         };

@@ -86,7 +86,7 @@ impl Default for Config {
             heal_interval: Duration::from_secs(30),
             heal_interval_max: Duration::from_hours(1),
             leave_timeout: Duration::from_millis(500),
-            concurrent_syncs: 32,
+            concurrent_syncs: 256,
             observers: 32,
             observer: false,
         }

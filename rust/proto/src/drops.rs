@@ -99,6 +99,7 @@ drop_reasons! {
     NewcomersOverTheShareOfTheirIntroducer = "newcomers over the share of their introducer",
     RequestsToBeNeighborsOverTheBudget = "requests to be neighbors over the budget",
     WalksOfNewcomersOverTheBudget = "walks of newcomers over the budget",
+    WalksOfNewcomersThatFoundNoRoom = "walks of newcomers that found no room",
     UpdatesOverTheBudgetOfAPeer = "updates over the budget of a peer",
     NeighborsThatForwardedNothing = "neighbors that forwarded nothing",
     ViewsThatWereReplacedWithinAMinute = "views that were replaced within a minute",
@@ -153,6 +154,7 @@ impl DropReason {
                 | Self::BroadcastsThatWereHeardBefore
                 | Self::BroadcastsWithoutAnythingNew
                 | Self::SyncsPassedOnToOtherMembers
+                | Self::WalksOfNewcomersThatFoundNoRoom
         )
     }
 }

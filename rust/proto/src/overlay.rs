@@ -28,6 +28,16 @@ use crate::{
 /// would hold a place in the active view forever.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// A broadcast that was announced and did not arrive is requested after the first of these times,
+/// and of the next announcer after the second (Plumtree).
+const GRAFT_AFTER: Duration = Duration::from_millis(80);
+const GRAFT_AGAIN: Duration = Duration::from_millis(40);
+/// If a broadcast came on its own after it was requested, requests wait longer: at first by
+/// [`GRAFT_AFTER`], then twice as long each time, up to this. Each sweep halves it.
+const GRAFT_MOST: Duration = Duration::from_secs(2);
+/// The most requests that are remembered.
+const MAX_GRAFTS: usize = 256;
+
 /// How often the ids of broadcasts that were announced and never arrived are forgotten.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -58,6 +68,11 @@ pub(crate) struct Overlay {
     /// True while a neighbor is evicted for a peer that asked: no other peer is asked to take the
     /// place.
     making_room: bool,
+    /// The broadcasts that were requested, and how long requests wait on top.
+    grafts: BTreeSet<[u8; 32]>,
+    graft_wait: Duration,
+    /// The walks of a newcomer that may still begin here.
+    walks: usize,
     /// Added to each timer that is set, because answers take longer while this node is behind.
     pub(crate) lag: Duration,
 }
@@ -77,6 +92,8 @@ impl Overlay {
             },
             broadcast: PlumtreeConfig {
                 message_cache_retention: Duration::from_secs(10),
+                graft_timeout_1: GRAFT_AFTER,
+                graft_timeout_2: GRAFT_AGAIN,
                 // Each eviction wakes the whole node.
                 cache_evict_interval: Duration::from_secs(5),
                 ..PlumtreeConfig::default()
@@ -95,6 +112,9 @@ impl Overlay {
             swept: None,
             outputs: Vec::new(),
             making_room: false,
+            grafts: BTreeSet::new(),
+            graft_wait: Duration::ZERO,
+            walks: usize::MAX,
             lag: Duration::ZERO,
         }
     }
@@ -134,6 +154,7 @@ impl Overlay {
             // Plumtree forgets such ids only when a peer disconnects. This node's own id serves for
             // that: it is no neighbor, so HyParView does nothing.
             self.swept = Some(now);
+            self.graft_wait /= 2;
             self.drive(InEvent::PeerDisconnected(self.me), now);
         }
         let late: Vec<_> =
@@ -167,6 +188,27 @@ impl Overlay {
     ) {
         let message = Shape::incoming(about, frame).into_message();
         self.drive(InEvent::RecvMessage(from, message), now);
+    }
+
+    /// A second copy of a broadcast came. If this node requested it, the first copy was only late.
+    pub(crate) fn came_twice(&mut self, id: &[u8; 32]) {
+        if self.grafts.remove(id) {
+            self.graft_wait = (self.graft_wait * 2).clamp(GRAFT_AFTER, GRAFT_MOST);
+        }
+    }
+
+    /// As [`Self::receive`], for a newcomer that joins here. At most `walks` walks through the
+    /// overlay begin for it.
+    pub(crate) fn receive_join(
+        &mut self,
+        from: EndpointId,
+        record: Bytes,
+        walks: usize,
+        now: Instant,
+    ) {
+        self.walks = walks;
+        self.receive(from, from, OverlayFrame::Join(record), now);
+        self.walks = usize::MAX;
     }
 
     /// Removes a neighbor politely, to make room for another one.
@@ -249,7 +291,11 @@ impl Overlay {
                 }
                 OutEvent::ScheduleTimer(delay, timer) => {
                     self.timer_count += 1;
-                    self.timers.insert((now + delay + self.lag, self.timer_count), timer);
+                    let is_graft = matches!(timer, topic::Timer::Gossip(_))
+                        && [GRAFT_AFTER, GRAFT_AGAIN].contains(&delay);
+                    let waits = is_graft && self.lag > Duration::ZERO;
+                    let more = if waits { self.graft_wait } else { Duration::ZERO };
+                    self.timers.insert((now + delay + self.lag + more, self.timer_count), timer);
                 }
                 // Received and PeerData: the guard checked the content and the record, and applied
                 // them, before they reached the overlay. DisconnectPeer would close a link, but
@@ -266,6 +312,18 @@ impl Overlay {
             return;
         }
         if let Some(frame) = Shape::of(message).outgoing() {
+            if let OverlayFrame::Graft { id: Some(id), .. } = frame {
+                if self.grafts.len() >= MAX_GRAFTS {
+                    self.grafts.clear();
+                }
+                self.grafts.insert(id);
+            }
+            if matches!(frame, OverlayFrame::ForwardJoin { .. }) {
+                if self.walks == 0 {
+                    return;
+                }
+                self.walks -= 1;
+            }
             if matches!(frame, OverlayFrame::Neighbor { .. }) {
                 if self.making_room {
                     return;

@@ -158,6 +158,12 @@ impl Context {
         told + self.now.saturating_duration_since(at).as_secs()
     }
 
+    /// Makes this node one whose timers are late.
+    #[cfg(test)]
+    pub(crate) fn fall_behind(&mut self, lag: Duration) {
+        self.behind_until = self.now + lag;
+    }
+
     fn served(&mut self, due: Instant) {
         let late = self.now.saturating_duration_since(due);
         // A timer that is later than `MAX_LAG` shows that the node was stopped, not slow.

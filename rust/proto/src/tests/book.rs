@@ -357,6 +357,27 @@ fn a_book_stands_still_once_nothing_has_changed_for_so_long() {
 }
 
 #[test]
+fn a_book_grows_fast_while_more_than_an_eighth_of_it_is_new_to_the_whole_swarm() {
+    const S: Duration = Duration::from_secs(1);
+    let start = Instant::now();
+    let mut book = Book::new(id(ME), 200, start);
+    for member in 100..200 {
+        book.apply(signed(member, 1), 6 * S, start);
+    }
+    assert!(!book.is_growing(start), "a newcomer's first sync brings members of long standing");
+    for newcomer in 2..14 {
+        book.apply(signed(newcomer, 1), ZERO, start);
+    }
+    assert!(!book.is_growing(start), "12 of 112 are few");
+    for newcomer in 14..20 {
+        book.apply(signed(newcomer, 1), 4 * S, start + 4 * S);
+    }
+    assert!(book.is_growing(start + 4 * S));
+    assert!(book.is_growing(start + 9 * S));
+    assert!(!book.is_growing(start + 10 * S), "the burst is over");
+}
+
+#[test]
 fn who_was_there_for_long_is_established_whatever_becomes_of_it() {
     let start = Instant::now();
     let long = start + Duration::from_mins(10);

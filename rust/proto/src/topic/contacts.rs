@@ -108,6 +108,13 @@ impl Contacts {
 
     pub(super) fn on_timeout(&mut self, scope: &mut Scope) -> Effects {
         match self.timers.take_due(scope.now()) {
+            Some(Timer::Redial)
+                if scope.view.syncing && !scope.peers.is_alone() && !self.synced =>
+            {
+                // The answers may be late. If the sync fails, that asks for the next redial.
+                self.redial_later(scope);
+                Effects::none()
+            }
             Some(Timer::Redial) if scope.peers.is_alone() || !self.synced => {
                 self.redial_anyone(scope)
             }
@@ -265,6 +272,11 @@ impl Contacts {
         if scope.peers.is_alone() {
             self.redial_soon(scope);
         }
+    }
+
+    fn redial_later(&mut self, scope: &mut Scope) {
+        let at = scope.now() + jitter(&mut scope.cx.rng, scope.config.redial_max, 0.8..1.2);
+        self.timers.set_by(Timer::Redial, at);
     }
 
     fn redial_soon(&mut self, scope: &mut Scope) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Topic, learn::Way, seen::IN_FLIGHT};
+use super::{Topic, learn::Way, scope::Scope, seen::IN_FLIGHT};
 use crate::{
     book::Applied,
     drops::DropReason,
@@ -31,7 +31,7 @@ impl Topic {
         }
         let frame = self.neighborhood.without_repeats(peer, frame, narrow_scope!(self, cx));
         if let Some((about, frame)) = self.judge(peer, frame, cx) {
-            self.neighborhood.receive(peer, about, frame, cx.now);
+            self.neighborhood.receive(peer, about, frame, narrow_scope!(self, cx));
             self.drive_overlay(cx);
         }
         self.neighborhood.handled();
@@ -42,6 +42,11 @@ impl Topic {
         let may = self.neighborhood.make_room(peer, urgent, narrow_scope!(self, cx));
         self.drive_overlay(cx);
         may
+    }
+
+    fn is_late_in_burst(&mut self, cx: &mut Context) -> bool {
+        let scope: &mut Scope = scope!(self, cx);
+        scope.is_late_in_burst()
     }
 
     /// Returns what of a frame may reach the overlay, and the node whose record it carries.
@@ -60,7 +65,8 @@ impl Topic {
             }
             OverlayFrame::Neighbor { high, record } => {
                 let record = self.introduced(peer, &record, peer, cx)?;
-                let may = self.may_become_neighbor(peer, high, cx);
+                let urgent = high && !self.is_late_in_burst(cx); // other newcomers have room
+                let may = self.may_become_neighbor(peer, urgent, cx);
                 may.then_some((peer, OverlayFrame::Neighbor { high, record }))
             }
             OverlayFrame::Disconnect { .. } => Some((peer, frame)),
@@ -76,7 +82,9 @@ impl Topic {
             OverlayFrame::ForwardJoin { ttl, record } => {
                 let about = cx.open_record(&self.id, &record).ok()?.claimed();
                 let record = self.introduced(about, &record, peer, cx)?;
-                (about != self.me).then_some((about, OverlayFrame::ForwardJoin { ttl, record }))
+                let may = ttl > 0 || self.neighborhood.may_adopt(narrow_scope!(self, cx));
+                (may && about != self.me)
+                    .then_some((about, OverlayFrame::ForwardJoin { ttl, record }))
             }
             OverlayFrame::Gossip { round: None, .. } => {
                 // No node of version 1 sends this, and the overlay would not forward it.
@@ -84,6 +92,7 @@ impl Topic {
                 None
             }
             OverlayFrame::Gossip { content, .. } if self.has_seen(&content, cx.now) => {
+                self.neighborhood.machine().came_twice(blake3::hash(&content).as_bytes());
                 // A duplicate is not verified again. It gets the answer of Plumtree, if it was not
                 // the first one of a broadcast that came from elsewhere.
                 if !self.neighborhood.repeats(&peer, &content, cx.now) {

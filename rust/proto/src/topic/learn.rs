@@ -247,7 +247,7 @@ impl Topic {
             let (id, applied) = outcome.ok()?;
             if applied.is_news() {
                 learned.news += 1;
-                self.on_synced_news(id, &applied, age, from, cx);
+                self.on_synced_news((id, &applied, age), (from, frame.attached), cx);
             } else if matches!(applied, Applied::Full | Applied::Stale) && !self.book.is_known(&id)
             {
                 // There was no room for it, now or before.
@@ -266,13 +266,11 @@ impl Topic {
     /// A sync brought a record. Others may lack it too.
     fn on_synced_news(
         &mut self,
-        id: EndpointId,
-        applied: &Applied,
-        age: Duration,
-        from: EndpointId,
+        (id, applied, age): (EndpointId, &Applied, Duration),
+        (from, attached): (EndpointId, bool),
         cx: &mut Context,
     ) {
-        if id == from {
+        if id == from && !attached {
             self.dissemination.send_soon(id, scope!(self, cx));
         } else if !self.neighborhood.neighbors().is_empty() && self.is_young(&id, age) {
             // Newcomers come in bursts, and gossip is bringing them already. All other news is rare

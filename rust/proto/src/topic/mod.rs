@@ -17,6 +17,7 @@ macro_rules! scope {
                 neighbors: $topic.neighborhood.neighbors(),
                 attached: $topic.neighborhood.attached(),
                 synced: $topic.contacts.is_synced(),
+                syncing: $topic.syncs.is_syncing(),
                 has_newcomers: $topic.syncs.has_newcomers(),
                 leaving: $topic.leave.is_begun(),
             },

@@ -76,6 +76,8 @@ const JOIN_FALLBACK: Duration = Duration::from_millis(250);
 /// At most this many of the suggested members are linked already.
 const SUGGESTED_LINKED: usize = 3;
 
+/// The walks that begin for each newcomer while this node is behind in a burst.
+const WALKS_IN_BURST: usize = 1;
 /// The newcomers that walk through the overlay: those that one peer sends, and those of all peers.
 /// A walk causes up to six frames of other nodes. A newcomer that is refused here is in the book
 /// all the same.
@@ -479,14 +481,32 @@ impl Neighborhood {
         peer: EndpointId,
         about: EndpointId,
         frame: OverlayFrame,
-        now: Instant,
+        scope: &mut NarrowScope,
     ) {
-        self.overlay.receive(peer, about, frame, now);
+        let now = scope.now();
+        match frame {
+            // In a burst, most newcomers meet each other in walks, and have room themselves.
+            OverlayFrame::Join(record) if scope.is_late_in_burst() => {
+                self.overlay.receive_join(peer, record, WALKS_IN_BURST, now);
+            }
+            frame => self.overlay.receive(peer, about, frame, now),
+        }
     }
 
     /// The frame of a peer was handled, with all that follows from it.
     pub(super) fn handled(&mut self) {
         self.places.answers = None;
+    }
+
+    /// Returns true if a newcomer whose walk ends here is asked to be a neighbor. While many join,
+    /// it has its entrance, and there is room at other newcomers: no neighbor gives way for it.
+    pub(super) fn may_adopt(&mut self, scope: &mut NarrowScope) -> bool {
+        let full = self.overlay.neighbors().len() >= scope.config.neighbors;
+        let may = !full || !scope.is_late_in_burst();
+        if !may {
+            scope.dropped(DropReason::WalksOfNewcomersThatFoundNoRoom, None);
+        }
+        may
     }
 
     /// Returns true if the request of a peer to be our neighbor may reach the overlay. In a full
@@ -597,7 +617,11 @@ impl Neighborhood {
             scope.send(&peer, TopicFrame::Overlay(frame));
             return;
         }
-        let asks = matches!(frame, OverlayFrame::Join(_) | OverlayFrame::Neighbor { .. });
+        let asks = match frame {
+            OverlayFrame::Join(_) | OverlayFrame::Neighbor { high: true, .. } => true,
+            OverlayFrame::Neighbor { .. } => !self.is_sound_in_burst(scope),
+            _ => false,
+        };
         if !asks || scope.view.leaving || scope.peers.is_avoided(&peer, scope.now()) {
             return;
         }
@@ -694,6 +718,12 @@ impl Neighborhood {
         members
     }
 
+    /// Returns true if many nodes join now, and this node has enough neighbors until they have. Its
+    /// view fills by their requests, or else afterwards.
+    fn is_sound_in_burst(&self, scope: &NarrowScope) -> bool {
+        self.overlay.neighbors().len() >= VIEW_SOUND && scope.is_late_in_burst()
+    }
+
     /// Schedules the next check whether the active view is full, with growing delays.
     pub(super) fn look_at_view(&mut self, scope: &mut NarrowScope) {
         if !scope.view.leaving {
@@ -719,6 +749,10 @@ impl Neighborhood {
         let neighbors = self.overlay.neighbors().clone();
         if neighbors.is_empty() || neighbors.len() >= scope.config.neighbors.min(scope.book.len()) {
             return self.replace_silent(scope);
+        }
+        if self.is_sound_in_burst(scope) {
+            self.look_at_view(scope);
+            return Effects::none();
         }
         let members = Self::suggestions(&neighbors, scope);
         self.overlay.suggest(members, scope.now());

@@ -43,6 +43,8 @@ pub(super) struct Scope<'a, V = View<'a>> {
 
 /// What other components know, for reading.
 #[derive(Debug, Clone, Copy)]
+// Each of its bools is a fact of another component.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct View<'a> {
     /// The active view of the overlay.
     pub(super) neighbors: &'a BTreeSet<EndpointId>,
@@ -50,6 +52,8 @@ pub(super) struct View<'a> {
     pub(super) attached: Option<Instant>,
     /// True if a sync that this node began was completed since it was last without links.
     pub(super) synced: bool,
+    /// True while a sync that this node began goes on.
+    pub(super) syncing: bool,
     /// True if peers that are not in the overlay yet wait for pushes.
     pub(super) has_newcomers: bool,
     /// True if this node leaves the topic.
@@ -104,6 +108,12 @@ impl<V> Scope<'_, V> {
     /// Returns true if dials to a peer are not counted as dials to strangers.
     pub(super) fn is_trusted(&self, peer: &EndpointId) -> bool {
         self.peers.is_trusted(peer, self.book, self.cx.now)
+    }
+
+    /// Returns true if many nodes join now, and this node is behind. Their own requests and records
+    /// fill its view and its book soon, and what it does for that too makes all of them later.
+    pub(super) fn is_late_in_burst(&self) -> bool {
+        self.cx.lag() > Duration::ZERO && self.book.is_growing(self.cx.now)
     }
 
     /// See [`spread`].

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{
     effect::{Effect, Effects, Pushed},
-    scope::Scope,
+    scope::{RESTLESS, SETTLED, Scope},
 };
 use crate::{
     book::Applied,
@@ -66,6 +66,8 @@ pub(super) struct Syncs {
     session_count: u64,
     trickle: Duration,
     trickle_last: Option<EndpointId>,
+    /// When books were last compared although this one kept changing.
+    compared_restless: Option<Instant>,
     /// Before this time, no further gap of gossip leads to a random sync.
     gap_sync_after: Option<Instant>,
     random_sync_delay: Duration,
@@ -154,6 +156,7 @@ impl Syncs {
             session_count: 0,
             trickle: config.sync_interval_min,
             trickle_last: None,
+            compared_restless: None,
             gap_sync_after: None,
             random_sync_delay: config.random_sync_interval,
             came_from: None,
@@ -232,9 +235,20 @@ impl Syncs {
         self.sessions.contains_key(&SessionKey::begun_by_us(*peer))
     }
 
+    /// Returns true while any sync that this node began goes on.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.sessions.keys().any(|key| key.role == Role::Initiator)
+    }
+
     /// Returns true if this node never began a sync, as the first node of a swarm.
     pub(super) fn is_untried(&self) -> bool {
         self.session_count == 0
+    }
+
+    /// Returns true if this node is the first of its swarm: it has nobody to sync with, and others
+    /// enter the overlay through it. What it announces waits for the first of them.
+    fn is_root(&self, scope: &Scope) -> bool {
+        self.is_untried() && !scope.peers.has_bootstrap()
     }
 
     /// Sends records to newcomers and observers. Those that were not heard for [`NEWCOMER_HELP`]
@@ -390,7 +404,7 @@ impl Syncs {
     }
 
     fn take_turn(&mut self, key: SessionKey, theirs: Turn, scope: &mut Scope) -> Effects {
-        let attached = scope.view.attached.is_some();
+        let attached = scope.view.attached.is_some() || self.is_root(scope);
         if !attached && !scope.config.observer {
             self.sponsors.insert(key.peer);
         }
@@ -629,11 +643,20 @@ impl Syncs {
         if !scope.cx.is_on(Rule::Reconciliation) {
             return Effects::none();
         }
+        let recently = |at: Instant| scope.now().saturating_duration_since(at) < RESTLESS;
+        let restless =
+            scope.cx.lag() > Duration::ZERO && scope.book.is_restless(RESTLESS, scope.now());
+        if waits_until_settled(scope) || (restless && self.compared_restless.is_some_and(recently))
+        {
+            self.timers.set(Timer::Trickle, once_settled(scope));
+            return Effects::none();
+        }
         let neighbors = scope.view.neighbors;
         let after = self.trickle_last.map_or(Bound::Unbounded, Bound::Excluded);
         let next = neighbors.range((after, Bound::Unbounded)).next().or(neighbors.first()).copied();
         let Some(next) = next else { return Effects::none() };
         self.trickle_last = Some(next);
+        self.compared_restless = Some(scope.now()).filter(|_| restless);
         let mut effects = Effects::none();
         if !self.agreed(&next, self.trickle, scope.now()) {
             effects.append(self.start(next, scope));
@@ -658,6 +681,10 @@ impl Syncs {
     /// of which looks complete from inside. The first partner is the peer of this node's first
     /// sync, if it is still linked, so that the two never stay in different parts.
     fn on_random_sync(&mut self, scope: &mut Scope) -> Effects {
+        if waits_until_settled(scope) {
+            self.timers.set(Timer::RandomSync, once_settled(scope));
+            return Effects::none();
+        }
         let neighbors = scope.view.neighbors;
         let origin = self.came_from.take();
         let origin = origin.filter(|peer| !neighbors.contains(peer) && scope.peers.is_linked(peer));
@@ -685,6 +712,17 @@ impl Syncs {
             self.timers.set_by(Timer::RandomSync, now);
         }
     }
+}
+
+/// Returns true if this node is behind, and gossip and syncs still bring records. A comparison
+/// would find what is under way.
+fn waits_until_settled(scope: &Scope) -> bool {
+    scope.cx.lag() > Duration::ZERO && scope.settled_digest().is_none()
+}
+
+/// Returns when to look again whether the book is settled.
+fn once_settled(scope: &mut Scope) -> Instant {
+    scope.now() + jitter(&mut scope.cx.rng, SETTLED, 1.0..2.0) + scope.cx.lag()
 }
 
 /// Returns true if the process behind the link is not the one that announced the record in the

@@ -18,6 +18,8 @@ use crate::{
 };
 
 /// All that a [`Scope`] borrows. A test sets what the component sees.
+// Each of its bools is a fact of another component.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct World {
     pub(super) config: Config,
     pub(super) book: Book,
@@ -25,6 +27,7 @@ pub(super) struct World {
     pub(super) attached: Option<Instant>,
     pub(super) peers: Peers,
     pub(super) synced: bool,
+    pub(super) syncing: bool,
     pub(super) has_newcomers: bool,
     pub(super) leaving: bool,
     pub(super) cx: Context,
@@ -42,6 +45,7 @@ impl World {
             attached: None,
             peers: Peers::default(),
             synced: false,
+            syncing: false,
             has_newcomers: false,
             leaving: false,
             cx: Context::new(identity, [7; 32], now),
@@ -58,6 +62,7 @@ impl World {
                 neighbors: &self.neighbors,
                 attached: self.attached,
                 synced: self.synced,
+                syncing: self.syncing,
                 has_newcomers: self.has_newcomers,
                 leaving: self.leaving,
             },

@@ -56,6 +56,11 @@ impl Peers {
         self.linked.contains(peer)
     }
 
+    /// Returns true if this node was given a peer to begin with.
+    pub(crate) fn has_bootstrap(&self) -> bool {
+        !self.bootstrap.is_empty()
+    }
+
     /// Returns true if no peer speaks of this topic.
     pub(crate) fn is_alone(&self) -> bool {
         self.linked.is_empty()

@@ -289,6 +289,16 @@ impl Detector {
                 self.probes.open.remove(&peer);
                 return self.doubt(peer, scope);
             }
+            (Phase::Indirect, _)
+                if scope.cx.lag() > Duration::ZERO && probe.restarts < MAX_RESTARTS =>
+            {
+                // The answers may wait here: a node that is behind accuses later.
+                let lag = scope.cx.lag();
+                if let Some(probe) = self.probes.open.get_mut(&peer) {
+                    probe.restarts += 1;
+                    probe.deadline = scope.cx.now + lag;
+                }
+            }
             (Phase::Indirect, _) => return self.failed(peer, scope),
         }
         Effects::none()

@@ -56,6 +56,9 @@ const MAX_HELD: usize = 256;
 const CHECKS_OF_PEER: Rate =
     Rate { messages: (200.0, 4096.0), bytes: (64.0 * 1024.0, 1024.0 * 1024.0) };
 
+/// A node that is behind gives a suspect at most this much longer to refute.
+const WAIT_BEHIND: Duration = Duration::from_secs(6);
+
 #[derive(Debug)]
 struct Suspicion {
     /// The highest sequence that an accusation names.
@@ -431,6 +434,15 @@ impl Detector {
                 suspicion.granted += late;
                 suspicion.deadline += late;
                 told.push(*peer);
+            } else if suspicion.deadline <= scope.cx.now
+                && scope.cx.lag() > Duration::ZERO
+                && suspicion.waited < WAIT_BEHIND
+            {
+                // The refutation may wait here.
+                let more = scope.cx.lag().min(WAIT_BEHIND.saturating_sub(suspicion.waited));
+                suspicion.waited += more;
+                suspicion.granted += more;
+                suspicion.deadline = scope.cx.now + more;
             } else if suspicion.deadline <= scope.now() && due.is_none() {
                 due = Some(*peer);
             }

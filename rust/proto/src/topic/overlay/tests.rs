@@ -1,9 +1,13 @@
 //! The place in the overlay without a network: entering it, giving way, and what peers may send.
 
 use super::{super::world::World, *};
-use crate::tests::{ME, id, signed};
+use crate::{
+    event::OutEvent,
+    tests::{ME, id, signed},
+};
 
 const S: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
 
 fn neighborhood(world: &World) -> Neighborhood {
     let mut overlay = Overlay::new(id(ME), world.config.neighbors, [1; 32]);
@@ -49,7 +53,7 @@ fn ask(
     let may = neighborhood.make_room(id(peer), high, &mut world.narrow_scope());
     let mut gone = drive(neighborhood, world);
     if may {
-        neighborhood.receive(id(peer), id(peer), request(peer, high), world.cx.now);
+        neighborhood.receive(id(peer), id(peer), request(peer, high), &mut world.narrow_scope());
         gone.extend(drive(neighborhood, world));
     }
     neighborhood.handled();
@@ -119,7 +123,12 @@ fn a_peer_that_pushes_out_neighbors_again_and_again_is_refused_and_told() {
         drive(&mut neighborhood, &mut world);
         let filler = 60 + pushed;
         world.links(filler);
-        neighborhood.receive(id(filler), id(filler), request(filler, true), world.cx.now);
+        neighborhood.receive(
+            id(filler),
+            id(filler),
+            request(filler, true),
+            &mut world.narrow_scope(),
+        );
         drive(&mut neighborhood, &mut world);
         sent(&mut world);
     }
@@ -277,7 +286,7 @@ fn large_broadcasts_are_repeated_up_to_a_budget() {
 fn an_author_sends_its_broadcasts_to_neighbors_that_asked_for_announcements_only() {
     let (mut world, mut neighborhood) = full();
     for peer in [10, 12, 13] {
-        neighborhood.receive(id(peer), id(peer), OverlayFrame::Prune, world.cx.now);
+        neighborhood.receive(id(peer), id(peer), OverlayFrame::Prune, &mut world.narrow_scope());
     }
     sent(&mut world);
     for (content, receivers) in [(BROADCAST, 5), (RECORDS, 2)] {
@@ -290,4 +299,99 @@ fn an_author_sends_its_broadcasts_to_neighbors_that_asked_for_announcements_only
         let expected = OverlayFrame::Gossip { round: Some(0), content };
         assert!(frames.iter().all(|(_, frame)| *frame == expected));
     }
+}
+
+/// Many nodes join now, and this node is behind.
+fn burst(world: &mut World) {
+    (100..140).for_each(|newcomer| world.knows(newcomer));
+    world.cx.fall_behind(S / 2);
+}
+
+/// A newcomer joins here. Returns how many walks begin for it.
+fn walks_of_join(world: &mut World, neighborhood: &mut Neighborhood, newcomer: u8) -> usize {
+    world.knows(newcomer);
+    world.links(newcomer);
+    assert!(neighborhood.make_room(id(newcomer), true, &mut world.narrow_scope()));
+    drive(neighborhood, world);
+    sent(world);
+    let join = OverlayFrame::Join(signed(newcomer, 1).bytes().clone());
+    neighborhood.receive(id(newcomer), id(newcomer), join, &mut world.narrow_scope());
+    drive(neighborhood, world);
+    assert!(neighborhood.is_neighbor(&id(newcomer)), "it has its entrance");
+    let is_walk =
+        |(_, frame): &(_, OverlayFrame)| matches!(frame, OverlayFrame::ForwardJoin { .. });
+    sent(world).iter().filter(|sent| is_walk(sent)).count()
+}
+
+#[test]
+fn a_node_that_is_behind_in_a_burst_begins_one_walk_for_a_newcomer_and_ends_none_in_a_full_view() {
+    let (mut world, mut neighborhood) = full();
+    let others = neighborhood.neighbors().len() - 1;
+    assert!(neighborhood.may_adopt(&mut world.narrow_scope()));
+    (60..90).for_each(|newcomer| world.knows(newcomer));
+    assert!(neighborhood.may_adopt(&mut world.narrow_scope()), "as long as it is not behind");
+    assert_eq!(walks_of_join(&mut world, &mut neighborhood, 50), others);
+    burst(&mut world);
+    world.dropped();
+    assert!(!neighborhood.may_adopt(&mut world.narrow_scope()));
+    assert_eq!(world.dropped(), ["walks of newcomers that found no room"]);
+    assert_eq!(walks_of_join(&mut world, &mut neighborhood, 51), 1);
+}
+
+#[test]
+fn a_node_that_is_behind_in_a_burst_dials_for_no_more_than_three_neighbors() {
+    let mut world = World::new();
+    let mut neighborhood = neighborhood(&world);
+    for peer in 10..13 {
+        world.knows(peer);
+        world.links(peer);
+        ask(&mut neighborhood, &mut world, peer, true);
+    }
+    burst(&mut world);
+    let dials = |world: &mut World, neighborhood: &mut Neighborhood| {
+        let _ = neighborhood.on_view(&mut world.narrow_scope());
+        drive(neighborhood, world);
+        neighborhood.send(id(100), request(ME, false), &mut world.narrow_scope());
+        world.out().iter().filter(|out| matches!(out, OutEvent::Dial(..))).count()
+    };
+    world.out();
+    assert_eq!(dials(&mut world, &mut neighborhood), 0);
+    assert!(neighborhood.timers.is_set(Timer::View), "it looks again");
+    world.pass(S);
+    assert!(dials(&mut world, &mut neighborhood) > 0);
+}
+
+#[test]
+fn a_broadcast_that_is_late_makes_this_node_request_later_ones_later() {
+    let mut world = World::new();
+    let mut neighborhood = neighborhood(&world);
+    world.links(10);
+    ask(&mut neighborhood, &mut world, 10, true);
+    let mut waits = |number: u8, twice: bool| {
+        let (announced, id_of) = (world.cx.now, [number; 32]);
+        let overlay = neighborhood.machine();
+        overlay.lag = MS;
+        overlay.receive(id(10), id(10), OverlayFrame::IHave(vec![(id_of, 0)]), announced);
+        let asked = |output: &Output| {
+            matches!(
+                output,
+                Output::Send(_, OverlayFrame::Graft { id: Some(id), .. }) if *id == id_of
+            )
+        };
+        while !overlay.poll().iter().any(asked) {
+            world.cx.now = overlay.next_timer().unwrap();
+            overlay.on_timer(world.cx.now);
+        }
+        if twice {
+            overlay.came_twice(&id_of);
+        }
+        world.cx.now - announced
+    };
+    let calm = waits(1, false);
+    assert_eq!(waits(2, true), calm, "the first one was asked for in time");
+    let (once, twice) = (80 * MS, 160 * MS);
+    assert_eq!(waits(3, true), calm + once, "what was asked for came on its own");
+    assert_eq!(waits(4, false), calm + twice);
+    let longest = (5..20).map(|number| waits(number, true)).max().unwrap();
+    assert!(longest <= calm + Duration::from_secs(2), "{longest:?}");
 }

@@ -206,6 +206,23 @@ fn neighbors_are_synced_with_in_turn_and_more_rarely_unless_their_digests_are_eq
 }
 
 #[test]
+fn a_node_that_is_behind_compares_no_book_that_still_changes() {
+    let (mut world, mut syncs) = linked();
+    world.neighbors.extend([id(PEER), id(OTHER)]);
+    syncs.neighbor_up(&mut world.scope());
+    world.cx.fall_behind(Duration::from_secs(1));
+    for timer in [Timer::Trickle, Timer::RandomSync] {
+        syncs.timers.set(timer, world.cx.now);
+        assert_eq!(serve(&mut syncs, &mut world, timer), []);
+        assert!(syncs.timeout(timer).unwrap() > world.cx.now, "it looks again");
+    }
+    assert_eq!(world.cx.counts.syncs_started, 0);
+    world.pass(super::super::scope::SETTLED);
+    let _ = serve(&mut syncs, &mut world, Timer::Trickle);
+    assert_eq!(world.cx.counts.syncs_started, 1);
+}
+
+#[test]
 fn digests_that_differ_lead_to_one_sync_and_equal_ones_are_said_once() {
     let (mut world, mut syncs) = linked();
     world.neighbors.insert(id(PEER));
