@@ -256,7 +256,7 @@ WRONG_CALLS: list[tuple[tuple[str, ...], str]] = [
     (("ticket", "--id", ID, *["--address", "192.0.2.1:1"] * 9), "at most 8 addresses, not 9"),
     (("ticket", "--id", ID, "--key", "k", "--address", "192.0.2.1:1"), "either --key or --id"),
     (("keygen",), "'FILE': it is missing"),
-    (("keygen", "--swarm", "--show"), "--swarm and --show exclude each other"),
+    (("keygen", "--swarm", "--show"), "--swarm goes without --show and --issuer"),
     (("no-such-command",), "No such command"),
 ]
 

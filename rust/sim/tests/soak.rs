@@ -10,7 +10,7 @@ use iroh_gossip_discovery_sim::scenario::{Options, Scenario, commands, soak};
 
 /// Pairs of a number of nodes, and how many seeds from 0. The longest come first, so that no core
 /// is left alone with one.
-const RUNS: [(usize, u64); 2] = [(300, 5), (30, 2000)];
+const RUNS: [(usize, u64); 2] = [(300, 5), (30, 1000)];
 
 /// Histories that are known to fail: nodes, seed, and the defect of the protocol. An entry that
 /// passes fails the test too, so that none stays here for long.
