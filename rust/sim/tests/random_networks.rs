@@ -240,7 +240,7 @@ fn a_silent_node_is_lost_when_its_expiration_is_over() {
         let reasons = up.map(|node| node.events.iter().filter_map(|(_, event)| reason(event)));
         let reasons: Vec<Vec<_>> = reasons.map(Iterator::collect).collect();
         assert!(reasons.iter().all(|reasons| reasons.len() == 1), "lost once: {reasons:?}");
-        // The first check of a neighbor comes at any time within the interval of probes.
+        // A probe may notice it sooner.
         expired += usize::from(reasons.iter().flatten().all(|at| *at == LostReason::Expired));
         network.run_for(S * 60);
         expect(&mut network, seed, S, "to keep it out", Network::converged);

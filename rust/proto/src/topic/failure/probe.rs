@@ -87,10 +87,6 @@ struct Probe {
 #[derive(Debug)]
 struct Watch {
     next: Instant,
-    /// True until the first check, which probes the neighbor even if it was just heard. All
-    /// neighbors of a newcomer hear it last at the same time. If they all waited an interval from
-    /// then on, none would notice its crash earlier.
-    fresh: bool,
     silent: u32,
 }
 
@@ -151,8 +147,8 @@ impl Detector {
     }
 
     pub(super) fn watch(&mut self, peer: EndpointId, scope: &mut Scope) {
-        let next = scope.now() + jitter(&mut scope.cx.rng, scope.config.probe_interval, 0.0..1.0);
-        self.probes.watches.insert(peer, Watch { next, fresh: true, silent: 0 });
+        let next = scope.now() + jitter(&mut scope.cx.rng, scope.config.probe_interval, 0.5..1.0);
+        self.probes.watches.insert(peer, Watch { next, silent: 0 });
         self.schedule_probes();
     }
 
@@ -183,8 +179,7 @@ impl Detector {
             let heard = scope.cx.links.heard(peer).unwrap_or(scope.now());
             let quiet = scope.now().saturating_duration_since(heard);
             // Both ends check. A probe of either end is a sign of life for both.
-            let fresh = std::mem::take(&mut watch.fresh);
-            if !fresh && quiet < interval.mul_f64(0.9) {
+            if quiet < interval.mul_f64(0.9) {
                 watch.next = heard + jitter(&mut scope.cx.rng, interval, 0.9..1.1);
             } else {
                 watch.next = scope.now() + jitter(&mut scope.cx.rng, interval, 0.9..1.1);
