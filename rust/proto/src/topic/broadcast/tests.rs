@@ -118,6 +118,8 @@ fn a_forged_broadcast_is_not_forwarded() {
     *forged.last_mut().unwrap() ^= 1;
     assert!(!broadcasts.judge(&forged.into(), id(NEIGHBOR), &mut world.scope()));
     let out = world.out();
-    let forged = |out: &OutEvent| matches!(out, OutEvent::Dropped { what, .. } if what.label() == "records forged or malformed");
+    let forged = |out: &OutEvent| {
+        matches!(out, OutEvent::Dropped { what: DropReason::RecordsForgedOrMalformed, .. })
+    };
     assert!(out.iter().any(forged), "{out:?}");
 }
