@@ -100,7 +100,7 @@ drills: $(VENV)/.extension-release ## real faults on real hosts, promise and mea
 	$(BIN)/python benchmarks/drills.py $(ARGS)
 
 clean: ## remove .venv and everything that was built
-	rm -rf $(VENV) target python/iroh_gossip_discovery/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) target LICENSE-THIRD-PARTY LICENSE-RUST-STANDARD-LIBRARY.html python/iroh_gossip_discovery/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 prerequisites: ## check that Python, Rust, make and a C compiler are there and new enough
 	@python=$$(scripts/prerequisites) && echo "all there; .venv is made from $$python"

@@ -1,9 +1,13 @@
 """The wheel: one for every Python from 3.11 on, which brings the command line along."""
 
+import base64
 import email
 import faulthandler
+import hashlib
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,6 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+WHEEL_SCRIPT = ROOT / "scripts" / "wheel.py"
 # Without an earlier build, everything that the tests' own build does not share is compiled first.
 pytestmark = pytest.mark.timeout(900)
 # No source tree may stand in for what is installed.
@@ -39,6 +44,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel, in the profile of the tests: what they have compiled is used again."""
     faulthandler.cancel_dump_traceback_later()  # it takes longer than a test that has stopped
     directory = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, WHEEL_SCRIPT, "licences", cwd=ROOT)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     done = subprocess.run(
@@ -75,6 +81,72 @@ def test_there_is_one_wheel_for_all_versions_with_the_command_line(wheel: Path) 
     }
     assert {name.split("/")[0] for name in names} == packages | {info}
     assert {f"{package}/py.typed" for package in packages} <= set(names)
+
+
+def test_the_wheel_has_the_licence_texts_of_all_that_is_linked_in(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        licences = {
+            Path(name).name: archive.read(name).decode()
+            for name in archive.namelist()
+            if ".dist-info/licenses/" in name
+        }
+        (info,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(info))
+    assert set(licences) == {
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "LICENSE-RUST-STANDARD-LIBRARY.html",
+        "LICENSE-THIRD-PARTY",
+    }
+    assert set(metadata.get_all("License-File", [])) == set(licences)
+    texts = licences["LICENSE-THIRD-PARTY"]
+    _, *parts = re.split(r"(?m)^={80}\n", texts)
+    sections = list(zip(parts[::2], parts[1::2], strict=True))
+
+    def of(crate: str) -> str:
+        return "".join(text for owners, text in sections if f"\n{crate} " in f"\n{owners}")
+
+    for crate in ("iroh", "iroh-gossip", "pyo3", "rustls", "tokio", "webpki-roots"):
+        assert len(of(crate)) > 500, crate
+    # Without a file of its own; with a folder of them; with code of others, in a folder.
+    assert "Apache License" in of("iroh-base")
+    assert "Apache License" in of("half")
+    assert "fiat-crypto authors" in of("ring")
+    assert not of("proptest")
+
+
+def test_a_wheel_that_names_paths_of_its_builder_is_refused(wheel: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(wheel, tmp_path))
+    done = subprocess.run(
+        [sys.executable, WHEEL_SCRIPT, "finish", copy], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "_core.abi3.so holds /" in done.stderr
+    assert copy.read_bytes() == wheel.read_bytes()
+
+
+def test_a_finished_wheel_is_whole_and_names_no_path_of_its_builder(
+    wheel: Path, tmp_path: Path
+) -> None:
+    # The extension of the tests' profile has such paths: an empty one stands in for it.
+    copy = tmp_path / wheel.name
+    with zipfile.ZipFile(wheel) as before, zipfile.ZipFile(copy, "w") as after:
+        for info in before.infolist():
+            module = info.filename.endswith("_core.abi3.so")
+            after.writestr(info, b"" if module else before.read(info))
+    run(sys.executable, WHEEL_SCRIPT, "finish", copy, cwd=tmp_path)
+    with zipfile.ZipFile(copy) as archive:
+        assert archive.testzip() is None
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (record,) = (name for name in members if name.endswith(".dist-info/RECORD"))
+    hashes = dict(line.split(",")[:2] for line in members[record].decode().splitlines())
+    for name, content in members.items():
+        assert str(ROOT).encode() not in content, name
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        assert hashes[name] == ("" if name == record else f"sha256={digest}"), name
+    (bill,) = (json.loads(text) for name, text in members.items() if "/sboms/" in name)
+    refs = {component["bom-ref"] for component in bill["components"]}
+    assert "path+file:rust/proto#iroh-gossip-discovery-proto@" in " ".join(refs)
 
 
 @pytest.fixture(scope="session")
