@@ -170,6 +170,16 @@ def test_the_source_distribution_has_all_that_building_testing_and_reading_need(
     assert not [name for name in packed if name.endswith((".so", ".pyc"))]
 
 
+def test_the_relay_of_the_tests_can_be_built_from_the_source_distribution(
+    source: Path, tmp_path: Path
+) -> None:
+    with tarfile.open(source) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.iterdir()
+    relay = ["--locked", "--package", "iroh-gossip-discovery-relay", "--depth", "1"]
+    assert "iroh-relay v" in run("cargo", "tree", *relay, cwd=unpacked)
+
+
 def test_an_index_takes_both_distributions_without_a_warning(source: Path, wheel: Path) -> None:
     run(sys.executable, "-m", "twine", "check", "--strict", source, wheel, cwd=ROOT)
 
