@@ -6,7 +6,6 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
@@ -106,10 +105,6 @@ impl Announcer {
     /// Returns the sequence number of the own record, or 0 before the first announcement.
     pub(super) fn sequence(&self) -> u64 {
         self.own.as_ref().map_or(0, |own| own.record().sequence)
-    }
-
-    pub(super) fn is_own(&self, bytes: &Bytes) -> bool {
-        self.own.as_ref().is_some_and(|own| own.bytes() == bytes)
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -220,12 +215,15 @@ impl Announcer {
         Ok(self.announce(scope))
     }
 
-    /// A peer holds a record with this node's signature that is not older than the own one. It is
-    /// from an earlier life, or from another process with this node's key.
+    /// A peer holds a record with this node's signature that is not the own one. It is from an
+    /// earlier life, or from another process with this node's key.
     pub(super) fn outrun(&mut self, record: &NodeRecord, scope: &mut Scope) {
-        if record.sequence < scope.cx.identity.sequence || scope.config.observer {
-            // This node has jumped above it already: this is another copy of the same record. An
-            // observer announces nothing.
+        if scope.view.leaving || scope.config.observer {
+            // It announces nothing more.
+            return;
+        }
+        if record.sequence < scope.cx.identity.sequence {
+            // The own record is newer, or this node has jumped above this one already.
             return;
         }
         let now = scope.now();

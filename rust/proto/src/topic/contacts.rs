@@ -16,7 +16,7 @@ use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
 use super::{
-    effect::{Effect, Effects},
+    effect::{Effect, Effects, NewRecord},
     scope::Scope,
 };
 use crate::{
@@ -523,9 +523,10 @@ impl Contacts {
         self.timers.set(Timer::Redial, at);
     }
 
-    /// A record was new here.
-    pub(super) fn on_news(&mut self, id: &EndpointId, applied: &Applied, scope: &mut Scope) {
-        if matches!(applied, Applied::Joined) {
+    /// A record that was new here is in the book.
+    pub(super) fn on_applied(&mut self, new: &NewRecord, scope: &mut Scope) {
+        let id = &new.record.id;
+        if new.applied == Applied::Joined {
             scope.peers.found.remove(id);
         }
         if let Some(bootstrap) = scope.peers.bootstrap.get_mut(id) {

@@ -13,12 +13,14 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    effect::{Effect, Effects, Pushed},
+    effect::{Effect, Effects, NewRecord, Pushed},
+    ingest::Taken,
     scope::Scope,
     seen::Seen,
 };
 use crate::{
     accusation::Accusation,
+    book::Applied,
     drops::DropReason,
     id::EndpointId,
     rule::Rule,
@@ -129,10 +131,15 @@ impl Dissemination {
         self.send_after(self.batch_delay(scope), id, scope);
     }
 
+    /// A record that was new here is in the book.
+    pub(super) fn on_applied(&mut self, new: &NewRecord, scope: &mut Scope) {
+        self.push(new.record.id, new.from, scope);
+    }
+
     /// Sends a record to newcomers with the next batch. Pushes go along the links of first syncs,
     /// in both directions if neither end is in the overlay: while a swarm forms, they connect nodes
     /// that the overlay does not connect yet.
-    pub(super) fn push(&mut self, id: EndpointId, from: EndpointId, scope: &mut Scope) {
+    fn push(&mut self, id: EndpointId, from: EndpointId, scope: &mut Scope) {
         if scope.view.has_newcomers && !self.pushes.iter().any(|pushed| pushed.id == id) {
             self.pushes.push(Pushed { id, from });
             self.batch_soon(scope);
@@ -197,10 +204,31 @@ impl Dissemination {
         self.seen.insert(content, now);
     }
 
+    /// A sync with this peer brought a new record of this age. `attached` is false if the peer is
+    /// not in the overlay.
+    pub(super) fn on_synced(
+        &mut self,
+        taken: &Taken,
+        age: Duration,
+        from: EndpointId,
+        attached: bool,
+        scope: &mut Scope,
+    ) {
+        let id = taken.id;
+        if id == from && !attached {
+            self.send_soon(id, scope);
+        } else if !scope.view.neighbors.is_empty() && is_young(&id, age, scope) {
+            // Newcomers come in bursts, and gossip is bringing them already. All other news is rare
+            // and urgent.
+            let young = if taken.applied == Applied::Joined { age } else { Duration::MAX };
+            self.defer(id, young, scope);
+        }
+    }
+
     /// A sync brought a new record that others may lack. Gossip may be bringing it, and others may
     /// have got it by a sync too. So forwarding waits for a random time: the first node that
     /// forwards it spares the rest.
-    pub(super) fn defer(&mut self, id: EndpointId, age: Duration, scope: &mut Scope) {
+    fn defer(&mut self, id: EndpointId, age: Duration, scope: &mut Scope) {
         let under_way = UNDER_WAY.saturating_sub(age).max(DEFER + scope.cx.lag());
         let spread = scope.spread();
         let at = scope.now() + under_way + jitter(&mut scope.cx.rng, spread, 0.0..1.0);
@@ -311,6 +339,13 @@ impl Dissemination {
         }
         items
     }
+}
+
+/// Returns true if a record is young enough to be forwarded. Forwarded records carry no age, so a
+/// record near its expiration would begin another life.
+fn is_young(id: &EndpointId, age: Duration, scope: &Scope) -> bool {
+    let live = scope.book.get_with_hidden(id);
+    live.is_none_or(|live| age < live.signed.record().expiration / 2)
 }
 
 /// Returns the neighbors with which books were not compared since the record of a member arrived

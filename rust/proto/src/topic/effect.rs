@@ -1,36 +1,46 @@
 //! What a component requests of others: it returns effects, and the router carries them out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::{accusation::Accusation, id::EndpointId};
+use crate::{
+    accusation::Accusation, book::Applied, event::CloseCode, id::EndpointId, record::NodeRecord,
+};
 
 /// Something that follows from what one component did, and that another one does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Send this accusation to all members.
     Accuse(Accusation),
+    /// A record that was new here is in the book.
+    Applied(NewRecord),
     /// This node is in the overlay.
     Attached,
     /// Don't choose this peer for a while.
     Avoid(EndpointId),
     /// Send this content to all members through the overlay.
     Broadcast(Bytes),
+    /// Close the links to this peer.
+    Close(EndpointId, CloseCode),
     /// Compare books with this peer. It is dialed, if it is not linked.
     Contact(EndpointId),
     /// Send the best record of this node to all members, at once.
     Disseminate(EndpointId),
     /// Another member takes the place of this neighbor, which does not answer.
     DropNeighbor(EndpointId),
+    /// A member left, or made room for another one.
+    Gone(EndpointId),
+    /// Take in this record of this age, as if this peer had forwarded it.
+    Ingest { record: Bytes, age: Duration, from: EndpointId },
     /// A peer has the best record of this node, and disseminates it.
     Introduced,
     /// Ask this member to let this node into the overlay.
     JoinOverlay(EndpointId),
-    /// Take in this record of this age, as from this peer.
-    Learn { record: Bytes, age: Duration, from: EndpointId },
     /// A member is held to be dead.
     Lost(EndpointId),
+    /// A peer holds this record with this node's own signature, which is not the current one.
+    Outrun(Arc<NodeRecord>),
     /// Send these records to newcomers.
     Push(Vec<Pushed>),
     /// Tell the neighbors in the overlay that this node is gone.
@@ -45,6 +55,16 @@ pub(super) enum Effect {
     Synced { peer: EndpointId, differed: usize },
     /// A sync that this node began failed, and is not started again.
     SyncFailed,
+}
+
+/// A record that was new here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NewRecord {
+    pub(super) record: Arc<NodeRecord>,
+    /// What it changed in the book.
+    pub(super) applied: Applied,
+    /// The peer that it came from.
+    pub(super) from: EndpointId,
 }
 
 /// A record to be pushed to newcomers.

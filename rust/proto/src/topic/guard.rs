@@ -4,12 +4,15 @@
 //!
 //! The requests of the overlay go the other way, and all components learn of each new neighbor.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Topic, learn::Way, scope::Scope, seen::IN_FLIGHT};
+use super::{
+    Topic,
+    ingest::{self, Taken, Way},
+    scope::Scope,
+    seen::IN_FLIGHT,
+};
 use crate::{
     book::Applied,
     drops::DropReason,
@@ -83,7 +86,7 @@ impl Topic {
                 let about = cx.open_record(&self.id, &record).ok()?.claimed();
                 let record = self.introduced(about, &record, peer, cx)?;
                 let may = ttl > 0 || self.neighborhood.may_adopt(narrow_scope!(self, cx));
-                (may && about != self.me)
+                (may && about != cx.me)
                     .then_some((about, OverlayFrame::ForwardJoin { ttl, record }))
             }
             OverlayFrame::Gossip { round: None, .. } => {
@@ -146,8 +149,7 @@ impl Topic {
         from: EndpointId,
         cx: &mut Context,
     ) -> Option<Bytes> {
-        let (id, _) = self.learn(record, Duration::ZERO, from, cx).ok()?;
-        if id != about {
+        if self.on_record(record, from, cx).ok()?.id != about {
             cx.links.dropped(DropReason::IntroductionsWithAnotherRecord, Some(from));
             return None;
         }
@@ -175,20 +177,20 @@ impl Topic {
             Item::Record(record) => Some(record),
             Item::Accusation(_) => None,
         });
-        self.verify_ahead(Way::Told, records, from, cx);
+        ingest::verify_ahead(Way::Forwarded, records, from, scope!(self, cx));
         let mut fresh = false;
         for item in &items {
             let record = match item {
                 Item::Record(record) => record,
                 Item::Accusation(bytes) => {
-                    fresh |= self.judge_accusation(bytes, from, true, cx).ok()?;
+                    fresh |= self.on_accusation(bytes, from, true, cx).ok()?;
                     continue;
                 }
             };
-            let (id, applied) = self.learn(record, Duration::ZERO, from, cx).ok()?;
+            let Taken { id, applied } = self.on_record(record, from, cx).ok()?;
             self.dissemination.overheard(&id, matches!(applied, Applied::Stale));
             fresh |= match applied {
-                Applied::Same => id == self.me || self.is_recent(&id, cx.now),
+                Applied::Same => id == cx.me || self.is_recent(&id, cx.now),
                 other => other.is_news(),
             };
         }

@@ -89,12 +89,8 @@ impl Topic {
 
     pub(crate) fn inspect(&self, links: [(&'static str, usize); 4]) -> Inspect {
         let live = self.book.others().filter_map(|id| Some((id, self.book.sequence(&id)?)));
-        let mut sizes = vec![
-            ("tombstones", self.book.tombstones()),
-            ("shares of introducers", self.introductions.len()),
-            ("newcomers in the place of others", self.in_place.len()),
-            ("budgets of updates", self.updates.len()),
-        ];
+        let mut sizes = vec![("tombstones", self.book.tombstones())];
+        sizes.extend(self.ingest.sizes());
         sizes.extend(self.dissemination.sizes());
         sizes.extend(self.neighborhood.sizes());
         sizes.extend(self.peers.sizes());

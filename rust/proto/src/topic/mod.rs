@@ -48,15 +48,15 @@ mod effect;
 mod failure;
 mod guard;
 mod heal;
+mod ingest;
 mod inspect;
-mod learn;
 mod leave;
 mod overlay;
+mod records;
 mod revocations;
 mod scope;
 mod seen;
 mod sync;
-mod updates;
 #[cfg(test)]
 mod world;
 
@@ -70,8 +70,7 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::{
-    book::Book,
-    budget::Budgets,
+    book::{Applied, Book},
     channel::Channel,
     config::Config,
     dials::Trust,
@@ -88,25 +87,19 @@ use crate::{
 
 use self::{
     contacts::peers::Peers,
-    effect::{Effect, Effects},
+    effect::{Effect, Effects, NewRecord},
     scope::{Scope, log},
 };
 
 #[derive(Debug)]
 pub(crate) struct Topic {
     id: TopicId,
-    me: EndpointId,
     config: Config,
     announcer: announce::Announcer,
     leave: leave::Leave,
     book: Book,
     neighborhood: overlay::Neighborhood,
-    /// The budgets of updates of members' records.
-    updates: updates::Updates,
-    /// The budgets of newcomers that each peer introduces.
-    introductions: Budgets,
-    /// The budgets of newcomers that each peer introduces in the place of others.
-    in_place: Budgets,
+    ingest: ingest::Ingest,
     broadcasts: broadcast::Broadcasts,
     contacts: contacts::Contacts,
     peers: Peers,
@@ -163,14 +156,11 @@ impl Topic {
         let overlay = Overlay::new(cx.me, config.neighbors, cx.rng.random());
         let mut topic = Self {
             id,
-            me: cx.me,
             announcer: announce::Announcer::new(profile),
             leave: leave::Leave::default(),
             book,
             neighborhood: overlay::Neighborhood::new(overlay),
-            updates: updates::Updates::new(config.capacity),
-            introductions: Budgets::default(),
-            in_place: Budgets::default(),
+            ingest: ingest::Ingest::new(config.capacity),
             broadcasts: broadcast::Broadcasts::new(cx.now),
             contacts: contacts::Contacts::new(&config),
             peers: Peers::default(),
@@ -264,28 +254,31 @@ impl Topic {
                 Effect::Accuse(accusation) => {
                     self.dissemination.accuse(accusation, scope!(self, cx));
                 }
+                Effect::Applied(new) => self.on_applied(&new, cx),
                 Effect::Attached => self.on_attached(cx),
                 Effect::Avoid(peer) => self.contacts.avoid(peer, scope!(self, cx)),
                 Effect::Broadcast(content) => {
                     self.in_overlay(cx, |overlay, now| overlay.broadcast(content, now));
                 }
+                Effect::Close(peer, code) => cx.links.close_peer(&peer, code),
                 Effect::Contact(peer) => self.contact(peer, cx),
                 Effect::Disseminate(id) => self.disseminate(id, cx),
                 Effect::DropNeighbor(peer) => {
                     self.in_overlay(cx, |overlay, now| overlay.link_lost(peer, now));
                 }
-                Effect::Introduced => self.dissemination.spared(&self.me),
+                Effect::Gone(peer) => self.on_gone(peer, cx),
+                Effect::Ingest { record, age, from } => {
+                    self.on_aged_record(&record, age, from, cx);
+                }
+                Effect::Introduced => self.dissemination.spared(&cx.me),
                 Effect::JoinOverlay(peer) => {
                     self.in_overlay(cx, |overlay, now| overlay.join(peer, now));
-                }
-                Effect::Learn { record, age, from } => {
-                    // A record that does not verify closes the link. Nothing else depends on it.
-                    let _ = self.learn(&record, age, from, cx);
                 }
                 Effect::Lost(peer) => {
                     self.on_gone(peer, cx);
                     self.on_loss(cx);
                 }
+                Effect::Outrun(record) => self.announcer.outrun(&record, scope!(self, cx)),
                 Effect::Push(pushes) => self.syncs.push(pushes, scope!(self, cx)),
                 Effect::QuitOverlay => {
                     self.in_overlay(cx, Overlay::quit);
@@ -309,6 +302,26 @@ impl Topic {
                 Effect::SyncFailed => self.contacts.sync_failed(scope!(self, cx)),
             }
         }
+    }
+
+    /// A record that was new here is in the book: what each component does then.
+    fn on_applied(&mut self, new: &NewRecord, cx: &mut Context) {
+        self.contacts.on_applied(new, scope!(self, cx));
+        if new.applied == Applied::Joined {
+            self.neighborhood.view_grows(narrow_scope!(self, cx));
+        }
+        let effects = self.detector.on_newer_record(&new.record, scope!(self, cx));
+        self.carry_out(effects, cx);
+        self.dissemination.on_applied(new, scope!(self, cx));
+        self.syncs.on_applied(new, scope!(self, cx));
+        self.neighborhood.enter_soon(narrow_scope!(self, cx));
+    }
+
+    /// A node left, was lost, or made room for another one.
+    fn on_gone(&mut self, id: EndpointId, cx: &mut Context) {
+        self.syncs.forget_newcomer(&id);
+        self.detector.on_gone(&id);
+        self.contacts.on_gone(&id, scope!(self, cx));
     }
 
     /// Sends the best record of a node to all members, at once.
@@ -368,12 +381,12 @@ impl Topic {
 
     /// A peer leaves. Its leave is forwarded, and is acknowledged even if it is not new here.
     fn on_leave(&mut self, record: &Bytes, peer: EndpointId, cx: &mut Context) {
-        let Ok((id, applied)) = self.learn(record, Duration::ZERO, peer, cx) else { return };
-        if id == peer {
-            if applied.is_news() {
-                self.disseminate(id, cx);
+        let Ok(taken) = self.on_record(record, peer, cx) else { return };
+        if taken.id == peer {
+            if taken.applied.is_news() {
+                self.disseminate(peer, cx);
             }
-            if let Some(sequence) = self.book.sequence(&id) {
+            if let Some(sequence) = self.book.sequence(&peer) {
                 cx.links.send(&peer, self.id, TopicFrame::LeaveAck(sequence), cx.now);
             }
         }
@@ -453,8 +466,8 @@ impl Topic {
     fn on_sync(&mut self, peer: EndpointId, link: LinkId, frame: &SyncFrame, cx: &mut Context) {
         let Some(effects) = self.syncs.admit(peer, link, frame, scope!(self, cx)) else { return };
         self.carry_out(effects, cx);
-        let Some(learned) = self.learn_entries(frame, peer, cx) else { return };
-        let effects = self.syncs.on_frame(peer, link, frame, learned, scope!(self, cx));
+        let Some(brought) = self.on_entries(frame, peer, cx) else { return };
+        let effects = self.syncs.on_frame(peer, link, frame, brought, scope!(self, cx));
         self.carry_out(effects, cx);
     }
 
@@ -466,7 +479,7 @@ impl Topic {
         if self.config.observer {
             self.syncs.source_gone(&peer, scope!(self, cx));
         }
-        self.learn_all(records, peer, cx);
+        self.on_records(records, peer, cx);
         let scope: &mut Scope = scope!(self, cx);
         let other = scope.random_members(1, &BTreeSet::from([peer])).first().copied();
         if scope.config.observer {
@@ -651,9 +664,7 @@ impl Topic {
             }
             _ if self.leave.is_begun() => {}
             TopicFrame::Overlay(frame) => self.on_overlay(peer, frame, cx),
-            TopicFrame::Push(records) => {
-                self.learn_all(&records, peer, cx);
-            }
+            TopicFrame::Push(records) => self.on_records(&records, peer, cx),
             TopicFrame::Attached => {
                 self.syncs.forget_newcomer(&peer);
             }
@@ -674,7 +685,7 @@ impl Topic {
             }
             TopicFrame::Accuse(accusations) => {
                 for accusation in &accusations {
-                    if self.judge_accusation(accusation, peer, false, cx).is_err() {
+                    if self.on_accusation(accusation, peer, false, cx).is_err() {
                         break;
                     }
                 }

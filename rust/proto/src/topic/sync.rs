@@ -20,10 +20,11 @@ use tokio::time::Instant;
 
 use super::{
     effect::{Effect, Effects, Pushed},
+    ingest::Taken,
     scope::{RESTLESS, SETTLED, Scope},
 };
 use crate::{
-    book::Applied,
+    book::{Applied, Book},
     config::Config,
     drops::DropReason,
     event::{LinkId, TopicEvent},
@@ -32,7 +33,7 @@ use crate::{
     rule::Rule,
     sync::Session,
     timers::{Timers, jitter},
-    wire::{MAX_CONTENT, MAX_RECORDS, SyncFrame, TopicFrame, Turn},
+    wire::{Entry, MAX_CONTENT, MAX_RECORDS, SyncFrame, TopicFrame, Turn},
 };
 
 use self::serving::{Customer, Unserved};
@@ -137,15 +138,33 @@ pub(super) enum Timer {
     Observe,
 }
 
-/// What applying the entries of a frame brought.
+/// What the entries of a frame brought.
 #[derive(Debug, Default)]
-pub(super) struct Learned {
+pub(super) struct Brought {
     /// The number of records and suspicions that were new here.
     pub(super) news: usize,
     /// The nodes that left, and that the partner still has in its book.
     pub(super) outdated: Vec<EndpointId>,
     /// The number of newcomers for which there was no room here.
     pub(super) refused: usize,
+}
+
+impl Brought {
+    /// Counts an entry, by what became of its record.
+    pub(super) fn count(&mut self, taken: &Taken, entry: &Entry, book: &Book) {
+        let Taken { id, applied } = taken;
+        if applied.is_news() {
+            self.news += 1;
+        } else if matches!(applied, Applied::Full | Applied::Stale) && !book.is_known(id) {
+            // There was no room for it, now or before.
+            self.refused += 1;
+        } else if *applied == Applied::Stale
+            && book.get_with_hidden(id).is_none()
+            && entry.accusation.is_none()
+        {
+            self.outdated.push(*id);
+        }
+    }
 }
 
 impl Syncs {
@@ -206,7 +225,7 @@ impl Syncs {
         match timer {
             Timer::Trickle => self.on_trickle(scope),
             Timer::Digest => {
-                self.tell_digest(scope);
+                self.send_digest(scope);
                 Effects::none()
             }
             Timer::RandomSync => self.on_random_sync(scope),
@@ -467,7 +486,7 @@ impl Syncs {
         peer: EndpointId,
         link: LinkId,
         frame: &SyncFrame,
-        learned: Learned,
+        brought: Brought,
         scope: &mut Scope,
     ) -> Effects {
         let key = SessionKey::of(peer, frame);
@@ -475,9 +494,9 @@ impl Syncs {
             return Effects::none();
         }
         let Some(session) = self.sessions.get_mut(&key) else { return Effects::none() };
-        session.news += learned.news;
-        session.refused += learned.refused;
-        for id in learned.outdated {
+        session.news += brought.news;
+        session.refused += brought.refused;
+        for id in brought.outdated {
             session.offer(id);
         }
         if !session.receive(frame, scope.book, scope.cx.now) {
@@ -699,7 +718,7 @@ impl Syncs {
     }
 
     /// A sync brought a record of this age that was new here.
-    pub(super) fn on_news(&mut self, applied: &Applied, age: Duration, scope: &mut Scope) {
+    pub(super) fn on_synced_news(&mut self, applied: &Applied, age: Duration, scope: &mut Scope) {
         let now = scope.now();
         let settled = scope
             .view

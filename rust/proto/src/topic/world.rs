@@ -1,17 +1,21 @@
 //! The world around one component, for its unit tests: no network, no other component.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use tokio::time::{Duration, Instant};
 
 use super::{
     contacts::{Contacts, peers::Peers},
+    effect::NewRecord,
     scope::{NarrowScope, NarrowView, Scope, View},
 };
 use crate::{
     Config, EndpointId, Identity, Lane, LinkId, OutEvent, TopicEvent,
-    book::Book,
+    book::{Applied, Book},
     state::Context,
     tests::{ME, id, key, signed, topic},
     wire::{Frame, Hello, TopicFrame},
@@ -136,4 +140,9 @@ impl World {
             |out| if let OutEvent::Dropped { what, .. } = out { Some(what.label()) } else { None };
         self.out().into_iter().filter_map(what).collect()
     }
+}
+
+/// Makes what follows the record of a node that it sent itself.
+pub(super) fn new_record(number: u8, applied: Applied) -> NewRecord {
+    NewRecord { record: Arc::clone(signed(number, 1).record()), applied, from: id(number) }
 }

@@ -1,5 +1,7 @@
 //! The frame of a sync: what the sender has in some ranges of ids, and what either end lacks.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{
@@ -134,6 +136,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Returns how old the record is.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_millis(self.age_ms)
+    }
+
     fn encode(&self) -> Value {
         let accusation = self.accusation.as_ref().map(|bytes| Value::bytes(bytes));
         let known = [Value::bytes(&self.record), Value::uint(self.age_ms)];

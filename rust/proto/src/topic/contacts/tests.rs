@@ -1,6 +1,9 @@
 //! Contacts without a network: which peers a node dials, when, and how it reports its reach.
 
-use super::{super::world::World, *};
+use super::{
+    super::world::{World, new_record},
+    *,
+};
 use crate::tests::{ME, id, node};
 
 const PEER: u8 = 2;
@@ -86,7 +89,7 @@ fn a_bootstrap_peer_whose_link_broke_is_dialed_although_it_is_in_the_book() {
     contacts.link_down(&id(PEER), LinkEnd::Lost, &mut world.scope());
     assert_eq!(contacts.next_timeout(), Some(world.cx.now + LOST_AFTER));
     assert_eq!(serve(&mut contacts, &mut world), [id(PEER)]);
-    contacts.on_news(&id(PEER), &Applied::Updated, &mut world.scope());
+    contacts.on_applied(&new_record(PEER, Applied::Updated), &mut world.scope());
     assert_eq!(serve(&mut contacts, &mut world), NOBODY, "it was heard of again");
 }
 
@@ -144,7 +147,7 @@ fn finds_are_limited_and_counted_and_forgotten_once_they_are_members() {
     assert_eq!(world.dropped(), [] as [&str; 0]);
     contacts.found(id(PEER), Vec::new(), &mut world.scope());
     assert_eq!(world.dropped(), ["peers found by a lookup over the limit"]);
-    contacts.on_news(&id(10), &Applied::Joined, &mut world.scope());
+    contacts.on_applied(&new_record(10, Applied::Joined), &mut world.scope());
     contacts.found(id(PEER), Vec::new(), &mut world.scope());
     assert_eq!(world.dropped(), [] as [&str; 0]);
     assert_eq!(world.peers.sizes()[2], ("found", MAX_FOUND));

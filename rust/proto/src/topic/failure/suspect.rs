@@ -609,10 +609,6 @@ impl Detector {
         self.suspicions.len()
     }
 
-    pub(in super::super) fn is_unconfirmed(&self, id: &EndpointId) -> bool {
-        self.suspicions.unconfirmed.contains_key(id)
-    }
-
     /// Returns the addresses of an unconfirmed member.
     pub(in super::super) fn unconfirmed_addresses(
         &self,
@@ -622,9 +618,32 @@ impl Detector {
         Some(unconfirmed.signed.record().addresses.clone())
     }
 
-    /// Keeps the record of a member that is not in the book, which a sync brought together with an
-    /// accusation of that member.
-    pub(in super::super) fn keep_unconfirmed(
+    /// A sync brought a record together with an accusation of its owner. If this life of the node
+    /// has heard nothing of the owner, it does not enter the book before it answers. Then this
+    /// method returns its id, and otherwise `None`.
+    pub(in super::super) fn on_accused_record(
+        &mut self,
+        record: &Bytes,
+        age: Duration,
+        accusation: &Bytes,
+        from: EndpointId,
+        scope: &mut Scope,
+    ) -> Result<Option<(EndpointId, Effects)>, Error> {
+        let opened = scope.cx.open_record(&scope.topic, record)?;
+        let id = opened.claimed();
+        if id == scope.me() || !scope.book.is_unmet(&id) {
+            return Ok(None);
+        }
+        if self.suspicions.unconfirmed.contains_key(&id) {
+            return Ok(Some((id, Effects::none())));
+        }
+        let signed = scope.cx.verify_record(&scope.topic, opened)?;
+        let effects = self.keep_unconfirmed(signed, age, accusation, from, scope)?;
+        Ok(Some((id, effects)))
+    }
+
+    /// Keeps the record of a member that is not in the book.
+    pub(super) fn keep_unconfirmed(
         &mut self,
         signed: SignedRecord,
         age: Duration,
@@ -642,7 +661,7 @@ impl Detector {
             // The accusation is refuted, is about another node, or names another record. It says
             // nothing about this record.
             let record = signed.bytes().clone();
-            return Ok(Effects::one(Effect::Learn { record, age, from }));
+            return Ok(Effects::one(Effect::Ingest { record, age, from }));
         }
         if self.suspicions.unconfirmed.len() >= MAX_UNCONFIRMED {
             scope.dropped(DropReason::UnconfirmedMembersOverTheLimit, Some(id));
@@ -670,7 +689,7 @@ impl Detector {
         };
         self.schedule_suspicions();
         let age = known.age + scope.now().saturating_duration_since(known.received);
-        Effects::one(Effect::Learn { record: known.signed.bytes().clone(), age, from: peer })
+        Effects::one(Effect::Ingest { record: known.signed.bytes().clone(), age, from: peer })
     }
 }
 

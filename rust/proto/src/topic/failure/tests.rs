@@ -131,8 +131,8 @@ fn an_unconfirmed_member_is_taken_in_once_it_is_heard() {
     world.pass(Duration::from_millis(10));
     let effects = detector.heard(id(9), &mut world.scope());
     let age = Duration::from_millis(2010);
-    let learn = Effect::Learn { record: record.bytes().clone(), age, from: id(9) };
-    assert_eq!(effects, Effects::one(learn));
+    let ingest = Effect::Ingest { record: record.bytes().clone(), age, from: id(9) };
+    assert_eq!(effects, Effects::one(ingest));
     assert_eq!(detector.heard(id(9), &mut world.scope()), Effects::none(), "once");
 }
 

@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        effect::Effects,
+        effect::{Effects, NewRecord},
         scope::{RESTLESS, SETTLED, Scope},
     },
     Syncs, Timer,
 };
 use crate::{
-    event::TopicEvent, id::EndpointId, rule::Rule, sync::Session, timers::jitter, wire::TopicFrame,
+    book::Applied, event::TopicEvent, id::EndpointId, rule::Rule, sync::Session, timers::jitter,
+    wire::TopicFrame,
 };
 
 /// A session that is wanted soon is stalled if nothing arrived for this many round trips, or for
@@ -72,9 +73,12 @@ impl Syncs {
         agreed.is_some_and(|(_, at)| now.saturating_duration_since(at) < within)
     }
 
-    /// The book changed. Neighbors get its digest as soon as it is settled, without waiting for the
-    /// next keepalive.
-    pub(in super::super) fn tell_digest_soon(&mut self, scope: &mut Scope) {
+    /// A record that was new here is in the book. If an application sees the change, neighbors get
+    /// the digest of the book as soon as it is settled, without waiting for the next keepalive.
+    pub(in super::super) fn on_applied(&mut self, new: &NewRecord, scope: &mut Scope) {
+        if new.applied == Applied::Refreshed {
+            return;
+        }
         if self.timers.is_set(Timer::Digest) && scope.book.is_restless(RESTLESS, scope.cx.now) {
             // Otherwise each change would postpone it, without end.
             return;
@@ -83,7 +87,7 @@ impl Syncs {
         self.timers.set(Timer::Digest, scope.now() + wait);
     }
 
-    pub(super) fn tell_digest(&mut self, scope: &mut Scope) {
+    pub(super) fn send_digest(&mut self, scope: &mut Scope) {
         let Some(digest) = scope.book.settled(Duration::ZERO, scope.cx.now) else { return };
         for peer in scope.view.neighbors {
             let agreed = self.comparisons.get(peer).and_then(|comparison| comparison.agreed);
@@ -162,7 +166,7 @@ impl Syncs {
         }
     }
 
-    /// Returns true if this node and a peer tell each other the digests of their books.
+    /// Returns true if this node and a peer send each other the digests of their books.
     fn compares_with(&self, peer: &EndpointId, scope: &Scope) -> bool {
         scope.view.neighbors.contains(peer) || self.source == Some(*peer)
     }

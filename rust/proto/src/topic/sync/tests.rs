@@ -42,8 +42,8 @@ fn receive(
     let Some(mut effects) = syncs.admit(id(peer), link, frame, &mut world.scope()) else {
         return Vec::new();
     };
-    let learned = Learned { news, ..Learned::default() };
-    effects.append(syncs.on_frame(id(peer), link, frame, learned, &mut world.scope()));
+    let brought = Brought { news, ..Brought::default() };
+    effects.append(syncs.on_frame(id(peer), link, frame, brought, &mut world.scope()));
     effects.into_inner()
 }
 
@@ -247,14 +247,14 @@ fn digests_that_differ_lead_to_one_sync_and_equal_ones_are_said_once() {
 fn a_gap_of_gossip_leads_to_one_random_sync() {
     let (mut world, mut syncs) = linked();
     world.pass(3 * GAP_AGE);
-    syncs.on_news(&Applied::Joined, GAP_AGE / 2, &mut world.scope());
+    syncs.on_synced_news(&Applied::Joined, GAP_AGE / 2, &mut world.scope());
     assert_eq!(syncs.timeout(Timer::RandomSync), None, "it may be under way");
     for _ in 0..2 {
-        syncs.on_news(&Applied::Joined, 2 * GAP_AGE, &mut world.scope());
+        syncs.on_synced_news(&Applied::Joined, 2 * GAP_AGE, &mut world.scope());
     }
     assert_eq!(syncs.timeout(Timer::RandomSync), Some(world.cx.now));
     let _ = serve(&mut syncs, &mut world, Timer::RandomSync);
-    syncs.on_news(&Applied::Joined, 2 * GAP_AGE, &mut world.scope());
+    syncs.on_synced_news(&Applied::Joined, 2 * GAP_AGE, &mut world.scope());
     assert!(syncs.timeout(Timer::RandomSync).unwrap() > world.cx.now, "once in a while");
 }
 
@@ -305,7 +305,7 @@ fn news_and_digests_go_to_observers_until_they_have_another_source() {
     receive(&mut syncs, &mut world, PEER, &of_observer(1), 0);
     world.sent();
     world.pass(Duration::from_secs(1));
-    syncs.tell_digest(&mut world.scope());
+    syncs.send_digest(&mut world.scope());
     syncs.push(vec![Pushed { id: id(OTHER), from: id(OTHER) }], &mut world.scope());
     let sent = world.sent();
     assert!(
@@ -313,7 +313,7 @@ fn news_and_digests_go_to_observers_until_they_have_another_source() {
         "{sent:?}"
     );
     syncs.forget_newcomer(&id(PEER));
-    syncs.tell_digest(&mut world.scope());
+    syncs.send_digest(&mut world.scope());
     assert_eq!(world.sent(), []);
 }
 
@@ -387,8 +387,8 @@ fn a_sync_that_brought_many_without_room_is_not_begun_again_for_half_a_minute() 
     let ask = |syncs: &mut Syncs, world: &mut World, refused| {
         let _ = syncs.start(id(PEER), &mut world.scope());
         let done = frame(syncs.session_count, false, true, Turn::Done);
-        let learned = Learned { refused, ..Learned::default() };
-        let _ = syncs.on_frame(id(PEER), LINK, &done, learned, &mut world.scope());
+        let brought = Brought { refused, ..Brought::default() };
+        let _ = syncs.on_frame(id(PEER), LINK, &done, brought, &mut world.scope());
         asked(world)
     };
     assert_eq!(ask(&mut syncs, &mut world, CROWDED - 1), [id(PEER)]);
