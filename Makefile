@@ -18,7 +18,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml $(shell find rust -name
 .DELETE_ON_ERROR:
 # Two cargo processes in one target directory only wait for each other.
 .NOTPARALLEL:
-.PHONY: help demo develop test test-rust test-python nats relay lint lint-rust lint-python format bench bench-check fuzz compare soak soak-real drills clean prerequisites
+.PHONY: help demo develop test test-rust test-python nats relay lint lint-rust lint-python format bench bench-check model fuzz compare soak soak-real drills clean prerequisites
 
 help: ## list these targets
 	@echo 'make demo: watch five nodes find each other. make test: all tests. All targets:'
@@ -81,6 +81,9 @@ bench: $(VENV)/.extension-release $(VENV)/.group-bench ## measure convergence, m
 bench-check: $(VENV)/.made ## count the instructions of pieces of the work, compare with what is kept (dev profile; ARGS=--keep)
 	cargo build $(LOCKED) --package iroh-gossip-discovery-sim --example instructions
 	$(BIN)/python benchmarks/instructions.py target/debug/examples/instructions $(ARGS)
+
+model: $(VENV)/.made ## try all that several faults may do to three nodes (FAULTS=2 OVERTAKES=0 FIRST=1 THEN=10 MINUTES=60)
+	cargo test $(LOCKED) --package iroh-gossip-discovery-sim --test model -- --ignored --nocapture
 
 fuzz: target/tools/bin/cargo-bolero ## let libFuzzer look for input that breaks a decoder or the state machine (MINUTES=1 for each target)
 	@set -e; for target in $(FUZZ_TARGETS); do echo "== $$target: $(MINUTES) min"; \
