@@ -21,6 +21,7 @@ from iroh_gossip_discovery import (
     RequestTimeoutError,
     StreamReader,
     StreamWriter,
+    _requests,
     blocking,
 )
 from iroh_gossip_discovery._requests import MAX_DATA, PROTOCOL
@@ -293,3 +294,39 @@ async def test_a_reply_that_comes_before_all_of_the_request_was_read_is_the_repl
         for _ in range(10):  # closed by then, or not yet
             data = bytes(MAX_DATA)
             assert await client.request(server.id, "anything", data, timeout=60) == b"hello"
+
+
+@pytest.mark.asyncio
+async def test_requests_of_one_peer_take_no_more_than_a_share_of_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_requests, "MAX_HELD", 900_000)
+    async with pair() as (server, client):
+        go_on = asyncio.Event()
+
+        @server.answer("keep")
+        async def keep(request: Request) -> bytes:
+            await go_on.wait()
+            return request.data[:1]
+
+        one = asyncio.create_task(client.request(server.id, "keep", bytes(200_000), timeout=60))
+        # Half a request counts too: its bytes are held until it is given up.
+        reader, writer = await client.open_stream(server.id, PROTOCOL)
+        writer.write(struct.pack("!BBII", 1, 4, 0, MAX_DATA) + b"keep" + bytes(300_000))
+        assert (await reader.readexactly(5))[0] == 1, "it failed before it was whole"
+        with pytest.raises(RequestFailedError, match=r"Overloaded.*too much memory"):
+            await client.request(server.id, "keep", bytes(300_000), timeout=60)
+        go_on.set()
+        assert await one == b"\0"
+        assert await client.request(server.id, "keep", bytes(300_000), timeout=60) == b"\0"
+
+
+def test_peers_that_take_all_they_can_leave_room_for_others() -> None:
+    room = _requests._Room()
+    for peer in "abcdefghij":
+        while room.take(peer, MAX_DATA // 16):
+            pass
+    assert room.take("another", MAX_DATA // 16)
+    assert sum(room._of_peer.values()) < _requests.MAX_HELD
+    room.give_back("another", MAX_DATA // 16)
+    assert "another" not in room._of_peer

@@ -29,6 +29,13 @@ MAX_DATA = 4 * 1024 * 1024
 MAX_NAME = 64
 """Most bytes of a request's name."""
 
+MAX_HELD = 256 * 1024 * 1024
+"""Most bytes of all requests that arrive, wait for their turn or are worked on.
+
+A peer may take half of what nobody has taken then: 85 MiB if it is alone. So several peers that
+send as much as they can leave room for others.
+"""
+
 CONCURRENCY = 64
 """Most requests that one answer works on at a time, by default; others wait for their turn."""
 
@@ -39,6 +46,8 @@ _REPLY = struct.Struct("!BI")
 _VERSION = 1
 _DONE, _FAILED, _NO_ANSWER, _TOO_LATE = range(4)
 _MAX_REASON = 1024
+_PIECE = 64 * 1024
+_OVERLOADED = b"Overloaded\0the requests of this node take too much memory there"
 _HEADER_TIMEOUT = 30.0  # seconds that a request may take to arrive
 
 
@@ -126,11 +135,34 @@ async def _awaited(result: Awaitable[bytes | None]) -> bytes | None:
     return await result
 
 
+class _Room:
+    """Counts the bytes of requests, of each peer and of all."""
+
+    def __init__(self) -> None:
+        self._of_peer: dict[str, int] = {}
+
+    def take(self, peer: str, count: int) -> bool:
+        """Take room for a peer, unless it has its share of it."""
+        rest = MAX_HELD - sum(self._of_peer.values()) - count
+        taken = self._of_peer.get(peer, 0) + count
+        if taken > rest // 2:
+            return False
+        self._of_peer[peer] = taken
+        return True
+
+    def give_back(self, peer: str, count: int) -> None:
+        """Give back what was taken."""
+        left = self._of_peer.pop(peer, 0) - count
+        if left > 0:
+            self._of_peer[peer] = left
+
+
 class Answers:
     """The answers of one node, by name, and the handler of the protocol that they share."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, Answer] = {}
+        self._room = _Room()
 
     def get(self, name: str) -> Answer | None:
         """Return the answer to a name."""
@@ -161,22 +193,35 @@ class Answers:
 
     async def handle(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Read one request of a stream, and write the reply to it."""
-        async with asyncio.timeout(_HEADER_TIMEOUT):
-            header = _REQUEST.unpack(await reader.readexactly(_REQUEST.size))
-            version, name_size, limit_ms, size = header
-            if version != _VERSION or size > MAX_DATA:
-                writer.reset(2, f"version {version} with {size} bytes is not understood here")
-                return None
-            name = (await reader.readexactly(name_size)).decode(errors="replace")
-            data = await reader.readexactly(size)
-        answer = self.get(name)
-        if answer is None:
-            return await _write(writer, _NO_ANSWER, b"")
-        limit = limit_ms / 1000 if limit_ms else None
-        deadline = None if limit is None else asyncio.get_running_loop().time() + limit
-        request = Request(reader.peer, name, data, deadline)
-        code, body = await self._work(answer, request, limit, reader)
-        return await _write(writer, code, body)
+        taken = 0
+        try:
+            async with asyncio.timeout(_HEADER_TIMEOUT):
+                header = _REQUEST.unpack(await reader.readexactly(_REQUEST.size))
+                version, name_size, limit_ms, size = header
+                if version != _VERSION or size > MAX_DATA:
+                    writer.reset(2, f"version {version} with {size} bytes is not understood here")
+                    return None
+                name = (await reader.readexactly(name_size)).decode(errors="replace")
+                pieces: list[bytes] = []
+                while taken < size:
+                    piece = await reader.readexactly(min(_PIECE, size - taken))
+                    if not self._room.take(reader.peer, len(piece)):
+                        pieces.clear()
+                        return await _write(writer, _FAILED, _OVERLOADED)
+                    taken += len(piece)
+                    pieces.append(piece)
+            data = b"".join(pieces)
+            del pieces
+            answer = self.get(name)
+            if answer is None:
+                return await _write(writer, _NO_ANSWER, b"")
+            limit = limit_ms / 1000 if limit_ms else None
+            deadline = None if limit is None else asyncio.get_running_loop().time() + limit
+            request = Request(reader.peer, name, data, deadline)
+            code, body = await self._work(answer, request, limit, reader)
+            return await _write(writer, code, body)
+        finally:
+            self._room.give_back(reader.peer, taken)
 
     @staticmethod
     async def _work(

@@ -1,5 +1,7 @@
 //! Which links an endpoint keeps if there are too many: the least useful one is closed first.
 
+use std::collections::BTreeMap;
+
 use tokio::time::Instant;
 
 use crate::{
@@ -15,7 +17,8 @@ pub(crate) struct Limits {
     /// Links that were opened by peers in no book. The rest is left for members.
     strangers: usize,
     /// Of these, the links from one network, so that one host can't take the share of all
-    /// strangers.
+    /// strangers. As many links of strangers are always possible: a node that announces
+    /// itself is a member, so members could hold all links.
     of_network: usize,
 }
 
@@ -44,7 +47,9 @@ pub(crate) enum Use {
     Stranger,
     /// The peer is a member, and the link is there for a sync or a probe only.
     Member,
-    /// The peer is a neighbor, this node dialed it, or messages or streams use the link.
+    /// The peer is a member, and messages or streams use the link.
+    Used,
+    /// The peer is a neighbor, or this node dialed it.
     Needed,
 }
 
@@ -70,7 +75,7 @@ pub(crate) enum Admission {
 
 /// Decides on a connection that a member or a stranger opened. The newest stranger gets in and the
 /// oldest one has to go. An honest stranger soon is a member, so an old link of a stranger is of
-/// little use.
+/// little use. If all links are of members, a few strangers still get in.
 pub(crate) fn admit(
     limits: &Limits,
     links: &[Candidate],
@@ -85,12 +90,15 @@ pub(crate) fn admit(
     } else if !is_member && strangers().count() >= limits.strangers {
         oldest(strangers().min_by_key(|link| link.opened))
     } else if links.len() >= limits.links {
-        let least = links
+        // If there are more strangers, one of them goes.
+        let may_replace_members = is_member || strangers().count() < limits.of_network;
+        let idle = links
             .iter()
-            .filter(|link| link.usefulness == Use::Stranger || is_member)
-            .filter(|link| link.usefulness != Use::Needed)
+            .filter(|link| link.usefulness == Use::Stranger || may_replace_members)
+            .filter(|link| link.usefulness <= Use::Member)
             .min_by_key(|link| (link.usefulness, link.opened));
-        match least {
+        let used = || if is_member { None } else { newest_used(links) };
+        match idle.or_else(used) {
             Some(link) => Some(link.id),
             None => return Admission::Refuse,
         }
@@ -98,6 +106,15 @@ pub(crate) fn admit(
         None
     };
     replaced.map_or(Admission::Admit, Admission::Replace)
+}
+
+/// Returns the newest link that messages or streams use, of the network that has the most of them.
+/// Those who try to hold all links only displace each other.
+fn newest_used(links: &[Candidate]) -> Option<&Candidate> {
+    let used = || links.iter().filter(|link| link.usefulness == Use::Used);
+    let mut sizes: BTreeMap<_, usize> = BTreeMap::new();
+    used().for_each(|link| *sizes.entry(link.network).or_default() += 1);
+    used().max_by_key(|link| (sizes[&link.network], link.opened))
 }
 
 #[cfg(test)]
@@ -156,14 +173,31 @@ mod tests {
     }
 
     #[test]
-    fn no_link_of_a_member_makes_room_for_a_stranger_and_no_needed_one_for_anybody() {
-        assert_eq!(
-            admit(&LIMITS, &links(MAX_LINKS, Use::Member, None), false, None),
-            Admission::Refuse
-        );
-        assert_eq!(
-            admit(&LIMITS, &links(MAX_LINKS, Use::Needed, None), true, None),
-            Admission::Refuse
-        );
+    fn members_that_hold_all_links_leave_a_share_for_strangers() {
+        let idle = links(MAX_LINKS, Use::Member, None);
+        assert_eq!(admit(&LIMITS, &idle, false, None), Admission::Replace(LinkId(0)));
+        let mut open = links(MAX_LINKS, Use::Used, None);
+        let newest = LinkId(MAX_LINKS as u64 - 1);
+        assert_eq!(admit(&LIMITS, &open, false, None), Admission::Replace(newest));
+        assert_eq!(admit(&LIMITS, &open, true, None), Admission::Refuse);
+        // Those of the network that holds the most go first.
+        for link in &mut open[7..] {
+            link.network = network(1);
+        }
+        let opened = open[MAX_LINKS - 1].opened + Duration::from_secs(1);
+        open.push(Candidate { id: LinkId(9999), network: network(2), opened, ..open[3] });
+        assert_eq!(admit(&LIMITS, &open, false, None), Admission::Replace(newest));
+        for link in &mut open[..LIMITS.of_network] {
+            link.usefulness = Use::Stranger;
+        }
+        assert_eq!(admit(&LIMITS, &open, false, None), Admission::Replace(LinkId(0)));
+    }
+
+    #[test]
+    fn no_link_that_is_needed_makes_room_for_anybody() {
+        let open = links(MAX_LINKS, Use::Needed, None);
+        for is_member in [false, true] {
+            assert_eq!(admit(&LIMITS, &open, is_member, None), Admission::Refuse);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The memory that peers may fill with incomplete data: half frames and half messages.
 //!
 //! One sum counts all kinds of streams, for each link, for each peer and for the whole endpoint.
-//! Peers that are in no book share half of the memory, so that members always have room.
+//! Peers that are in no book share half of the memory. A node that announces itself is a member, so
+//! no peer may fill more than an eighth of what then is left. So there is room for one more.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,8 @@ const MAX_STRANGERS_BYTES: usize = MAX_BYTES / 2;
 const MAX_MEMBER_BYTES: usize = 6 * 1024 * 1024;
 const MAX_STRANGER_BYTES: usize = 3 * 1024 * 1024;
 const MAX_LINK_BYTES: usize = 4 * 1024 * 1024;
+/// A peer may fill this part of the bytes that nobody fills then.
+const PART_OF_REST: usize = 8;
 
 type IsMember = dyn Fn(&EndpointId) -> bool + Send + Sync;
 
@@ -110,9 +113,11 @@ impl Filled {
         let of_peer = if self.as_stranger { MAX_STRANGER_BYTES } else { MAX_MEMBER_BYTES };
         let mut sums = self.link.memory.lock();
         let filled = sums.peers.get(&self.link.peer).copied().unwrap_or(0);
-        if sums.all + more > MAX_BYTES
-            || (self.as_stranger && sums.strangers + more > MAX_STRANGERS_BYTES)
-            || filled + more > of_peer
+        let mut rest = MAX_BYTES.saturating_sub(sums.all + more);
+        if self.as_stranger {
+            rest = rest.min(MAX_STRANGERS_BYTES.saturating_sub(sums.strangers + more));
+        }
+        if filled + more > of_peer.min(rest / PART_OF_REST)
             || self.link.bytes.load(Ordering::Relaxed) + more > MAX_LINK_BYTES
         {
             return Err(OverLimit);
@@ -183,38 +188,57 @@ mod tests {
         assert!(memory.lock().peers.is_empty());
     }
 
+    /// Lets this many peers fill as much as each of them can, 64 KiB at a time.
+    fn fill(memory: &Memory, peers: impl Iterator<Item = usize>) -> Vec<Filled> {
+        let mut filled = Vec::new();
+        for number in peers {
+            for _ in 0..2 {
+                let link = memory.link(id(number));
+                loop {
+                    let mut message = link.stream();
+                    if message.set(64 * 1024).is_err() {
+                        break;
+                    }
+                    filled.push(message);
+                }
+            }
+        }
+        filled
+    }
+
     #[test]
     fn strangers_fill_no_more_than_half_and_members_have_room() {
         let memory = memory();
-        let mut filled = Vec::new();
-        for number in 1..200 {
-            let mut stream = memory.link(id(number)).stream();
-            if stream.set(MAX_STRANGER_BYTES).is_err() {
-                break;
-            }
-            filled.push(stream);
-        }
-        let strangers = memory.filled();
-        assert!(strangers <= MAX_STRANGERS_BYTES);
-        assert!(strangers > MAX_STRANGERS_BYTES - MAX_STRANGER_BYTES);
+        let filled = fill(&memory, 1..200);
+        assert!(memory.filled() <= MAX_STRANGERS_BYTES);
+        assert!(memory.filled() > MAX_STRANGERS_BYTES * 3 / 4);
         assert_eq!(memory.link(id(250)).stream().set(MAX_STRANGER_BYTES), Err(OverLimit));
         let mut member = memory.link(id(0)).stream();
-        member.set(MAX_LINK_BYTES).unwrap();
+        member.set(MAX_LINK_BYTES / 2).unwrap();
         drop((filled, member));
         assert_eq!(memory.lock().strangers, 0);
     }
 
     #[test]
-    fn members_together_fill_no_more_than_the_limit() {
+    fn members_that_fill_all_they_can_leave_room_for_the_messages_of_another_one() {
         let memory = Memory::new(|_| true);
-        let streams: Vec<_> = (0..100)
-            .map(|number| {
-                let mut stream = memory.link(id(number)).stream();
-                let _ = stream.set(MAX_LINK_BYTES);
-                stream
-            })
-            .collect();
-        assert_eq!(memory.filled(), MAX_BYTES / MAX_LINK_BYTES * MAX_LINK_BYTES);
-        drop(streams);
+        let filled = fill(&memory, 0..30);
+        assert!(memory.filled() > MAX_BYTES * 3 / 4);
+        let mut others = fill(&memory, 30..31);
+        assert!(!others.is_empty(), "30 peers fill all");
+        drop(filled);
+        others.extend(fill(&memory, 31..250));
+        assert!(memory.filled() <= MAX_BYTES);
+    }
+
+    /// An honest node may have 1 MiB of messages on their way to each other one.
+    #[test]
+    fn fifty_members_fill_what_honest_nodes_may() {
+        let memory = Memory::new(|_| true);
+        let all = (0..50).map(|number| {
+            let mut messages = memory.link(id(number)).stream();
+            messages.set(1024 * 1024).map(|()| messages)
+        });
+        all.collect::<Result<Vec<_>, _>>().unwrap();
     }
 }

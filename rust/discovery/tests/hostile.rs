@@ -12,16 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Nodes, PATIENCE, eventually, full, metadata, node, stranger};
+use common::{Nodes, PATIENCE, eventually, full, metadata, node, stranger, stranger_of};
 use futures_util::StreamExt;
 use iroh::{
-    Endpoint,
-    endpoint::{Connection, ConnectionError, SendStream},
+    Endpoint, SecretKey,
+    endpoint::{Connection, ConnectionError, RecvStream, SendStream},
 };
 use iroh_gossip_discovery::{
-    ALPN, Config, Discovery, EndpointId, Error, Event, NodeBuilder, Profile, RunningNode,
-    SpawnOptions, Subscription, Ticket,
-    proto::{Answer, Request, forge},
+    ALPN, Config, Discovery, EndpointId, Error, Event, NodeBuilder, NodeRecord, Profile,
+    RunningNode, SpawnOptions, Subscription, Ticket,
+    proto::{Answer, Request, SignedRecord, forge},
 };
 
 /// The code of a broken rule (`CloseCode::Protocol`).
@@ -333,6 +333,58 @@ async fn strangers_hold_no_more_than_their_share_of_the_links_and_newcomers_get_
     let took = eventually("a newcomer gets in", || full(&all)).await;
     println!("{} links, a newcomer after {took:?}", alice.swarm.metrics().links);
     for (endpoint, _) in held {
+        endpoint.close().await;
+    }
+    nodes.close().await;
+}
+
+/// Opens a link with a new key, announces it as a member, and holds the link by half a request.
+async fn announce_and_hold(
+    node: &RunningNode,
+    hello: &[u8],
+) -> (Endpoint, SendStream, SendStream, RecvStream) {
+    let key = SecretKey::generate();
+    let endpoint = stranger_of(key.clone()).await;
+    let (connection, mut control) = greet(&endpoint, node, hello).await;
+    let topic = node.swarm.topic().id();
+    let mut record = NodeRecord::new(key.public().into(), Profile::new("a key of many"));
+    record.expiration = Duration::from_mins(15);
+    record.sequence = 1;
+    let signed = SignedRecord::sign(key.as_signing_key(), &topic, record).unwrap();
+    let frames = [forge::open(topic), forge::push(&[signed.bytes().clone()])];
+    control.write_all(&frames.map(|content| frame(&content)).concat()).await.unwrap();
+    let (mut send, recv) = connection.open_bi().await.unwrap();
+    send.write_all(&[0, 0]).await.unwrap();
+    (endpoint, control, send, recv)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_hold_all_links_keep_no_newcomer_out() {
+    const LINKS: usize = 16;
+    let mut nodes = Nodes::default();
+    let mut config = Config::local();
+    config.protocol.link_idle = Duration::from_mins(5);
+    // Nobody is asked to probe these members, which answer nothing.
+    config.protocol.probe_interval = Duration::from_mins(1);
+    let alice = nodes.build(node("alice").config(config)).await;
+    alice.discovery.limit_links(LINKS);
+    let hello = hello_of(&stranger().await, &alice).await;
+    let mut held = Vec::new();
+    for number in 1..=LINKS {
+        held.push(announce_and_hold(&alice, &hello).await);
+        eventually("it is a member", || alice.swarm.book().len() >= number).await;
+    }
+    assert_eq!(alice.swarm.metrics().links, LINKS);
+    let carol = nodes.start("carol", &[alice.swarm.ticket().into()]).await;
+    let took = eventually("a newcomer gets in", || {
+        [(&alice, &carol), (&carol, &alice)]
+            .iter()
+            .all(|(one, other)| one.swarm.book().get(&other.swarm.id()).is_some())
+    })
+    .await;
+    println!("a newcomer after {took:?}, {:?}", alice.swarm.metrics().dropped);
+    assert_eq!(dropped(&alice, "links over the limit"), 0);
+    for (endpoint, ..) in held {
         endpoint.close().await;
     }
     nodes.close().await;

@@ -118,8 +118,10 @@ impl Actor {
                 Use::Needed
             } else if !self.is_member(&link.peer) {
                 Use::Stranger
-            } else if link.handle.is_used() || neighbors.contains(&link.peer) {
+            } else if neighbors.contains(&link.peer) {
                 Use::Needed
+            } else if link.handle.is_used() {
+                Use::Used
             } else {
                 Use::Member
             }

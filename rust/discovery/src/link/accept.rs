@@ -4,7 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use iroh::endpoint::{RecvStream, SendStream, VarInt};
-use tokio::{io::AsyncReadExt, sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    io::AsyncReadExt,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::timeout,
+};
 use tracing::debug;
 
 use super::{
@@ -23,6 +28,9 @@ use crate::{
 
 /// Most streams that peers have open with this endpoint.
 const MAX_ACCEPTED: usize = 4 * MAX_STREAMS;
+/// The last of these are for links that have few of them, so that a few peers can't take all.
+const FOR_FEW: usize = MAX_STREAMS;
+const FEW: usize = 16;
 /// A request must arrive within this time, and its message within the same time after that. It is
 /// long because control frames go first on a busy link. [`Memory`] bounds how much waits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -214,9 +222,7 @@ impl Incoming {
             return self.answer(Some(Answer::NotServed)).await;
         };
         let _ = self.half.set(0);
-        let of_link = self.guard.accepted.clone().try_acquire_owned();
-        let of_all = services.accepted.clone().try_acquire_owned();
-        let (Ok(of_link), Ok(of_all)) = (of_link, of_all) else {
+        let Some(permits) = permits(&self.guard.accepted, &services.accepted) else {
             services.counters.streams.refused.add(1);
             services.counters.dropped(DropReason::StreamsOverTheLimit, Some(self.guard.peer));
             return self.answer(Some(Answer::Busy)).await;
@@ -224,10 +230,41 @@ impl Incoming {
         let _ = self.send.set_priority(STREAM_PRIORITY);
         if self.send_answer(Answer::Accepted).await {
             // If the handler is gone meanwhile, dropping the stream ends it in both directions.
-            let permits = [of_link, of_all];
             let stream = IncomingStream::new(self.guard, self.send, self.recv, protocol, permits);
             services.counters.streams.accepted.add(1);
             service.push(Accepted(Some(stream)));
         }
+    }
+}
+
+/// Takes a place for one more stream, among those of its link and among all. `None` if there is
+/// none.
+fn permits(of_link: &Arc<Semaphore>, all: &Arc<Semaphore>) -> Option<[OwnedSemaphorePermit; 2]> {
+    let few = MAX_STREAMS - of_link.available_permits() < FEW;
+    if !few && all.available_permits() <= FOR_FEW {
+        return None;
+    }
+    let [of_link, of_all] = [of_link, all].map(|places| places.clone().try_acquire_owned().ok());
+    Some([of_link?, of_all?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_with_many_streams_leave_places_for_those_with_few() {
+        let all = Arc::new(Semaphore::new(MAX_ACCEPTED));
+        let link = || Arc::new(Semaphore::new(MAX_STREAMS));
+        let fill = |link: &Arc<Semaphore>| -> Vec<_> {
+            std::iter::from_fn(|| permits(link, &all)).collect()
+        };
+        let greedy: Vec<_> = (0..8).map(|_| link()).collect();
+        let taken: Vec<_> = greedy.iter().map(fill).collect();
+        let counts: Vec<_> = taken.iter().map(Vec::len).collect();
+        assert_eq!(counts, [1024, 1024, 1024, FEW, FEW, FEW, FEW, FEW]);
+        assert_eq!(fill(&link()).len(), FEW);
+        drop(taken);
+        assert_eq!(fill(&link()).len(), MAX_STREAMS);
     }
 }
