@@ -92,6 +92,12 @@ def test_short_help_and_the_module_as_a_command() -> None:
     assert "--address" in shell("igd ticket -h").stdout
 
 
+def test_a_request_without_a_name_is_refused_by_the_name_of_its_argument() -> None:
+    done = shell("igd request igd1 alice ''")
+    assert done.returncode == 2
+    assert "Invalid value for 'REQUEST': it must be 1 to 64 bytes, is 0" in done.stderr
+
+
 def test_a_key_whose_id_cannot_be_printed_is_not_left_behind(tmp_path: Path) -> None:
     file = tmp_path / "key"
     done = shell(f"igd keygen {file} > /dev/full")
@@ -143,6 +149,37 @@ def test_a_clean_exit_without_a_network_logs_no_error(lan: Network) -> None:
         _, error = node.communicate(timeout=60)
     assert node.returncode == 0
     assert "ERROR" not in error
+
+
+_INTERRUPT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "iroh_gossip_discovery._discovery":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+def test_an_interrupt_while_the_module_is_imported_as_a_command_prints_no_traceback(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_INTERRUPT)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [*COMMAND, "--version"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_program_that_imports_the_package_keeps_its_handler_of_interrupts() -> None:
+    program = "import signal, iroh_gossip_discovery; print(signal.getsignal(signal.SIGINT))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "default_int_handler" in done.stdout
 
 
 @pytest.mark.parametrize("after", [0.0, 0.03, 0.06, 0.1, 0.2, 0.4])

@@ -186,8 +186,12 @@ async def test_one_that_waits_for_its_turn_gives_up_at_its_deadline() -> None:
 
         first = asyncio.create_task(client.request(server.id, "work", b"1"))
         await until(lambda: calls == [b"1"])
+        second = asyncio.create_task(client.request(server.id, "work", b"2", timeout=1))
+        places = work._places
+        await until(lambda: bool(places._waiters))
         with pytest.raises(RequestTimeoutError):
-            await client.request(server.id, "work", b"2", timeout=0.3)
+            await second
+        await until(lambda: not places._waiters)
         release.set()
         assert await first == b"done"
         assert await client.request(server.id, "work", b"3", timeout=30) == b"done"

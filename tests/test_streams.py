@@ -352,7 +352,8 @@ async def test_a_reset_outside_its_limits_is_refused_and_changes_nothing(pair: P
     wrong: list[tuple[object, object, type[Exception], str]] = [
         (0, "", ConfigurationError, "code is 0"),
         (2**32, "", ConfigurationError, "must be 1 to 4294967295"),
-        (-1, "", ConfigurationError, "code must be 0"),
+        (-1, "", ConfigurationError, "code must not be negative"),
+        (2**70, "", ConfigurationError, "must be 1 to 4294967295"),
         ("7", "", TypeError, "code must be int, not str"),
         (1, "x" * 257, ConfigurationError, "reason is 257 bytes, the limit is 256"),
         (1, b"", TypeError, "reason must be str, not bytes"),

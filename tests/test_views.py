@@ -188,7 +188,7 @@ async def test_an_invalid_condition_of_a_view_is_refused(fleet: Fleet) -> None:
         alice.book.serving(1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="key must be str or bytes, not int"):
         alice.members.owner(1)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="keys must be a sequence of keys, not one str"):
+    with pytest.raises(TypeError, match="keys must be a sequence of str or bytes, not one str"):
         alice.members.ownership_changes("key")
     with pytest.raises(TypeError, match="n must be int, not bool"):
         alice.members.owners("key", True)  # noqa: FBT003  # what is refused

@@ -50,7 +50,7 @@ _LOOKUP_RESULTS = 1024
 
 
 def sort_sources(
-    sources: Iterable[BootstrapSource], settings: Settings
+    sources: Iterable[BootstrapSource], settings: Settings, field: str = "bootstrap"
 ) -> tuple[list[Bootstrap], list[Lookup]]:
     """Check each source, and separate the peers from the lookups.
 
@@ -60,8 +60,8 @@ def sort_sources(
     """
     if isinstance(sources, str | bytes | Peer) or not isinstance(sources, Iterable):
         raise TypeError(
-            "bootstrap must be a sequence of tickets, ids, peers or async callables, "
-            f"not {type(sources).__name__}: write bootstrap=[…]"
+            f"{field} must be a sequence of tickets, ids, peers or async callables, "
+            f"not {type(sources).__name__}: write {field}=[…]"
         )
     peers: list[Bootstrap] = []
     lookups: list[Lookup] = []
@@ -69,7 +69,7 @@ def sort_sources(
         if not isinstance(source, str | Peer) and callable(source):
             lookups.append(source)
         else:
-            peers.append(Bootstrap(f"bootstrap[{index}]", source, settings))
+            peers.append(Bootstrap(f"{field}[{index}]", source, settings))
     return peers, lookups
 
 

@@ -11,6 +11,7 @@ from iroh_gossip_discovery._core import Message, MessagesLost, Node, PeerJoined
 from iroh_gossip_discovery._errors import ConfigurationError
 from iroh_gossip_discovery._events import Event, Heard
 from iroh_gossip_discovery._iterators import EventStream, MessageEventStream
+from iroh_gossip_discovery._printable import shortened
 from iroh_gossip_discovery._snapshot import peers_of
 
 E = TypeVar("E", bound=Heard)
@@ -135,7 +136,7 @@ def event_kinds(kinds: object, channel: object = None) -> tuple[type[Heard], ...
         names = ", ".join(kind.__name__ for kind in _KINDS)
         raise TypeError(
             f"event must be one of {names}, or a tuple or union of them; or Message, "
-            f"MessagesLost or both; not {kinds!r}"
+            f"MessagesLost or both; not {shortened(repr(kinds))}"
         )
     if channel is not None:
         raise ConfigurationError("channel", "is for Message and MessagesLost only")

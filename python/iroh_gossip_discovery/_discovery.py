@@ -4,7 +4,7 @@ import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from os import PathLike, fsdecode
+from os import PathLike, fsdecode, fsencode
 from types import TracebackType, UnionType
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias, TypeVar, overload
 
@@ -193,6 +193,13 @@ class GossipDiscovery:
                 state_dir = Path(fsdecode(state_dir)).expanduser()
             except RuntimeError:
                 reason = f"{fsdecode(state_dir)!r} begins with a home directory that is not known"
+                raise ConfigurationError("state_dir", reason) from None
+            if "\0" in str(state_dir):
+                raise ConfigurationError("state_dir", "has a zero byte in it")
+            try:
+                fsencode(state_dir)
+            except UnicodeEncodeError:
+                reason = "has a lone surrogate in it, so it is no name of a file"
                 raise ConfigurationError("state_dir", reason) from None
         self._state_dir = state_dir
         if admit is not None and not callable(admit):
@@ -602,9 +609,9 @@ class GossipDiscovery:
             TypeError: One is of no kind that is known.
             NotRunningError: It is not running.
         """
-        found, lookups = sort_sources(peers, self._settings)
+        found, lookups = sort_sources(peers, self._settings, "peers")
         if lookups:
-            raise TypeError("bootstrap must not be callables once the discovery is running")
+            raise TypeError("peers must not be callables once the discovery is running")
         await self._running().add_bootstrap(found)
 
     def metrics(self) -> "Metrics":

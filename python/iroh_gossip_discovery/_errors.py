@@ -1,7 +1,7 @@
 """The errors that have a second, built-in base, so that a user may catch either."""
 
 from iroh_gossip_discovery._core import DiscoveryError
-from iroh_gossip_discovery._printable import printable
+from iroh_gossip_discovery._printable import printable, shortened
 
 
 class ConfigurationError(DiscoveryError, ValueError):
@@ -13,6 +13,8 @@ class ConfigurationError(DiscoveryError, ValueError):
     """
 
     def __init__(self, field: str, reason: str) -> None:
+        # Both may hold what was passed, which has no limit.
+        field, reason = shortened(field), shortened(reason)
         super().__init__(field, reason)
         self.field = field
         self.reason = reason

@@ -7,7 +7,7 @@ from iroh_gossip_discovery._changes import ViewWatch
 from iroh_gossip_discovery._core import Node, Peer
 from iroh_gossip_discovery._errors import ConfigurationError
 from iroh_gossip_discovery._first_contact import FirstContact
-from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._require import require, require_text
 from iroh_gossip_discovery._shared_node import SharedNode
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class LeaderStream(ViewWatch[Leadership]):
 
 def leader_key(name: str) -> bytes:
     """Return the key whose owner leads, apart from the keys of applications."""
-    return b"iroh-gossip-discovery/leader/" + name.encode()
+    return b"iroh-gossip-discovery/leader/" + require_text("name", name)
 
 
 def check_leader(name: object, expected: object) -> None:
@@ -107,11 +107,11 @@ def check_leader(name: object, expected: object) -> None:
 
     Raises:
         TypeError: An argument has the wrong type.
-        ConfigurationError: The name is empty, or `expected` is below 1.
+        ConfigurationError: The name is empty or no valid Unicode, or `expected` is below 1.
     """
-    require("name", name, str)
+    encoded = require_text("name", name)
     require("expected", expected, int, type(None))
-    if not name:
+    if not encoded:
         raise ConfigurationError("name", "must not be empty")
     if isinstance(expected, int) and expected < 1:
         raise ConfigurationError("expected", f"must be at least 1, is {expected}")

@@ -17,25 +17,12 @@ from iroh_gossip_discovery._core import (
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._first_contact import FirstContact
 from iroh_gossip_discovery._iterators import BATCH, Stream
+from iroh_gossip_discovery._require import require_iterable, require_key
 from iroh_gossip_discovery._shared_node import SharedNode
 
 K = TypeVar("K", bound=str | bytes)
 
 _MEMBERSHIP = (PeerJoined, PeerUpdated, PeerLeft, PeerLost, EventsLost)
-
-
-def key_bytes(key: str | bytes) -> bytes:
-    """Return a key as it is hashed.
-
-    Raises:
-        TypeError: It is neither text nor bytes.
-        UnicodeEncodeError: It has a lone surrogate in it, so it is not valid Unicode.
-    """
-    if isinstance(key, str):
-        return key.encode()
-    if isinstance(key, bytes):
-        return key
-    raise TypeError(f"key must be str or bytes, not {type(key).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +79,19 @@ class OwnershipStream(Stream[Event, OwnershipChange[K]], Generic[K]):
         """Follow more keys; each comes with its present owner. Keys that are followed stay so.
 
         Raises:
-            TypeError: A key is neither text nor bytes, or `keys` is a single text or bytes.
+            TypeError: A key is neither text nor bytes, or `keys` is no sequence of keys.
         """
-        if isinstance(keys, str | bytes):
-            raise TypeError(f"keys must be a sequence of keys, not one {type(keys).__name__}")
-        self._keys |= {key: key_bytes(key) for key in keys}
+        require_iterable("keys", keys, "str or bytes")
+        self._keys |= {key: require_key(key, f"keys[{n}]") for n, key in enumerate(keys)}
         self._look()
 
     def discard(self, keys: Iterable[K]) -> None:
         """Stop following some keys; keys that are not followed do no harm.
 
         Raises:
-            TypeError: `keys` is a single text or bytes.
+            TypeError: `keys` is no sequence of keys.
         """
-        if isinstance(keys, str | bytes):
-            raise TypeError(f"keys must be a sequence of keys, not one {type(keys).__name__}")
+        require_iterable("keys", keys, "str or bytes")
         for key in keys:
             self._keys.pop(key, None)
             self._told.pop(key, None)

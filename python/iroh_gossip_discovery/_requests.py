@@ -17,7 +17,7 @@ from iroh_gossip_discovery._errors import (
     RequestTimeoutError,
     StreamResetError,
 )
-from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._require import require, require_text
 from iroh_gossip_discovery._streams import StreamReader, StreamWriter
 
 PROTOCOL = "igd-request/1"
@@ -269,10 +269,9 @@ def encode_name(name: object) -> bytes:
 
     Raises:
         TypeError: It is no text.
-        ConfigurationError: It is empty or over its limit.
+        ConfigurationError: It is empty, over its limit, or no valid Unicode.
     """
-    require("name", name, str)
-    encoded = str(name).encode()
+    encoded = require_text("name", name)
     if not 1 <= len(encoded) <= MAX_NAME:
         raise ConfigurationError("name", f"must be 1 to {MAX_NAME} bytes, is {len(encoded)}")
     return encoded

@@ -1,6 +1,7 @@
 """Checks of what a caller passes in, whatever its annotations promise."""
 
 import math
+from collections.abc import Iterable
 
 from iroh_gossip_discovery._errors import ConfigurationError
 
@@ -14,6 +15,44 @@ def require(field: str, value: object, *kinds: type) -> None:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"{field} must be {names}, not {type(value).__name__}")
+
+
+def require_text(field: str, value: object) -> bytes:
+    """Return a text as UTF-8.
+
+    Raises:
+        TypeError: It is no text; the message names the field.
+        ConfigurationError: It has a lone surrogate in it.
+    """
+    require(field, value, str)
+    try:
+        return str(value).encode()
+    except UnicodeEncodeError:
+        reason = "has a lone surrogate in it, so it is not valid Unicode"
+        raise ConfigurationError(field, reason) from None
+
+
+def require_key(key: str | bytes, field: str = "key") -> bytes:
+    """Return the key of an ownership as it is hashed; text stands for its UTF-8 bytes.
+
+    Raises:
+        TypeError: It is neither text nor bytes.
+        ConfigurationError: It is text with a lone surrogate in it.
+    """
+    require(field, key, str, bytes)
+    return key if isinstance(key, bytes) else require_text(field, key)
+
+
+def require_iterable(field: str, values: object, items: str) -> None:
+    """Refuse what is no iterable of values, and one text or bytes, which is one of single letters.
+
+    Raises:
+        TypeError: It names the field.
+    """
+    one = isinstance(values, str | bytes)
+    if one or not isinstance(values, Iterable):
+        given = f"{'one ' if one else ''}{type(values).__name__}"
+        raise TypeError(f"{field} must be a sequence of {items}, not {given}")
 
 
 def require_timeout(timeout: float | None) -> None:

@@ -1,12 +1,13 @@
 """`simulate`: a whole network on a virtual clock, and its report as frozen values."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from iroh_gossip_discovery import _core
 from iroh_gossip_discovery._errors import ConfigurationError
+from iroh_gossip_discovery._require import require
 
 MAX_FILE = 1_048_576
 """Most bytes of a file with a scenario."""
@@ -159,7 +160,7 @@ class Simulation:
 
 
 def simulate(  # noqa: PLR0913  # all but one have a default
-    scenario: str | os.PathLike[str],
+    scenario: str | PathLike[str],
     *,
     seed: int | None = None,
     nodes: int | None = None,
@@ -187,6 +188,7 @@ def simulate(  # noqa: PLR0913  # all but one have a default
     Raises:
         ConfigurationError: A value is outside its limits, or the text is no scenario: it names the
             key.
+        TypeError: A value has the wrong type.
         OSError: The file can't be read.
 
     Example:
@@ -211,9 +213,13 @@ def simulate(  # noqa: PLR0913  # all but one have a default
     )
 
 
-def scenario_text(scenario: str | os.PathLike[str]) -> str:
+def scenario_text(scenario: str | PathLike[str]) -> str:
     """Return the TOML of a scenario that is text or in a file."""
+    require("scenario", scenario, str, PathLike)
     if isinstance(scenario, str):
+        if scenario.strip() and not set(scenario) & {"=", "\n"}:
+            reason = f"is no TOML: {scenario[:60]!r}; the path of a file must be a Path"
+            raise ConfigurationError("scenario", reason)
         return scenario
     with Path(scenario).open("rb") as file:
         data = file.read(MAX_FILE + 1)

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Self
 
 from iroh_gossip_discovery._core import Peer, Records
+from iroh_gossip_discovery._require import require_key
 
 # How many nodes become Python objects at a time.
 BATCH = 256
@@ -144,9 +145,14 @@ class Snapshot(PeerMapping):
         """Return the snapshot as plain values, as docs/snapshot.schema.json describes."""
         return {"digest": self.digest, "peers": [peer.to_dict() for peer in self.values()]}
 
-    def owner_of(self, key: bytes) -> Peer | None:
-        """Return the node of this snapshot that a key belongs to; `None` if it is empty."""
-        owners = self._records.owners(key, 1)
+    def owner_of(self, key: str | bytes) -> Peer | None:
+        """Return the node of this snapshot that a key belongs to; `None` if it is empty.
+
+        Raises:
+            TypeError: The key is neither text nor bytes.
+            ConfigurationError: It is text that is not valid Unicode.
+        """
+        owners = self._records.owners(require_key(key), 1)
         return owners[0] if owners else None
 
     def __repr__(self) -> str:

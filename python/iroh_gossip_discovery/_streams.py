@@ -9,7 +9,7 @@ from typing import Self
 
 from iroh_gossip_discovery._core import Reader, Writer
 from iroh_gossip_discovery._errors import ConfigurationError
-from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._require import require, require_iterable
 from iroh_gossip_discovery._waiters import Waiters
 
 LIMIT = 2**16
@@ -59,6 +59,7 @@ class StreamReader:
             StreamResetError: The peer gave the stream up.
             PeerUnreachableError: The link is gone.
         """
+        require("n", n, int)
         if n < 0:
             while data := await self._more(_TAKE):
                 self._buffer += data
@@ -77,6 +78,7 @@ class StreamReader:
             StreamResetError: The peer gave the stream up.
             PeerUnreachableError: The link is gone.
         """
+        require("n", n, int)
         if n < 0:
             raise ValueError(f"n must not be negative, is {n}")
         while (lacking := n - len(self._buffer)) > 0:
@@ -97,6 +99,7 @@ class StreamReader:
             StreamResetError: The peer gave the stream up.
             PeerUnreachableError: The link is gone.
         """
+        require("separator", separator, bytes, bytearray, memoryview)
         if not separator:
             raise ValueError("separator must be at least one byte")
         searched = 0
@@ -149,7 +152,7 @@ class StreamReader:
         if self._waiters:
             raise RuntimeError("another task reads from this stream already")
         while not self._ended:
-            data = self._core.take(most)
+            data = self._core.take(min(most, _TAKE))
             if data is not None:
                 self._ended = not data
                 return data
@@ -217,6 +220,7 @@ class StreamWriter:
 
     def writelines(self, data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Queue each of them, as `write` does."""
+        require_iterable("data", data, "bytes, bytearray or memoryview")
         for piece in data:
             self.write(piece)
 

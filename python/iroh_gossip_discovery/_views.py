@@ -1,6 +1,7 @@
 """Views: live, read-only mappings of the nodes that meet some conditions; who owns a key there."""
 
 import asyncio
+import sys
 import unicodedata
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import TypeVar
@@ -13,14 +14,16 @@ from iroh_gossip_discovery._errors import (
     NotRunningError,
     PeersTimeoutError,
 )
-from iroh_gossip_discovery._ownership import OwnershipStream, key_bytes
-from iroh_gossip_discovery._require import require, require_timeout
+from iroh_gossip_discovery._ownership import OwnershipStream
+from iroh_gossip_discovery._require import require, require_key, require_timeout
 from iroh_gossip_discovery._shared_node import SharedNode
 from iroh_gossip_discovery._snapshot import PeerMapping, Snapshot, peers_of, shown, snapshot_of
 
 K = TypeVar("K", bound=str | bytes)
 
 MAX_WINDOW = 3600.0
+# Most letters or bytes of a key that an error shows.
+_KEY_SHOWN = 60
 
 
 class View(PeerMapping):
@@ -147,7 +150,8 @@ class View(PeerMapping):
         owners = self.owners(key, 1, ready=ready)
         if not owners:
             why = f"has no node for which ready={ready}" if len(self) else "is empty"
-            raise NobodyError(f"nobody is there to own {key!r}: {self._selection!r} {why}")
+            shown = repr(key if len(key) <= _KEY_SHOWN else key[:_KEY_SHOWN])
+            raise NobodyError(f"nobody is there to own {shown}: {self._selection!r} {why}")
         return owners[0]
 
     def owners(self, key: str | bytes, n: int, *, ready: bool | None = True) -> list[Peer]:
@@ -168,9 +172,9 @@ class View(PeerMapping):
         require("ready", ready, bool, type(None))
         if n < 1:
             raise ConfigurationError("n", f"must be at least 1, is {n}")
-        data = key_bytes(key)
+        data = require_key(key)
         records = self._records()
-        return [] if records is None else records.owners(data, n, ready)
+        return [] if records is None else records.owners(data, min(n, sys.maxsize), ready)
 
     def ownership_changes(self, keys: Iterable[K]) -> OwnershipStream[K]:
         """Iterate over who owns the keys now, then over every change of that.
@@ -183,7 +187,7 @@ class View(PeerMapping):
 
         Raises:
             NotRunningError: The discovery is not running.
-            TypeError: A key is neither text nor bytes, or `keys` is a single text or bytes.
+            TypeError: A key is neither text nor bytes, or `keys` is no sequence of keys.
 
         Example:
             ```python

@@ -120,8 +120,7 @@ def demo(
     except BrokenPipeError:
         raise  # the entry sees to it
     except (DiscoveryError, NodeFailedError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise typer.Exit(1) from None
+        raise fail(error) from None
     if not converged:
         raise typer.Exit(1)
 
@@ -188,8 +187,7 @@ def check_network(
     except BrokenPipeError:
         raise  # the entry sees to it
     except (DiscoveryError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise typer.Exit(1) from None
+        raise fail(error) from None
     if not ok:
         raise typer.Exit(1)
 
@@ -300,7 +298,7 @@ def run_simulation(  # noqa: PLR0913  # all have a default
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
-        raise fail(str(error)) from None
+        raise fail(error) from None
     if code:
         raise typer.Exit(code)
 
@@ -401,7 +399,7 @@ def run(  # noqa: PLR0913  # all but one have a default
     try:
         secret = _secrets.find(secret_file)
     except _keys.KeyFileError as error:
-        raise fail(str(error)) from None
+        raise fail(error) from None
     try:
         config = getattr(Config, preset.value)(**({"bind": bind} if bind else {}))
         discovery = GossipDiscovery(
@@ -427,7 +425,7 @@ def run(  # noqa: PLR0913  # all but one have a default
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except (DiscoveryError, OSError) as error:
-        raise fail(str(error)) from None
+        raise fail(error) from None
 
 
 @app.command(
@@ -532,7 +530,7 @@ def keygen(
     try:
         key_id = _issuer_id(file, show=show) if issuer else _node_id(file, show=show)
     except _keys.KeyFileError as error:
-        raise fail(str(error)) from None
+        raise fail(error) from None
     try:
         typer.echo(key_id)
         sys.stdout.flush()
@@ -600,7 +598,7 @@ def invite(
         signer = _invitations.read_issuer(issuer)
         typer.echo(signer.invite(topic, member, duration=_invitations.seconds(until)))
     except _keys.KeyFileError as error:
-        raise fail(str(error)) from None
+        raise fail(error) from None
     except ConfigurationError as error:
         raise refuse(error) from None
 
@@ -643,11 +641,11 @@ def revoke(  # noqa: PLR0913  # all but three have a default
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except _keys.KeyFileError as error:
-        raise fail(str(error)) from None
+        raise fail(error) from None
     except ConfigurationError as error:
         raise refuse(error) from None
     except (DiscoveryError, OSError) as error:
-        raise fail(str(error)) from None
+        raise fail(error) from None
 
 
 def _show_ticket(text: str, topic: str) -> None:
@@ -672,7 +670,7 @@ def _make_swarm_key(file: Path | None) -> None:
     try:
         _keys.write(file, key)
     except _keys.KeyFileError as error:
-        raise fail(str(error)) from None
+        raise fail(error) from None
 
 
 def _metadata(pairs: list[str]) -> dict[str, str]:
@@ -691,7 +689,7 @@ def _read_key(path: Path) -> bytes:
     try:
         return _keys.read(path)
     except _keys.KeyFileError as error:
-        raise fail(str(error)) from None
+        raise fail(error) from None
 
 
 app.add_typer(talk)

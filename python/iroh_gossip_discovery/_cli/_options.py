@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import typer
 
-from iroh_gossip_discovery import ConfigurationError
+from iroh_gossip_discovery import ConfigurationError, DiscoveryError
 from iroh_gossip_discovery._cli._secrets import VARIABLE
 
 INTERRUPTED = 130
@@ -63,7 +63,14 @@ def refuse(error: ConfigurationError) -> typer.BadParameter:
     return typer.BadParameter(str(error), param_hint=f"'{hint}'")
 
 
-def fail(text: str) -> typer.Exit:
+def fail(reason: str | Exception) -> typer.Exit:
     """Say why it could not be done, and return the end of the command."""
-    sys.stderr.write(f"error: {text}\n")
+    sys.stderr.write(f"error: {_words(reason)}\n")
     return typer.Exit(1)
+
+
+def _words(reason: str | Exception) -> str:
+    """Return what is wrong, without the number that the system has for it."""
+    if isinstance(reason, OSError) and not isinstance(reason, DiscoveryError) and reason.strerror:
+        return f"{reason.filename}: {reason.strerror}" if reason.filename else reason.strerror
+    return str(reason)

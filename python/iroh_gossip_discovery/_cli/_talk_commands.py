@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -22,8 +23,19 @@ from iroh_gossip_discovery._cli._options import (
     number,
     refuse,
 )
+from iroh_gossip_discovery._requests import encode_name
 
 talk = typer.Typer()
+
+
+def request_name(name: str) -> str:
+    """Refuse what names no request, before anything opens."""
+    try:
+        encode_name(name)
+    except ConfigurationError as error:
+        raise typer.BadParameter(f"it {error.reason}") from None
+    return name
+
 
 P = ParamSpec("P")
 Work: TypeAlias = Callable[Concatenate[GossipDiscovery, float, P], Coroutine[object, object, None]]
@@ -160,7 +172,10 @@ async def request(
     node: GossipDiscovery,
     timeout: float,  # noqa: ASYNC109  # of each step
     peer: PeerName,
-    name: Annotated[str, typer.Argument(metavar="REQUEST", help="The name of the request.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="REQUEST", help="The name of the request.", callback=request_name),
+    ],
     data: Data = "",
 ) -> None:
     """Ask a node for something that it answers, and write the reply to stdout as it is."""
@@ -206,7 +221,8 @@ def doctor(
 
 
 def _bytes(text: str) -> bytes:
-    return sys.stdin.buffer.read() if text == "-" else text.encode()
+    # What a shell passed that is no UTF-8 is sent as it is.
+    return sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
 
 
 def _run(
@@ -220,7 +236,7 @@ def _run(
     except ConfigurationError as error:
         raise refuse(error) from None
     except _keys.KeyFileError as error:
-        raise fail(str(error)) from None
+        raise fail(error) from None
     try:
         asyncio.run(work(discovery))
     except KeyboardInterrupt:
@@ -230,4 +246,4 @@ def _run(
     except ConfigurationError as error:
         raise refuse(error) from None
     except (VisitError, DiscoveryError, OSError) as error:
-        raise fail(str(error)) from None
+        raise fail(error) from None

@@ -75,7 +75,7 @@ pub(crate) fn check_config(config: &Bound<'_, PyAny>) -> PyResult<()> {
 /// Takes the fields of a Python `Config`.
 pub(crate) fn extract(config: &Bound<'_, PyAny>) -> PyResult<Config> {
     let py = config.py();
-    let seconds = |field| extract::seconds(field, &config.getattr(field)?);
+    let seconds = |field| extract::seconds_up_to_any(field, &config.getattr(field)?);
     let count = |field| extract::count(field, &config.getattr(field)?);
     let boolean = |field| extract::boolean(field, &config.getattr(field)?);
     let expiration = config.getattr("expiration")?;
@@ -85,7 +85,7 @@ pub(crate) fn extract(config: &Bound<'_, PyAny>) -> PyResult<Config> {
     protocol.expiration = if expiration.is_none() {
         None
     } else {
-        Some(extract::seconds("expiration", &expiration)?)
+        Some(extract::seconds_up_to_any("expiration", &expiration)?)
     };
     protocol.neighbors = count("neighbors")?;
     protocol.sync_interval_min = seconds("sync_interval_min")?;

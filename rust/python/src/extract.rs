@@ -12,6 +12,9 @@ use pyo3::{
 
 use crate::error::{invalid, raise};
 
+/// Longer than any time that a caller can mean: 31,000 years.
+const LONGEST: Duration = Duration::from_secs(1_000_000_000_000);
+
 /// Makes a `TypeError` that names the field, the expected type and the given one.
 pub(crate) fn wrong_type(field: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
     match value.get_type().name() {
@@ -65,40 +68,66 @@ pub(crate) fn boolean(field: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(value.cast::<PyBool>().map_err(|_| wrong_type(field, "bool", value))?.is_true())
 }
 
-pub(crate) fn count(field: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
-    if !value.is_instance_of::<PyInt>() || value.is_instance_of::<PyBool>() {
-        return Err(wrong_type(field, "int", value));
+/// Takes an int whose limit the caller checks: one that is beyond 64 bits becomes the largest, so
+/// that the error names the field's own limit.
+pub(crate) fn bounded(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    integer(field, value)?;
+    if value.lt(0)? {
+        return Err(invalid(value.py(), field, &format!("must not be negative, is {value}")));
     }
-    value.extract().map_err(|_| {
-        let reason = format!("must be 0 to {}, is {value}", usize::MAX);
-        invalid(value.py(), field, &reason)
-    })
+    Ok(value.extract().unwrap_or(u64::MAX))
 }
 
-pub(crate) fn number(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+/// Takes a number of things, as [`bounded`] does.
+pub(crate) fn count(field: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    Ok(usize::try_from(bounded(field, value)?).unwrap_or(usize::MAX))
+}
+
+fn integer(field: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     if !value.is_instance_of::<PyInt>() || value.is_instance_of::<PyBool>() {
         return Err(wrong_type(field, "int", value));
     }
+    Ok(())
+}
+
+/// Takes an int for which 64 bits are the limit.
+pub(crate) fn number(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    integer(field, value)?;
     value.extract().map_err(|_| {
         let reason = format!("must be 0 to {}, is {value}", u64::MAX);
         invalid(value.py(), field, &reason)
     })
 }
 
+/// Takes seconds, at most [`LONGEST`], so that sums of two do not overflow.
 pub(crate) fn seconds(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let seconds = seconds_up_to_any(field, value)?;
+    if seconds > LONGEST {
+        let reason = format!("is {value} seconds, the limit is {}", LONGEST.as_secs());
+        return Err(invalid(value.py(), field, &reason));
+    }
+    Ok(seconds)
+}
+
+/// Takes seconds whose limit the caller checks: more than [`LONGEST`] becomes a little more than
+/// that, so that the error names the field's own limit.
+pub(crate) fn seconds_up_to_any(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let plain = value.is_instance_of::<PyFloat>() || value.is_instance_of::<PyInt>();
     if !plain || value.is_instance_of::<PyBool>() {
         return Err(wrong_type(field, "a number of seconds", value));
     }
     let py = value.py();
-    let seconds = value
-        .extract::<f64>()
-        .map_err(|_| invalid(py, field, &format!("is {value} seconds, which is too long")))?;
-    if seconds < 0.0 {
+    if value.lt(0)? {
         return Err(invalid(py, field, &format!("must not be negative, is {value} seconds")));
     }
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| invalid(py, field, &format!("is {value} seconds, which is not a duration")))
+    // An int may be more than a float can hold.
+    let seconds = value.extract::<f64>().unwrap_or(f64::MAX);
+    if !seconds.is_finite() {
+        let reason = format!("is {value} seconds, which is not a duration");
+        return Err(invalid(py, field, &reason));
+    }
+    let longer = LONGEST + Duration::from_secs(1);
+    Ok(Duration::try_from_secs_f64(seconds).map_or(longer, |seconds| seconds.min(longer)))
 }
 
 /// Takes a list. A bare text is refused, because its characters are not meant as items.

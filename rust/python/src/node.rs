@@ -8,7 +8,7 @@ use std::{
 };
 
 use iroh_gossip_discovery::{self as core, proto::EndpointId};
-use pyo3::prelude::*;
+use pyo3::{prelude::*, types::PyString};
 
 use crate::{
     bootstrap::Bootstrap,
@@ -102,9 +102,11 @@ impl Node {
     }
 
     /// Returns the node of this id, if it is in the selection.
-    fn find(&self, selection: &Selection, id: &str) -> PyResult<Option<Peer>> {
+    fn find(&self, selection: &Selection, id: &Bound<'_, PyString>) -> PyResult<Option<Peer>> {
         let swarm = self.swarm()?;
-        let Ok(id) = EndpointId::from_str(id) else { return Ok(None) };
+        // A lone surrogate is in no id.
+        let Ok(id) = id.to_cow() else { return Ok(None) };
+        let Ok(id) = EndpointId::from_str(&id) else { return Ok(None) };
         Ok(selection.look(swarm).find(&id).map(Peer::from))
     }
 

@@ -8,7 +8,10 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use iroh_gossip_discovery::{Book, EndpointId, NodeRecord, ownership};
-use pyo3::{prelude::*, types::PyList};
+use pyo3::{
+    prelude::*,
+    types::{PyList, PyString},
+};
 
 use crate::{
     conditions::Conditions,
@@ -50,8 +53,9 @@ impl Records {
     }
 
     /// Returns the node of this id, if it is among them.
-    fn get(&self, id: &str) -> Option<Peer> {
-        self.find(&EndpointId::from_str(id).ok()?).map(Peer::from)
+    fn get(&self, id: &Bound<'_, PyString>) -> Option<Peer> {
+        // A lone surrogate is in no id.
+        self.find(&EndpointId::from_str(&id.to_cow().ok()?).ok()?).map(Peer::from)
     }
 
     /// Returns a digest of what the nodes say of themselves, in 32 hex digits. Equal nodes have

@@ -52,7 +52,7 @@ pub(crate) fn random_scenario(
     seed: &Bound<'_, PyAny>,
     nodes: &Bound<'_, PyAny>,
 ) -> PyResult<String> {
-    let (seed, nodes) = (extract::number("seed", seed)?, extract::count("nodes", nodes)?);
+    let (seed, nodes) = (extract::bounded("seed", seed)?, extract::count("nodes", nodes)?);
     if !(1..=MAX_NODES).contains(&nodes) {
         return Err(invalid(py, "nodes", "must be 1 to 20,000"));
     }
@@ -92,7 +92,7 @@ fn read(
     let text = extract::text("scenario", scenario)?;
     let mut scenario = Scenario::parse(&text).map_err(|error| raise(py, error))?;
     if let Some(seed) = seed {
-        scenario.seed = extract::number("seed", seed)?;
+        scenario.seed = extract::bounded("seed", seed)?;
     }
     if let Some(nodes) = nodes {
         scenario.nodes = extract::count("nodes", nodes)?;

@@ -44,7 +44,7 @@ thread_local! {
 /// Takes the code and the reason of a reset, within their limits.
 fn reset_arguments(code: &Bound<'_, PyAny>, reason: &Bound<'_, PyAny>) -> PyResult<(u32, String)> {
     let py = code.py();
-    let code = extract::number("code", code)?;
+    let code = extract::bounded("code", code)?;
     let code = u32::try_from(code).map_err(|_| {
         error::invalid(py, "code", &format!("is {code}, must be 1 to {}", u32::MAX))
     })?;
