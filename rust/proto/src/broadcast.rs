@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn who_says_much_more_than_its_pace_is_not_heard_with_it() {
+    fn an_author_that_sends_much_more_than_its_pace_is_limited() {
         for (bytes, at_once, a_second) in [(16, 512, 160), (MAX_BROADCAST, 256, 64)] {
             let mut of_author = Budget::new(OF_AUTHOR, Instant::now());
             let all = passed(&mut |bytes, now| of_author.take(bytes, now), bytes, 60);

@@ -223,11 +223,11 @@ impl Links {
     }
 
     /// Returns the peers to which this end opened a topic on the link in use.
-    pub(crate) fn told_of(&self, topic: TopicId) -> impl Iterator<Item = EndpointId> + '_ {
-        let told = move |id: &LinkId| {
+    pub(crate) fn opened_to(&self, topic: TopicId) -> impl Iterator<Item = EndpointId> + '_ {
+        let opened = move |id: &LinkId| {
             self.open[id].sends.iter().any(|indexes| indexes.contains_key(&topic))
         };
-        self.current.iter().filter(move |(_, id)| told(id)).map(|(peer, _)| *peer)
+        self.current.iter().filter(move |(_, id)| opened(id)).map(|(peer, _)| *peer)
     }
 
     pub(crate) fn dropped(&mut self, what: DropReason, peer: Option<EndpointId>) {

@@ -38,7 +38,7 @@ fn gossip(content: Bytes) -> TopicFrame {
     TopicFrame::Overlay(OverlayFrame::Gossip { round: Some(0), content })
 }
 
-fn told(number: u8, sequence: u64) -> TopicFrame {
+fn record_broadcast(number: u8, sequence: u64) -> TopicFrame {
     gossip(encode_content(&[Item::Record(signed(number, sequence).bytes().clone())]))
 }
 
@@ -93,7 +93,7 @@ fn a_member_that_is_denied_leaves_the_book_and_its_link_at_once() {
     assert!(bench.out.iter().any(down), "it is no neighbor");
     // Frames that still arrive on the link are ignored.
     bench.out.clear();
-    bench.frame(LINK, told(DENIED, 1));
+    bench.frame(LINK, record_broadcast(DENIED, 1));
     assert!(of_member(&bench, DENIED).is_empty());
     // It is not dialed, although its place in the overlay is free, and although it is requested.
     bench.feed(InEvent::LinkClosed(LINK, crate::LinkEnd::Local(CloseCode::Denied)));
@@ -112,18 +112,18 @@ fn a_member_that_is_denied_leaves_the_book_and_its_link_at_once() {
 #[test]
 fn the_record_of_a_denied_peer_is_passed_on_once_and_is_no_member() {
     let mut bench = denying();
-    bench.frame(LINK, told(DENIED, 1));
+    bench.frame(LINK, record_broadcast(DENIED, 1));
     assert_eq!(passed_on(&bench), 1, "others may admit it");
     assert!(of_member(&bench, DENIED).is_empty() && !members(&bench).contains(&id(DENIED)));
     assert_eq!(bench.dropped(), ["records of peers that are kept out"]);
     assert!(bench.state.record(&topic(), &id(DENIED)).is_none());
     // A heartbeat is forwarded, and not counted again. A replay is not forwarded.
     bench.out.clear();
-    bench.frame(LINK, told(DENIED, 2));
+    bench.frame(LINK, record_broadcast(DENIED, 2));
     assert_eq!((passed_on(&bench), bench.dropped().len()), (1, 0));
     bench.pass(S * 120);
     bench.out.clear();
-    bench.frame(LINK, told(DENIED, 1));
+    bench.frame(LINK, record_broadcast(DENIED, 1));
     assert_eq!(passed_on(&bench), 0);
     assert!(!is_dialed(&bench, DENIED) && of_member(&bench, DENIED).is_empty());
 }
@@ -131,13 +131,17 @@ fn the_record_of_a_denied_peer_is_passed_on_once_and_is_no_member() {
 #[test]
 fn a_peer_that_is_admitted_again_joins_at_once_with_its_newest_record() {
     let mut bench = denying();
-    bench.frame(LINK, told(DENIED, 1));
-    bench.frame(LINK, told(DENIED, 2));
+    bench.frame(LINK, record_broadcast(DENIED, 1));
+    bench.frame(LINK, record_broadcast(DENIED, 2));
     bench.feed(deny(&[]));
     assert_eq!(of_member(&bench, DENIED), ["joined 2"]);
     bench.feed(deny(&[DENIED]));
     bench.feed(deny(&[DENIED]));
-    assert_eq!(of_member(&bench, DENIED), ["joined 2", "lost Denied"], "each change is told once");
+    assert_eq!(
+        of_member(&bench, DENIED),
+        ["joined 2", "lost Denied"],
+        "each change is reported once"
+    );
 }
 
 #[test]
@@ -148,7 +152,7 @@ fn only_those_on_an_allow_list_are_members() {
     assert_eq!(bench.closed(), [(LINK, CloseCode::Denied)]);
     bench.out.clear();
     for number in [DENIED, 6, 7] {
-        bench.frame(OTHERS_LINK, told(number, 1));
+        bench.frame(OTHERS_LINK, record_broadcast(number, 1));
     }
     assert_eq!(members(&bench), [id(OTHER)]);
     bench.feed(allow(&[OTHER, DENIED]));
@@ -166,7 +170,7 @@ fn digest_of(bench: &mut Bench) -> [u8; 8] {
 fn books_are_compared_as_if_nobody_were_denied() {
     let [mut plain, mut bench] = [with_two(), denying()];
     for bench in [&mut plain, &mut bench] {
-        bench.frame(LINK, told(DENIED, 1));
+        bench.frame(LINK, record_broadcast(DENIED, 1));
     }
     let digest = digest_of(&mut plain);
     assert_eq!(digest_of(&mut bench), digest, "a partner that denies nobody finds it equal");
@@ -183,8 +187,8 @@ fn an_accusation_by_a_denied_peer_counts_for_nothing_here_and_is_passed_on() {
         if is_denied {
             bench.feed(deny(&[DENIED]));
         }
-        bench.frame(LINK, told(DENIED, 1));
-        bench.frame(LINK, told(accused, 1));
+        bench.frame(LINK, record_broadcast(DENIED, 1));
+        bench.frame(LINK, record_broadcast(accused, 1));
         bench.out.clear();
         let accusation = Accusation::sign(&key(DENIED), &topic(), id(accused), 1).bytes;
         bench.frame(LINK, gossip(encode_content(&[Item::Accusation(accusation)])));
@@ -204,7 +208,7 @@ fn an_accusation_by_a_denied_peer_counts_for_nothing_here_and_is_passed_on() {
 #[test]
 fn a_denied_peer_that_died_is_forgotten_without_a_word() {
     let mut bench = denying();
-    bench.frame(LINK, told(DENIED, 1));
+    bench.frame(LINK, record_broadcast(DENIED, 1));
     let before = digest_of(&mut bench);
     bench.out.clear();
     let by = [PEER, OTHER].map(|by| Accusation::sign(&key(by), &topic(), id(DENIED), 1).bytes);
@@ -219,7 +223,7 @@ fn a_denied_peer_that_died_is_forgotten_without_a_word() {
 #[test]
 fn a_broadcast_by_a_denied_peer_is_passed_on_and_not_delivered() {
     let mut bench = denying();
-    bench.frame(LINK, told(DENIED, 1));
+    bench.frame(LINK, record_broadcast(DENIED, 1));
     bench.pass(S);
     bench.out.clear();
     let signed = Broadcast::sign(&key(DENIED), &topic(), 1, 0, b"hello");
@@ -270,7 +274,7 @@ fn an_undecided_peer_is_asked_about_and_hidden_until_it_is_admitted() {
     bench.feed(admitting(&[PEER, OTHER]));
     bench.out.clear();
     for bench in [&mut plain, &mut bench] {
-        bench.frame(LINK, told(DENIED, 1));
+        bench.frame(LINK, record_broadcast(DENIED, 1));
     }
     assert_eq!((undecided(&bench), bench.dropped().len()), (vec![1], 0));
     assert_eq!(passed_on(&bench), 1, "others may admit it");
@@ -281,7 +285,7 @@ fn an_undecided_peer_is_asked_about_and_hidden_until_it_is_admitted() {
     assert!(!is_dialed(&bench, DENIED));
     assert_eq!(digest_of(&mut bench), digest_of(&mut plain), "books are compared as if it were in");
     bench.out.clear();
-    bench.frame(LINK, told(DENIED, 1));
+    bench.frame(LINK, record_broadcast(DENIED, 1));
     assert!(undecided(&bench).is_empty(), "a replay asks nothing");
     bench.open_link(LinkId(9), DENIED, false);
     assert_eq!(bench.closed(), [(LinkId(9), CloseCode::Denied)]);
@@ -289,12 +293,12 @@ fn an_undecided_peer_is_asked_about_and_hidden_until_it_is_admitted() {
     bench.out.clear();
     bench.feed(admitting(&[PEER, OTHER, DENIED]));
     assert_eq!(of_member(&bench, DENIED), ["joined 1"]);
-    bench.frame(LINK, told(DENIED, 2));
+    bench.frame(LINK, record_broadcast(DENIED, 2));
     assert!(undecided(&bench).is_empty() && asked(&bench).is_empty());
     // The deny list goes before what the application said, and asks it nothing.
     bench.feed(deny(&[DENIED]));
     bench.out.clear();
-    bench.frame(LINK, told(DENIED, 3));
+    bench.frame(LINK, record_broadcast(DENIED, 3));
     assert!(undecided(&bench).is_empty() && asked(&bench).is_empty());
 }
 
@@ -303,7 +307,7 @@ fn undecided_peers_are_listed_in_the_order_of_their_ids_a_few_at_a_time() {
     let mut bench = with_two();
     bench.feed(admitting(&[PEER, OTHER]));
     for number in 11..20 {
-        bench.frame(LINK, told(number, 1));
+        bench.frame(LINK, record_broadcast(number, 1));
     }
     let mut expected: Vec<_> = (11..20).map(id).collect();
     expected.sort_unstable();

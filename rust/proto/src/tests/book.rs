@@ -73,7 +73,7 @@ fn equal_sequences_bring_no_freshness() {
 }
 
 #[test]
-fn who_left_or_expired_comes_back_only_with_a_higher_sequence() {
+fn a_node_that_left_or_expired_comes_back_only_with_a_higher_sequence() {
     let now = Instant::now();
     let mut book = Book::new(id(ME), 10, now);
     book.apply(signed(2, 5), ZERO, now);
@@ -378,7 +378,7 @@ fn a_book_grows_fast_while_more_than_an_eighth_of_it_is_new_to_the_whole_swarm()
 }
 
 #[test]
-fn who_was_there_for_long_is_established_whatever_becomes_of_it() {
+fn a_member_that_was_there_for_long_is_established_whatever_becomes_of_it() {
     let start = Instant::now();
     let long = start + Duration::from_mins(10);
     let mut book = Book::new(id(ME), 10, start);
@@ -420,7 +420,7 @@ fn a_book_that_is_filled_holds_members_that_were_there_for_long() {
 }
 
 #[test]
-fn who_is_gone_and_comes_back_is_not_suspected() {
+fn a_node_that_is_gone_and_comes_back_is_not_suspected() {
     let now = Instant::now();
     let mut book = Book::new(id(ME), 10, now);
     book.apply(signed(2, 5), ZERO, now);

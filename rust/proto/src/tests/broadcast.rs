@@ -68,7 +68,7 @@ fn say(bench: &mut Bench, data: &'static [u8]) {
 }
 
 #[test]
-fn a_broadcast_is_delivered_once_and_told_on_once() {
+fn a_broadcast_is_delivered_once_and_forwarded_once() {
     let mut bench = bench();
     let signed = signed_broadcast(AUTHOR, BOOT_ID, 0, b"hello");
     bench.frame(LINK, gossip(&signed));
@@ -470,7 +470,7 @@ fn authors_are_forgotten_once_nothing_is_held_of_them_and_not_before() {
 }
 
 #[test]
-fn who_lost_its_neighbors_keeps_what_it_says_for_the_next() {
+fn a_node_that_lost_its_neighbors_keeps_its_broadcasts_for_the_next_one() {
     let mut bench = bench();
     for link in [LINK, LinkId(2)] {
         bench.feed(InEvent::LinkClosed(link, LinkEnd::Lost));

@@ -193,14 +193,14 @@ fn be_late(bench: &mut Bench) {
 }
 
 #[test]
-fn who_is_behind_tells_of_its_book_and_begins_anew_later() {
+fn a_node_that_is_behind_sends_its_digest_and_begins_a_sync_later() {
     let (mut bench, _) = settled();
     be_late(&mut bench);
     bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
     bench.pass(MS * 900);
-    assert!(told(&bench).is_empty());
+    assert!(digests(&bench).is_empty());
     bench.pass(MS * 400);
-    assert_eq!(told(&bench).len(), 1);
+    assert_eq!(digests(&bench).len(), 1);
 
     let (mut bench, _) = settled();
     be_late(&mut bench);
@@ -267,11 +267,11 @@ fn only_a_neighbor_is_compared_with() {
 }
 
 /// Returns the digests that were sent to [`PEER`] outside of keepalives.
-fn told(bench: &Bench) -> Vec<[u8; 8]> {
-    told_on(bench, LINK)
+fn digests(bench: &Bench) -> Vec<[u8; 8]> {
+    digests_on(bench, LINK)
 }
 
-fn told_on(bench: &Bench, on: LinkId) -> Vec<[u8; 8]> {
+fn digests_on(bench: &Bench, on: LinkId) -> Vec<[u8; 8]> {
     let digest = |out: &OutEvent| match out {
         OutEvent::Send(link, _, bytes) if *link == on => {
             match Frame::decode(bytes).unwrap().unwrap() {
@@ -292,7 +292,7 @@ fn renamed(sequence: u64) -> Bytes {
 }
 
 #[test]
-fn who_is_there_changed_and_neighbors_are_told_once_the_book_stands_still() {
+fn neighbors_get_the_digest_of_a_book_that_changed_once_it_is_settled() {
     let (mut bench, digest) = settled();
     // An earlier agreement says nothing about later digests.
     bench.frame(LINK, TopicFrame::Digest(digest));
@@ -301,15 +301,15 @@ fn who_is_there_changed_and_neighbors_are_told_once_the_book_stands_still() {
     for sequence in 2..7 {
         bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(sequence)]));
         bench.pass(MS * 200);
-        assert!(told(&bench).is_empty(), "it still changes");
+        assert!(digests(&bench).is_empty(), "it still changes");
     }
     bench.pass(MS * 300);
-    assert_eq!(told(&bench).len(), 1);
+    assert_eq!(digests(&bench).len(), 1);
     let heartbeat = SignedRecord::verify(&topic(), &renamed(6)).unwrap();
     let heartbeat = NodeRecord { sequence: 7, ..(**heartbeat.record()).clone() };
     bench.frame(LinkId(2), TopicFrame::Push(vec![sign(heartbeat).bytes().clone()]));
     bench.pass(S * 20);
-    assert_eq!(told(&bench).len(), 1, "a heartbeat is no change");
+    assert_eq!(digests(&bench).len(), 1, "a heartbeat is no change");
 }
 
 /// The digest of the book once the other neighbor has another name.
@@ -317,11 +317,11 @@ fn digest_once_renamed() -> [u8; 8] {
     let (mut bench, _) = settled();
     bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
     bench.pass(MS * 500);
-    told(&bench)[0]
+    digests(&bench)[0]
 }
 
 #[test]
-fn who_is_known_to_agree_is_not_told() {
+fn a_neighbor_that_is_known_to_agree_gets_no_digest() {
     let digest = digest_once_renamed();
     let (mut bench, _) = settled();
     bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
@@ -329,7 +329,7 @@ fn who_is_known_to_agree_is_not_told() {
     bench.frame(LINK, TopicFrame::Digest(digest));
     bench.out.clear();
     bench.pass(MS * 250);
-    assert!(told(&bench).is_empty());
+    assert!(digests(&bench).is_empty());
 }
 
 /// The end that speaks first would never learn that the other one agrees.
@@ -339,16 +339,16 @@ fn an_equal_digest_is_answered_once_after_each_visible_change() {
     bench.out.clear();
     for _ in 0..3 {
         bench.frame(LINK, TopicFrame::Digest(digest));
-        assert_eq!(told(&bench), [digest]);
+        assert_eq!(digests(&bench), [digest]);
     }
     bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
     bench.pass(MS * 500);
-    let changed = *told(&bench).last().unwrap();
+    let changed = *digests(&bench).last().unwrap();
     assert_ne!(changed, digest);
     bench.out.clear();
     for _ in 0..3 {
         bench.frame(LINK, TopicFrame::Digest(changed));
-        assert_eq!(told(&bench), [changed]);
+        assert_eq!(digests(&bench), [changed]);
     }
 }
 
@@ -359,7 +359,7 @@ fn equal_books_agree_even_before_they_are_settled() {
     bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
     bench.out.clear();
     bench.frame(LINK, TopicFrame::Digest(changed));
-    assert_eq!(told(&bench), [changed]);
+    assert_eq!(digests(&bench), [changed]);
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn an_agreement_on_an_older_book_spares_nobody() {
     bench.out.clear();
     bench.frame(LinkId(2), TopicFrame::Push(vec![renamed(2)]));
     bench.pass(MS * 500);
-    assert_eq!(told(&bench).len(), 1);
+    assert_eq!(digests(&bench).len(), 1);
 }
 
 #[test]
@@ -386,5 +386,5 @@ fn what_a_comparison_by_digests_brought_neighbors_may_have_missed_as_well() {
     let news = Entry { record: signed(7, 1).bytes().clone(), age_ms: 0, accusation: None };
     bench.frame(LINK, sync(begun.session, false, Turn::Done, vec![news]));
     bench.pass(MS);
-    assert_eq!(told_on(&bench, LinkId(2)).len(), 1);
+    assert_eq!(digests_on(&bench, LinkId(2)).len(), 1);
 }

@@ -188,7 +188,7 @@ fn a_newcomer_over_the_limit_is_given_members_to_try() {
 }
 
 #[test]
-fn who_is_passed_on_goes_to_a_member_that_was_named() {
+fn a_node_whose_partner_is_busy_goes_to_a_member_that_was_named() {
     let mut bench = Bench::bootstrapped();
     assert!(bench.sent().iter().any(|(_, frame)| matches!(frame, TopicFrame::Sync(_))));
     bench.frame(LINK, TopicFrame::Busy(vec![signed(5, 1).bytes().clone()]));
@@ -313,23 +313,23 @@ fn a_leave_is_acknowledged_also_where_it_was_known() {
 }
 
 #[test]
-fn a_leave_is_told_on_by_who_was_told() {
+fn a_leave_is_forwarded_by_the_peer_that_got_it() {
     let mut bench = super::guard::with_two();
     let left = sign(NodeRecord { status: Status::Left, ..node(3, 2) });
     bench.frame(LinkId(2), TopicFrame::Leave(left.bytes().clone()));
     bench.pass(S);
     let content = encode_content(&[Item::Record(left.bytes().clone())]);
-    let tells = |(link, frame): &(LinkId, TopicFrame)| {
-        let TopicFrame::Overlay(OverlayFrame::Gossip { content: told, .. }) = frame else {
+    let forwards = |(link, frame): &(LinkId, TopicFrame)| {
+        let TopicFrame::Overlay(OverlayFrame::Gossip { content: forwarded, .. }) = frame else {
             return false;
         };
-        *link == LINK && *told == content
+        *link == LINK && *forwarded == content
     };
-    assert!(bench.sent().iter().any(tells));
+    assert!(bench.sent().iter().any(forwards));
 }
 
 #[test]
-fn who_leaves_waits_until_all_who_are_linked_know_and_no_longer() {
+fn a_node_that_leaves_waits_until_all_linked_peers_know_and_no_longer() {
     let mut bench = super::guard::with_two();
     let closed = |bench: &Bench| {
         let closed = |out: &OutEvent| matches!(out, OutEvent::Topic(_, TopicEvent::Closed));
@@ -340,9 +340,9 @@ fn who_leaves_waits_until_all_who_are_linked_know_and_no_longer() {
         TopicFrame::Leave(record) => Some(record),
         _ => None,
     };
-    let told: Vec<_> = bench.sent().into_iter().filter_map(leave).collect();
-    assert_eq!(told.len(), 2);
-    let sequence = SignedRecord::verify(&topic(), &told[0]).unwrap().record().sequence;
+    let leaves: Vec<_> = bench.sent().into_iter().filter_map(leave).collect();
+    assert_eq!(leaves.len(), 2);
+    let sequence = SignedRecord::verify(&topic(), &leaves[0]).unwrap().record().sequence;
     bench.frame(LINK, TopicFrame::LeaveAck(sequence));
     assert!(!closed(&bench));
     bench.frame(LinkId(2), TopicFrame::LeaveAck(sequence - 1));

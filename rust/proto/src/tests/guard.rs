@@ -285,7 +285,7 @@ fn a_neighbor_that_forwards_nothing_is_replaced() {
 const LINK_3: LinkId = LinkId(3);
 
 #[test]
-fn who_introduces_newcomers_has_a_share_of_the_book() {
+fn a_peer_that_introduces_newcomers_has_a_share_of_the_book() {
     let mut bench = with_neighbor_as(Config { capacity: 400, ..Config::default() });
     let made_up = |from: usize, count: usize| {
         (from..from + count)

@@ -123,27 +123,27 @@ fn strangers_are_dialed_at_a_bounded_rate() {
 }
 
 #[test]
-fn the_loss_of_the_last_link_is_told_and_so_is_its_return() {
+fn the_loss_of_the_last_link_is_reported_and_so_is_its_return() {
     let mut bench = Bench::linked();
     bench.frame(LINK, TopicFrame::Push(vec![signed(PEER, 1).bytes().clone()]));
     bench.out.clear();
     bench.feed(InEvent::LinkClosed(LINK, LinkEnd::TimedOut));
     bench.pass(Duration::from_secs(2));
-    let told = |bench: &Bench, wanted: &crate::TopicEvent| {
+    let reported = |bench: &Bench, wanted: &crate::TopicEvent| {
         bench.out.iter().any(|out| matches!(out, OutEvent::Topic(_, event) if event == wanted))
     };
-    assert!(told(&bench, &crate::TopicEvent::Isolated));
+    assert!(reported(&bench, &crate::TopicEvent::Isolated));
     assert!(
         bench.out.iter().any(|out| matches!(out, OutEvent::Dial(peer, _) if *peer == id(PEER)))
     );
     bench.open_link(LinkId(2), PEER, true);
     bench.hello(LinkId(2), 9);
     bench.frame(LinkId(2), TopicFrame::Open(topic()));
-    assert!(told(&bench, &crate::TopicEvent::Reconnected));
+    assert!(reported(&bench, &crate::TopicEvent::Reconnected));
 }
 
 #[test]
-fn who_leaves_tells_members_whose_links_are_too_young_to_have_spoken() {
+fn a_leave_goes_to_members_whose_links_are_too_young_to_have_spoken() {
     const OTHER: u8 = 4;
     let is_leave = |sent: Vec<(LinkId, TopicFrame)>, on: LinkId| {
         sent.iter().any(|(link, frame)| *link == on && matches!(frame, TopicFrame::Leave(_)))

@@ -80,7 +80,7 @@ fn an_accusation_suspects_and_then_loses_who_does_not_refute() {
 }
 
 #[test]
-fn who_hears_of_a_suspicion_that_nobody_confirms_tries_the_accused() {
+fn a_member_that_nobody_else_accuses_is_probed_by_those_that_get_the_accusation() {
     let mut bench = with_members();
     accuse(&mut bench, vec![accusation(ACCUSER, ACCUSED, 10)]);
     let dialed = |bench: &Bench| {
@@ -293,12 +293,13 @@ fn an_accusation_waits_for_the_record_that_it_speaks_of_and_not_for_ever() {
 }
 
 #[test]
-fn a_key_without_numbers_left_is_told_of_and_nothing_waits_for_one() {
+fn a_key_without_numbers_left_is_reported_and_nothing_waits_for_one() {
     let mut bench = with_members();
     let last = NodeRecord { boot_id: 77, ..node(ME, crate::MAX_SEQUENCE - 1) };
     bench.frame(LINK, TopicFrame::Push(vec![sign(last).bytes().clone()]));
-    let told = |event: &&TopicEvent| matches!(event, TopicEvent::IdentityConflict { boot_id: 77 });
-    assert_eq!(events(&bench).iter().filter(|event| told(event)).count(), 1);
+    let reported =
+        |event: &&TopicEvent| matches!(event, TopicEvent::IdentityConflict { boot_id: 77 });
+    assert_eq!(events(&bench).iter().filter(|event| reported(event)).count(), 1);
     assert!(bench.state.is_exhausted());
     let now = bench.now;
     let set = InEvent::SetProfile(topic(), Profile::new("x"));
@@ -317,7 +318,7 @@ fn a_key_without_numbers_left_is_told_of_and_nothing_waits_for_one() {
 }
 
 #[test]
-fn who_is_heard_meanwhile_is_not_lost_whatever_others_say() {
+fn a_member_that_is_heard_meanwhile_is_not_lost_whatever_others_say() {
     for speaks in [true, false] {
         let mut bench = with_members();
         bench.silent.insert(LINK);
@@ -408,7 +409,7 @@ fn a_neighbor_of_whom_only_quic_is_left_is_found_too() {
 }
 
 #[test]
-fn who_misses_all_neighbors_looks_twice_before_it_accuses() {
+fn a_node_that_misses_all_neighbors_probes_twice_before_it_accuses() {
     for (silent, rounds) in [(vec![LINK, LinkId(2)], 2), (vec![LINK], 1)] {
         let mut bench = with_two();
         bench.pass(S * 4);
@@ -528,23 +529,23 @@ fn what_the_budget_of_dials_does_not_allow_says_nothing_of_a_peer() {
 }
 
 #[test]
-fn who_was_paused_for_long_hears_first_who_refuted_meanwhile() {
+fn a_node_that_was_paused_for_long_first_gets_the_refutations_that_wait() {
     const FAR: u8 = 5;
-    for (told, paused) in [(true, S * 60), (false, S * 60), (true, S * 7)] {
+    for (reported, paused) in [(true, S * 60), (false, S * 60), (true, S * 7)] {
         let mut bench = with_two();
         let records = [ACCUSER, FAR].map(|number| signed(number, 10).bytes().clone());
         bench.frame(LINK, TopicFrame::Push(records.into()));
         accuse(&mut bench, vec![accusation(ACCUSER, FAR, 10)]);
-        if told {
+        if reported {
             bench.pass(S);
         }
         bench.now += paused;
         bench.feed(InEvent::Timer);
         bench.pass(S);
-        assert!(!is_lost(&bench, FAR), "{told} {paused:?}");
+        assert!(!is_lost(&bench, FAR), "{reported} {paused:?}");
         bench.frame(LINK, TopicFrame::Push(vec![signed(FAR, 11).bytes().clone()]));
         bench.pass(S * 30);
-        assert!(!is_lost(&bench, FAR), "{told} {paused:?}");
+        assert!(!is_lost(&bench, FAR), "{reported} {paused:?}");
     }
 }
 

@@ -6,6 +6,7 @@ mod broadcast;
 mod cbor;
 mod compare;
 mod contact;
+mod dissemination;
 mod fuzz;
 mod guard;
 mod invitation;
@@ -16,7 +17,6 @@ mod network;
 mod record;
 mod shapes;
 mod sync;
-mod telling;
 mod wire;
 
 use std::{collections::BTreeSet, time::Duration};

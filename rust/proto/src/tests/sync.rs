@@ -194,7 +194,7 @@ proptest! {
 }
 
 #[test]
-fn who_shows_a_node_that_left_is_shown_its_leave_on_the_link() {
+fn a_peer_that_shows_a_node_that_left_is_shown_its_leave_on_the_link() {
     let mut bench = Bench::linked();
     let left = sign(NodeRecord { status: Status::Left, ..node(5, 6) });
     bench.frame(LINK, TopicFrame::Push(vec![left.bytes().clone()]));

@@ -116,7 +116,7 @@ impl Announcer {
         self.announce(scope)
     }
 
-    /// Announces this node's record as it should be now. An observer tells it only to its own
+    /// Announces this node's record as it should be now. An observer reports it only to its own
     /// application.
     pub(super) fn announce(&mut self, scope: &mut Scope) -> Effects {
         if scope.view.leaving {

@@ -35,7 +35,7 @@ struct Begun {
     /// The signed leave; `None` if no sequence number was free for it.
     record: Option<SignedRecord>,
     /// The peers that the leave was sent to, or that are dialed for it.
-    told: BTreeSet<EndpointId>,
+    notified: BTreeSet<EndpointId>,
     /// Those of them that have not acknowledged it yet.
     waiting: BTreeSet<EndpointId>,
 }
@@ -59,8 +59,8 @@ impl Leave {
     }
 
     /// Returns the peers that the leave was sent to, or that were dialed for it.
-    pub(super) fn into_told(self) -> BTreeSet<EndpointId> {
-        self.begun.map(|begun| begun.told).unwrap_or_default()
+    pub(super) fn into_notified(self) -> BTreeSet<EndpointId> {
+        self.begun.map(|begun| begun.notified).unwrap_or_default()
     }
 
     /// Sends the leave to every linked peer, and to all members through the overlay. A node without
@@ -68,24 +68,24 @@ impl Leave {
     pub(super) fn begin(&mut self, record: Option<SignedRecord>, scope: &mut Scope) -> Effects {
         debug_assert!(self.begun.is_none(), "a topic is left once");
         let mut effects = Effects::none();
-        let mut told = BTreeSet::new();
+        let mut notified = BTreeSet::new();
         if let Some(signed) = &record {
-            told = peers_to_tell(scope);
-            for peer in &told {
+            notified = peers_to_notify(scope);
+            for peer in &notified {
                 scope.send(peer, TopicFrame::Leave(signed.bytes().clone()));
             }
             if scope.cx.is_on(Rule::Dissemination) {
                 let item = Item::Record(signed.bytes().clone());
                 effects.push(Effect::Broadcast(encode_content(&[item])));
             }
-            if !told.iter().any(|peer| scope.book.get(peer).is_some()) {
+            if !notified.iter().any(|peer| scope.book.get(peer).is_some()) {
                 let mut members = scope.random_members(LEAVE_DIALS, &BTreeSet::new());
                 members.retain(|peer| scope.dial(*peer) == LinkRequest::Dialing);
-                told.extend(members);
+                notified.extend(members);
             }
         }
-        let nobody = told.is_empty();
-        self.begun = Some(Begun { record, waiting: told.clone(), told });
+        let nobody = notified.is_empty();
+        self.begun = Some(Begun { record, waiting: notified.clone(), notified });
         if nobody {
             effects.append(self.finish());
         } else {
@@ -97,11 +97,11 @@ impl Leave {
     /// A peer has a link: it was dialed for the leave, or it is a member that does not know of it.
     pub(super) fn link_up(&mut self, peer: EndpointId, scope: &mut Scope) {
         let member = scope.book.get(&peer).is_some();
-        if let Some(Begun { record: Some(signed), waiting, told }) = &mut self.begun
+        if let Some(Begun { record: Some(signed), waiting, notified }) = &mut self.begun
             && (member || waiting.contains(&peer))
         {
             waiting.insert(peer);
-            told.insert(peer);
+            notified.insert(peer);
             scope.send(&peer, TopicFrame::Leave(signed.bytes().clone()));
         }
     }
@@ -120,8 +120,8 @@ impl Leave {
         let Some(begun) = &mut self.begun else { return Effects::none() };
         begun.waiting.remove(&peer);
         debug_assert!(
-            begun.waiting.is_subset(&begun.told),
-            "only peers that were told are awaited"
+            begun.waiting.is_subset(&begun.notified),
+            "only peers that were notified are awaited"
         );
         if begun.waiting.is_empty() { self.finish() } else { Effects::none() }
     }
@@ -136,8 +136,8 @@ impl Leave {
 
 /// Returns all peers with a link that may hold this node's record. Among them are peers that did
 /// not answer yet, and members on whose young link neither end has opened the topic.
-fn peers_to_tell(scope: &Scope) -> BTreeSet<EndpointId> {
+fn peers_to_notify(scope: &Scope) -> BTreeSet<EndpointId> {
     let known = scope.peers.linked().iter().copied().chain(scope.book.others());
     let linked = known.filter(|peer| scope.cx.links.current(peer).is_some());
-    linked.chain(scope.cx.links.told_of(scope.topic)).collect()
+    linked.chain(scope.cx.links.opened_to(scope.topic)).collect()
 }

@@ -543,7 +543,7 @@ impl Topic {
     }
 
     pub(crate) fn into_peers(self) -> BTreeSet<EndpointId> {
-        self.peers.linked().iter().copied().chain(self.leave.into_told()).collect()
+        self.peers.linked().iter().copied().chain(self.leave.into_notified()).collect()
     }
 
     pub(crate) fn is_done(&self) -> bool {

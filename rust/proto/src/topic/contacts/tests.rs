@@ -94,7 +94,7 @@ fn a_bootstrap_peer_whose_link_broke_is_dialed_although_it_is_in_the_book() {
 }
 
 #[test]
-fn isolation_is_told_a_second_after_the_last_link_and_taken_back_by_the_next() {
+fn isolation_is_reported_a_second_after_the_last_link_and_taken_back_by_the_next() {
     let mut world = World::new();
     let mut contacts = contacts(&world);
     world.knows(PEER);

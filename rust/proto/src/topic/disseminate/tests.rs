@@ -126,7 +126,7 @@ fn a_newcomer_on_its_way_to_all_is_deferred_longer_than_an_update() {
 }
 
 #[test]
-fn if_much_is_deferred_neighbors_are_asked_first_and_told_in_the_end() {
+fn if_much_is_deferred_neighbors_are_synced_first_and_it_is_forwarded_in_the_end() {
     let members: Vec<u8> = (10..11 + u8::try_from(FEW).unwrap()).collect();
     let (mut world, mut dissemination) = among(members.clone());
     for member in &members {

@@ -61,7 +61,7 @@ const CONFIRMERS: usize = 3;
 enum Phase {
     /// The member was pinged once, or dialed. It is pinged again after half of the timeout, in case
     /// a packet was lost.
-    Asked,
+    Pinged,
     Repeated,
     /// Other nodes were asked to probe the member.
     Indirect,
@@ -215,7 +215,7 @@ impl Detector {
         scope.cx.counts.probes += 1;
         let half = (self.probe_timeout(scope) + scope.cx.lag()) / 2;
         let probe = Probe {
-            phase: Phase::Asked,
+            phase: Phase::Pinged,
             since: scope.now(),
             deadline: scope.now() + half,
             own,
@@ -266,7 +266,7 @@ impl Detector {
         // As Lifeguard's local health, but at once: a node that is behind gives others more time.
         let timeout = self.probe_timeout(scope) + scope.cx.lag();
         match (probe.phase, probe.own) {
-            (Phase::Asked, _) => {
+            (Phase::Pinged, _) => {
                 scope.cx.links.ping(&peer);
                 self.set_phase(peer, Phase::Repeated, timeout / 2, scope);
             }
@@ -392,7 +392,7 @@ impl Detector {
         for asker in probe.asked_by {
             scope.send(&asker, TopicFrame::ProbeAck(peer));
         }
-        if probe.own && probe.phase == Phase::Asked {
+        if probe.own && probe.phase == Phase::Pinged {
             self.probes.patience = self.probes.patience.saturating_sub(1);
         }
         if let Some(watch) = self.probes.watches.get_mut(&peer) {
@@ -484,7 +484,7 @@ impl Detector {
                 continue;
             }
             probe.restarts += 1;
-            probe.phase = Phase::Asked;
+            probe.phase = Phase::Pinged;
             probe.since = scope.now();
             probe.deadline = scope.now() + half;
             scope.cx.links.ping(peer);

@@ -75,7 +75,7 @@ struct Suspicion {
     /// confirmed.
     vouched: bool,
     /// When the application learns of the suspicion. `None` once it did.
-    tell: Option<Instant>,
+    report_at: Option<Instant>,
 }
 
 /// A member that a partner of a sync suspects, and that was not in the book.
@@ -139,7 +139,8 @@ impl Suspicions {
 
     fn next(&self) -> Option<Instant> {
         let suspicions = self.open.values();
-        let suspicions = suspicions.map(|s| s.tell.map_or(s.deadline, |at| at.min(s.deadline)));
+        let suspicions =
+            suspicions.map(|s| s.report_at.map_or(s.deadline, |at| at.min(s.deadline)));
         suspicions.chain(self.unconfirmed.values().map(|u| u.deadline)).min()
     }
 
@@ -367,7 +368,7 @@ impl Detector {
         (true, effects)
     }
 
-    fn suspect(&mut self, accusation: &Accusation, tell: Option<Instant>, scope: &mut Scope) {
+    fn suspect(&mut self, accusation: &Accusation, report_at: Option<Instant>, scope: &mut Scope) {
         let &Accusation { accuser, accused, sequence, .. } = accusation;
         let own = accuser == scope.me();
         let fresh = !self.is_suspected(&accused);
@@ -379,11 +380,11 @@ impl Detector {
             waited: Duration::ZERO,
             accusers: BTreeSet::new(),
             vouched: false,
-            tell,
+            report_at,
         });
         suspicion.sequence = suspicion.sequence.max(sequence);
         suspicion.accusers.insert(accuser);
-        if own && let Some(at) = &mut suspicion.tell {
+        if own && let Some(at) = &mut suspicion.report_at {
             *at = scope.now().min(*at);
         }
         self.set_deadline(&accused, scope);
@@ -423,17 +424,17 @@ impl Detector {
 
     pub(super) fn on_suspicion(&mut self, scope: &mut Scope) -> Effects {
         let now = scope.now();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let mut due = None;
         for (peer, suspicion) in &mut self.suspicions.open {
-            if let Some(at) = suspicion.tell.filter(|at| *at <= scope.now()) {
-                suspicion.tell = None;
+            if let Some(at) = suspicion.report_at.filter(|at| *at <= scope.now()) {
+                suspicion.report_at = None;
                 // A node whose timer is late gives that much more time to refute, so that the
                 // verdict never comes together with the suspicion.
                 let late = scope.now() - at;
                 suspicion.granted += late;
                 suspicion.deadline += late;
-                told.push(*peer);
+                reported.push(*peer);
             } else if suspicion.deadline <= scope.cx.now
                 && scope.cx.lag() > Duration::ZERO
                 && suspicion.waited < WAIT_BEHIND
@@ -447,7 +448,7 @@ impl Detector {
                 due = Some(*peer);
             }
         }
-        for peer in told {
+        for peer in reported {
             if let Some(live) = scope.book.get(&peer) {
                 let record = Arc::clone(live.signed.record());
                 log(scope.topic, &record, "peer suspected");
@@ -598,7 +599,7 @@ impl Detector {
     /// A member that was kept out is admitted now. If it is suspected, the application learns it.
     pub(in super::super) fn on_shown(&mut self, record: &Arc<NodeRecord>, scope: &mut Scope) {
         if let Some(suspicion) = self.suspicions.open.get_mut(&record.id) {
-            suspicion.tell = None;
+            suspicion.report_at = None;
             scope.emit(TopicEvent::PeerSuspected(Arc::clone(record)));
             self.schedule_suspicions();
         }
@@ -702,7 +703,7 @@ fn may_accuse(accuser: &EndpointId, scope: &Scope) -> bool {
 }
 
 fn emit_recovery(suspicion: &Suspicion, record: Arc<NodeRecord>, scope: &mut Scope) {
-    if suspicion.tell.is_none() && scope.book.admits(&record.id) {
+    if suspicion.report_at.is_none() && scope.book.admits(&record.id) {
         log(scope.topic, &record, "peer recovered");
         scope.emit(TopicEvent::PeerRecovered(record));
     }

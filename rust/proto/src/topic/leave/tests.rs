@@ -27,7 +27,7 @@ fn a_leave_is_done_once_all_linked_peers_acknowledged_it() {
     let effects = leave.begin(Some(record()), &mut world.scope()).into_inner();
     assert!(matches!(effects[..], [Effect::Broadcast(_)]), "{effects:?}");
     let frame = TopicFrame::Leave(record().bytes().clone());
-    let told: BTreeSet<_> = world
+    let notified: BTreeSet<_> = world
         .sent()
         .into_iter()
         .map(|(peer, sent)| {
@@ -35,14 +35,14 @@ fn a_leave_is_done_once_all_linked_peers_acknowledged_it() {
             peer
         })
         .collect();
-    assert_eq!(told, BTreeSet::from([PEER, MEMBER].map(id)));
+    assert_eq!(notified, BTreeSet::from([PEER, MEMBER].map(id)));
     assert!(!quits(leave.acknowledged(id(PEER), 6)), "of an earlier record");
     assert!(!quits(leave.acknowledged(id(PEER), 7)));
     assert!(!leave.is_done());
     assert!(quits(leave.gone(id(MEMBER))));
     assert!(leave.is_done());
     assert!(!quits(leave.on_timeout()), "once");
-    assert_eq!(leave.into_told().len(), 2);
+    assert_eq!(leave.into_notified().len(), 2);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_leave_that_nobody_acknowledges_ends_with_its_time() {
 }
 
 #[test]
-fn a_node_without_a_linked_member_dials_some_to_tell_them() {
+fn a_node_without_a_linked_member_dials_some_to_notify_them() {
     let mut world = World::new();
     world.knows(MEMBER);
     let mut leave = Leave::default();

@@ -67,20 +67,20 @@ fn an_accusation_goes_on_with_the_broadcast_that_brought_it_and_in_no_other() {
 }
 
 #[test]
-fn a_newcomer_that_others_tell_of_already_is_not_told_of_again() {
-    for told in [false, true] {
+fn a_newcomer_that_others_forward_already_is_not_forwarded_again() {
+    for forwarded in [false, true] {
         let mut bench = with_two();
         bench.open_link(LinkId(3), NEWCOMER, false);
         bench.hello(LinkId(3), 9);
         bench.frame(LinkId(3), TopicFrame::Open(topic()));
         bench.out.clear();
         bench.frame(LinkId(3), sync(&[(&signed(NEWCOMER, 1), Duration::ZERO)], false));
-        if told {
+        if forwarded {
             bench.frame(LINK, broadcast(&[record(NEWCOMER, 1)]));
-            assert_eq!(broadcasts(&mut bench), 1, "it is passed on");
+            assert_eq!(broadcasts(&mut bench), 1, "it is forwarded");
         }
         bench.pass(S / 2);
-        assert_eq!(broadcasts(&mut bench), usize::from(!told));
+        assert_eq!(broadcasts(&mut bench), usize::from(!forwarded));
     }
 }
 
@@ -115,22 +115,22 @@ fn newcomer_attaches(answers: bool, attached: bool) -> usize {
 }
 
 #[test]
-fn a_newcomer_leaves_it_to_the_member_that_has_its_record_to_tell_of_it() {
+fn a_newcomer_leaves_it_to_the_member_that_has_its_record_to_forward_it() {
     assert_eq!(newcomer_attaches(true, true), 0);
-    assert_eq!(newcomer_attaches(true, false), 1, "who is in no overlay may tell it late");
+    assert_eq!(newcomer_attaches(true, false), 1, "a member in no overlay may forward it late");
     assert_eq!(newcomer_attaches(false, false), 1, "nobody has it, as far as known");
 }
 
 #[test]
-fn what_a_sync_brings_is_told_on_unless_it_is_on_its_way() {
-    for (age, told) in [(Duration::ZERO, 0), (S * 10, 1)] {
+fn what_a_sync_brings_is_forwarded_unless_it_is_on_its_way() {
+    for (age, forwarded) in [(Duration::ZERO, 0), (S * 10, 1)] {
         let mut bench = with_two();
         bench.frame(LINK, sync(&[(&signed(NEWCOMER, 1), age)], true));
         bench.out.clear();
         bench.pass(S * 4);
-        assert_eq!(broadcasts(&mut bench), told, "{age:?}");
+        assert_eq!(broadcasts(&mut bench), forwarded, "{age:?}");
         bench.pass(S * 2);
-        assert_eq!(broadcasts(&mut bench), 1 - told, "gossip had its time: {age:?}");
+        assert_eq!(broadcasts(&mut bench), 1 - forwarded, "gossip had its time: {age:?}");
     }
 }
 
@@ -156,14 +156,14 @@ fn brought(members: u8, answering: &[LinkId]) -> (Vec<LinkId>, usize) {
     bench.frame(LINK, sync(&entries, true));
     bench.out.clear();
     bench.pass(S / 2);
-    let told = bench.out.clone();
+    let out = bench.out.clone();
     let asked = begun(&mut bench);
     for (link, session) in asked.iter().filter(|(link, _)| answering.contains(link)) {
         let TopicFrame::Sync(answer) = sync(&[], true) else { unreachable!() };
         let answer = SyncFrame { session: *session, from_initiator: false, ..answer };
         bench.frame(*link, TopicFrame::Sync(answer));
     }
-    bench.out = told;
+    bench.out = out;
     bench.pass(S * 2);
     let soon = broadcasts(&mut bench);
     assert!(asked.is_empty() || soon == 0, "they have their time");
@@ -173,18 +173,18 @@ fn brought(members: u8, answering: &[LinkId]) -> (Vec<LinkId>, usize) {
 
 #[test]
 fn after_a_sync_of_a_burst_neighbors_are_synced_before_records_are_broadcast() {
-    let (asked, told) = brought(8, &[]);
-    assert!(asked.is_empty() && told > 0, "few are told of: {asked:?}");
+    let (asked, forwarded) = brought(8, &[]);
+    assert!(asked.is_empty() && forwarded > 0, "few are forwarded: {asked:?}");
     for (answering, some) in [(vec![], true), (vec![LINK], true), (vec![LINK, OTHER], false)] {
-        let (asked, told) = brought(9, &answering);
+        let (asked, forwarded) = brought(9, &answering);
         assert_eq!(asked, [LINK, OTHER]);
-        assert_eq!(told > 0, some, "{answering:?}");
+        assert_eq!(forwarded > 0, some, "{answering:?}");
     }
 }
 
 #[test]
-fn what_all_neighbors_have_by_a_comparison_is_told_to_nobody() {
-    for (compared, told) in [(vec![], 1), (vec![LINK], 1), (vec![LINK, OTHER], 0)] {
+fn what_all_neighbors_have_by_a_comparison_is_not_forwarded() {
+    for (compared, forwarded) in [(vec![], 1), (vec![LINK], 1), (vec![LINK, OTHER], 0)] {
         let mut bench = with_two();
         bench.frame(LINK, sync(&[(&signed(NEWCOMER, 1), Duration::ZERO)], true));
         bench.pass(S);
@@ -193,19 +193,19 @@ fn what_all_neighbors_have_by_a_comparison_is_told_to_nobody() {
         }
         bench.out.clear();
         bench.pass(S * 6);
-        assert_eq!(broadcasts(&mut bench), told, "{compared:?}");
+        assert_eq!(broadcasts(&mut bench), forwarded, "{compared:?}");
     }
 }
 
 #[test]
-fn a_book_that_is_filled_is_told_to_nobody() {
+fn a_preloaded_book_is_not_forwarded() {
     for filled in [false, true] {
         let mut bench = Bench::new();
         if filled {
             let own = bench.state.own_record(&topic()).unwrap().clone();
             let due = bench.state.next_timer();
             bench.state.preload(&topic(), &[own, signed(PEER, 1), signed(3, 1)], bench.now);
-            assert_ne!(bench.state.next_timer(), due, "it was that for telling of itself");
+            assert_ne!(bench.state.next_timer(), due, "it was that for the next batch");
         }
         bench.open_link(OTHER, 3, false);
         bench.hello(OTHER, 9);
@@ -218,8 +218,8 @@ fn a_book_that_is_filled_is_told_to_nobody() {
 }
 
 #[test]
-fn what_neighbors_with_an_equal_book_have_is_told_to_nobody() {
-    for (equal, told) in [(vec![LINK], 1), (vec![LINK, OTHER], 0)] {
+fn what_neighbors_with_an_equal_book_have_is_not_forwarded() {
+    for (equal, forwarded) in [(vec![LINK], 1), (vec![LINK, OTHER], 0)] {
         let mut bench = with_two();
         bench.frame(LINK, sync(&[(&signed(NEWCOMER, 1), Duration::ZERO)], true));
         bench.out.clear();
@@ -230,12 +230,12 @@ fn what_neighbors_with_an_equal_book_have_is_told_to_nobody() {
         }
         bench.out.clear();
         bench.pass(S * 3);
-        assert_eq!(broadcasts(&mut bench), told, "{equal:?}");
+        assert_eq!(broadcasts(&mut bench), forwarded, "{equal:?}");
     }
 }
 
 #[test]
-fn who_is_behind_puts_off_what_can_wait() {
+fn a_node_that_is_behind_puts_off_what_can_wait() {
     for late in [Duration::ZERO, S / 10] {
         let mut bench = with_two();
         let old = (&signed(NEWCOMER, 1), S * 10);
@@ -251,7 +251,7 @@ fn who_is_behind_puts_off_what_can_wait() {
 }
 
 #[test]
-fn who_is_behind_for_long_tells_it_all_the_same() {
+fn a_node_that_is_behind_for_long_forwards_it_all_the_same() {
     let mut bench = with_two();
     bench.frame(LINK, sync(&[(&signed(NEWCOMER, 1), S * 10)], true));
     bench.out.clear();
