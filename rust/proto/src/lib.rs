@@ -13,6 +13,7 @@ mod budget;
 mod cbor;
 mod channel;
 mod config;
+mod context;
 mod cose;
 mod counts;
 mod dials;
@@ -48,6 +49,7 @@ pub use access::Access;
 pub use broadcast::{MAX_BROADCAST, Pace};
 pub use channel::{Channel, MAX_CHANNEL};
 pub use config::Config;
+pub use context::Identity;
 pub use counts::Counts;
 #[doc(hidden)]
 pub use digest::Digest;
@@ -69,7 +71,7 @@ pub use record::{
 pub use request::{Answer, MAX_MESSAGE, MAX_REASON, MAX_REQUEST, Request};
 #[doc(hidden)]
 pub use rule::Rule;
-pub use state::{Identity, State};
+pub use state::State;
 #[doc(hidden)]
 pub use topic::Inspect;
 #[doc(hidden)]

@@ -1,22 +1,15 @@
 //! The endpoint's state: identity, links and topics. It hands each event to the part that handles
 //! it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use ed25519_dalek::SigningKey;
 use iroh_base::TransportAddr;
 use rand::{SeedableRng, rngs::ChaCha12Rng};
 use tokio::time::Instant;
 
 use crate::{
     access::Access,
-    accusation::Accusation,
-    cose,
+    context::{Context, Identity},
     counts::Counts,
     digest::Digest,
     drops::DropReason,
@@ -24,42 +17,18 @@ use crate::{
     event::{CloseCode, InEvent, LinkId, OutEvent, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
     invitation::Revocation,
-    links::{LinkEvent, Links},
-    network::OwnNetwork,
-    record::{Envelope, MAX_SEQUENCE, NodeRecord, SignedRecord, choose_addresses},
+    links::LinkEvent,
+    record::{NodeRecord, SignedRecord, choose_addresses},
     rule::Rule,
     timers::earlier,
     topic::{Inspect, Topic},
-    verified::{Ahead, Opened, Verified},
+    verified::Verified,
     wire::TopicFrame,
 };
 
-/// Sequence numbers are reserved on disk ahead of their use, in blocks of this size.
-const SEQUENCE_BLOCK: u64 = 4096;
 /// A timer that is at least this late shows that this node was paused: the process was stopped, or
 /// the machine is too busy.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A timer that is at least this late shows that this node is behind.
-const LATE: Duration = Duration::from_millis(10);
-/// The number of queues, at both ends, that a request and its answer pass. Each is taken to delay
-/// as much as the queue in which the late timer waited.
-const HOPS: u32 = 8;
-/// The most by which a node takes itself to be behind. A timer that is later shows a pause.
-pub(crate) const MAX_LAG: Duration = Duration::from_secs(2);
-
-/// The identity of this endpoint, for one life of the process.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// The key of the endpoint.
-    pub key: SigningKey,
-    /// Random for each process.
-    pub boot_id: u64,
-    /// The first sequence number to use. It is above all numbers that this key is known to have
-    /// announced.
-    pub sequence: u64,
-    /// Sequence numbers below this one are persisted as used.
-    pub reserved: u64,
-}
 
 /// The protocol of one endpoint in all of its topics.
 ///
@@ -94,182 +63,6 @@ pub struct State {
     due: Option<Instant>,
 }
 
-/// What the topics of an endpoint share.
-#[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) me: EndpointId,
-    pub(crate) identity: Identity,
-    /// Sequence numbers below this one are reserved, or their reservation is under way.
-    asked: u64,
-    pub(crate) addresses: Vec<TransportAddr>,
-    pub(crate) links: Links,
-    pub(crate) network: OwnNetwork,
-    /// The issuers whose revocations count.
-    pub(crate) issuers: BTreeSet<EndpointId>,
-    /// The time of day, in seconds since 1970, and when it was that.
-    clock: (u64, Instant),
-    pub(crate) rng: ChaCha12Rng,
-    pub(crate) counts: Counts,
-    pub(crate) now: Instant,
-    /// Until when this node is behind, judged by its timers.
-    behind_until: Instant,
-    verified: Option<Arc<Verified>>,
-    ahead: Ahead,
-    pub(crate) off: Option<Rule>,
-}
-
-impl Context {
-    pub(crate) fn new(identity: Identity, seed: [u8; 32], now: Instant) -> Self {
-        let me = EndpointId::from_bytes(identity.key.verifying_key().to_bytes());
-        Self {
-            me,
-            links: Links::new(me, identity.boot_id),
-            asked: identity.reserved,
-            identity,
-            addresses: Vec::new(),
-            network: OwnNetwork::default(),
-            issuers: BTreeSet::new(),
-            clock: (0, now),
-            rng: ChaCha12Rng::from_seed(seed),
-            counts: Counts::default(),
-            now,
-            behind_until: now,
-            verified: None,
-            ahead: Ahead::new(seed),
-            off: None,
-        }
-    }
-
-    /// Returns true if a rule is on. Outside the simulator, all rules are.
-    pub(crate) fn is_on(&self, rule: Rule) -> bool {
-        self.off != Some(rule)
-    }
-
-    /// Returns how much longer answers take, judged by the lateness of this node's own timers. The
-    /// node delays what can wait by that time. If it repeated requests that are under way, a
-    /// machine that is too busy would never catch up.
-    pub(crate) fn lag(&self) -> Duration {
-        if self.behind_until <= self.now { Duration::ZERO } else { self.behind_until - self.now }
-    }
-
-    /// Returns the time of day, in seconds since 1970, as [`InEvent::Clock`] told it.
-    pub(crate) fn unix_time(&self) -> u64 {
-        let (told, at) = self.clock;
-        told + self.now.saturating_duration_since(at).as_secs()
-    }
-
-    /// Makes this node one whose timers are late.
-    #[cfg(test)]
-    pub(crate) fn fall_behind(&mut self, lag: Duration) {
-        self.behind_until = self.now + lag;
-    }
-
-    fn served(&mut self, due: Instant) {
-        let late = self.now.saturating_duration_since(due);
-        // A timer that is later than `MAX_LAG` shows that the node was stopped, not slow.
-        if (LATE..MAX_LAG).contains(&late) {
-            self.behind_until = self.behind_until.max(self.now + (late * HOPS).min(MAX_LAG));
-        }
-    }
-
-    /// Parses a record. Its owner is only claimed, unless the record was verified before.
-    pub(crate) fn open_record(&self, topic: &TopicId, bytes: &Bytes) -> Result<Opened, Error> {
-        if let Some(verified) = &self.verified {
-            return verified.open(topic, bytes);
-        }
-        match self.ahead.get(topic, bytes) {
-            Some(signed) => Ok(Opened::Verified(signed)),
-            None => Envelope::open(bytes).map(Opened::Unverified),
-        }
-    }
-
-    /// Verifies the parsed records of one frame together. [`Self::open_record`] knows the result
-    /// until the end of the event.
-    pub(crate) fn verify_ahead(&mut self, topic: &TopicId, opened: Vec<Opened>) {
-        let unverified: Vec<_> = opened.into_iter().filter_map(Opened::unverified).collect();
-        if unverified.len() < 2 {
-            return;
-        }
-        self.ahead.verify(topic, unverified);
-        if let Some(verified) = &self.verified {
-            self.ahead.records().for_each(|signed| {
-                verified.keep(topic, signed);
-            });
-        }
-    }
-
-    /// Verifies a parsed record.
-    pub(crate) fn verify_record(
-        &mut self,
-        topic: &TopicId,
-        opened: Opened,
-    ) -> Result<SignedRecord, Error> {
-        // The simulator verifies a record once for all nodes, and counts what each would verify.
-        self.counts.verifications += 1;
-        let envelope = match opened {
-            Opened::Verified(signed) => return Ok(signed),
-            Opened::Unverified(envelope) => envelope,
-        };
-        let signed = envelope.verify(topic)?;
-        Ok(match &self.verified {
-            Some(verified) => verified.keep(topic, &signed),
-            None => signed,
-        })
-    }
-
-    /// Verifies a parsed accusation.
-    pub(crate) fn verify_accusation(
-        &self,
-        topic: &TopicId,
-        envelope: cose::Envelope,
-    ) -> Result<Accusation, Error> {
-        let Some(verified) = &self.verified else { return Accusation::verify(envelope, topic) };
-        match verified.accusation(topic, &envelope.bytes) {
-            Some(accusation) => Ok(accusation),
-            None => Accusation::verify(envelope, topic)
-                .map(|accusation| verified.keep_accusation(topic, accusation)),
-        }
-    }
-
-    /// Takes the next sequence number, if it is reserved. Requests another reservation once less
-    /// than half a block is left.
-    pub(crate) fn next_sequence(&mut self) -> Option<u64> {
-        let next = self.identity.sequence;
-        let free = next < self.identity.reserved && next < MAX_SEQUENCE;
-        if free {
-            self.identity.sequence += 1;
-        }
-        let used = self.identity.sequence;
-        let soon = (used + SEQUENCE_BLOCK / 2).min(MAX_SEQUENCE - 1);
-        if soon >= self.identity.reserved && self.asked <= soon {
-            self.asked = (used + SEQUENCE_BLOCK).min(MAX_SEQUENCE);
-            self.links.out.push_back(OutEvent::ReserveSequences(self.asked));
-        }
-        free.then_some(next)
-    }
-
-    /// Uses only sequence numbers above this one from now on, because a record with our signature
-    /// has it.
-    pub(crate) fn jump_above(&mut self, sequence: u64) {
-        self.identity.sequence = self.identity.sequence.max(sequence.saturating_add(1));
-    }
-
-    /// Returns true if no sequence number is left for this key, because a record with one of the
-    /// last was signed with it.
-    pub(crate) fn is_exhausted(&self) -> bool {
-        self.identity.sequence >= MAX_SEQUENCE
-    }
-
-    /// Emits an event of a topic, unless it is about a peer that is kept out.
-    pub(crate) fn emit(&mut self, topic: TopicId, event: TopicEvent) {
-        let admits = |peer| self.links.access().admits(peer);
-        if event.about_member().is_some_and(|record| !admits(&record.id)) {
-            return;
-        }
-        self.links.out.push_back(OutEvent::Topic(topic, event));
-    }
-}
-
 impl State {
     /// Makes the state of an endpoint without links and topics, at time `now`. Everything random
     /// follows from `seed`.
@@ -283,7 +76,7 @@ impl State {
     #[doc(hidden)]
     #[must_use]
     pub fn sharing(mut self, verified: Arc<Verified>) -> Self {
-        self.context.verified = Some(verified);
+        self.context.share(verified);
         self
     }
 
@@ -412,7 +205,7 @@ impl State {
     /// broadcast. Then it has changed nothing.
     pub fn handle(&mut self, event: InEvent, now: Instant) -> Result<(), Error> {
         let outcome = self.take_in(event, now);
-        self.context.ahead.clear();
+        self.context.end_of_event();
         self.due = self.next_due();
         outcome
     }
@@ -465,7 +258,7 @@ impl State {
             InEvent::SetAccess(access) => self.set_access(access),
             InEvent::SetIssuers(issuers) => cx.issuers = issuers,
             InEvent::Clock(seconds) => {
-                cx.clock = (seconds, cx.now);
+                cx.set_clock(seconds);
                 self.topics.values_mut().for_each(|topic| topic.on_clock(cx));
             }
             InEvent::Revoke(topic, revocations) => {

@@ -21,10 +21,10 @@ use super::{
 use crate::{
     accusation::Accusation,
     book::Applied,
+    context::MAX_LAG,
     drops::DropReason,
     id::EndpointId,
     rule::Rule,
-    state::MAX_LAG,
     timers::{Timers, jitter},
     wire::{Item, MAX_CONTENT, MAX_RECORDS, encode_content},
 };

@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     book::Applied,
+    context::Context,
     drops::DropReason,
     id::EndpointId,
     overlay::Output,
-    state::Context,
     wire::{Item, OverlayFrame, TopicFrame, decode_content, is_broadcast},
 };
 
@@ -108,7 +108,7 @@ impl Topic {
             }
             OverlayFrame::Gossip { round, content } => {
                 let fresh = if is_broadcast(&content) {
-                    let fresh = self.judge_broadcast(&content, peer, cx);
+                    let fresh = self.broadcasts.judge(&content, peer, scope!(self, cx));
                     if fresh {
                         self.neighborhood.brought(&peer, cx.now);
                     }
@@ -230,7 +230,8 @@ impl Topic {
         self.syncs.forget_newcomer(&peer);
         self.neighborhood.neighbor_up(peer, narrow_scope!(self, cx));
         self.detector.neighbor_up(peer, scope!(self, cx));
-        self.on_neighbors(cx);
+        let effects = self.broadcasts.on_neighbors(scope!(self, cx));
+        self.carry_out(effects, cx);
         // The first node of a swarm has no member to join.
         if self.neighborhood.is_entering() || self.syncs.is_untried() {
             self.on_attached(cx);
@@ -244,7 +245,8 @@ impl Topic {
         self.neighborhood.neighbor_down(peer, narrow_scope!(self, cx));
         self.detector.neighbor_down(&peer);
         self.syncs.neighbor_down(&peer);
-        self.on_neighbors(cx);
+        let effects = self.broadcasts.on_neighbors(scope!(self, cx));
+        self.carry_out(effects, cx);
         self.neighborhood.look_for_neighbors(narrow_scope!(self, cx));
     }
 

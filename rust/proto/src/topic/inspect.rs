@@ -7,10 +7,11 @@ use iroh_base::TransportAddr;
 
 use super::Topic;
 use crate::{
+    context::Context,
     digest::Digest,
     id::EndpointId,
+    invitation::Revocation,
     record::{NodeRecord, SignedRecord},
-    state::Context,
 };
 
 /// One topic of one endpoint, from inside.
@@ -30,6 +31,11 @@ pub struct Inspect {
 impl Topic {
     pub(crate) fn own(&self) -> Option<&SignedRecord> {
         self.announcer.own()
+    }
+
+    /// Returns the revocations that hold here.
+    pub(crate) fn revocations(&self) -> impl Iterator<Item = &Revocation> {
+        self.revocations.iter()
     }
 
     /// Returns the record of a member.

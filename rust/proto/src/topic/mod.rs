@@ -46,13 +46,16 @@ mod contacts;
 mod disseminate;
 mod effect;
 mod failure;
+mod frames;
 mod guard;
 mod heal;
 mod ingest;
 mod inspect;
 mod leave;
+mod links;
 mod overlay;
 mod records;
+mod requests;
 mod revocations;
 mod scope;
 mod seen;
@@ -62,33 +65,26 @@ mod world;
 
 pub use inspect::Inspect;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
-use iroh_base::TransportAddr;
 use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::{
     book::{Applied, Book},
-    channel::Channel,
     config::Config,
-    dials::Trust,
+    context::Context,
     error::Error,
-    event::{CloseCode, LinkEnd, LinkId, LostReason, OutEvent, TopicEvent, TopicOptions},
+    event::{LostReason, TopicEvent, TopicOptions},
     id::{EndpointId, TopicId},
-    kept::Kept,
-    links::Need,
     overlay::Overlay,
-    record::Profile,
-    state::Context,
-    wire::{OverlayFrame, SyncFrame, TopicFrame},
 };
 
 use self::{
     contacts::peers::Peers,
     effect::{Effect, Effects, NewRecord},
-    scope::{Scope, log},
+    ingest::{Incoming, Way},
+    scope::log,
 };
 
 #[derive(Debug)]
@@ -194,10 +190,6 @@ impl Topic {
         of_components.into_iter().flatten().min()
     }
 
-    pub(crate) fn link_idle(&self) -> Duration {
-        self.config.link_idle
-    }
-
     pub(crate) fn on_timer(&mut self, cx: &mut Context) {
         while let Some(due) = TIMEOUTS.iter().find(|due| self.is_due(**due, cx.now)) {
             self.on_timeout(*due, cx);
@@ -262,13 +254,17 @@ impl Topic {
                 }
                 Effect::Close(peer, code) => cx.links.close_peer(&peer, code),
                 Effect::Contact(peer) => self.contact(peer, cx),
-                Effect::Disseminate(id) => self.disseminate(id, cx),
+                Effect::Disseminate(id) => {
+                    self.dissemination.send_after(Duration::ZERO, id, scope!(self, cx));
+                }
                 Effect::DropNeighbor(peer) => {
                     self.in_overlay(cx, |overlay, now| overlay.link_lost(peer, now));
                 }
                 Effect::Gone(peer) => self.on_gone(peer, cx),
                 Effect::Ingest { record, age, from } => {
-                    self.on_aged_record(&record, age, from, cx);
+                    let incoming = Incoming { bytes: &record, age, way: Way::Forwarded, from };
+                    // A record that does not verify closes the link. Nothing else depends on it.
+                    let _ = self.take_in(incoming, cx);
                 }
                 Effect::Introduced => self.dissemination.spared(&cx.me),
                 Effect::JoinOverlay(peer) => {
@@ -324,117 +320,10 @@ impl Topic {
         self.contacts.on_gone(&id, scope!(self, cx));
     }
 
-    /// Sends the best record of a node to all members, at once.
-    fn disseminate(&mut self, id: EndpointId, cx: &mut Context) {
-        self.dissemination.send_after(Duration::ZERO, id, scope!(self, cx));
-    }
-
     /// Makes the overlay do something, and carries out what it requests then.
     fn in_overlay(&mut self, cx: &mut Context, act: impl FnOnce(&mut Overlay, Instant)) {
         act(self.neighborhood.machine(), cx.now);
         self.drive_overlay(cx);
-    }
-
-    /// Announces this node's record as it should be now.
-    pub(crate) fn announce(&mut self, cx: &mut Context) {
-        let effects = self.announcer.announce(scope!(self, cx));
-        self.carry_out(effects, cx);
-    }
-
-    pub(crate) fn announce_if_pending(&mut self, cx: &mut Context) {
-        let effects = self.announcer.announce_if_pending(scope!(self, cx));
-        self.carry_out(effects, cx);
-    }
-
-    pub(crate) fn set_profile(&mut self, profile: Profile, cx: &mut Context) -> Result<(), Error> {
-        let effects = self.announcer.set_profile(profile, scope!(self, cx))?;
-        self.carry_out(effects, cx);
-        Ok(())
-    }
-
-    /// Starts to leave. [`Topic::is_done`] returns true once nothing is left to do.
-    pub(crate) fn leave(&mut self, cx: &mut Context) {
-        if self.leave.is_begun() {
-            return;
-        }
-        let record = self.announcer.stop(scope!(self, cx));
-        self.neighborhood.stop();
-        self.syncs.stop();
-        self.dissemination.stop();
-        self.detector.stop(scope!(self, cx));
-        self.healing.stop();
-        self.contacts.stop();
-        let effects = self.leave.begin(record, scope!(self, cx));
-        self.carry_out(effects, cx);
-    }
-
-    fn leave_acknowledged(&mut self, peer: EndpointId, sequence: u64, cx: &mut Context) {
-        let effects = self.leave.acknowledged(peer, sequence);
-        self.carry_out(effects, cx);
-    }
-
-    /// A peer is gone, or can't be reached: the leave of this node does not wait for it.
-    fn leave_without(&mut self, peer: EndpointId, cx: &mut Context) {
-        let effects = self.leave.gone(peer);
-        self.carry_out(effects, cx);
-    }
-
-    /// A peer leaves. Its leave is forwarded, and is acknowledged even if it is not new here.
-    fn on_leave(&mut self, record: &Bytes, peer: EndpointId, cx: &mut Context) {
-        let Ok(taken) = self.on_record(record, peer, cx) else { return };
-        if taken.id == peer {
-            if taken.applied.is_news() {
-                self.disseminate(peer, cx);
-            }
-            if let Some(sequence) = self.book.sequence(&peer) {
-                cx.links.send(&peer, self.id, TopicFrame::LeaveAck(sequence), cx.now);
-            }
-        }
-    }
-
-    pub(crate) fn add_bootstrap(
-        &mut self,
-        peers: Vec<(EndpointId, Vec<TransportAddr>)>,
-        cx: &mut Context,
-    ) {
-        self.contacts.add_bootstrap(peers, scope!(self, cx));
-    }
-
-    pub(crate) fn remove_bootstrap(&mut self, peers: &[EndpointId], cx: &mut Context) {
-        self.contacts.remove_bootstrap(peers, scope!(self, cx));
-    }
-
-    /// A lookup on the local network found a peer.
-    pub(crate) fn found(
-        &mut self,
-        peer: EndpointId,
-        addresses: Vec<TransportAddr>,
-        cx: &mut Context,
-    ) {
-        self.contacts.found(peer, addresses, scope!(self, cx));
-    }
-
-    /// A handshake at an address behind a bootstrap name proved a peer's id.
-    pub(crate) fn learned(&mut self, peer: EndpointId, address: TransportAddr, cx: &mut Context) {
-        let effects = self.contacts.learned(peer, address, scope!(self, cx));
-        self.carry_out(effects, cx);
-    }
-
-    /// Takes in records that an earlier life had in its book. Their owners are dialed at those
-    /// addresses until they confirm that they are alive, or until the records age out.
-    pub(crate) fn remember(&mut self, records: Vec<Kept>, cx: &mut Context) {
-        let mut news = false;
-        for Kept { signed, left, established } in records {
-            news |= self.book.remember(signed, left, established, cx.now);
-        }
-        if !news || self.leave.is_begun() {
-            return;
-        }
-        if self.peers.is_alone() {
-            self.contacts.on_kept(scope!(self, cx));
-        } else {
-            self.on_loss(cx);
-        }
     }
 
     fn expire(&mut self, cx: &mut Context) {
@@ -461,277 +350,5 @@ impl Topic {
         let asked = self.contacts.dial(peer, scope!(self, cx));
         let effects = self.syncs.contact(peer, asked, scope!(self, cx));
         self.carry_out(effects, cx);
-    }
-
-    fn on_sync(&mut self, peer: EndpointId, link: LinkId, frame: &SyncFrame, cx: &mut Context) {
-        let Some(effects) = self.syncs.admit(peer, link, frame, scope!(self, cx)) else { return };
-        self.carry_out(effects, cx);
-        let Some(brought) = self.on_entries(frame, peer, cx) else { return };
-        let effects = self.syncs.on_frame(peer, link, frame, brought, scope!(self, cx));
-        self.carry_out(effects, cx);
-    }
-
-    /// The partner of a sync is busy, and names other members: one of them is asked.
-    fn on_busy(&mut self, records: &[Bytes], peer: EndpointId, cx: &mut Context) {
-        if !self.syncs.on_busy(peer) {
-            return;
-        }
-        if self.config.observer {
-            self.syncs.source_gone(&peer, scope!(self, cx));
-        }
-        self.on_records(records, peer, cx);
-        let scope: &mut Scope = scope!(self, cx);
-        let other = scope.random_members(1, &BTreeSet::from([peer])).first().copied();
-        if scope.config.observer {
-            scope.emit(TopicEvent::Busy { peer, next: other });
-        }
-        if let Some(other) = other {
-            self.contact(other, cx);
-        }
-        self.contacts.partner_busy(scope!(self, cx));
-    }
-
-    /// A link that was no longer in use is gone: the syncs on it end.
-    pub(crate) fn link_gone(&mut self, peer: EndpointId, link: LinkId, cx: &mut Context) {
-        let effects = self.syncs.link_gone(peer, link, scope!(self, cx));
-        self.carry_out(effects, cx);
-    }
-
-    /// Sends data of the application to all members.
-    pub(crate) fn broadcast(
-        &mut self,
-        channel: Option<&Channel>,
-        data: &[u8],
-        cx: &mut Context,
-    ) -> Result<(), Error> {
-        let effects = self.broadcasts.send(channel, data, scope!(self, cx))?;
-        self.carry_out(effects, cx);
-        Ok(())
-    }
-
-    /// See [`Scope::refuse`].
-    fn refuse(&mut self, error: &Error, from: EndpointId, cx: &mut Context) {
-        let scope: &mut Scope = scope!(self, cx);
-        scope.refuse(error, from);
-    }
-
-    /// Delivers a broadcast of another member. Returns true if the overlay has to forward it.
-    fn judge_broadcast(&mut self, content: &Bytes, from: EndpointId, cx: &mut Context) -> bool {
-        self.broadcasts.judge(content, from, scope!(self, cx))
-    }
-
-    /// A neighbor came or went.
-    fn on_neighbors(&mut self, cx: &mut Context) {
-        let effects = self.broadcasts.on_neighbors(scope!(self, cx));
-        self.carry_out(effects, cx);
-    }
-
-    /// Returns how much this topic needs the link to a peer.
-    pub(crate) fn needs(&self, peer: &EndpointId) -> Need {
-        if self.neighborhood.is_neighbor(peer) {
-            return Need::UntilTouched;
-        }
-        let for_now = self.neighborhood.needs(peer)
-            || self.syncs.needs(peer)
-            || self.detector.needs(peer)
-            || self.leave.is_begun();
-        if for_now { Need::ForNow } else { Need::Nothing }
-    }
-
-    pub(crate) fn speaks_with(&self, peer: &EndpointId) -> bool {
-        self.peers.is_linked(peer) || self.needs(peer) != Need::Nothing
-    }
-
-    pub(crate) fn into_peers(self) -> BTreeSet<EndpointId> {
-        self.peers.linked().iter().copied().chain(self.leave.into_notified()).collect()
-    }
-
-    pub(crate) fn is_done(&self) -> bool {
-        self.leave.is_done()
-    }
-
-    /// A peer gave a sign of life.
-    pub(crate) fn heard(&mut self, peer: EndpointId, cx: &mut Context) {
-        let effects = self.detector.heard(peer, scope!(self, cx));
-        self.carry_out(effects, cx);
-    }
-
-    /// Returns how long a probe waits for an answer, by the setting.
-    pub(crate) fn probe_time(&self) -> Duration {
-        self.config.probe_timeout
-    }
-
-    /// This node's network changed, or is away.
-    pub(crate) fn on_network_change(&mut self, away: bool, cx: &mut Context) {
-        self.detector.on_network_change(scope!(self, cx));
-        if !away && !self.leave.is_begun() {
-            self.contacts.on_network_change(scope!(self, cx));
-            self.on_loss(cx);
-        }
-    }
-
-    /// This node was paused.
-    pub(crate) fn on_pause(&mut self, late: Duration, cx: &mut Context) {
-        self.detector.on_pause(late, scope!(self, cx));
-    }
-
-    /// A peer has a usable link.
-    pub(crate) fn link_up(&mut self, peer: EndpointId, cx: &mut Context) {
-        self.book.reach(&peer);
-        self.contacts.link_up(&peer, scope!(self, cx));
-        self.heard(peer, cx);
-        self.leave.link_up(peer, scope!(self, cx));
-        let effects = self.syncs.link_up(peer, scope!(self, cx));
-        self.carry_out(effects, cx);
-        self.neighborhood.link_up(&peer, narrow_scope!(self, cx));
-        if self.needs(&peer) != Need::Nothing {
-            cx.links.touch(&peer, self.config.link_idle, cx.now);
-        }
-    }
-
-    /// The link in use with a peer is gone.
-    pub(crate) fn link_down(&mut self, peer: EndpointId, end: LinkEnd, cx: &mut Context) {
-        if self.peers.is_linked(&peer) {
-            let (topic, peer) = (self.id.fmt_short(), peer.fmt_short());
-            tracing::debug!(%topic, %peer, ?end, "link down");
-        }
-        self.forget_partner(peer, cx);
-        // A link that ended by a leave, a refusal or a better link says nothing against the peer.
-        let broken =
-            matches!(end, LinkEnd::TimedOut | LinkEnd::Lost | LinkEnd::Remote(CloseCode::Shutdown));
-        if broken {
-            self.detector.link_broken(peer, scope!(self, cx));
-        }
-        self.contacts.link_down(&peer, end, scope!(self, cx));
-    }
-
-    /// A peer no longer speaks of this topic.
-    fn forget_partner(&mut self, peer: EndpointId, cx: &mut Context) {
-        let was_syncing = self.syncs.unlinked(peer);
-        self.syncs.source_gone(&peer, scope!(self, cx));
-        self.detector.forget_link(&peer);
-        self.neighborhood.unlinked(peer, narrow_scope!(self, cx));
-        self.drive_overlay(cx);
-        self.contacts.unlinked(&peer, was_syncing, scope!(self, cx));
-        self.forget_answered(&peer);
-        self.leave_without(peer, cx);
-    }
-
-    /// A dial failed.
-    pub(crate) fn dial_failed(&mut self, peer: EndpointId, cx: &mut Context) {
-        self.syncs.dial_failed(&peer);
-        self.neighborhood.dial_failed(&peer);
-        self.contacts.avoid(peer, scope!(self, cx));
-        self.healing.dial_failed(&peer);
-        self.detector.dial_failed(peer, scope!(self, cx));
-        self.leave_without(peer, cx);
-    }
-
-    /// A frame about this topic.
-    pub(crate) fn receive(
-        &mut self,
-        peer: EndpointId,
-        link: LinkId,
-        frame: TopicFrame,
-        cx: &mut Context,
-    ) {
-        if !matches!(frame, TopicFrame::Closed | TopicFrame::Leave(_) | TopicFrame::LeaveAck(_)) {
-            // The peer may have opened the topic before this node joined it.
-            self.opened(peer, cx);
-        }
-        if matches!(
-            frame,
-            TopicFrame::Sync(_)
-                | TopicFrame::Digest(_)
-                | TopicFrame::Overlay(OverlayFrame::Gossip { .. } | OverlayFrame::IHave(_))
-        ) {
-            self.neighborhood.heard(&peer);
-        }
-        match frame {
-            TopicFrame::Open(_) => {}
-            TopicFrame::Closed => {
-                let (topic, peer_id) = (self.id.fmt_short(), peer.fmt_short());
-                tracing::debug!(%topic, peer = %peer_id, "topic is not served there");
-                cx.emit(self.id, TopicEvent::NotServed(peer));
-                self.contacts.avoid(peer, scope!(self, cx));
-                self.forget_partner(peer, cx);
-            }
-            TopicFrame::LeaveAck(sequence) => self.leave_acknowledged(peer, sequence, cx),
-            TopicFrame::Leave(record) => {
-                self.on_leave(&record, peer, cx);
-                // A peer that leaves at the same time need not acknowledge this node's leave.
-                self.leave_without(peer, cx);
-            }
-            _ if self.leave.is_begun() => {}
-            TopicFrame::Overlay(frame) => self.on_overlay(peer, frame, cx),
-            TopicFrame::Push(records) => self.on_records(&records, peer, cx),
-            TopicFrame::Attached => {
-                self.syncs.forget_newcomer(&peer);
-            }
-            TopicFrame::Sync(frame) => self.on_sync(peer, link, &frame, cx),
-            TopicFrame::Busy(records) => self.on_busy(&records, peer, cx),
-            TopicFrame::ProbeRequest(about) => {
-                self.detector.on_probe_request(about, peer, scope!(self, cx));
-            }
-            TopicFrame::ProbeAck(about) => {
-                self.detector.on_probe_ack(about, peer, scope!(self, cx));
-            }
-            TopicFrame::Digest(digest) => {
-                let effects = self.syncs.on_digest(digest, peer, scope!(self, cx));
-                self.carry_out(effects, cx);
-            }
-            TopicFrame::Revoked { all, revocations } => {
-                self.on_revoked(peer, all, &revocations, cx);
-            }
-            TopicFrame::Accuse(accusations) => {
-                for accusation in &accusations {
-                    if self.on_accusation(accusation, peer, false, cx).is_err() {
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Dials another link to a member whose link is silent.
-    pub(crate) fn open_another(&mut self, peer: EndpointId, cx: &mut Context) {
-        let scope: &mut Scope = scope!(self, cx);
-        if let Some(addresses) = scope.addresses(&peer) {
-            let named = scope.peers.named(&peer);
-            scope.cx.links.open_another(peer, &addresses, named, scope.cx.now);
-        }
-    }
-
-    /// The access lists of this endpoint changed.
-    pub(crate) fn on_access(&mut self, cx: &mut Context) {
-        let (hidden, shown) = self.book.set_access(cx.links.access());
-        for record in hidden {
-            log(self.id, &record, "peer lost: kept out");
-            let lost = TopicEvent::PeerLost(record, LostReason::Denied);
-            cx.links.out.push_back(OutEvent::Topic(self.id, lost));
-        }
-        let any_shown = !shown.is_empty();
-        for record in shown {
-            log(self.id, &record, "peer joined: admitted");
-            cx.emit(self.id, TopicEvent::PeerJoined(Arc::clone(&record)));
-            self.detector.on_shown(&record, scope!(self, cx));
-        }
-        if self.leave.is_begun() {
-            return;
-        }
-        if any_shown {
-            self.neighborhood.view_grows(narrow_scope!(self, cx));
-            self.neighborhood.enter_soon(narrow_scope!(self, cx));
-        }
-        self.contacts.on_access(scope!(self, cx));
-    }
-
-    /// The application wants a link to a peer, which may be any.
-    pub(crate) fn connect(&mut self, peer: EndpointId, cx: &mut Context) {
-        let scope: &mut Scope = scope!(self, cx);
-        let known = scope.addresses(&peer);
-        let addresses = known.or_else(|| self.detector.unconfirmed_addresses(&peer));
-        let addresses = addresses.unwrap_or_default();
-        cx.links.ask(peer, &addresses, &[], Trust::Asked, cx.now);
     }
 }

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     book::Applied,
+    context::Context,
     error::Error,
     id::EndpointId,
     rule::Rule,
-    state::Context,
     wire::{Entry, SyncFrame},
 };
 
@@ -37,19 +37,6 @@ impl Topic {
     ) -> Result<Taken, Error> {
         let (age, way) = (Duration::ZERO, Way::Forwarded);
         self.take_in(Incoming { bytes, age, way, from }, cx)
-    }
-
-    /// Takes in a record of this age, as if a peer had forwarded it.
-    pub(super) fn on_aged_record(
-        &mut self,
-        bytes: &Bytes,
-        age: Duration,
-        from: EndpointId,
-        cx: &mut Context,
-    ) {
-        let incoming = Incoming { bytes, age, way: Way::Forwarded, from };
-        // A record that does not verify closes the link. Nothing else depends on it.
-        let _ = self.take_in(incoming, cx);
     }
 
     /// Takes in the records of one frame, up to the first one that does not verify.

@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{Topic, scope::Scope};
+use super::scope::Scope;
 use crate::{
+    context::Context,
     drops::DropReason,
     error::Error,
     event::TopicEvent,
     id::EndpointId,
     invitation::Revocation,
-    state::Context,
     wire::{MAX_RECORDS, MAX_SYNC_BYTES, TopicFrame},
 };
 
@@ -46,10 +46,86 @@ impl Revocations {
     }
 
     /// A peer opened the topic: it is shown whether it holds the same.
-    fn greet(&self, peer: EndpointId, scope: &mut Scope) {
+    pub(super) fn greet(&self, peer: EndpointId, scope: &mut Scope) {
         if !scope.cx.issuers.is_empty() {
             let all = self.fingerprint;
             scope.send(&peer, TopicFrame::Revoked { all, revocations: Vec::new() });
+        }
+    }
+
+    /// A peer no longer speaks of this topic.
+    pub(super) fn unlinked(&mut self, peer: &EndpointId) {
+        self.answered.remove(peer);
+    }
+
+    /// A peer sent revocations. One that does not verify closes the link, as honest peers verify
+    /// what they forward.
+    pub(super) fn on_revoked(
+        &mut self,
+        peer: EndpointId,
+        all: [u8; 16],
+        revocations: &[Bytes],
+        scope: &mut Scope,
+    ) {
+        if scope.cx.issuers.is_empty() {
+            return scope.dropped(DropReason::RevocationsOfOtherIssuers, Some(peer));
+        }
+        if revocations.is_empty() {
+            return self.compare(peer, all, scope);
+        }
+        let mut news = Vec::new();
+        for bytes in revocations {
+            match self.judge(bytes, peer, scope) {
+                Ok(new) => news.extend(new),
+                Err(error) => {
+                    scope.refuse(&error, peer);
+                    break;
+                }
+            }
+        }
+        self.take(news, Some(peer), scope);
+    }
+
+    /// Takes in revocations that the application gives, or that an earlier life held.
+    pub(super) fn revoke(
+        &mut self,
+        revocations: Vec<Revocation>,
+        scope: &mut Scope,
+    ) -> Result<(), Error> {
+        let wrong = |revocation: &Revocation| {
+            if !scope.cx.issuers.contains(&revocation.issuer) {
+                Some("is signed by an issuer that this node does not trust")
+            } else if revocation.topic != scope.topic {
+                Some("is for another topic")
+            } else if revocation.is_over(scope.cx.unix_time()) {
+                Some("has ended")
+            } else {
+                None
+            }
+        };
+        if let Some(reason) = revocations.iter().find_map(wrong) {
+            return Err(Error::Invalid { field: "revocation", reason: reason.to_owned() });
+        }
+        let news = revocations.into_iter();
+        let news = news.filter(|revocation| self.is_news(revocation, scope.cx)).collect();
+        self.take(news, None, scope);
+        Ok(())
+    }
+
+    /// Keeps what is new, and forwards it to all linked members but the one that sent it.
+    fn take(&mut self, news: Vec<Revocation>, from: Option<EndpointId>, scope: &mut Scope) {
+        if news.is_empty() {
+            return;
+        }
+        for revocation in &news {
+            let (topic, peer) = (scope.topic.fmt_short(), revocation.member.fmt_short());
+            tracing::info!(%topic, %peer, issuer = %revocation.issuer.fmt_short(), "revoked");
+        }
+        let bytes: Vec<_> = news.iter().map(|revocation| revocation.bytes().clone()).collect();
+        self.insert(news, scope);
+        let others: Vec<_> = scope.peers.linked().iter().copied().collect();
+        for peer in others.into_iter().filter(|peer| Some(*peer) != from) {
+            self.send(&peer, &bytes, scope);
         }
     }
 
@@ -118,8 +194,8 @@ impl Revocations {
         self.changed(scope);
     }
 
-    /// Forgets those whose invitations have ended by themselves.
-    fn expire(&mut self, scope: &mut Scope) {
+    /// The time of day is known again: forgets those whose invitations have ended by themselves.
+    pub(super) fn expire(&mut self, scope: &mut Scope) {
         let (before, now) = (self.held.len(), scope.cx.unix_time());
         self.held.retain(|_, revocation| !revocation.is_over(now));
         if self.held.len() < before {
@@ -137,105 +213,5 @@ impl Revocations {
             self.fingerprint.copy_from_slice(&hash.finalize().as_bytes()[..16]);
         }
         scope.emit(TopicEvent::Revoked);
-    }
-}
-
-impl Topic {
-    /// Returns the revocations that hold here.
-    pub(crate) fn revocations(&self) -> impl Iterator<Item = &Revocation> {
-        self.revocations.iter()
-    }
-
-    /// A peer opened this topic on a link.
-    pub(crate) fn opened(&mut self, peer: EndpointId, cx: &mut Context) {
-        let is_new = !self.peers.is_linked(&peer);
-        self.contacts.opened(peer, scope!(self, cx));
-        if is_new {
-            self.revocations.greet(peer, scope!(self, cx));
-        }
-    }
-
-    pub(super) fn forget_answered(&mut self, peer: &EndpointId) {
-        self.revocations.answered.remove(peer);
-    }
-
-    /// A peer sent revocations. One that does not verify closes the link, as honest peers verify
-    /// what they forward.
-    pub(super) fn on_revoked(
-        &mut self,
-        peer: EndpointId,
-        all: [u8; 16],
-        revocations: &[Bytes],
-        cx: &mut Context,
-    ) {
-        if cx.issuers.is_empty() {
-            return cx.links.dropped(DropReason::RevocationsOfOtherIssuers, Some(peer));
-        }
-        if revocations.is_empty() {
-            return self.revocations.compare(peer, all, scope!(self, cx));
-        }
-        let mut news = Vec::new();
-        for bytes in revocations {
-            match self.revocations.judge(bytes, peer, scope!(self, cx)) {
-                Ok(new) => news.extend(new),
-                Err(error) => {
-                    self.refuse(&error, peer, cx);
-                    break;
-                }
-            }
-        }
-        self.take_revocations(news, Some(peer), cx);
-    }
-
-    /// Takes in revocations that the application gives, or that an earlier life held.
-    pub(crate) fn revoke(
-        &mut self,
-        revocations: Vec<Revocation>,
-        cx: &mut Context,
-    ) -> Result<(), Error> {
-        let wrong = |revocation: &Revocation| {
-            if !cx.issuers.contains(&revocation.issuer) {
-                Some("is signed by an issuer that this node does not trust")
-            } else if revocation.topic != self.id {
-                Some("is for another topic")
-            } else if revocation.is_over(cx.unix_time()) {
-                Some("has ended")
-            } else {
-                None
-            }
-        };
-        if let Some(reason) = revocations.iter().find_map(wrong) {
-            return Err(Error::Invalid { field: "revocation", reason: reason.to_owned() });
-        }
-        let news = revocations.into_iter();
-        let news = news.filter(|revocation| self.revocations.is_news(revocation, cx)).collect();
-        self.take_revocations(news, None, cx);
-        Ok(())
-    }
-
-    fn take_revocations(
-        &mut self,
-        news: Vec<Revocation>,
-        from: Option<EndpointId>,
-        cx: &mut Context,
-    ) {
-        if news.is_empty() {
-            return;
-        }
-        for revocation in &news {
-            let (topic, peer) = (self.id.fmt_short(), revocation.member.fmt_short());
-            tracing::info!(%topic, %peer, issuer = %revocation.issuer.fmt_short(), "revoked");
-        }
-        let bytes: Vec<_> = news.iter().map(|revocation| revocation.bytes().clone()).collect();
-        self.revocations.insert(news, scope!(self, cx));
-        let others: Vec<_> = self.peers.linked().iter().copied().collect();
-        for peer in others.into_iter().filter(|peer| Some(*peer) != from) {
-            self.revocations.send(&peer, &bytes, scope!(self, cx));
-        }
-    }
-
-    /// The time of day is known again.
-    pub(crate) fn on_clock(&mut self, cx: &mut Context) {
-        self.revocations.expire(scope!(self, cx));
     }
 }

@@ -10,13 +10,13 @@ use super::contacts::peers::Peers;
 use crate::{
     book::Book,
     config::Config,
+    context::Context,
     drops::DropReason,
     error::Error,
     event::{CloseCode, TopicEvent},
     id::{EndpointId, TopicId},
     links::LinkRequest,
     record::NodeRecord,
-    state::Context,
     wire::TopicFrame,
 };
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Config, EndpointId, Identity, Lane, LinkId, OutEvent, TopicEvent,
     book::{Applied, Book},
-    state::Context,
+    context::Context,
     tests::{ME, id, key, signed, topic},
     wire::{Frame, Hello, TopicFrame},
 };
