@@ -1,6 +1,6 @@
 //! The place in the overlay without a network: entering it, giving way, and what peers may send.
 
-use super::{super::world::World, *};
+use super::{super::world::World, entry::JOIN_FALLBACK, *};
 use crate::{
     event::OutEvent,
     tests::{ME, id, signed},
@@ -112,7 +112,7 @@ fn a_full_view_makes_room_for_urgent_requests_but_anchors_stay() {
 }
 
 #[test]
-fn a_peer_that_pushes_out_neighbors_again_and_again_is_refused_and_told() {
+fn a_peer_that_pushes_out_neighbors_again_and_again_is_refused_and_notified() {
     let (mut world, mut neighborhood) = full();
     world.links(50);
     // All others have forwarded something, so none gives way because it is silent.
@@ -203,7 +203,7 @@ fn a_node_without_neighbors_is_not_in_the_overlay_and_enters_it_again() {
     neighborhood.unlinked(id(10), &mut world.narrow_scope());
     assert_eq!(drive(&mut neighborhood, &mut world), [id(10)]);
     assert_eq!(neighborhood.attached(), None);
-    assert!(neighborhood.timers.is_set(Timer::Join));
+    assert!(neighborhood.entry.next_timeout().is_some());
     neighborhood.stop();
     assert_eq!(neighborhood.next_timeout(), None);
 }
@@ -211,7 +211,7 @@ fn a_node_without_neighbors_is_not_in_the_overlay_and_enters_it_again() {
 #[test]
 fn a_neighbor_that_forwards_nothing_is_replaced_if_there_is_somebody_else() {
     let (mut world, mut neighborhood) = full();
-    neighborhood.timers.clear_all();
+    neighborhood.stop();
     let silent = id(9 + u8::try_from(world.config.neighbors).unwrap());
     for peer in neighborhood.neighbors().clone() {
         if peer != silent {
@@ -220,7 +220,7 @@ fn a_neighbor_that_forwards_nothing_is_replaced_if_there_is_somebody_else() {
     }
     world.pass(SILENT_FOR);
     let look = |neighborhood: &mut Neighborhood, world: &mut World| {
-        neighborhood.timers.set(Timer::View, world.cx.now);
+        neighborhood.view_timer = Some(world.cx.now);
         neighborhood.on_timeout(&mut world.narrow_scope())
     };
     assert_eq!(look(&mut neighborhood, &mut world), Effects::none(), "nobody else is known");
@@ -232,7 +232,7 @@ fn a_neighbor_that_forwards_nothing_is_replaced_if_there_is_somebody_else() {
 }
 
 #[test]
-fn a_stranger_that_takes_us_for_a_neighbor_is_told_once_a_second() {
+fn a_stranger_that_takes_us_for_a_neighbor_is_notified_once_a_second() {
     let mut world = World::new();
     let mut neighborhood = neighborhood(&world);
     world.links(10);
@@ -356,7 +356,7 @@ fn a_node_that_is_behind_in_a_burst_dials_for_no_more_than_three_neighbors() {
     };
     world.out();
     assert_eq!(dials(&mut world, &mut neighborhood), 0);
-    assert!(neighborhood.timers.is_set(Timer::View), "it looks again");
+    assert!(neighborhood.view_timer.is_some(), "it looks again");
     world.pass(S);
     assert!(dials(&mut world, &mut neighborhood) > 0);
 }
