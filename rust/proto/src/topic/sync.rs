@@ -3,8 +3,10 @@
 //! Neighbors compare their books at growing intervals (RFC 6206), and at once if their digests
 //! differ. Now and then a node syncs with a random member, because a swarm may form in parts.
 
+mod audience;
 mod compare;
 mod observe;
+mod schedule;
 mod serving;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test that cannot go on fails.
@@ -19,9 +21,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    effect::{Effect, Effects, Pushed},
+    effect::{Effect, Effects, NewRecord, Pushed},
     ingest::Taken,
-    scope::{RESTLESS, SETTLED, Scope},
+    scope::Scope,
 };
 use crate::{
     book::{Applied, Book},
@@ -30,26 +32,28 @@ use crate::{
     event::{LinkId, TopicEvent},
     id::EndpointId,
     links::LinkRequest,
-    rule::Rule,
     sync::Session,
-    timers::{Timers, jitter},
-    wire::{Entry, MAX_CONTENT, MAX_RECORDS, SyncFrame, TopicFrame, Turn},
+    timers::earlier,
+    wire::{Entry, SyncFrame, TopicFrame, Turn},
 };
 
-use self::serving::{Customer, Unserved};
+use self::{
+    audience::Audience,
+    compare::Comparisons,
+    observe::Source,
+    schedule::Schedule,
+    serving::{Customer, Unserved},
+};
 
-/// A newcomer gets pushes for this time, or until it reports that it is in the overlay.
-const NEWCOMER_HELP: Duration = Duration::from_secs(10);
-/// A record that its holder had for longer than this should have come by gossip.
-const GAP_AGE: Duration = Duration::from_secs(5);
-/// A node that entered the overlay syncs with a member that is no neighbor after this time. It does
-/// so again after delays that grow by [`RANDOM_SYNC_GROWTH`], up to [`RANDOM_SYNC_SOON`]. Whatever
-/// kept a part of the swarm away from it is over by then.
-const RANDOM_SYNC_FIRST: Duration = Duration::from_secs(1);
-const RANDOM_SYNC_GROWTH: u32 = 5;
-const RANDOM_SYNC_SOON: Duration = Duration::from_mins(3);
-/// The room for the records of one push, in bytes.
-const PUSH_ROOM: usize = MAX_CONTENT - 16;
+/// A session that is wanted soon is stalled if nothing arrived for this many round trips, or for
+/// [`STALLED`] if no round trip was measured. With each try, that time grows by the factor
+/// [`STALLED_GROWTH`].
+const STALLED_ROUND_TRIPS: u32 = 3;
+const STALLED_GROWTH: f64 = 1.5;
+const STALLED: Duration = Duration::from_millis(500);
+const STALLED_MIN: Duration = Duration::from_millis(100);
+/// How often such a session is started in all.
+const TRIES: i32 = 5;
 /// Two full books that differ in at least this many members never get equal. So no further sync
 /// follows for this time: gossip brings what is new.
 const CROWDED: usize = 64;
@@ -65,32 +69,20 @@ pub(super) struct Syncs {
     wanted: BTreeSet<EndpointId>,
     sessions: BTreeMap<SessionKey, Session>,
     session_count: u64,
-    trickle: Duration,
-    trickle_last: Option<EndpointId>,
-    /// When books were last compared although this one kept changing.
-    compared_restless: Option<Instant>,
-    /// Before this time, no further gap of gossip leads to a random sync.
-    gap_sync_after: Option<Instant>,
-    random_sync_delay: Duration,
-    /// The partner of the first sync before this node entered the overlay.
-    came_from: Option<EndpointId>,
-    /// Peers that synced with this node and are not in the overlay yet. New records are pushed to
-    /// each until its time.
-    newcomers: BTreeMap<EndpointId, Instant>,
+    schedule: Schedule,
+    /// The peers that this node keeps up to date.
+    audience: Audience,
     /// Peers that push new records to this node in the same way.
     sponsors: BTreeSet<EndpointId>,
-    /// Observers that this node keeps up to date. Each is forgotten at its time.
-    observers: BTreeMap<EndpointId, Instant>,
-    /// The member that keeps this node up to date, if it only observes.
-    source: Option<EndpointId>,
+    source: Source,
     /// The budgets of what is sent in syncs, by peer.
     serving: serving::Serving,
     /// Peers whose books hold many members for which there is no room here, and until when this
     /// node starts no sync with each.
     crowded: BTreeMap<EndpointId, Instant>,
-    /// The comparisons with neighbors.
-    comparisons: BTreeMap<EndpointId, compare::Comparison>,
-    timers: Timers<Timer>,
+    comparisons: Comparisons,
+    /// When a session stalls.
+    timer: Option<Instant>,
 }
 
 /// The key of a session: its partner, and which end began it. Two nodes may sync with each other
@@ -138,6 +130,11 @@ pub(super) enum Timer {
     Observe,
 }
 
+impl Timer {
+    const ALL: [Self; 5] =
+        [Self::Trickle, Self::Digest, Self::RandomSync, Self::Sessions, Self::Observe];
+}
+
 /// What the entries of a frame brought.
 #[derive(Debug, Default)]
 pub(super) struct Brought {
@@ -173,35 +170,29 @@ impl Syncs {
             wanted: BTreeSet::new(),
             sessions: BTreeMap::new(),
             session_count: 0,
-            trickle: config.sync_interval_min,
-            trickle_last: None,
-            compared_restless: None,
-            gap_sync_after: None,
-            random_sync_delay: config.random_sync_interval,
-            came_from: None,
-            newcomers: BTreeMap::new(),
+            schedule: Schedule::new(config),
+            audience: Audience::default(),
             sponsors: BTreeSet::new(),
-            observers: BTreeMap::new(),
-            source: None,
+            source: Source::default(),
             serving: serving::Serving::default(),
             crowded: BTreeMap::new(),
-            comparisons: BTreeMap::new(),
-            timers: Timers::default(),
+            comparisons: Comparisons::default(),
+            timer: None,
         }
     }
 
     /// This node joined the topic.
     pub(super) fn on_joined(&mut self, scope: &mut Scope) {
-        self.schedule_random_sync(scope);
+        self.schedule.schedule_random(scope);
     }
 
     pub(super) fn sizes(&self) -> [(&'static str, usize); 8] {
         [
             ("syncs wanted", self.wanted.len()),
             ("sessions", self.sessions.len()),
-            ("newcomers", self.newcomers.len()),
+            ("newcomers", self.audience.newcomer_count()),
             ("sponsors", self.sponsors.len()),
-            ("observers", self.observers.len()),
+            ("observers", self.audience.observer_count()),
             ("budgets of syncs", self.serving.len()),
             ("comparisons", self.comparisons.len()),
             ("crowded peers", self.crowded.len()),
@@ -209,43 +200,57 @@ impl Syncs {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        Timer::ALL.into_iter().filter_map(|timer| self.timeout(timer)).min()
     }
 
     pub(super) fn timeout(&self, timer: Timer) -> Option<Instant> {
-        self.timers.at(timer)
+        match timer {
+            Timer::Trickle => self.schedule.trickle_timeout(),
+            Timer::Digest => self.comparisons.timeout(),
+            Timer::RandomSync => self.schedule.random_timeout(),
+            Timer::Sessions => self.timer,
+            Timer::Observe => self.source.timeout(),
+        }
     }
 
     pub(super) fn on_timeout(&mut self, timer: Timer, scope: &mut Scope) -> Effects {
         debug_assert!(
-            self.timers.at(timer).is_some_and(|at| at <= scope.now()),
+            self.timeout(timer).is_some_and(|at| at <= scope.now()),
             "the router asks for what is due"
         );
-        self.timers.clear(timer);
         match timer {
-            Timer::Trickle => self.on_trickle(scope),
+            Timer::Trickle => match self.schedule.on_trickle(&self.comparisons, scope) {
+                Some(neighbor) => self.start(neighbor, scope),
+                None => Effects::none(),
+            },
             Timer::Digest => {
                 self.send_digest(scope);
                 Effects::none()
             }
-            Timer::RandomSync => self.on_random_sync(scope),
+            Timer::RandomSync => self.schedule.on_random_sync(scope),
             Timer::Sessions => self.on_sessions(scope),
-            Timer::Observe => self.on_observe(scope),
+            Timer::Observe => match self.source.on_timeout(scope) {
+                Ok(source) => self.start(source, scope),
+                Err(members) => members.into_iter().map(Effect::Contact).collect(),
+            },
         }
     }
 
     /// This node leaves the topic. Sessions that others began continue.
     pub(super) fn stop(&mut self) {
         self.wanted.clear();
-        self.timers.clear_all();
+        self.timer = None;
+        self.schedule.stop();
+        self.comparisons.stop();
+        self.source.stop();
     }
 
     /// Returns true while a sync, or a newcomer, needs the link to a peer.
     pub(super) fn needs(&self, peer: &EndpointId) -> bool {
-        self.newcomers.contains_key(peer)
+        self.audience.is_newcomer(peer)
+            || self.audience.is_observer(peer)
             || self.sponsors.contains(peer)
-            || self.observers.contains_key(peer)
-            || self.source == Some(*peer)
+            || self.source.is(peer)
             || self.sessions.keys().any(|key| key.peer == *peer)
     }
 
@@ -270,46 +275,75 @@ impl Syncs {
         self.is_untried() && !scope.peers.has_bootstrap()
     }
 
-    /// Sends records to newcomers and observers. Those that were not heard for [`NEWCOMER_HELP`]
-    /// are forgotten.
+    /// See [`Audience::push`].
     pub(super) fn push(&mut self, pushes: Vec<Pushed>, scope: &mut Scope) {
-        let now = scope.now();
-        self.newcomers.retain(|_, until| *until > now);
-        self.observers.retain(|_, until| *until > now);
-        let with_bytes = |pushed: Pushed| {
-            let (signed, _) = scope.book.evidence(&pushed.id, now)?;
-            Some((pushed, signed.bytes().clone()))
-        };
-        let news: Vec<_> = pushes.into_iter().filter_map(with_bytes).collect();
-        for peer in self.newcomers.keys().chain(self.observers.keys()) {
-            let for_peer =
-                news.iter().filter(|(Pushed { id, from }, _)| id != peer && from != peer);
-            let mut batch: Vec<Bytes> = Vec::new();
-            let mut size = 0;
-            for (_, bytes) in for_peer {
-                if size + bytes.len() > PUSH_ROOM || batch.len() == MAX_RECORDS {
-                    scope.send(peer, TopicFrame::Push(std::mem::take(&mut batch)));
-                    size = 0;
-                }
-                size += bytes.len();
-                batch.push(bytes.clone());
-            }
-            if !batch.is_empty() {
-                scope.send(peer, TopicFrame::Push(batch));
-            }
-        }
+        self.audience.push(pushes, scope);
     }
 
     /// Returns true if peers that are not in the overlay wait for pushes.
     pub(super) fn has_newcomers(&self) -> bool {
-        !(self.newcomers.is_empty() && self.observers.is_empty())
+        !self.audience.is_empty()
     }
 
     /// A peer is in the overlay, gone, or has another source: new records are no longer pushed to
     /// it.
     pub(super) fn forget_newcomer(&mut self, peer: &EndpointId) {
-        self.newcomers.remove(peer);
-        self.observers.remove(peer);
+        self.audience.forget(peer);
+    }
+
+    pub(super) fn observer_count(&self) -> usize {
+        self.audience.observer_count()
+    }
+
+    /// Returns when the last complete comparison with each neighbor began.
+    pub(super) fn compared(&self) -> BTreeMap<EndpointId, Instant> {
+        self.comparisons.compared()
+    }
+
+    /// See [`Comparisons::on_applied`].
+    pub(super) fn on_applied(&mut self, new: &NewRecord, scope: &mut Scope) {
+        self.comparisons.on_applied(new, scope);
+    }
+
+    /// See [`Schedule::on_synced_news`].
+    pub(super) fn on_synced_news(&mut self, applied: &Applied, age: Duration, scope: &mut Scope) {
+        self.schedule.on_synced_news(applied, age, scope);
+    }
+
+    /// A peer sent the digest of its book: books that differ are synced.
+    pub(super) fn on_digest(
+        &mut self,
+        theirs: [u8; 8],
+        peer: EndpointId,
+        scope: &mut Scope,
+    ) -> Effects {
+        let is_source = self.source.is(&peer);
+        let differs = self.comparisons.on_digest(theirs, peer, is_source, scope);
+        if differs { self.start(peer, scope) } else { Effects::none() }
+    }
+
+    fn send_digest(&mut self, scope: &mut Scope) {
+        self.comparisons.send_digest(self.audience.observers(), scope);
+    }
+
+    /// A peer does not speak of this topic any more, or is busy. If it was the source, another one
+    /// is looked for.
+    pub(super) fn source_gone(&mut self, peer: &EndpointId, scope: &mut Scope) {
+        if self.source.gone(peer, scope) {
+            self.comparisons.forget(peer);
+        }
+    }
+
+    /// A sync stalled too often. An observer whose source does not answer takes another one.
+    fn give_up(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
+        let mut effects = Effects::one(Effect::SyncFailed);
+        if self.source.is(&peer) {
+            self.source_gone(&peer, scope);
+            effects.push(Effect::Avoid(peer));
+            let others = scope.random_members(1, &BTreeSet::from([peer]));
+            effects.append(others.into_iter().map(Effect::Contact).collect());
+        }
+        effects
     }
 
     /// The contacts chose a peer for a sync, and requested a link with this answer.
@@ -363,7 +397,7 @@ impl Syncs {
 
     /// A peer no longer speaks of this topic. Returns true if this node was syncing with it.
     pub(super) fn unlinked(&mut self, peer: EndpointId) -> bool {
-        self.forget_newcomer(&peer);
+        self.audience.forget(&peer);
         self.sponsors.remove(&peer);
         self.sessions.remove(&SessionKey::begun_by(peer));
         self.sessions.remove(&SessionKey::begun_by_us(peer)).is_some()
@@ -371,17 +405,16 @@ impl Syncs {
 
     /// A member became a neighbor.
     pub(super) fn neighbor_up(&mut self, scope: &mut Scope) {
-        self.reset_trickle(scope);
+        self.schedule.reset_trickle(scope);
     }
 
     pub(super) fn neighbor_down(&mut self, peer: &EndpointId) {
-        self.comparisons.remove(peer);
+        self.comparisons.forget(peer);
     }
 
     /// This node is in the overlay from now on.
     pub(super) fn on_attached(&mut self, scope: &mut Scope) {
-        self.random_sync_delay = RANDOM_SYNC_FIRST;
-        self.schedule_random_sync(scope);
+        self.schedule.on_attached(scope);
         for sponsor in std::mem::take(&mut self.sponsors) {
             scope.send(&sponsor, TopicFrame::Attached);
         }
@@ -416,7 +449,7 @@ impl Syncs {
         let mut session = Session::initiate(link, number, scope.book, introduce, differs, now);
         session.introduced = introduce.and_then(|me| scope.book.sequence(&me));
         session.tries = tries;
-        self.timers.set_by(Timer::Sessions, self.stalls_at(peer, &session, scope));
+        self.timer = earlier(self.timer, Some(self.stalls_at(peer, &session, scope)));
         let key = SessionKey::begun_by_us(peer);
         self.sessions.insert(key, session);
         self.take_turn(key, Turn::Yours, scope)
@@ -471,9 +504,9 @@ impl Syncs {
         let introduced =
             known.is_some_and(|session| session.introduced == scope.book.sequence(&scope.me()));
         if frame.observer {
-            self.register(peer, scope);
+            self.audience.register(peer, scope);
         } else if !frame.attached {
-            self.newcomers.insert(peer, now + NEWCOMER_HELP);
+            self.audience.welcome(peer, now);
         } else if introduced {
             effects.push(Effect::Introduced);
         }
@@ -532,15 +565,14 @@ impl Syncs {
         if known.is_some_and(|session| session.number == frame.session && session.link == link) {
             return true;
         }
-        let of_newcomer = |key: &&SessionKey| {
-            key.role == Role::Responder && self.newcomers.contains_key(&key.peer)
-        };
+        let of_newcomer =
+            |key: &&SessionKey| key.role == Role::Responder && self.audience.is_newcomer(&key.peer);
         let busy = self.sessions.keys().filter(of_newcomer).count();
         let newcomer = !frame.attached && !frame.observer;
         let busy = newcomer && known.is_none() && busy >= scope.config.concurrent_syncs;
         let unserved = match self.serving.may_answer(Customer::of(peer, scope), scope.now()) {
             _ if scope.config.observer => Some(Unserved::ByObserver),
-            _ if frame.observer && !self.observers.contains_key(&peer) => Some(Unserved::Observer),
+            _ if frame.observer && !self.audience.is_observer(&peer) => Some(Unserved::Observer),
             Ok(()) if !self.serving.begin(peer, scope.now()) => Some(Unserved::Peer),
             Ok(()) => busy.then_some(Unserved::Strangers),
             Err(unserved) => Some(unserved),
@@ -551,7 +583,7 @@ impl Syncs {
         }
         scope.cx.counts.syncs_served += 1;
         self.sessions.insert(key, Session::respond(link, frame.session, scope.now()));
-        self.timers.set_by(Timer::Sessions, scope.now() + Session::TIMEOUT);
+        self.timer = earlier(self.timer, Some(scope.now() + Session::TIMEOUT));
         true
     }
 
@@ -584,7 +616,7 @@ impl Syncs {
     fn end_session(&mut self, key: SessionKey, complete: bool, scope: &mut Scope) -> Effects {
         let Some(session) = self.sessions.remove(&key) else { return Effects::none() };
         if session.news > 0 {
-            self.reset_trickle(scope);
+            self.schedule.reset_trickle(scope);
         }
         if session.refused >= CROWDED {
             self.crowded.retain(|_, until| *until > scope.cx.now);
@@ -593,18 +625,19 @@ impl Syncs {
         if !complete {
             return Effects::none();
         }
-        if scope.config.observer && key.role == Role::Initiator {
-            self.take_source(key.peer, session.news, scope);
+        if scope.config.observer
+            && key.role == Role::Initiator
+            && let Some(before) = self.source.take(key.peer, session.news, scope)
+        {
+            self.comparisons.forget(&before);
         }
         scope.cx.counts.syncs_completed += 1;
-        self.compared_with(key.peer, &session, scope);
+        self.comparisons.completed(key.peer, &session, self.source.is(&key.peer), scope);
         scope.emit(TopicEvent::Synced(key.peer));
         if key.role == Role::Responder {
             return Effects::none();
         }
-        if scope.view.attached.is_none() {
-            self.came_from.get_or_insert(key.peer);
-        }
+        self.schedule.completed(key.peer, scope);
         let differed = session.news.max(session.given);
         Effects::one(Effect::Synced { peer: key.peer, differed })
     }
@@ -616,6 +649,7 @@ impl Syncs {
 
     /// Ends one session that stalled. Only one, because that may start a new session.
     fn on_sessions(&mut self, scope: &mut Scope) -> Effects {
+        self.timer = None;
         let now = scope.now();
         let mut ends = self
             .sessions
@@ -627,7 +661,7 @@ impl Syncs {
             scope.dropped(DropReason::SyncsThatStalled, Some(key.peer));
             effects.append(self.end_session(key, false, scope));
             if key.role == Role::Initiator {
-                let again = tries + 1 < compare::TRIES && self.is_wanted_soon(&key.peer, scope);
+                let again = tries + 1 < TRIES && self.is_wanted_soon(&key.peer, scope);
                 effects.append(if again {
                     self.try_sync(key.peer, tries + 1, scope)
                 } else {
@@ -638,110 +672,35 @@ impl Syncs {
         let ends = self.sessions.iter();
         let ends = ends.map(|(key, session)| self.stalls_at(key.peer, session, scope));
         if let Some(next) = ends.min() {
-            self.timers.set(Timer::Sessions, next);
+            self.timer = Some(next);
         }
         effects
     }
 
-    /// Makes syncs soon and frequent, because books were found to differ, or the neighbors changed.
-    fn reset_trickle(&mut self, scope: &mut Scope) {
-        if self.trickle > scope.config.sync_interval_min || !self.timers.is_set(Timer::Trickle) {
-            self.trickle = scope.config.sync_interval_min;
-            self.schedule_trickle(scope);
-        }
+    /// Returns true if a session with a peer is started again if it stalls.
+    fn is_wanted_soon(&self, peer: &EndpointId, scope: &Scope) -> bool {
+        !scope.view.synced || self.source.is(peer) || self.comparisons.was_found_to_differ(peer)
     }
 
-    fn schedule_trickle(&mut self, scope: &mut Scope) {
-        let interval = self.trickle.max(scope.cx.lag());
-        let at = scope.now() + jitter(&mut scope.cx.rng, interval, 0.5..1.0);
-        self.timers.set(Timer::Trickle, at);
+    /// Returns true if a session begins with the parts of the book, as the whole would differ.
+    fn probably_differs(&self, peer: &EndpointId, scope: &Scope) -> bool {
+        if self.source.is(peer) {
+            return self.comparisons.was_found_to_differ(peer);
+        }
+        scope.view.attached.is_none() || self.is_wanted_soon(peer, scope)
     }
 
-    fn on_trickle(&mut self, scope: &mut Scope) -> Effects {
-        use std::ops::Bound;
-        if !scope.cx.is_on(Rule::Reconciliation) {
-            return Effects::none();
+    /// Returns when a session is given up if nothing arrives before.
+    fn stalls_at(&self, peer: EndpointId, session: &Session, scope: &Scope) -> Instant {
+        let mut patience = Session::TIMEOUT;
+        if session.initiator && self.is_wanted_soon(&peer, scope) {
+            let round_trip = scope.cx.links.round_trip(&peer);
+            let first = round_trip.map_or(STALLED, |time| time * STALLED_ROUND_TRIPS);
+            let first = (first + scope.cx.lag()).max(STALLED_MIN);
+            patience = patience.min(first.mul_f64(STALLED_GROWTH.powi(session.tries)));
         }
-        let recently = |at: Instant| scope.now().saturating_duration_since(at) < RESTLESS;
-        let restless =
-            scope.cx.lag() > Duration::ZERO && scope.book.is_restless(RESTLESS, scope.now());
-        if waits_until_settled(scope) || (restless && self.compared_restless.is_some_and(recently))
-        {
-            self.timers.set(Timer::Trickle, once_settled(scope));
-            return Effects::none();
-        }
-        let neighbors = scope.view.neighbors;
-        let after = self.trickle_last.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = neighbors.range((after, Bound::Unbounded)).next().or(neighbors.first()).copied();
-        let Some(next) = next else { return Effects::none() };
-        self.trickle_last = Some(next);
-        self.compared_restless = Some(scope.now()).filter(|_| restless);
-        let mut effects = Effects::none();
-        if !self.agreed(&next, self.trickle, scope.now()) {
-            effects.append(self.start(next, scope));
-        }
-        self.trickle = (self.trickle * 2).min(scope.config.sync_interval_max);
-        self.schedule_trickle(scope);
-        effects
+        session.last_heard + patience
     }
-
-    /// Schedules the next random sync: soon after this node entered the overlay, then after growing
-    /// delays.
-    fn schedule_random_sync(&mut self, scope: &mut Scope) {
-        let most = scope.config.random_sync_interval;
-        let delay = self.random_sync_delay.min(most);
-        let grown = self.random_sync_delay.saturating_mul(RANDOM_SYNC_GROWTH);
-        self.random_sync_delay = if grown > RANDOM_SYNC_SOON { most } else { grown };
-        let at = scope.now() + jitter(&mut scope.cx.rng, delay, 0.8..1.2) + scope.spread();
-        self.timers.set(Timer::RandomSync, at);
-    }
-
-    /// Syncs with a member that is no neighbor. A swarm that forms at once may form in parts, each
-    /// of which looks complete from inside. The first partner is the peer of this node's first
-    /// sync, if it is still linked, so that the two never stay in different parts.
-    fn on_random_sync(&mut self, scope: &mut Scope) -> Effects {
-        if waits_until_settled(scope) {
-            self.timers.set(Timer::RandomSync, once_settled(scope));
-            return Effects::none();
-        }
-        let neighbors = scope.view.neighbors;
-        let origin = self.came_from.take();
-        let origin = origin.filter(|peer| !neighbors.contains(peer) && scope.peers.is_linked(peer));
-        let partner = origin.or_else(|| scope.random_members(1, neighbors).first().copied());
-        self.schedule_random_sync(scope);
-        match partner {
-            Some(peer) if scope.cx.is_on(Rule::Reconciliation) => {
-                Effects::one(Effect::Contact(peer))
-            }
-            _ => Effects::none(),
-        }
-    }
-
-    /// A sync brought a record of this age that was new here.
-    pub(super) fn on_synced_news(&mut self, applied: &Applied, age: Duration, scope: &mut Scope) {
-        let now = scope.now();
-        let settled = scope
-            .view
-            .attached
-            .is_some_and(|since| now.saturating_duration_since(since) > 2 * GAP_AGE);
-        let missed = settled && age > GAP_AGE && !matches!(applied, Applied::Refreshed);
-        if missed && self.gap_sync_after.is_none_or(|after| after <= now) {
-            // Gossip missed the record: syncs with a member that is no neighbor, at once.
-            self.gap_sync_after = Some(now + 2 * GAP_AGE);
-            self.timers.set_by(Timer::RandomSync, now);
-        }
-    }
-}
-
-/// Returns true if this node is behind, and gossip and syncs still bring records. A comparison
-/// would find what is under way.
-fn waits_until_settled(scope: &Scope) -> bool {
-    scope.cx.lag() > Duration::ZERO && scope.settled_digest().is_none()
-}
-
-/// Returns when to look again whether the book is settled.
-fn once_settled(scope: &mut Scope) -> Instant {
-    scope.now() + jitter(&mut scope.cx.rng, SETTLED, 1.0..2.0) + scope.cx.lag()
 }
 
 /// Returns true if the process behind the link is not the one that announced the record in the

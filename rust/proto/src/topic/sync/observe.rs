@@ -7,17 +7,15 @@
 //!
 //! A member has [`Config::observers`](crate::Config::observers) at the most.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use super::{NEWCOMER_HELP, Syncs, Timer};
+use tokio::time::{Duration, Instant};
+
 use crate::{
     event::TopicEvent,
     id::EndpointId,
     timers::jitter,
-    topic::{
-        effect::{Effect, Effects},
-        scope::{SETTLED, Scope},
-    },
+    topic::scope::{SETTLED, Scope},
     wire::TopicFrame,
 };
 
@@ -28,91 +26,83 @@ const OBSERVE_SOON: Duration = SETTLED.saturating_mul(2);
 /// An observer without a source looks for one after this, besides the redials.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A member's side.
-impl Syncs {
-    pub(in super::super) fn observer_count(&self) -> usize {
-        self.observers.len()
-    }
-
-    /// Keeps an observer up to date from now on, if there is room for it.
-    pub(super) fn register(&mut self, peer: EndpointId, scope: &mut Scope) {
-        let now = scope.now();
-        self.newcomers.remove(&peer);
-        self.observers.retain(|_, until| *until > now);
-        if self.observers.len() < scope.config.observers || self.observers.contains_key(&peer) {
-            self.observers.insert(peer, now + NEWCOMER_HELP);
-        }
-        debug_assert!(
-            self.observers.len() <= scope.config.observers,
-            "observers beyond the limit are passed on"
-        );
-    }
+/// The member that keeps this node up to date, if it only observes.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    peer: Option<EndpointId>,
+    /// When this observer compares its book with its source's, or looks for a source.
+    timer: Option<Instant>,
 }
 
-/// An observer's side.
-impl Syncs {
-    pub(super) fn is_source(&self, peer: &EndpointId) -> bool {
-        self.source == Some(*peer)
+impl Source {
+    pub(super) fn is(&self, peer: &EndpointId) -> bool {
+        self.peer == Some(*peer)
     }
 
-    /// A sync that this observer began is complete: its partner is the source from now on.
-    pub(super) fn take_source(&mut self, peer: EndpointId, news: usize, scope: &mut Scope) {
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        self.timer
+    }
+
+    /// This node leaves the topic.
+    pub(super) fn stop(&mut self) {
+        self.timer = None;
+    }
+
+    /// A sync that this observer began is complete: its partner is the source from now on. Returns
+    /// the one before, if it was another one.
+    pub(super) fn take(
+        &mut self,
+        peer: EndpointId,
+        news: usize,
+        scope: &mut Scope,
+    ) -> Option<EndpointId> {
         let interval = if news > 0 { OBSERVE_SOON } else { OBSERVE_INTERVAL };
         self.observe_within(interval, scope);
-        let before = self.source.replace(peer);
+        let before = self.peer.replace(peer);
         if before == Some(peer) {
-            return;
+            return None;
         }
         if let Some(before) = before {
-            self.release(before, scope);
+            release(before, scope);
             scope.send(&before, TopicFrame::Attached);
         }
         let (topic, peer_id) = (scope.topic.fmt_short(), peer.fmt_short());
         tracing::debug!(%topic, peer = %peer_id, "observing through another member");
         scope.emit(TopicEvent::NeighborUp(peer));
-    }
-
-    fn release(&mut self, source: EndpointId, scope: &mut Scope) {
-        self.neighbor_down(&source);
-        scope.cx.links.touch(&source, scope.config.link_idle, scope.cx.now);
-        scope.emit(TopicEvent::NeighborDown(source));
+        before
     }
 
     /// A peer does not speak of this topic any more. If it was the source, another one is looked
-    /// for.
-    pub(in super::super) fn source_gone(&mut self, peer: &EndpointId, scope: &mut Scope) {
-        if self.source.take_if(|source| source == peer).is_some() {
-            self.release(*peer, scope);
+    /// for. Returns true then.
+    pub(super) fn gone(&mut self, peer: &EndpointId, scope: &mut Scope) -> bool {
+        let was_source = self.peer.take_if(|source| source == peer).is_some();
+        if was_source {
+            release(*peer, scope);
             if !scope.view.leaving {
                 self.observe_within(SEARCH_INTERVAL, scope);
             }
         }
+        was_source
     }
 
-    /// A sync stalled too often. An observer whose source does not answer takes another one.
-    pub(super) fn give_up(&mut self, peer: EndpointId, scope: &mut Scope) -> Effects {
-        let mut effects = Effects::one(Effect::SyncFailed);
-        if self.is_source(&peer) {
-            self.source_gone(&peer, scope);
-            effects.push(Effect::Avoid(peer));
-            let others = scope.random_members(1, &BTreeSet::from([peer]));
-            effects.append(others.into_iter().map(Effect::Contact).collect());
-        }
-        effects
-    }
-
-    pub(super) fn on_observe(&mut self, scope: &mut Scope) -> Effects {
-        if let Some(source) = self.source {
+    /// Returns the source, with which books are compared now. `Err` with a member to choose as the
+    /// source, if there is no source.
+    pub(super) fn on_timeout(&mut self, scope: &mut Scope) -> Result<EndpointId, Vec<EndpointId>> {
+        if let Some(source) = self.peer {
             self.observe_within(OBSERVE_INTERVAL, scope);
-            return self.start(source, scope);
+            return Ok(source);
         }
         self.observe_within(SEARCH_INTERVAL, scope);
-        let members = scope.random_members(1, &BTreeSet::new());
-        members.into_iter().map(Effect::Contact).collect()
+        Err(scope.random_members(1, &BTreeSet::new()))
     }
 
     fn observe_within(&mut self, interval: Duration, scope: &mut Scope) {
         let at = scope.now() + jitter(&mut scope.cx.rng, interval, 0.8..1.0);
-        self.timers.set(Timer::Observe, at);
+        self.timer = Some(at);
     }
+}
+
+fn release(source: EndpointId, scope: &mut Scope) {
+    scope.cx.links.touch(&source, scope.config.link_idle, scope.cx.now);
+    scope.emit(TopicEvent::NeighborDown(source));
 }

@@ -1,6 +1,11 @@
 //! Syncs without a network: when sessions start and end, and which peers are served.
 
-use super::{super::world::World, *};
+use super::{
+    super::world::World,
+    audience::NEWCOMER_HELP,
+    schedule::{GAP_AGE, RANDOM_SYNC_FIRST},
+    *,
+};
 use crate::{
     tests::{ME, id},
     wire::{Range, RangeContent},
@@ -80,7 +85,7 @@ fn a_sync_waits_for_its_dial_and_goes_on_once_at_a_time() {
 }
 
 #[test]
-fn a_completed_sync_tells_how_much_differed_and_other_sessions_are_ignored() {
+fn a_completed_sync_reports_how_much_differed_and_other_sessions_are_ignored() {
     let (mut world, mut syncs) = linked();
     let _ = syncs.start(id(PEER), &mut world.scope());
     let foreign = frame(99, false, true, Turn::Done);
@@ -104,7 +109,7 @@ fn a_stalled_sync_that_is_wanted_soon_is_started_again_and_given_up_in_the_end()
         effects = serve(&mut syncs, &mut world, Timer::Sessions);
     }
     assert_eq!(effects, [Effect::SyncFailed]);
-    assert_eq!(asked(&mut world).len(), usize::try_from(compare::TRIES).unwrap());
+    assert_eq!(asked(&mut world).len(), usize::try_from(TRIES).unwrap());
     assert!(world.cx.now - began < Session::TIMEOUT);
     assert_eq!(syncs.timeout(Timer::Sessions), None);
 }
@@ -158,7 +163,7 @@ fn newcomers_beyond_the_limit_are_sent_to_other_members() {
 }
 
 #[test]
-fn a_node_that_enters_the_overlay_tells_its_sponsors_and_looks_beyond_its_neighbors() {
+fn a_node_that_enters_the_overlay_notifies_its_sponsors_and_looks_beyond_its_neighbors() {
     let (mut world, mut syncs) = linked();
     world.attached = None;
     let _ = syncs.start(id(PEER), &mut world.scope());
@@ -212,7 +217,7 @@ fn a_node_that_is_behind_compares_no_book_that_still_changes() {
     syncs.neighbor_up(&mut world.scope());
     world.cx.fall_behind(Duration::from_secs(1));
     for timer in [Timer::Trickle, Timer::RandomSync] {
-        syncs.timers.set(timer, world.cx.now);
+        syncs.schedule.set_timers(world.cx.now);
         assert_eq!(serve(&mut syncs, &mut world, timer), []);
         assert!(syncs.timeout(timer).unwrap() > world.cx.now, "it looks again");
     }
@@ -296,7 +301,7 @@ fn observers_beyond_the_limit_are_sent_to_other_members_until_there_is_room() {
     world.pass(NEWCOMER_HELP);
     receive(&mut syncs, &mut world, OTHER, &of_observer(3), 0);
     assert_eq!(asked(&mut world), [id(OTHER)]);
-    assert_eq!(syncs.observers.len(), 1);
+    assert_eq!(syncs.observer_count(), 1);
 }
 
 #[test]
@@ -345,13 +350,13 @@ fn an_observer_compares_again_and_again_and_says_what_it_is() {
 }
 
 #[test]
-fn an_observer_tells_its_source_if_it_takes_another_one() {
+fn an_observer_notifies_its_source_if_it_takes_another_one() {
     let (mut world, mut syncs) = observing();
     let _ = syncs.start(id(OTHER), &mut world.scope());
     world.out();
     receive(&mut syncs, &mut world, OTHER, &frame(2, false, true, Turn::Done), 0);
     assert_eq!(world.sent(), [(id(PEER), TopicFrame::Attached)]);
-    assert!(syncs.is_source(&id(OTHER)) && !syncs.needs(&id(PEER)));
+    assert!(syncs.source.is(&id(OTHER)) && !syncs.needs(&id(PEER)));
 }
 
 #[test]
