@@ -92,6 +92,22 @@ async def test_what_the_handler_raises_comes_back_typed() -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_error_that_can_not_be_shown_comes_back_by_its_class() -> None:
+    class UnshownError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    async with pair() as (server, client):
+
+        @server.answer("fail")
+        async def fail(request: Request) -> bytes:
+            raise UnshownError
+
+        with pytest.raises(RequestFailedError, match=r"UnshownError.*its __str__ failed"):
+            await client.request(server.id, "fail", timeout=30)
+
+
+@pytest.mark.asyncio
 async def test_a_name_that_nobody_answers_is_an_error_of_its_own() -> None:
     async with pair() as (server, client):
         with pytest.raises(NotAnsweredError) as caught:

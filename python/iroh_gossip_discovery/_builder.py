@@ -142,7 +142,7 @@ class GossipDiscoveryReceiver(EventStream):
     def __init__(self, discovery: GossipDiscovery) -> None:
         peers, subscription = discovery._running().subscribe()  # noqa: SLF001  # one package
         super().__init__(subscription)
-        self.discovery = discovery
+        self.discovery: GossipDiscovery = discovery
         self._take([PeerJoined(peer) for peer in peers_of(peers)])
 
     @property

@@ -41,7 +41,7 @@ class NotRunningError(DiscoveryError, RuntimeError):
 class _PeerError(DiscoveryError):
     """Something that a peer was asked for came to nothing."""
 
-    def __init__(self, peer: str, *details: str) -> None:
+    def __init__(self, peer: str, *details: object) -> None:
         super().__init__(peer, *details)
         self.peer = peer
 
@@ -112,8 +112,7 @@ class StreamResetError(_PeerError, ConnectionResetError):
     """
 
     def __init__(self, peer: str, code: int, reason: str) -> None:
-        super().__init__(peer)
-        self.args = (peer, code, reason)
+        super().__init__(peer, code, reason)
         self.code = code
         self.reason = reason
 

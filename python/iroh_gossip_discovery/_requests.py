@@ -255,8 +255,12 @@ class Answers:
 
 
 def _describe(error: BaseException) -> bytes:
-    kind, text = type(error).__name__.encode(), str(error).encode(errors="replace")
-    return kind[:_MAX_REASON] + b"\0" + text[:_MAX_REASON]
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # the class is the application's
+        text = "it has no text, because its __str__ failed"
+    kind = type(error).__name__.encode(errors="replace")
+    return kind[:_MAX_REASON] + b"\0" + text.encode(errors="replace")[:_MAX_REASON]
 
 
 async def _write(writer: StreamWriter, code: int, body: bytes) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from os import PathLike
 from types import TracebackType, UnionType
-from typing import Self, TypeAlias, TypeVar, overload
+from typing import Final, Self, TypeAlias, TypeVar, overload
 
 from iroh_gossip_discovery import _discovery, _requests, _services
 from iroh_gossip_discovery._admission import CONCURRENT, Admit, Newcomer
@@ -239,23 +239,23 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
 
     # --- what is awaited there, and blocks here -----------------------------------------------
 
-    leave = waits(_discovery.GossipDiscovery.leave)
-    update = waits(_discovery.GossipDiscovery.update)
-    update_metadata = waits(_discovery.GossipDiscovery.update_metadata)
-    set_readiness = waits(_discovery.GossipDiscovery.set_readiness)
-    add_bootstrap = waits(_discovery.GossipDiscovery.add_bootstrap)
-    deny = waits(_discovery.GossipDiscovery.deny)
-    undeny = waits(_discovery.GossipDiscovery.undeny)
-    revoke = waits(_discovery.GossipDiscovery.revoke)
-    renew = waits(_discovery.GossipDiscovery.renew)
-    allow = waits(_discovery.GossipDiscovery.allow)
-    disallow = waits(_discovery.GossipDiscovery.disallow)
-    send = waits(_discovery.GossipDiscovery.send)
-    broadcast = waits(_discovery.GossipDiscovery.broadcast)
-    wait_for_peers = waits(_discovery.GossipDiscovery.wait_for_peers)
-    joined = waits(_discovery.GossipDiscovery.joined)
-    settled = waits(_discovery.GossipDiscovery.settled)
-    request = waits(_discovery.GossipDiscovery.request)
+    leave: Final = waits(_discovery.GossipDiscovery.leave)
+    update: Final = waits(_discovery.GossipDiscovery.update)
+    update_metadata: Final = waits(_discovery.GossipDiscovery.update_metadata)
+    set_readiness: Final = waits(_discovery.GossipDiscovery.set_readiness)
+    add_bootstrap: Final = waits(_discovery.GossipDiscovery.add_bootstrap)
+    deny: Final = waits(_discovery.GossipDiscovery.deny)
+    undeny: Final = waits(_discovery.GossipDiscovery.undeny)
+    revoke: Final = waits(_discovery.GossipDiscovery.revoke)
+    renew: Final = waits(_discovery.GossipDiscovery.renew)
+    allow: Final = waits(_discovery.GossipDiscovery.allow)
+    disallow: Final = waits(_discovery.GossipDiscovery.disallow)
+    send: Final = waits(_discovery.GossipDiscovery.send)
+    broadcast: Final = waits(_discovery.GossipDiscovery.broadcast)
+    wait_for_peers: Final = waits(_discovery.GossipDiscovery.wait_for_peers)
+    joined: Final = waits(_discovery.GossipDiscovery.joined)
+    settled: Final = waits(_discovery.GossipDiscovery.settled)
+    request: Final = waits(_discovery.GossipDiscovery.request)
 
     # --- what needs no waiting ----------------------------------------------------------------
 

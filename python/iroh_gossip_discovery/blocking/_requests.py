@@ -2,7 +2,7 @@
 
 import contextvars
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from iroh_gossip_discovery import _requests
 from iroh_gossip_discovery._requests import Request
@@ -36,7 +36,7 @@ class Answer(Waits[_requests.Answer]):
         """True while it is called for requests."""
         return self._awaited.active
 
-    cancel = on_loop(_requests.Answer.cancel)
+    cancel: Final = on_loop(_requests.Answer.cancel)
 
     def __call__(self, request: Request) -> bytes | None:
         return self._handler(request)

@@ -2,7 +2,7 @@
 
 import contextvars
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from iroh_gossip_discovery import _services, _streams
 from iroh_gossip_discovery._require import require_timeout
@@ -48,10 +48,10 @@ class StreamReader(_Half[_streams.StreamReader]):
         """Whether the end was reached and everything before it was read."""
         return self._awaited.at_eof()
 
-    read = waits(_streams.StreamReader.read)
-    readexactly = waits(_streams.StreamReader.readexactly)
-    readuntil = waits(_streams.StreamReader.readuntil)
-    readline = waits(_streams.StreamReader.readline)
+    read: Final = waits(_streams.StreamReader.read)
+    readexactly: Final = waits(_streams.StreamReader.readexactly)
+    readuntil: Final = waits(_streams.StreamReader.readuntil)
+    readline: Final = waits(_streams.StreamReader.readline)
 
     def __iter__(self) -> Iterator[bytes]:
         while line := self.readline():
@@ -81,21 +81,21 @@ class StreamWriter(_Half[_streams.StreamWriter]):
         """Queue each of them, as `write` does."""
         self._awaited.writelines(data)
 
-    drain = waits(_streams.StreamWriter.drain)
+    drain: Final = waits(_streams.StreamWriter.drain)
 
     def can_write_eof(self) -> bool:
         """Return True: each direction ends by itself."""
         return self._awaited.can_write_eof()
 
-    write_eof = on_loop(_streams.StreamWriter.write_eof)
-    close = on_loop(_streams.StreamWriter.close)
-    reset = on_loop(_streams.StreamWriter.reset)
+    write_eof: Final = on_loop(_streams.StreamWriter.write_eof)
+    close: Final = on_loop(_streams.StreamWriter.close)
+    reset: Final = on_loop(_streams.StreamWriter.reset)
 
     def is_closing(self) -> bool:
         """Whether it was closed, reset, or ended with `write_eof`."""
         return self._awaited.is_closing()
 
-    wait_closed = waits(_streams.StreamWriter.wait_closed)
+    wait_closed: Final = waits(_streams.StreamWriter.wait_closed)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """Return what there is to know: `"peer"`, its endpoint id, and `"protocol"`."""
@@ -130,7 +130,7 @@ class Service(Waits[_services.Service]):
         """True while it is served."""
         return self._awaited.active
 
-    cancel = on_loop(_services.Service.cancel)
+    cancel: Final = on_loop(_services.Service.cancel)
 
     def __call__(self, reader: StreamReader, writer: StreamWriter) -> object:
         return self._handler(reader, writer)
