@@ -165,7 +165,7 @@ impl Config {
         let (hour, day) = (s(3600), s(86_400));
         // An earlier verdict would precede the refutation, which waits for its turn and is
         // forwarded from member to member.
-        let floor = ms(150).max(self.probe_timeout * 2);
+        let floor = ms(150).max(self.probe_timeout.saturating_mul(2));
         let derived = self.expiration.unwrap_or(hour);
         let (sync_min, suspicion) = (self.sync_interval_min, self.suspicion);
         [
@@ -232,5 +232,17 @@ mod tests {
                 assert!(config.refute_interval() * 3 <= ms(suspicion));
             }
         }
+    }
+
+    #[test]
+    fn the_longest_time_is_refused_by_the_name_of_its_field() {
+        let refused = |config: Config| config.validate().expect_err("too long").to_string();
+        let longest = Duration::MAX;
+        let config = Config { probe_timeout: longest, ..Config::default() };
+        assert!(refused(config).starts_with("probe_timeout must be"));
+        let config = Config { suspicion: longest, ..Config::default() };
+        assert!(refused(config).starts_with("suspicion must be"));
+        let config = Config { expiration: Some(longest), ..Config::default() };
+        assert!(refused(config).starts_with("expiration must be"));
     }
 }
