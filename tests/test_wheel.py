@@ -83,6 +83,19 @@ def test_there_is_one_wheel_for_all_versions_with_the_command_line(wheel: Path) 
     assert {f"{package}/py.typed" for package in packages} <= set(names)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other linkers keep the symbols elsewhere")
+def test_the_extension_has_the_simulator_and_nothing_that_only_tests_use(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        library = archive.read("iroh_gossip_discovery/_core.abi3.so")
+    symbol = rb"iroh_gossip_discovery_(proto|sim)(\d+)(\w+)"
+    modules = {
+        (crate.decode(), rest[: int(length)].decode())
+        for crate, length, rest in re.findall(symbol, library)
+    }
+    assert {("proto", "topic"), ("proto", "book"), ("sim", "scenario")} <= modules
+    assert not modules & {("proto", "forge"), ("proto", "samples"), ("sim", "puppet")}
+
+
 def test_the_wheel_has_the_licence_texts_of_all_that_is_linked_in(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         licences = {

@@ -101,7 +101,7 @@ impl Network {
                 self.fail(Some(number), "books are equal", text);
             }
         }
-        let waiting = self.queue.len();
+        let waiting = self.engine.queue.len();
         // Timers, and the frames of probes and heartbeats that are on their way.
         let most = 200 * self.nodes.len() + 1000;
         if waiting > most {
@@ -113,6 +113,7 @@ impl Network {
     /// one part if either ever knew the other in its present life. A node whose bootstrap peer is
     /// gone, and that no other node knows, has no node to find.
     fn acquainted(&self) -> Vec<BTreeSet<usize>> {
+        let cuts = self.transport.cuts();
         let mut parts: Vec<BTreeSet<usize>> = Vec::new();
         for number in self.up() {
             let node = &self.nodes[number];
@@ -121,8 +122,9 @@ impl Network {
                 continue;
             }
             let met = |other: &usize| {
+                let together = cuts.group(number) == cuts.group(*other);
                 let other = &self.nodes[*other];
-                node.group == other.group && (node.has_met(other.peer) || other.has_met(node.peer))
+                together && (node.has_met(other.peer) || other.has_met(node.peer))
             };
             let mut whole = BTreeSet::from([number]);
             parts.retain_mut(|part| {

@@ -4,11 +4,10 @@ use iroh_base::TransportAddr;
 use iroh_gossip_discovery_proto::{Config, EndpointId, InEvent, LinkEnd};
 
 use crate::{
-    clock::{Nanos, nanos},
-    link::LinkNumber,
-    network::{Memory, Network, address},
+    clock::nanos,
+    cuts::Cuts,
+    network::{Memory, Network, address, env},
     node::Behavior,
-    queue::SimEvent,
 };
 
 /// Most remembered addresses that a restarted node starts from.
@@ -20,23 +19,8 @@ impl Network {
         let node = &mut self.nodes[number];
         node.behavior = Behavior::Down;
         node.wake = None;
-        node.paused = None;
-        node.inbox.clear();
-        node.uplink = [0; 3];
-        let links: Vec<_> = node.links.iter().copied().collect();
         let peer = node.peer;
-        let idle = nanos(self.conditions.idle);
-        for link in links {
-            let Some(inner) = self.links[link.0 as usize].as_ref() else { continue };
-            let side = usize::from(inner.ends[0].node != number);
-            // If the link is cut, the timeouts of the cut come before those of the crash.
-            let (epoch, was_cut) = (inner.epoch, inner.cut.is_some());
-            if !was_cut {
-                let at = self.clock.now + idle;
-                self.queue.push(at, SimEvent::TimedOut(link, 1 - side, epoch));
-            }
-            self.shut(link, side);
-        }
+        self.transport.down(number, env!(self));
         self.update_truth(peer);
     }
 
@@ -63,7 +47,8 @@ impl Network {
         let node = &mut self.nodes[number];
         node.id = EndpointId::from_bytes(key.verifying_key().to_bytes());
         (node.key, node.peer) = (key, peer);
-        let group = node.group;
+        self.transport.rekey(number, node.id);
+        let group = self.transport.cuts().group(number);
         self.roster.peers[peer].group = group;
         self.update_truth(was);
         let sequence = self.wall_clock(number);
@@ -94,36 +79,25 @@ impl Network {
 
     /// Pauses a node: its timers and frames wait.
     pub fn pause(&mut self, number: usize) {
-        if !self.nodes[number].is_up() || self.nodes[number].paused.is_some() {
-            return;
-        }
-        self.nodes[number].paused = Some(self.clock.now);
-        let at = self.clock.now + nanos(self.conditions.idle);
-        for link in self.nodes[number].links.iter().copied().collect::<Vec<_>>() {
-            let Some(inner) = self.links[link.0 as usize].as_ref() else { continue };
-            let side = usize::from(inner.ends[0].node != number);
-            let epoch = inner.epoch;
-            self.queue.push(at, SimEvent::Silent(link, 1 - side, epoch));
+        if self.nodes[number].is_up() && !self.transport.is_paused(number) {
+            self.transport.pause(number, env!(self));
         }
     }
 
     /// Ends a pause. Due timers fire first, then what waited is handled in order.
     pub fn resume(&mut self, number: usize) {
-        let Some(since) = self.nodes[number].paused.take() else { return };
-        let long = self.clock.now - since >= nanos(self.conditions.idle);
+        let Some(since) = self.transport.resume(number) else { return };
+        let long = self.engine.clock.now - since >= nanos(self.conditions.idle);
         self.nodes[number].wake = None;
         self.feed(number, InEvent::Timer);
         if long {
-            let links: Vec<LinkNumber> = self.nodes[number].links.iter().copied().collect();
-            for link in links {
-                let Some(inner) = self.links[link.0 as usize].as_ref() else { continue };
-                let side = usize::from(inner.ends[0].node != number);
-                if inner.ends[side].open && !inner.ends[1 - side].open {
+            for link in self.transport.links_of(number) {
+                if let Some(side) = self.transport.left_alone(link, number) {
                     self.on_closed(link, side, LinkEnd::TimedOut);
                 }
             }
         }
-        for event in std::mem::take(&mut self.nodes[number].inbox) {
+        for event in self.transport.take_inbox(number) {
             self.dispatch(event);
         }
     }
@@ -131,14 +105,7 @@ impl Network {
     /// Parts the network: nodes hear only those of their own part. Nodes that no part names stay
     /// together.
     pub fn partition(&mut self, parts: &[Vec<usize>]) {
-        for part in parts {
-            self.groups += 1;
-            for number in part {
-                self.nodes[*number].group = self.groups;
-            }
-        }
-        self.regroup();
-        self.cut();
+        self.cut_off(|cuts| parts.iter().for_each(|part| cuts.part(part)));
     }
 
     /// Cuts all nodes off from each other.
@@ -149,110 +116,53 @@ impl Network {
 
     /// Loses all that the nodes of one part send to the others. What the others send still arrives.
     pub fn mute(&mut self, part: &[usize]) {
-        self.groups += 1;
-        for number in part {
-            self.nodes[*number].group = self.groups;
-        }
-        self.one_way.insert(self.groups);
-        self.regroup();
-        self.cut();
+        self.cut_off(|cuts| cuts.mute(part));
     }
 
     /// Lets nodes lose these shares of the packets that would arrive, and of those that they send,
     /// beside what all lose. At 1, nothing passes.
     pub fn make_lossy(&mut self, nodes: &[usize], of_arriving: f64, of_sent: f64) {
-        for number in nodes {
-            let loss = &mut self.nodes[*number].loss;
-            (loss.of_arriving, loss.of_sent) = (of_arriving, of_sent);
-            loss.begun += 1;
-            loss.counts_until = Nanos::MAX;
-        }
-        self.cut();
+        self.cut_off(|cuts| cuts.make_lossy(nodes, of_arriving, of_sent));
     }
 
     /// Ends what [`Network::make_lossy`] began. What is held of these nodes, and what they hold of
     /// others, counts as its consequence for twice the longest time to refute.
     pub fn end_losses(&mut self, nodes: &[usize]) {
-        for number in nodes {
-            let after = 2 * nanos(self.nodes[*number].config.suspicion_max);
-            let loss = &mut self.nodes[*number].loss;
-            (loss.of_arriving, loss.of_sent) = (0.0, 0.0);
-            loss.counts_until = self.clock.now + after;
-        }
-        self.reconnect();
+        let now = self.engine.clock.now;
+        let after = |number: usize| 2 * nanos(self.nodes[number].config.suspicion_max);
+        let ends: Vec<_> = nodes.iter().map(|number| (*number, now + after(*number))).collect();
+        self.reconnect(|cuts| ends.iter().for_each(|(node, until)| cuts.end_losses(*node, *until)));
     }
 
     /// Loses all that any two of these nodes send each other.
     pub fn open_black_hole(&mut self, nodes: &[usize]) {
-        self.holes.extend(pairs(nodes));
-        self.cut();
+        self.cut_off(|cuts| cuts.open_hole(nodes));
     }
 
     /// Ends what [`Network::open_black_hole`] began.
     pub fn close_black_hole(&mut self, nodes: &[usize]) {
-        for pair in pairs(nodes) {
-            self.holes.remove(&pair);
-        }
-        self.reconnect();
+        self.reconnect(|cuts| cuts.close_hole(nodes));
     }
 
     /// Ends every partition and every black hole.
     pub fn heal(&mut self) {
-        self.one_way.clear();
-        self.holes.clear();
-        for node in &mut self.nodes {
-            node.group = 0;
-        }
+        self.reconnect(Cuts::heal);
+    }
+
+    fn cut_off(&mut self, change: impl FnOnce(&mut Cuts)) {
+        self.transport.cut_off(change, env!(self));
         self.regroup();
-        self.reconnect();
     }
 
-    /// Releases the links that nothing cuts any more.
-    fn reconnect(&mut self) {
-        for number in 0..self.links.len() {
-            let Some(link) = self.links[number].as_ref().filter(|link| link.cut.is_some()) else {
-                continue;
-            };
-            let (a, b) = (link.ends[0].node, link.ends[1].node);
-            if !self.is_cut(a, b) && !self.is_cut(b, a) {
-                self.release(LinkNumber(u32::try_from(number).unwrap_or(u32::MAX)));
-            }
-        }
+    fn reconnect(&mut self, change: impl FnOnce(&mut Cuts)) {
+        self.transport.reconnect(change, env!(self));
+        self.regroup();
     }
 
+    /// Nodes may be in other parts of the network now.
     fn regroup(&mut self) {
         for peer in 0..self.roster.peers.len() {
             self.update_truth(peer);
         }
     }
-
-    /// Cuts the links between parts: from now on, their ends hear nothing.
-    fn cut(&mut self) {
-        let idle = nanos(self.conditions.idle);
-        let now = self.clock.now;
-        for number in 0..self.links.len() {
-            let Some(link) = self.links[number].as_ref() else { continue };
-            let (a, b) = (link.ends[0].node, link.ends[1].node);
-            let blocked = [self.is_cut(b, a), self.is_cut(a, b)];
-            let Some(link) = self.links[number].as_mut() else { continue };
-            if blocked == [false, false] || link.cut.is_some() {
-                continue;
-            }
-            link.cut = Some(now);
-            link.epoch += 1;
-            let (epoch, number) =
-                (link.epoch, LinkNumber(u32::try_from(number).unwrap_or(u32::MAX)));
-            for (side, deaf) in blocked.into_iter().enumerate() {
-                // A side that still hears the other one does so until that one has given up.
-                let at = now + if deaf { idle } else { 2 * idle };
-                self.queue.push(at, SimEvent::TimedOut(number, side, epoch));
-            }
-        }
-    }
-}
-
-/// Returns all pairs of these nodes, the smaller number first.
-fn pairs(nodes: &[usize]) -> Vec<(usize, usize)> {
-    let of = |first: usize| nodes.iter().map(move |other| (first, *other));
-    nodes.iter().flat_map(|first| of(*first)).filter(|(a, b)| a < b).collect()
 }

@@ -94,7 +94,8 @@ fn a_verdict_at_the_floor_is_none_too_early() {
     let (mut network, _, newer) = pair();
     let config = Config::default();
     network.on_event(0, Event::PeerSuspected(Arc::clone(&newer)));
-    network.clock.now += crate::clock::nanos(config.suspicion.saturating_sub(config.probe_timeout));
+    let early = config.suspicion.saturating_sub(config.probe_timeout);
+    network.engine.clock.now += crate::clock::nanos(early);
     network.on_event(0, Event::PeerLost(newer, LostReason::Unreachable));
     assert_eq!(network.failures, []);
 }
@@ -165,7 +166,7 @@ fn a_queue_of_events_that_grows_is_caught() {
     let (mut network, ..) = pair();
     network.check_quiet();
     assert_eq!(network.failures, []);
-    (0..2000).for_each(|_| network.queue.push(u64::MAX, SimEvent::Wake(0)));
+    (0..2000).for_each(|_| network.engine.queue.push(u64::MAX, SimEvent::Wake(0)));
     network.check_quiet();
     assert_eq!(network.failures.len(), 1, "{:?}", network.failures);
     assert_eq!(network.failures[0].check, "caps hold");

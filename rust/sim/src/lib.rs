@@ -2,15 +2,18 @@
 //! virtual clock: the same code that runs in production, without sockets, deterministic by its
 //! seed.
 //!
-//! [`Network`] is the engine: nodes, links that behave as QUIC's, faults, and checks at every step.
-//! A check records a [`Failure`] and never panics. [`scenario`] describes a network and its faults
-//! as data.
+//! [`Network`] is composed of parts that own their state: the engine (time, future events, chance),
+//! the nodes, the transport (links that behave as QUIC's, and which nodes hear each other), the
+//! processors, and the roster (what is true of all identities). A check at every step records a
+//! [`Failure`] and never panics. [`scenario`] describes a network and its faults as data.
 
 mod book;
 mod checks;
 mod clock;
 mod conditions;
 mod cpu;
+mod cuts;
+mod engine;
 mod faults;
 mod hostile;
 #[cfg(test)]

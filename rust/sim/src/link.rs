@@ -15,6 +15,10 @@ pub(crate) type Side = usize;
 pub(crate) struct LinkNumber(pub(crate) u32);
 
 impl LinkNumber {
+    pub(crate) fn new(number: usize) -> Self {
+        Self(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
     pub(crate) fn id(self, side: Side) -> LinkId {
         LinkId(u64::from(self.0) * 2 + side as u64)
     }
@@ -119,6 +123,11 @@ impl Link {
         });
         let last_packet = ends[0].opens;
         Self { ends, latency, epoch: 0, cut: None, last_packet }
+    }
+
+    /// Returns the side of a node.
+    pub(crate) fn side_of(&self, node: usize) -> Side {
+        usize::from(self.ends[0].node != node)
     }
 
     /// Returns how many keep-alives were sent since the last packet, and notes a packet now.

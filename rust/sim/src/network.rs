@@ -12,22 +12,35 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use iroh_base::TransportAddr;
 use iroh_gossip_discovery_proto::{
-    Config, EndpointId, Identity, InEvent, NodeRecord, OutEvent, Profile, Rule, SignedRecord,
-    State, TopicEvent, TopicId, TopicOptions, Verified,
+    Config, DropReason, EndpointId, Identity, InEvent, Lane, LinkEnd, LinkId, NodeRecord, OutEvent,
+    Profile, Rule, SignedRecord, State, TopicEvent, TopicId, TopicOptions, Verified,
 };
-use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
+use rand::RngExt;
+
+/// Makes what the transport uses of the network during one call.
+macro_rules! env {
+    ($network:ident) => {
+        &mut $crate::transport::Env {
+            engine: &mut $network.engine,
+            conditions: &$network.conditions,
+        }
+    };
+}
+pub(crate) use env;
 
 use crate::{
-    clock::{Clock, Nanos, nanos},
+    clock::{Nanos, nanos},
     conditions::Conditions,
     cpu::{Costs, Job, Processors},
+    engine::Engine,
     hostile::Hostile,
-    link::{Link, LinkNumber},
+    link::{LinkNumber, Side},
     node::{Behavior, Node},
-    queue::{Queue, SimEvent},
+    queue::SimEvent,
     roster::{Peer, Roster},
     sent::Sent,
     trace::Trace,
+    transport::{Arrival, Transport},
 };
 
 /// Most failures that are kept. The first one usually shows the defect.
@@ -131,20 +144,11 @@ pub struct Network {
     /// The number of events that were handled.
     pub steps: u64,
     pub(crate) topic: TopicId,
-    pub(crate) seed: u64,
-    pub(crate) clock: Clock,
-    pub(crate) rng: ChaCha12Rng,
-    pub(crate) queue: Queue,
-    pub(crate) links: Vec<Option<Box<Link>>>,
+    pub(crate) engine: Engine,
+    pub(crate) transport: Transport,
     pub(crate) roster: Roster,
-    /// The groups that hear the others and are not heard.
-    pub(crate) one_way: BTreeSet<u32>,
-    /// Pairs of nodes, the smaller number first, between which nothing passes.
-    pub(crate) holes: BTreeSet<(usize, usize)>,
-    /// The number of groups that there ever were.
-    pub(crate) groups: u32,
-    pub(crate) trace: Trace,
-    pub(crate) processors: Processors,
+    trace: Trace,
+    processors: Processors,
     /// Events that nodes handled, of any kind.
     fed: u64,
     verified: Arc<Verified>,
@@ -177,17 +181,11 @@ impl Network {
             lost_by_lossy: 0,
             lossy_lost: BTreeMap::new(),
             in_conflict: BTreeSet::new(),
-            groups: 0,
             steps: 0,
             topic: TopicId::from_name("simulated").expect("a good name"),
-            seed,
-            clock: Clock::new(),
-            rng: ChaCha12Rng::seed_from_u64(seed),
-            queue: Queue::default(),
-            links: Vec::new(),
+            engine: Engine::new(seed),
+            transport: Transport::default(),
             roster: Roster::default(),
-            one_way: BTreeSet::new(),
-            holes: BTreeSet::new(),
             trace: Trace::default(),
             processors: Processors::default(),
             fed: 0,
@@ -202,18 +200,17 @@ impl Network {
     /// of the nodes' protocol except the overlay's own. That includes the keys of new nodes and the
     /// latencies of new links.
     pub(crate) fn reseed(&mut self, seed: u64) {
-        self.seed = seed;
-        self.rng = ChaCha12Rng::seed_from_u64(seed);
+        self.engine.reseed(seed);
         for node in &mut self.nodes {
             if let Behavior::Honest(state) = &mut node.behavior {
-                state.reseed(self.rng.random());
+                state.reseed(self.engine.rng.random());
             }
         }
     }
 
     /// Lets all nodes, which have just started, know each other by the records that they announced.
     pub(crate) fn preload(&mut self) {
-        let now = self.clock.instant();
+        let now = self.engine.clock.instant();
         let own = |node: &Node| Some(node.state()?.own_record(&self.topic)?.clone());
         let mut records: Vec<_> = self.nodes.iter().filter_map(own).collect();
         let number = |signed: &SignedRecord| self.roster.number(&signed.record().id);
@@ -227,7 +224,7 @@ impl Network {
             let node = &mut self.nodes[number];
             let Behavior::Honest(state) = &mut node.behavior else { continue };
             state.preload(&self.topic, &records, now);
-            let next = state.next_timer().map(|at| self.clock.nanos_of(at));
+            let next = state.next_timer().map(|at| self.engine.clock.nanos_of(at));
             node.book.preload(&held, node.peer, &self.roster);
             self.check_digest(number);
             if let Some(at) = next {
@@ -239,7 +236,7 @@ impl Network {
     /// Virtual time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        Duration::from_nanos(self.clock.now)
+        Duration::from_nanos(self.engine.clock.now)
     }
 
     /// Returns the topic that all nodes join.
@@ -277,7 +274,9 @@ impl Network {
     fn add_with_key(&mut self, key: SigningKey) -> usize {
         let number = self.nodes.len();
         let peer = self.enlist(&key, number);
-        self.nodes.push(Node::new(key, peer));
+        let node = Node::new(key, peer);
+        self.transport.add(node.id);
+        self.nodes.push(node);
         number
     }
 
@@ -285,7 +284,7 @@ impl Network {
     pub(crate) fn key(&self, number: u64, generation: u64) -> SigningKey {
         let mut secret = [0; 32];
         secret[..8].copy_from_slice(&number.to_le_bytes());
-        secret[8..16].copy_from_slice(&self.seed.to_le_bytes());
+        secret[8..16].copy_from_slice(&self.engine.seed.to_le_bytes());
         secret[16..24].copy_from_slice(&generation.to_le_bytes());
         SigningKey::from_bytes(&secret)
     }
@@ -299,7 +298,7 @@ impl Network {
     /// Returns the wall clock of a node, in microseconds since 1970.
     #[must_use]
     pub fn wall_clock(&self, number: usize) -> u64 {
-        let now = EPOCH_MICROS + self.clock.now / 1000;
+        let now = EPOCH_MICROS + self.engine.clock.now / 1000;
         now.saturating_add_signed(self.nodes[number].clock_offset)
     }
 
@@ -326,8 +325,8 @@ impl Network {
         if self.nodes[number].is_up() {
             self.crash(number);
         }
-        let seed: [u8; 32] = self.rng.random();
-        let now = self.clock.instant();
+        let seed: [u8; 32] = self.engine.rng.random();
+        let now = self.engine.clock.instant();
         let origins = peers.iter().filter_map(|(id, _)| self.roster.number(id)).collect();
         let node = &mut self.nodes[number];
         node.lives += 1;
@@ -353,6 +352,7 @@ impl Network {
             None => state,
         };
         node.behavior = Behavior::Honest(Box::new(state));
+        self.transport.up(number, node.lives);
         let profile = Profile::new(format!("node-{number}"));
         let options = Box::new(TopicOptions { profile, config });
         self.feed(number, InEvent::SetAddresses(vec![address(number)]));
@@ -370,6 +370,7 @@ impl Network {
         let node = &mut self.nodes[number];
         node.lives += 1;
         node.behavior = Behavior::Hostile(hostile);
+        self.transport.up(number, node.lives);
         let peer = node.peer;
         self.roster.peers[peer].hostile = true;
     }
@@ -411,11 +412,11 @@ impl Network {
             if std::mem::take(&mut self.noteworthy) && done(self) {
                 return RunEnd::Done;
             }
-            match self.queue.next() {
+            match self.engine.queue.next() {
                 Some(at) if at <= end && self.steps < most => self.step(),
                 Some(at) if at <= end => return RunEnd::Steps,
                 _ => {
-                    self.clock.now = end.max(self.clock.now);
+                    self.engine.clock.now = end.max(self.engine.clock.now);
                     return if done(self) { RunEnd::Done } else { RunEnd::Time };
                 }
             }
@@ -468,20 +469,23 @@ impl Network {
     pub fn is_known(&self, number: usize) -> bool {
         let peer = self.nodes[number].peer;
         let truth = &self.roster.peers[peer];
-        let others = self.nodes.iter().filter(|node| {
-            node.is_honest() && !node.leaving && node.peer != peer && node.group == truth.group
+        let cuts = self.transport.cuts();
+        let others = self.nodes.iter().enumerate().filter(|(number, node)| {
+            let together = cuts.group(*number) == truth.group;
+            node.is_honest() && !node.leaving && node.peer != peer && together
         });
-        others.map(|node| node.book.sequence(peer)).all(|held| held == truth.current)
+        others.map(|(_, node)| node.book.sequence(peer)).all(|held| held == truth.current)
     }
 
     /// Returns what all nodes sent so far.
     pub fn sent(&mut self) -> Sent {
-        for number in 0..self.links.len() {
-            self.count_keep_alives(LinkNumber(u32::try_from(number).unwrap_or(u32::MAX)));
-        }
-        let mut all = Sent::default();
-        self.nodes.iter().for_each(|node| all += node.sent);
-        all
+        self.transport.sent(env!(self))
+    }
+
+    /// Returns what one node sent so far, over all of its lives.
+    #[must_use]
+    pub fn sent_by(&self, number: usize) -> Sent {
+        self.transport.sent_by(number)
     }
 
     /// Returns true if a node has another one in its book.
@@ -493,13 +497,13 @@ impl Network {
     pub(crate) fn fail(&mut self, node: Option<usize>, check: &'static str, text: String) {
         if self.failures.len() < MAX_FAILURES {
             let at = self.elapsed();
-            self.failures.push(Failure { seed: self.seed, at, node, check, text });
+            self.failures.push(Failure { seed: self.engine.seed, at, node, check, text });
         }
     }
 
     fn step(&mut self) {
-        let Some((at, event)) = self.queue.pop() else { return };
-        self.clock.now = at.max(self.clock.now);
+        let Some((at, event)) = self.engine.queue.pop() else { return };
+        self.engine.clock.now = at.max(self.engine.clock.now);
         self.steps += 1;
         self.dispatch(event);
     }
@@ -526,16 +530,14 @@ impl Network {
             SimEvent::Opened(link, side)
             | SimEvent::Frame(link, side, ..)
             | SimEvent::Acknowledged(link, side)
-            | SimEvent::Closed(link, side, _) => {
-                self.links.get(link.0 as usize)?.as_ref().map(|link| link.ends[*side].node)
-            }
+            | SimEvent::Closed(link, side, _) => self.transport.node_at_end(*link, *side),
             SimEvent::Core(_) | SimEvent::TimedOut(..) | SimEvent::Silent(..) => None,
         }
     }
 
     /// Lets the free cores of a machine work on what waits.
     fn work(&mut self, machine: usize) {
-        let now = self.clock.now;
+        let now = self.engine.clock.now;
         while let Some(job) = self.processors.next(machine, now) {
             let (place, left) = (job.place(), job.tasks_left);
             let cost = if left > 0 {
@@ -547,7 +549,7 @@ impl Network {
             self.processors.charge(place, cost, now);
         }
         if let Some(at) = self.processors.look_again(machine, now) {
-            self.queue.push(at, SimEvent::Core(machine));
+            self.engine.queue.push(at, SimEvent::Core(machine));
         }
     }
 
@@ -591,28 +593,79 @@ impl Network {
         states.map(|state| state.counts().syncs_started).sum()
     }
 
+    /// Returns the number of open connections between two nodes.
+    #[must_use]
+    pub fn connections(&self, a: usize, b: usize) -> usize {
+        self.transport.connections(a, b)
+    }
+
+    /// Breaks one of the open connections, chosen by the seed. Both ends are told that it was lost.
+    pub fn break_a_connection(&mut self) {
+        self.transport.break_a_connection(env!(self));
+    }
+
+    /// Iterates over the nodes that are up and run the protocol.
+    #[must_use]
+    pub fn up(&self) -> Vec<usize> {
+        let nodes = self.nodes.iter().enumerate();
+        nodes
+            .filter(|(_, node)| matches!(node.behavior, Behavior::Honest(_)))
+            .map(|(n, _)| n)
+            .collect()
+    }
+
     pub(crate) fn handle(&mut self, event: SimEvent) {
         match event {
             SimEvent::Core(machine) => self.work(machine),
             SimEvent::Wake(number) => self.on_wake(number),
-            SimEvent::Dialed(dial) => self.on_dialed(*dial),
+            SimEvent::Dialed(dial) => self.transport.on_dialed(*dial, env!(self)),
             SimEvent::DialFailed { from, life, to } => {
                 if self.nodes[from].lives == life {
                     self.feed(from, InEvent::DialFailed(to));
                 }
             }
-            SimEvent::Opened(link, side) => self.on_opened(link, side),
-            SimEvent::Frame(link, side, lane, bytes) => self.on_frame(link, side, lane, bytes),
-            SimEvent::Acknowledged(link, side) => self.on_acknowledged(link, side),
+            SimEvent::Opened(link, side) => {
+                let arrival = self.transport.on_opened(link, side, address, env!(self));
+                self.deliver(arrival);
+            }
+            SimEvent::Frame(link, side, lane, bytes) => {
+                let arrival = self.transport.on_frame(link, side, (lane, bytes), env!(self));
+                self.deliver(arrival);
+            }
+            SimEvent::Acknowledged(link, side) => {
+                let arrival = self.transport.on_acknowledged(link, side);
+                self.deliver(arrival);
+            }
             SimEvent::Closed(link, side, end) => self.on_closed(link, side, end),
-            SimEvent::TimedOut(link, side, epoch) => self.on_timed_out(link, side, epoch),
-            SimEvent::Silent(link, side, epoch) => self.on_silent(link, side, epoch),
+            SimEvent::TimedOut(link, side, epoch) => {
+                let arrival = self.transport.on_timed_out(link, side, epoch, env!(self));
+                self.deliver(arrival);
+            }
+            SimEvent::Silent(link, side, epoch) => {
+                let arrival = self.transport.on_silent(link, side, epoch, env!(self));
+                self.deliver(arrival);
+            }
         }
     }
 
+    pub(crate) fn on_closed(&mut self, link: LinkNumber, side: Side, end: LinkEnd) {
+        let arrival = self.transport.on_closed(link, side, end, env!(self));
+        self.deliver(arrival);
+    }
+
+    /// Hands what arrived at a node to what runs there.
+    fn deliver(&mut self, arrival: Option<Arrival>) {
+        let Some((node, event)) = arrival else { return };
+        if let InEvent::Received(link, _, bytes) = &event {
+            self.trace.frame(self.engine.clock.now, link.0, bytes);
+        }
+        self.feed(node, event);
+    }
+
     fn on_wake(&mut self, number: usize) {
+        let now = self.engine.clock.now;
         let node = &mut self.nodes[number];
-        if node.wake.is_none_or(|wake| wake > self.clock.now) || node.paused.is_some() {
+        if node.wake.is_none_or(|wake| wake > now) || self.transport.is_paused(number) {
             return;
         }
         node.wake = None;
@@ -621,8 +674,8 @@ impl Network {
             Behavior::Honest(state) => state.next_timer(),
             Behavior::Hostile(hostile) => hostile.next_timer(),
         };
-        match next.map(|at| self.clock.nanos_of(at)) {
-            Some(at) if at <= self.clock.now => self.feed(number, InEvent::Timer),
+        match next.map(|at| self.engine.clock.nanos_of(at)) {
+            Some(at) if at <= now => self.feed(number, InEvent::Timer),
             Some(at) => self.wake_at(number, at),
             None => {}
         }
@@ -630,16 +683,16 @@ impl Network {
 
     fn wake_at(&mut self, number: usize, at: Nanos) {
         let node = &mut self.nodes[number];
-        let at = at.max(self.clock.now);
+        let at = at.max(self.engine.clock.now);
         if node.wake.is_none_or(|wake| at < wake) {
             node.wake = Some(at);
-            self.queue.push(at, SimEvent::Wake(number));
+            self.engine.queue.push(at, SimEvent::Wake(number));
         }
     }
 
     /// Hands an event to whatever runs at a node, and does what it wants done.
     pub(crate) fn feed(&mut self, number: usize, event: InEvent) {
-        let now = self.clock.instant();
+        let now = self.engine.clock.instant();
         self.fed += 1;
         match std::mem::replace(&mut self.nodes[number].behavior, Behavior::Down) {
             Behavior::Down => {}
@@ -679,7 +732,7 @@ impl Network {
         self.outputs = outputs;
         self.check_digest(number);
         if let Some(next) = next {
-            let at = self.clock.nanos_of(next);
+            let at = self.engine.clock.nanos_of(next);
             self.wake_at(number, at);
         }
         // A disk answers once the state is through with what it was handed.
@@ -691,15 +744,32 @@ impl Network {
 
     fn on_output(&mut self, number: usize, output: OutEvent) {
         match output {
-            OutEvent::Dial(to, addresses) => self.on_dial(number, to, &addresses),
+            OutEvent::Dial(to, addresses) => {
+                self.transport.on_dial(number, to, &addresses, node_at, env!(self));
+            }
             OutEvent::Send(link, lane, bytes) => self.on_send(number, link, lane, bytes),
-            OutEvent::Keepalive(link, bytes) => self.on_keepalive(number, link, bytes),
-            OutEvent::Close(link, code) => self.on_close(number, link, code),
+            OutEvent::Keepalive(link, bytes) => {
+                self.transport.on_keepalive(link);
+                self.on_send(number, link, Lane::Control, bytes);
+            }
+            OutEvent::Close(link, code) => {
+                self.transport.on_close(number, link, code, env!(self));
+            }
             OutEvent::ReserveSequences(_) => unreachable!("performed after all others"),
             OutEvent::Topic(_, event) => self.on_event(number, event),
             OutEvent::Dropped { what, .. } => {
                 *self.nodes[number].dropped.entry(what.label()).or_default() += 1;
             }
+        }
+    }
+
+    pub(crate) fn on_send(&mut self, number: usize, link: LinkId, lane: Lane, bytes: Bytes) {
+        if self.transport.on_send(number, link, (lane, bytes), env!(self)).is_err() {
+            let what = match lane {
+                Lane::Broadcast => DropReason::BroadcastsToSlowPeers.label(),
+                Lane::Control | Lane::Sync => "queues overflowed",
+            };
+            *self.nodes[number].dropped.entry(what).or_default() += 1;
         }
     }
 
@@ -717,8 +787,8 @@ impl Network {
             _ => {
                 let node = &mut self.nodes[number];
                 let group = self.roster.peers[node.peer].group;
-                let applied =
-                    node.book.apply(&event, &node.config, &self.roster, group, self.clock.now);
+                let now = self.engine.clock.now;
+                let applied = node.book.apply(&event, &node.config, &self.roster, group, now);
                 if let Err((check, text)) = applied {
                     self.fail(Some(number), check, text);
                 }
@@ -759,13 +829,14 @@ impl Network {
     /// packets beyond what all lose, that is counted apart.
     fn note_lost(&mut self, number: usize, record: &NodeRecord) {
         let peer = self.roster.number(&record.id).map(|peer| &self.roster.peers[peer]);
-        let group = self.nodes[number].group;
+        let (cuts, now) = (self.transport.cuts(), self.engine.clock.now);
+        let group = cuts.group(number);
         let mistaken = peer.filter(|peer| peer.current.is_some() && peer.group == group);
         let Some(lost) = mistaken.and_then(|peer| peer.nodes.first().copied()) else { return };
-        if self.nodes[number].loss.counts_until > self.clock.now {
+        if cuts.is_lossy(number, now) {
             self.lost_by_lossy += 1;
-        } else if self.nodes[lost].loss.counts_until > self.clock.now {
-            let fault = self.nodes[lost].loss.begun;
+        } else if cuts.is_lossy(lost, now) {
+            let fault = cuts.losses_begun(lost);
             *self.lossy_lost.entry((number, lost, fault)).or_default() += 1;
         } else if self.wrongly_lost.len() < MAX_FAILURES {
             let at = self.elapsed();
@@ -791,13 +862,14 @@ impl Network {
 
     /// Updates the truth about an identity, and by it, which entries of books are right.
     pub(crate) fn update_truth(&mut self, peer: usize) {
-        let holders = self.roster.peers[peer].nodes.iter().map(|node| &self.nodes[*node]);
-        let there = holders.filter(|node| {
+        let holders = self.roster.peers[peer].nodes.iter().map(|node| (*node, &self.nodes[*node]));
+        let there = holders.filter(|(_, node)| {
             node.is_honest() && !node.leaving && !node.config.observer && node.peer == peer
         });
-        let newest = there.max_by_key(|node| node.own.as_ref().map(|own| own.sequence));
-        let group = newest.map_or(self.roster.peers[peer].group, |node| node.group);
-        let current = newest.and_then(|node| Some(node.own.as_ref()?.sequence));
+        let newest = there.max_by_key(|(_, node)| node.own.as_ref().map(|own| own.sequence));
+        let cuts = self.transport.cuts();
+        let group = newest.map_or(self.roster.peers[peer].group, |(number, _)| cuts.group(number));
+        let current = newest.and_then(|(_, node)| Some(node.own.as_ref()?.sequence));
         let truth = &self.roster.peers[peer];
         if (truth.current, truth.group) == (current, group) {
             return;

@@ -1,7 +1,7 @@
 //! One simulated endpoint: its state, and what an application would see of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -10,9 +10,7 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use iroh_gossip_discovery_proto::{Config, EndpointId, NodeRecord, State, TopicEvent, TopicId};
 
-use crate::{
-    book::Book, clock::Nanos, hostile::Hostile, link::LinkNumber, queue::SimEvent, sent::Sent,
-};
+use crate::{book::Book, clock::Nanos, hostile::Hostile};
 
 /// The code that runs at a node.
 #[derive(Debug)]
@@ -23,17 +21,6 @@ pub(crate) enum Behavior {
     Honest(Box<State>),
     /// Code that does not keep to the protocol.
     Hostile(Box<dyn Hostile>),
-}
-
-/// What a node loses beside what all lose, each a share of 0 to 1. At 1, nothing passes.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Losses {
-    pub(crate) of_arriving: f64,
-    pub(crate) of_sent: f64,
-    /// How often such a fault began.
-    pub(crate) begun: u32,
-    /// Until when it counts. After its end, verdicts still follow from it for a while.
-    pub(crate) counts_until: Nanos,
 }
 
 /// One endpoint with one topic.
@@ -54,8 +41,6 @@ pub struct Node {
     pub heard: BTreeSet<(EndpointId, Bytes)>,
     /// How often each limit refused or dropped something, by name.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// What the node sent, over all of its lives.
-    pub sent: Sent,
     /// The error of the node's wall clock, in microseconds.
     pub clock_offset: i64,
     pub(crate) behavior: Behavior,
@@ -64,22 +49,12 @@ pub struct Node {
     pub(crate) config: Config,
     pub(crate) lives: u64,
     pub(crate) wake: Option<Nanos>,
-    pub(crate) links: BTreeSet<LinkNumber>,
-    pub(crate) group: u32,
-    /// The share of packets that do not reach the node, and of those that it sends, beside what
-    /// all lose.
-    pub(crate) loss: Losses,
     /// The bootstrap peers of this life, by number in the roster.
     pub(crate) origins: Vec<usize>,
     /// Whether the node is leaving or has left.
     pub(crate) leaving: bool,
-    /// Since when the node is paused; `None` if it is not.
-    pub(crate) paused: Option<Nanos>,
-    pub(crate) inbox: VecDeque<SimEvent>,
     /// The reservation on the node's disk: sequence numbers below this one may be used.
     pub(crate) reserved: u64,
-    /// When a frame that is sent now would leave the node, by lane. This models the bandwidth.
-    pub(crate) uplink: [Nanos; 3],
     /// Whether a difference between the node's book and its events was reported, which is done once
     /// in a life.
     pub(crate) strayed: bool,
@@ -97,22 +72,15 @@ impl Node {
             events: Vec::new(),
             heard: BTreeSet::new(),
             dropped: BTreeMap::new(),
-            sent: Sent::default(),
             clock_offset: 0,
             behavior: Behavior::Down,
             peer,
             config: Config::default(),
             lives: 0,
             wake: None,
-            links: BTreeSet::new(),
-            group: 0,
-            loss: Losses::default(),
             origins: Vec::new(),
             leaving: false,
-            paused: None,
-            inbox: VecDeque::new(),
             reserved: 0,
-            uplink: [0; 3],
             strayed: false,
             isolated: false,
         }

@@ -26,10 +26,10 @@ fn linked(conditions: Conditions) -> (Network, LinkId) {
     assert!(network.run_until(Duration::from_secs(5), Network::converged));
     network.run_for(MS * 700);
     network.conditions = conditions;
-    let number = *network.nodes[0].links.first().expect("they are linked");
-    while network.queue.pop().is_some() {}
-    let side = network.links[number.0 as usize].as_ref().expect("it is open").ends[1].node;
-    (network, number.id(usize::from(side == 0)))
+    let number = *network.transport.links_of(0).first().expect("they are linked");
+    while network.engine.queue.pop().is_some() {}
+    let accepted = network.transport.node_at_end(number, 1);
+    (network, number.id(usize::from(accepted == Some(0))))
 }
 
 fn send(network: &mut Network, link: LinkId, lane: Lane, number: u8, length: usize) {
@@ -41,9 +41,9 @@ fn send(network: &mut Network, link: LinkId, lane: Lane, number: u8, length: usi
 /// Returns the frames in the order in which they arrive: the number that each begins with, and its
 /// time.
 fn arriving(network: &mut Network) -> Vec<(u8, Duration)> {
-    let begin = network.clock.now;
+    let begin = network.engine.clock.now;
     let mut frames = Vec::new();
-    while let Some((at, event)) = network.queue.pop() {
+    while let Some((at, event)) = network.engine.queue.pop() {
         if let SimEvent::Frame(_, _, _, bytes) = event {
             frames.push((bytes[0], Duration::from_nanos(at - begin)));
         }
@@ -117,7 +117,7 @@ fn a_queue_that_is_full_closes_its_link() {
     assert!(network.nodes[0].dropped.is_empty(), "256 frames: {:?}", network.nodes[0].dropped);
     send(&mut network, link, Lane::Control, 0, 10);
     assert_eq!(network.nodes[0].dropped.get("queues overflowed"), Some(&1));
-    let closed = std::iter::from_fn(|| network.queue.pop())
+    let closed = std::iter::from_fn(|| network.engine.queue.pop())
         .filter(|(_, event)| matches!(event, SimEvent::Closed(..)));
     assert_eq!(closed.count(), 2, "both ends hear of it");
 }

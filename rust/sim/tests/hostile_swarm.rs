@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use iroh_gossip_discovery_proto::{Config, InEvent, Lane, Profile, TopicEvent, forge};
-use iroh_gossip_discovery_sim::{Conditions, Network, Node};
+use iroh_gossip_discovery_sim::{Conditions, Network, Node, Sent};
 use siege::{S, Siege, made_up};
 
 /// Bytes of honest nodes for each byte of enemies, at the most.
@@ -120,10 +120,10 @@ fn walks_of_newcomers_and_neighbors_that_come_and_go_cost_what_their_sender_send
             siege.network.run_for(S / 100);
         }
     });
-    let of_lane = |of: fn(&Node) -> u64| siege.honest().iter().map(of).sum::<u64>();
-    let (control, sync) =
-        (of_lane(|node| node.sent.control.bytes), of_lane(|node| node.sent.sync.bytes));
-    let dials = of_lane(|node| node.sent.dials);
+    let sent = siege.sent();
+    let all = |of: fn(&Sent) -> u64| sent.iter().map(of).sum::<u64>();
+    let (control, sync) = (all(|sent| sent.control.bytes), all(|sent| sent.sync.bytes));
+    let dials = all(|sent| sent.dials);
     println!("walks {walks:?}, visits {visits:?}; control {control}, sync {sync}, dials {dials}");
     println!("{:?}", siege.all_dropped());
     assert!(siege.dropped("walks of newcomers over the budget") > 0);
@@ -236,7 +236,7 @@ fn deliveries(busy: u32) -> Deliveries {
     Deliveries {
         arrived: times.len() * 100 / (3 * said.len()),
         times: [times[times.len() / 2], times[times.len() * 99 / 100]],
-        bytes: network.nodes.iter().map(|node| node.sent.broadcast.bytes).sum(),
+        bytes: (0..network.nodes.len()).map(|number| network.sent_by(number).broadcast.bytes).sum(),
         repair_dropped: network.nodes.iter().filter_map(|node| node.dropped.get(repair)).sum(),
     }
 }
@@ -273,8 +273,7 @@ fn ids_that_said_hello_direct_few_dials_to_a_victim() {
         (0..5).for_each(|target| siege.close(*enemy, target));
     }
     siege.network.run_for(S);
-    let dials =
-        |siege: &Siege| -> Vec<_> { siege.honest().iter().map(|node| node.sent.dials).collect() };
+    let dials = |siege: &Siege| -> Vec<_> { siege.sent().iter().map(|sent| sent.dials).collect() };
     let before = dials(&siege);
     for round in 0..24 {
         for enemy in liars {

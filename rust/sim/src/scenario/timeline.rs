@@ -180,9 +180,9 @@ impl Timeline {
     /// Returns the bootstrap peers of a node that starts later: the first node, and another one
     /// that is up and within reach.
     fn later_bootstrap(&mut self, network: &Network, number: usize) -> Vec<usize> {
-        let group = network.nodes[number].group;
+        let cuts = network.transport.cuts();
         let mut up = network.up();
-        up.retain(|other| *other != number && network.nodes[*other].group == group);
+        up.retain(|other| *other != number && cuts.group(*other) == cuts.group(number));
         let mut bootstrap: Vec<usize> = up.choose(&mut self.rng).copied().into_iter().collect();
         if number != 0 && !bootstrap.contains(&0) {
             bootstrap.push(0);
@@ -194,7 +194,7 @@ impl Timeline {
     fn choose(&mut self, selector: &NodeSelector, network: &Network) -> Vec<usize> {
         let able = |number: &usize| {
             let node = &network.nodes[*number];
-            node.is_honest() && !node.leaving && node.paused.is_none()
+            node.is_honest() && !node.leaving && !network.transport.is_paused(*number)
         };
         let all: Vec<usize> = (0..network.nodes.len()).filter(able).collect();
         let count = match selector {

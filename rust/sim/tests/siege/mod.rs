@@ -8,7 +8,7 @@ use iroh_base::TransportAddr;
 use iroh_gossip_discovery_proto::{
     Config, EndpointId, InEvent, Lane, NodeRecord, Profile, SignedRecord,
 };
-use iroh_gossip_discovery_sim::{Conditions, Network, Node, Order, Orders, Puppet};
+use iroh_gossip_discovery_sim::{Conditions, Network, Node, Order, Orders, Puppet, Sent};
 
 pub(crate) const S: Duration = Duration::from_secs(1);
 
@@ -117,12 +117,17 @@ impl Siege {
         self.network.emitted_counts.get(kind).copied().unwrap_or(0)
     }
 
+    /// Returns what each honest node sent so far.
+    pub(crate) fn sent(&self) -> Vec<Sent> {
+        (0..self.honest).map(|number| self.network.sent_by(number)).collect()
+    }
+
     /// Returns how many bytes honest nodes send during `attack`, and how many enemies send.
     pub(crate) fn cost(&mut self, attack: impl FnOnce(&mut Self)) -> (u64, u64) {
         let bytes = |siege: &Self| {
-            let (honest, enemies) = siege.network.nodes.split_at(siege.honest);
-            let of = |nodes: &[Node]| -> u64 { nodes.iter().map(|node| node.sent.bytes()).sum() };
-            (of(honest), of(enemies))
+            let enemies = siege.honest..siege.network.nodes.len();
+            let bytes = |number: usize| siege.network.sent_by(number).bytes();
+            ((0..siege.honest).map(bytes).sum::<u64>(), enemies.map(bytes).sum::<u64>())
         };
         let (before, began) = (bytes(self), self.network.elapsed());
         attack(self);
