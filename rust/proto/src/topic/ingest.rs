@@ -137,7 +137,7 @@ impl Ingest {
         let applied = scope.book.apply_from(source, signed, age, scope.cx.now);
         let mut effects = report_displaced(scope);
         report_kept_out(&applied, &record, scope);
-        effects.append(report(&applied, &record, from, scope));
+        report(&applied, &record, from, &mut effects, scope);
         Ok((Taken { id, applied }, effects))
     }
 
@@ -264,15 +264,15 @@ fn report_kept_out(applied: &Applied, record: &Arc<NodeRecord>, scope: &mut Scop
     }
 }
 
-/// Reports an applied record to the application, and returns what follows from it.
+/// Reports an applied record to the application, and adds what follows from it.
 fn report(
     applied: &Applied,
     record: &Arc<NodeRecord>,
     from: EndpointId,
+    effects: &mut Effects,
     scope: &mut Scope,
-) -> Effects {
+) {
     let id = record.id;
-    let mut effects = Effects::none();
     if scope.book.admits(&id) {
         log_applied(applied, record, scope);
     }
@@ -299,7 +299,6 @@ fn report(
             effects.push(Effect::Close(id, CloseCode::Replaced));
         }
     }
-    effects
 }
 
 fn log_applied(applied: &Applied, record: &NodeRecord, scope: &Scope) {

@@ -621,8 +621,24 @@ impl Detector {
 
     /// A sync brought a record together with an accusation of its owner. If this life of the node
     /// has heard nothing of the owner, it does not enter the book before it answers. Then this
-    /// method returns its id, and otherwise `None`.
+    /// method returns its id, and otherwise `None`. What does not verify is an error, and closes
+    /// the link.
     pub(in super::super) fn on_accused_record(
+        &mut self,
+        record: &Bytes,
+        age: Duration,
+        accusation: &Bytes,
+        from: EndpointId,
+        scope: &mut Scope,
+    ) -> Result<Option<(EndpointId, Effects)>, Error> {
+        let outcome = self.judge_accused_record(record, age, accusation, from, scope);
+        if let Err(error) = &outcome {
+            scope.refuse(error, from);
+        }
+        outcome
+    }
+
+    fn judge_accused_record(
         &mut self,
         record: &Bytes,
         age: Duration,

@@ -1,11 +1,13 @@
 //! The failure detector without a network: probes, suspicions, verdicts, and what follows.
 
+use bytes::Bytes;
+
 use super::{
     super::{effect::Effect, world::World},
     *,
 };
 use crate::{
-    OutEvent, TopicEvent,
+    CloseCode, OutEvent, TopicEvent,
     accusation::Accusation,
     tests::{ME, id, key, signed, topic},
     wire::{Frame, TopicFrame},
@@ -134,6 +136,28 @@ fn an_unconfirmed_member_is_taken_in_once_it_is_heard() {
     let ingest = Effect::Ingest { record: record.bytes().clone(), age, from: id(9) };
     assert_eq!(effects, Effects::one(ingest));
     assert_eq!(detector.heard(id(9), &mut world.scope()), Effects::none(), "once");
+}
+
+#[test]
+fn an_accused_record_that_does_not_verify_closes_the_link() {
+    let forged = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        Bytes::from(bytes)
+    };
+    let (record, accusation) = (signed(9, 3).bytes().clone(), accusation(OTHER, 9, 3).bytes);
+    for (record, accusation) in
+        [(forged(&record), accusation.clone()), (record.clone(), forged(&accusation))]
+    {
+        let (mut world, mut detector) = watching();
+        world.links(OTHER);
+        let age = Duration::ZERO;
+        let scope = &mut world.scope();
+        let outcome = detector.on_accused_record(&record, age, &accusation, id(OTHER), scope);
+        assert!(outcome.is_err(), "{outcome:?}");
+        let is_close = |out: &OutEvent| matches!(out, OutEvent::Close(_, CloseCode::Protocol));
+        assert!(world.out().iter().any(is_close));
+    }
 }
 
 #[test]
