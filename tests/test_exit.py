@@ -250,3 +250,33 @@ def test_a_spawned_child_works(tmp_path: Path) -> None:
         [sys.executable, script], capture_output=True, text=True, timeout=90, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "parent\n", "")
+
+
+SECOND_INTERPRETER = """
+import iroh_gossip_discovery
+try:
+    import _interpreters as interpreters
+    other = interpreters.create("legacy")
+except ImportError:  # before 3.13
+    import _xxsubinterpreters as interpreters
+    other = interpreters.create(isolated=False)
+interpreters.run_string(other, '''
+try:
+    import iroh_gossip_discovery
+except ImportError as error:
+    print(error, flush=True)
+''')
+interpreters.destroy(other)
+"""
+
+
+def test_a_second_interpreter_is_refused_the_import_with_the_reason() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SECOND_INTERPRETER],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "serves one interpreter of a process" in done.stdout

@@ -11,6 +11,7 @@ Example:
 from typing import TYPE_CHECKING
 
 from iroh_gossip_discovery import _early_signal as _early_signal  # before all that takes time
+from iroh_gossip_discovery import _interpreter as _interpreter
 from iroh_gossip_discovery._admission import Admit, Newcomer
 from iroh_gossip_discovery._book import Book
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource, Lookup

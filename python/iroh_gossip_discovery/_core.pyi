@@ -689,6 +689,9 @@ def start(
 def preset(class_: type[_T], name: Literal["local", "lan", "internet"]) -> _T:
     """Build a preset: `class(**fields)` with the values of `local`, `lan` or `internet`."""
 
+def check_interpreter() -> None:
+    """Raise ImportError in an interpreter that is not the first one that called this."""
+
 def check_config(config: _ConfigLike) -> None:
     """Check every field of a configuration."""
 

@@ -14,6 +14,7 @@ mod event;
 mod extract;
 mod fork;
 mod gate;
+mod interpreter;
 mod issuer;
 mod logs;
 mod message;
@@ -50,6 +51,7 @@ mod _core {
             EventsLost, IdentityConflict, Isolated, PeerJoined, PeerLeft, PeerLost, PeerRecovered,
             PeerSuspected, PeerUpdated, Reconnected, StateDamaged,
         },
+        interpreter::check_interpreter,
         issuer::Issuer,
         logs::{logs_dropped, start_logs},
         message::{Message, MessagesLost, Receipt, check_channel},
