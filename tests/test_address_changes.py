@@ -80,6 +80,45 @@ async def test_nobody_is_doubted_when_addresses_change(lan: Network) -> None:
         await asyncio.gather(*(node.stop() for node in nodes))
 
 
+async def test_two_nodes_that_change_at_once_find_each_other_by_multicast(lan: Network) -> None:
+    hosts = [lan.host(name) for name in "ab"]
+    for n, host in enumerate(hosts, start=1):
+        lan.cable(host, "eth0", "lan", f"192.168.7.{n}/24")
+    nodes = [await start(host, name) for host, name in zip(hosts, "ab", strict=True)]
+    try:
+        await asyncio.gather(knows(nodes[0], "b"), knows(nodes[1], "a"))
+        for n, host in enumerate(hosts, start=11):
+            ip("addr flush dev eth0", inside=host)
+            ip(f"addr add 192.168.7.{n}/24 dev eth0", inside=host)
+        took = await are_known("192.168.7.11", "a", nodes[1:])
+        took += await are_known("192.168.7.12", "b", nodes[:1])
+        print(f"known to each other after {took:.2f} s")
+        await go_on(nodes, 3.0)
+        assert [line for line in doubts(nodes) if line["event"] == "PeerLost"] == []
+    finally:
+        await asyncio.gather(*(node.stop() for node in nodes))
+
+
+async def test_a_change_from_ipv4_to_ipv6_costs_nobody(lan: Network) -> None:
+    # A link is on IPv4, and its ends have IPv6 alone from one moment to the next.
+    hosts, nodes = await linked(lan, "abc")
+    try:
+        for n, host in enumerate(hosts[1:], start=2):
+            ip(f"addr add fd00::{n}/64 dev eth0 nodad", inside=host)
+        await are_known("[fd00::2]", "b", nodes[:1])
+        await are_known("[fd00::3]", "c", nodes[:1])
+        ip("addr add fd00::1/64 dev eth0 nodad", inside=hosts[0])
+        ip("addr del 192.168.7.1/24 dev eth0", inside=hosts[0])
+        took = await are_known("[fd00::1]", "a", nodes[1:])
+        print(f"known to all after {took:.2f} s")
+        await go_on(nodes, 6.0)
+        lost = [line for line in doubts(nodes) if line["event"] == "PeerLost"]
+        assert lost == []
+        assert [len(joins(node)) for node in nodes] == [2, 2, 2]
+    finally:
+        await asyncio.gather(*(node.stop() for node in nodes))
+
+
 async def test_a_node_without_its_network_doubts_nobody_and_never_says_loopback(
     lan: Network,
 ) -> None:

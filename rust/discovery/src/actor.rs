@@ -20,7 +20,7 @@ use std::{
 
 use iroh::{Endpoint, EndpointAddr, TransportAddr, Watcher, endpoint::QuicTransportConfig};
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -95,7 +95,7 @@ pub(crate) struct Actor {
     store: Option<Arc<Store>>,
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
-    dialing: BTreeSet<EndpointId>,
+    dialing: BTreeMap<EndpointId, watch::Sender<BTreeSet<TransportAddr>>>,
     /// The requests that wait for a link, by peer.
     connecting: BTreeMap<EndpointId, Connecting>,
     services: Services,
@@ -154,7 +154,7 @@ impl Actor {
             store: store.map(Arc::new),
             links: BTreeMap::new(),
             next_link: 0,
-            dialing: BTreeSet::new(),
+            dialing: BTreeMap::new(),
             network,
             topics: BTreeMap::new(),
             echo: VecDeque::new(),

@@ -8,12 +8,15 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::join_all;
 use iroh::{
     Endpoint, EndpointAddr, TransportAddr,
     endpoint::{ConnectOptions, Connection, QuicTransportConfig},
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tracing::debug;
 
 use crate::{ALPN, problems::Problems};
@@ -44,10 +47,10 @@ pub(crate) fn is_not_served(reason: &str) -> bool {
 
 /// Dials a peer. The error says why that failed. Names that are not resolved within `patience` are
 /// left out. The caller limits the time of the whole dial, which begins again with each notice of
-/// `again`.
+/// `again`, and each time that there are more addresses.
 pub(crate) async fn dial(
     endpoint: Endpoint,
-    address: EndpointAddr,
+    (id, mut addresses): (iroh::EndpointId, watch::Receiver<BTreeSet<TransportAddr>>),
     hosts: BTreeSet<Host>,
     patience: Duration,
     transport: QuicTransportConfig,
@@ -59,11 +62,14 @@ pub(crate) async fn dial(
         // The notice counts from now on, so that no change is missed.
         notice.as_mut().enable();
         let resolved = resolve_all(&hosts, patience, &problems);
-        let dial = dial_once(&endpoint, address.clone(), resolved, transport.clone());
-        match select(pin!(dial), notice).await {
-            Either::Left((dialed, _)) => return dialed,
-            Either::Right(_) => debug!(peer = %address.id.fmt_short(), "dialed again"),
+        let address = EndpointAddr::from_parts(id, addresses.borrow_and_update().clone());
+        let dial = dial_once(&endpoint, address, resolved, transport.clone());
+        tokio::select! {
+            dialed = dial => return dialed,
+            () = notice => {}
+            Ok(()) = addresses.changed() => {}
         }
+        debug!(peer = %id.fmt_short(), "dialed again");
     }
 }
 
@@ -161,11 +167,12 @@ mod tests {
         while delays.len() < 10 && !delays.iter().any(|delay| *delay < Duration::from_millis(800)) {
             let lost = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let address = TransportAddr::Ip(lost.local_addr().unwrap());
-            let address = EndpointAddr::from_parts(SecretKey::generate().public(), [address]);
+            let (_sender, addresses) = watch::channel(BTreeSet::from([address]));
+            let peer = (SecretKey::generate().public(), addresses);
             let transport = transport(&config).unwrap();
             let (again, problems) = (Arc::default(), Problems::default());
             let hosts = BTreeSet::new();
-            let dialing = dial(endpoint.clone(), address, hosts, S, transport, again, problems);
+            let dialing = dial(endpoint.clone(), peer, hosts, S, transport, again, problems);
             let dialing = tokio::spawn(timeout(S * 5, dialing));
             let mut packet = [0; 2048];
             let mut arrives =

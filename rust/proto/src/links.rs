@@ -302,6 +302,23 @@ impl Links {
         }
     }
 
+    /// A peer that is being dialed may be at these addresses too.
+    pub(crate) fn dial_also(
+        &mut self,
+        peer: EndpointId,
+        addresses: &[TransportAddr],
+        trust: Trust,
+        now: Instant,
+    ) {
+        if !self.dialing.contains(&peer) {
+            return;
+        }
+        match self.dials.take(peer, addresses, &[], trust, now) {
+            Some(addresses) => self.out.push_back(OutEvent::Dial(peer, addresses)),
+            None => self.dropped(DropReason::DialsToStrangers, Some(peer)),
+        }
+    }
+
     /// Returns the peers that have a link in use.
     pub(crate) fn peers(&self) -> Vec<EndpointId> {
         self.current.keys().copied().collect()
@@ -474,6 +491,17 @@ impl Links {
         if let Some(id) = self.current(peer) {
             self.close(id, code);
         }
+    }
+
+    /// Closes the silent link in use with a peer to which another one is dialed. A link that an
+    /// application uses is closed only if `held` is true. Returns true if a link was closed.
+    pub(crate) fn give_up(&mut self, peer: &EndpointId, held: bool) -> bool {
+        let Some(id) = self.current(peer) else { return false };
+        let gives_up = self.reopening.contains(peer) && (held || !self.open[&id].held);
+        if gives_up {
+            self.close(id, CloseCode::Unresponsive);
+        }
+        gives_up
     }
 
     /// A topic no longer needs the link to a peer: its need is checked again after `idle`.

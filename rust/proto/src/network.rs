@@ -2,8 +2,10 @@
 //!
 //! A link may or may not survive a change of address, because an end that did not dial it can't
 //! tell the other end its new address. So all linked peers are pinged at once. If a peer does not
-//! answer, another link is dialed, which replaces the present one. What was not heard meanwhile
-//! says nothing about other nodes.
+//! answer, another link is dialed, which replaces the present one. If that does not help, the
+//! silent link is closed, because iroh sends to a peer by the path of a link that is open, and a
+//! dial can't try other addresses until then. What was not heard meanwhile says nothing about other
+//! nodes.
 
 use std::time::Duration;
 
@@ -13,6 +15,9 @@ use tokio::time::Instant;
 /// next check follows after twice that time, and so on, [`ROUNDS`] times in all.
 const PART: u32 = 4;
 const ROUNDS: u32 = 6;
+/// At this check a link that is still silent is closed, and later one that an application uses.
+const GIVE_UP: u32 = 3;
+const GIVE_UP_HELD: u32 = 4;
 /// What arrived before the network went away may be handled up to this much later.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -24,6 +29,17 @@ struct Check {
     at: Instant,
     wait: Duration,
     rounds: u32,
+}
+
+/// A check that is due.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Due {
+    /// A sign of life counts from this time on.
+    pub(crate) since: Instant,
+    /// True if silent links are closed now, and true if that includes links which an application
+    /// uses.
+    pub(crate) gives_up: bool,
+    pub(crate) gives_up_held: bool,
 }
 
 /// What a node knows of its own network.
@@ -43,17 +59,19 @@ impl OwnNetwork {
         self.check = (!away && !wait.is_zero()).then_some(check);
     }
 
-    /// If a check of links is due, returns the time from which on a sign of life counts.
-    pub(crate) fn due(&mut self, now: Instant) -> Option<Instant> {
+    /// Returns the check of links that is due, if there is one.
+    pub(crate) fn due(&mut self, now: Instant) -> Option<Due> {
         let check = self.check.as_mut().filter(|check| check.at <= now)?;
-        let since = check.since;
+        let number = ROUNDS - check.rounds + 1;
+        let (gives_up, gives_up_held) = (number >= GIVE_UP, number >= GIVE_UP_HELD);
+        let due = Due { since: check.since, gives_up, gives_up_held };
         check.wait *= 2;
         check.at = now + check.wait;
         check.rounds -= 1;
         if check.rounds == 0 {
             self.check = None;
         }
-        Some(since)
+        Some(due)
     }
 
     /// Ends the check, because all peers have answered.

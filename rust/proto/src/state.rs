@@ -364,11 +364,12 @@ impl State {
         self.topics.values_mut().for_each(|topic| topic.on_network_change(away, cx));
     }
 
-    /// Dials another link to each peer that did not answer since the network changed.
+    /// Dials another link to each peer that did not answer since the network changed, and gives up
+    /// the silent one after a while.
     fn check_links(&mut self) {
         let cx = &mut self.context;
-        let Some(since) = cx.network.due(cx.now) else { return };
-        let is_silent = |peer: &EndpointId| cx.links.heard(peer).is_none_or(|at| at < since);
+        let Some(due) = cx.network.due(cx.now) else { return };
+        let is_silent = |peer: &EndpointId| cx.links.heard(peer).is_none_or(|at| at < due.since);
         let silent: Vec<_> = cx.links.peers().into_iter().filter(is_silent).collect();
         if silent.is_empty() {
             cx.network.settled();
@@ -376,6 +377,9 @@ impl State {
         for peer in silent {
             cx.links.ping(&peer);
             self.topics.values_mut().for_each(|topic| topic.open_another(peer, cx));
+            if due.gives_up && cx.links.give_up(&peer, due.gives_up_held) {
+                self.topics.values_mut().for_each(|topic| topic.link_given_up(peer, cx));
+            }
         }
     }
 

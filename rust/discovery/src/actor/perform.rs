@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use iroh::{EndpointAddr, TransportAddr, endpoint::VarInt};
-use tokio::time::{Instant, timeout};
+use iroh::{TransportAddr, endpoint::VarInt};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tracing::{Instrument, debug, error};
 
 use super::{Actor, MAX_DIALS, RETRY, invitations::has_ended};
@@ -24,6 +27,8 @@ use crate::{
     subnet,
 };
 
+/// Most addresses of one dial.
+const MAX_DIALED: usize = 32;
 const NOT_SERVED: &str = "it has not joined the topic";
 
 impl Actor {
@@ -78,7 +83,7 @@ impl Actor {
             let reason = match end {
                 _ if ended => format!("it showed {}", Wrong::Over.text()),
                 LinkEnd::Remote(CloseCode::Denied) => door::KEEPS_US_OUT.to_owned(),
-                end => format!("the link was closed: {end:?}"),
+                end => why_closed(end),
             };
             self.unanswered(&link.peer, &reason);
             match end {
@@ -182,7 +187,13 @@ impl Actor {
     }
 
     fn dial(&mut self, peer: EndpointId, mut addresses: Vec<TransportAddr>) {
-        if self.dialing.contains(&peer) {
+        self.leave_implausible(&peer, &mut addresses);
+        if let Some(at) = self.dialing.get(&peer) {
+            at.send_if_modified(|at| {
+                let before = at.len();
+                at.extend(addresses.into_iter().take(MAX_DIALED.saturating_sub(before)));
+                at.len() > before
+            });
             return;
         }
         let Ok(id) = iroh::EndpointId::try_from(peer) else {
@@ -201,16 +212,7 @@ impl Actor {
             self.echo.push_back(InEvent::DialFailed(peer));
             return;
         }
-        // A user may name any address. The addresses that others announce must be plausible.
-        if !self.topics.values().any(|topic| topic.is_bootstrap(&peer)) {
-            let on_loopback = self.network.is_on_loopback();
-            addresses.retain(|address| {
-                dial::is_plausible(address, on_loopback)
-                    || self.topics.values().any(|topic| topic.is_learned(address))
-            });
-        }
         self.network.add_relay(&mut addresses);
-        self.dialing.insert(peer);
         if !addresses.is_empty() {
             self.lookup.begin_dial(peer);
         }
@@ -223,9 +225,11 @@ impl Actor {
             .cloned()
             .collect();
         let limit = self.config.connect_timeout;
+        let (sender, at) = watch::channel(addresses.into_iter().collect());
+        self.dialing.insert(peer, sender);
         let dial = dial::dial(
             self.endpoint.clone(),
-            EndpointAddr::from_parts(id, addresses),
+            (id, at),
             hosts,
             limit / 2,
             self.transport.clone(),
@@ -248,6 +252,18 @@ impl Actor {
             let _ = inputs.send(Input::Dialed(peer, connection)).await;
         };
         self.tasks.spawn(dialing.in_current_span());
+    }
+
+    /// Removes addresses that are not worth a packet. A user may name any address. Those that
+    /// others announce must be plausible.
+    fn leave_implausible(&self, peer: &EndpointId, addresses: &mut Vec<TransportAddr>) {
+        if !self.topics.values().any(|topic| topic.is_bootstrap(peer)) {
+            let on_loopback = self.network.is_on_loopback();
+            addresses.retain(|address| {
+                dial::is_plausible(address, on_loopback)
+                    || self.topics.values().any(|topic| topic.is_learned(address))
+            });
+        }
     }
 
     fn reserve(&mut self, end: u64) {
@@ -296,4 +312,19 @@ impl Actor {
             _ => {}
         }
     }
+}
+
+/// Says for a user why a link is gone.
+fn why_closed(end: LinkEnd) -> String {
+    let why = match end {
+        LinkEnd::TimedOut | LinkEnd::Lost | LinkEnd::Local(CloseCode::Unresponsive) => {
+            "the link to it broke"
+        }
+        LinkEnd::Remote(CloseCode::NotAdmitted) => {
+            "it asks for the secret of its swarm, or for an invitation"
+        }
+        LinkEnd::Remote(CloseCode::Leave | CloseCode::Shutdown) => "it left",
+        end => return format!("the link was closed: {end:?}"),
+    };
+    why.into()
 }

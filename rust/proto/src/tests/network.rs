@@ -57,6 +57,58 @@ fn a_link_that_is_silent_after_a_change_is_opened_again_at_once() {
 }
 
 #[test]
+fn a_link_that_stays_silent_after_a_change_is_closed_so_that_other_addresses_can_be_tried() {
+    for (held, before) in [(false, MS * 874), (true, MS * 1874)] {
+        let mut bench = with_neighbor();
+        bench.silent.insert(LINK);
+        bench.feed(InEvent::Held(LINK, held));
+        bench.feed(InEvent::NetworkChanged { away: false });
+        bench.pass(before);
+        assert_eq!(bench.closed(), [], "it has time to answer, held: {held}");
+        bench.pass(MS);
+        assert_eq!(bench.closed(), [(LINK, CloseCode::Unresponsive)], "held: {held}");
+        assert_eq!(dials(&bench, PEER), 1, "the dial goes on");
+        bench.open_link(LinkId(7), PEER, true);
+        bench.hello(LinkId(7), 9);
+        bench.pass(S * 3);
+        assert!(!is_doubted(&bench));
+        assert_eq!(bench.state.link(&id(PEER)), Some(LinkId(7)));
+        assert_eq!(bench.closed().len(), 1, "a link that answers stays");
+    }
+}
+
+#[test]
+fn a_member_that_is_seen_at_new_addresses_is_dialed_there_too() {
+    let mut bench = with_neighbor();
+    let elsewhere = TransportAddr::Ip("10.9.9.9:9".parse().unwrap());
+    let dialed = |bench: &mut Bench| {
+        let at = |out| match out {
+            OutEvent::Dial(peer, at) if peer == id(PEER) => Some(at.contains(&elsewhere)),
+            _ => None,
+        };
+        std::mem::take(&mut bench.out).into_iter().filter_map(at).collect::<Vec<_>>()
+    };
+    let seen = |bench: &mut Bench, at: Vec<TransportAddr>| {
+        bench.feed(InEvent::Found(topic(), id(PEER), at));
+    };
+    let known = node(PEER, 1).addresses;
+    let both = [known.clone(), vec![elsewhere.clone()]].concat();
+    bench.silent.insert(LINK);
+    bench.feed(InEvent::NetworkChanged { away: false });
+    bench.pass(MS * 125);
+    assert_eq!(dialed(&mut bench), [false], "nobody said that it moved");
+    seen(&mut bench, known);
+    assert_eq!(dialed(&mut bench), [false; 0], "it did not move");
+    seen(&mut bench, both.clone());
+    assert_eq!(dialed(&mut bench), [true], "the dial goes on at the new address too");
+    seen(&mut bench, both);
+    assert_eq!(dialed(&mut bench), [false; 0], "that is known");
+    bench.feed(InEvent::DialFailed(id(PEER)));
+    bench.pass(MS * 250);
+    assert_eq!(dialed(&mut bench), [true], "the next dial tries it at once");
+}
+
+#[test]
 fn a_young_link_that_is_silent_after_a_change_is_replaced_at_both_ends() {
     for dialed in [true, false] {
         let mut bench = Bench::new();

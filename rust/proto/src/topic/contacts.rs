@@ -184,7 +184,11 @@ impl Contacts {
         addresses: Vec<TransportAddr>,
         scope: &mut Scope,
     ) {
-        if peer == scope.me() || scope.book.get(&peer).is_some() || !scope.book.admits(&peer) {
+        if peer == scope.me() || !scope.book.admits(&peer) {
+            return;
+        }
+        if scope.book.get(&peer).is_some() {
+            Self::found_member(peer, addresses, scope);
             return;
         }
         if !self.keep_find(peer, addresses, scope) {
@@ -197,6 +201,30 @@ impl Contacts {
         let apart = if is_alone { scope.config.redial_min } else { FOUND_INTERVAL };
         let soonest = self.dialed_finds.map(|dialed| dialed + apart);
         self.timers.set_by(Timer::Redial, soonest.map_or(at, |soonest| soonest.max(at)));
+    }
+
+    /// A lookup on the local network found a member. At addresses that its record lacks, it may
+    /// have moved together with this node, so that no link was left to tell.
+    fn found_member(peer: EndpointId, mut addresses: Vec<TransportAddr>, scope: &mut Scope) {
+        let Some(member) = scope.book.get(&peer) else { return };
+        let known = &member.signed.record().addresses;
+        addresses.retain(|address| !known.contains(address));
+        let (moved, book) = (&mut scope.peers.moved, &scope.book);
+        let before = moved.remove(&peer);
+        if addresses.is_empty() {
+            return;
+        }
+        moved.retain(|id, _| book.get(id).is_some());
+        if moved.len() >= MAX_FOUND {
+            scope.dropped(DropReason::PeersFoundByALookupOverTheLimit, Some(peer));
+            return;
+        }
+        moved.insert(peer, addresses.clone());
+        if before.as_ref() == Some(&addresses) {
+            return;
+        }
+        let trust = scope.peers.trust(&peer, scope.book, scope.cx.now);
+        scope.cx.links.dial_also(peer, &addresses, trust, scope.cx.now);
     }
 
     /// A handshake at an address behind a bootstrap name proved a peer's id. It is dialed at once:

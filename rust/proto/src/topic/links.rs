@@ -50,6 +50,12 @@ impl Topic {
         self.contacts.link_down(&peer, end, scope!(self, cx));
     }
 
+    /// The link to a peer is closed, because it was silent since the network changed. The probe
+    /// uses the link that is dialed in its place.
+    pub(crate) fn link_given_up(&mut self, peer: EndpointId, cx: &mut Context) {
+        self.detector.link_broken(peer, scope!(self, cx));
+    }
+
     /// A link that was no longer in use is gone: the syncs on it end.
     pub(crate) fn link_gone(&mut self, peer: EndpointId, link: LinkId, cx: &mut Context) {
         let effects = self.syncs.link_gone(peer, link, scope!(self, cx));

@@ -19,6 +19,9 @@ pub(crate) struct Peers {
     pub(super) bootstrap: BTreeMap<EndpointId, Bootstrap>,
     /// The peers that a lookup on the local network found, and that are not in the book yet.
     pub(super) found: BTreeMap<EndpointId, Vec<TransportAddr>>,
+    /// The members that such a lookup found at addresses which their records lack: they may have
+    /// moved. At most [`MAX_FOUND`].
+    pub(super) moved: BTreeMap<EndpointId, Vec<TransportAddr>>,
     /// Peers that recently could not be dialed, or do not serve this topic, and until when each of
     /// them is not chosen.
     pub(super) avoided: BTreeMap<EndpointId, Instant>,
@@ -39,11 +42,12 @@ pub(super) struct Bootstrap {
 }
 
 impl Peers {
-    pub(crate) fn sizes(&self) -> [(&'static str, usize); 3] {
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 4] {
         [
             ("linked", self.linked.len()),
             ("avoided", self.avoided.len()),
             ("found", self.found.len()),
+            ("moved", self.moved.len()),
         ]
     }
 
@@ -105,9 +109,10 @@ impl Peers {
         let member = book.get(peer).map(|live| live.signed.record().addresses.clone());
         let bootstrap = self.bootstrap.get(peer).map(|peer| peer.addresses.clone());
         let found = self.found.get(peer).cloned();
+        let moved = member.is_some().then(|| self.moved.get(peer).cloned()).flatten();
         let kept = book.kept(peer).map(|signed| signed.record().addresses.clone());
         let expired = || book.last_record(peer).map(|signed| signed.record().addresses.clone());
-        let known: Vec<_> = [member, bootstrap, found, kept].into_iter().flatten().collect();
+        let known: Vec<_> = [member, moved, bootstrap, found, kept].into_iter().flatten().collect();
         if known.is_empty() {
             return expired();
         }
