@@ -200,6 +200,32 @@ def test_a_read_only_disk_stops_no_node_and_no_sequence_number_comes_twice(tmp_p
         assert started[0].line() == "well"
 
 
+def test_a_relative_state_dir_stays_where_it_was_at_the_start(tmp_path: Path) -> None:
+    script = """
+async def main():
+    home, elsewhere = sys.argv[1:]
+    os.chdir(home)
+    async with GossipDiscovery("bob", "fleet", config=Config.local()) as bob:
+        node = GossipDiscovery("alice", "fleet", state_dir="state", bootstrap=[bob.ticket],
+                               config=Config.local())
+        async with node:
+            os.chdir(elsewhere)
+            def is_kept():
+                return any(path.startswith("book-") for path in os.listdir(home + "/state"))
+            await until("the book is kept", is_kept)
+            assert not sources(node), node.problems()
+    say(*os.listdir(elsewhere), "well")
+
+asyncio.run(main())
+"""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir()
+    with processes() as started:
+        started.append(Process(script, home, elsewhere))
+        assert started[0].line() == "well"
+
+
 def test_a_damaged_key_is_an_event_and_no_end(tmp_path: Path) -> None:
     script = """
 async def main():

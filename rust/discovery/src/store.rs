@@ -103,12 +103,18 @@ impl Store {
     }
 
     fn open_on(dir: &Path, disk: Arc<dyn Disk>) -> Result<Option<Self>, Error> {
+        // The working directory may change while the node runs.
+        let dir = &std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let files = Files::new(dir, disk);
         match files.disk().make_dir(dir) {
             Err(error) if disk::is_unwritable(&error) && !dir.exists() => {
                 let path = dir.display();
                 warn!(%path, reason = %error, "the state directory can't be made: nothing is kept");
                 return Ok(None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !dir.is_dir() => {
+                let reason = "is no directory, or leads to none".to_owned();
+                return Err(Error::StateDir { path: dir.clone(), reason });
             }
             // A directory that exists on a full disk is used.
             Err(error) if !dir.is_dir() => return Err(failed(dir, &error)),
@@ -429,7 +435,9 @@ fn read_marks(files: &Files) -> Result<Marks, Error> {
             Some(None) => "it holds a line that is no mark".to_owned(),
             None => "its checksum is wrong".to_owned(),
         },
-        Err(error) => error.to_string(),
+        // If it is no file or too large, it is damaged too.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => error.to_string(),
+        Err(error) => return Err(failed(&files.path(ACCESS), &error)),
     };
     let reason = format!(
         "is damaged ({reason}), and it says which peers are denied: restore it, or remove it to \

@@ -357,5 +357,5 @@ fn a_path_that_is_a_file_is_named() {
     let path = dir.path().join("file");
     fs::write(&path, "").unwrap();
     let message = Store::open(&path).unwrap_err().to_string();
-    assert!(message.contains("file"), "{message}");
+    assert!(message.contains("file: is no directory"), "{message}");
 }
