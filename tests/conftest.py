@@ -73,6 +73,10 @@ def _without_another_python() -> str | None:
     return None if find_another_python() else "no other Python of version 3.12 or newer"
 
 
+def _without_nft() -> str | None:
+    return _without_netns() or (None if shutil.which("nft") else "no nft on PATH")
+
+
 def _without_tun() -> str | None:
     reason = _without_netns()
     return reason or (None if Path("/dev/net/tun").exists() else "no /dev/net/tun")
@@ -84,6 +88,7 @@ REASONS: dict[str, Callable[[], str | None]] = {
     "fork": functools.cache(_without_fork),
     "mounts": functools.cache(_without_mounts),
     "netns": functools.cache(_without_netns),
+    "nft": functools.cache(_without_nft),
     "nix": functools.cache(_without_nix),
     "proc": functools.cache(_without_proc),
     "tun": functools.cache(_without_tun),

@@ -173,6 +173,14 @@ def ip(arguments: str, *, inside: str | None = None) -> None:
     assert done.returncode == 0, f"ip {arguments}: {done.stderr}"
 
 
+def nft(*rules: str, inside: str) -> None:
+    """Run `nft` with each of these rules, in a namespace."""
+    for rule in rules:
+        command = ["ip", "netns", "exec", inside, "nft", rule]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"nft {rule}: {done.stderr}"
+
+
 class Node:
     """A process that runs one node in a namespace."""
 

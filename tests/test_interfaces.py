@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from netns import Network, hosts_of, ip, knows, start
+from netns import Network, hosts_of, ip, knows, nft, start
 
 pytestmark = [pytest.mark.needs("netns"), pytest.mark.asyncio]
 
@@ -102,3 +102,49 @@ async def test_link_local_alone_and_a_small_mtu_are_problems_with_a_reason(lan: 
         await node.until("problems", [])
     finally:
         await node.stop()
+
+
+@pytest.mark.needs("nft")
+async def test_an_interface_on_which_multicast_is_dropped_is_a_problem_until_it_passes(
+    lan: Network,
+) -> None:
+    lan.bridge("other")
+    host = lan.host("a")
+    lan.cable(host, "eth0", "lan", "192.168.7.1/24")
+    lan.cable(host, "eth1", "other", "192.168.8.1/24", "fd00::1/64")
+    nft(
+        "add table inet wall",
+        "add chain inet wall in { type filter hook input priority 0; }",
+        'add rule inet wall in iifname "eth1" udp dport 5353 drop',
+        inside=host,
+    )
+    node = await start(host, "alice")
+    try:
+        line = await node.find(lambda line: "problems" in line and line["problems"])
+        assert [source for source, _ in line["problems"]] == ["mdns eth1"]
+        assert "firewall" in line["problems"][0][1]
+        nft("flush table inet wall", inside=host)
+        await node.find(lambda line: line is node.told[-1] and line.get("problems") == [])
+    finally:
+        await node.stop()
+
+
+async def test_a_node_with_no_address_for_others_says_why(lan: Network) -> None:
+    cut_off, hidden = lan.host("a"), lan.host("b")
+    lan.cable(hidden, "eth0", "lan", "192.168.7.1/24")
+    nodes = await asyncio.gather(
+        start(cut_off, "alice"), start(hidden, "bob", advertise=["!192.168.0.0/16"])
+    )
+    try:
+        for node, why in zip(nodes, ("no network interface is up", "`advertise`"), strict=True):
+            line = await node.find(lambda line: "problems" in line and line["problems"])
+            assert [source for source, _ in line["problems"]] == ["network"]
+            assert why in line["problems"][0][1]
+        # Nodes of one machine meet by their loopback addresses all the same.
+        neighbor = await start(cut_off, "carol")
+        await knows(nodes[0], "carol")
+        await neighbor.stop()
+        lan.cable(cut_off, "eth0", "lan", "192.168.7.2/24")
+        await nodes[0].find(lambda line: line is nodes[0].told[-1] and line.get("problems") == [])
+    finally:
+        await asyncio.gather(*(node.stop() for node in nodes))

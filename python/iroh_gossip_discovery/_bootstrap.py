@@ -1,9 +1,10 @@
 """Bootstrap peers: those that are given as values, and those that a lookup finds."""
 
 import asyncio
-import logging
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
@@ -28,12 +29,11 @@ lookup can resolve, or a peer of another node's book."""
 
 Lookup: TypeAlias = Callable[[], Awaitable[Iterable[BootstrapPeer]]]
 """An async callable that finds bootstrap peers. It is called at the start, at each retry while the
-node is isolated, soon after a peer was lost, and otherwise about every 5 min."""
+node is isolated, soon after a peer was lost, and otherwise about every 5 min. If it fails, or takes
+30 s, that is among `GossipDiscovery.problems` until it works."""
 
 BootstrapSource: TypeAlias = BootstrapPeer | Lookup
 """An item of `GossipDiscovery(bootstrap=…)`."""
-
-_logger = logging.getLogger("iroh_gossip_discovery")
 
 # Seconds after which a lookup that hangs is cancelled, and later called again.
 _LOOKUP_TIMEOUT = 30.0
@@ -47,11 +47,21 @@ _AFTER_LOSS = 2.0
 _LOSS_INTERVAL = 30.0
 # Most results of one call that are used. If there are more, it is a random choice each time.
 _LOOKUP_RESULTS = 1024
+# The longest name of a lookup among the problems, in characters.
+_NAME = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A lookup, and what problems with it are called."""
+
+    name: str
+    lookup: Lookup
 
 
 def sort_sources(
     sources: Iterable[BootstrapSource], settings: Settings, field: str = "bootstrap"
-) -> tuple[list[Bootstrap], list[Lookup]]:
+) -> tuple[list[Bootstrap], list[Source]]:
     """Check each source, and separate the peers from the lookups.
 
     Raises:
@@ -64,10 +74,11 @@ def sort_sources(
             f"not {type(sources).__name__}: write {field}=[…]"
         )
     peers: list[Bootstrap] = []
-    lookups: list[Lookup] = []
+    lookups: list[Source] = []
     for index, source in enumerate(sources):
         if not isinstance(source, str | Peer) and callable(source):
-            lookups.append(source)
+            name = str(getattr(source, "__name__", type(source).__name__))
+            lookups.append(Source(f"{field}[{index}] ({name[:_NAME]})", source))
         else:
             peers.append(Bootstrap(f"{field}[{index}]", source, settings))
     return peers, lookups
@@ -76,13 +87,14 @@ def sort_sources(
 async def keep_looking(
     node: Node,
     settings: Settings,
-    lookups: Sequence[Lookup],
+    lookups: Sequence[Source],
     retry: float,
     looked: asyncio.Event,
 ) -> None:
     """Call each lookup repeatedly: often while the node is isolated, rarely otherwise.
 
-    The lookups run side by side: one that hangs or fails delays no other.
+    The lookups run side by side: one that hangs or fails delays no other. What fails is among the
+    node's problems until it works.
 
     Args:
         node: The node that gets the peers.
@@ -108,8 +120,8 @@ async def keep_looking(
 class _Reach:
     """Decides when lookups are called again: by isolation, and by lost peers."""
 
-    def __init__(self, lookups: Sequence[Lookup], looked: asyncio.Event, *, isolated: bool) -> None:
-        self._unasked = {id(lookup) for lookup in lookups}
+    def __init__(self, lookups: Sequence[Source], looked: asyncio.Event, *, isolated: bool) -> None:
+        self._unasked = {lookup.name for lookup in lookups}
         self._looked = looked
         self.isolated = isolated
         self.losses = 0
@@ -132,8 +144,8 @@ class _Reach:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def asked(self, lookup: Lookup) -> None:
-        self._unasked.discard(id(lookup))
+    def asked(self, lookup: Source) -> None:
+        self._unasked.discard(lookup.name)
         if not self._unasked:
             self._looked.set()
 
@@ -142,7 +154,7 @@ class _Reach:
 
 
 async def _repeat(
-    node: Node, settings: Settings, lookup: Lookup, retry: float, reach: _Reach
+    node: Node, settings: Settings, lookup: Source, retry: float, reach: _Reach
 ) -> None:
     """Call one lookup repeatedly while the node runs."""
     clock = asyncio.get_running_loop().time
@@ -167,23 +179,45 @@ async def _repeat(
         delay = min(delay * 2, _RETRY_MAX) if isolated else retry
 
 
-async def _look(node: Node, settings: Settings, lookup: Lookup) -> None:
-    """Call one lookup and add what it found; a failure is logged, and retried later."""
+async def _look(node: Node, settings: Settings, source: Source) -> None:
+    """Call one lookup and add what it found; a failure is a problem of the node."""
     try:
-        async with asyncio.timeout(_LOOKUP_TIMEOUT):
-            sources = _at_most(_LOOKUP_RESULTS, await lookup(), lookup)
-        peers = _usable(sources, settings, lookup)
+        peers, problem = await _call(settings, source.lookup)
         if peers:
             await node.add_bootstrap(peers)
+        node.report(source.name, problem)
     except NotRunningError:
         pass
+
+
+async def _call(settings: Settings, lookup: Lookup) -> tuple[list[Bootstrap], str | None]:
+    """Call a lookup once: the peers that it found, and what was wrong."""
+    try:
+        async with asyncio.timeout(_LOOKUP_TIMEOUT):
+            answer: object = lookup()
+            if not inspect.isawaitable(answer):
+                kind = type(answer).__name__
+                raise TypeError(f"a lookup must be async (`async def`), it returned {kind}")  # noqa: TRY301
+            found: Iterable[BootstrapPeer] = await answer
+        sources, problem = _at_most(_LOOKUP_RESULTS, found)
+        peers, refused = _usable(sources, settings)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # The lookup let the cancellation of another task out.
+        return [], "failed: CancelledError"
+    except TimeoutError as error:
+        reason = str(error) or f"no answer within {_LOOKUP_TIMEOUT:g} s"
+        return [], f"failed: {reason}"
     except Exception as error:  # noqa: BLE001  # the lookup is the application's
-        _logger.warning("bootstrap lookup %r failed: %s: %s", lookup, type(error).__name__, error)
+        return [], f"failed: {type(error).__name__}: {error}"
+    return peers, problem or refused
 
 
 def _at_most(
-    limit: int, sources: Iterable[BootstrapPeer], lookup: Lookup
-) -> Sequence[BootstrapPeer]:
+    limit: int, sources: Iterable[BootstrapPeer]
+) -> tuple[Sequence[BootstrapPeer], str | None]:
     """Take what a lookup returned, or a random choice if it is more than the limit."""
     if isinstance(sources, str | bytes | Peer) or not isinstance(sources, Iterable):
         kind = type(sources).__name__
@@ -191,17 +225,16 @@ def _at_most(
     # Bounded, because a generator may never end.
     found = list(islice(sources, limit * 16))
     if len(found) <= limit:
-        return found
+        return found, None
     from random import sample  # noqa: PLC0415  # few need it, and it takes 1.5 ms
 
-    text = "bootstrap lookup %r returned %d peers or more, the limit is %d: a random choice is used"
-    _logger.warning(text, lookup, len(found), limit)
-    return sample(found, limit)
+    problem = f"found {len(found)} peers or more, the limit is {limit}: a random choice is used"
+    return sample(found, limit), problem
 
 
 def _usable(
-    sources: Iterable[BootstrapPeer], settings: Settings, lookup: Lookup
-) -> list[Bootstrap]:
+    sources: Iterable[BootstrapPeer], settings: Settings
+) -> tuple[list[Bootstrap], str | None]:
     """Check each result by itself, so that a malformed one does not spoil the others."""
     peers: list[Bootstrap] = []
     refused, reason = 0, ""
@@ -211,10 +244,9 @@ def _usable(
         except (ConfigurationError, TypeError) as error:
             refused += 1
             reason = reason or f"{type(error).__name__}: {error}"
-    if refused:
-        text = "bootstrap lookup %r: %d of %d results not used: %s"
-        _logger.warning(text, lookup, refused, refused + len(peers), reason)
-    return peers
+    if not refused:
+        return peers, None
+    return peers, f"{refused} of {refused + len(peers)} results not used: {reason}"
 
 
 def _jitter(seconds: float) -> float:

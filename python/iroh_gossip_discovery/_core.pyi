@@ -448,6 +448,8 @@ class Node:
         """The UDP addresses that are bound: host and port of each."""
     def problems(self) -> list[tuple[str, str, float, int]]:
         """What keeps the node from others: source, what, since and count of each."""
+    def report(self, source: str, what: str | None = None) -> None:
+        """Note that a source of peers fails, and why, or that it works."""
     def denied(self) -> set[str]:
         """The ids on the deny list."""
     def allowed(self) -> set[str] | None:

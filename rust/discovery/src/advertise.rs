@@ -24,6 +24,8 @@ const MAX_INTERFACE: usize = 256;
 const MAX_HOST: usize = 253;
 /// Most announced addresses of networks inside this machine, which rarely reach it from outside.
 const MAX_INTERNAL: usize = 2;
+/// Most addresses of each family that the default route's interface has before those of others.
+const MAX_FIRST: u8 = 2;
 /// Most former addresses of this machine that are remembered.
 const MAX_FORMER: usize = 256;
 
@@ -183,7 +185,10 @@ fn check_host(host: &str) -> Result<(), String> {
 
 fn check_interface(name: &str) -> Result<(), String> {
     let is_number = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let strange = name.chars().any(|c| c.is_control() || c == '!');
+    let strange = name.chars().any(|c| c.is_control() || c == '!') || name.trim() != name;
+    if name.strip_suffix('*').unwrap_or(name).contains('*') {
+        return Err("has a * that is not at its end".into());
+    }
     if name.is_empty() || name.len() > MAX_INTERFACE || is_number || strange {
         return Err("is no address, host:port, network or name of an interface".into());
     }
@@ -222,8 +227,8 @@ impl Pattern {
     }
 }
 
-/// Checks the whole setting. `local` says that only the loopback interface is bound.
-pub(crate) fn check(entries: &[Advertise], local: bool) -> Result<(), Error> {
+/// Checks the whole setting, beside the addresses to bind.
+pub(crate) fn check(entries: &[Advertise], bind: &[SocketAddr]) -> Result<(), Error> {
     if entries.len() > MAX_ENTRIES {
         let reason = format!("has {} entries, the limit is {MAX_ENTRIES}", entries.len());
         return Err(Error::invalid(FIELD, reason));
@@ -241,8 +246,14 @@ pub(crate) fn check(entries: &[Advertise], local: bool) -> Result<(), Error> {
             Entry::Ip(ip) => *ip,
             _ => continue,
         };
-        if ip.is_loopback() && !local {
+        if ip.is_loopback() && !is_local(bind) {
             let reason = format!("\"{entry}\" is this machine only, but more than that is bound");
+            return Err(Error::invalid(FIELD, reason));
+        }
+        let lacks_port = matches!(entry.0, Entry::Ip(_)) && !bind.is_empty();
+        if lacks_port && !bind.iter().any(|socket| socket.is_ipv4() == ip.is_ipv4()) {
+            let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+            let reason = format!("\"{entry}\" needs a port, and `bind` has no {family} address");
             return Err(Error::invalid(FIELD, reason));
         }
     }
@@ -256,6 +267,17 @@ pub(crate) struct Announced {
     pub(crate) addresses: Vec<TransportAddr>,
     /// How many addresses of networks inside this machine are left out.
     pub(crate) left_out: usize,
+    /// True if the setting leaves out an address that other machines may reach.
+    pub(crate) excluded: bool,
+}
+
+impl Announced {
+    /// Returns true if another machine may reach one of the addresses.
+    pub(crate) fn leads_here(&self) -> bool {
+        let loops =
+            |at: &TransportAddr| matches!(at, TransportAddr::Ip(at) if at.ip().is_loopback());
+        !self.addresses.iter().all(loops)
+    }
 }
 
 /// Chooses what a node announces, and remembers what it needs for that.
@@ -343,10 +365,14 @@ impl Chooser {
             }
         }
         self.fixed(bound, &mut all);
+        let mut excluded = false;
         for (socket, mut rank) in self.local(&sockets, bound, interfaces) {
             let name = interfaces.and_then(|all| all.of(socket.ip())).map(|one| one.name.as_str());
             match self.rule(socket, name) {
-                Some((_, true)) => continue,
+                Some((_, true)) => {
+                    excluded |= rank.class != Class::Loopback;
+                    continue;
+                }
                 Some((entry, false)) if rank.class != Class::Loopback => {
                     (rank.class, rank.entry) = (Class::Preferred, entry);
                 }
@@ -372,7 +398,7 @@ impl Chooser {
             }
         }
         self.went_out |= !nothing_else;
-        Announced { addresses: kept, left_out }
+        Announced { addresses: kept, left_out, excluded }
     }
 
     /// Returns true if the loopback address may be announced for want of another one: no other
@@ -430,6 +456,8 @@ impl Chooser {
                     self.former.insert(address.ip);
                 }
                 let Some(socket) = reached_at(address.ip, bound) else { continue };
+                let is_ipv6 = socket.is_ipv6();
+                let round = &mut rounds[usize::from(is_ipv6)];
                 let class = match address.ip {
                     ip if ip.is_loopback() => Class::Loopback,
                     // A link-local address means nothing on another machine, because it needs the
@@ -437,12 +465,11 @@ impl Chooser {
                     IpAddr::V6(v6) if v6.is_unicast_link_local() => continue,
                     _ if interface.kind == Kind::Internal => Class::Internal,
                     IpAddr::V4(v4) if v4.is_link_local() => Class::LinkLocal,
-                    _ if interface.default_route.is_some() => Class::Default,
+                    // An interface with many addresses leaves room for the others.
+                    _ if interface.default_route.is_some() && *round < MAX_FIRST => Class::Default,
                     // The loopback interface may have addresses that routers lead to this machine.
                     _ => Class::Regular,
                 };
-                let is_ipv6 = socket.is_ipv6();
-                let round = &mut rounds[usize::from(is_ipv6)];
                 found.push((socket, Rank { class, entry: 0, round: *round, place, is_ipv6 }));
                 *round = round.saturating_add(1);
             }
@@ -564,6 +591,40 @@ mod tests {
     }
 
     #[test]
+    fn many_addresses_at_the_default_route_leave_room_for_other_interfaces() {
+        let many: Vec<String> = (1..=20).map(|n| format!("2001:db8::{n}")).collect();
+        let mut many: Vec<_> = many.iter().map(String::as_str).collect();
+        many.push("192.168.1.10");
+        let interfaces = Interfaces::new(
+            vec![
+                interface("eth0", Kind::Regular, Some(100), &many),
+                interface("eth1", Kind::Regular, None, &["10.1.0.1", "fd00:1::1"]),
+            ],
+            Vec::new(),
+        );
+        let announced = Chooser::new(Vec::new()).choose(&[], &bound(), Some(&interfaces));
+        let wanted = [
+            "192.168.1.10:7",
+            "[2001:db8::1]:8",
+            "[2001:db8::2]:8",
+            "10.1.0.1:7",
+            "[fd00:1::1]:8",
+            "[2001:db8::3]:8",
+        ];
+        assert_eq!(texts(&announced)[..6], wanted);
+    }
+
+    #[test]
+    fn a_setting_that_leaves_out_all_is_noticed() {
+        let choose = |entry: &[&str]| {
+            Chooser::new(entries(entry)).choose(&[], &bound(), Some(&docker_host()))
+        };
+        let none = choose(&["!0.0.0.0/0", "!::/0"]);
+        assert!(none.excluded && !none.leads_here() && none.addresses.is_empty());
+        assert!(choose(&["!docker*"]).leads_here());
+    }
+
+    #[test]
     fn entries_add_prefer_and_leave_out() {
         assert_eq!(choose(&["203.0.113.7:4433"], &[])[0], "203.0.113.7:4433");
         assert_eq!(choose(&["203.0.113.7", "2001:db8::7"], &[])[1], "[2001:db8::7]:8");
@@ -642,6 +703,9 @@ mod tests {
             "fd00::/129",
             "fd00::1/64",
             "!!eth0",
+            " eth0",
+            "eth0 ",
+            "e*0",
         ];
         for text in bad {
             let error = text.parse::<Advertise>().unwrap_err().to_string();
@@ -652,11 +716,16 @@ mod tests {
     #[test]
     fn the_setting_as_a_whole_has_limits() {
         let many: Vec<_> = (0..65).map(|n| format!("eth{n}").parse().unwrap()).collect();
-        assert!(check(&many, false).unwrap_err().to_string().contains("the limit is 64"));
+        assert!(check(&many, &bound()).unwrap_err().to_string().contains("the limit is 64"));
         let many: Vec<_> = (1..10).map(|n| format!("10.0.0.{n}:1").parse().unwrap()).collect();
-        assert!(check(&many, false).unwrap_err().to_string().contains("the limit is 8"));
+        assert!(check(&many, &bound()).unwrap_err().to_string().contains("the limit is 8"));
         let loopback = entries(&["127.0.0.1:1"]);
-        assert!(check(&loopback, false).unwrap_err().to_string().contains("127.0.0.1:1"));
-        check(&loopback, true).unwrap();
+        assert!(check(&loopback, &bound()).unwrap_err().to_string().contains("127.0.0.1:1"));
+        check(&loopback, &["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let six = entries(&["2001:db8::7"]);
+        let error = check(&six, &["0.0.0.0:7".parse().unwrap()]).unwrap_err().to_string();
+        assert!(error.contains("`bind` has no IPv6 address"), "{error}");
+        check(&six, &bound()).unwrap();
+        check(&entries(&["[2001:db8::7]:1"]), &["0.0.0.0:7".parse().unwrap()]).unwrap();
     }
 }

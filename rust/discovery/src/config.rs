@@ -154,7 +154,7 @@ impl Config {
             !self.bind.iter().any(link_local),
             "must not name an IPv6 link-local address: nobody can dial it without its interface",
         )?;
-        advertise::check(&self.advertise, advertise::is_local(&self.bind))?;
+        advertise::check(&self.advertise, &self.bind)?;
         check("relay_urls", self.relay_urls.len() <= MAX_RELAYS, "has a limit of 8 relays")?;
         check(
             "relay_urls",

@@ -357,6 +357,16 @@ impl Discovery {
         self.problems.list()
     }
 
+    /// Notes that a part of the application that finds peers fails, and why, or with `None` that it
+    /// works. It is one of the [`problems`](Self::problems) until then, and is logged as they are.
+    /// A `source` of more than 512 bytes is cut, and so is a reason.
+    pub fn report(&self, source: &str, what: Option<&str>) {
+        match what {
+            Some(what) => self.problems.raise(source, what),
+            None => self.problems.clear(source),
+        }
+    }
+
     /// The way to the discovery that runs on the endpoint now: this one, or a later one.
     fn running(&self) -> (Commands, Door) {
         let own = || (self.commands.clone(), self.door.clone());

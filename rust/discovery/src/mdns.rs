@@ -3,12 +3,15 @@
 //! Each topic is a DNS-SD service of its own. A node asks for it and announces it on every
 //! interface that can multicast, including interfaces that appear later. No route is needed for
 //! that. On each interface, it announces that interface's own addresses first.
+//!
+//! A node hears its own questions too, so an interface on which it hears nothing is one where
+//! something drops them, as a firewall does.
 
 mod packet;
 mod socket;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -53,6 +56,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(100);
 const ANSWERS: usize = 16;
 /// Most interfaces that are used.
 const MAX_INTERFACES: usize = 32;
+/// If nothing was heard on an interface after this many questions in a row, that is a problem.
+const UNHEARD: u32 = 3;
 /// Most packets that wait to be read.
 const PACKETS: usize = 256;
 
@@ -143,6 +148,8 @@ pub(crate) fn start(
         inputs,
         announces,
         ports: Vec::new(),
+        unheard: BTreeMap::new(),
+        deaf: BTreeSet::new(),
     };
     Mdns { sight, _task: AbortOnDropHandle::new(tokio::spawn(service.run())) }
 }
@@ -157,8 +164,12 @@ struct Service {
     inputs: mpsc::Sender<Input>,
     /// False for an observer: it looks for members and is found by nobody.
     announces: bool,
-    /// The sockets, each with the addresses that it announces.
-    ports: Vec<(Port, Vec<TransportAddr>)>,
+    /// The sockets, each with its interface and the addresses that it announces.
+    ports: Vec<(Port, String, Vec<TransportAddr>)>,
+    /// The questions since anything was heard on each interface.
+    unheard: BTreeMap<String, u32>,
+    /// The interfaces that are among the problems.
+    deaf: BTreeSet<String>,
 }
 
 impl Service {
@@ -183,7 +194,7 @@ impl Service {
                     continue;
                 }
                 () = sleep_until(ask) => {
-                    self.send(&packet::query(&self.name));
+                    self.ask();
                     ask = Instant::now() + wait + jitter(wait / 4);
                     wait = (wait * 2).min(ASK_LAST);
                     continue;
@@ -233,7 +244,7 @@ impl Service {
     }
 
     fn announce(&self) {
-        for (port, at) in &self.ports {
+        for (port, _, at) in &self.ports {
             if at.is_empty() || !self.announces {
                 continue;
             }
@@ -244,11 +255,51 @@ impl Service {
         }
     }
 
-    fn send(&self, packet: &[u8]) {
-        for (port, _) in &self.ports {
-            if let Err(error) = port.send(packet) {
-                debug!(reason = %error, "mDNS: a question was not sent");
+    fn leave(&self) {
+        let packet = packet::member(&self.name, self.id, &[], 0);
+        for (port, ..) in &self.ports {
+            if let Err(error) = port.send(&packet) {
+                debug!(reason = %error, "mDNS: a leave was not sent");
             }
+        }
+    }
+
+    /// Asks on each interface, and notes those on which nothing was heard since the last questions.
+    fn ask(&mut self) {
+        let heard: BTreeSet<_> =
+            self.ports.iter().filter(|(port, ..)| port.has_heard()).map(|(_, on, _)| on).collect();
+        for (interface, unheard) in &mut self.unheard {
+            *unheard = if heard.contains(interface) { 0 } else { *unheard + 1 };
+        }
+        let packet = packet::query(&self.name);
+        let mut failed = BTreeMap::new();
+        for (port, interface, _) in &self.ports {
+            if let Err(error) = port.send(&packet) {
+                debug!(reason = %error, interface, "mDNS: a question was not sent");
+                failed.insert(interface, error.to_string());
+            }
+        }
+        for (interface, unheard) in &self.unheard {
+            let source = format!("mdns {interface}");
+            if *unheard > UNHEARD {
+                let reason = failed.remove(interface).unwrap_or_else(|| {
+                    "not even this node's own questions are heard, a firewall may drop UDP port \
+                     5353"
+                        .into()
+                });
+                self.problems.raise(source, format!("nobody is found on {interface}: {reason}"));
+                self.deaf.insert(interface.clone());
+            } else if *unheard == 0 && self.deaf.remove(interface) {
+                self.problems.clear(&source);
+            }
+        }
+    }
+
+    /// Ends the problems of interfaces that this service no longer uses.
+    fn forget_deaf(&mut self) {
+        let used = &self.unheard;
+        for interface in self.deaf.extract_if(.., |interface| !used.contains_key(interface)) {
+            self.problems.clear(&format!("mdns {interface}"));
         }
     }
 
@@ -270,11 +321,14 @@ impl Service {
             let v6 = interface.addresses.iter().find(|address| address.ip.is_ipv6());
             for address in v4.into_iter().chain(v6) {
                 match Port::open(interface.index, address.ip, packets.clone()) {
-                    Ok(port) => self.ports.push((port, at.clone())),
+                    Ok(port) => self.ports.push((port, interface.name.clone(), at.clone())),
                     Err(error) => reason = format!("{}: {error}", interface.name),
                 }
             }
         }
+        let used: BTreeSet<_> = self.ports.iter().map(|(_, on, _)| on.clone()).collect();
+        self.unheard = used.into_iter().map(|interface| (interface, 0)).collect();
+        self.forget_deaf();
         if self.ports.is_empty() {
             let what = format!("nobody is found in the local network: {reason}");
             self.problems.raise("mdns", what);
@@ -287,8 +341,10 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if self.announces {
-            self.send(&packet::member(&self.name, self.id, &[], 0));
+            self.leave();
         }
+        self.unheard.clear();
+        self.forget_deaf();
     }
 }
 

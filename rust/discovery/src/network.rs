@@ -192,14 +192,14 @@ impl Network {
     pub(crate) fn announce(&mut self, address: &EndpointAddr) -> Vec<TransportAddr> {
         let bound = self.endpoint.bound_sockets();
         let choice = self.chooser.choose(&address.addrs, &bound, self.interfaces.as_deref());
-        if choice.addresses.is_empty() {
-            self.problems.raise("network", self.why_no_address());
-        } else {
+        if choice.leads_here() || is_local(&bound) {
             self.problems.clear("network");
-            if choice.addresses != self.announced {
-                debug!(addresses = ?choice.addresses, left_out = choice.left_out, "announced");
-                self.announced = choice.addresses;
-            }
+        } else {
+            self.problems.raise("network", self.why_no_address(choice.excluded));
+        }
+        if !choice.addresses.is_empty() && choice.addresses != self.announced {
+            debug!(addresses = ?choice.addresses, left_out = choice.left_out, "announced");
+            self.announced = choice.addresses;
         }
         let place =
             Place { interfaces: self.interfaces.clone(), announced: self.announced.clone(), bound };
@@ -234,16 +234,24 @@ impl Network {
         mdns::start(self.endpoint.id(), topic, inputs, place, self.problems.clone(), announces)
     }
 
-    fn why_no_address(&self) -> String {
+    /// Returns why no other machine can reach this node. `excluded` says that the setting leaves
+    /// out an address.
+    fn why_no_address(&self, excluded: bool) -> String {
         let mut up = self.interfaces.iter().flat_map(|all| all.iter());
         let link_local = up.find(|one| one.kind != Kind::Loopback && !one.addresses.is_empty());
-        match link_local {
+        let why = match link_local {
+            _ if excluded => "`advertise` leaves out all that there are".into(),
+            // Without the addresses, which change while the interface comes up.
             Some(interface) => format!(
-                "no usable address to announce: of {interface} none can be dialed from another \
-                 host, give it an IPv4 or a unique local IPv6 address (fd00::/8), or set advertise"
+                "of {} none can be dialed from another host, give it an IPv4 or a unique local \
+                 IPv6 address (fd00::/8), or set `advertise`",
+                interface.name
             ),
-            None => "no usable address to announce: no network interface is up".into(),
-        }
+            None => {
+                "no network interface is up, so only this machine's own nodes can be met".into()
+            }
+        };
+        format!("no usable address to announce: {why}")
     }
 
     fn set_interfaces(&mut self, now: Arc<Interfaces>) {

@@ -152,6 +152,13 @@ impl Node {
         Ok(problems.collect())
     }
 
+    /// Notes that a source of peers fails, and why, or that it works.
+    #[pyo3(signature = (source, what=None))]
+    fn report(&self, source: &str, what: Option<&str>) -> PyResult<()> {
+        self.discovery()?.report(source, what);
+        Ok(())
+    }
+
     /// The ids on the deny list.
     fn denied(&self) -> PyResult<BTreeSet<String>> {
         Ok(self.discovery()?.denied().iter().map(EndpointId::to_string).collect())

@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -21,6 +24,7 @@ const MAX_PACKET: usize = 9000;
 pub(super) struct Port {
     socket: Arc<UdpSocket>,
     group: SocketAddr,
+    heard: Arc<AtomicBool>,
     _reader: AbortOnDropHandle<()>,
 }
 
@@ -58,8 +62,14 @@ impl Port {
             }
         };
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
-        let reader = tokio::spawn(hear(socket.clone(), packets));
-        Ok(Self { socket, group, _reader: AbortOnDropHandle::new(reader) })
+        let heard = Arc::default();
+        let reader = tokio::spawn(hear(socket.clone(), index, Arc::clone(&heard), packets));
+        Ok(Self { socket, group, heard, _reader: AbortOnDropHandle::new(reader) })
+    }
+
+    /// Returns true if any packet arrived since this was called last.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed)
     }
 
     /// Sends a packet to all hosts on the link. Never waits.
@@ -68,9 +78,20 @@ impl Port {
     }
 }
 
-async fn hear(socket: Arc<UdpSocket>, packets: mpsc::Sender<Vec<u8>>) {
+async fn hear(
+    socket: Arc<UdpSocket>,
+    index: u32,
+    heard: Arc<AtomicBool>,
+    packets: mpsc::Sender<Vec<u8>>,
+) {
     let mut buffer = vec![0; MAX_PACKET];
     while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+        // Linux gives an IPv6 socket the packets of all interfaces on which the group was joined.
+        let elsewhere =
+            matches!(from, SocketAddr::V6(v6) if v6.scope_id() != 0 && v6.scope_id() != index);
+        if !elsewhere {
+            heard.store(true, Ordering::Relaxed);
+        }
         // A packet from another port does not come from a full mDNS responder (RFC 6762 §6).
         if from.port() == PORT && !packets.is_closed() {
             // A packet without room is dropped, because its sender repeats it.
