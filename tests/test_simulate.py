@@ -139,7 +139,7 @@ def test_an_unknown_key_is_named() -> None:
 
 @pytest.mark.parametrize("number", [-1, 2**63, 2**64])
 def test_a_seed_outside_its_limits_is_refused(number: int) -> None:
-    with pytest.raises(ConfigurationError, match="seed must be"):
+    with pytest.raises(ConfigurationError, match=r"seed must (not )?be"):
         simulate(CRASH, seed=number)
 
 
