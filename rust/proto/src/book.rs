@@ -13,7 +13,6 @@
 mod shares;
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound,
     sync::Arc,
@@ -136,6 +135,10 @@ impl Member {
         }
     }
 
+    fn past(&self, now: Nanos) -> Past {
+        Past { standing: self.standing(now), reached: self.introducer == REACHED }
+    }
+
     fn expires(&self) -> Nanos {
         // A record may claim more. It must not outlive the tombstone that its owner's end leaves.
         let expiration = self.signed.record().expiration.min(TOMBSTONE_AGE);
@@ -153,6 +156,18 @@ enum Standing {
     Reached,
 }
 
+/// What a tombstone keeps of a node's time in the book.
+#[derive(Debug, Clone, Copy)]
+struct Past {
+    standing: Standing,
+    reached: bool,
+}
+
+impl Past {
+    /// Of a node that never was in the book.
+    const UNSEEN: Self = Self { standing: Standing::Young, reached: false };
+}
+
 impl Standing {
     const ALL: [Self; 3] = [Self::Young, Self::Established, Self::Reached];
 }
@@ -167,6 +182,8 @@ struct Tombstone {
     /// The accusation by which the node is held to be dead, if it is.
     accusation: Option<Bytes>,
     standing: Standing,
+    /// True if this node had reached it.
+    reached: bool,
     /// How often the node was dialed since, and when the next dial may follow.
     dials: (u32, Instant),
     /// How often the node was dialed, if only an earlier life of this node knew it.
@@ -524,8 +541,8 @@ impl Book {
     ) -> Option<Arc<NodeRecord>> {
         let member = self.remove_member(id, now)?;
         let record = Arc::clone(member.signed.record());
-        let standing = member.standing(self.nanos_at(now));
-        self.add_tombstone(member.signed, Some(accusation), standing, now);
+        let past = member.past(self.nanos_at(now));
+        self.add_tombstone(member.signed, Some(accusation), past, now);
         Some(record)
     }
 
@@ -538,7 +555,7 @@ impl Book {
     ) {
         let id = signed.record().id;
         if self.sequence(&id).is_none() && self.tombstones.len() < self.capacity {
-            self.add_tombstone(signed, Some(accusation), Standing::Young, now);
+            self.add_tombstone(signed, Some(accusation), Past::UNSEEN, now);
         }
     }
 
@@ -572,7 +589,7 @@ impl Book {
             return false;
         }
         let standing = if established { Standing::Established } else { Standing::Young };
-        self.add_tombstone(signed, None, standing, now);
+        self.add_tombstone(signed, None, Past { standing, reached: false }, now);
         if let Some(tombstone) = self.tombstones.get_mut(&id) {
             tombstone.kept = Some(0);
             tombstone.sequence = tombstone.sequence.saturating_sub(1).max(left);
@@ -691,9 +708,9 @@ impl Book {
             }
             let at = self.nanos_at(now);
             let was = self.remove_member(&id, now);
-            let standing = was.as_ref().map_or(Standing::Young, |member| member.standing(at));
+            let past = was.as_ref().map_or(Past::UNSEEN, |member| member.past(at));
             let was = was.map(|member| Arc::clone(member.signed.record()));
-            self.add_tombstone(signed, None, standing, now);
+            self.add_tombstone(signed, None, past, now);
             return was.map_or(Applied::LeftUnseen, Applied::Left);
         }
         if age >= record.expiration.min(TOMBSTONE_AGE) {
@@ -780,16 +797,27 @@ impl Book {
     }
 
     /// Returns the hearsay member that goes first among those for which `may_go` is true, and the
-    /// size of its share: of the largest share, the one that came first.
+    /// size of its share: of the largest share, the middle one in the order in which they came. A
+    /// flood takes the places of its own members. Those that were there before it keep theirs, and
+    /// those that come meanwhile have time to be reached.
     fn first_to_go(&self, may_go: impl Fn(&Member) -> bool) -> Option<(usize, EndpointId)> {
         let hearsay = self.members.iter().filter(|(id, member)| {
             member.introducer != REACHED && **id != self.me && may_go(member)
         });
-        let weighed = hearsay.map(|(id, member)| {
+        let (mut largest, mut of_it) = (0, Vec::new());
+        for (id, member) in hearsay {
             let weight = self.shares.weight(Some(member.introducer), member.signed.record());
-            (weight, Reverse((member.since, member.received)), *id)
-        });
-        weighed.max().map(|(weight, _, id)| (weight, id))
+            if weight > largest {
+                largest = weight;
+                of_it.clear();
+            }
+            if weight == largest {
+                of_it.push((member.since, member.received, *id));
+            }
+        }
+        let middle = of_it.len().checked_sub(1)? / 2;
+        let (_, (.., id), _) = of_it.select_nth_unstable(middle);
+        Some((largest, *id))
     }
 
     /// Returns how many young members that this node reached claim to be in a network of another
@@ -799,6 +827,15 @@ impl Book {
             **id != self.me && member.introducer == REACHED && !member.is_established(at)
         });
         others.filter(|(_, member)| share_a_network(member.signed.record(), newcomer)).count()
+    }
+
+    /// Returns true if a member completed a handshake with this node. Of a node that is gone: if it
+    /// had.
+    pub(crate) fn is_reached(&self, id: &EndpointId) -> bool {
+        match self.members.get(id) {
+            Some(member) => member.introducer == REACHED,
+            None => self.tombstones.get(id).is_some_and(|tombstone| tombstone.reached),
+        }
     }
 
     /// A member completed a handshake with this node.
@@ -894,8 +931,8 @@ impl Book {
         for (_, id) in due {
             let member = self.remove_member(&id, now).expect("what expires is there");
             expired.push(Arc::clone(member.signed.record()));
-            let standing = member.standing(at);
-            self.add_tombstone(member.signed, None, standing, now);
+            let past = member.past(at);
+            self.add_tombstone(member.signed, None, past, now);
         }
         expired
     }
@@ -938,7 +975,7 @@ impl Book {
         &mut self,
         signed: SignedRecord,
         accusation: Option<Bytes>,
-        standing: Standing,
+        Past { standing, reached }: Past,
         now: Instant,
     ) {
         self.visible_changes += 1;
@@ -953,6 +990,7 @@ impl Book {
             signed,
             accusation,
             standing,
+            reached,
             dials: (0, now),
             kept: None,
         };

@@ -2,8 +2,10 @@
 //! write all of them by itself. They are about the first topic of a link.
 
 use bytes::Bytes;
+use ed25519_dalek::SigningKey;
 
 use crate::{
+    accusation::Accusation,
     id::{EndpointId, TopicId},
     wire::{
         Entry, Frame, Hello, Item, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn,
@@ -77,6 +79,22 @@ pub fn disconnect() -> Bytes {
 #[must_use]
 pub fn gossip(records: &[Bytes]) -> Bytes {
     let items: Vec<_> = records.iter().cloned().map(Item::Record).collect();
+    overlay(OverlayFrame::Gossip { round: Some(0), content: encode_content(&items) })
+}
+
+/// Returns a broadcast of a record, and of an accusation by the owner of a key that this owner did
+/// not sign.
+#[must_use]
+pub fn gossip_with_forged(
+    record: &Bytes,
+    accuser: &SigningKey,
+    about: EndpointId,
+    topic: &TopicId,
+) -> Bytes {
+    let signed = Accusation::sign(accuser, topic, about, 1).bytes;
+    let (last, rest) = signed.split_last().expect("a signature is at its end");
+    let forged = Bytes::from([rest, &[last ^ 1]].concat());
+    let items = [Item::Record(record.clone()), Item::Accusation(forged)];
     overlay(OverlayFrame::Gossip { round: Some(0), content: encode_content(&items) })
 }
 

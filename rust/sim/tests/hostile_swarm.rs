@@ -8,7 +8,7 @@ mod siege;
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use iroh_gossip_discovery_proto::{Config, InEvent, Lane, Profile, TopicEvent, forge};
+use iroh_gossip_discovery_proto::{Config, EndpointId, InEvent, Lane, Profile, TopicEvent, forge};
 use iroh_gossip_discovery_sim::{Conditions, Network, Node, Sent};
 use siege::{S, Siege, made_up};
 
@@ -188,6 +188,46 @@ fn a_flood_of_updates_is_bounded_and_books_are_still_compared() {
         }
     }
     panic!("the last update of each author wins");
+}
+
+/// An enemy broadcasts accusations that it forged in the names of nodes that nobody knows yet, each
+/// with a record that is new. Then those nodes join. Each node blames the enemy alone.
+#[test]
+fn nobody_is_blamed_for_what_a_neighbor_could_not_verify() {
+    const FORGED: usize = 20;
+    let mut siege = Siege::new(7, 8, &Config::default());
+    let (forger, other) = (siege.enemy(), siege.enemy());
+    siege.link(forger, 0);
+    let own = siege.own_record(forger, 1);
+    siege.say(forger, 0, forge::neighbor(&own, true));
+    siege.network.run_for(S);
+    let topic = siege.network.topic();
+    let accused = siege.network.nodes[3].id;
+    for number in 0..FORGED {
+        let record = siege.record(&made_up(number), 1, "10.30.0.1:7");
+        let accuser = made_up(1000 + number);
+        let frame = forge::gossip_with_forged(&record, &accuser, accused, &topic);
+        siege.say(forger, 0, frame);
+        siege.network.run_for(S / 20);
+    }
+    siege.network.run_for(S);
+    let known = |siege: &Siege, number: usize| {
+        let id = EndpointId::from_bytes(made_up(number).verifying_key().to_bytes());
+        let knows = |node: &&Node| node.sequence_of(&topic, &id).is_some();
+        siege.honest().iter().filter(knows).count()
+    };
+    assert_eq!(known(&siege, FORGED - 1), 8, "what is true in these broadcasts goes on");
+    siege.link(other, 5);
+    for number in 0..FORGED {
+        let record = siege.record(&made_up(1000 + number), 1, "10.30.0.2:7");
+        siege.say(other, 5, forge::push(&[record]));
+    }
+    siege.network.run_for(S * 2);
+    assert_eq!(known(&siege, 1000 + FORGED - 1), 8);
+    let blamed = |node: &Node| node.dropped.get("records forged or malformed").copied();
+    println!("{:?}", siege.honest().iter().map(blamed).collect::<Vec<_>>());
+    assert!(blamed(&siege.honest()[0]).is_some(), "the forger is blamed");
+    assert!(siege.honest()[1..].iter().all(|node| blamed(node).is_none()));
 }
 
 /// What became of an honest author's broadcasts among others.

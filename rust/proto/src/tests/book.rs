@@ -234,10 +234,10 @@ fn a_newcomer_that_is_reached_displaces_hearsay_of_the_largest_share() {
     let mut book = full_of_hearsay(start);
     let now = start + Duration::from_secs(30);
     assert_eq!(book.apply(apart(30), ZERO, now), Applied::Joined);
-    assert_eq!(displaced(&mut book), [id(10)], "the first one of the largest share");
+    assert_eq!(displaced(&mut book), [id(14)], "the middle one of the largest share");
     assert_eq!(book.len(), 10);
-    assert_eq!(book.apply_from(hearsay(4), apart(10), ZERO, now), Applied::Stale, "not again");
-    for (number, gone) in (31..39).zip(11..) {
+    assert_eq!(book.apply_from(hearsay(4), apart(14), ZERO, now), Applied::Stale, "not again");
+    for (number, gone) in (31..39).zip([13, 15, 12, 16, 11, 17, 10, 18]) {
         assert_eq!(book.apply(apart(number), ZERO, now), Applied::Joined);
         assert_eq!(displaced(&mut book), [id(gone)]);
     }
@@ -253,7 +253,7 @@ fn hearsay_displaces_young_hearsay_of_a_share_that_is_no_smaller() {
     let mut book = full_of_hearsay(start);
     let now = start + Duration::from_secs(30);
     assert_eq!(book.apply_from(hearsay(3), apart(30), ZERO, now), Applied::Joined);
-    assert_eq!(displaced(&mut book), [id(10)]);
+    assert_eq!(displaced(&mut book), [id(14)]);
     assert_eq!(book.apply_from(Source::Beyond(id(3)), apart(31), ZERO, now), Applied::Joined);
     assert_eq!(displaced(&mut book), [id(20)], "its introducer's share is used up");
     let later = start + Duration::from_secs(700);
@@ -262,9 +262,27 @@ fn hearsay_displaces_young_hearsay_of_a_share_that_is_no_smaller() {
     }
     book.reach(&id(12));
     assert_eq!(book.apply(apart(32), ZERO, later), Applied::Joined);
-    assert_eq!(displaced(&mut book), [id(11)]);
+    assert_eq!(displaced(&mut book), [id(15)], "this node has reached one before it");
     assert_eq!(book.apply(apart(33), ZERO, later), Applied::Joined);
-    assert_eq!(displaced(&mut book), [id(13)], "this node has reached the member before it");
+    assert_eq!(displaced(&mut book), [id(13)]);
+}
+
+#[test]
+fn a_flood_takes_the_places_of_its_own_members() {
+    let now = Instant::now();
+    let mut book = Book::new(id(ME), 60, now);
+    // One peer forwards both what honest peers say and what others made up.
+    for number in 0..240 {
+        let later = now + Duration::from_millis(u64::from(number));
+        let applied = book.apply_from(hearsay(250), apart(number), ZERO, later);
+        assert_eq!(applied, Applied::Joined, "{number}");
+    }
+    let (first, last) = (book.get(&id(0)), book.get(&id(239)));
+    assert!(first.is_some() && last.is_some());
+    let stayed = (0..30).filter(|number| book.get(&id(*number)).is_some()).count();
+    assert!(stayed >= 29, "{stayed} of the first 30");
+    let fresh = (215..240).filter(|number| book.get(&id(*number)).is_some()).count();
+    assert_eq!(fresh, 25, "newcomers stay until others have come");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     CloseCode, TopicEvent,
-    wire::{Item, OverlayFrame, encode_content},
+    accusation::Accusation,
+    wire::{Item, OverlayFrame, decode_content, encode_content},
 };
 
 fn overlay(frame: OverlayFrame) -> TopicFrame {
@@ -395,4 +396,23 @@ fn sequence_numbers_wait_until_they_are_persisted() {
     });
     bench.feed(InEvent::SequencesReserved(below.unwrap()));
     assert!(announced(&bench));
+}
+
+#[test]
+fn what_this_node_did_not_verify_goes_no_further_and_the_rest_of_it_does() {
+    let mut bench = with_two();
+    // Node 9 is unknown, so its accusation waits for its record.
+    let accusation = Accusation::sign(&key(9), &topic(), id(3), 1).bytes;
+    let items = [Item::Record(signed(5, 1).bytes().clone()), Item::Accusation(accusation)];
+    let content = encode_content(&items);
+    bench.frame(LINK, overlay(OverlayFrame::Gossip { round: Some(0), content: content.clone() }));
+    bench.pass(Duration::from_secs(1));
+    let sent = bench.sent();
+    let contents = sent.iter().filter_map(|(link, frame)| match frame {
+        TopicFrame::Overlay(OverlayFrame::Gossip { content, .. }) if *link == LinkId(2) => {
+            Some(decode_content(content).unwrap())
+        }
+        _ => None,
+    });
+    assert_eq!(contents.collect::<Vec<_>>(), [&items[..1]]);
 }

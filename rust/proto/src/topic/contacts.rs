@@ -331,7 +331,7 @@ impl Contacts {
         lost.truncate(DIALS);
         let mut anyone = [bootstrap, found].concat();
         if scope.peers.is_alone() {
-            anyone.extend(scope.random_members(DIALS, &BTreeSet::new()));
+            anyone.extend(scope.likely_members(DIALS, &BTreeSet::new()));
             anyone.extend(lost);
             anyone.extend(self.kept_to_dial(scope));
         }

@@ -9,11 +9,13 @@ use tokio::time::Instant;
 
 use super::{
     Topic,
+    effect::{Effect, Effects},
     ingest::{self, Taken, Way},
     scope::Scope,
     seen::IN_FLIGHT,
 };
 use crate::{
+    accusation::Accusation,
     book::Applied,
     context::Context,
     drops::DropReason,
@@ -21,6 +23,13 @@ use crate::{
     overlay::Output,
     wire::{Item, OverlayFrame, TopicFrame, decode_content, is_broadcast},
 };
+
+/// What is new here of a broadcast: records, by their owners, and accusations.
+#[derive(Debug, Default)]
+struct News {
+    records: Vec<EndpointId>,
+    accusations: Vec<Bytes>,
+}
 
 impl Topic {
     pub(super) fn on_overlay(&mut self, peer: EndpointId, frame: OverlayFrame, cx: &mut Context) {
@@ -157,7 +166,8 @@ impl Topic {
     }
 
     /// Verifies and applies the content of a broadcast. `Some(false)` if nothing in it is new or
-    /// recent: it is a replay and goes no further.
+    /// recent: it is a replay and goes no further. Neither does one with a part that this node did
+    /// not verify.
     fn judge_content(
         &mut self,
         content: &Bytes,
@@ -178,28 +188,56 @@ impl Topic {
             Item::Accusation(_) => None,
         });
         ingest::verify_ahead(Way::Forwarded, records, from, scope!(self, cx));
-        let mut fresh = false;
+        let (mut fresh, mut whole) = (false, true);
+        let mut news = News::default();
         for item in &items {
             let record = match item {
                 Item::Record(record) => record,
                 Item::Accusation(bytes) => {
-                    fresh |= self.on_accusation(bytes, from, true, cx).ok()?;
+                    if self.on_accusation(bytes, from, true, cx).ok()? {
+                        fresh = true;
+                        news.accusations.push(bytes.clone());
+                    } else {
+                        whole &= self.detector.has_seen(bytes, cx.now);
+                    }
                     continue;
                 }
             };
             let Taken { id, applied } = self.on_record(record, from, cx).ok()?;
             self.dissemination.overheard(&id, matches!(applied, Applied::Stale));
+            whole &= applied != Applied::Full;
+            if applied.is_news() {
+                news.records.push(id);
+            }
             fresh |= match applied {
                 Applied::Same => id == cx.me || self.is_recent(&id, cx.now),
                 other => other.is_news(),
             };
         }
-        if fresh {
+        if !fresh {
+            cx.links.dropped(DropReason::BroadcastsWithoutAnythingNew, Some(from));
+        } else if whole {
             self.dissemination.saw(content, cx.now);
         } else {
-            cx.links.dropped(DropReason::BroadcastsWithoutAnythingNew, Some(from));
+            cx.links.dropped(DropReason::BroadcastsThatCannotBeJudged, Some(from));
+            self.retell(news, cx);
         }
-        Some(fresh)
+        Some(fresh && whole)
+    }
+
+    /// Broadcasts what is new of a broadcast that has parts which this node did not verify. If it
+    /// forwarded those, nodes that do verify them would take it for a forger.
+    fn retell(&mut self, news: News, cx: &mut Context) {
+        for id in news.records {
+            self.dissemination.send_soon(id, scope!(self, cx));
+        }
+        for bytes in news.accusations {
+            let verified = Accusation::open(&bytes)
+                .and_then(|envelope| cx.verify_accusation(&self.id, envelope));
+            if let Ok(accusation) = verified {
+                self.carry_out(Effects::one(Effect::Accuse(accusation)), cx);
+            }
+        }
     }
 
     fn is_recent(&self, id: &EndpointId, now: Instant) -> bool {

@@ -107,9 +107,10 @@ impl Healing {
             (scope.cx.rng.random_bool(share), config.heal_interval)
         };
         let able = lost.iter().filter(|(_, next)| torn || *next <= now);
-        let chosen = if due { able.choose(&mut scope.cx.rng).copied() } else { None };
+        let able: Vec<_> = able.map(|(peer, _)| *peer).collect();
+        let chosen = if due { choose(able, scope) } else { None };
         let mut effects = Effects::none();
-        if let Some((peer, _)) = chosen {
+        if let Some(peer) = chosen {
             scope.book.dialed(&peer, config.heal_interval, config.heal_interval_max, now);
             self.dialed.insert(peer);
             effects.push(Effect::Contact(peer));
@@ -163,6 +164,17 @@ impl Healing {
         }
         Effects::none()
     }
+}
+
+/// Chooses a lost member to dial. Half of the dials are to those that this node had reached, as far
+/// as there are any: peers can make up as many others as they want.
+fn choose(able: Vec<EndpointId>, scope: &mut Scope) -> Option<EndpointId> {
+    let of_all = able.len();
+    let reached = able.iter().filter(|peer| scope.book.is_reached(peer)).copied();
+    let reached: Vec<_> = reached.collect();
+    let is_mixed = !reached.is_empty() && reached.len() < of_all;
+    let chosen = if is_mixed && scope.cx.rng.random_bool(0.5) { reached } else { able };
+    chosen.into_iter().choose(&mut scope.cx.rng)
 }
 
 /// Returns true if more than a tenth of all known members are lost, and one of them recently.

@@ -79,7 +79,7 @@ impl Leave {
                 effects.push(Effect::Broadcast(encode_content(&[item])));
             }
             if !notified.iter().any(|peer| scope.book.get(peer).is_some()) {
-                let mut members = scope.random_members(LEAVE_DIALS, &BTreeSet::new());
+                let mut members = scope.likely_members(LEAVE_DIALS, &BTreeSet::new());
                 members.retain(|peer| scope.dial(*peer) == LinkRequest::Dialing);
                 notified.extend(members);
             }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use iroh_base::TransportAddr;
-use rand::seq::IteratorRandom;
+use rand::{RngExt, seq::IteratorRandom};
 use tokio::time::Instant;
 
 use super::contacts::peers::Peers;
@@ -150,14 +150,40 @@ impl<V> Scope<'_, V> {
         count: usize,
         without: &BTreeSet<EndpointId>,
     ) -> Vec<EndpointId> {
-        let (now, peers, book) = (self.cx.now, &self.peers, &self.book);
-        self.book
-            .others()
-            .filter(|id| {
-                !without.contains(id) && !peers.is_avoided(id, now) && !book.is_suspected(id)
-            })
-            .sample(&mut self.cx.rng, count)
+        candidates(self.book, self.peers, without, self.cx.now).sample(&mut self.cx.rng, count)
     }
+
+    /// As [`Scope::random_members`], but half of them are such that this node reached, as far as
+    /// there are any. So they are not all made up, however many a peer made up.
+    pub(super) fn likely_members(
+        &mut self,
+        count: usize,
+        without: &BTreeSet<EndpointId>,
+    ) -> Vec<EndpointId> {
+        let members = candidates(self.book, self.peers, without, self.cx.now);
+        let (reached, hearsay): (Vec<_>, Vec<_>) = members.partition(|id| self.book.is_reached(id));
+        if reached.is_empty() || hearsay.is_empty() {
+            return self.random_members(count, without);
+        }
+        let coin = usize::from(self.cx.rng.random_bool(0.5));
+        let half = usize::midpoint(count, coin);
+        let mut chosen = reached.into_iter().sample(&mut self.cx.rng, half);
+        let without: BTreeSet<_> = without.iter().chain(&chosen).copied().collect();
+        chosen.extend(self.random_members(count - chosen.len(), &without));
+        chosen
+    }
+}
+
+/// Returns the members that may be chosen: none of them is suspected, or avoided now.
+fn candidates<'a>(
+    book: &'a Book,
+    peers: &'a Peers,
+    without: &'a BTreeSet<EndpointId>,
+    now: Instant,
+) -> impl Iterator<Item = EndpointId> + 'a {
+    book.others().filter(move |id| {
+        !without.contains(id) && !peers.is_avoided(id, now) && !book.is_suspected(id)
+    })
 }
 
 /// Returns the time over which nodes spread what all of them may do at once: 5 ms for each member,

@@ -340,7 +340,7 @@ impl Syncs {
         if self.source.is(&peer) {
             self.source_gone(&peer, scope);
             effects.push(Effect::Avoid(peer));
-            let others = scope.random_members(1, &BTreeSet::from([peer]));
+            let others = scope.likely_members(1, &BTreeSet::from([peer]));
             effects.append(others.into_iter().map(Effect::Contact).collect());
         }
         effects
@@ -602,7 +602,7 @@ impl Syncs {
                     },
                     Some(peer),
                 );
-                let members = scope.random_members(BUSY_MEMBERS, &BTreeSet::from([peer]));
+                let members = scope.likely_members(BUSY_MEMBERS, &BTreeSet::from([peer]));
                 let members = members.iter().filter_map(|id| scope.book.get(id));
                 records.extend(members.map(|live| live.signed.bytes().clone()));
             }

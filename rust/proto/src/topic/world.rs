@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Config, EndpointId, Identity, Lane, LinkId, OutEvent, TopicEvent,
-    book::{Applied, Book},
+    book::{Applied, Book, Source},
     context::Context,
     tests::{ME, id, key, signed, topic},
     wire::{Frame, Hello, TopicFrame},
@@ -118,6 +118,12 @@ impl World {
     /// Puts a member into the book.
     pub(super) fn knows(&mut self, number: u8) {
         self.book.apply(signed(number, 1), Duration::ZERO, self.cx.now);
+    }
+
+    /// Puts a member into the book that another peer told of.
+    pub(super) fn hears_of(&mut self, number: u8) {
+        let hearsay = Source::Hearsay(id(ME - 1));
+        self.book.apply_from(hearsay, signed(number, 1), Duration::ZERO, self.cx.now);
     }
 
     /// Makes a member count as dead.

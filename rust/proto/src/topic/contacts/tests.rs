@@ -138,6 +138,30 @@ fn an_avoided_peer_is_chosen_again_after_a_while_or_once_it_is_linked() {
 }
 
 #[test]
+fn half_of_the_likely_members_are_such_that_this_node_reached() {
+    let mut world = World::new();
+    for member in [PEER, OTHER] {
+        world.knows(member);
+    }
+    for number in 10..100 {
+        world.hears_of(number);
+    }
+    let mut chosen = |count| world.scope().likely_members(count, &BTreeSet::new());
+    let is_reached = |peer: &EndpointId| [id(PEER), id(OTHER)].contains(peer);
+    let (mut once, mut others) = (0, 0);
+    for _ in 0..60 {
+        once += chosen(1).into_iter().filter(is_reached).count();
+        let eight = chosen(8);
+        assert_eq!(eight.iter().collect::<BTreeSet<_>>().len(), 8);
+        assert_eq!(eight.iter().filter(|peer| is_reached(peer)).count(), 2);
+        others += chosen(3).into_iter().filter(|peer| !is_reached(peer)).count();
+    }
+    assert!((15..50).contains(&once), "{once} of 60");
+    assert!((60..=120).contains(&others), "{others} of 180");
+    assert_eq!(chosen(200).len(), 92);
+}
+
+#[test]
 fn finds_are_limited_and_counted_and_forgotten_once_they_are_members() {
     let mut world = World::new();
     let mut contacts = contacts(&world);

@@ -222,6 +222,11 @@ impl Detector {
         Effects::one(Effect::Accuse(accusation))
     }
 
+    /// Returns true if an accusation was verified here recently.
+    pub(in super::super) fn has_seen(&mut self, accusation: &Bytes, now: Instant) -> bool {
+        self.suspicions.seen.contains(accusation, now)
+    }
+
     /// Takes in an accusation that `from` sent, in a broadcast or directly. Returns true if it is
     /// new here: then the overlay forwards the broadcast. If it does not verify, that is an error,
     /// and the link is closed.

@@ -97,3 +97,15 @@ fn a_sync_that_shows_no_gap_joins_nothing() {
     healing.on_synced(id(OTHER), 9, &mut world.scope());
     assert_eq!(healing.next_timeout(), None, "a neighbor is joined already");
 }
+
+#[test]
+fn made_up_members_that_are_lost_take_half_of_the_dials_at_most() {
+    let (mut world, mut healing) = torn();
+    for number in 10..100 {
+        world.hears_of(number);
+        world.loses(number);
+    }
+    let dials: Vec<_> = (0..60).flat_map(|_| serve(&mut healing, &mut world)).collect();
+    let reached = dials.iter().filter(|dial| **dial == Effect::Contact(id(LOST))).count();
+    assert!((15..55).contains(&reached), "{reached} of {}", dials.len());
+}

@@ -93,7 +93,7 @@ impl Source {
             return Ok(source);
         }
         self.observe_within(SEARCH_INTERVAL, scope);
-        Err(scope.random_members(1, &BTreeSet::new()))
+        Err(scope.likely_members(1, &BTreeSet::new()))
     }
 
     fn observe_within(&mut self, interval: Duration, scope: &mut Scope) {
