@@ -11,7 +11,7 @@ export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 LOCKED := $(if $(CI),--locked)
 MINUTES := 1
-FUZZ_TARGETS := $(shell sed -n 's/^fn \(fuzz_[a-z_]*\)().*/\1/p' rust/proto/src/tests/fuzz.rs)
+FUZZ_FILES := $(shell grep -l '^fn fuzz_' $$(find rust -name fuzz.rs))
 RUST_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 .DEFAULT_GOAL := help
@@ -85,10 +85,13 @@ bench-check: $(VENV)/.made ## count the instructions of pieces of the work, comp
 model: $(VENV)/.made ## try all that several faults may do to three nodes (FAULTS=2 OVERTAKES=0 FIRST=1 THEN=10 MINUTES=60)
 	cargo test $(LOCKED) --package iroh-gossip-discovery-sim --test model -- --ignored --nocapture
 
-fuzz: target/tools/bin/cargo-bolero ## let libFuzzer look for input that breaks a decoder or the state machine (MINUTES=1 for each target)
-	@set -e; for target in $(FUZZ_TARGETS); do echo "== $$target: $(MINUTES) min"; \
-	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo bolero test --package iroh-gossip-discovery-proto tests::fuzz::$$target \
-		--engine libfuzzer --rustc-bootstrap --sanitizer NONE --target-dir target/fuzz -T $(MINUTES)m; done
+fuzz: target/tools/bin/cargo-bolero ## let libFuzzer look for input that breaks a decoder or the state machine (MINUTES=1 for each target; ARGS=tickets for one)
+	@set -e; grep -Ho '^fn fuzz_[a-z_]*' $(FUZZ_FILES) | grep -- '$(ARGS)' | while IFS=: read -r file target; do \
+		crate=$$(sed -n '/^name/{s/.*"\(.*\)"/\1/p;q;}' "$${file%%/src/*}/Cargo.toml"); \
+		module=$$(echo "$${file#*/src/}" | sed 's/\.rs$$//;s,/,::,g'); \
+		echo "== $$crate $${target#fn }: $(MINUTES) min"; \
+		PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo bolero test --package "$$crate" "$$module::$${target#fn }" \
+			--engine libfuzzer --rustc-bootstrap --sanitizer NONE --target-dir target/fuzz -T $(MINUTES)m </dev/null; done
 
 compare: $(VENV)/.extension-release $(VENV)/.group-compare ## measure beside kinship, casty, memberlist, serf (release; hours; ARGS="--only converge --sizes 10 --runs 5")
 	PYTHONPATH=benchmarks $(BIN)/python -m compare $(ARGS)

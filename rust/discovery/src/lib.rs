@@ -77,6 +77,8 @@ mod error;
 mod events;
 mod faults;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod inputs;
 mod inquiry;
 mod interfaces;

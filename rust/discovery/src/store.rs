@@ -39,6 +39,8 @@ use self::{
     lock::Lock,
 };
 
+#[cfg(test)]
+pub(crate) use self::fuzz::fuzz;
 pub(crate) use self::ledger::Change;
 
 const KEY: &str = "secret.key";
@@ -465,6 +467,8 @@ fn parse_marks(text: &str) -> Option<Marks> {
     Some(marks)
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]

@@ -211,6 +211,24 @@ impl<'a> Bytes<'a> {
     }
 }
 
+/// Reads a ticket whose bytes or text a fuzzer chose. The checksum is made right, so that it gets
+/// past that.
+#[cfg(test)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let whole = [bytes, &checksum(bytes)].concat();
+    if let Ok(ticket) = Ticket::decode(&whole) {
+        let text = ticket.to_string();
+        let again: Ticket = text.parse().expect("what decodes can be encoded");
+        assert!(again.addresses.len() <= MAX_ADDRESSES);
+        assert_eq!((again.id, again.topic), (ticket.id, ticket.topic));
+        assert_eq!(again.to_string(), text, "a ticket has one form");
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = text.parse::<Ticket>();
+        let _ = format!("{PREFIX}{text}").parse::<Ticket>();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

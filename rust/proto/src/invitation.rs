@@ -222,12 +222,20 @@ fn sign(
 type Parts = (EndpointId, TopicId, EndpointId, (u64, u64));
 
 fn verify(kind: &Kind, bytes: &Bytes) -> Result<Parts, Error> {
+    decode(kind, bytes, |envelope, topic| envelope.verify(kind.label, topic).map(|_| ()))
+}
+
+/// Decodes only as much as says what the signature has to cover, then asks `is_signed`.
+fn decode(
+    kind: &Kind,
+    bytes: &Bytes,
+    is_signed: impl FnOnce(&Envelope, &TopicId) -> Result<(), Error>,
+) -> Result<Parts, Error> {
     let what = kind.name;
     let envelope = Envelope::open(what, MAX_INVITATION, bytes)?;
     let mut fields = Value::decode(what, envelope.payload())?.into_keyed(what)?;
     let topic = TopicId::from_bytes(fields.required(TOPIC, "topic")?.into_fixed("topic")?);
-    // What was decoded until here only says what the signature has to cover.
-    envelope.verify(kind.label, &topic)?;
+    is_signed(&envelope, &topic)?;
     let member = EndpointId::from_bytes(fields.required(MEMBER, "member")?.into_fixed("member")?);
     let begins = fields.required(BEGINS, "begins")?.into_uint("begins")?;
     let ends = fields.required(ENDS, "ends")?.into_uint("ends")?;
@@ -279,4 +287,24 @@ fn unreadable(kind: &Kind, error: &Error) -> Error {
         error => format!("can't be read, as if characters were mistyped or missing: {error}"),
     };
     Error::Invalid { field: kind.name, reason }
+}
+
+/// Reads bytes and texts that a fuzzer chose. No signature is checked, so that it gets past that.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test that cannot go on fails.
+pub(crate) fn fuzz(bytes: &Bytes) {
+    for kind in [&INVITATION, &REVOCATION] {
+        if let Ok((issuer, _, member, (begins, ends))) = decode(kind, bytes, |_, _| Ok(())) {
+            assert!(begins < ends && ends - begins <= MAX_INVITED, "what decodes is within limits");
+            let claimed = Revocation::claimed(bytes).unwrap();
+            assert_eq!(claimed, (issuer, member), "both ways to read say the same");
+            assert_eq!(from_text(kind, &to_text(kind, bytes)).unwrap(), bytes);
+        }
+        if let Ok(text) = std::str::from_utf8(bytes)
+            && let Ok(bytes) = from_text(kind, text)
+        {
+            assert_eq!(to_text(kind, &bytes), text.trim(), "a text has one form");
+            let _ = verify(kind, &bytes);
+        }
+    }
 }

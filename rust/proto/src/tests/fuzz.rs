@@ -13,6 +13,7 @@ use crate::{
     accusation::Accusation,
     broadcast::Broadcast,
     cbor::Value,
+    invitation,
     kept::Entry,
     record::{Envelope, Profile, Readiness},
     request::{Answer, Request},
@@ -74,6 +75,13 @@ fn fuzz_kept_entries() {
             let _ = Entry::decode(&entry.encode()).unwrap();
         }
         let _ = Value::decode("input", bytes);
+    });
+}
+
+#[test]
+fn fuzz_invitations() {
+    check!().with_iterations(0).for_each(|bytes: &[u8]| {
+        invitation::fuzz(&Bytes::copy_from_slice(bytes));
     });
 }
 

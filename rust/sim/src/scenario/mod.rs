@@ -3,6 +3,8 @@
 mod definition;
 mod error;
 mod fault;
+#[cfg(test)]
+mod fuzz;
 mod human_duration;
 mod node_selector;
 mod overrides;
