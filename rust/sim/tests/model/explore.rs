@@ -15,6 +15,8 @@ pub(crate) struct Explorer {
     path: Vec<(usize, usize)>,
     /// The number of choices that this run has made.
     made: usize,
+    /// The options to take in the first run.
+    forced: Vec<usize>,
     seen: HashSet<u64>,
     pub(crate) figures: Figures,
 }
@@ -36,6 +38,17 @@ pub(crate) struct Figures {
 }
 
 impl Explorer {
+    /// Begins with these options.
+    pub(crate) fn repeating(choices: &[usize]) -> Self {
+        let forced = choices.to_vec();
+        Self { forced, ..Self::default() }
+    }
+
+    /// Returns the options that this run took.
+    pub(crate) fn choices(&self) -> Vec<usize> {
+        self.path[..self.made].iter().map(|(taken, _)| *taken).collect()
+    }
+
     /// Returns the option to take, of `options`. `None` if this situation was explored before.
     pub(crate) fn choose(&mut self, options: usize, situation: u64) -> Option<usize> {
         let at = self.made;
@@ -44,7 +57,7 @@ impl Explorer {
                 return None;
             }
             self.figures.situations += 1;
-            self.path.push((0, options));
+            self.path.push((self.forced.get(at).copied().unwrap_or(0), options));
         }
         self.made += 1;
         let (taken, of) = self.path[at];

@@ -32,13 +32,34 @@ pub(crate) struct Bounds {
     without: Option<Rule>,
     /// Nodes begin each life with the same sequence number, as if their disk kept nothing.
     forgetful: bool,
+    /// The names of the only faults. All, if it is empty.
+    only: Vec<String>,
+    /// Print each event.
+    verbose: bool,
+}
+
+impl Bounds {
+    /// Returns true if the explorer may do this.
+    fn allow(&self, act: &str) -> bool {
+        let name = act.split('(').next().unwrap_or(act);
+        self.only.is_empty() || name == "GoOn" || self.only.iter().any(|only| only == name)
+    }
 }
 
 impl Default for Bounds {
     fn default() -> Self {
         let first = Duration::from_secs(2);
         let then = Duration::from_secs(10);
-        Self { faults: 1, overtakes: 0, first, then, without: None, forgetful: false }
+        Self {
+            faults: 1,
+            overtakes: 0,
+            first,
+            then,
+            without: None,
+            forgetful: false,
+            only: Vec::new(),
+            verbose: false,
+        }
     }
 }
 
@@ -114,13 +135,27 @@ fn no_faults_together_break_a_property() {
     let number = |name: &str, default: u64| {
         env::var(name).map_or(default, |value| value.parse().expect("a number"))
     };
+    let list = |name: &str| {
+        let value = env::var(name).ok()?;
+        Some(value.split(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>())
+    };
     let bounds = Bounds {
         faults: u32::try_from(number("FAULTS", 2)).expect("a small number"),
         overtakes: u32::try_from(number("OVERTAKES", 0)).expect("a small number"),
         first: Duration::from_secs(number("FIRST", 1)),
         then: Duration::from_secs(number("THEN", 10)),
+        only: list("ONLY").unwrap_or_default(),
         ..Bounds::default()
     };
+    if let Some(choices) = list("CHOICES") {
+        let choices: Vec<_> =
+            choices.iter().map(|choice| choice.parse().expect("a number")).collect();
+        let bounds = Bounds { verbose: true, ..bounds };
+        let mut explorer = Explorer::repeating(&choices);
+        let verified = Arc::new(Verified::default());
+        println!("{:?}", World::new(&bounds, &mut explorer, &verified, Instant::now()).run());
+        return;
+    }
     let limit = Duration::from_secs(60 * number("MINUTES", 60));
     assert!(holds(&bounds, limit), "the time is over before everything is tried");
 }

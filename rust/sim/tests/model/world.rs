@@ -258,7 +258,8 @@ impl<'a> World<'a> {
             Err(End::Explored) => Ok(false),
             Err(End::Failed(text)) => {
                 let at = (self.now - self.begin).as_secs_f64();
-                Err(format!("{text}\n  at {at:.3} s, after:\n  {}", self.acts.join("\n  ")))
+                let (acts, choices) = (self.acts.join("\n  "), self.explorer.choices());
+                Err(format!("{text}\n  at {at:.3} s, after:\n  {acts}\n  choices: {choices:?}"))
             }
         }
     }
@@ -355,6 +356,7 @@ impl<'a> World<'a> {
         let mut acts = vec![Act::GoOn];
         if self.faults > 0 {
             self.faults_before(next, &mut acts);
+            acts.retain(|act| self.bounds.allow(&format!("{act:?}")));
         }
         if let (Next::Deliver(first), true) = (next, acted && self.overtakes > 0) {
             acts.extend(self.deliverable().filter(|other| *other != first).map(Act::Overtake));

@@ -223,6 +223,10 @@ impl World<'_> {
                 event => hash(&format!("{event:?}")),
             };
             node.history = hash(&(node.history, self.now - self.begin, what));
+            if self.bounds.verbose {
+                let at = (self.now - self.begin).as_secs_f64();
+                println!("{at:.6} s, node {number}: {event:?}");
+            }
             // An application may ask for what is no longer possible.
             let _ = state.handle(event, self.now);
             let outputs: Vec<_> = std::iter::from_fn(|| state.poll()).collect();
@@ -239,6 +243,9 @@ impl World<'_> {
         output: OutEvent,
         events: &mut VecDeque<InEvent>,
     ) -> Result<(), String> {
+        if self.bounds.verbose {
+            println!("  node {number} wants {output:?}");
+        }
         match output {
             OutEvent::Dial(peer, _) => {
                 self.push(Channel::Dial(number, number_of(&peer)), Content::Dial);
