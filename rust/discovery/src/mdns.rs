@@ -51,6 +51,9 @@ const ASK_FIRST: Duration = Duration::from_millis(400);
 const ASK_LAST: Duration = Duration::from_secs(20);
 /// A question is answered after a random time up to this, once for all nodes that asked until then.
 const ANSWER_WITHIN: Duration = Duration::from_millis(100);
+/// Two answers of a node are at least this time apart (RFC 6762 §6). Otherwise, many nodes that
+/// start together would be busy with reading each other's answers.
+const ANSWERS_APART: Duration = Duration::from_secs(1);
 /// If there are many members, about this many answer a question. The newcomer learns of the others
 /// by gossip.
 const ANSWERS: usize = 16;
@@ -154,6 +157,25 @@ pub(crate) fn start(
     Mdns { sight, _task: AbortOnDropHandle::new(tokio::spawn(service.run())) }
 }
 
+/// When this node announces itself next, because others asked or its network changed.
+#[derive(Debug)]
+struct Answer {
+    due: Option<Instant>,
+    /// No question is answered sooner.
+    soonest: Instant,
+}
+
+impl Answer {
+    /// A question came. One answer after `wait` is for all that come until then.
+    fn asked(&mut self, now: Instant, wait: Duration) {
+        if self.due.is_none() {
+            let at = self.soonest.max(now) + wait;
+            self.due = Some(at);
+            self.soonest = at + ANSWERS_APART;
+        }
+    }
+}
+
 struct Service {
     name: String,
     id: iroh::EndpointId,
@@ -178,18 +200,18 @@ impl Service {
         self.open(&sender);
         let mut wait = ASK_FIRST;
         let mut ask = Instant::now();
-        let mut answer: Option<Instant> = Some(ask);
+        let mut answer = Answer { due: Some(ask), soonest: ask };
         let mut repeat = tokio::time::interval(REPEAT);
         repeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let answer_at = answer.unwrap_or(ask);
+            let answer_at = answer.due.unwrap_or(ask);
             let found = tokio::select! {
                 Some(packet) = packets.recv() => {
                     let found = self.hear(&packet, &mut answer);
                     found.into_iter().collect()
                 }
-                () = sleep_until(answer_at), if answer.is_some() => {
-                    answer = None;
+                () = sleep_until(answer_at), if answer.due.is_some() => {
+                    answer.due = None;
                     self.announce();
                     continue;
                 }
@@ -202,7 +224,7 @@ impl Service {
                 Ok(()) = self.place.changed() => {
                     self.open(&sender);
                     (wait, ask) = (ASK_FIRST, Instant::now());
-                    answer = Some(ask);
+                    answer.due = Some(ask);
                     continue;
                 }
                 _ = repeat.tick() => self.sight.all(),
@@ -216,17 +238,13 @@ impl Service {
         }
     }
 
-    fn hear(
-        &self,
-        packet: &[u8],
-        answer: &mut Option<Instant>,
-    ) -> Option<(EndpointId, Vec<TransportAddr>)> {
+    fn hear(&self, packet: &[u8], answer: &mut Answer) -> Option<(EndpointId, Vec<TransportAddr>)> {
         match packet::read(packet, &self.name)? {
             Packet::Query => {
                 let others = self.sight.lock().len();
                 let many = u64::try_from(others / ANSWERS).unwrap_or(0);
-                if answer.is_none() && random(many + 1) == 0 {
-                    *answer = Some(Instant::now() + jitter(ANSWER_WITHIN));
+                if random(many + 1) == 0 {
+                    answer.asked(Instant::now(), jitter(ANSWER_WITHIN));
                 }
                 None
             }
@@ -382,6 +400,21 @@ fn jitter(most: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_answer_a_second_is_for_all_questions() {
+        let start = Instant::now();
+        let mut answer = Answer { due: None, soonest: start };
+        let mut answered = Vec::new();
+        for millis in 0..3000 {
+            let now = start + Duration::from_millis(millis);
+            if answer.due.take_if(|due| *due <= now).is_some() {
+                answered.push(millis);
+            }
+            answer.asked(now, Duration::from_millis(50));
+        }
+        assert_eq!(answered, [50, 1100, 2150]);
+    }
 
     #[test]
     fn a_service_name_is_within_dns_sd_limits() {

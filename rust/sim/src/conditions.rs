@@ -101,6 +101,9 @@ pub struct Conditions {
     pub keep_alive: Duration,
     /// A dial fails after this time.
     pub connect_timeout: Duration,
+    /// True if nodes hear by multicast of those that start, and of some that are up when they
+    /// start themselves.
+    pub multicast: bool,
 }
 
 impl Default for Conditions {
@@ -131,6 +134,7 @@ impl Conditions {
             idle: Duration::from_secs(9),
             keep_alive: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(5),
+            multicast: false,
         }
     }
 

@@ -99,7 +99,7 @@ impl Processors {
     /// Returns how many tasks an event passes before it reaches its node's protocol.
     pub(crate) fn tasks_before(&self, event: &SimEvent) -> usize {
         match event {
-            SimEvent::Wake(_) | SimEvent::DialFailed { .. } => 0,
+            SimEvent::Wake(_) | SimEvent::DialFailed { .. } | SimEvent::Heard { .. } => 0,
             _ => self.costs.tasks.saturating_sub(1),
         }
     }

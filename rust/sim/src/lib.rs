@@ -19,6 +19,7 @@ mod hostile;
 #[cfg(test)]
 mod invariant_tests;
 mod link;
+mod multicast;
 mod network;
 mod node;
 mod puppet;

@@ -35,6 +35,7 @@ use crate::{
     engine::Engine,
     hostile::Hostile,
     link::{LinkNumber, Side},
+    multicast::Multicast,
     node::{Behavior, Node},
     queue::SimEvent,
     roster::{Peer, Roster},
@@ -149,6 +150,7 @@ pub struct Network {
     pub(crate) roster: Roster,
     trace: Trace,
     processors: Processors,
+    multicast: Multicast,
     /// Events that nodes handled, of any kind.
     fed: u64,
     verified: Arc<Verified>,
@@ -188,6 +190,7 @@ impl Network {
             roster: Roster::default(),
             trace: Trace::default(),
             processors: Processors::default(),
+            multicast: Multicast::default(),
             fed: 0,
             verified: Arc::default(),
             outputs: Vec::new(),
@@ -360,6 +363,12 @@ impl Network {
         if !peers.is_empty() {
             self.feed(number, InEvent::AddBootstrap(self.topic, peers));
         }
+        if self.conditions.multicast {
+            self.announce_by_multicast(number);
+            let mut others = self.up();
+            others.retain(|other| *other != number);
+            self.multicast.ask(number, &others, env!(self));
+        }
     }
 
     /// Starts hostile code at a node that is down.
@@ -525,13 +534,18 @@ impl Network {
     /// The node that has to work on an event.
     fn worker_of(&self, event: &SimEvent) -> Option<usize> {
         match event {
-            SimEvent::Wake(node) | SimEvent::DialFailed { from: node, .. } => Some(*node),
+            SimEvent::Wake(node)
+            | SimEvent::DialFailed { from: node, .. }
+            | SimEvent::Heard { by: node, .. } => Some(*node),
             SimEvent::Dialed(dial) => Some(dial.target),
             SimEvent::Opened(link, side)
             | SimEvent::Frame(link, side, ..)
             | SimEvent::Acknowledged(link, side)
             | SimEvent::Closed(link, side, _) => self.transport.node_at_end(*link, *side),
-            SimEvent::Core(_) | SimEvent::TimedOut(..) | SimEvent::Silent(..) => None,
+            SimEvent::Core(_)
+            | SimEvent::Announces(_)
+            | SimEvent::TimedOut(..)
+            | SimEvent::Silent(..) => None,
         }
     }
 
@@ -573,6 +587,19 @@ impl Network {
 
     fn verified_by(&self, node: usize) -> u64 {
         self.nodes[node].state().map_or(0, |state| state.counts().verifications)
+    }
+
+    /// All others within reach hear of a node, unless they heard of it before.
+    fn announce_by_multicast(&mut self, of: usize) {
+        let cuts = self.transport.cuts();
+        let reached = |by: &usize| *by != of && !cuts.is_cut(of, *by);
+        let others = self.up().into_iter().filter(reached).collect();
+        self.multicast.announce((of, self.nodes[of].lives), others, env!(self));
+    }
+
+    fn on_heard(&mut self, by: usize, of: usize) {
+        let found = InEvent::Found(self.topic, self.nodes[of].id, vec![address(of)]);
+        self.feed(by, found);
     }
 
     /// From now on, work costs time.
@@ -624,6 +651,8 @@ impl Network {
                     self.feed(from, InEvent::DialFailed(to));
                 }
             }
+            SimEvent::Announces(number) => self.announce_by_multicast(number),
+            SimEvent::Heard { by, of } => self.on_heard(by, of),
             SimEvent::Opened(link, side) => {
                 let arrival = self.transport.on_opened(link, side, address, env!(self));
                 self.deliver(arrival);

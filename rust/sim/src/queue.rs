@@ -16,6 +16,13 @@ pub(crate) enum SimEvent {
     Wake(usize),
     /// The first packet of a dial reaches its target.
     Dialed(Box<Dial>),
+    /// A node announces itself by multicast.
+    Announces(usize),
+    /// A node hears an announcement of another one by multicast.
+    Heard {
+        by: usize,
+        of: usize,
+    },
     DialFailed {
         from: usize,
         life: u64,

@@ -37,11 +37,11 @@ pub(crate) struct Env<'a> {
 }
 
 impl Env<'_> {
-    fn now(&self) -> Nanos {
+    pub(crate) fn now(&self) -> Nanos {
         self.engine.clock.now
     }
 
-    fn push(&mut self, at: Nanos, event: SimEvent) {
+    pub(crate) fn push(&mut self, at: Nanos, event: SimEvent) {
         self.engine.queue.push(at, event);
     }
 
@@ -49,7 +49,7 @@ impl Env<'_> {
         nanos(self.conditions.idle)
     }
 
-    fn pair_latency(&self, a: usize, b: usize) -> Nanos {
+    pub(crate) fn pair_latency(&self, a: usize, b: usize) -> Nanos {
         self.conditions.latency.of_pair(self.engine.seed, a, b)
     }
 

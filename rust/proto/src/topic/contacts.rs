@@ -38,14 +38,15 @@ const DIALS: usize = 3;
 const DIALS_AT_LAST: usize = 24;
 /// If more than [`DIALS_AT_LAST`] are due, they are dialed in batches this time apart.
 const DIALS_APART: Duration = Duration::from_secs(1);
-/// The most finds outside the book that are remembered, and how often they are dialed.
+/// The most finds outside the book that are remembered.
 const MAX_FOUND: usize = 64;
+/// How often a node in contact dials one find. Gossip brings the records of most finds before.
 const FOUND_INTERVAL: Duration = Duration::from_secs(2);
 /// The most dials to finds that are under way at a time. On a slow machine, a dial that takes long
 /// is only late, and more dials would delay all of them.
-const FOUND_UNDER_WAY: usize = 2 * DIALS;
-/// All nodes of a local network see each other at once. Their first dials are spread over this
-/// time, because the first few that succeed bring the records of the rest.
+const FOUND_UNDER_WAY: usize = 2;
+/// A node without a link dials a find within this time. Until then it hears of most nodes that
+/// start together with it, and all of these dial the same one.
 const FOUND_SPREAD: Duration = Duration::from_millis(100);
 /// A peer that could not be dialed, or does not serve this topic, is not chosen for this time.
 const AVOID: Duration = Duration::from_secs(30);
@@ -59,8 +60,9 @@ pub(super) struct Contacts {
     redial_delay: Duration,
     /// True if a sync that this node began was completed since it was last without links.
     synced: bool,
-    /// When finds were last dialed.
-    dialed_finds: Option<Instant>,
+    /// When bootstrap peers or finds were last dialed because no peer was linked, or a find because
+    /// the book lacks it.
+    dialed: Option<Instant>,
     reach: Reach,
     timers: Timers<Timer>,
 }
@@ -91,7 +93,7 @@ impl Contacts {
         Self {
             redial_delay: config.redial_min,
             synced: false,
-            dialed_finds: None,
+            dialed: None,
             reach: Reach::Never,
             timers: Timers::default(),
         }
@@ -196,10 +198,15 @@ impl Contacts {
         }
         let is_alone = scope.peers.is_alone();
         let spread = if is_alone { FOUND_SPREAD } else { FOUND_INTERVAL };
-        let at = scope.now() + jitter(&mut scope.cx.rng, spread, 0.0..1.0);
-        // A burst of finds must not cause a burst of dials.
+        let mut at = scope.now() + jitter(&mut scope.cx.rng, spread, 0.5..1.0);
+        if is_alone && scope.peers.found.keys().all(|peer| scope.me() < *peer) {
+            // The others dial this node: it is the first one of its swarm.
+            at += scope.config.redial_min;
+        }
+        // A burst of finds must not cause a burst of dials, and a peer that was dialed a moment ago
+        // may be about to answer.
         let apart = if is_alone { scope.config.redial_min } else { FOUND_INTERVAL };
-        let soonest = self.dialed_finds.map(|dialed| dialed + apart);
+        let soonest = self.dialed.map(|dialed| dialed + apart);
         self.timers.set_by(Timer::Redial, soonest.map_or(at, |soonest| soonest.max(at)));
     }
 
@@ -321,7 +328,9 @@ impl Contacts {
         // that are not.
         bootstrap.sort_by_key(|peer| scope.peers.bootstrap[peer].tried);
         bootstrap.truncate(self.bootstrap_dials(scope));
-        let found = self.finds_to_dial(scope);
+        // One answer is enough, so the first round is for the peers that the user named.
+        let may_answer = !bootstrap.is_empty() && self.redial_delay <= scope.config.redial_min;
+        let find = if may_answer { None } else { Self::find_to_dial(scope) };
         let lost = scope.book.lost().map(|(id, ..)| id);
         let mut lost: Vec<_> = lost.filter(|id| scope.book.kept(id).is_none()).collect();
         if !scope.cx.is_on(Rule::Healing) {
@@ -329,7 +338,8 @@ impl Contacts {
         }
         lost.shuffle(&mut scope.cx.rng);
         lost.truncate(DIALS);
-        let mut anyone = [bootstrap, found].concat();
+        let mut anyone = bootstrap;
+        anyone.extend(find);
         if scope.peers.is_alone() {
             anyone.extend(scope.likely_members(DIALS, &BTreeSet::new()));
             anyone.extend(lost);
@@ -342,6 +352,7 @@ impl Contacts {
             // No peer is known: one has to be named or found, or has to dial this node.
             return effects;
         }
+        self.dialed = Some(now);
         for peer in anyone {
             if let Some(bootstrap) = scope.peers.bootstrap.get_mut(&peer) {
                 bootstrap.tried = Some(now);
@@ -354,19 +365,26 @@ impl Contacts {
         effects
     }
 
-    /// Chooses the finds to dial now. Those that recently could not be dialed come last.
-    fn finds_to_dial(&mut self, scope: &mut Scope) -> Vec<EndpointId> {
+    /// Chooses the find to dial now. Those that recently could not be dialed come last.
+    fn find_to_dial(scope: &mut Scope) -> Option<EndpointId> {
         let now = scope.now();
         let all = scope.peers.found.keys().copied();
         let (under_way, mut others): (Vec<_>, Vec<_>) =
             all.partition(|peer| scope.cx.links.is_connecting(peer));
-        others.shuffle(&mut scope.cx.rng);
-        others.sort_by_key(|peer| scope.peers.is_avoided(peer, now));
-        others.truncate(DIALS.min(FOUND_UNDER_WAY.saturating_sub(under_way.len())));
-        if !scope.peers.found.is_empty() {
-            self.dialed_finds = Some(now);
+        let mut named = scope.peers.bootstrap.keys();
+        let any = !under_way.is_empty() || named.any(|peer| scope.cx.links.is_connecting(peer));
+        // On a machine that is behind, a dial is late rather than lost, and gossip is late as well.
+        let is_late = any && scope.cx.lag() > Duration::ZERO;
+        if is_late || scope.is_late_in_burst() || under_way.len() >= FOUND_UNDER_WAY {
+            return None;
         }
-        others
+        // Nodes that start together dial the lowest id of all, as if it were their bootstrap peer.
+        // So they meet there, and not in many parts of a swarm that have yet to find each other.
+        if !scope.peers.is_alone() {
+            others.shuffle(&mut scope.cx.rng);
+        }
+        others.sort_by_key(|peer| scope.peers.is_avoided(peer, now));
+        others.first().copied()
     }
 
     /// Returns how many bootstrap peers are dialed at a time while no peer is linked. They are few
@@ -393,11 +411,14 @@ impl Contacts {
             |id: &EndpointId| scope.book.get(id).is_some() || scope.peers.is_avoided(id, now);
         let gone: Vec<_> = scope.peers.found.keys().copied().filter(gone).collect();
         scope.peers.found.retain(|id, _| !gone.contains(id));
-        if self.dialed_finds.is_none_or(|dialed| now >= dialed + FOUND_INTERVAL) {
-            due.append(&mut self.finds_to_dial(scope));
+        if self.dialed.is_none_or(|dialed| now >= dialed + FOUND_INTERVAL) {
+            due.extend(Self::find_to_dial(scope));
+            if !scope.peers.found.is_empty() {
+                self.dialed = Some(now);
+            }
         }
         if !scope.peers.found.is_empty() {
-            let again = self.dialed_finds.map_or(now, |dialed| dialed) + FOUND_INTERVAL;
+            let again = self.dialed.map_or(now, |dialed| dialed) + FOUND_INTERVAL;
             next = next.into_iter().chain([again]).min();
         }
         if let Some(at) = next {

@@ -40,6 +40,8 @@ pub enum From {
     Previous,
     /// Each starts from a random earlier node.
     Random,
+    /// None has one: they find each other by multicast.
+    Nobody,
 }
 
 /// How the nodes start.
@@ -224,6 +226,8 @@ impl Scenario {
         let at_once = self.start.over.is_zero() && self.start.first_after.is_zero();
         check("start.known", !self.start.known || at_once, "needs all to start at once")?;
         check("start.known", !self.start.known || self.observers == 0, "has no observers")?;
+        let finds = self.start.from != From::Nobody || self.network.multicast == Some(true);
+        check("start.from", finds, "must name peers, or network.multicast be true")?;
         let most = [
             ("expect.bytes_per_second", self.expect.bytes_per_second),
             ("expect.wire_bytes_per_second", self.expect.wire_bytes_per_second),

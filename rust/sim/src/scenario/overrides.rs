@@ -156,6 +156,9 @@ pub struct NetworkSection {
     /// A dial fails after this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<HumanDuration>,
+    /// Whether nodes hear by multicast of those that start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multicast: Option<bool>,
 }
 
 impl NetworkSection {
@@ -181,6 +184,7 @@ impl NetworkSection {
         conditions.idle = self.idle.map_or(conditions.idle, |span| span.0);
         conditions.connect_timeout =
             self.connect_timeout.map_or(conditions.connect_timeout, |span| span.0);
+        conditions.multicast = self.multicast.unwrap_or(conditions.multicast);
     }
 
     pub(crate) fn validate(&self, key: &str) -> Result<(), Error> {

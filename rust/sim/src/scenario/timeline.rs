@@ -170,7 +170,7 @@ impl Timeline {
 
     fn first_bootstrap(&mut self, scenario: &Scenario, number: usize) -> Vec<usize> {
         match (number, scenario.start.from) {
-            (0, _) => Vec::new(),
+            (0, _) | (_, From::Nobody) => Vec::new(),
             (_, From::First) => vec![0],
             (_, From::Previous) => vec![number - 1],
             (_, From::Random) => vec![self.rng.random_range(0..number)],
