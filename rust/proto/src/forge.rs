@@ -6,12 +6,60 @@ use ed25519_dalek::SigningKey;
 
 use crate::{
     accusation::Accusation,
+    broadcast::Broadcast,
     id::{EndpointId, TopicId},
     wire::{
         Entry, Frame, Hello, Item, OverlayFrame, Range, RangeContent, SyncFrame, TopicFrame, Turn,
-        encode_content,
+        decode_broadcast, encode_content, is_broadcast,
     },
 };
+
+/// What a frame means to a node that chooses what it forwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meaning {
+    /// A broadcast of this author, under this id.
+    Broadcast(EndpointId, [u8; 32]),
+    /// Records of members.
+    Records,
+    /// The ids of broadcasts that the sender has.
+    Announcement(Vec<[u8; 32]>),
+    /// A request to be a neighbor, or the answer to one.
+    Neighbor,
+    /// The end of being neighbors.
+    Disconnect,
+    /// Another frame of the overlay.
+    Overlay,
+    /// A frame that is not of the overlay.
+    Other,
+}
+
+/// Returns what a frame means. A forged frame may say anything: nothing is verified.
+#[must_use]
+pub fn meaning(frame: &[u8]) -> Meaning {
+    let Ok(Some(Frame::Topic(_, TopicFrame::Overlay(frame)))) = Frame::decode(frame) else {
+        return Meaning::Other;
+    };
+    match frame {
+        OverlayFrame::Gossip { content, .. } if is_broadcast(&content) => {
+            let signed = decode_broadcast(&content).and_then(|signed| Broadcast::open(&signed));
+            let id = *blake3::hash(&content).as_bytes();
+            signed.map_or(Meaning::Overlay, |signed| Meaning::Broadcast(signed.claimed, id))
+        }
+        OverlayFrame::Gossip { .. } => Meaning::Records,
+        OverlayFrame::IHave(list) => {
+            Meaning::Announcement(list.into_iter().map(|(id, _)| id).collect())
+        }
+        OverlayFrame::Neighbor { .. } => Meaning::Neighbor,
+        OverlayFrame::Disconnect { .. } => Meaning::Disconnect,
+        _ => Meaning::Overlay,
+    }
+}
+
+/// Returns an announcement of broadcasts.
+#[must_use]
+pub fn announce(ids: &[[u8; 32]]) -> Bytes {
+    overlay(OverlayFrame::IHave(ids.iter().map(|id| (*id, 1)).collect()))
+}
 
 fn topic_frame(frame: TopicFrame) -> Bytes {
     Frame::Topic(0, frame).encode()

@@ -6,7 +6,7 @@ use iroh_gossip_discovery_proto::{Config, EndpointId, InEvent, LinkEnd};
 use crate::{
     clock::nanos,
     cuts::Cuts,
-    network::{Memory, Network, address, env},
+    network::{Memory, Network, env},
     node::Behavior,
 };
 
@@ -73,7 +73,7 @@ impl Network {
         from.sort_unstable();
         from.dedup();
         let peers: Vec<(EndpointId, Vec<TransportAddr>)> =
-            from.into_iter().map(|b| (self.nodes[b].id, vec![address(b)])).collect();
+            from.into_iter().map(|b| (self.nodes[b].id, vec![self.address(b)])).collect();
         self.start_from(number, sequence, config, peers);
     }
 

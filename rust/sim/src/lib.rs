@@ -31,6 +31,7 @@ mod sent;
 mod tests;
 mod trace;
 mod transport;
+mod turncoat;
 
 pub use book::Book;
 pub use conditions::{Conditions, Latency};
@@ -40,3 +41,4 @@ pub use network::{Emitted, Failure, Memory, Network, RunEnd, name_of};
 pub use node::Node;
 pub use puppet::{Order, Orders, Puppet};
 pub use sent::{Frames, Sent};
+pub use turncoat::{Malice, Silence, Turncoat};

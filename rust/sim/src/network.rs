@@ -42,6 +42,7 @@ use crate::{
     sent::Sent,
     trace::Trace,
     transport::{Arrival, Transport},
+    turncoat::{Malice, Turncoat},
 };
 
 /// Most failures that are kept. The first one usually shows the defect.
@@ -145,6 +146,8 @@ pub struct Network {
     /// The number of events that were handled.
     pub steps: u64,
     pub(crate) topic: TopicId,
+    /// The first node on the host of each node.
+    hosts: Vec<usize>,
     pub(crate) engine: Engine,
     pub(crate) transport: Transport,
     pub(crate) roster: Roster,
@@ -185,6 +188,7 @@ impl Network {
             in_conflict: BTreeSet::new(),
             steps: 0,
             topic: TopicId::from_name("simulated").expect("a good name"),
+            hosts: Vec::new(),
             engine: Engine::new(seed),
             transport: Transport::default(),
             roster: Roster::default(),
@@ -212,7 +216,7 @@ impl Network {
     }
 
     /// Lets all nodes, which have just started, know each other by the records that they announced.
-    pub(crate) fn preload(&mut self) {
+    pub fn preload(&mut self) {
         let now = self.engine.clock.instant();
         let own = |node: &Node| Some(node.state()?.own_record(&self.topic)?.clone());
         let mut records: Vec<_> = self.nodes.iter().filter_map(own).collect();
@@ -274,13 +278,26 @@ impl Network {
         self.add_with_key(key)
     }
 
+    /// Adds a node that is down, on the host of another one.
+    pub fn add_at_host(&mut self, of: usize) -> usize {
+        let number = self.add();
+        self.hosts[number] = self.hosts[of];
+        number
+    }
+
     fn add_with_key(&mut self, key: SigningKey) -> usize {
         let number = self.nodes.len();
         let peer = self.enlist(&key, number);
         let node = Node::new(key, peer);
         self.transport.add(node.id);
         self.nodes.push(node);
+        self.hosts.push(number);
         number
+    }
+
+    /// Returns the address of a node.
+    pub(crate) fn address(&self, number: usize) -> TransportAddr {
+        address(self.hosts[number], number)
     }
 
     /// Returns a key that follows from the seed.
@@ -314,7 +331,7 @@ impl Network {
     /// Starts a node, for the first time or again, with the same key and `sequence` as its first
     /// number.
     pub fn start(&mut self, number: usize, sequence: u64, config: Config, bootstrap: &[usize]) {
-        let peers = bootstrap.iter().map(|b| (self.nodes[*b].id, vec![address(*b)])).collect();
+        let peers = bootstrap.iter().map(|b| (self.nodes[*b].id, vec![self.address(*b)])).collect();
         self.start_from(number, sequence, config, peers);
     }
 
@@ -358,7 +375,7 @@ impl Network {
         self.transport.up(number, node.lives);
         let profile = Profile::new(format!("node-{number}"));
         let options = Box::new(TopicOptions { profile, config });
-        self.feed(number, InEvent::SetAddresses(vec![address(number)]));
+        self.feed(number, InEvent::SetAddresses(vec![self.address(number)]));
         self.feed(number, InEvent::Join(self.topic, options));
         if !peers.is_empty() {
             self.feed(number, InEvent::AddBootstrap(self.topic, peers));
@@ -382,6 +399,36 @@ impl Network {
         self.transport.up(number, node.lives);
         let peer = node.peer;
         self.roster.peers[peer].hostile = true;
+    }
+
+    /// Lets a member that runs the protocol turn hostile.
+    ///
+    /// # Panics
+    /// If the node does not run the protocol.
+    pub fn turn(&mut self, number: usize, malice: Malice) {
+        let now = self.engine.clock.instant();
+        let behavior = std::mem::replace(&mut self.nodes[number].behavior, Behavior::Down);
+        let Behavior::Honest(state) = behavior else { panic!("node {number} is not honest") };
+        let ids = self.nodes.iter().map(|node| node.id);
+        let links = ids.filter_map(|id| Some((id, state.link(&id)?))).collect();
+        let turncoat = Turncoat::new(state, self.topic, malice, links, now);
+        self.nodes[number].behavior = Behavior::Hostile(Box::new(turncoat));
+        let peer = self.nodes[number].peer;
+        self.update_truth(peer);
+        self.roster.peers[peer].hostile = true;
+        for node in self.nodes.iter_mut().filter(|node| node.is_honest()) {
+            node.book.honest -= usize::from(node.book.has(peer));
+        }
+        self.wake_at(number, self.engine.clock.now);
+    }
+
+    /// Returns the neighbors of a node, by number. A hostile node has none.
+    #[must_use]
+    pub fn neighbors(&self, number: usize) -> Vec<usize> {
+        let inspect = self.nodes[number].state().and_then(|state| state.inspect(&self.topic));
+        let neighbors = inspect.map(|inspect| inspect.neighbors).unwrap_or_default();
+        let peers = neighbors.iter().filter_map(|id| self.roster.number(id));
+        peers.filter_map(|peer| self.roster.peers[peer].nodes.first().copied()).collect()
     }
 
     /// Gives an event of the application to a node.
@@ -598,7 +645,7 @@ impl Network {
     }
 
     fn on_heard(&mut self, by: usize, of: usize) {
-        let found = InEvent::Found(self.topic, self.nodes[of].id, vec![address(of)]);
+        let found = InEvent::Found(self.topic, self.nodes[of].id, vec![self.address(of)]);
         self.feed(by, found);
     }
 
@@ -654,6 +701,7 @@ impl Network {
             SimEvent::Announces(number) => self.announce_by_multicast(number),
             SimEvent::Heard { by, of } => self.on_heard(by, of),
             SimEvent::Opened(link, side) => {
+                let address = |node: usize| address(self.hosts[node], node);
                 let arrival = self.transport.on_opened(link, side, address, env!(self));
                 self.deliver(arrival);
             }
@@ -962,19 +1010,23 @@ pub fn name_of(event: &TopicEvent) -> &'static str {
     }
 }
 
-/// Returns the address of a node. Only its number has a meaning.
-pub(crate) fn address(number: usize) -> TransportAddr {
-    let number = u32::try_from(number).unwrap_or(u32::MAX - FIRST_ADDRESS);
-    TransportAddr::Ip(SocketAddr::from((Ipv4Addr::from(FIRST_ADDRESS + number), 7000)))
+/// Returns the address of a node on the host of a node. Only their numbers have a meaning.
+pub(crate) fn address(host: usize, number: usize) -> TransportAddr {
+    let port = u16::try_from(number - host).map_or(u16::MAX, |more| FIRST_PORT + more);
+    let host = u32::try_from(host).unwrap_or(u32::MAX - FIRST_ADDRESS);
+    TransportAddr::Ip(SocketAddr::from((Ipv4Addr::from(FIRST_ADDRESS + host), port)))
 }
 
 const FIRST_ADDRESS: u32 = 0x0a00_0001;
+const FIRST_PORT: u16 = 7000;
 
-/// Returns the node at an address.
+/// Returns the node at an address: the host gives a number, and higher ports than the first one
+/// those after it.
 pub(crate) fn node_at(address: &TransportAddr) -> Option<usize> {
     match address {
         TransportAddr::Ip(SocketAddr::V4(v4)) => {
-            usize::try_from(u32::from(*v4.ip()).checked_sub(FIRST_ADDRESS)?).ok()
+            let host = u32::from(*v4.ip()).checked_sub(FIRST_ADDRESS)?;
+            Some(usize::try_from(host).ok()? + usize::from(v4.port().saturating_sub(FIRST_PORT)))
         }
         _ => None,
     }

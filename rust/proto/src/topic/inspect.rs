@@ -24,6 +24,8 @@ pub struct Inspect {
     pub live: Vec<(EndpointId, u64)>,
     /// The most that [`Inspect::live`] may hold, and tombstones as well.
     pub capacity: usize,
+    /// The active view of the overlay.
+    pub neighbors: Vec<EndpointId>,
     /// Sizes of collections, by name.
     pub sizes: Vec<(&'static str, usize)>,
 }
@@ -106,6 +108,7 @@ impl Topic {
         sizes.extend(self.broadcasts.sizes());
         sizes.extend(self.revocations.sizes());
         sizes.extend(links);
-        Inspect { live: live.collect(), capacity: self.config.capacity, sizes }
+        let neighbors = self.neighborhood.neighbors().iter().copied().collect();
+        Inspect { live: live.collect(), capacity: self.config.capacity, neighbors, sizes }
     }
 }
