@@ -83,7 +83,8 @@ bench-check: $(VENV)/.made ## count the instructions of pieces of the work, comp
 	$(BIN)/python benchmarks/instructions.py target/debug/examples/instructions $(ARGS)
 
 model: $(VENV)/.made ## try all that several faults may do to three nodes (FAULTS=2 OVERTAKES=0 FIRST=1 THEN=10 MINUTES=60)
-	cargo test $(LOCKED) --package iroh-gossip-discovery-sim --test model -- --ignored --nocapture
+	FAULTS=$(or $(FAULTS),2) FIRST=$(or $(FIRST),1) \
+		cargo test $(LOCKED) --package iroh-gossip-discovery-sim --test model -- --nocapture no_faults_break
 
 fuzz: target/tools/bin/cargo-bolero ## let libFuzzer look for input that breaks a decoder or the state machine (MINUTES=1 for each target; ARGS=tickets for one)
 	@set -e; grep -Ho '^fn fuzz_[a-z_]*' $(FUZZ_FILES) | grep -- '$(ARGS)' | while IFS=: read -r file target; do \

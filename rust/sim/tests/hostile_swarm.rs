@@ -202,11 +202,11 @@ fn nobody_is_blamed_for_what_a_neighbor_could_not_verify() {
     siege.say(forger, 0, forge::neighbor(&own, true));
     siege.network.run_for(S);
     let topic = siege.network.topic();
-    let accused = siege.network.nodes[3].id;
+    let victim = siege.network.nodes[3].id;
     for number in 0..FORGED {
         let record = siege.record(&made_up(number), 1, "10.30.0.1:7");
         let accuser = made_up(1000 + number);
-        let frame = forge::gossip_with_forged(&record, &accuser, accused, &topic);
+        let frame = forge::gossip_with_forged(&record, &accuser, victim, &topic);
         siege.say(forger, 0, frame);
         siege.network.run_for(S / 20);
     }

@@ -335,6 +335,27 @@ fn a_member_that_is_heard_meanwhile_is_not_lost_whatever_others_say() {
     }
 }
 
+/// Found by the model: a member was cut off, and its link broke when it was back.
+#[test]
+fn a_suspected_member_whose_link_breaks_is_dialed_and_can_be_heard_before_the_verdict() {
+    let mut bench = with_members();
+    let [first, second] = [2, 3].map(LinkId);
+    bench.open_link(first, ACCUSED, false);
+    bench.hello(first, 9);
+    bench.silent.insert(first);
+    accuse(&mut bench, vec![accusation(ACCUSER, ACCUSED, 10)]);
+    bench.pass(S * 2);
+    assert!(is_suspected(&bench, ACCUSED));
+    bench.out.clear();
+    bench.feed(InEvent::LinkClosed(first, LinkEnd::Lost));
+    let dialed = |out: &OutEvent| matches!(out, OutEvent::Dial(peer, _) if *peer == id(ACCUSED));
+    assert!(bench.out.iter().any(dialed));
+    bench.open_link(second, ACCUSED, true);
+    bench.hello(second, 9);
+    bench.pass(S * 10);
+    assert!(!is_lost(&bench, ACCUSED));
+}
+
 #[test]
 fn confirmations_take_nothing_of_the_time_that_a_pause_added() {
     let mut bench = with_members();

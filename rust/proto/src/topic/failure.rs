@@ -73,9 +73,10 @@ impl Detector {
         self.unwatch(peer);
     }
 
-    /// The link to a peer broke: neither end closed it.
+    /// The link to a peer broke: neither end closed it. A suspected peer is dialed again too, or it
+    /// could not be heard before the verdict.
     pub(super) fn link_broken(&mut self, peer: EndpointId, scope: &mut Scope) {
-        if scope.book.get(&peer).is_some() && !self.suspicions.is_suspected(&peer) {
+        if scope.book.get(&peer).is_some() {
             self.probe(peer, true, None, scope);
         }
     }

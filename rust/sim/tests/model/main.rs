@@ -86,11 +86,6 @@ fn holds(bounds: &Bounds, limit: Duration) -> bool {
     figures.complete
 }
 
-#[test]
-fn no_single_fault_breaks_a_property() {
-    assert!(holds(&Bounds::default(), Duration::MAX));
-}
-
 /// Fails if the explorer finds nothing that breaks a property.
 fn breaks(property: &str, bounds: &Bounds) {
     let (_, failure) = explore(bounds, property, Duration::MAX);
@@ -128,21 +123,20 @@ fn books_do_not_converge_without_refutations() {
     breaks("convergence after quiet", &without(Rule::Refutation));
 }
 
-/// `make model`. docs/simulator.md says what was explored.
+/// One fault at a time, or what the environment says: see `make model` and docs/simulator.md.
 #[test]
-#[ignore = "takes minutes"]
-fn no_faults_together_break_a_property() {
+fn no_faults_break_a_property() {
     let number = |name: &str, default: u64| {
         env::var(name).map_or(default, |value| value.parse().expect("a number"))
     };
     let list = |name: &str| {
-        let value = env::var(name).ok()?;
+        let value = env::var(name).ok().filter(|value| !value.is_empty())?;
         Some(value.split(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>())
     };
     let bounds = Bounds {
-        faults: u32::try_from(number("FAULTS", 2)).expect("a small number"),
+        faults: u32::try_from(number("FAULTS", 1)).expect("a small number"),
         overtakes: u32::try_from(number("OVERTAKES", 0)).expect("a small number"),
-        first: Duration::from_secs(number("FIRST", 1)),
+        first: Duration::from_secs(number("FIRST", 2)),
         then: Duration::from_secs(number("THEN", 10)),
         only: list("ONLY").unwrap_or_default(),
         ..Bounds::default()
