@@ -20,6 +20,7 @@ from iroh_gossip_discovery import (
     RequestFailedError,
     RequestTimeoutError,
     StreamReader,
+    StreamResetError,
     StreamWriter,
     _requests,
     blocking,
@@ -322,14 +323,16 @@ async def test_requests_of_one_peer_take_no_more_than_a_share_of_the_memory(
 ) -> None:
     monkeypatch.setattr(_requests, "MAX_HELD", 900_000)
     async with pair() as (server, client):
-        go_on = asyncio.Event()
+        arrived, go_on = asyncio.Event(), asyncio.Event()
 
         @server.answer("keep")
         async def keep(request: Request) -> bytes:
+            arrived.set()
             await go_on.wait()
             return request.data[:1]
 
         one = asyncio.create_task(client.request(server.id, "keep", bytes(200_000), timeout=60))
+        await arrived.wait()
         # Half a request counts too: its bytes are held until it is given up.
         reader, writer = await client.open_stream(server.id, PROTOCOL)
         writer.write(struct.pack("!BBII", 1, 4, 0, MAX_DATA) + b"keep" + bytes(300_000))
@@ -339,6 +342,23 @@ async def test_requests_of_one_peer_take_no_more_than_a_share_of_the_memory(
         go_on.set()
         assert await one == b"\0"
         assert await client.request(server.id, "keep", bytes(300_000), timeout=60) == b"\0"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("limit", [30.0, 0.2])
+async def test_half_a_request_is_reset_and_no_error_of_the_node_that_waited_for_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limit: float
+) -> None:
+    monkeypatch.setattr(_requests, "_HEADER_TIMEOUT", limit)
+    async with pair() as (server, client):
+        server.answer("keep")(lambda request: request.data)
+        reader, writer = await client.open_stream(server.id, PROTOCOL)
+        writer.write(struct.pack("!BBII", 1, 4, 0, 100) + b"keep" + bytes(10))
+        if limit > 1:
+            writer.write_eof()
+        with pytest.raises(StreamResetError, match="not whole"):
+            await reader.readexactly(5)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_peers_that_take_all_they_can_leave_room_for_others() -> None:

@@ -220,6 +220,9 @@ class Answers:
             request = Request(reader.peer, name, data, deadline)
             code, body = await self._work(answer, request, limit, reader)
             return await _write(writer, code, body)
+        except (TimeoutError, asyncio.IncompleteReadError):
+            # What a peer does not send is no failure of this node, and no line of its log.
+            writer.reset(2, f"the request was not whole at its end, or after {_HEADER_TIMEOUT:g} s")
         finally:
             self._room.give_back(reader.peer, taken)
 
