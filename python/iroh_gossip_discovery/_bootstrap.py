@@ -190,15 +190,21 @@ async def _look(node: Node, settings: Settings, source: Source) -> None:
         pass
 
 
+async def _found_by(lookup: Lookup) -> Iterable[BootstrapPeer]:
+    """Return what a lookup finds; one that is not async is a TypeError."""
+    answer: object = lookup()
+    if not inspect.isawaitable(answer):
+        kind = type(answer).__name__
+        raise TypeError(f"a lookup must be async (`async def`), it returned {kind}")
+    found: Iterable[BootstrapPeer] = await answer
+    return found
+
+
 async def _call(settings: Settings, lookup: Lookup) -> tuple[list[Bootstrap], str | None]:
     """Call a lookup once: the peers that it found, and what was wrong."""
     try:
         async with asyncio.timeout(_LOOKUP_TIMEOUT):
-            answer: object = lookup()
-            if not inspect.isawaitable(answer):
-                kind = type(answer).__name__
-                raise TypeError(f"a lookup must be async (`async def`), it returned {kind}")  # noqa: TRY301
-            found: Iterable[BootstrapPeer] = await answer
+            found = await _found_by(lookup)
         sources, problem = _at_most(_LOOKUP_RESULTS, found)
         peers, refused = _usable(sources, settings)
     except asyncio.CancelledError:
