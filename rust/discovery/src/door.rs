@@ -177,7 +177,7 @@ impl Door {
             return Some(Admitted::new(connection, None));
         }
         let begun = Instant::now();
-        let _place = self.0.wait(&connection, peer)?;
+        let _slot = self.0.wait(&connection, peer)?;
         let checked = patiently(PROOFS_TIMEOUT, self.0.check(&connection)).await;
         let until = match checked.unwrap_or(Err(Refusal::TooLate)) {
             Ok(until) => until,
@@ -324,8 +324,8 @@ impl Inner {
         }
     }
 
-    /// Takes a place among the connections that wait, as a stranger's. `None` if it is refused.
-    fn wait(&self, connection: &Connection, peer: EndpointId) -> Option<Place<'_>> {
+    /// Takes a slot among the connections that wait, as a stranger's. `None` if it is refused.
+    fn wait(&self, connection: &Connection, peer: EndpointId) -> Option<WaitingSlot<'_>> {
         let (now, network) = (Instant::now(), Origin::of(connection).network);
         let is_member = self.lookup.is_member(&peer);
         if let Some(what) = self.banned(&peer, is_member, network, now) {
@@ -355,7 +355,7 @@ impl Inner {
         let usefulness = if is_member { Use::Member } else { Use::Stranger };
         let candidate = Candidate { id, usefulness, network, opened: now };
         waiting.connections.insert(id, (candidate, connection.clone()));
-        Some(Place { door: self, id })
+        Some(WaitingSlot { door: self, id })
     }
 
     fn banned(
@@ -381,7 +381,7 @@ impl Inner {
         connection: &Connection,
         peer: EndpointId,
         what: DropReason,
-    ) -> Option<Place<'_>> {
+    ) -> Option<WaitingSlot<'_>> {
         self.counters.dropped(what, Some(peer));
         connection.close(VarInt::from_u32(CloseCode::Refused.into()), b"");
         None
@@ -488,13 +488,13 @@ impl Inner {
     }
 }
 
-/// A place among the connections that wait. Dropping it frees the place.
-struct Place<'a> {
+/// A slot among the connections that wait. Dropping it frees the slot.
+struct WaitingSlot<'a> {
     door: &'a Inner,
     id: LinkId,
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaitingSlot<'_> {
     fn drop(&mut self) {
         self.door.waiting().connections.remove(&self.id);
     }

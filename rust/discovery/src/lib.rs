@@ -97,6 +97,7 @@ mod names;
 mod network;
 mod newcomer;
 pub mod ownership;
+mod place;
 mod problems;
 mod proof;
 mod published;

@@ -31,7 +31,7 @@ use self::{packet::Packet, socket::Port};
 use crate::{
     inputs::Input,
     interfaces::{Interface, Kind},
-    network::Place,
+    place::Place,
     problems::Problems,
     proto::{EndpointId, TopicId},
 };

@@ -1,10 +1,6 @@
 //! This node's place in the network: its interfaces, the addresses it announces, and their changes.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use iroh::{Endpoint, EndpointAddr, RelayMap, RelayUrl, TransportAddr, endpoint::RelayStatus};
 use tokio::{
@@ -16,11 +12,12 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
 use crate::{
-    advertise::{self, Chooser, is_local},
+    advertise::{Chooser, is_local},
     config::Config,
     inputs::Input,
     interfaces::{Footing, Interfaces, Kind, MIN_MTU, Watch},
     mdns::{self, Mdns},
+    place::Place,
     problems::Problems,
     proto::TopicId,
     relay,
@@ -40,28 +37,6 @@ pub(crate) enum Change {
     Interfaces(Arc<Interfaces>),
     /// A host name to announce was resolved to these addresses.
     Resolved(String, u16, Vec<SocketAddr>),
-}
-
-/// The place of a node in the network, for readers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) interfaces: Option<Arc<Interfaces>>,
-    pub(crate) announced: Vec<TransportAddr>,
-    pub(crate) bound: Vec<SocketAddr>,
-}
-
-impl Place {
-    /// Returns the socket address at which an address of this machine is bound.
-    pub(crate) fn reached_at(&self, ip: IpAddr) -> Option<SocketAddr> {
-        advertise::reached_at(ip, &self.bound)
-    }
-
-    /// Returns true if this node itself is at an address.
-    pub(crate) fn is_own(&self, at: SocketAddr) -> bool {
-        let of_interface = self.interfaces.iter().any(|all| all.of(at.ip()).is_some());
-        self.announced.contains(&TransportAddr::Ip(at))
-            || (of_interface || at.ip().is_loopback()) && self.reached_at(at.ip()) == Some(at)
-    }
 }
 
 /// This node's place in the network.

@@ -16,7 +16,7 @@ use crate::{
     dial::is_plausible,
     events::Event,
     inputs::Input,
-    network::Place,
+    place::Place,
     problems::Problems,
     proto::{EndpointId, TopicId},
     published::Published,
