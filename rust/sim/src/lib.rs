@@ -7,6 +7,7 @@
 //! processors, and the roster (what is true of all identities). A check at every step records a
 //! [`Failure`] and never panics. [`scenario`] describes a network and its faults as data.
 
+mod address;
 mod book;
 mod checks;
 mod clock;
@@ -22,6 +23,7 @@ mod link;
 mod multicast;
 mod network;
 mod node;
+mod observed;
 mod puppet;
 mod queue;
 mod roster;
@@ -31,14 +33,16 @@ mod sent;
 mod tests;
 mod trace;
 mod transport;
+mod truth;
 mod turncoat;
 
 pub use book::Book;
 pub use conditions::{Conditions, Latency};
 pub use cpu::Costs;
 pub use hostile::{Hostile, Mirror, Mute};
-pub use network::{Emitted, Failure, Memory, Network, RunEnd, name_of};
+pub use network::{Memory, Network, RunEnd};
 pub use node::Node;
+pub use observed::{Emitted, Failure, Observed, name_of};
 pub use puppet::{Order, Orders, Puppet};
 pub use sent::{Frames, Sent};
 pub use turncoat::{Malice, Silence, Turncoat};

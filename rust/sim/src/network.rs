@@ -1,12 +1,6 @@
 //! Many nodes and the network between them: the queue of future events, and the clock.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -29,6 +23,7 @@ macro_rules! env {
 pub(crate) use env;
 
 use crate::{
+    address::{address, node_at},
     clock::{Nanos, nanos},
     conditions::Conditions,
     cpu::{Costs, Job, Processors},
@@ -37,49 +32,20 @@ use crate::{
     link::{LinkNumber, Side},
     multicast::Multicast,
     node::{Behavior, Node},
+    observed::{Failure, MAX_FAILURES, Observed},
     queue::SimEvent,
-    roster::{Peer, Roster},
+    roster::Roster,
     sent::Sent,
     trace::Trace,
     transport::{Arrival, Transport},
+    truth::{self, Truth},
     turncoat::{Malice, Turncoat},
 };
 
-/// Most failures that are kept. The first one usually shows the defect.
-const MAX_FAILURES: usize = 100;
-/// Most events that are kept: when 1,000 nodes join, each emits one for every other.
-const MAX_LOG: usize = 2_000_000;
 /// How many sequence numbers are reserved on disk ahead of their use.
 const RESERVED: u64 = 4096;
 /// The time of the wall clocks at the start, in microseconds since 1970.
 const EPOCH_MICROS: u64 = 1_767_225_600_000_000;
-
-/// A check that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// The seed of the network.
-    pub seed: u64,
-    /// Virtual time since the start.
-    pub at: Duration,
-    /// The node at which it was seen, if it was at one.
-    pub node: Option<usize>,
-    /// The check.
-    pub check: &'static str,
-    /// What was seen.
-    pub text: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seed {}, at {:.6} s, ", self.seed, self.at.as_secs_f64())?;
-        if let Some(node) = self.node {
-            write!(f, "node {node}, ")?;
-        }
-        write!(f, "{}: {}", self.check, self.text)
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// What a node still has after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,17 +67,6 @@ pub enum RunEnd {
     Steps,
 }
 
-/// An event that a node emitted to its application.
-#[derive(Debug, Clone)]
-pub struct Emitted {
-    /// Virtual time since the start.
-    pub at: Duration,
-    /// The node.
-    pub node: usize,
-    /// The event.
-    pub event: TopicEvent,
-}
-
 /// Many nodes and the network between them.
 #[derive(Debug)]
 pub struct Network {
@@ -121,28 +76,10 @@ pub struct Network {
     pub conditions: Conditions,
     /// The failures of the checks at every step, and of those that a caller requested.
     pub failures: Vec<Failure>,
-    /// Whether each node keeps all its events, which costs memory.
-    pub keep_events: bool,
+    /// What applications saw, and what of it was wrong.
+    pub observed: Observed,
     /// A rule of the protocol that is switched off at all nodes that start from now on.
     pub disabled_rule: Option<Rule>,
-    /// Whether [`Network::log`] is kept.
-    pub keep_log: bool,
-    /// The events of all nodes, over all of their lives: the first two million.
-    pub log: Vec<Emitted>,
-    /// The number of events that came after these.
-    pub log_left_out: u64,
-    /// The number of events, by name.
-    pub emitted_counts: BTreeMap<&'static str, u64>,
-    /// Peers that were held to be lost although they were up and within reach: when, the node that
-    /// held them to be, the peer.
-    pub wrongly_lost: Vec<(Duration, usize, EndpointId)>,
-    /// The same, at nodes that lose packets beyond what all lose: only their own network is bad.
-    pub lost_by_lossy: u64,
-    /// How often a node held such a node to be lost: by the node, the lossy node, and the number of
-    /// the fault.
-    pub lossy_lost: BTreeMap<(usize, usize, u32), u32>,
-    /// Nodes that reported another process with their key.
-    pub in_conflict: BTreeSet<usize>,
     /// The number of events that were handled.
     pub steps: u64,
     pub(crate) topic: TopicId,
@@ -176,16 +113,8 @@ impl Network {
             nodes: Vec::new(),
             conditions,
             failures: Vec::new(),
-            keep_events: true,
+            observed: Observed::default(),
             disabled_rule: None,
-            keep_log: false,
-            log: Vec::new(),
-            log_left_out: 0,
-            emitted_counts: BTreeMap::new(),
-            wrongly_lost: Vec::new(),
-            lost_by_lossy: 0,
-            lossy_lost: BTreeMap::new(),
-            in_conflict: BTreeSet::new(),
             steps: 0,
             topic: TopicId::from_name("simulated").expect("a good name"),
             hosts: Vec::new(),
@@ -497,40 +426,31 @@ impl Network {
     /// Returns true if the book of a node is right, or the node is down or leaving.
     #[must_use]
     pub fn is_right(&self, number: usize) -> bool {
-        let node = &self.nodes[number];
-        if !node.is_honest() || node.leaving {
-            return true;
-        }
-        let group = self.roster.peers[node.peer].group;
-        let own = usize::from(!node.config.observer);
-        let others = self.roster.there(group).saturating_sub(own);
-        node.own.is_some() && node.book.honest == others && node.book.right == others
+        self.truth().is_right(number)
     }
 
     /// Returns true if the book of a node has every node that is up within reach, or if that node
     /// is itself down or leaving.
     #[must_use]
     pub fn knows_all(&self, number: usize) -> bool {
-        let node = &self.nodes[number];
-        let group = self.roster.peers[node.peer].group;
-        let there = |peer: &Peer| peer.current.is_some() && peer.group == group && !peer.hostile;
-        let peers = self.roster.peers.iter().enumerate();
-        let mut others = peers.filter(|(other, peer)| *other != node.peer && there(peer));
-        !node.is_honest() || node.leaving || others.all(|(other, _)| node.book.has(other))
+        self.truth().knows_all(number)
     }
 
     /// Returns true if all others within reach hold a node's current record, or, if it isn't there,
     /// none.
     #[must_use]
     pub fn is_known(&self, number: usize) -> bool {
-        let peer = self.nodes[number].peer;
-        let truth = &self.roster.peers[peer];
+        self.truth().is_known(number)
+    }
+
+    fn truth(&self) -> Truth<'_> {
+        Truth { nodes: &self.nodes, roster: &self.roster, cuts: self.transport.cuts() }
+    }
+
+    /// Updates the truth about an identity, and by it, which entries of books are right.
+    pub(crate) fn update_truth(&mut self, peer: usize) {
         let cuts = self.transport.cuts();
-        let others = self.nodes.iter().enumerate().filter(|(number, node)| {
-            let together = cuts.group(*number) == truth.group;
-            node.is_honest() && !node.leaving && node.peer != peer && together
-        });
-        others.map(|(_, node)| node.book.sequence(peer)).all(|held| held == truth.current)
+        self.noteworthy |= truth::update(peer, &mut self.nodes, &mut self.roster, cuts);
     }
 
     /// Returns what all nodes sent so far.
@@ -871,24 +791,24 @@ impl Network {
                 }
             }
         }
-        *self.emitted_counts.entry(name_of(&event)).or_default() += 1;
-        match &event {
-            TopicEvent::PeerLost(record, _) => self.note_lost(number, record),
-            TopicEvent::IdentityConflict { .. } => {
-                self.in_conflict.insert(number);
-            }
-            _ => {}
+        if let TopicEvent::PeerLost(record, _) = &event
+            && let Some(lost) = self.reached(number, &record.id)
+        {
+            let (cuts, now) = (self.transport.cuts(), self.engine.clock.now);
+            self.observed.wrong_verdict(now, (number, lost), record.id, cuts);
         }
-        if self.keep_log && self.log.len() == MAX_LOG {
-            self.log_left_out += 1;
-        } else if self.keep_log {
-            let at = self.elapsed();
-            self.log.push(Emitted { at, node: number, event: event.clone() });
-        }
-        if self.keep_events {
-            let at = self.elapsed();
+        let at = self.elapsed();
+        self.observed.event(at, number, &event);
+        if self.observed.keep_events {
             self.nodes[number].events.push((at, event));
         }
+    }
+
+    /// Returns the node of an identity if it is up and within reach of another one.
+    fn reached(&self, by: usize, id: &EndpointId) -> Option<usize> {
+        let peer = &self.roster.peers[self.roster.number(id)?];
+        let within_reach = peer.current.is_some() && peer.group == self.transport.cuts().group(by);
+        if within_reach { peer.nodes.first().copied() } else { None }
     }
 
     fn on_broadcast(&mut self, number: usize, author: EndpointId, data: &Bytes) {
@@ -899,25 +819,6 @@ impl Network {
         } else if !node.heard.insert((author, data.clone())) {
             let text = format!("{data:?} of {} came twice", author.fmt_short());
             self.fail(Some(number), "broadcasts come at most once", text);
-        }
-    }
-
-    /// Records a wrong verdict: the lost node is up and within reach. If either of the two loses
-    /// packets beyond what all lose, that is counted apart.
-    fn note_lost(&mut self, number: usize, record: &NodeRecord) {
-        let peer = self.roster.number(&record.id).map(|peer| &self.roster.peers[peer]);
-        let (cuts, now) = (self.transport.cuts(), self.engine.clock.now);
-        let group = cuts.group(number);
-        let mistaken = peer.filter(|peer| peer.current.is_some() && peer.group == group);
-        let Some(lost) = mistaken.and_then(|peer| peer.nodes.first().copied()) else { return };
-        if cuts.is_lossy(number, now) {
-            self.lost_by_lossy += 1;
-        } else if cuts.is_lossy(lost, now) {
-            let fault = cuts.losses_begun(lost);
-            *self.lossy_lost.entry((number, lost, fault)).or_default() += 1;
-        } else if self.wrongly_lost.len() < MAX_FAILURES {
-            let at = self.elapsed();
-            self.wrongly_lost.push((at, number, record.id));
         }
     }
 
@@ -935,99 +836,5 @@ impl Network {
         self.nodes[number].own = Some(Arc::clone(record));
         self.roster.make(peer, record);
         self.update_truth(peer);
-    }
-
-    /// Updates the truth about an identity, and by it, which entries of books are right.
-    pub(crate) fn update_truth(&mut self, peer: usize) {
-        let holders = self.roster.peers[peer].nodes.iter().map(|node| (*node, &self.nodes[*node]));
-        let there = holders.filter(|(_, node)| {
-            node.is_honest() && !node.leaving && !node.config.observer && node.peer == peer
-        });
-        let newest = there.max_by_key(|(_, node)| node.own.as_ref().map(|own| own.sequence));
-        let cuts = self.transport.cuts();
-        let group = newest.map_or(self.roster.peers[peer].group, |(number, _)| cuts.group(number));
-        let current = newest.and_then(|(_, node)| Some(node.own.as_ref()?.sequence));
-        let truth = &self.roster.peers[peer];
-        if (truth.current, truth.group) == (current, group) {
-            return;
-        }
-        self.noteworthy = true;
-        let (was, was_group) = (truth.current, truth.group);
-        self.roster.set(peer, current, group);
-        let hostile = self.roster.peers[peer].hostile;
-        for node in self.nodes.iter_mut().filter(|node| !hostile && node.is_honest()) {
-            let Some(held) = node.book.sequence(peer) else { continue };
-            let at = self.roster.peers[node.peer].group;
-            let was_right = was_group == at && was == Some(held);
-            let is_right = group == at && current == Some(held);
-            node.book.right = node.book.right + usize::from(is_right) - usize::from(was_right);
-        }
-        let holders = self.roster.peers[peer].nodes.clone();
-        if was_group != group {
-            for number in holders {
-                self.recount(number);
-            }
-        }
-    }
-
-    /// Counts again the right entries of a book.
-    fn recount(&mut self, number: usize) {
-        let node = &mut self.nodes[number];
-        let group = self.roster.peers[node.peer].group;
-        let held = node.book.sequences();
-        let honest = held.filter(|(peer, _)| !self.roster.peers[*peer].hostile);
-        let right = honest.filter(|(peer, held)| self.roster.is_right(*peer, *held, group));
-        node.book.right = right.count();
-    }
-}
-
-/// Returns the name of an event.
-#[must_use]
-pub fn name_of(event: &TopicEvent) -> &'static str {
-    match event {
-        TopicEvent::Announced(_) => "Announced",
-        TopicEvent::PeerJoined(_) => "PeerJoined",
-        TopicEvent::PeerUpdated(_) => "PeerUpdated",
-        TopicEvent::PeerRefreshed(_) => "PeerRefreshed",
-        TopicEvent::PeerSuspected(_) => "PeerSuspected",
-        TopicEvent::PeerRecovered(_) => "PeerRecovered",
-        TopicEvent::IdentityConflict { .. } => "IdentityConflict",
-        TopicEvent::PeerLeft(_) => "PeerLeft",
-        TopicEvent::PeerLost(..) => "PeerLost",
-        TopicEvent::Undecided(_) => "Undecided",
-        TopicEvent::Isolated => "Isolated",
-        TopicEvent::Reconnected => "Reconnected",
-        TopicEvent::Opened(_) => "Opened",
-        TopicEvent::NotServed(_) => "NotServed",
-        TopicEvent::Busy { .. } => "Busy",
-        TopicEvent::Synced(_) => "Synced",
-        TopicEvent::Agreed(_) => "Agreed",
-        TopicEvent::NeighborUp(_) => "NeighborUp",
-        TopicEvent::NeighborDown(_) => "NeighborDown",
-        TopicEvent::Broadcast { .. } => "Broadcast",
-        TopicEvent::Closed => "Closed",
-        _ => "Other",
-    }
-}
-
-/// Returns the address of a node on the host of a node. Only their numbers have a meaning.
-pub(crate) fn address(host: usize, number: usize) -> TransportAddr {
-    let port = u16::try_from(number - host).map_or(u16::MAX, |more| FIRST_PORT + more);
-    let host = u32::try_from(host).unwrap_or(u32::MAX - FIRST_ADDRESS);
-    TransportAddr::Ip(SocketAddr::from((Ipv4Addr::from(FIRST_ADDRESS + host), port)))
-}
-
-const FIRST_ADDRESS: u32 = 0x0a00_0001;
-const FIRST_PORT: u16 = 7000;
-
-/// Returns the node at an address: the host gives a number, and higher ports than the first one
-/// those after it.
-pub(crate) fn node_at(address: &TransportAddr) -> Option<usize> {
-    match address {
-        TransportAddr::Ip(SocketAddr::V4(v4)) => {
-            let host = u32::from(*v4.ip()).checked_sub(FIRST_ADDRESS)?;
-            Some(usize::try_from(host).ok()? + usize::from(v4.port().saturating_sub(FIRST_PORT)))
-        }
-        _ => None,
     }
 }

@@ -37,7 +37,7 @@ fn heard(network: &Network, nodes: usize, said: u64) -> f64 {
 
 fn assert_sound(network: &Network) {
     assert_eq!(network.failures, [], "{:?}", network.failures.first().map(ToString::to_string));
-    assert_eq!(network.wrongly_lost, []);
+    assert_eq!(network.observed.wrongly_lost, []);
 }
 
 #[test]

@@ -74,8 +74,8 @@ fn what_does_not_arrive_at_a_deaf_node_arrives_elsewhere_and_what_it_sends_too()
     assert_eq!(known, [true, false, false], "the deaf node alone does not know the others' news");
     network.run_for(S * 20);
     assert!(!network.knows(0, 1) && !network.knows(0, 2), "it hears nobody");
-    assert_eq!(network.wrongly_lost, [], "its network is bad, and theirs is not");
-    assert!(network.lost_by_lossy >= 2);
+    assert_eq!(network.observed.wrongly_lost, [], "its network is bad, and theirs is not");
+    assert!(network.observed.lost_by_lossy >= 2);
     network.end_losses(&[0]);
     assert!(network.run_until(S * 30, Network::converged));
     assert_eq!(network.failures, []);
@@ -83,7 +83,7 @@ fn what_does_not_arrive_at_a_deaf_node_arrives_elsewhere_and_what_it_sends_too()
     network.run_for(S * 15);
     network.pause(1);
     network.run_for(S * 20);
-    assert!(!network.wrongly_lost.is_empty());
+    assert!(!network.observed.wrongly_lost.is_empty());
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn nothing_passes_a_black_hole_and_others_carry_the_news_around_it() {
         assert!(network.run_until(S * 2, Network::converged));
     }
     network.run_for(S * 30);
-    assert_eq!((network.connections(0, 1), &network.wrongly_lost[..]), (0, &[][..]));
-    assert_eq!(network.emitted_counts.get("PeerSuspected"), None);
+    assert_eq!((network.connections(0, 1), &network.observed.wrongly_lost[..]), (0, &[][..]));
+    assert_eq!(network.observed.emitted_counts.get("PeerSuspected"), None);
     network.heal();
     network.run_for(S * 30);
     assert!(network.converged() && network.failures.is_empty());

@@ -83,8 +83,8 @@ impl Swarm {
     /// Adds the nodes, none of which runs.
     fn new(seed: u64, one_host: bool) -> Self {
         let mut network = Network::new(seed, Conditions::lan());
-        network.keep_events = false;
-        network.keep_log = true;
+        network.observed.keep_events = false;
+        network.observed.keep_log = true;
         let count = nodes();
         let honest: Vec<_> = (0..count - count * 3 / 10).map(|_| network.add()).collect();
         let first = network.nodes.len();
@@ -200,7 +200,7 @@ impl Swarm {
             said.iter().enumerate().map(|(number, said)| (&said.data, number)).collect();
         let mut got = vec![BTreeSet::new(); self.network.nodes.len()];
         let mut delays = Vec::new();
-        for emitted in &self.network.log {
+        for emitted in &self.network.observed.log {
             let TopicEvent::Broadcast { data, .. } = &emitted.event else { continue };
             let Some(number) = number_of.get(data) else { continue };
             if emitted.node >= self.honest.len() {
@@ -259,7 +259,7 @@ impl Swarm {
     fn attacked(mut self, name: &str, authors: &[usize]) -> Figures {
         println!("| {name} | at first | {} |", self.broadcast(authors, REACTION));
         let then = self.broadcast(authors, MEASURED);
-        let lost = self.network.wrongly_lost.len();
+        let lost = self.network.observed.wrongly_lost.len();
         println!("| {name} | then | {then} |; living nodes lost: {lost}");
         let mut dropped: BTreeMap<&str, u64> = BTreeMap::new();
         for number in &self.honest {
@@ -268,7 +268,7 @@ impl Swarm {
             }
         }
         println!("{name}: worst {:.1?}, dropped {dropped:?}", then.worst);
-        assert_eq!(lost, 0, "{name}: {:?}", self.network.wrongly_lost);
+        assert_eq!(lost, 0, "{name}: {:?}", self.network.observed.wrongly_lost);
         assert!(self.network.failures.is_empty(), "{name}: {}", self.network.failures[0]);
         then
     }

@@ -129,7 +129,7 @@ fn many_observers_get_no_more_than_the_room_and_members_do_not_notice() {
     let members = swarm.members.clone();
     let right = |net: &Network| members.iter().all(|member| net.is_right(*member));
     assert!(swarm.network.run_until(Duration::from_secs(5), right), "a newcomer joins as ever");
-    assert_eq!(swarm.network.wrongly_lost, []);
+    assert_eq!(swarm.network.observed.wrongly_lost, []);
     swarm.assert_unseen();
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{network::Failure, sent::Sent};
+use crate::{observed::Failure, sent::Sent};
 
 /// How long it took until all books were right after a fault or after the start.
 #[derive(Debug, Clone, PartialEq, Serialize)]

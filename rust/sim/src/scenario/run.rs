@@ -16,8 +16,9 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    network::{Emitted, Failure, Network, RunEnd, name_of},
+    network::{Network, RunEnd},
     node::Node,
+    observed::{Emitted, Failure, name_of},
     sent::Sent,
 };
 
@@ -139,8 +140,8 @@ struct Ended;
 impl<'a> Run<'a> {
     fn new(scenario: &'a Scenario, options: Options) -> Self {
         let mut network = Network::new(scenario.seed, scenario.conditions());
-        network.keep_events = false;
-        network.keep_log = options.events;
+        network.observed.keep_events = false;
+        network.observed.keep_log = options.events;
         network.disabled_rule = options.disabled_rule;
         network.set_costs(scenario.cpu.costs());
         let (watches, before) = (Vec::new(), Sent::default());
@@ -280,7 +281,8 @@ impl<'a> Run<'a> {
     fn work_so_far(&mut self) -> StartWork {
         let sent = self.network.sent();
         let per = |count: u64| count as f64 / self.network.nodes.len().max(1) as f64;
-        let emitted = |name| per(self.network.emitted_counts.get(name).copied().unwrap_or(0));
+        let emitted =
+            |name| per(self.network.observed.emitted_counts.get(name).copied().unwrap_or(0));
         let dropped = |node: &Node| node.dropped.get("syncs that stalled").copied();
         StartWork {
             dials: per(sent.dials),
@@ -344,7 +346,7 @@ impl<'a> Run<'a> {
             self.network.check_books();
         }
         if expect.nobody_lost
-            && let Some((at, node, peer)) = self.network.wrongly_lost.first().copied()
+            && let Some((at, node, peer)) = self.network.observed.wrongly_lost.first().copied()
         {
             let text = format!("{} was up and within reach", peer.fmt_short());
             let check = "nobody within reach is lost";
@@ -390,7 +392,7 @@ impl<'a> Run<'a> {
         }
         if expect.conflict {
             let unaware: Vec<_> =
-                cloned.iter().filter(|n| !self.network.in_conflict.contains(n)).collect();
+                cloned.iter().filter(|n| !self.network.observed.in_conflict.contains(n)).collect();
             if !unaware.is_empty() {
                 let text = format!("nodes {unaware:?} did not learn of another one with their key");
                 self.network.failures.push(self.failure("conflicts are reported", text));
@@ -399,7 +401,7 @@ impl<'a> Run<'a> {
     }
 
     fn check_suspected(&mut self) {
-        let suspected = self.network.emitted_counts.get("PeerSuspected").copied();
+        let suspected = self.network.observed.emitted_counts.get("PeerSuspected").copied();
         if let Some(count) = suspected.filter(|_| self.scenario.expect.nobody_suspected) {
             let text = format!("nodes were suspected {count} times");
             self.network.failures.push(self.failure("nobody is suspected", text));
@@ -408,7 +410,7 @@ impl<'a> Run<'a> {
 
     fn check_lossy(&mut self) {
         let Some(most) = self.scenario.expect.lossy_lost else { return };
-        let often = self.network.lossy_lost.iter().find(|(_, count)| **count > most);
+        let often = self.network.observed.lossy_lost.iter().find(|(_, count)| **count > most);
         if let Some(((node, lossy, fault), count)) = often {
             let text = format!(
                 "node {node} lost node {lossy} {count} times in the {fault}. time that it was \
@@ -451,12 +453,19 @@ impl<'a> Run<'a> {
             rates,
             dropped,
             steps: self.network.steps,
-            emitted: self.network.emitted_counts.clone(),
-            events: self.network.log.iter().map(event_line).collect(),
-            events_left_out: self.network.log_left_out,
-            wrongly_lost: self.network.wrongly_lost.len(),
-            lossy_lost: self.network.lossy_lost.values().copied().max().unwrap_or_default(),
-            lost_by_lossy: self.network.lost_by_lossy,
+            emitted: self.network.observed.emitted_counts.clone(),
+            events: self.network.observed.log.iter().map(event_line).collect(),
+            events_left_out: self.network.observed.log_left_out,
+            wrongly_lost: self.network.observed.wrongly_lost.len(),
+            lossy_lost: self
+                .network
+                .observed
+                .lossy_lost
+                .values()
+                .copied()
+                .max()
+                .unwrap_or_default(),
+            lost_by_lossy: self.network.observed.lost_by_lossy,
             sizes_at_start: self.sizes_at_start.len(),
             start_work: self.start_work,
             whole_work,

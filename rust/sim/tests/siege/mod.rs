@@ -114,7 +114,7 @@ impl Siege {
 
     /// Events of a kind that honest nodes emitted so far.
     pub(crate) fn events(&self, kind: &str) -> u64 {
-        self.network.emitted_counts.get(kind).copied().unwrap_or(0)
+        self.network.observed.emitted_counts.get(kind).copied().unwrap_or(0)
     }
 
     /// Returns what each honest node sent so far.
