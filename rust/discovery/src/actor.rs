@@ -43,7 +43,7 @@ use crate::{
     lookup::Lookup,
     metrics::Counters,
     names::search::{self, Search},
-    network::Network,
+    network::{Network, Routes},
     proto::{
         CloseCode, DropReason, EndpointId, InEvent, LinkId, Profile, State, TopicId, TopicOptions,
     },
@@ -228,8 +228,8 @@ impl Actor {
                 Some(change) = network_changes.recv() => {
                     let changed = self.network.take(change);
                     self.set_addresses(&addresses.get());
-                    if let Some(away) = changed {
-                        self.network_changed(away);
+                    if let Some(routes) = changed {
+                        self.network_changed(routes == Routes::Away);
                     }
                 }
                 () = endpoint_closed.as_mut() => break,

@@ -39,6 +39,15 @@ pub(crate) enum Change {
     Resolved(String, u16, Vec<SocketAddr>),
 }
 
+/// Whether a route leads to other machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Routes {
+    /// One does, perhaps another one than before.
+    LeadOut,
+    /// None does: the network is away.
+    Away,
+}
+
 /// This node's place in the network.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -107,15 +116,15 @@ impl Network {
         changes
     }
 
-    /// Applies a change. If links may not work after it, returns true if no route leads to other
-    /// machines now, and false if one does.
-    pub(crate) fn take(&mut self, change: Change) -> Option<bool> {
+    /// Applies a change. Returns what it means for links, if they may not work after it.
+    pub(crate) fn take(&mut self, change: Change) -> Option<Routes> {
         match change {
             Change::Interfaces(now) => {
                 let footing = now.footing();
                 let changed = self.interfaces.is_some() && footing != self.footing;
                 self.set_interfaces(now);
-                changed.then_some(!footing.leads_out)
+                let routes = if footing.leads_out { Routes::LeadOut } else { Routes::Away };
+                changed.then_some(routes)
             }
             Change::Resolved(host, port, addresses) => {
                 self.chooser.resolved(&host, port, addresses);

@@ -323,6 +323,7 @@ impl Book {
                 hidden.push(record);
             }
         }
+        debug_assert!(!self.hidden.contains(&self.me), "a node does not keep itself out");
         if !hidden.is_empty() || !shown.is_empty() {
             self.visible_changes += 1;
         }
@@ -927,6 +928,10 @@ impl Book {
             self.look_by(next);
         }
         due.sort_unstable();
+        debug_assert!(
+            self.next_look.is_none_or(|look| look > at),
+            "each scan is later than the last"
+        );
         let mut expired = Vec::new();
         for (_, id) in due {
             let member = self.remove_member(&id, now).expect("what expires is there");
@@ -943,6 +948,8 @@ impl Book {
     }
 
     fn insert_member(&mut self, id: EndpointId, member: Member) {
+        debug_assert_eq!(id, member.signed.record().id, "an entry is under its owner's id");
+        debug_assert!(!self.members.contains_key(&id), "an old entry is removed before a new one");
         self.change(member.received);
         self.bytes += member.signed.bytes().len();
         if id != self.me {
@@ -967,6 +974,11 @@ impl Book {
         } else if *id != self.me {
             self.digest.subtract(member.signed.digest());
         }
+        debug_assert!(self.hidden.len() <= self.members.len(), "only members are hidden");
+        debug_assert!(
+            !self.members.is_empty() || self.bytes == 0,
+            "the size is that of the entries"
+        );
         self.accusations.remove(id);
         Some(member)
     }
@@ -984,6 +996,7 @@ impl Book {
         }
         let id = signed.record().id;
         let sequence = signed.record().sequence;
+        debug_assert!(!self.members.contains_key(&id), "a node is a member, or gone");
         let tombstone = Tombstone {
             sequence,
             since: now,
@@ -1016,6 +1029,12 @@ impl Book {
                 }
             }
         }
+        debug_assert_eq!(
+            self.tombstones.len(),
+            self.tombstones_by_age.len(),
+            "each tombstone has one place in the order in which they give way"
+        );
+        debug_assert!(self.tombstones.len() <= self.capacity, "a flood of leaves is bounded");
         self.forget_faded(now);
     }
 
@@ -1038,6 +1057,7 @@ impl Book {
                 self.faded.remove(&id);
             }
         }
+        debug_assert!(self.faded.len() <= self.faded_by_age.len(), "each faded number has an age");
     }
 
     /// Returns the fingerprint of the live records with ids in a range, and their number.

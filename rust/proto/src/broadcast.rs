@@ -174,6 +174,7 @@ impl Window {
             self.end = number + 1;
         }
         self.heard[Self::word(number)] |= Self::bit(number);
+        debug_assert!(number < self.end && !self.is_new(number), "a heard number is not new");
     }
 
     fn word(number: u64) -> usize {

@@ -42,6 +42,7 @@ impl Budget {
         let seconds = now.saturating_duration_since(self.filled).as_secs_f64();
         self.filled = now.max(self.filled);
         let Rate { messages, bytes: per } = self.rate;
+        debug_assert!(messages.0 > 0.0 && per.0 > 0.0, "a budget that never refills is no rate");
         self.messages = (self.messages + seconds * messages.0).min(messages.1);
         self.bytes = (self.bytes + seconds * per.0).min(per.1);
         // A frame is at most 64 KiB.
@@ -54,6 +55,7 @@ impl Budget {
         }
         self.messages -= 1.0;
         self.bytes -= bytes;
+        debug_assert!(self.messages >= 0.0 && self.bytes >= 0.0, "a budget is never overdrawn");
         Ok(())
     }
 }
@@ -90,6 +92,7 @@ impl Budgets {
                 self.budgets.pop_first();
             }
         }
+        debug_assert!(self.budgets.len() <= self.most, "ids without end cost no more");
         self.budgets.entry(id).or_insert_with(|| Budget::new(rate, now)).take(0, now)
     }
 }

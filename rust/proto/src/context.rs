@@ -207,6 +207,10 @@ impl Context {
         if free {
             self.identity.sequence += 1;
         }
+        debug_assert!(
+            !free || self.identity.sequence <= self.identity.reserved,
+            "a number that is used is reserved on disk"
+        );
         let used = self.identity.sequence;
         let soon = (used + SEQUENCE_BLOCK / 2).min(MAX_SEQUENCE - 1);
         if soon >= self.identity.reserved && self.asked <= soon {
@@ -219,7 +223,9 @@ impl Context {
     /// Uses only sequence numbers above this one from now on, because a record with our signature
     /// has it.
     pub(crate) fn jump_above(&mut self, sequence: u64) {
+        let before = self.identity.sequence;
         self.identity.sequence = self.identity.sequence.max(sequence.saturating_add(1));
+        debug_assert!(self.identity.sequence >= before, "own sequence numbers never fall");
     }
 
     /// Returns true if no sequence number is left for this key, because a record with one of the

@@ -135,6 +135,8 @@ impl Dials {
             addresses.pop_first();
         }
         addresses.extend(address.map(canonical));
+        debug_assert!(addresses.len() <= MAX_ADDRESSES, "a peer that moves often costs no more");
+        debug_assert!(self.proven.len() <= MAX_REMEMBERED, "ids without end cost no more");
     }
 
     /// Counts a dial to a peer, and returns the addresses that may be dialed now. `None` if nothing
@@ -174,7 +176,15 @@ impl Dials {
         if is_stranger {
             self.strangers.insert(peer, now);
             self.of_strangers.0.push_back(now);
+            debug_assert!(
+                self.of_strangers.0.len() <= STRANGERS,
+                "no more strangers in any minute"
+            );
         }
+        debug_assert!(
+            allowed.iter().all(|address| addresses.contains(address)),
+            "a limit takes addresses away, and adds none"
+        );
         self.count(allowed.iter().filter(|address| !is_free(address)), now);
         Some(allowed)
     }

@@ -243,6 +243,7 @@ impl Links {
         trust: Trust,
         now: Instant,
     ) -> LinkRequest {
+        debug_assert_ne!(peer, self.me, "a node has no link to itself");
         if !self.access.admits(&peer) {
             return LinkRequest::Refused;
         }
@@ -256,6 +257,7 @@ impl Links {
             self.dropped(DropReason::DialsToStrangers, Some(peer));
             return LinkRequest::Refused;
         };
+        debug_assert!(!self.current.contains_key(&peer), "a linked peer is not dialed");
         self.dialing.insert(peer);
         self.out.push_back(OutEvent::Dial(peer, addresses));
         LinkRequest::Dialing
@@ -381,6 +383,7 @@ impl Links {
             return false;
         }
         let index = *indexes.entry(topic).or_insert(next);
+        debug_assert!(index <= next, "the numbers of topics have no gaps");
         if index == next {
             let open = Frame::Topic(index, TopicFrame::Open(topic));
             self.out.push_back(OutEvent::Send(id, lane, open.encode()));
@@ -396,10 +399,12 @@ impl Links {
         dialed: bool,
         now: Instant,
     ) {
+        debug_assert!(!self.open.contains_key(&id), "a driver uses the number of a link once");
         if dialed {
             self.dialing.remove(&peer);
         }
         let replaces = dialed && self.reopening.remove(&peer);
+        debug_assert!(self.reopening.len() <= self.dialing.len(), "a link is reopened by a dial");
         let unwelcome = if peer == self.me {
             Some((DropReason::LinksToOneself, CloseCode::Refused))
         } else if !self.access.admits(&peer) {
@@ -484,6 +489,7 @@ impl Links {
         } else {
             self.events.push_back(LinkEvent::Gone(link.peer, id));
         }
+        debug_assert!(self.current.len() <= self.open.len(), "a link in use is open");
     }
 
     /// Closes the link in use with a peer, if it has one.
@@ -662,6 +668,11 @@ impl Links {
 
     fn replace(&mut self, loser: LinkId, now: Instant) {
         if let Some(link) = self.open.get_mut(&loser) {
+            debug_assert_ne!(
+                self.current.get(&link.peer),
+                Some(&loser),
+                "the link that won is in use by now"
+            );
             link.closing = Some(Closing::Replaced(now + DRAIN));
         }
     }

@@ -327,6 +327,7 @@ impl State {
         if self.context.is_exhausted() {
             return Err(Error::SequencesExhausted);
         }
+        debug_assert!(self.context.links.is_quiet(), "each event is settled before the next one");
         let topic = Topic::join(id, options, &mut self.context)?;
         self.topics.insert(id, Box::new(topic));
         Ok(())
@@ -344,6 +345,7 @@ impl State {
         if left_out > 0 {
             self.context.links.dropped(DropReason::AddressesOverTheLimit, None);
         }
+        debug_assert!(chosen.len() <= addresses.len(), "addresses are chosen, not made up");
         if chosen != self.context.addresses {
             self.context.addresses = chosen;
             for topic in self.topics.values_mut() {

@@ -56,6 +56,7 @@ impl Ahead {
         self.topic = *topic;
         self.clear();
         if let Ok(records) = verify_all(topic, records, &mut self.weights) {
+            debug_assert!(self.records.is_empty(), "results are those of one frame and one topic");
             self.records.extend(records.into_iter().map(|signed| (signed.bytes().clone(), signed)));
         }
     }

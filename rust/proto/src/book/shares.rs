@@ -61,6 +61,7 @@ impl Shares {
             self.slots.insert(introducer, slot);
             slot
         });
+        debug_assert_ne!(slot, REACHED, "that number stands for no introducer");
         let entry = &mut self.introducers[slot as usize - 1];
         *entry = (introducer, entry.1 + 1);
         slot
@@ -79,10 +80,15 @@ impl Shares {
             }
         }
         let (introducer, count) = &mut self.introducers[slot as usize - 1];
+        debug_assert!(*count > 0, "only a member that was counted is removed");
         *count -= 1;
         if *count == 0 {
             self.slots.remove(introducer);
             self.free.push(slot);
+            debug_assert!(
+                self.slots.len() + self.free.len() == self.introducers.len(),
+                "a number is in use, or free"
+            );
         }
     }
 

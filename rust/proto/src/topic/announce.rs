@@ -64,6 +64,7 @@ impl Rivals {
             return false;
         }
         let (began, count) = self.rises.entry(boot_id).or_insert((now, 0));
+        debug_assert!(*count <= 3, "a conflict that goes on counts as three");
         *count += 1;
         let conflict = *count > 2;
         if conflict {
@@ -175,6 +176,8 @@ impl Announcer {
     fn publish(&mut self, signed: SignedRecord, scope: &mut Scope) -> Effects {
         let now = scope.now();
         let record = Arc::clone(signed.record());
+        debug_assert_eq!(record.id, scope.me(), "a node announces itself");
+        debug_assert!(record.sequence > self.sequence() || self.own.is_none(), "numbers rise");
         let applied = scope.book.apply(signed.clone(), Duration::ZERO, now);
         scope.cx.counts.announcements += 1;
         debug_assert!(applied.is_news(), "own sequence numbers rise: {applied:?}");
@@ -253,6 +256,7 @@ impl Announcer {
             );
         }
         let at = now + self.jump_delay;
+        debug_assert!(self.jump_delay <= JUMP_MAX, "a node is silent for a minute at most");
         self.jump_delay = (self.jump_delay * 4).min(JUMP_MAX);
         let backs_off = self.jump_delay == JUMP_MAX;
         self.timer = if backs_off { Some(at) } else { earlier(self.timer, Some(at)) };

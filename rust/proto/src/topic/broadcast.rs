@@ -148,6 +148,10 @@ impl Broadcasts {
             bytes -= oldest.len();
             scope.dropped(DropReason::BroadcastsWithoutANeighbor, None);
         }
+        debug_assert!(
+            self.kept.back().is_none_or(|(until, _)| *until <= scope.now() + KEEP),
+            "the oldest comes first"
+        );
         self.kept.push_back((scope.now() + KEEP, content));
         debug_assert!(
             self.kept.len() <= MAX_KEPT && self.kept_bytes() <= MAX_KEPT_BYTES,
@@ -192,6 +196,7 @@ impl Broadcasts {
 
     /// A neighbor came or went, perhaps the first or the last one.
     pub(super) fn on_neighbors(&mut self, scope: &mut Scope) -> Effects {
+        debug_assert!(!scope.config.observer || scope.view.neighbors.is_empty(), "it has a source");
         if scope.view.neighbors.is_empty() {
             self.attached = None;
         } else if self.attached.is_none() {
@@ -285,6 +290,7 @@ impl Broadcasts {
         if !self.of_all.take(size, now) {
             return Err(Refusal::Dropped(DropReason::BroadcastsOverTheBudgetOfAllAuthors));
         }
+        debug_assert_eq!(known.boot_id, broadcast.boot_id, "numbers are those of one life");
         known.heard.insert(broadcast.number);
         Ok(broadcast)
     }

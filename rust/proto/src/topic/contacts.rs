@@ -227,6 +227,7 @@ impl Contacts {
             return;
         }
         moved.insert(peer, addresses.clone());
+        debug_assert!(moved.len() <= MAX_FOUND, "a network full of strangers costs no more");
         if before.as_ref() == Some(&addresses) {
             return;
         }
@@ -298,6 +299,10 @@ impl Contacts {
         if scope.peers.is_alone() || self.timers.is_set(Timer::Redial) {
             self.redial_soon(scope);
         }
+        debug_assert!(
+            self.redial_delay <= scope.config.redial_max,
+            "a node that is alone dials at least this often"
+        );
     }
 
     /// The access lists of this endpoint changed: a peer that was kept out may be dialed now.
@@ -361,6 +366,7 @@ impl Contacts {
         }
         let at = now + jitter(&mut scope.cx.rng, self.redial_delay, 0.8..1.2);
         self.redial_delay = (self.redial_delay * 2).min(scope.config.redial_max);
+        debug_assert!(!self.redial_delay.is_zero(), "redials are apart");
         self.timers.set(Timer::Redial, at);
         effects
     }
@@ -512,6 +518,7 @@ impl Contacts {
         if !scope.peers.linked.insert(peer) {
             return;
         }
+        debug_assert!(peer != scope.me(), "a node has no link to itself");
         scope.emit(TopicEvent::Opened(peer));
         if let Some(bootstrap) = scope.peers.bootstrap.get_mut(&peer) {
             bootstrap.lost = false;

@@ -142,6 +142,10 @@ impl Dissemination {
     fn push(&mut self, id: EndpointId, from: EndpointId, scope: &mut Scope) {
         if scope.view.has_newcomers && !self.pushes.iter().any(|pushed| pushed.id == id) {
             self.pushes.push(Pushed { id, from });
+            debug_assert!(
+                self.pushes.len() <= scope.book.len_with_hidden() + scope.book.tombstones() + 1,
+                "each record is pushed once in a batch"
+            );
             self.batch_soon(scope);
         }
     }
@@ -151,6 +155,7 @@ impl Dissemination {
         if self.accusations.len() < MAX_ACCUSATIONS {
             self.accusations.push_back(accusation);
             self.batch_soon(scope);
+            debug_assert!(self.accusations.len() <= MAX_ACCUSATIONS, "a flood costs no more");
         } else {
             let accused = Some(accusation.accused);
             scope.dropped(DropReason::AccusationsThatCouldNotBeDisseminated, accused);
@@ -232,6 +237,7 @@ impl Dissemination {
         let under_way = UNDER_WAY.saturating_sub(age).max(DEFER + scope.cx.lag());
         let spread = scope.spread();
         let at = scope.now() + under_way + jitter(&mut scope.cx.rng, spread, 0.0..1.0);
+        debug_assert!(id != scope.me(), "a node does not wait to hear of itself");
         self.deferred.entry(id).or_insert(Deferred { at, ask_until: None });
         self.timers.set_by(Timer::Deferred, at);
     }

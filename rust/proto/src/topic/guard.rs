@@ -123,7 +123,7 @@ impl Topic {
                     }
                     fresh
                 } else {
-                    self.judge_content(&content, peer, cx)?
+                    self.judge_content(&content, peer, cx)
                 };
                 fresh.then_some((peer, OverlayFrame::Gossip { round, content }))
             }
@@ -165,22 +165,17 @@ impl Topic {
         self.book.get(&about).map(|live| live.signed.bytes().clone())
     }
 
-    /// Verifies and applies the content of a broadcast. `Some(false)` if nothing in it is new or
-    /// recent: it is a replay and goes no further. Neither does one with a part that this node did
-    /// not verify.
-    fn judge_content(
-        &mut self,
-        content: &Bytes,
-        from: EndpointId,
-        cx: &mut Context,
-    ) -> Option<bool> {
+    /// Verifies and applies the content of a broadcast. Returns true if the overlay has to forward
+    /// it. A replay, with nothing that is new or recent, goes no further. Neither does a broadcast
+    /// with a part that this node did not verify.
+    fn judge_content(&mut self, content: &Bytes, from: EndpointId, cx: &mut Context) -> bool {
         let items = match decode_content(content) {
             Ok(items) => items,
             Err(error) => {
                 let (topic, peer) = (self.id.fmt_short(), from.fmt_short());
                 tracing::debug!(%topic, %peer, %error, "a broadcast can't be judged");
                 cx.links.dropped(DropReason::BroadcastsThatCannotBeJudged, Some(from));
-                return None;
+                return false;
             }
         };
         let records = items.iter().filter_map(|item| match item {
@@ -194,16 +189,18 @@ impl Topic {
             let record = match item {
                 Item::Record(record) => record,
                 Item::Accusation(bytes) => {
-                    if self.on_accusation(bytes, from, true, cx).ok()? {
-                        fresh = true;
-                        news.accusations.push(bytes.clone());
-                    } else {
-                        whole &= self.detector.has_seen(bytes, cx.now);
+                    match self.on_accusation(bytes, from, true, cx) {
+                        Ok(true) => {
+                            fresh = true;
+                            news.accusations.push(bytes.clone());
+                        }
+                        Ok(false) => whole &= self.detector.has_seen(bytes, cx.now),
+                        Err(_) => return false,
                     }
                     continue;
                 }
             };
-            let Taken { id, applied } = self.on_record(record, from, cx).ok()?;
+            let Ok(Taken { id, applied }) = self.on_record(record, from, cx) else { return false };
             self.dissemination.overheard(&id, matches!(applied, Applied::Stale));
             whole &= applied != Applied::Full;
             if applied.is_news() {
@@ -220,14 +217,14 @@ impl Topic {
             self.dissemination.saw(content, cx.now);
         } else {
             cx.links.dropped(DropReason::BroadcastsThatCannotBeJudged, Some(from));
-            self.retell(news, cx);
+            self.forward_parts(news, cx);
         }
-        Some(fresh && whole)
+        fresh && whole
     }
 
     /// Broadcasts what is new of a broadcast that has parts which this node did not verify. If it
     /// forwarded those, nodes that do verify them would take it for a forger.
-    fn retell(&mut self, news: News, cx: &mut Context) {
+    fn forward_parts(&mut self, news: News, cx: &mut Context) {
         for id in news.records {
             self.dissemination.send_soon(id, scope!(self, cx));
         }

@@ -112,6 +112,7 @@ impl Healing {
         let mut effects = Effects::none();
         if let Some(peer) = chosen {
             scope.book.dialed(&peer, config.heal_interval, config.heal_interval_max, now);
+            debug_assert!(scope.book.get(&peer).is_none(), "a member in the book is not lost");
             self.dialed.insert(peer);
             effects.push(Effect::Contact(peer));
         }
@@ -135,6 +136,7 @@ impl Healing {
         }
         let rested = |at: Instant| now.saturating_duration_since(at) >= JOIN_INTERVAL;
         if self.join.is_none() && self.joined.is_none_or(rested) {
+            debug_assert!(self.timers.at(Timer::Join).is_none(), "one gap is closed at a time");
             self.join = Some((peer, 0));
             self.timers.set(Timer::Join, now + JOIN_DELAY);
         }

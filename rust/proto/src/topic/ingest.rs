@@ -134,6 +134,7 @@ impl Ingest {
         if !self.may_update(&record, from, scope) {
             return ignored(Applied::Stale);
         }
+        debug_assert!(id != scope.me(), "only this node changes its own entry");
         let applied = scope.book.apply_from(source, signed, age, scope.cx.now);
         let mut effects = report_displaced(scope);
         report_kept_out(&applied, &record, scope);
@@ -157,6 +158,7 @@ impl Ingest {
             return Some(Source::Hearsay(from));
         }
         let (full, rate, now) = (scope.book.is_full(), share(scope), scope.now());
+        debug_assert!(!scope.book.is_known(id), "known nodes are not counted as newcomers");
         let within = !full && scope.book.share_left(&from) > 0;
         if within && self.introductions.take(from, rate, now) {
             return Some(Source::Hearsay(from));

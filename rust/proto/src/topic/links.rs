@@ -82,6 +82,8 @@ impl Topic {
         self.contacts.unlinked(&peer, was_syncing, scope!(self, cx));
         self.revocations.unlinked(&peer);
         self.leave_without(peer, cx);
+        debug_assert!(!self.peers.is_linked(&peer), "all components know that it is gone");
+        debug_assert!(!self.neighborhood.is_neighbor(&peer), "a neighbor has a link");
     }
 
     /// A peer gave a sign of life.

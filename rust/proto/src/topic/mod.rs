@@ -196,6 +196,10 @@ impl Topic {
         }
         self.expire(cx);
         self.in_overlay(cx, Overlay::on_timer);
+        debug_assert!(
+            self.book.next_expiry().is_none_or(|at| at > cx.now),
+            "a timer that was served is not due again at once"
+        );
     }
 
     fn is_due(&self, due: Timeout, now: Instant) -> bool {
@@ -302,6 +306,7 @@ impl Topic {
 
     /// A record that was new here is in the book: what each component does then.
     fn on_applied(&mut self, new: &NewRecord, cx: &mut Context) {
+        debug_assert!(new.applied.is_news(), "nothing follows from a record that is held already");
         self.contacts.on_applied(new, scope!(self, cx));
         if new.applied == Applied::Joined {
             self.neighborhood.view_grows(narrow_scope!(self, cx));
@@ -315,6 +320,7 @@ impl Topic {
 
     /// A node left, was lost, or made room for another one.
     fn on_gone(&mut self, id: EndpointId, cx: &mut Context) {
+        debug_assert!(self.book.get(&id).is_none(), "a node that is gone is no member");
         self.syncs.forget_newcomer(&id);
         self.detector.on_gone(&id);
         self.contacts.on_gone(&id, scope!(self, cx));

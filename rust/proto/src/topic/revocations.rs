@@ -132,6 +132,7 @@ impl Revocations {
     /// A peer holds revocations with this fingerprint. It is sent all that are held here if they
     /// are others, once for each link: the frame that requests that is small.
     fn compare(&mut self, peer: EndpointId, all: [u8; 16], scope: &mut Scope) {
+        debug_assert!(scope.peers.is_linked(&peer), "a frame comes from a linked peer");
         if all != self.fingerprint && self.answered.insert(peer) {
             let held: Vec<_> = self.iter().map(|revocation| revocation.bytes().clone()).collect();
             self.send(&peer, &held, scope);
@@ -208,6 +209,7 @@ impl Revocations {
         for revocation in self.held.values() {
             hash.update(blake3::hash(revocation.bytes()).as_bytes());
         }
+        debug_assert!(self.held.len() <= MAX_REVOCATIONS, "all members keep the same ones");
         self.fingerprint = [0; 16];
         if !self.held.is_empty() {
             self.fingerprint.copy_from_slice(&hash.finalize().as_bytes()[..16]);

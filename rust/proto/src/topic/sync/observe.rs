@@ -58,6 +58,7 @@ impl Source {
     ) -> Option<EndpointId> {
         let interval = if news > 0 { OBSERVE_SOON } else { OBSERVE_INTERVAL };
         self.observe_within(interval, scope);
+        debug_assert!(scope.config.observer, "members have neighbors in place of a source");
         let before = self.peer.replace(peer);
         if before == Some(peer) {
             return None;

@@ -51,6 +51,7 @@ impl Spent {
         self.at = now.max(self.at);
         let forgiven = limit * passed.div_duration_f64(refill);
         self.bytes = (self.bytes - forgiven).max(0.0);
+        debug_assert!(self.bytes.is_finite(), "a broken sum would refuse or serve everything");
         self.bytes
     }
 }
@@ -148,6 +149,7 @@ impl Serving {
                 self.peers.pop_first();
             }
         }
+        debug_assert!(self.peers.len() <= MOST, "ids without end cost no more");
         let spent = self.peers.entry(to.peer).or_insert_with(|| Spent::new(now));
         spent.settle(limit, REFILL, now);
         spent
