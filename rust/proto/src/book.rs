@@ -11,9 +11,10 @@
 //! gossip include them, and everything else skips them.
 
 mod shares;
+mod tombstones;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::Arc,
     time::Duration,
@@ -30,16 +31,11 @@ use crate::{
     rule::Rule,
 };
 
-pub(crate) use self::shares::Source;
-use self::shares::{REACHED, Shares, Slot, share_a_network};
-
-/// The highest sequence number of a departed or expired node is remembered for this long, as far as
-/// there is room.
-pub(crate) const TOMBSTONE_AGE: Duration = Duration::from_hours(24);
-
-/// Tombstones beyond the capacity of the book lose all but their sequence numbers. This many times
-/// the capacity of such numbers are kept.
-const FADED: usize = 4;
+pub(crate) use self::{shares::Source, tombstones::TOMBSTONE_AGE};
+use self::{
+    shares::{REACHED, Shares, Slot, share_a_network},
+    tombstones::{Past, Standing, Tombstones},
+};
 
 /// A node that has been in the book for this long is established.
 const ESTABLISHED: Nanos = 600_000_000_000;
@@ -146,50 +142,6 @@ impl Member {
     }
 }
 
-/// How long a node was in the book. In this order, tombstones give way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
-    Young,
-    /// It was there for [`ESTABLISHED`], by hearsay. A peer can make up such nodes.
-    Established,
-    /// As that, and this node reached it.
-    Reached,
-}
-
-/// What a tombstone keeps of a node's time in the book.
-#[derive(Debug, Clone, Copy)]
-struct Past {
-    standing: Standing,
-    reached: bool,
-}
-
-impl Past {
-    /// Of a node that never was in the book.
-    const UNSEEN: Self = Self { standing: Standing::Young, reached: false };
-}
-
-impl Standing {
-    const ALL: [Self; 3] = [Self::Young, Self::Established, Self::Reached];
-}
-
-/// A tombstone: what is remembered of a node that is gone.
-#[derive(Debug)]
-struct Tombstone {
-    sequence: u64,
-    since: Instant,
-    /// The signed leave, or the last record of a node that was lost, which is still worth a dial.
-    signed: SignedRecord,
-    /// The accusation by which the node is held to be dead, if it is.
-    accusation: Option<Bytes>,
-    standing: Standing,
-    /// True if this node had reached it.
-    reached: bool,
-    /// How often the node was dialed since, and when the next dial may follow.
-    dials: (u32, Instant),
-    /// How often the node was dialed, if only an earlier life of this node knew it.
-    kept: Option<u32>,
-}
-
 #[derive(Debug)]
 pub(crate) struct Book {
     me: EndpointId,
@@ -199,13 +151,8 @@ pub(crate) struct Book {
     members: BTreeMap<EndpointId, Member>,
     /// The accusations of the live nodes that are suspected.
     accusations: BTreeMap<EndpointId, Bytes>,
-    tombstones: BTreeMap<EndpointId, Tombstone>,
-    /// The tombstones in the order in which they give way: by standing, and among equals the oldest
-    /// first.
-    tombstones_by_age: BTreeSet<(Standing, Instant, EndpointId)>,
-    /// The sequence numbers alone of tombstones that gave way, and their order.
-    faded: BTreeMap<EndpointId, (u64, Instant)>,
-    faded_by_age: VecDeque<(Instant, EndpointId)>,
+    /// What is remembered of nodes that are gone.
+    tombstones: Tombstones,
     /// When the next scan for expired records is due, and when the last one was. A node that
     /// announces again does not move it: a scan now and then is cheaper than an index by expiry.
     next_look: Option<Nanos>,
@@ -232,8 +179,7 @@ pub(crate) struct Book {
     newcomers: (Nanos, usize, usize),
     /// When the present series of changes without a pause of [`CALM`] began.
     stirred: Nanos,
-    /// Two changes of the rules that only controls of the simulator switch on.
-    forgetful: bool,
+    /// A change of the rules that only a control of the simulator switches on.
     equal_wins: bool,
 }
 
@@ -246,10 +192,7 @@ impl Book {
             opened: now,
             members: BTreeMap::new(),
             accusations: BTreeMap::new(),
-            tombstones: BTreeMap::new(),
-            tombstones_by_age: BTreeSet::new(),
-            faded: BTreeMap::new(),
-            faded_by_age: VecDeque::new(),
+            tombstones: Tombstones::new(capacity, now),
             next_look: None,
             looked: -LOOKS_APART,
             access: Arc::default(),
@@ -263,14 +206,13 @@ impl Book {
             visible_changes: 0,
             newcomers: (0, 0, 0),
             stirred: 0,
-            forgetful: false,
             equal_wins: false,
         }
     }
 
     /// Switches one rule off, if one is given.
     pub(crate) fn without(mut self, off: Option<Rule>) -> Self {
-        self.forgetful = off == Some(Rule::Tombstones);
+        self.tombstones.forgetful = off == Some(Rule::Tombstones);
         self.equal_wins = off == Some(Rule::EqualSequences);
         self
     }
@@ -343,11 +285,8 @@ impl Book {
         let is_wanted = |id: &EndpointId| self.access.is_undecided(id) && wanted(id);
         let hidden = self.hidden.range(range).filter(|id| is_wanted(id)).take(limit);
         let hidden = hidden.filter_map(|id| Some(&self.members.get(id)?.signed));
-        let kept = self
-            .tombstones
-            .range(range)
-            .filter(|(id, tombstone)| tombstone.kept.is_some() && is_wanted(id));
-        let kept = kept.take(limit).map(|(_, tombstone)| &tombstone.signed);
+        let kept = self.tombstones.kept_in(range).filter(|signed| is_wanted(&signed.record().id));
+        let kept = kept.take(limit);
         let mut found: Vec<_> = hidden.chain(kept).map(|one| Arc::clone(one.record())).collect();
         found.sort_by_key(|record| record.id);
         found.truncate(limit);
@@ -462,15 +401,7 @@ impl Book {
     /// Returns the nodes that were lost without a leave: when each was lost, and when it may be
     /// dialed next.
     pub(crate) fn lost(&self) -> impl Iterator<Item = (EndpointId, Instant, Instant)> + '_ {
-        // A node that left before this life of ours is dialed only while no member is linked.
-        let left = |tombstone: &Tombstone| tombstone.sequence >= tombstone.signed.record().sequence;
-        let lost = move |tombstone: &&Tombstone| {
-            tombstone.signed.record().status == Status::Alive
-                && !(tombstone.kept.is_some() && left(tombstone))
-                && self.access.admits(&tombstone.signed.record().id)
-        };
-        let lost = self.tombstones.values().filter(lost);
-        lost.map(|tombstone| (tombstone.signed.record().id, tombstone.since, tombstone.dials.1))
+        self.tombstones.lost().filter(|(id, ..)| self.access.admits(id))
     }
 
     /// Counts a dial to a lost node. The next may follow after `interval`, the one after it after
@@ -482,11 +413,7 @@ impl Book {
         max: Duration,
         now: Instant,
     ) {
-        if let Some(tombstone) = self.tombstones.get_mut(id) {
-            let delay =
-                interval.saturating_mul(2_u32.saturating_pow(tombstone.dials.0.min(16))).min(max);
-            tombstone.dials = (tombstone.dials.0 + 1, now + delay);
-        }
+        self.tombstones.dialed(id, interval, max, now);
     }
 
     /// Returns true if a node has been in the book for [`ESTABLISHED`], or had been when it was
@@ -494,10 +421,7 @@ impl Book {
     pub(crate) fn is_established(&self, id: &EndpointId, now: Instant) -> bool {
         match self.members.get(id) {
             Some(member) => member.is_established(self.nanos_at(now)),
-            None => self
-                .tombstones
-                .get(id)
-                .is_some_and(|tombstone| tombstone.standing != Standing::Young),
+            None => self.tombstones.past(id).standing != Standing::Young,
         }
     }
 
@@ -543,7 +467,7 @@ impl Book {
         let member = self.remove_member(id, now)?;
         let record = Arc::clone(member.signed.record());
         let past = member.past(self.nanos_at(now));
-        self.add_tombstone(member.signed, Some(accusation), past, now);
+        self.end(member.signed, Some(accusation), past, now);
         Some(record)
     }
 
@@ -555,22 +479,19 @@ impl Book {
         now: Instant,
     ) {
         let id = signed.record().id;
-        if self.sequence(&id).is_none() && self.tombstones.len() < self.capacity {
-            self.add_tombstone(signed, Some(accusation), Past::UNSEEN, now);
+        if self.sequence(&id).is_none() && !self.tombstones.is_full() {
+            self.end(signed, Some(accusation), Past::UNSEEN, now);
         }
     }
 
     /// Returns the last record of a node that is gone.
     pub(crate) fn last_record(&self, id: &EndpointId) -> Option<&SignedRecord> {
-        self.tombstones.get(id).map(|tombstone| &tombstone.signed)
+        self.tombstones.signed(id)
     }
 
     /// Returns when a node left or was lost, if this life of the node saw that.
     pub(crate) fn tombstone_since(&self, id: &EndpointId) -> Option<Instant> {
-        self.tombstones
-            .get(id)
-            .filter(|tombstone| tombstone.kept.is_none())
-            .map(|tombstone| tombstone.since)
+        if self.kept(id).is_none() { self.tombstones.since(id) } else { None }
     }
 
     /// Keeps a record that an earlier life of this node had in its book. Its owner becomes a member
@@ -585,41 +506,28 @@ impl Book {
     ) -> bool {
         let id = signed.record().id;
         let known = id == self.me || self.sequence(&id).is_some();
-        if known || self.tombstones.len() >= self.capacity || signed.record().status == Status::Left
-        {
+        if known || self.tombstones.is_full() || signed.record().status == Status::Left {
             return false;
         }
         let standing = if established { Standing::Established } else { Standing::Young };
-        self.add_tombstone(signed, None, Past { standing, reached: false }, now);
-        if let Some(tombstone) = self.tombstones.get_mut(&id) {
-            tombstone.kept = Some(0);
-            tombstone.sequence = tombstone.sequence.saturating_sub(1).max(left);
-        }
+        self.end(signed, None, Past { standing, reached: false }, now);
+        self.tombstones.keep(&id, left);
         true
     }
 
     /// Returns the record that an earlier life kept, if nothing has confirmed it yet.
     pub(crate) fn kept(&self, id: &EndpointId) -> Option<&SignedRecord> {
-        self.tombstones
-            .get(id)
-            .filter(|tombstone| tombstone.kept.is_some())
-            .map(|tombstone| &tombstone.signed)
+        self.tombstones.kept(id)
     }
 
     /// Returns the owners of all records for [`Book::kept`], and how often each was dialed.
     pub(crate) fn all_kept(&self) -> impl Iterator<Item = (EndpointId, u32)> + '_ {
-        let kept =
-            self.tombstones.iter().filter_map(|(id, tombstone)| Some((*id, tombstone.kept?)));
-        kept.filter(|(id, _)| self.access.admits(id))
+        self.tombstones.all_kept().filter(|(id, _)| self.access.admits(id))
     }
 
     /// Counts a dial to the owner of such a record.
     pub(crate) fn tried_kept(&mut self, id: &EndpointId) {
-        if let Some(dials) =
-            self.tombstones.get_mut(id).and_then(|tombstone| tombstone.kept.as_mut())
-        {
-            *dials = dials.saturating_add(1);
-        }
+        self.tombstones.tried_kept(id);
     }
 
     /// Returns true if this life of the node has heard nothing of a node.
@@ -637,8 +545,8 @@ impl Book {
             let age = self.nanos_at(now).saturating_sub(member.heard);
             return Some((&member.signed, Duration::from_nanos(u64::try_from(age).unwrap_or(0))));
         }
-        let since = self.tombstones.get(id)?.since;
-        Some((self.leave_of(id)?, now.saturating_duration_since(since)))
+        let since = self.tombstones.since(id)?;
+        Some((self.tombstones.leave(id)?, now.saturating_duration_since(since)))
     }
 
     /// Returns what to show of a node to a peer of another opinion: a record, its age, and the
@@ -651,34 +559,27 @@ impl Book {
         if let Some((signed, age)) = self.evidence(id, now) {
             return Some((signed, age, self.accusations.get(id)));
         }
-        let tombstone = self.tombstones.get(id)?;
-        let accusation = tombstone.accusation.as_ref()?;
-        Some((&tombstone.signed, now.saturating_duration_since(tombstone.since), Some(accusation)))
+        let (accusation, since) = (self.tombstones.accusation(id)?, self.tombstones.since(id)?);
+        let signed = self.tombstones.signed(id)?;
+        Some((signed, now.saturating_duration_since(since), Some(accusation)))
     }
 
     /// Returns true if these very bytes are the last record of a node that is gone.
     pub(crate) fn is_tombstone_of(&self, id: &EndpointId, bytes: &[u8]) -> bool {
-        self.tombstones
-            .get(id)
-            .is_some_and(|tombstone| tombstone.kept.is_none() && tombstone.signed.bytes() == bytes)
+        self.kept(id).is_none()
+            && self.tombstones.signed(id).is_some_and(|signed| signed.bytes() == bytes)
     }
 
     /// Returns true if the book holds these very bytes for a node, as a live record or as a leave.
     pub(crate) fn holds(&self, id: &EndpointId, bytes: &[u8]) -> bool {
         let member = self.members.get(id).map(|member| &member.signed);
-        member.or_else(|| self.leave_of(id)).is_some_and(|signed| signed.bytes() == bytes)
-    }
-
-    fn leave_of(&self, id: &EndpointId) -> Option<&SignedRecord> {
-        let tombstone = self.tombstones.get(id).map(|tombstone| &tombstone.signed);
-        tombstone.filter(|signed| signed.record().status == Status::Left)
+        member.or_else(|| self.tombstones.leave(id)).is_some_and(|signed| signed.bytes() == bytes)
     }
 
     /// Returns the highest sequence number that is known of a node, whether it is live or gone.
     pub(crate) fn sequence(&self, id: &EndpointId) -> Option<u64> {
         let member = self.members.get(id).map(|member| member.signed.record().sequence);
-        let tombstone = || self.tombstones.get(id).map(|tombstone| tombstone.sequence);
-        member.or_else(tombstone).or_else(|| self.faded.get(id).map(|faded| faded.0))
+        member.or_else(|| self.tombstones.sequence(id))
     }
 
     /// Applies a verified record that its owner sent, and that was `age` old when it arrived.
@@ -702,7 +603,7 @@ impl Book {
         }
         if record.status == Status::Left {
             let stranger = self.sequence(&id).is_none();
-            if stranger && self.tombstones.len() >= self.capacity {
+            if stranger && self.tombstones.is_full() {
                 // Invented leaves must not push out the tombstones that keep old records of
                 // departed nodes from coming back.
                 return Applied::Full;
@@ -711,7 +612,7 @@ impl Book {
             let was = self.remove_member(&id, now);
             let past = was.as_ref().map_or(Past::UNSEEN, |member| member.past(at));
             let was = was.map(|member| Arc::clone(member.signed.record()));
-            self.add_tombstone(signed, None, past, now);
+            self.end(signed, None, past, now);
             return was.map_or(Applied::LeftUnseen, Applied::Left);
         }
         if age >= record.expiration.min(TOMBSTONE_AGE) {
@@ -721,10 +622,7 @@ impl Book {
         if was.is_none() && id != self.me && !self.make_room(&record, source, now) {
             return Applied::Full;
         }
-        if let Some(tombstone) = self.tombstones.remove(&id) {
-            self.tombstones_by_age.remove(&(tombstone.standing, tombstone.since, id));
-        }
-        self.faded.remove(&id);
+        self.tombstones.forget(&id);
         let now = self.nanos_at(now);
         let since = was.as_ref().map_or_else(|| seconds(now), |was| was.since);
         let heard = now.saturating_sub(nanos(age));
@@ -766,7 +664,7 @@ impl Book {
         let member = self.remove_member(&victim, now).expect("it was found a moment ago");
         debug_assert_ne!(member.introducer, REACHED, "a reached member is never displaced");
         // Partners of syncs may still hold this record, so it must not come again.
-        self.fade(victim, member.signed.record().sequence, now);
+        self.tombstones.fade(victim, member.signed.record().sequence, now);
         self.displaced.push(Arc::clone(member.signed.record()));
         true
     }
@@ -835,7 +733,7 @@ impl Book {
     pub(crate) fn is_reached(&self, id: &EndpointId) -> bool {
         match self.members.get(id) {
             Some(member) => member.introducer == REACHED,
-            None => self.tombstones.get(id).is_some_and(|tombstone| tombstone.reached),
+            None => self.tombstones.past(id).reached,
         }
     }
 
@@ -866,7 +764,7 @@ impl Book {
 
     /// Returns true if a record is not that of a newcomer: its owner is a member, or was one.
     pub(crate) fn is_known(&self, id: &EndpointId) -> bool {
-        self.members.contains_key(id) || self.tombstones.contains_key(id)
+        self.members.contains_key(id) || self.tombstones.contains(id)
     }
 
     /// Returns the last records of the members that made room for others since the last call.
@@ -937,7 +835,7 @@ impl Book {
             let member = self.remove_member(&id, now).expect("what expires is there");
             expired.push(Arc::clone(member.signed.record()));
             let past = member.past(at);
-            self.add_tombstone(member.signed, None, past, now);
+            self.end(member.signed, None, past, now);
         }
         expired
     }
@@ -983,81 +881,14 @@ impl Book {
         Some(member)
     }
 
-    fn add_tombstone(
-        &mut self,
-        signed: SignedRecord,
-        accusation: Option<Bytes>,
-        Past { standing, reached }: Past,
-        now: Instant,
-    ) {
-        self.visible_changes += 1;
-        if self.forgetful {
-            return;
-        }
-        let id = signed.record().id;
-        let sequence = signed.record().sequence;
-        debug_assert!(!self.members.contains_key(&id), "a node is a member, or gone");
-        let tombstone = Tombstone {
-            sequence,
-            since: now,
-            signed,
-            accusation,
-            standing,
-            reached,
-            dials: (0, now),
-            kept: None,
-        };
-        if let Some(older) = self.tombstones.insert(id, tombstone) {
-            self.tombstones_by_age.remove(&(older.standing, older.since, id));
-        }
-        self.faded.remove(&id);
-        self.tombstones_by_age.insert((standing, now, id));
-        let past = |since: Instant| now.saturating_duration_since(since) > TOMBSTONE_AGE;
-        for kind in Standing::ALL {
-            let of_kind = (kind, self.opened, EndpointId::from_bytes([0; 32]))..;
-            while let Some((standing, since, id)) =
-                self.tombstones_by_age.range(of_kind.clone()).next().copied()
-                && standing == kind
-                && (self.tombstones.len() > self.capacity || past(since))
-            {
-                self.tombstones_by_age.remove(&(standing, since, id));
-                if let Some(tombstone) = self.tombstones.remove(&id)
-                    && !past(since)
-                {
-                    self.faded.insert(id, (tombstone.sequence, since));
-                    self.faded_by_age.push_back((since, id));
-                }
-            }
-        }
-        debug_assert_eq!(
-            self.tombstones.len(),
-            self.tombstones_by_age.len(),
-            "each tombstone has one place in the order in which they give way"
+    /// Makes a tombstone of a node that is no member, or is none any more.
+    fn end(&mut self, signed: SignedRecord, accusation: Option<Bytes>, past: Past, now: Instant) {
+        debug_assert!(
+            !self.members.contains_key(&signed.record().id),
+            "a node is a member, or gone"
         );
-        debug_assert!(self.tombstones.len() <= self.capacity, "a flood of leaves is bounded");
-        self.forget_faded(now);
-    }
-
-    /// Remembers the sequence number of a node, and nothing else.
-    fn fade(&mut self, id: EndpointId, sequence: u64, now: Instant) {
-        if !self.forgetful {
-            self.faded.insert(id, (sequence, now));
-            self.faded_by_age.push_back((now, id));
-            self.forget_faded(now);
-        }
-    }
-
-    fn forget_faded(&mut self, now: Instant) {
-        let past = |since: Instant| now.saturating_duration_since(since) > TOMBSTONE_AGE;
-        while let Some((since, id)) = self.faded_by_age.front().copied()
-            && (self.faded_by_age.len() > FADED * self.capacity || past(since))
-        {
-            self.faded_by_age.pop_front();
-            if self.faded.get(&id).is_some_and(|faded| faded.1 == since) {
-                self.faded.remove(&id);
-            }
-        }
-        debug_assert!(self.faded.len() <= self.faded_by_age.len(), "each faded number has an age");
+        self.visible_changes += 1;
+        self.tombstones.add(signed, accusation, past, now);
     }
 
     /// Returns the fingerprint of the live records with ids in a range, and their number.
