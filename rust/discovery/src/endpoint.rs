@@ -15,7 +15,12 @@ use iroh::{
 use socket2::{Domain, Socket, Type};
 use tracing::warn;
 
-use crate::{config::Config, error::Error, link::handle::MAX_BIDI_STREAMS, relay};
+use crate::{
+    config::Config,
+    error::Error,
+    link::handle::{FIRST_WINDOW, MAX_BIDI_STREAMS},
+    relay,
+};
 
 /// Fails if an address is taken, or is not of this machine.
 ///
@@ -119,11 +124,6 @@ pub(crate) async fn bind(config: &Config, key: SecretKey) -> Result<Endpoint, Er
 /// held for each peer that has stopped. This is enough for 20 MB/s at a round trip of 50 ms.
 const SEND_WINDOW: u64 = 1024 * 1024;
 
-/// Most bytes that a peer has sent and this node has not read, over all streams of its link. That
-/// is what 51 unread streams hold. It is large because control frames count too, and streams that
-/// the application does not read must not block them.
-const RECEIVE_WINDOW: u32 = 64 * 1024 * 1024;
-
 /// The round trip that a link assumes until it has measured one. If the first packet is lost, it is
 /// sent again after three of these, 0.3 s, as Chromium does. RFC 9002 §6.2.2 suggests 333 ms for
 /// unknown networks, which makes a second. The simulator uses the same value (`FIRST_TIMEOUT`).
@@ -153,7 +153,7 @@ pub(crate) fn transport(config: &Config) -> Result<QuicTransportConfig, Error> {
         .initial_rtt(INITIAL_ROUND_TRIP)
         .max_concurrent_bidi_streams(VarInt::from_u32(MAX_BIDI_STREAMS))
         .send_window(SEND_WINDOW)
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
+        .receive_window(VarInt::from_u32(FIRST_WINDOW))
         .build())
 }
 

@@ -119,10 +119,13 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::{memory::Memory, proto::EndpointId};
+    use crate::{
+        memory::{INCOMPLETE, Memory},
+        proto::EndpointId,
+    };
 
     fn half() -> Filled {
-        Memory::new(|_| true).link(EndpointId::from_bytes([1; 32])).stream()
+        Memory::new(INCOMPLETE, |_| true).link(EndpointId::from_bytes([1; 32])).stream()
     }
 
     fn frames(lengths: &[usize]) -> (Vec<Bytes>, BytesMut) {

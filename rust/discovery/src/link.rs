@@ -82,7 +82,7 @@ impl Link {
         let (sync, sync_rx) = Queue::new(QUEUE_FRAMES, SYNC_BYTES);
         let (broadcast, broadcast_rx) = Queue::new(BROADCAST_FRAMES, BROADCAST_BYTES);
         let (close, close_rx) = oneshot::channel();
-        let handle = LinkHandle::new(connection, services.counters());
+        let handle = LinkHandle::new(connection, services.counters(), &services.unread);
         let peer = handle.peer;
         let origin = Origin::of(&handle.connection);
         let served = handle.clone();

@@ -383,6 +383,7 @@ pub(crate) fn halves(
     permits: impl IntoIterator<Item = OwnedSemaphorePermit>,
 ) -> (StreamReader, StreamWriter) {
     guard.counters.streams.open.add(1);
+    guard.widen();
     let lease = Arc::new(Lease {
         guard,
         told: OnceCell::new(),

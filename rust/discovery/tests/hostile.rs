@@ -271,6 +271,38 @@ async fn messages_that_never_end_fill_no_more_than_their_share_and_are_given_up(
     nodes.close().await;
 }
 
+/// One stream of a lane is read at a time, so the others stay unread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stranger_sends_on_streams_that_wait_fills_a_small_window() {
+    const WINDOW: usize = 512 * 1024;
+    let mut nodes = Nodes::default();
+    let alice = nodes.start("alice", &[]).await;
+    let endpoint = stranger().await;
+    let hello = hello_of(&endpoint, &alice).await;
+    let (connection, _control) = greet(&endpoint, &alice, &hello).await;
+    let mut first = connection.open_uni().await.unwrap();
+    first.write_all(&[1]).await.unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let writing = (0..8).map(|_| {
+        let (connection, sent) = (connection.clone(), sent.clone());
+        async move {
+            let mut stream = connection.open_uni().await.unwrap();
+            stream.write_all(&[1]).await.unwrap();
+            while let Ok(written) = stream.write(&[0; 8 * 1024]).await {
+                sent.fetch_add(written, Ordering::Relaxed);
+            }
+        }
+    });
+    let mut writing = tokio::spawn(futures_util::future::join_all(writing));
+    let sent = || sent.load(Ordering::Relaxed);
+    eventually("the window is full", || sent() > WINDOW * 7 / 8).await;
+    let more = tokio::time::timeout(Duration::from_millis(300), &mut writing).await;
+    assert!(more.is_err(), "the link was closed");
+    assert!(sent() <= WINDOW, "{} bytes", sent());
+    endpoint.close().await;
+    nodes.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_broke_a_rule_is_refused_for_a_growing_time_and_others_are_not() {
     let mut nodes = Nodes::default();

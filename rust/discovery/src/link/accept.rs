@@ -19,10 +19,13 @@ use super::{
 use crate::{
     frame,
     lookup::Lookup,
-    memory::{Filled, LinkMemory, Memory, OverLimit},
+    memory::{Filled, INCOMPLETE, LinkMemory, Memory, OverLimit, UNREAD},
     message::{Message, MessageKind},
     metrics::Counters,
-    proto::{Answer, Channel, CloseCode, DropReason, MAX_MESSAGE, MAX_REQUEST, Request, TopicId},
+    proto::{
+        Answer, Channel, CloseCode, DropReason, EndpointId, MAX_MESSAGE, MAX_REQUEST, Request,
+        TopicId,
+    },
     services::{Accepted, IncomingStream},
 };
 
@@ -47,14 +50,19 @@ pub(crate) struct Services {
     lookup: Lookup,
     counters: Arc<Counters>,
     accepted: Arc<Semaphore>,
+    /// The memory for what is not complete yet.
     pub(super) memory: Memory,
+    /// The memory for what was sent and not read.
+    pub(super) unread: Memory,
 }
 
 impl Services {
     pub(crate) fn new(lookup: Lookup, counters: Arc<Counters>) -> Self {
         let books = lookup.clone();
-        let memory = Memory::new(move |peer| books.is_member(peer));
-        Self { lookup, counters, accepted: Arc::new(Semaphore::new(MAX_ACCEPTED)), memory }
+        let is_member = move |peer: &EndpointId| books.is_member(peer);
+        let memory = Memory::new(INCOMPLETE, is_member.clone());
+        let unread = Memory::new(UNREAD, is_member);
+        Self { lookup, counters, accepted: Arc::new(Semaphore::new(MAX_ACCEPTED)), memory, unread }
     }
 
     pub(super) fn counters(&self) -> Arc<Counters> {
@@ -73,6 +81,7 @@ pub(super) async fn serve_requests(
         tokio::select! {
             opened = handle.connection.accept_bi() => {
                 let Ok((send, recv)) = opened else { break };
+                handle.widen();
                 let (guard, half) = (handle.hold(), memory.stream());
                 let mut request = Incoming { guard, send, recv, half };
                 match request.half.set(STREAM_BYTES) {

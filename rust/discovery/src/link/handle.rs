@@ -19,6 +19,7 @@ use super::{gate::Gate, lane::MESSAGE_PRIORITY};
 use crate::{
     frame,
     inputs::Input,
+    memory::{Filled, Memory},
     metrics::Counters,
     proto::{Answer, EndpointId, KEEPALIVE_TIMEOUT, LinkId, MAX_REQUEST, Request},
 };
@@ -33,6 +34,13 @@ const MIN_MESSAGE_BYTES: u32 = 4096;
 /// Most streams that a peer may open, at the level of QUIC. It is above [`MAX_STREAMS`], because a
 /// refusal is an answer and needs a stream of its own.
 pub(crate) const MAX_BIDI_STREAMS: u32 = 2048;
+/// Most bytes that a peer has sent on a new link and this node has not read, over all streams. A
+/// peer that has not said hello yet may fill it, so it is small. It is enough for 5 MB/s at a round
+/// trip of 100 ms.
+pub(crate) const FIRST_WINDOW: u32 = 512 * 1024;
+/// Each open stream adds this to the window: what QUIC lets the peer send on one stream. Without
+/// that, streams that the application does not read would block control frames.
+const STREAM_WINDOW: usize = 1_250_000;
 /// A link is kept for this time after its last use, so that a series of messages is one use.
 const LINGER: Duration = Duration::from_secs(1);
 /// How often a link checks if its peer has acknowledged a keepalive. A lone packet is acknowledged
@@ -54,6 +62,8 @@ pub(crate) struct LinkHandle {
     users: watch::Sender<Users>,
     held: watch::Sender<Held>,
     messages: Semaphore,
+    /// What the window of the link has beyond [`FIRST_WINDOW`].
+    window: Mutex<Filled>,
     /// Bounds the streams that this end opened; the next field bounds those of the peer.
     pub(crate) opened: Arc<Semaphore>,
     pub(crate) accepted: Arc<Semaphore>,
@@ -98,9 +108,15 @@ impl Drop for LinkGuard {
 }
 
 impl LinkHandle {
-    pub(crate) fn new(connection: Connection, counters: Arc<Counters>) -> Arc<Self> {
+    pub(crate) fn new(
+        connection: Connection,
+        counters: Arc<Counters>,
+        unread: &Memory,
+    ) -> Arc<Self> {
+        let peer = EndpointId::from(connection.remote_id());
         Arc::new(Self {
-            peer: connection.remote_id().into(),
+            peer,
+            window: Mutex::new(unread.link(peer).stream()),
             connection,
             gate: Gate::default(),
             counters,
@@ -113,6 +129,21 @@ impl LinkHandle {
             reasons: Mutex::default(),
             fault: OnceLock::new(),
         })
+    }
+
+    /// Lets the peer send as much as its open streams may hold unread, if the memory for that has
+    /// room. Else they share what the link has, and the peer's writes wait for this node's reads.
+    /// QUIC takes no window back, so it stays as wide until the link ends.
+    pub(crate) fn widen(&self) {
+        let open = |streams: &Semaphore| MAX_STREAMS - streams.available_permits();
+        let streams = (open(&self.opened) + open(&self.accepted)).max(1);
+        // No panic can leave a sum half-changed, so a poisoned lock does no harm.
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = streams * STREAM_WINDOW;
+        if bytes > window.bytes() && window.set(bytes).is_ok() {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(FIRST_WINDOW);
+            self.connection.set_receive_window(VarInt::from_u32(bytes));
+        }
     }
 
     /// Notes the rule that the peer broke; the first one counts.
