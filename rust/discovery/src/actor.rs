@@ -371,7 +371,7 @@ impl Actor {
             Input::Used(link, reply) => self.hold(link, reply),
             Input::Unused(link) => self.release(link),
             Input::Found(topic, peer, addresses) if !self.lists.admits(&peer) => {
-                self.found_outside(topic, peer, addresses, Group::Told);
+                self.found_outside(topic, peer, addresses, Group::Hearsay);
             }
             Input::Found(topic, peer, addresses) => {
                 if let Some(joined) = self.topics.get(&topic) {

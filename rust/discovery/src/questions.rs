@@ -45,8 +45,8 @@ const RETRIES_APART: Duration = Duration::from_secs(1);
 pub(crate) enum Group {
     /// The user named it as a bootstrap peer.
     Named,
-    /// Gossip, mDNS or an earlier life of this node told of it.
-    Told,
+    /// It is known by hearsay: from gossip, mDNS or an earlier life of this node.
+    Hearsay,
     /// It opened a link, from this network.
     Linked(Option<Subnet>),
 }
@@ -81,8 +81,8 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
-    /// Tells the links that wait.
-    pub(crate) fn tell(self) {
+    /// Lets the links that wait go on.
+    pub(crate) fn release_links(self) {
         for link in self.links {
             // A link that is gone needs no answer.
             let _ = link.send(true);
@@ -275,7 +275,7 @@ impl Table {
 
     /// Returns true if it is time to look for ids that wait in no group.
     pub(crate) fn is_looking(&mut self) -> bool {
-        let has_room = self.asking.len() < CONCURRENT && !self.groups.contains_key(&Group::Told);
+        let has_room = self.asking.len() < CONCURRENT && !self.groups.contains_key(&Group::Hearsay);
         has_room && std::mem::take(&mut self.look)
     }
 

@@ -121,7 +121,7 @@ impl Actor {
                 Some(last) => inquiry.cursors.insert(*topic, last),
                 None => inquiry.cursors.remove(topic),
             };
-            found.extend(records.into_iter().map(|record| (Newcomer::of(record), Group::Told)));
+            found.extend(records.into_iter().map(|record| (Newcomer::of(record), Group::Hearsay)));
         }
         if !is_complete {
             inquiry.questions.lock().look_again();
@@ -236,7 +236,7 @@ impl Actor {
             for topic in named.map(|(topic, _)| *topic).collect::<Vec<_>>() {
                 self.handle_own(InEvent::AddBootstrap(topic, vec![(one.id, Vec::new())]));
             }
-            one.tell();
+            one.release_links();
         }
         self.ask_more();
     }

@@ -26,8 +26,8 @@ impl Actor {
         self.handle_own(InEvent::Connect(topic, peer));
     }
 
-    /// Tells the state that a link is gone. Requests that waited for its end get another link.
-    pub(super) fn tell_closed(&mut self, id: LinkId, peer: EndpointId, end: LinkEnd) {
+    /// Reports to the state that a link is gone. Requests that waited for its end get another link.
+    pub(super) fn report_closed(&mut self, id: LinkId, peer: EndpointId, end: LinkEnd) {
         let was_current = self.state.link(&peer) == Some(id);
         let waiting = was_current.then(|| self.connecting.remove(&peer)).flatten();
         self.handle_own(InEvent::LinkClosed(id, end));
@@ -64,7 +64,7 @@ impl Actor {
             for reply in waiting.replies {
                 let _ = reply.send(Ok(handle.hold()));
             }
-            self.tell_held(id, true, now);
+            self.report_held(id, true, now);
         }
     }
 
@@ -77,7 +77,7 @@ impl Actor {
     pub(super) fn hold(&mut self, id: LinkId, reply: oneshot::Sender<bool>) {
         let open = self.is_open(id);
         if open {
-            self.tell_held(id, true, Instant::now());
+            self.report_held(id, true, Instant::now());
         }
         let _ = reply.send(open);
     }
@@ -85,11 +85,11 @@ impl Actor {
     pub(super) fn release(&mut self, id: LinkId) {
         // Another user may have begun meanwhile. Then its own input to hold the link follows.
         if self.links.get(&id).is_some_and(|link| !link.handle.is_used()) {
-            self.tell_held(id, false, Instant::now());
+            self.report_held(id, false, Instant::now());
         }
     }
 
-    fn tell_held(&mut self, id: LinkId, held: bool, now: Instant) {
+    fn report_held(&mut self, id: LinkId, held: bool, now: Instant) {
         if let Err(reason) = self.state.handle(InEvent::Held(id, held), now) {
             debug!(%reason, "the state refused an event");
         }

@@ -21,7 +21,7 @@ fn bare(number: u32) -> Newcomer {
     Newcomer::new(id(number), Vec::new())
 }
 
-fn told(number: u32) -> Newcomer {
+fn hearsay(number: u32) -> Newcomer {
     Newcomer::of(Arc::new(NodeRecord::new(id(number), Profile::new("a"))))
 }
 
@@ -47,7 +47,7 @@ fn ten_thousand_made_up_ids_wait_in_bounded_room_and_keep_no_newcomer_waiting() 
     let (mut table, now) = (Table::default(), Instant::now());
     let mut full = 0;
     for number in 0..10_000 {
-        full += usize::from(ask(&mut table, told(number), Group::Told, now) == Asked::Full);
+        full += usize::from(ask(&mut table, hearsay(number), Group::Hearsay, now) == Asked::Full);
         while table.next().is_some() {}
     }
     assert_eq!((table.sizes(), full), ((16, 1024, 0), 10_000 - 1024 - 16));
@@ -92,15 +92,15 @@ fn a_refusal_holds_for_a_growing_time_and_a_failure_is_asked_about_again_by_itse
     let (mut table, start) = (Table::default(), Instant::now());
     let mut now = start;
     for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
-        assert_eq!(ask(&mut table, told(1), Group::Told, now), Asked::Waits);
+        assert_eq!(ask(&mut table, hearsay(1), Group::Hearsay, now), Asked::Waits);
         assert_eq!(answer_next(&mut table, &Answer::No, now), Some(id(1)));
         assert_eq!(table.due(), None, "a no is not asked about again without a cause");
         now += S * 60 * minutes;
-        assert_eq!(ask(&mut table, told(1), Group::Told, now - S), Asked::Refused);
+        assert_eq!(ask(&mut table, hearsay(1), Group::Hearsay, now - S), Asked::Refused);
     }
     let mut waits = Vec::new();
     for _ in 0..10 {
-        assert_eq!(ask(&mut table, told(2), Group::Told, now), Asked::Waits);
+        assert_eq!(ask(&mut table, hearsay(2), Group::Hearsay, now), Asked::Waits);
         assert_eq!(answer_next(&mut table, &failed(), now), Some(id(2)));
         assert!(!table.wants(&id(2), now) && !table.is_looking());
         let due = table.due().unwrap();
@@ -119,9 +119,9 @@ fn a_node_of_which_nothing_was_known_is_asked_about_once_more_with_its_record() 
     ask(&mut table, bare(1), network(1), now);
     answer_next(&mut table, &Answer::No, now);
     assert_eq!(ask(&mut table, bare(1), network(1), now), Asked::Refused);
-    assert_eq!(ask(&mut table, told(1), Group::Told, now), Asked::Waits);
+    assert_eq!(ask(&mut table, hearsay(1), Group::Hearsay, now), Asked::Waits);
     answer_next(&mut table, &Answer::No, now);
-    assert_eq!(ask(&mut table, told(1), Group::Told, now), Asked::Refused);
+    assert_eq!(ask(&mut table, hearsay(1), Group::Hearsay, now), Asked::Refused);
     assert_eq!(ask(&mut table, bare(1), network(1), now), Asked::Refused);
 }
 
@@ -129,11 +129,11 @@ fn a_node_of_which_nothing_was_known_is_asked_about_once_more_with_its_record() 
 fn one_id_is_asked_about_once_at_a_time_whatever_comes_meanwhile() {
     let (mut table, now) = (Table::default(), Instant::now());
     ask(&mut table, bare(1), network(1), now);
-    assert_eq!(ask(&mut table, told(1), Group::Told, now), Asked::Waits);
+    assert_eq!(ask(&mut table, hearsay(1), Group::Hearsay, now), Asked::Waits);
     assert_eq!(table.sizes(), (0, 1, 0));
     let asked = table.next().unwrap();
     assert!(asked.record.is_some(), "the question says all that is known");
-    assert_eq!(ask(&mut table, told(1), Group::Told, now), Asked::Waits);
+    assert_eq!(ask(&mut table, hearsay(1), Group::Hearsay, now), Asked::Waits);
     assert!(table.next().is_none());
     assert!(table.answered(id(1), &Answer::Yes, now));
     assert_eq!(ask(&mut table, bare(1), network(1), now), Asked::Waits, "it is not admitted yet");
@@ -146,7 +146,7 @@ fn one_id_is_asked_about_once_at_a_time_whatever_comes_meanwhile() {
 fn refusals_are_remembered_in_bounded_room() {
     let (mut table, now) = (Table::default(), Instant::now());
     for number in 0..40_000 {
-        ask(&mut table, told(number), Group::Told, now);
+        ask(&mut table, hearsay(number), Group::Hearsay, now);
         let answer = if number % 3 == 0 { failed() } else { Answer::No };
         answer_next(&mut table, &answer, now + S * number);
     }
@@ -156,12 +156,12 @@ fn refusals_are_remembered_in_bounded_room() {
 #[test]
 fn an_answer_that_comes_after_the_lists_changed_does_not_count() {
     let (mut table, now) = (Table::default(), Instant::now());
-    ask(&mut table, told(1), Group::Told, now);
+    ask(&mut table, hearsay(1), Group::Hearsay, now);
     table.next();
     table.reconsider(&id(1));
     assert!(!table.answered(id(1), &Answer::Yes, now));
     assert!(table.wants(&id(1), now) && table.is_looking(), "it is asked about again");
-    ask(&mut table, told(1), Group::Told, now);
+    ask(&mut table, hearsay(1), Group::Hearsay, now);
     table.reconsider(&id(1));
     assert_eq!(table.sizes(), (0, 0, 0), "one that waited is not asked about");
 }
@@ -178,7 +178,7 @@ async fn links_that_wait_hear_the_answer() {
         let mut table = questions.lock();
         while table.next().is_some() {}
         assert!(table.answered(id(1), &Answer::Yes, now));
-        table.settle(id(1)).unwrap().tell();
+        table.settle(id(1)).unwrap().release_links();
         assert!(!table.answered(id(2), &failed(), now));
     }
     let mut heard = Vec::new();
