@@ -5,6 +5,7 @@ import math
 import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from iroh_gossip_discovery import (
     PeerJoined,
     PeersTimeoutError,
     StateDirError,
+    blocking,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +38,14 @@ def make(**changes: object) -> GossipDiscovery:
 async def a_ticket(topic: str) -> str:
     async with make(topic=topic) as discovery:
         return discovery.ticket
+
+
+def admits(_: object) -> Iterator[bool]:
+    yield True
+
+
+async def finds() -> AsyncIterator[str]:
+    yield ID
 
 
 @pytest.mark.parametrize(
@@ -65,6 +75,8 @@ async def a_ticket(topic: str) -> str:
         ({"bootstrap": [f"{ID}@host"]}, "no port"),
         ({"bootstrap": [f"{ID}@host:0"]}, "1 to 65535"),
         ({"bootstrap": [""]}, "bootstrap[0] "),
+        ({"bootstrap": ["\ud800"]}, "bootstrap[0] has a lone surrogate in it"),
+        ({"state_dir": ""}, "state_dir must not be empty"),
     ],
 )
 def test_a_value_over_its_limit_is_refused_by_name(
@@ -90,6 +102,8 @@ def test_a_value_over_its_limit_is_refused_by_name(
         ({"protocols": [1]}, "protocols[0] must be str or bytes, not int"),
         ({"protocols": 1}, "protocols must be a sequence of str or bytes, not int"),
         ({"secret_key": "07" * 32}, "secret_key must be bytes, not str"),
+        ({"admit": admits}, "admit has a `yield` in it, so a call of it would run nothing"),
+        ({"bootstrap": [finds]}, "bootstrap[0] has a `yield` in it, so a call"),
         ({"state_dir": 7}, "state_dir must be str or bytes or PathLike, not int"),
         ({"config": {"mdns": False}}, "config must be Config, not dict"),
         ({"bootstrap": ID}, "bootstrap must be a sequence of tickets"),
@@ -101,6 +115,17 @@ def test_a_wrong_type_is_refused_by_name(changes: dict[str, object], message: st
     with pytest.raises(TypeError) as caught:
         make(**changes)
     assert message in str(caught.value)
+
+
+def test_a_callback_with_a_yield_is_refused() -> None:
+    for node in (make(), blocking.GossipDiscovery("alice", "fleet")):
+        for register in (
+            partial(node.on, PeerJoined, admits),
+            partial(node.serve, "chat/1", finds),
+            partial(node.answer, "resize", partial(admits)),
+        ):
+            with pytest.raises(TypeError, match="has a `yield` in it"):
+                register()
 
 
 @pytest.mark.asyncio

@@ -13,6 +13,7 @@ from netns import Network
 from iroh_gossip_discovery import (
     Config,
     ConfigurationError,
+    Issuer,
     endpoint_id,
     make_ticket,
     parse_ticket,
@@ -87,6 +88,19 @@ def test_errors_name_the_option_that_was_typed() -> None:
     assert "ticket 1 is a ticket for another topic; --topic names its topic" in done.stderr
 
 
+def test_errors_name_what_each_command_calls_its_arguments() -> None:
+    done = shell("igd ticket --show igd1")
+    assert (done.returncode, "'--show'" in done.stderr) == (2, True)
+    done = shell(f"echo {Issuer.generate().key()} | igd invite --issuer - '' {ID}")
+    assert (done.returncode, "'TOPIC'" in done.stderr) == (2, True)
+    done = shell(r"igd run a $'\xff' --preset local")
+    assert done.returncode == 2
+    assert "ticket 1 has a lone surrogate in it, so it is not valid Unicode" in done.stderr
+    done = shell('igd run a --state-dir "$NOT_SET" --preset local')
+    assert done.returncode == 2
+    assert "'--state-dir': state_dir must not be empty" in done.stderr
+
+
 def test_short_help_and_the_module_as_a_command() -> None:
     assert shell("igd -h").returncode == 0
     assert "--address" in shell("igd ticket -h").stdout
@@ -108,6 +122,19 @@ def test_a_key_whose_id_cannot_be_printed_is_not_left_behind(tmp_path: Path) -> 
 def test_a_closed_stdout_is_no_error(tmp_path: Path) -> None:
     done = shell(f"igd keygen {tmp_path / 'key'} >&-")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_stdin_is_an_empty_one() -> None:
+    done = shell("igd keygen --show - <&-")
+    said = "error: - holds no secret key, which is 64 hex digits\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_what_a_terminal_cannot_show_is_an_escape() -> None:
+    ticket = make_ticket(ID, "☃", ["127.0.0.1:1"])
+    done = shell(f"PYTHONIOENCODING=latin-1 igd ticket --show {ticket} --topic ☃")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"(\u2603)" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -156,18 +183,20 @@ import os, signal, sys
 
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
-        if name == "iroh_gossip_discovery._discovery":
+        if name == os.environ["AT"]:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupt())
 """
 
 
+@pytest.mark.parametrize("module", ["typing", "iroh_gossip_discovery._discovery"])
 def test_an_interrupt_while_the_module_is_imported_as_a_command_prints_no_traceback(
-    tmp_path: Path,
+    module: str, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(_INTERRUPT)
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "AT": module}
     done = subprocess.run(
         [*COMMAND, "--version"], capture_output=True, text=True, check=False, env=environment
     )

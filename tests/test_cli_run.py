@@ -101,6 +101,14 @@ def test_two_nodes_print_their_events_as_the_documented_json() -> None:
         assert (alice.returncode, error) == (0, "")
 
 
+def test_a_node_whose_terminal_is_closed_says_goodbye() -> None:
+    with running("alice", "--json") as alice:
+        read(alice, "Started")
+        alice.send_signal(signal.SIGHUP)
+        assert read(alice, "Stopped")
+        assert alice.wait(timeout=30) == 0
+
+
 def test_a_node_prints_its_events_in_lines() -> None:
     with running("alice", "--topic", "robots") as alice:
         assert alice.stdout is not None

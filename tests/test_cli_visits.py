@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from iroh_gossip_discovery import Config, Message, Request, endpoint_id, make_ticket
+from iroh_gossip_discovery._cli import _doctor
 from iroh_gossip_discovery._core import generate_swarm_key
 from iroh_gossip_discovery.blocking import GossipDiscovery
 
@@ -188,6 +189,7 @@ def test_the_doctor_says_what_is_well_and_what_to_do_about_the_rest(tmp_path: Pa
     assert (done.returncode, done.stderr) == (0, b""), done.stdout
     for line in (b"ok  descriptors", b"ok  DNS", b"ok  state", b"ok  announced"):
         assert line in done.stdout
+    assert not fine.exists()
     open_to_all = tmp_path / "open"
     open_to_all.mkdir(mode=0o755)
     open_to_all.chmod(0o755)
@@ -195,6 +197,26 @@ def test_the_doctor_says_what_is_well_and_what_to_do_about_the_rest(tmp_path: Pa
     assert done.returncode == 1
     assert f"chmod 700 {open_to_all}".encode() in done.stdout
     assert b"!!  ticket      alone: nobody answered" in done.stdout
+    assert list(open_to_all.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "advice"),
+    [
+        ("new", "{} would be created", None),
+        ("new/and/deep", "{} would be created", None),
+        ("file", "{} is no directory", "give a directory"),
+        ("file/below", "{} can't be created: {parent} is no directory", "give another directory"),
+        ("x" * 300, "{}: File name too long", "give another directory"),
+    ],
+)
+def test_the_doctor_looks_at_any_path(
+    path: str, text: str, advice: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    whole = tmp_path / path
+    expected = text.format(whole, parent=whole.parent)
+    assert _doctor._directory(whole) == _doctor.Finding("state", expected, advice)
 
 
 def test_no_summary_of_a_command_is_cut() -> None:

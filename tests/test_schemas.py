@@ -118,3 +118,6 @@ def test_a_repr_stays_short_and_html_escapes_what_others_say() -> None:
     page = Snapshot([PEER])._repr_html_()
     assert "bob &lt;b&gt;" in page
     assert "<b>" not in page
+    said = {"note": "\x1b[2J\u202egnp\nforged"}
+    page = Snapshot([Peer("a" * 64, "eve", metadata=said)])._repr_html_()
+    assert r"note=\x1b[2J\u202egnp\nforged" in page

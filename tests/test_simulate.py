@@ -277,6 +277,7 @@ def test_random_faults_follow_from_the_seed() -> None:
         (["failing.toml", "--crash", "1"], "go without a file"),
         (["failing.toml", "--loss", "0"], "go without a file"),
         (["failing.toml", "--shrink", "failing.toml"], "is not overwritten"),
+        (["--shrink", "missing/smaller.toml"], "is in no directory that exists"),
         (["--random", "--crash", "1"], "go without --random"),
         (["--events"], "--events goes with --json"),
         (["--json", "--shrink", "smaller.toml"], "--shrink goes without --json"),

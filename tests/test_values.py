@@ -30,6 +30,7 @@ from iroh_gossip_discovery import (
     Reconnected,
     StateDamaged,
     StateDirError,
+    blocking,
 )
 
 ID = "07" * 32
@@ -193,6 +194,21 @@ def test_a_peer_refuses_wrong_fields_by_name(fields: dict[str, object], message:
     with pytest.raises((TypeError, ConfigurationError)) as caught:
         Peer(**arguments)  # type: ignore[arg-type]
     assert message in str(caught.value).replace('"', "'")
+
+
+def test_what_a_node_says_of_its_start_and_its_view_can_be_hashed() -> None:
+    joined = package.Joined("alone", None, {ID: "timed out"})
+    change = package.ViewChange((make_peer(),), (), (), (), package.Snapshot([make_peer()]))
+    assert len({joined, copy.deepcopy(joined), change, copy.deepcopy(change)}) == 2
+
+
+def test_a_node_is_neither_copied_nor_pickled() -> None:
+    awaited = package.GossipDiscovery("alice", "fleet", config=package.Config.local())
+    blocks = blocking.GossipDiscovery("alice", "fleet", config=package.Config.local())
+    for node in (awaited, blocks):
+        for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="a GossipDiscovery can't be copied or pickled"):
+                copied(node)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=by_type)

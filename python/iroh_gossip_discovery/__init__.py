@@ -8,9 +8,10 @@ Example:
     ```
 """
 
+from iroh_gossip_discovery import _early_signal as _early_signal  # isort: split
+
 from typing import TYPE_CHECKING
 
-from iroh_gossip_discovery import _early_signal as _early_signal  # before all that takes time
 from iroh_gossip_discovery import _interpreter as _interpreter
 from iroh_gossip_discovery._admission import Admit, Newcomer
 from iroh_gossip_discovery._book import Book

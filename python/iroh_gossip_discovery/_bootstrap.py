@@ -22,6 +22,7 @@ from iroh_gossip_discovery._core import (
 from iroh_gossip_discovery._errors import ConfigurationError, NotRunningError
 from iroh_gossip_discovery._events import Event
 from iroh_gossip_discovery._iterators import EventStream
+from iroh_gossip_discovery._require import require_callable, require_text
 
 BootstrapPeer: TypeAlias = str | Peer
 """A ticket, `id@host:port`, `host:port` or `srv:_name._udp.domain` without any id, an id that a
@@ -77,11 +78,18 @@ def sort_sources(
     lookups: list[Source] = []
     for index, source in enumerate(sources):
         if not isinstance(source, str | Peer) and callable(source):
+            require_callable(f"{field}[{index}]", source)
             name = str(getattr(source, "__name__", type(source).__name__))
             lookups.append(Source(f"{field}[{index}] ({name[:_NAME]})", source))
         else:
-            peers.append(Bootstrap(f"{field}[{index}]", source, settings))
+            peers.append(_peer(f"{field}[{index}]", source, settings))
     return peers, lookups
+
+
+def _peer(field: str, source: BootstrapPeer, settings: Settings) -> Bootstrap:
+    if isinstance(source, str):
+        require_text(field, source)
+    return Bootstrap(field, source, settings)
 
 
 async def keep_looking(
@@ -246,7 +254,7 @@ def _usable(
     refused, reason = 0, ""
     for index, source in enumerate(sources):
         try:
-            peers.append(Bootstrap(f"bootstrap[{index}]", source, settings))
+            peers.append(_peer(f"bootstrap[{index}]", source, settings))
         except (ConfigurationError, TypeError) as error:
             refused += 1
             reason = reason or f"{type(error).__name__}: {error}"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from iroh_gossip_discovery._core import Node, Peer, PeerLost
@@ -36,7 +36,7 @@ class ViewChange:
     updated: tuple[Peer, ...]
     left: tuple[Peer, ...]
     lost: tuple[Peer, ...]
-    snapshot: Snapshot
+    snapshot: Snapshot = field(hash=False)
 
     def to_dict(self) -> dict[str, object]:
         """Return the change as plain values, without the snapshot; for JSON."""

@@ -4,9 +4,9 @@ import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from os import PathLike, fsdecode, fsencode
+from os import PathLike
 from types import TracebackType, UnionType
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeAlias, TypeVar, overload
 
 from iroh_gossip_discovery import _fork
 from iroh_gossip_discovery._admission import Admit, answer_questions
@@ -57,12 +57,18 @@ from iroh_gossip_discovery._requests import (
     encode_name,
 )
 from iroh_gossip_discovery._requests import PROTOCOL as REQUESTS
-from iroh_gossip_discovery._require import require, require_duration, require_timeout
+from iroh_gossip_discovery._require import (
+    require,
+    require_callable,
+    require_duration,
+    require_timeout,
+)
 from iroh_gossip_discovery._services import Handler, Service
 from iroh_gossip_discovery._services import start as start_service
 from iroh_gossip_discovery._shared_node import SharedNode
 from iroh_gossip_discovery._signals import StopOnSignals, check_signals
 from iroh_gossip_discovery._snapshot import Snapshot, snapshot_of
+from iroh_gossip_discovery._state_dir import state_path
 from iroh_gossip_discovery._status import PeerStatus
 from iroh_gossip_discovery._streams import (
     LIMIT,
@@ -186,24 +192,10 @@ class GossipDiscovery:
         self._config = Config.lan() if config is None else config
         require("config", self._config, Config)
         if state_dir is not None:
-            from pathlib import Path  # noqa: PLC0415  # few need it, and it takes 4 ms
-
-            require("state_dir", state_dir, str, bytes, PathLike)
-            try:
-                state_dir = Path(fsdecode(state_dir)).expanduser()
-            except RuntimeError:
-                reason = f"{fsdecode(state_dir)!r} begins with a home directory that is not known"
-                raise ConfigurationError("state_dir", reason) from None
-            if "\0" in str(state_dir):
-                raise ConfigurationError("state_dir", "has a zero byte in it")
-            try:
-                fsencode(state_dir)
-            except UnicodeEncodeError:
-                reason = "has a lone surrogate in it, so it is no name of a file"
-                raise ConfigurationError("state_dir", reason) from None
+            state_dir = state_path(state_dir)
         self._state_dir = state_dir
-        if admit is not None and not callable(admit):
-            raise TypeError(f"admit must be callable, not {type(admit).__name__}")
+        if admit is not None:
+            require_callable("admit", admit)
         self._admit = admit
         self._admit_task: asyncio.Task[None] | None = None
         self._settings = Settings(
@@ -1310,8 +1302,7 @@ class GossipDiscovery:
     def _register(
         self, kinds: tuple[type[Heard], ...], callback: Callback[H], channel: str | None
     ) -> Registration[H]:
-        if not callable(callback):
-            raise TypeError(f"callback must be callable, not {type(callback).__name__}")
+        require_callable("callback", callback)
         registration = Registration[H](kinds, callback, channel)
         if self._shared.node is None and not self._closed:
             self._unstarted.append(partial(self._start_callback, registration, known=True))
@@ -1320,8 +1311,7 @@ class GossipDiscovery:
         return registration
 
     def _serve(self, protocol: str | bytes, handler: Handler, limit: int) -> Service:
-        if not callable(handler):
-            raise TypeError(f"handler must be callable, not {type(handler).__name__}")
+        require_callable("handler", handler)
         service = Service(protocol, handler, limit, self._callback_tasks)
         if self._shared.node is None and not self._closed:
             others = [other.protocol for other in self._unstarted_services if other.active]
@@ -1405,6 +1395,12 @@ class GossipDiscovery:
         for task in (self._lookup_task, self._admit_task):
             if task is not None:
                 task.cancel()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a GossipDiscovery can't be copied or pickled: it is a running node. Make one in each "
+            "process"
+        )
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "not started"

@@ -1,9 +1,11 @@
 """`python -m iroh_gossip_discovery`: a Ctrl-C while it imports the package prints no traceback.
 
 That command imports the package before its `__main__`, so the entry of the command comes too late.
+Before this module, only Python's own start can still print one.
 """
 
-import signal
+# Not `signal`: that one imports `enum`, which takes a while.
+import _signal  # type: ignore[import-not-found]  # it has no stub
 import sys
 
 _COMMAND = ["-m", "iroh_gossip_discovery"]
@@ -18,4 +20,4 @@ def _is_the_command() -> bool:
 
 if _is_the_command():
     # The entry brings Python's own handler back.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)

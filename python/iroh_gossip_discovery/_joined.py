@@ -21,7 +21,7 @@ class Joined:
 
     reason: JoinReason
     peer: str | None = None
-    unanswered: Mapping[str, str] = field(default_factory=dict)
+    unanswered: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __bool__(self) -> bool:
         """Return true if a member was met."""

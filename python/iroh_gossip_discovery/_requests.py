@@ -17,7 +17,7 @@ from iroh_gossip_discovery._errors import (
     RequestTimeoutError,
     StreamResetError,
 )
-from iroh_gossip_discovery._require import require, require_text
+from iroh_gossip_discovery._require import require, require_callable, require_text
 from iroh_gossip_discovery._streams import StreamReader, StreamWriter
 
 PROTOCOL = "igd-request/1"
@@ -179,8 +179,7 @@ class Answers:
         require("concurrency", concurrency, int)
         if concurrency < 1:
             raise ConfigurationError("concurrency", f"must be at least 1, is {concurrency}")
-        if not callable(handler):
-            raise TypeError(f"handler must be callable, not {type(handler).__name__}")
+        require_callable("handler", handler)
         if name in self._by_name:
             raise ConfigurationError("name", f"{name!r} is answered already")
         answer = self._by_name[name] = Answer(self, name, handler, concurrency)

@@ -1,5 +1,6 @@
 """Checks of what a caller passes in, whatever its annotations promise."""
 
+import inspect
 import math
 from collections.abc import Iterable
 
@@ -41,6 +42,18 @@ def require_key(key: str | bytes, field: str = "key") -> bytes:
     """
     require(field, key, str, bytes)
     return key if isinstance(key, bytes) else require_text(field, key)
+
+
+def require_callable(field: str, function: object) -> None:
+    """Refuse what can't be called, and a function with a `yield`: nothing in it would ever run.
+
+    Raises:
+        TypeError: It names the field.
+    """
+    if not callable(function):
+        raise TypeError(f"{field} must be callable, not {type(function).__name__}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{field} has a `yield` in it, so a call of it would run nothing")
 
 
 def require_iterable(field: str, values: object, items: str) -> None:

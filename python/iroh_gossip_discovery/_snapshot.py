@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Self
 
 from iroh_gossip_discovery._core import Peer, Records
+from iroh_gossip_discovery._printable import printable
 from iroh_gossip_discovery._require import require_key
 
 # How many nodes become Python objects at a time.
@@ -32,7 +33,7 @@ def shown(snapshot: "Snapshot") -> str:
 
 
 def table_of(snapshot: "Snapshot") -> str:
-    """Return the nodes as a table of HTML, for notebooks; their texts are escaped."""
+    """Return the nodes as a table of HTML, for notebooks; no text of theirs steers it."""
     head = "".join(f"<th>{title}</th>" for title in ("name", "id", "addresses", "metadata"))
     rows = [
         (
@@ -44,7 +45,8 @@ def table_of(snapshot: "Snapshot") -> str:
         for peer in islice(snapshot.values(), _ROWS)
     ]
     body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+        f"<tr>{''.join(f'<td>{html.escape(printable(cell))}</td>' for cell in row)}</tr>"
+        for row in rows
     )
     more = len(snapshot) - len(rows)
     note = f"<p>… {more} more</p>" if more else ""

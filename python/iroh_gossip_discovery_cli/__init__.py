@@ -4,8 +4,9 @@ Importing `iroh_gossip_discovery` takes tens of milliseconds. Python's own handl
 Ctrl-C meanwhile with a traceback; the system's default ends the process without one.
 """
 
+# Not `signal`: that one imports `enum`, which takes a while.
+import _signal  # type: ignore[import-not-found]  # it has no stub
 import os
-import signal
 import sys
 
 _INTERRUPTED = 130
@@ -13,12 +14,15 @@ _BROKEN_PIPE = 141  # as a process that SIGPIPE ends, in a shell
 _LACKING = 1
 _FAILED = 1
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 def main() -> None:
     """Run the command line."""
     _open_closed()
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal without UTF-8 can't show is an escape, and no error.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text file
     try:
         _run()
     except KeyboardInterrupt:  # before a command could see to it
@@ -43,19 +47,19 @@ def _run() -> None:
             "pip install 'iroh-gossip-discovery[cli]'\n"
         )
         raise SystemExit(_LACKING) from None
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     app()
 
 
 def _open_closed() -> None:
-    """Give a process that was started without stdout or stderr (`>&-`) one that leads nowhere."""
-    for number, name in ((1, "stdout"), (2, "stderr")):
+    """Give a process that was started without stdin, stdout or stderr (`>&-`) an empty one."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
+            nowhere = os.open(os.devnull, os.O_RDWR)
             if nowhere != number:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
-            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _discard_stdout() -> None:

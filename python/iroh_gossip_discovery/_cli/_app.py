@@ -272,6 +272,7 @@ def run_simulation(  # noqa: PLR0913  # all have a default
         (events and not as_json, "--events goes with --json"),
         (shrink and as_json, "--shrink goes without --json"),
         (shrink and shrink.exists(), f"{shrink} exists, and is not overwritten"),
+        (shrink and not shrink.parent.is_dir(), f"{shrink} is in no directory that exists"),
         (nodes and (crash or 0) >= nodes, f"--crash must be below the {nodes} nodes"),
     )
     for wrong, text in contradictions:
@@ -317,8 +318,8 @@ _KEY_HELP = "A key file that `keygen` made; - reads the key from stdin."
   iroh-gossip-discovery run seed --state-dir ~/.seed --bind 0.0.0.0:4433
   iroh-gossip-discovery run watcher igd1… --json | jq -r 'select(.event == "PeerLost").peer.name'
 
-Exit code: 0 after SIGINT, SIGTERM or if the reader of its output is gone; 1 if it can't start;
-2 for a wrong call; 130 if a second SIGINT cut the goodbye short.""",
+Exit code: 0 after SIGINT, SIGTERM, SIGHUP or if the reader of its output is gone; 1 if it can't
+start; 2 for a wrong call; 130 if a second SIGINT cut the goodbye short.""",
 )
 # long: a parameter for each option.
 def run(  # noqa: PLR0913  # all but one have a default
@@ -350,7 +351,7 @@ def run(  # noqa: PLR0913  # all but one have a default
         typer.Option(metavar="IP:PORT", help="A UDP address to bind, once each for IPv4 and IPv6."),
     ] = None,
     state_dir: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Keeps key and sequence numbers over a restart."),
     ] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help=_KEY_HELP)] = None,
@@ -393,8 +394,6 @@ def run(  # noqa: PLR0913  # all but one have a default
 
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text file
     secret_key = None if key is None else _read_key(key)
     try:
         secret = _secrets.find(secret_file)
@@ -600,7 +599,7 @@ def invite(
     except _keys.KeyFileError as error:
         raise fail(error) from None
     except ConfigurationError as error:
-        raise refuse(error) from None
+        raise refuse(error, topic="TOPIC") from None
 
 
 @app.command(
@@ -643,7 +642,7 @@ def revoke(  # noqa: PLR0913  # all but three have a default
     except _keys.KeyFileError as error:
         raise fail(error) from None
     except ConfigurationError as error:
-        raise refuse(error) from None
+        raise refuse(error, topic="TOPIC") from None
     except (DiscoveryError, OSError) as error:
         raise fail(error) from None
 

@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from iroh_gossip_discovery import (
@@ -18,10 +19,12 @@ from iroh_gossip_discovery import (
     StateDirError,
 )
 from iroh_gossip_discovery._printable import printable
+from iroh_gossip_discovery.blocking._loop import in_thread
 
 # Descriptors that a node of a large swarm may need, for sockets and files.
 _DESCRIPTORS = 256
 _MULTICAST_SECONDS = 5.0
+_NAME_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ async def _findings(options: Options) -> AsyncIterator[Finding]:
         yield await _name(options.host)
     if options.state_dir is not None:
         yield _directory(options.state_dir)
-    async for finding in _node(options):
+    async for finding in _node(options, _state_dir(options.state_dir)):
         yield finding
     if options.preset != "local":
         yield await _multicast()
@@ -93,34 +96,68 @@ def _descriptors() -> Finding:
     text = f"{free:,} of {soft:,} are free"
     if free >= _DESCRIPTORS or soft == resource.RLIM_INFINITY:
         return Finding("descriptors", text)
-    return Finding("descriptors", text, f"ulimit -n {min(hard, 1024)}, or LimitNOFILE= in systemd")
+    advice = "raise the hard limit: LimitNOFILE= in systemd, or /etc/security/limits.conf"
+    if hard == resource.RLIM_INFINITY or hard - soft + free >= _DESCRIPTORS:
+        advice = f"ulimit -n {soft - free + _DESCRIPTORS}, or LimitNOFILE= in systemd"
+    return Finding("descriptors", text, advice)
 
 
 async def _name(host: str) -> Finding:
-    loop = asyncio.get_running_loop()
+    look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_DGRAM)
+    advice = "see /etc/resolv.conf, or give an address"
     try:
-        found = await loop.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as error:
-        return Finding("DNS", f"{host}: {error}", "see /etc/resolv.conf, or give an address")
+        async with asyncio.timeout(_NAME_SECONDS):
+            # On a thread that holds up no exit: without an answer, it waits for half a minute.
+            found = await in_thread(look_up)
+    except TimeoutError:
+        return Finding("DNS", f"{host}: no answer within {_NAME_SECONDS:g} s", advice)
+    except OSError as error:
+        return Finding("DNS", f"{host}: {error.strerror}", advice)
+    except UnicodeError:
+        return Finding("DNS", f"{host}: it is no host name", advice)
     return Finding("DNS", f"{host} is {', '.join(sorted({str(at[4][0]) for at in found}))}")
 
 
+def _state_dir(path: Path | None) -> Path | None:
+    """Return a directory that a node has used: in another one, the check would make a key."""
+    try:
+        return path if path is not None and (path / "secret.key").exists() else None
+    except OSError:
+        return None
+
+
 def _directory(path: Path) -> Finding:
-    text, advice = f"{path} can be used", None
+    try:
+        text, advice = _look_at(path)
+    except OSError as error:
+        text, advice = f"{path}: {error.strerror}", "give another directory"
+    return Finding("state", text, advice)
+
+
+def _look_at(path: Path) -> tuple[str, str | None]:
+    """Return what is to say of a state directory, and what to do about it."""
     if not path.exists():
-        text = f"{path} would be created"
-        if not os.access(path.absolute().parent, os.W_OK):
-            text, advice = f"{path} can't be created", f"make {path.absolute().parent} writable"
-    elif not path.is_dir():
+        return _look_above(path)
+    text, advice = f"{path} can be used", None
+    if not path.is_dir():
         text, advice = f"{path} is no directory", "give a directory"
     elif not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         text, advice = f"{path} can't be written", f"chown it to user {os.getuid()}"
     elif stat.S_IMODE(path.stat().st_mode) & 0o077:
         text, advice = f"others may look into {path}", f"chmod 700 {path}"
-    return Finding("state", text, advice)
+    return text, advice
 
 
-async def _node(options: Options) -> AsyncIterator[Finding]:
+def _look_above(path: Path) -> tuple[str, str | None]:
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        return f"{path} can't be created: {nearest} is no directory", "give another directory"
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return f"{path} can't be created", f"make {nearest} writable"
+    return f"{path} would be created", None
+
+
+async def _node(options: Options, state_dir: Path | None) -> AsyncIterator[Finding]:
     """Check what a node would announce, and which peers it reaches."""
     config: Config = getattr(Config, options.preset)()
     bootstrap = [] if options.ticket is None else [options.ticket]
@@ -129,7 +166,7 @@ async def _node(options: Options) -> AsyncIterator[Finding]:
         "igd-doctor",
         topic,
         bootstrap=bootstrap,
-        state_dir=options.state_dir,
+        state_dir=state_dir,
         config=config,
         observer=options.ticket is not None,
     )

@@ -24,10 +24,10 @@ ISSUER_KEY = typer.Option(
 # What a user calls what the package calls otherwise.
 _CALLED = {
     "name": "NAME",
-    "topic": "--topic",
     "metadata": "--metadata",
     "protocols": "--serve",
     "addresses": "--address",
+    "ticket": "--show",
     "peer": "PEER",
     "data": "DATA",
     "secret": "--secret-file",
@@ -51,14 +51,21 @@ def number(value: float) -> float:
     return value
 
 
-def refuse(error: ConfigurationError) -> typer.BadParameter:
-    """Return the error for a wrong call that a value of the package's makes it."""
+def refuse(error: ConfigurationError, *, topic: str = "--topic") -> typer.BadParameter:
+    """Return the error for a wrong call that a value of the package's makes it.
+
+    Args:
+        error: What the package says of the value.
+        topic: What the command calls the topic.
+    """
     field, bracket, index = error.field.partition("[")
     if field == "bootstrap" and bracket:
-        topic = "; --topic names its topic" if "another topic" in error.reason else ""
-        return typer.BadParameter(f"ticket {int(index.rstrip(']')) + 1} {error.reason}{topic}")
+        advice = f"; {topic} names its topic" if "another topic" in error.reason else ""
+        return typer.BadParameter(f"ticket {int(index.rstrip(']')) + 1} {error.reason}{advice}")
     if field == "addresses" and bracket:
         return typer.BadParameter(error.reason, param_hint="'--address'")
+    if field == "topic":
+        return typer.BadParameter(str(error), param_hint=f"'{topic}'")
     hint = _CALLED.get(field.partition(" ")[0], f"--{field.replace('_', '-')}")
     return typer.BadParameter(str(error), param_hint=f"'{hint}'")
 

@@ -43,7 +43,9 @@ _PHRASES: dict[type[Event], tuple[str, str]] = {
     StateDamaged: ("red", "! {reason}"),
     EventsLost: ("red", "! {count} events were not shown"),
 }
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 _ALONE = 6.0
 """Seconds after which a node without an answer says so: longer than a dial takes."""
 
@@ -159,12 +161,14 @@ async def run_node(
     def stop() -> None:
         nonlocal stopping
         stopping = True
-        for number in _SIGNALS:  # a second one does not wait for the goodbye
+        for number in heeded:  # a second one does not wait for the goodbye
             loop.remove_signal_handler(number)
         if telling is not None:
             telling.cancel()
 
-    for number in _SIGNALS:
+    # `nohup` has a node go on without its terminal: it ignores SIGHUP.
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heeded:
         loop.add_signal_handler(number, stop)
     try:
         async with discovery:
@@ -178,7 +182,7 @@ async def run_node(
     except BrokenPipeError:  # who reads has heard enough
         _discard_stdout()
         return
-    with suppress(BrokenPipeError):
+    with suppress(OSError):  # its reader, or its terminal, is gone
         out.stopped()
 
 

@@ -24,6 +24,7 @@ from iroh_gossip_discovery._cli._options import (
     refuse,
 )
 from iroh_gossip_discovery._requests import encode_name
+from iroh_gossip_discovery._state_dir import state_path
 
 talk = typer.Typer()
 
@@ -196,7 +197,7 @@ def doctor(
     topic: Topic = DEFAULT_TOPIC,
     preset: PresetName = Preset.lan,
     state_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A state directory to try.")
+        str | None, typer.Option(metavar="DIR", help="A state directory to try.")
     ] = None,
     host: Annotated[
         str | None, typer.Option(metavar="NAME", help="A host name to resolve.")
@@ -209,8 +210,9 @@ def doctor(
     """
     from iroh_gossip_discovery._cli import _doctor  # noqa: PLC0415  # starts faster without
 
-    options = _doctor.Options(preset.value, topic, ticket, state_dir, host)
     try:
+        path = None if state_dir is None else state_path(state_dir)
+        options = _doctor.Options(preset.value, topic, ticket, path, host)
         healthy = asyncio.run(_doctor.examine(options))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

@@ -22,6 +22,7 @@ from iroh_gossip_discovery._iterators import MessageEventStream as AsyncMessageE
 from iroh_gossip_discovery._metrics import Metrics
 from iroh_gossip_discovery._problems import Problem
 from iroh_gossip_discovery._requests import CONCURRENCY
+from iroh_gossip_discovery._require import require_callable
 from iroh_gossip_discovery._signals import BlockingStopOnSignals, check_signals
 from iroh_gossip_discovery._snapshot import peers_of
 from iroh_gossip_discovery._status import PeerStatus
@@ -701,6 +702,9 @@ class GossipDiscovery(Waits[_discovery.GossipDiscovery]):
         if thread is not None:
             self._threads.append(thread)
 
+    def __reduce__(self) -> str | tuple[object, ...]:
+        return self._awaited.__reduce__()  # refused
+
     def __repr__(self) -> str:
         return f"<blocking.{repr(self._awaited).removeprefix('<')}"
 
@@ -711,8 +715,7 @@ def _require_function(field: str, function: Callable[..., object]) -> None:
     Raises:
         TypeError: It names the field.
     """
-    if not callable(function):
-        raise TypeError(f"{field} must be callable, not {type(function).__name__}")
+    require_callable(field, function)
     if inspect.iscoroutinefunction(function):
         raise TypeError(f"{field} must be a plain function: here nothing awaits a coroutine")
 
@@ -753,8 +756,9 @@ def _lookup(function: Callable[[], _Found | Awaitable[_Found]]) -> Lookup:
 
 def _admit(function: BlockingAdmit | None) -> Admit | None:
     """Call the function on threads; one that does not return keeps its thread and its place."""
-    if function is None or not callable(function):
-        return function  # it is refused where others are
+    if function is None:
+        return None
+    require_callable("admit", function)
     places = threading.BoundedSemaphore(CONCURRENT)
 
     def ask(newcomer: Newcomer) -> bool:

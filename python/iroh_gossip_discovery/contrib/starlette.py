@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from iroh_gossip_discovery._discovery import GossipDiscovery
-from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._require import require, require_callable
 from iroh_gossip_discovery._signals import BeforeSignals
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def lifespan(
         app = Starlette(lifespan=lifespan(lambda: GossipDiscovery("web", topic="fleet")))
         ```
     """
-    if not callable(make):
-        raise TypeError(f"make must be callable, not {type(make).__name__}")
+    require_callable("make", make)
 
     @asynccontextmanager
     async def live(_: "Starlette") -> AsyncIterator[Mapping[str, GossipDiscovery]]:
