@@ -17,6 +17,18 @@ pub const DIGEST_LABEL: &[u8] = b"iroh-gossip-discovery/snapshot/1";
 ///
 /// Taking and cloning one is O(1) and never blocks the protocol. A snapshot never changes. Two are
 /// equal if they hold the same records.
+///
+/// ```no_run
+/// # use iroh_gossip_discovery::{EndpointId, Swarm};
+/// # fn example(swarm: &Swarm, peer: EndpointId) {
+/// let book = swarm.book();
+/// for record in &book {
+///     println!("{} at {:?}", record.profile.name, record.addresses);
+/// }
+/// let before = book.get(&peer).cloned();
+/// assert_eq!(book.get(&peer).cloned(), before, "a snapshot never changes");
+/// # }
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Book(RedBlackTreeMapSync<EndpointId, Entry>);
 

@@ -6,6 +6,20 @@ use crate::proto::{LostReason, NodeRecord};
 
 /// Something happened in a topic. Replayed in order over the snapshot that came with the
 /// subscription, events give the address book.
+///
+/// ```no_run
+/// use iroh_gossip_discovery::Event;
+///
+/// fn line(event: &Event) -> Option<String> {
+///     Some(match event {
+///         Event::PeerJoined(peer) => format!("{} joined", peer.profile.name),
+///         Event::PeerLeft(peer) => format!("{} left", peer.profile.name),
+///         Event::PeerLost(peer, reason) => format!("{} is lost: {reason:?}", peer.profile.name),
+///         Event::EventsLost(count) => format!("{count} events were dropped here"),
+///         _ => return None,
+///     })
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {

@@ -11,6 +11,14 @@ use std::{fmt, net::Ipv6Addr};
 ///
 /// In text: `host:port`, with a name or an IP address (IPv6 in brackets), or the same after `dns:`;
 /// or `srv:_igd._udp.example.com`, whose records (RFC 2782) have hosts and ports.
+///
+/// ```
+/// use iroh_gossip_discovery::Bootstrap;
+///
+/// let seed: Bootstrap = "dns:nodes.default.svc.cluster.local:4433".parse()?;
+/// assert!(matches!(seed, Bootstrap::Name(_)));
+/// # Ok::<(), iroh_gossip_discovery::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(Kind);
 

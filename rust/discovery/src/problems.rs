@@ -21,6 +21,15 @@ const WINDOW: Duration = Duration::from_mins(10);
 const MAX_LOGGED: usize = 256;
 
 /// Something that keeps this node from others, now.
+///
+/// ```no_run
+/// # use iroh_gossip_discovery::Discovery;
+/// # fn example(discovery: &Discovery) {
+/// for problem in discovery.problems() {
+///     println!("{}: {} ({} times)", problem.source, problem.what, problem.count);
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {

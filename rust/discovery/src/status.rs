@@ -6,6 +6,20 @@ use iroh::{TransportAddr, endpoint::Connection};
 use tokio::time::Instant;
 
 /// The state of a peer in the book, by this node's own observation and not by the peer's record.
+///
+/// ```no_run
+/// # use iroh_gossip_discovery::{EndpointId, Swarm};
+/// # fn example(swarm: &Swarm, peer: &EndpointId) {
+/// match swarm.status(peer) {
+///     None => println!("not in the book"),
+///     Some(status) if status.suspected => println!("does not answer"),
+///     Some(status) => match status.link {
+///         Some(link) => println!("linked, round trip {:?}", link.round_trip),
+///         None => println!("alive, not linked"),
+///     },
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerStatus {

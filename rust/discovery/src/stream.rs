@@ -93,8 +93,8 @@ impl From<StreamError> for io::Error {
 #[derive(Debug)]
 struct Lease {
     guard: LinkGuard,
-    /// Is set when the peer has been told why the stream ends: a peer is told only one reason.
-    told: OnceCell<()>,
+    /// Is set when the peer was sent the reason why the stream ends: only one reason is sent.
+    reason_sent: OnceCell<()>,
     /// True if it was counted as a reset stream.
     is_reset: AtomicBool,
     _permits: Vec<OwnedSemaphorePermit>,
@@ -137,7 +137,7 @@ pub fn check_reset(code: u32, reason: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends a half once the peer knows the reason; at once if there is no reason to tell.
+/// Ends a half once the peer knows the reason; at once if there is no reason to send.
 fn end_with(lease: &Arc<Lease>, stream: u64, reason: &str, end: impl FnOnce() + Send + 'static) {
     let Ok(runtime) = Handle::try_current() else { return end() };
     if reason.is_empty() {
@@ -145,7 +145,7 @@ fn end_with(lease: &Arc<Lease>, stream: u64, reason: &str, end: impl FnOnce() + 
     }
     let (lease, reason) = (lease.clone(), reason.to_owned());
     runtime.spawn(async move {
-        lease.told.get_or_init(|| lease.guard.tell_reason(stream, reason)).await;
+        lease.reason_sent.get_or_init(|| lease.guard.send_reason(stream, reason)).await;
         end();
     });
 }
@@ -247,6 +247,21 @@ impl AsyncRead for StreamReader {
 /// The writing half of a stream.
 ///
 /// If it is dropped, it finishes the stream, and what was written still arrives.
+///
+/// ```no_run
+/// # use iroh_gossip_discovery::{EndpointId, Swarm};
+/// # async fn example(swarm: Swarm, peer: EndpointId) -> std::io::Result<()> {
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// let (mut reader, mut writer) =
+///     swarm.open_stream(peer, "echo/1").await.map_err(std::io::Error::other)?;
+/// writer.write_all(b"hello").await?;
+/// writer.finish();
+/// let mut answer = Vec::new();
+/// reader.read_to_end(&mut answer).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct StreamWriter {
     stream: Option<SendStream>,
@@ -386,7 +401,7 @@ pub(crate) fn halves(
     guard.widen();
     let lease = Arc::new(Lease {
         guard,
-        told: OnceCell::new(),
+        reason_sent: OnceCell::new(),
         is_reset: AtomicBool::new(false),
         _permits: permits.into_iter().collect(),
     });

@@ -34,6 +34,16 @@ const MIN_DIFFERENT: usize = 8;
 ///
 /// In text: `igds1`, then, in lower-case base 32 without padding, the 32 bytes of the key and four
 /// bytes of a checksum.
+///
+/// ```
+/// use iroh_gossip_discovery::{SwarmKey, Topic};
+///
+/// let key = SwarmKey::generate()?;
+/// let text = key.to_text();
+/// let again = SwarmKey::from_secret(&text, &Topic::new("fleet")?)?;
+/// assert_eq!(*again.to_text(), *text);
+/// # Ok::<(), iroh_gossip_discovery::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct SwarmKey(Zeroizing<[u8; KEY]>);
 

@@ -10,6 +10,15 @@ use crate::id::EndpointId;
 /// A peer that is kept out gets no link. Its record is held and forwarded all the same, because
 /// books of members that keep out different peers have to be comparable. But it is no member for
 /// the application: no event names it, and this node never chooses it for anything.
+///
+/// ```
+/// use iroh_gossip_discovery_proto::{Access, EndpointId};
+///
+/// let [alice, mallory] = [1, 2].map(|number| EndpointId::from_bytes([number; 32]));
+/// let access = Access { deny: [mallory].into(), ..Access::default() };
+/// assert!(access.admits(&alice));
+/// assert!(!access.admits(&mallory));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     /// The only peers that are admitted. `None` admits every peer that is not denied.

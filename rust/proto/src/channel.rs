@@ -9,6 +9,15 @@ pub const MAX_CHANNEL: usize = 64;
 
 /// The name of a channel of messages: 1 to 64 bytes of UTF-8, without control characters. Messages
 /// in a channel reach only subscribers to that channel.
+///
+/// ```
+/// use iroh_gossip_discovery_proto::Channel;
+///
+/// assert_eq!(Channel::new("jobs")?.as_str(), "jobs");
+/// let error = "".parse::<Channel>().unwrap_err();
+/// assert_eq!(error.to_string(), "channel must not be empty");
+/// # Ok::<(), iroh_gossip_discovery_proto::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Channel(Arc<str>);
 

@@ -8,6 +8,18 @@ use crate::{book::TOMBSTONE_AGE, error::Error};
 const REFUTE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 /// Settings of one topic's protocol. All durations are real time on the local monotonic clock.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use iroh_gossip_discovery_proto::Config;
+///
+/// let mut config = Config::default();
+/// assert!(config.validate().is_ok());
+/// config.suspicion = Duration::from_millis(1);
+/// let error = config.validate().unwrap_err();
+/// assert!(error.to_string().starts_with("suspicion "), "{error}");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {

@@ -15,6 +15,15 @@ pub const MAX_TOPIC_NAME: usize = 256;
 ///
 /// It holds 32 raw bytes. Whether they are a valid key is checked only when a signature is
 /// verified. So ids can be compared, sorted and forwarded without arithmetic on curves.
+///
+/// ```
+/// use iroh_gossip_discovery_proto::EndpointId;
+///
+/// let id: EndpointId = "07".repeat(32).parse()?;
+/// assert_eq!(id.as_bytes(), &[7; 32]);
+/// assert_eq!(id.fmt_short(), "0707070707");
+/// # Ok::<(), iroh_gossip_discovery_proto::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EndpointId([u8; 32]);
 

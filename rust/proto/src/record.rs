@@ -61,6 +61,14 @@ mod key {
 }
 
 /// Whether a node takes work, by its own account.
+///
+/// ```
+/// use iroh_gossip_discovery_proto::Readiness;
+///
+/// assert_eq!("draining".parse::<Readiness>()?, Readiness::Draining);
+/// assert_eq!(Readiness::default().as_str(), "ready");
+/// # Ok::<(), iroh_gossip_discovery_proto::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Readiness {

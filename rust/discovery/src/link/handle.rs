@@ -187,7 +187,7 @@ impl LinkHandle {
 
     /// Tells the peer why a stream will end. A failure is ignored, because the end itself matters
     /// more.
-    pub(crate) async fn tell_reason(&self, stream: u64, reason: String) {
+    pub(crate) async fn send_reason(&self, stream: u64, reason: String) {
         let request = Request::Reason(stream, reason);
         let _ = timeout(REASON_TIMEOUT, self.request(&request, None, MESSAGE_PRIORITY)).await;
     }
