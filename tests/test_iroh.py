@@ -1,13 +1,20 @@
 """The package `iroh` beside this one: it reads our tickets, and our records name its endpoints."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import iroh
 import pytest
 
-from iroh_gossip_discovery import Config, ConfigurationError, GossipDiscovery, Peer
+from iroh_gossip_discovery import (
+    Config,
+    ConfigurationError,
+    GossipDiscovery,
+    Peer,
+    PeersTimeoutError,
+)
 from iroh_gossip_discovery.contrib.iroh import KEY, address_of, metadata_of
 
 ALPN = b"echo/1"
@@ -65,6 +72,39 @@ async def test_the_package_iroh_reaches_a_discovered_peer_by_its_ticket() -> Non
         connection = await own.connect(address, OURS)
         assert str(connection.remote_id()) == bob.id
         connection.close(0, b"")
+
+
+@pytest.mark.asyncio
+async def test_what_a_peer_says_when_it_closes_is_shown_as_escapes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def close_each(served: iroh.Endpoint) -> None:
+        while True:
+            incoming = await served.accept_next()
+            assert incoming is not None
+            connection = await (await incoming.accept()).connect()
+            connection.close(77, b"\x1b[2J\r\nWARNING: all is lost")
+
+    caplog.set_level(logging.DEBUG, "iroh_gossip_discovery")
+    async with asyncio.timeout(60), endpoint(OURS) as enemy:
+        closing = asyncio.create_task(close_each(enemy))
+        at = f"{enemy.id()}@{enemy.bound_sockets()[0]}"
+        # Before it has shown the secret, a peer may say whatever it wants.
+        config = Config.local()
+        node = GossipDiscovery("a", "fleet", bootstrap=[at], secret="x" * 32, config=config)
+        async with node:
+            shown = [str(await node.joined())]
+            with pytest.raises(PeersTimeoutError) as caught:
+                await node.wait_for_peers(1, timeout=0)
+            shown += [str(caught.value), *(problem.what for problem in node.problems())]
+        closing.cancel()
+    said = r"\x1b[2J\r\nWARNING: all is lost"
+    logged = [line for line in caplog.messages if "all is lost" in line]
+    assert len(shown) >= 3
+    assert logged
+    for text in [*shown, *logged]:
+        assert said in text
+        assert text.isprintable()
 
 
 def test_relays_are_in_a_ticket_too() -> None:

@@ -46,6 +46,7 @@ from iroh_gossip_discovery._events import Event, Heard
 from iroh_gossip_discovery._iterators import EventStream, MessageStream, PeerStream
 from iroh_gossip_discovery._joined import Joined, joined
 from iroh_gossip_discovery._leader import LeaderStream, check_leader
+from iroh_gossip_discovery._printable import printable
 from iroh_gossip_discovery._problems import Problem
 from iroh_gossip_discovery._requests import (
     CONCURRENCY,
@@ -626,7 +627,11 @@ class GossipDiscovery:
         Raises:
             NotRunningError: It is not running.
         """
-        return [Problem(*fields) for fields in self._running().problems()]
+        problems = self._running().problems()
+        return [
+            Problem(source, printable(what), since, count)
+            for source, what, since, count in problems
+        ]
 
     async def joined(
         self,

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from iroh_gossip_discovery._printable import printable
+
 JoinReason: TypeAlias = Literal["synced", "alone"]
 """`"synced"`: the book was compared with that of a member. `"alone"`: no peer answered."""
 
@@ -45,4 +47,5 @@ def joined(answer: tuple[str | None, list[tuple[str, str]]]) -> Joined:
     peer, unanswered = answer
     if peer is not None:
         return Joined("synced", peer)
-    return Joined("alone", None, dict(unanswered))
+    # A reason may have words of a peer in it.
+    return Joined("alone", None, {asked: printable(why) for asked, why in unanswered})

@@ -2,6 +2,8 @@
 
 import logging
 
+from iroh_gossip_discovery._printable import printable
+
 ROOT = "iroh_gossip_discovery"
 PREFIX = "igd_"
 """The prefix of each field's name in `extra`, so that none collides with a record's own."""
@@ -58,6 +60,7 @@ def deliver(  # noqa: PLR0913, PLR0917  # as the extension knows them
     if fields:
         pairs = ", ".join(f"{name}={value}" for name, value in fields.items())
         message = f"{message} ({pairs})" if message else pairs
+    message = printable(message)  # words of a peer in it forge no line, and steer no terminal
     record = logger.makeRecord(
         logger.name, level, file or "(unknown file)", line or 0, message, (), None, target, extra
     )

@@ -5,6 +5,8 @@ _MOST = 300
 
 def printable(text: str) -> str:
     """Return text with control characters, line ends and the like shown as escapes."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -15,6 +15,7 @@ from iroh_gossip_discovery._errors import (
     PeersTimeoutError,
 )
 from iroh_gossip_discovery._ownership import OwnershipStream
+from iroh_gossip_discovery._printable import printable
 from iroh_gossip_discovery._require import require, require_key, require_timeout
 from iroh_gossip_discovery._shared_node import SharedNode
 from iroh_gossip_discovery._snapshot import PeerMapping, Snapshot, peers_of, shown, snapshot_of
@@ -248,7 +249,7 @@ class View(PeerMapping):
             if now >= n:
                 return snapshot
             seen = f"{now} of {n} peers" + (f" (at most {most} at a time)" if most > now else "")
-            why = "".join(f"; {source}: {what}" for source, what, *_ in node.problems())
+            why = "".join(f"; {source}: {printable(what)}" for source, what, *_ in node.problems())
             raise PeersTimeoutError(f"saw {seen} within {timeout} s{why}") from None
         return self.snapshot()
 
