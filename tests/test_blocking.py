@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Never
 
 import pytest
 
@@ -33,10 +34,12 @@ from iroh_gossip_discovery import (
     PeerUnreachableError,
     PeerUpdated,
     ProtocolNotServedError,
+    RequestFailedError,
     StreamResetError,
     blocking,
 )
 from iroh_gossip_discovery.blocking import GossipDiscovery, StreamReader, StreamWriter
+from iroh_gossip_discovery.blocking._loop import loop_thread
 from iroh_gossip_discovery.blocking._waits import Waits
 
 PATIENCE = 30.0
@@ -598,3 +601,24 @@ def test_importing_it_starts_no_thread() -> None:
     assert run(script).returncode == 0
     assert blocking.__all__ == sorted(blocking.__all__)
     assert os.fspath(Path(blocking.__file__)).endswith("__init__.py")
+
+
+def test_an_exit_in_a_function_of_the_application_ends_no_node(
+    pair: tuple[GossipDiscovery, GossipDiscovery], caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave(*_: object) -> Never:
+        raise SystemExit(3)
+
+    alice, bob = pair
+    bob.on(Message, leave)
+    alice.answer("leave", leave)
+    alice.answer("echo", lambda request: request.data)
+    with pytest.raises(RequestFailedError, match="SystemExit: 3"):
+        bob.request(alice.id, "leave", timeout=PATIENCE)
+    with pytest.raises(SystemExit):  # its caller's own
+        bob.book.where(leave).wait(1, timeout=PATIENCE)
+    loop_thread().soon(leave)
+    alice.send(bob.id, b"1", timeout=PATIENCE)
+    alice.send(bob.id, b"2", timeout=PATIENCE)
+    assert bob.request(alice.id, "echo", b"still here", timeout=PATIENCE) == b"still here"
+    until(lambda: caplog.text.count("a callback for Message failed") == 2)

@@ -1,6 +1,7 @@
 """The test kit: faults are real, books follow them, and failures are reported."""
 
 import asyncio
+import math
 import subprocess
 import sys
 import textwrap
@@ -198,6 +199,11 @@ async def test_mistakes_are_named() -> None:
             swarm.make("")
         with pytest.raises(TypeError, match="config"):
             LocalSwarm(config="local")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="a node of a LocalSwarm has no metdata; it has boot"):
+            swarm.make("bob", metdata={})  # type: ignore[call-arg]
+        with pytest.raises(ConfigurationError, match="timeout is nan"):
+            await swarm.wait_converged(timeout=math.nan)
+        assert swarm.nodes == (alice,)
 
 
 @pytest.mark.asyncio
@@ -244,6 +250,12 @@ async def test_wait_for_gives_the_value_and_says_what_it_waited_for() -> None:
     assert await wait_for(lambda: next(values)) == 7
     with pytest.raises(TimeoutError, match=r"not within 0\.05 s: rain"):
         await wait_for(lambda: False, timeout=0.05, what="rain")
+
+    async def never() -> bool:
+        return False
+
+    with pytest.raises(TypeError, match="condition must be a plain function"):
+        await wait_for(never)  # type: ignore[unused-coroutine]
 
 
 @pytest.mark.needs("proc")

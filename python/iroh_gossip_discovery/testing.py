@@ -11,17 +11,19 @@ Example:
 """
 
 import asyncio
+import inspect
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from types import TracebackType
 from typing import Self, TypedDict, TypeVar, Unpack
 
+from iroh_gossip_discovery._admission import Admit
 from iroh_gossip_discovery._bootstrap import BootstrapPeer, BootstrapSource
 from iroh_gossip_discovery._config import Config
 from iroh_gossip_discovery._core import Peer, TestRuntime, bar, endpoint_id, sever
 from iroh_gossip_discovery._discovery import GossipDiscovery
-from iroh_gossip_discovery._require import require
+from iroh_gossip_discovery._require import require, require_timeout
 
 __all__ = ["LocalSwarm", "NodeOptions", "wait_for"]
 
@@ -43,6 +45,7 @@ class NodeOptions(TypedDict, total=False):
     invitation: str
     allow: Iterable[Peer | str]
     deny: Iterable[Peer | str]
+    admit: Admit
     state_dir: str | PathLike[str]
     metadata: Mapping[str, str]
     protocols: Iterable[str | bytes]
@@ -64,12 +67,18 @@ async def wait_for(
 
     Raises:
         TimeoutError: It did not hold in time; the message says what.
+        TypeError: The condition is a coroutine function, or `timeout` is no number.
+        ConfigurationError: `timeout` is NaN.
 
     Example:
         ```python
         await wait_for(lambda: len(discovery.book) >= 0, what="there is a book")
         ```
     """
+    require("timeout", timeout, int, float)
+    require_timeout(timeout)
+    if inspect.iscoroutinefunction(condition):  # each of its results would count as true
+        raise TypeError("condition must be a plain function: here nothing awaits a coroutine")
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
     while not (value := condition()):
@@ -150,8 +159,12 @@ class LocalSwarm:
 
         Raises:
             ConfigurationError: A value is outside its limits; the message names it.
-            TypeError: A value has the wrong type; the message names it.
+            TypeError: A value has the wrong type, or there is no such option; the message names it.
         """
+        unknown = sorted(options.keys() - NodeOptions.__annotations__.keys())
+        if unknown:
+            known = ", ".join(NodeOptions.__annotations__)
+            raise TypeError(f"a node of a LocalSwarm has no {unknown[0]}; it has {known}")
         self._made += 1
         if "state_dir" not in options:
             options.setdefault("secret_key", secrets.token_bytes(32))
@@ -361,21 +374,8 @@ class LocalSwarm:
         async def seeds() -> list[BootstrapPeer]:
             return self._seeds(member)
 
-        member.node = GossipDiscovery(
-            name,
-            self.topic,
-            bootstrap=options.get("bootstrap", (seeds,)),
-            secret_key=options.get("secret_key"),
-            secret=options.get("secret"),
-            issuer=options.get("issuer"),
-            invitation=options.get("invitation"),
-            allow=options.get("allow"),
-            deny=options.get("deny", ()),
-            state_dir=options.get("state_dir"),
-            metadata=options.get("metadata"),
-            protocols=options.get("protocols", ()),
-            config=options.get("config", self._config),
-        )
+        given: NodeOptions = {"bootstrap": (seeds,), "config": self._config, **options}
+        member.node = GossipDiscovery(name, self.topic, **given)
         member.node._test_runtime = member.runtime  # noqa: SLF001  # what this kit is for
         return member
 

@@ -84,6 +84,6 @@ class Registration(Generic[E]):
     def _call(self, event: Heard) -> None:
         try:
             self._callback(event)  # type: ignore[arg-type]  # its caller has looked
-        except Exception:
+        except BaseException:  # a `sys.exit()` too: it would end the callback without a word
             kind = type(event).__name__
             _logger.exception("a callback for %s failed: %r", kind, self._callback)

@@ -33,9 +33,20 @@ class LoopThread:
         self._nodes: WeakSet[GossipDiscovery] = WeakSet()
         self._exits = False
         self._thread = threading.Thread(
-            target=self._loop.run_forever, name="iroh-gossip-discovery-blocking", daemon=True
+            target=self._run, name="iroh-gossip-discovery-blocking", daemon=True
         )
         self._thread.start()
+
+    def _run(self) -> None:
+        # A `sys.exit()` in a function of the application, which runs here for a moment, ends that
+        # task. It must not end the loop, on which all nodes of the process depend.
+        running = True
+        while running:
+            try:
+                self._loop.run_forever()
+                running = False
+            except (SystemExit, KeyboardInterrupt):
+                continue
 
     def wait(self, work: Callable[[], Awaitable[T]]) -> T:
         """Await `work()` on the loop and return its result; an interrupt cancels it."""
@@ -114,7 +125,7 @@ class _Call(Generic[T]):
             # It was cancelled by an interrupt, after which no one reads the result, or by the exit.
             self.result.set_exception(NotRunningError(_EXITS))
             raise
-        except Exception as error:  # noqa: BLE001  # the waiting thread gets it
+        except BaseException as error:  # noqa: BLE001  # the waiting thread gets it
             self.result.set_exception(error)
         else:
             self.result.set_result(result)
@@ -195,8 +206,10 @@ async def in_thread(call: Callable[[], T]) -> T:
     def run() -> None:
         try:
             result = call()
-        except BaseException as error:  # noqa: BLE001  # the waiting task gets it
+        except Exception as error:  # noqa: BLE001  # the waiting task gets it
             future.set_exception(error)
+        except BaseException as error:  # noqa: BLE001  # as itself, it would end the waiting loop
+            future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
         else:
             future.set_result(result)
 
