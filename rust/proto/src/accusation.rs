@@ -52,9 +52,14 @@ impl Accusation {
 
     /// Verifies and then decodes an accusation. Keys of a later version are ignored.
     pub(crate) fn verify(envelope: Envelope, topic: &TopicId) -> Result<Self, Error> {
+        envelope.verify(KIND, topic)?;
+        Self::decode(envelope)
+    }
+
+    /// Decodes an accusation whose signature was verified before.
+    pub(crate) fn decode(envelope: Envelope) -> Result<Self, Error> {
         const WHAT: &str = "accusation";
-        let payload = envelope.verify(KIND, topic)?;
-        let mut fields = Value::decode(WHAT, payload)?.into_keyed(WHAT)?;
+        let mut fields = Value::decode(WHAT, envelope.payload())?.into_keyed(WHAT)?;
         let accused = fields.required(ACCUSED, "accused")?.into_fixed("accused")?;
         let sequence = sequence(fields.required(SEQUENCE, "sequence")?)?;
         Ok(Self {

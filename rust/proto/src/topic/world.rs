@@ -89,6 +89,13 @@ impl World {
         self.cx.now += time;
     }
 
+    /// The user named a peer.
+    pub(super) fn names(&mut self, number: u8) {
+        let peers = vec![(id(number), Vec::new())];
+        Contacts::new(&self.config.clone()).add_bootstrap(peers, &mut self.scope());
+        self.out();
+    }
+
     /// Gives a peer a usable link.
     pub(super) fn links(&mut self, number: u8) {
         let (link, now) = (LinkId(number.into()), self.cx.now);

@@ -81,7 +81,11 @@ fn newcomers_among(name: &str, flood: &Flood) {
     config.capacity = flood.capacity;
     let mut siege = Siege::new(5, HONEST, &config);
     pour(&mut siege, flood);
-    println!("{name}: books {:?}, {:?}", books(&siege), siege.all_dropped());
+    newcomers_come(name, &mut siege, &config, S * 3);
+}
+
+fn newcomers_come(name: &str, siege: &mut Siege, config: &Config, within: Duration) {
+    println!("{name}: books {:?}, {:?}", books(siege), siege.all_dropped());
     let newcomers: Vec<_> = (0..NEWCOMERS).map(|_| siege.network.add()).collect();
     let began = siege.network.elapsed();
     for newcomer in &newcomers {
@@ -100,9 +104,9 @@ fn newcomers_among(name: &str, flood: &Flood) {
         })
     });
     let took = siege.network.elapsed().saturating_sub(began);
-    println!("{name}: {took:?}, books {:?}, {:?}", books(&siege), siege.all_dropped());
+    println!("{name}: {took:?}, books {:?}, {:?}", books(siege), siege.all_dropped());
     assert!(done, "{name}: a newcomer is not in all books, or has no neighbor");
-    assert!(took < S * 3, "{name}: {took:?}");
+    assert!(took < within, "{name}: {took:?}");
     siege.network.run_for(S * 2);
     for author in [0, newcomers[0]] {
         let data = Bytes::from(format!("of {author}"));
@@ -160,4 +164,21 @@ fn made_up_members_that_come_slowly_keep_no_newcomer_out() {
         "slowly",
         &Flood { keys: 20, members: 1500, capacity: 600, takes: S * 120, ..FLOOD },
     );
+}
+
+/// Members that greet, and answer probes and syncs, and never let a newcomer into the overlay.
+#[test]
+fn members_that_say_nothing_keep_no_newcomer_out() {
+    let config = Config::default();
+    let mut siege = Siege::new(6, HONEST, &config);
+    for _ in 0..60 {
+        let enemy = siege.enemy();
+        siege.link(enemy, 0);
+        let own = siege.own_record(enemy, 1);
+        siege.say(enemy, 0, forge::push(&[own]));
+    }
+    siege.network.run_for(S * 2);
+    let books = books(&siege);
+    assert!(books.iter().all(|book| *book > 50), "{books:?}");
+    newcomers_come("silent", &mut siege, &config, S * 3 / 2);
 }

@@ -106,6 +106,9 @@ pub(super) struct Suspicions {
     open: BTreeMap<EndpointId, Suspicion>,
     unconfirmed: BTreeMap<EndpointId, Unconfirmed>,
     seen: Seen,
+    /// The number of this node's record with which a peer last got an answer to an accusation that
+    /// was known here.
+    answered: BTreeMap<EndpointId, u64>,
     budgets: BTreeMap<EndpointId, (f64, Instant)>,
     /// The budget for checks of signatures, by the peer whose link brought them.
     checks: BTreeMap<EndpointId, Budget>,
@@ -125,15 +128,17 @@ impl Suspicions {
         self.open.clear();
         self.unconfirmed.clear();
         self.held.clear();
+        self.answered.clear();
     }
 
-    pub(super) fn sizes(&self) -> [(&'static str, usize); 5] {
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 6] {
         [
             ("suspicions", self.open.len()),
             ("unconfirmed", self.unconfirmed.len()),
             ("accusers' budgets", self.budgets.len()),
             ("accusation checks", self.checks.len()),
             ("accusations held", self.held.len()),
+            ("peers with an answer to a known accusation", self.answered.len()),
         ]
     }
 
@@ -187,6 +192,7 @@ impl Suspicions {
     /// The link to a peer is gone: its budget is forgotten.
     pub(super) fn forget_link(&mut self, peer: &EndpointId) {
         self.checks.remove(peer);
+        self.answered.remove(peer);
     }
 }
 
@@ -237,6 +243,9 @@ impl Detector {
         broadcast: bool,
         scope: &mut Scope,
     ) -> Result<(bool, Effects), Error> {
+        if self.suspicions.seen.contains(bytes, scope.now()) {
+            return Ok((false, self.answer_known(bytes, from, scope)));
+        }
         let accusation = match self.verify_accusation(bytes, from, scope) {
             Ok(None) => return Ok((false, Effects::none())),
             Ok(Some(accusation)) => accusation,
@@ -252,6 +261,19 @@ impl Detector {
         Ok((news, effects))
     }
 
+    /// A peer brought an accusation that was verified here before. If it accuses this node, that
+    /// peer may have missed the refutation, and gets it: once for each record of this node, so that
+    /// a peer gains nothing if it brings the accusation again and again.
+    fn answer_known(&mut self, bytes: &Bytes, from: EndpointId, scope: &Scope) -> Effects {
+        let known = Accusation::open(bytes).and_then(Accusation::decode);
+        let Ok(Accusation { accused, sequence, .. }) = known else { return Effects::none() };
+        let own = scope.cx.identity.sequence;
+        if accused != scope.me() || self.suspicions.answered.insert(from, own) == Some(own) {
+            return Effects::none();
+        }
+        Effects::one(Effect::Refute { sequence, from })
+    }
+
     /// Verifies an accusation by a member. The signature comes first, and only then the budget of
     /// the accuser, so that no other node can use that up.
     fn verify_accusation(
@@ -260,9 +282,6 @@ impl Detector {
         from: EndpointId,
         scope: &mut Scope,
     ) -> Result<Option<Accusation>, Error> {
-        if self.suspicions.seen.contains(bytes, scope.now()) {
-            return Ok(None);
-        }
         let envelope = Accusation::open(bytes)?;
         let accuser = envelope.claimed;
         if !may_accuse(&accuser, scope) {

@@ -104,6 +104,29 @@ fn a_newer_record_ends_a_suspicion() {
     assert_eq!((effects, detector.suspected()), (Effects::none(), 0));
 }
 
+/// The second peer may have missed the refutation that the first one got.
+#[test]
+fn each_peer_that_brings_a_known_accusation_of_this_node_gets_one_answer_for_each_record() {
+    let (mut world, mut detector) = watching();
+    let accused = accusation(OTHER, ME, 99);
+    let bring = |from: u8, world: &mut World, detector: &mut Detector| {
+        let judged = detector.judge_accusation(&accused.bytes, id(from), false, &mut world.scope());
+        let (news, effects) = judged.unwrap();
+        assert!(!news);
+        let refute = Effect::Refute { sequence: 99, from: id(from) };
+        assert!(effects == Effects::none() || effects == Effects::one(refute));
+        effects != Effects::none()
+    };
+    assert!(bring(OTHER, &mut world, &mut detector), "the first one");
+    assert!(bring(MEMBER, &mut world, &mut detector), "another one");
+    assert!((0..1000).all(|_| !bring(MEMBER, &mut world, &mut detector)), "again and again");
+    world.cx.identity.sequence += 1;
+    assert!(bring(MEMBER, &mut world, &mut detector), "there is a newer record");
+    assert!(!bring(MEMBER, &mut world, &mut detector));
+    detector.forget_link(&id(MEMBER));
+    assert!(bring(MEMBER, &mut world, &mut detector), "a new link");
+}
+
 #[test]
 fn an_accusation_of_this_node_is_to_be_refuted() {
     let (mut world, mut detector) = watching();

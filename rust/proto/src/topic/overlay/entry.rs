@@ -35,6 +35,8 @@ pub(super) struct Entry {
     attempts: u32,
     /// The member without a link that this node, as a newcomer, asked to let it in.
     entrance: Option<EndpointId>,
+    /// All members that this node asked to let it in, since it is outside.
+    asked: BTreeSet<EndpointId>,
     /// When this node enters through a member.
     timer: Option<Instant>,
 }
@@ -54,15 +56,16 @@ impl Entry {
         self.timer = None;
     }
 
-    /// Returns true if this node asked a peer to let it in, and waits for it.
+    /// Returns true if this node, which is outside, asked a peer to let it in.
     pub(super) fn is_entrance(&self, peer: EndpointId) -> bool {
-        self.entrance == Some(peer)
+        self.asked.contains(&peer)
     }
 
     /// This node has no neighbor any more: it enters the overlay again.
     pub(super) fn lost_neighbors(&mut self, overlay: &mut Overlay, scope: &mut NarrowScope) {
         self.attached = None;
         self.attempts = 0;
+        self.asked.clear();
         if !scope.view.leaving {
             // A request to be neighbors pushes out one node at most, and a join several. So
             // requests come first.
@@ -86,6 +89,7 @@ impl Entry {
         if enters {
             self.attached = Some(now);
             self.timer = None;
+            self.asked.clear();
         }
         enters
     }
@@ -99,6 +103,7 @@ impl Entry {
             self.attempts = 0;
         }
         if self.attempts == 0 {
+            self.asked.clear();
             self.through = scope.random_members(1, &BTreeSet::new()).first().copied();
             let spread = scope.spread();
             let at = scope.now() + jitter(&mut scope.cx.rng, spread, 0.0..1.0);
@@ -122,22 +127,22 @@ impl Entry {
         if self.attached.is_some() {
             return Effects::none();
         }
-        let (now, lag, anybody) = (scope.now(), scope.cx.lag(), BTreeSet::new());
+        let (now, burst) = (scope.now(), scope.spread() + scope.cx.lag());
         let earlier = self.through.take().filter(|id| scope.book.get(id).is_some());
         let waits = self.entrance.take();
-        let delay = JOIN_MIN * 2_u32.saturating_pow(self.attempts.min(8));
-        // A second request would push others out of full views while the first is under way.
-        let delay = delay.min(JOIN_MAX) + scope.spread() + lag;
         if waits.is_some_and(|member| scope.cx.links.current(&member).is_some()) {
-            let at = now + jitter(&mut scope.cx.rng, delay, 0.8..1.2);
+            // Its link came late, and its answer may be under way. A second request would push
+            // others out of full views.
+            let at = now + jitter(&mut scope.cx.rng, JOIN_FALLBACK / 2 + burst, 0.8..1.2);
             self.timer = Some(at);
             return Effects::none();
         }
-        // The member that was asked may be gone, or it was never reachable.
+        // The member that was asked may be gone, or it was never reachable, or it is hostile and
+        // says nothing.
         let unreached = waits.is_some() || self.attempts > 0;
-        let linked = if unreached { linked_members(1, &anybody, scope).pop() } else { None };
+        let linked = if unreached { self.not_asked(scope) } else { None };
         let earlier = linked.or(earlier);
-        let anyone = scope.random_members(1, &anybody).first().copied();
+        let anyone = scope.random_members(1, &BTreeSet::new()).first().copied();
         let Some(member) = earlier.or(anyone) else {
             // With an empty book, the first node that comes will sync with this one, and be a
             // member. If all members are avoided now, this node tries again later.
@@ -151,16 +156,28 @@ impl Entry {
             return Effects::one(Effect::Attached);
         }
         overlay.join(member, now);
+        self.asked.insert(member);
         self.attempts += 1;
-        if scope.cx.links.current(&member).is_none()
-            && !linked_members(1, &anybody, scope).is_empty()
-        {
+        let others = self.not_asked(scope).is_some();
+        if scope.cx.links.current(&member).is_none() && others {
             self.entrance = Some(member);
-            self.timer = Some(now + JOIN_FALLBACK + lag);
+            self.timer = Some(now + JOIN_FALLBACK + scope.cx.lag());
             return Effects::none();
         }
-        let at = now + jitter(&mut scope.cx.rng, delay, 0.8..1.2);
+        let delay = if others { JOIN_FALLBACK } else { JOIN_MIN };
+        let delay = delay * 2_u32.saturating_pow(self.attempts.min(9) - 1);
+        let at = now + jitter(&mut scope.cx.rng, delay.min(JOIN_MAX) + burst, 0.8..1.2);
         self.timer = Some(at);
         Effects::none()
+    }
+
+    /// Returns a linked member that this node has not asked yet. Those that the user named come
+    /// first: hostile members may hold most of the links of a newcomer.
+    fn not_asked(&self, scope: &mut NarrowScope) -> Option<EndpointId> {
+        let mut without = self.asked.clone();
+        let peers = scope.peers.linked().iter();
+        without.extend(peers.filter(|peer| !scope.peers.is_named(peer)));
+        let named = linked_members(1, &without, scope).pop();
+        named.or_else(|| linked_members(1, &self.asked, scope).pop())
     }
 }

@@ -176,6 +176,34 @@ fn a_newcomer_enters_through_one_member_and_asks_a_linked_one_if_it_does_not_ans
     assert!(matches!(&sent[..], [(to, OverlayFrame::Join(_))] if *to == id(11)), "{sent:?}");
 }
 
+/// Members that link and then say nothing may be most of those that a newcomer knows.
+#[test]
+fn a_newcomer_asks_its_bootstrap_peer_next_and_each_member_once() {
+    let mut world = World::new();
+    let mut neighborhood = neighborhood(&world);
+    for peer in 10..30 {
+        world.knows(peer);
+        world.links(peer);
+    }
+    world.names(29);
+    neighborhood.enter_after_sync(&mut world.narrow_scope());
+    let (began, mut asked) = (world.cx.now, Vec::new());
+    while asked.len() < 6 {
+        world.cx.now = neighborhood.next_timeout().unwrap();
+        let _ = neighborhood.on_timeout(&mut world.narrow_scope());
+        drive(&mut neighborhood, &mut world);
+        for (to, frame) in sent(&mut world) {
+            assert!(matches!(frame, OverlayFrame::Join(_)), "{frame:?}");
+            asked.push((to, world.cx.now - began));
+        }
+    }
+    let place = asked.iter().position(|(to, _)| *to == id(29)).unwrap();
+    assert!(place < 2 && asked[place].1 < JOIN_FALLBACK * 2, "{asked:?}");
+    let different: BTreeSet<_> = asked.iter().map(|(to, _)| *to).collect();
+    assert_eq!(different.len(), asked.len(), "{asked:?}");
+    assert!(asked[5].1 < S * 12, "{asked:?}");
+}
+
 #[test]
 fn a_node_that_has_the_member_as_a_neighbor_already_is_in_the_overlay() {
     let mut world = World::new();
