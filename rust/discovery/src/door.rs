@@ -28,13 +28,14 @@ use crate::{
     bans::{Bans, Origin},
     barred::Barred,
     dial::patiently,
+    ending,
     invited::{Invited, Wrong},
     lookup::Lookup,
     metrics::Counters,
     newcomer::Newcomer,
     problems::Problems,
     proof::{PROOF, Role, Session},
-    proto::{CloseCode, DropReason, EndpointId, LinkId},
+    proto::{CloseCode, DropReason, EndpointId, LinkEnd, LinkId},
     questions::{Asked, LINK_TIMEOUT, Questions},
     subnet::{self, Subnet},
     swarm_key::{Keyring, MAX_KEYS, SwarmKey},
@@ -55,9 +56,6 @@ const SOURCE: &str = "secret";
 const INVITATIONS: &str = "invitations";
 /// The source of the problem if the lists keep every known peer out.
 pub(crate) const ACCESS: &str = "access";
-
-/// Why there is no link to a peer whose lists keep this node out.
-pub(crate) const KEEPS_US_OUT: &str = "it keeps this node out";
 
 /// Why a connection did not pass the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,14 +279,11 @@ impl Inner {
     fn why_refused(&self, connection: &Connection) -> Result<(DropReason, String), String> {
         let reason = connection.close_reason();
         let Some(ConnectionError::ApplicationClosed(close)) = &reason else {
-            let reason = reason.map(|reason| reason.to_string());
+            let reason = reason.as_ref().map(ending::text_of);
             return Err(reason.unwrap_or_else(|| "the connection ended".into()));
         };
-        if close.error_code == VarInt::from_u32(CloseCode::Denied.into()) {
-            return Err(KEEPS_US_OUT.to_owned());
-        }
         if close.error_code != not_admitted() {
-            return Err(reason.map(|reason| reason.to_string()).unwrap_or_default());
+            return Err(ending::text(LinkEnd::Remote(ending::code_of(close))));
         }
         Ok(match (Wrong::of_reason(&close.reason), &self.invited) {
             (Some(wrong), Some(_)) => (

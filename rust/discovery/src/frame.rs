@@ -45,17 +45,22 @@ fn length(header: [u8; HEADER], limit: usize) -> Option<usize> {
     (1..=limit).contains(&length).then_some(length)
 }
 
+/// The peer's words may be a part of the error, so it is shown as escapes.
+fn why(error: &std::io::Error) -> String {
+    error.to_string().escape_debug().to_string()
+}
+
 /// Reads one frame of at most `limit` bytes, and not a byte beyond it.
 pub(crate) async fn read_one(
     stream: &mut (impl AsyncRead + Unpin),
     limit: usize,
 ) -> Result<Bytes, String> {
     let mut header = [0; HEADER];
-    stream.read_exact(&mut header).await.map_err(|error| error.to_string())?;
+    stream.read_exact(&mut header).await.map_err(|error| why(&error))?;
     let length =
         length(header, limit).ok_or_else(|| format!("a frame of 0 or more than {limit} bytes"))?;
     let mut frame = vec![0; length];
-    stream.read_exact(&mut frame).await.map_err(|error| error.to_string())?;
+    stream.read_exact(&mut frame).await.map_err(|error| why(&error))?;
     Ok(frame.into())
 }
 

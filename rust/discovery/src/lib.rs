@@ -72,6 +72,7 @@ mod contact;
 mod dial;
 mod discovery;
 mod door;
+mod ending;
 mod endpoint;
 mod error;
 mod events;

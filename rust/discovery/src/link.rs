@@ -17,7 +17,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use iroh::endpoint::{Connection, ConnectionError, VarInt};
+use iroh::endpoint::{Connection, VarInt};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout},
@@ -34,6 +34,7 @@ use self::{
 };
 use crate::{
     bans::Origin,
+    ending::end_of,
     inputs::Input,
     proto::{CloseCode, EndpointId, Lane, LinkEnd, LinkId},
 };
@@ -155,12 +156,12 @@ async fn serve(
             error = connection.closed() => {
                 // What the peer sent before it closed still counts.
                 let _ = timeout(DRAIN, cut.run_until_cancelled(&mut read)).await;
-                return classify(&error);
+                return end_of(&error);
             }
             () = &mut keep => {}
             () = &mut listen => {}
             stop = &mut read => match stop {
-                Stop::Lost => return classify(&connection.closed().await),
+                Stop::Lost => return end_of(&connection.closed().await),
                 Stop::Full(reason) => {
                     handle.counters.dropped(reason, Some(handle.peer));
                     break CloseCode::Overflow;
@@ -204,24 +205,9 @@ fn in_good_standing(code: CloseCode) -> bool {
     !matches!(code, CloseCode::Overflow | CloseCode::Protocol | CloseCode::Unresponsive)
 }
 
-fn classify(error: &ConnectionError) -> LinkEnd {
-    match error {
-        ConnectionError::ApplicationClosed(close) => {
-            let code = u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX);
-            LinkEnd::Remote(code.into())
-        }
-        ConnectionError::LocallyClosed => LinkEnd::Local(CloseCode::Shutdown),
-        ConnectionError::TimedOut => LinkEnd::TimedOut,
-        error => {
-            debug!(%error, "link lost");
-            LinkEnd::Lost
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use iroh::{Endpoint, SecretKey};
+    use iroh::{Endpoint, SecretKey, endpoint::ConnectionError};
 
     use super::*;
     use crate::{ALPN, config::Config, endpoint, lookup::Lookup};

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::{
     commands::Command,
+    ending,
     error::Error,
     link::{
         handle::{Failed, LinkGuard},
@@ -210,8 +211,7 @@ fn is_graceful(connection: &Connection) -> bool {
     let Some(ConnectionError::ApplicationClosed(close)) = connection.close_reason() else {
         return false;
     };
-    let code = u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX);
-    matches!(code.into(), CloseCode::Idle | CloseCode::Replaced)
+    matches!(ending::code_of(&close), CloseCode::Idle | CloseCode::Replaced)
 }
 
 /// Returns the error for an answer that is no acceptance.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use iroh::endpoint::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use iroh::endpoint::{ReadError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     runtime::Handle,
@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    ending,
     error::Error,
     link::handle::LinkGuard,
     metrics::StreamCounters,
@@ -64,7 +65,14 @@ impl StreamError {
     fn read(lease: &Lease, stream: u64, error: ReadError) -> Self {
         match error {
             ReadError::Reset(code) => Self::reset(lease, stream, code),
-            ReadError::ConnectionLost(error) => Self::Link(error.to_string()),
+            ReadError::ConnectionLost(error) => Self::Link(ending::text_of(&error)),
+            _ => Self::Closed,
+        }
+    }
+
+    fn stopped(error: StoppedError) -> Self {
+        match error {
+            StoppedError::ConnectionLost(error) => Self::Link(ending::text_of(&error)),
             _ => Self::Closed,
         }
     }
@@ -72,7 +80,7 @@ impl StreamError {
     fn write(lease: &Lease, stream: u64, error: WriteError) -> Self {
         match error {
             WriteError::Stopped(code) => Self::reset(lease, stream, code),
-            WriteError::ConnectionLost(error) => Self::Link(error.to_string()),
+            WriteError::ConnectionLost(error) => Self::Link(ending::text_of(&error)),
             _ => Self::Closed,
         }
     }
@@ -324,7 +332,7 @@ impl StreamWriter {
             let Some((stopped, id)) = stopped else { return StreamError::Closed };
             match (stopped.await, lease.upgrade()) {
                 (Ok(Some(code)), Some(lease)) => StreamError::reset(&lease, id.into(), code),
-                (Err(error), _) => StreamError::Link(error.to_string()),
+                (Err(error), _) => StreamError::stopped(error),
                 _ => StreamError::Closed,
             }
         }
@@ -342,7 +350,7 @@ impl StreamWriter {
                 Err(StreamError::reset(&self.lease, stream.id().into(), code))
             }
             Ok(_) => Ok(()),
-            Err(error) => Err(StreamError::Link(error.to_string())),
+            Err(error) => Err(StreamError::stopped(error)),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     blocking::blocking,
     dial,
     door::{self, admitted::Admitted},
+    ending,
     inputs::Input,
     invited::{Wrong, unix_seconds},
     link::{Link, queue::NotQueued},
@@ -81,7 +82,7 @@ impl Actor {
             let end = if is_cut { LinkEnd::TimedOut } else { end };
             debug!(link = id.0, peer = %link.peer.fmt_short(), reason = ?end, "link closed");
             let reason =
-                if ended { format!("it showed {}", Wrong::Over.text()) } else { why_closed(end) };
+                if ended { format!("it showed {}", Wrong::Over.text()) } else { ending::text(end) };
             self.unanswered(&link.peer, &reason);
             match end {
                 LinkEnd::Local(CloseCode::Protocol) => self.ban(&link),
@@ -309,35 +310,4 @@ impl Actor {
             _ => {}
         }
     }
-}
-
-/// Says for a user why a link is gone.
-fn why_closed(end: LinkEnd) -> String {
-    use CloseCode as Code;
-    use LinkEnd::{Local, Lost, Remote, TimedOut};
-    let why = match end {
-        TimedOut | Lost | Local(Code::Unresponsive) => "the link to it broke",
-        Remote(Code::Leave | Code::Shutdown) => "it left",
-        Local(Code::Leave | Code::Shutdown) => "this node leaves",
-        Remote(Code::NotAdmitted) => "it asks for the secret of its swarm, or for an invitation",
-        Local(Code::NotAdmitted) => "it did not prove that it belongs to the swarm",
-        Remote(Code::Denied) => door::KEEPS_US_OUT,
-        Local(Code::Denied) => "the lists of this node keep it out",
-        Remote(Code::Refused) => "it refused the link: no room, or no version in common",
-        Local(Code::Refused) => "this node refused the link: no room, or no version in common",
-        Remote(Code::Protocol) => "it closed the link: a frame of this node broke the protocol",
-        Local(Code::Protocol) => "a frame of it broke the protocol",
-        Remote(Code::Overflow) => "it closed the link: this node read too slowly",
-        Local(Code::Overflow) => "it read too slowly",
-        Remote(Code::Unresponsive) => "it closed the link: this node did not answer",
-        Local(Code::Replaced) | Remote(Code::Replaced) => "another link took its place",
-        Local(Code::Idle) | Remote(Code::Idle) => "the link was not used for a while",
-        Local(Code::Unknown(code)) | Remote(Code::Unknown(code)) => {
-            return format!(
-                "the link was closed with code {code}, which this version does not know"
-            );
-        }
-        _ => "the link was closed",
-    };
-    why.into()
 }
