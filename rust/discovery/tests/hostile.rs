@@ -274,7 +274,7 @@ async fn messages_that_never_end_fill_no_more_than_their_share_and_are_given_up(
 /// One stream of a lane is read at a time, so the others stay unread.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stranger_sends_on_streams_that_wait_fills_a_small_window() {
-    const WINDOW: usize = 512 * 1024;
+    const WINDOW: usize = 768 * 1024;
     let mut nodes = Nodes::default();
     let alice = nodes.start("alice", &[]).await;
     let endpoint = stranger().await;

@@ -307,8 +307,8 @@ async fn a_slow_reader_stalls_only_its_own_stream() {
 async fn what_a_peer_sends_and_nobody_reads_is_bounded_over_all_its_streams() {
     const STREAMS: usize = 80;
     const EACH: usize = 1_000_000;
-    /// 512 KiB of each link, and the windows of 23 streams, an eighth of what then is left.
-    const BOUND: u64 = 512 * 1024 + 23 * 1_250_000;
+    /// 768 KiB of each link, and the windows of 23 streams, an eighth of what then is left.
+    const BOUND: u64 = 768 * 1024 + 23 * 1_250_000;
     /// The time limit for all of it on a busy machine.
     const PATIENCE: Duration = Duration::from_mins(2);
     let mut nodes = Nodes::default();

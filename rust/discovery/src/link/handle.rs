@@ -35,9 +35,9 @@ const MIN_MESSAGE_BYTES: u32 = 4096;
 /// refusal is an answer and needs a stream of its own.
 pub(crate) const MAX_BIDI_STREAMS: u32 = 2048;
 /// Most bytes that a peer has sent on a new link and this node has not read, over all streams. A
-/// peer that has not said hello yet may fill it, so it is small. It is enough for 5 MB/s at a round
+/// peer that has not said hello yet may fill it, so it is small. It is enough for 7 MB/s at a round
 /// trip of 100 ms.
-pub(crate) const FIRST_WINDOW: u32 = 512 * 1024;
+pub(crate) const FIRST_WINDOW: u32 = 768 * 1024;
 /// Each open stream adds this to the window: what QUIC lets the peer send on one stream. Without
 /// that, streams that the application does not read would block control frames.
 const STREAM_WINDOW: usize = 1_250_000;
