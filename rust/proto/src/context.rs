@@ -63,8 +63,8 @@ pub(crate) struct Context {
     pub(crate) rng: ChaCha12Rng,
     pub(crate) counts: Counts,
     pub(crate) now: Instant,
-    /// Until when this node is behind, judged by its timers.
-    behind_until: Instant,
+    /// Until when this node is behind, judged by its timers; `None` if it never was.
+    behind_until: Option<Instant>,
     verified: Option<Arc<Verified>>,
     ahead: Ahead,
     pub(crate) off: Option<Rule>,
@@ -85,7 +85,7 @@ impl Context {
             rng: ChaCha12Rng::from_seed(seed),
             counts: Counts::default(),
             now,
-            behind_until: now,
+            behind_until: None,
             verified: None,
             ahead: Ahead::new(seed),
             off: None,
@@ -101,7 +101,13 @@ impl Context {
     /// node delays what can wait by that time. If it repeated requests that are under way, a
     /// machine that is too busy would never catch up.
     pub(crate) fn lag(&self) -> Duration {
-        if self.behind_until <= self.now { Duration::ZERO } else { self.behind_until - self.now }
+        let until = self.behind_until.unwrap_or(self.now);
+        until.saturating_duration_since(self.now)
+    }
+
+    /// Returns true if this node is behind, or was within this time.
+    pub(crate) fn was_behind(&self, within: Duration) -> bool {
+        self.behind_until.is_some_and(|until| self.now < until + within)
     }
 
     /// Takes what the driver says of the time of day, in seconds since 1970.
@@ -128,7 +134,7 @@ impl Context {
     /// Makes this node one whose timers are late.
     #[cfg(test)]
     pub(crate) fn fall_behind(&mut self, lag: Duration) {
-        self.behind_until = self.now + lag;
+        self.behind_until = Some(self.now + lag);
     }
 
     /// A timer that was due at this time is served now.
@@ -136,7 +142,7 @@ impl Context {
         let late = self.now.saturating_duration_since(due);
         // A timer that is later than `MAX_LAG` shows that the node was stopped, not slow.
         if (LATE..MAX_LAG).contains(&late) {
-            self.behind_until = self.behind_until.max(self.now + (late * HOPS).min(MAX_LAG));
+            self.behind_until = self.behind_until.max(Some(self.now + (late * HOPS).min(MAX_LAG)));
         }
     }
 

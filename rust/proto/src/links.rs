@@ -80,6 +80,10 @@ struct Link {
     idle_check: Option<Instant>,
     /// The round-trip time that was measured last.
     round_trip: Option<Duration>,
+    /// When the first ping that is not answered yet was sent.
+    pinged: Option<Instant>,
+    /// When a ping was last answered. A keepalive of the peer counts as an answer.
+    answered: Option<Instant>,
     /// True if the link was dialed to replace another one.
     replaces: bool,
     /// True while an application's messages or streams use the link.
@@ -181,6 +185,11 @@ impl Links {
         self.open.get(self.current.get(peer)?)?.round_trip
     }
 
+    /// Returns when a peer last answered a ping on the link in use.
+    pub(crate) fn answered_ping(&self, peer: &EndpointId) -> Option<Instant> {
+        self.open.get(self.current.get(peer)?)?.answered
+    }
+
     /// Records a measured round-trip time.
     pub(crate) fn answered(&mut self, id: LinkId, took: Duration) {
         if let Some(link) = self.open.get_mut(&id) {
@@ -216,8 +225,11 @@ impl Links {
     }
 
     /// Pings a peer that has a link. Returns false if it has none.
-    pub(crate) fn ping(&mut self, peer: &EndpointId) -> bool {
+    pub(crate) fn ping(&mut self, peer: &EndpointId, now: Instant) -> bool {
         let Some(id) = self.current(peer) else { return false };
+        if let Some(link) = self.open.get_mut(&id) {
+            link.pinged.get_or_insert(now);
+        }
         self.out.push_back(OutEvent::Send(id, Lane::Control, Frame::Ping.encode()));
         true
     }
@@ -427,6 +439,8 @@ impl Links {
             last_frame: now,
             idle_check: None,
             round_trip: None,
+            pinged: None,
+            answered: None,
             replaces,
             held: false,
             closing: None,
@@ -542,12 +556,22 @@ impl Links {
             Ok(Some(Frame::Ping)) => {
                 self.out.push_back(OutEvent::Send(id, Lane::Control, Frame::Ack.encode()));
             }
-            Ok(Some(Frame::Ack)) => self.events.push_back(LinkEvent::Heard(peer)),
+            Ok(Some(Frame::Ack)) => self.on_ack(id, now),
             Ok(Some(Frame::Hello(hello))) => self.on_hello(id, &hello, now),
             Ok(Some(Frame::Topic(index, frame))) => {
                 self.on_topic_frame(id, lane, index, frame, now);
             }
         }
+    }
+
+    /// A peer answered a ping, or sent a keepalive.
+    fn on_ack(&mut self, id: LinkId, now: Instant) {
+        let Some(link) = self.open.get_mut(&id) else { return };
+        link.answered = Some(now);
+        if let Some(pinged) = link.pinged.take() {
+            link.round_trip = Some(now.saturating_duration_since(pinged));
+        }
+        self.events.push_back(LinkEvent::Heard(link.peer));
     }
 
     fn on_topic_frame(

@@ -361,7 +361,7 @@ impl State {
         let probe_time = self.topics.values().map(|topic| topic.probe_time()).min();
         cx.network.changed(away, probe_time.unwrap_or_default(), cx.now);
         for peer in cx.links.peers() {
-            cx.links.ping(&peer);
+            cx.links.ping(&peer, cx.now);
         }
         self.topics.values_mut().for_each(|topic| topic.on_network_change(away, cx));
     }
@@ -377,7 +377,7 @@ impl State {
             cx.network.settled();
         }
         for peer in silent {
-            cx.links.ping(&peer);
+            cx.links.ping(&peer, cx.now);
             self.topics.values_mut().for_each(|topic| topic.open_another(peer, cx));
             if due.gives_up && cx.links.give_up(&peer, due.gives_up_held) {
                 self.topics.values_mut().for_each(|topic| topic.link_given_up(peer, cx));

@@ -42,7 +42,9 @@ pub(crate) struct Session {
     /// Once the session is complete, each end has what the other one had at this time.
     pub(crate) began: Instant,
     pub(crate) last_heard: Instant,
-    /// How often this session was begun before and stalled.
+    /// When the partner was pinged, because nothing of this session arrived for too long.
+    pub(crate) pinged: Option<Instant>,
+    /// How often this session was begun before, and how often its partner answered no ping.
     pub(crate) tries: i32,
     /// Records of this session that were news here, and that the partner lacks.
     pub(crate) news: usize,
@@ -72,6 +74,7 @@ impl Session {
             initiator,
             began: now,
             last_heard: now,
+            pinged: None,
             tries: 0,
             news: 0,
             refused: 0,
@@ -114,6 +117,7 @@ impl Session {
     /// Returns false if the partner requests more than an honest one can.
     pub(crate) fn receive(&mut self, frame: &SyncFrame, book: &Book, now: Instant) -> bool {
         self.last_heard = now;
+        self.pinged = None;
         let mut start = Bound::Unbounded;
         for range in &frame.ranges {
             let end = range.end.map_or(Bound::Unbounded, Bound::Excluded);

@@ -1,5 +1,7 @@
 //! Digests of books, which each keepalive carries, and what follows if they differ.
 
+use std::collections::VecDeque;
+
 use super::{
     contact::sync,
     guard::{with_neighbor, with_two},
@@ -76,7 +78,8 @@ fn a_keepalive_carries_the_digest_of_a_book_that_is_settled_or_never_settles() {
         bench.pass(MS * 200);
     }
     let said = keepalives(&bench);
-    assert!(said[0].is_none() && said[2..].iter().all(Option::is_some), "{said:?}");
+    let first = said.iter().position(Option::is_some).unwrap();
+    assert!((1..4).contains(&first) && said[first..].iter().all(Option::is_some), "{said:?}");
     bench.out.clear();
     bench.pass(S * 8);
     let now = keepalives(&bench).into_iter().flatten().next().unwrap();
@@ -122,32 +125,76 @@ fn books_that_must_differ_are_compared_once() {
     assert_eq!(begun(&mut bench).len(), 1, "theirs has changed");
 }
 
-/// Returns when sessions with [`PEER`] were begun within this time.
-fn begun_within(bench: &mut Bench, time: Duration) -> Vec<Duration> {
-    let (start, mut at) = (bench.now, Vec::new());
+/// Returns when sessions with [`PEER`] were begun within this time, and when it was pinged. It
+/// answers pings after `round_trip`, and nothing else.
+fn begun_within(
+    bench: &mut Bench,
+    time: Duration,
+    round_trip: Duration,
+) -> (Vec<Duration>, Vec<Duration>) {
+    let (start, mut at, mut pinged) = (bench.now, Vec::new(), Vec::new());
+    let mut answers = VecDeque::new();
+    bench.silent.insert(LINK);
     while bench.now < start + time {
+        let is_ping = |out: &&OutEvent| match out {
+            OutEvent::Send(LINK, _, bytes) => *bytes == Frame::Ping.encode(),
+            _ => false,
+        };
+        let pings = bench.out.iter().filter(is_ping).count();
+        pinged.extend((0..pings).map(|_| bench.now - start));
+        answers.extend((0..pings).map(|_| bench.now + round_trip));
         at.extend(begun(bench).iter().map(|_| bench.now - start));
+        while answers.pop_front_if(|answer| *answer <= bench.now).is_some() {
+            bench.bytes(LINK, Frame::Ack.encode());
+        }
         bench.pass(MS * 5);
     }
-    at
+    (at, pinged)
 }
 
-fn assert_grown(at: &[Duration], first: std::ops::RangeInclusive<Duration>) {
-    let gaps: Vec<_> = at.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
-    assert!(first.contains(&gaps[0]), "{gaps:?}");
-    for pair in gaps.windows(2) {
-        assert!((pair[0] * 14 / 10..=pair[0] * 16 / 10).contains(&pair[1]), "{gaps:?}");
+/// Asserts that sessions were begun again: first after `first`, and after half as long again each
+/// time, and always after two round trips more.
+fn assert_grown(at: &[Duration], first: Duration, round_trip: Duration) {
+    for (count, pair) in at.windows(2).enumerate() {
+        let gap = pair[1].saturating_sub(pair[0]);
+        let patience = first.mul_f64(1.5_f64.powi(i32::try_from(count).unwrap()));
+        let least = patience + round_trip * 2;
+        assert!((least..=least + MS * 40).contains(&gap), "{count}: {gap:?} of {at:?}");
     }
 }
 
 #[test]
-fn a_comparison_that_is_not_answered_is_begun_again_five_times_in_all() {
+fn a_sync_that_is_lost_is_begun_again_five_times_in_all() {
     let (mut bench, _) = settled();
+    let round_trip = MS * 50;
     bench.frame(LINK, TopicFrame::Digest(THEIRS));
-    let at = begun_within(&mut bench, S * 17);
+    let (at, _) = begun_within(&mut bench, MS * 2200, round_trip);
     assert_eq!(at.len(), 5, "{at:?}");
-    // Answers arrived within 0.1 s.
-    assert_grown(&at, MS * 100..=MS * 405);
+    assert_grown(&at[1..], round_trip * 3 * 3 / 2, round_trip);
+}
+
+#[test]
+fn a_sync_is_late_and_not_lost_while_its_partner_answers_no_ping() {
+    let mut bench = dialed(MS);
+    let (at, pinged) = begun_within(&mut bench, S * 4, S * 60);
+    assert_eq!(at.len(), 1, "{at:?}");
+    assert_eq!(pinged.len(), 4, "{pinged:?}");
+    // Then it is given up, and one is begun as if there had been none.
+    let (at, _) = begun_within(&mut bench, S * 3, S * 60);
+    assert_eq!(at.len(), 1, "{at:?}");
+}
+
+#[test]
+fn a_sync_that_is_answered_soon_after_a_late_ping_is_not_begun_again() {
+    let mut bench = dialed(MS);
+    let session = begun(&mut bench)[0];
+    bench.silent.insert(LINK);
+    bench.pass(S);
+    bench.bytes(LINK, Frame::Ack.encode());
+    bench.pass(MS * 350);
+    agree(&mut bench, session);
+    bench.pass(S);
+    assert_eq!(begun(&mut bench), []);
 }
 
 /// Makes a node with a link to a bootstrap peer whose hello took `round_trip`, and that sends
@@ -165,24 +212,25 @@ fn dialed(round_trip: Duration) -> Bench {
 
 #[test]
 fn no_comparison_is_waited_for_longer_than_ten_seconds() {
-    let at = begun_within(&mut dialed(S * 4), S * 11);
-    assert_grown(&at, S * 10..=MS * 10_005);
+    let (_, pinged) = begun_within(&mut dialed(S * 4), S * 11, S * 4);
+    assert!((S * 10..=MS * 10_010).contains(&pinged[0]), "{pinged:?}");
 }
 
 #[test]
 fn a_first_comparison_that_stands_still_is_begun_again_by_the_measure_of_its_link() {
-    for (round_trip, first) in [(MS, MS * 100..=MS * 105), (S, S * 3..=MS * 3005)] {
+    for (round_trip, first) in [(MS * 30, MS * 100), (S, S * 3)] {
         let mut bench = dialed(round_trip);
-        let at = begun_within(&mut bench, *first.end() * 3);
-        assert_grown(&at, first);
+        let (at, _) = begun_within(&mut bench, first * 3 + round_trip * 5, round_trip);
+        assert!(at.len() > 2, "{at:?}");
+        assert_grown(&at, first, round_trip);
     }
 }
 
 #[test]
 fn where_no_round_trip_was_measured_a_comparison_stands_still_after_half_a_second() {
     let mut bench = with_neighbor();
-    let at = begun_within(&mut bench, S * 3);
-    assert_grown(&at, MS * 500..=MS * 505);
+    let (at, pinged) = begun_within(&mut bench, S, MS);
+    assert!((MS * 500..=MS * 510).contains(&pinged[0].saturating_sub(at[0])), "{at:?}, {pinged:?}");
 }
 
 /// Fires a timer of this node 0.1 s too late, so that it is behind by 0.8 s.
@@ -205,8 +253,8 @@ fn a_node_that_is_behind_sends_its_digest_and_begins_a_sync_later() {
     let (mut bench, _) = settled();
     be_late(&mut bench);
     bench.frame(LINK, TopicFrame::Digest(THEIRS));
-    let at = begun_within(&mut bench, S * 2);
-    assert!(at[1] > at[0] + MS * 790, "{at:?}");
+    let (at, pinged) = begun_within(&mut bench, S * 2, MS);
+    assert!(pinged[0] > at[0] + MS * 790, "{at:?}, {pinged:?}");
 }
 
 #[test]

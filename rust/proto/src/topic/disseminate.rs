@@ -61,6 +61,8 @@ pub(super) struct Dissemination {
     /// What goes to newcomers with the next batch.
     pushes: Vec<Pushed>,
     last_batch: Option<Instant>,
+    /// Since when the own record waits because a sync is bringing it to a partner.
+    held: Option<Instant>,
     /// New records of a sync that the overlay may bring as well. They are forwarded if it does not.
     deferred: BTreeMap<EndpointId, Deferred>,
     /// Contents that passed recently.
@@ -180,6 +182,33 @@ impl Dissemination {
         }
     }
 
+    /// A sync that brought the own record to a partner is over. If the partner does not forward the
+    /// record, this node does.
+    pub(super) fn introduction_over(&mut self, scope: &mut Scope) {
+        let again = scope.view.introducing.is_some();
+        if !again && self.held.take().is_some() && self.records.contains(&scope.me()) {
+            self.timers.set_by(Timer::Batch, scope.now());
+        }
+    }
+
+    /// Keeps the own record out of the next batch while a sync is bringing it to a partner that may
+    /// forward it. On a busy machine each newcomer would otherwise make a broadcast of its own.
+    /// Returns true if the record waits.
+    fn hold(&mut self, scope: &Scope) -> bool {
+        let (me, now) = (scope.me(), scope.now());
+        let introducing = scope.view.introducing;
+        if introducing.is_none() || introducing != scope.book.sequence(&me) {
+            return false;
+        }
+        let until = *self.held.get_or_insert(now) + UNDER_WAY;
+        if until <= now || !self.records.contains(&me) {
+            return false;
+        }
+        self.timers.set_by(Timer::Batch, until);
+        self.records.retain(|id| *id != me);
+        true
+    }
+
     /// A partner has this record, and disseminates it with those of others.
     pub(super) fn spared(&mut self, id: &EndpointId) {
         self.records.retain(|other| other != id);
@@ -294,9 +323,11 @@ impl Dissemination {
             // is in it once.
             return effects;
         }
+        let held = self.hold(scope);
         loop {
             let batch = self.next_batch(scope);
             if batch.is_empty() {
+                self.records.extend(held.then(|| scope.me()));
                 return effects;
             }
             let content = encode_content(&batch);

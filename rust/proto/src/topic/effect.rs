@@ -35,6 +35,8 @@ pub(super) enum Effect {
     Ingest { record: Bytes, age: Duration, from: EndpointId },
     /// A peer has the best record of this node, and disseminates it.
     Introduced,
+    /// A sync that brought the own record to a peer is over.
+    IntroductionOver,
     /// Ask this member to let this node into the overlay.
     JoinOverlay(EndpointId),
     /// A member is held to be dead.

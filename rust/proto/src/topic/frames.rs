@@ -100,6 +100,7 @@ impl Topic {
         if !self.syncs.on_busy(peer) {
             return;
         }
+        self.dissemination.introduction_over(scope!(self, cx));
         if self.config.observer {
             self.syncs.source_gone(&peer, scope!(self, cx));
         }

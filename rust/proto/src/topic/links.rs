@@ -75,6 +75,7 @@ impl Topic {
     /// A peer no longer speaks of this topic.
     pub(super) fn forget_partner(&mut self, peer: EndpointId, cx: &mut Context) {
         let was_syncing = self.syncs.unlinked(peer);
+        self.dissemination.introduction_over(scope!(self, cx));
         self.syncs.source_gone(&peer, scope!(self, cx));
         self.detector.forget_link(&peer);
         self.neighborhood.unlinked(peer, narrow_scope!(self, cx));
@@ -88,6 +89,7 @@ impl Topic {
 
     /// A peer gave a sign of life.
     pub(crate) fn heard(&mut self, peer: EndpointId, cx: &mut Context) {
+        self.syncs.heard(peer, scope!(self, cx));
         let effects = self.detector.heard(peer, scope!(self, cx));
         self.carry_out(effects, cx);
     }

@@ -18,6 +18,7 @@ macro_rules! scope {
                 attached: $topic.neighborhood.attached(),
                 synced: $topic.contacts.is_synced(),
                 syncing: $topic.syncs.is_syncing(),
+                introducing: $topic.syncs.introducing(),
                 has_newcomers: $topic.syncs.has_newcomers(),
                 leaving: $topic.leave.is_begun(),
             },
@@ -34,7 +35,10 @@ macro_rules! narrow_scope {
             config: &$topic.config,
             book: &mut $topic.book,
             peers: &mut $topic.peers,
-            view: $crate::topic::scope::NarrowView { leaving: $topic.leave.is_begun() },
+            view: $crate::topic::scope::NarrowView {
+                syncing: $topic.syncs.is_syncing(),
+                leaving: $topic.leave.is_begun(),
+            },
             cx: $cx,
         }
     };
@@ -271,6 +275,9 @@ impl Topic {
                     let _ = self.take_in(incoming, cx);
                 }
                 Effect::Introduced => self.dissemination.spared(&cx.me),
+                Effect::IntroductionOver => {
+                    self.dissemination.introduction_over(scope!(self, cx));
+                }
                 Effect::JoinOverlay(peer) => {
                     self.in_overlay(cx, |overlay, now| overlay.join(peer, now));
                 }

@@ -426,10 +426,10 @@ impl Neighborhood {
         self.entry.soon(scope);
     }
 
-    /// Returns true if many nodes join now, and this node has enough neighbors until they have. Its
-    /// view fills by their requests, or else afterwards.
+    /// Returns true if many nodes join now, and this node has a neighbor, which is enough until
+    /// they have. Its view fills by their requests, or else afterwards.
     fn is_sound_in_burst(&self, scope: &NarrowScope) -> bool {
-        self.overlay.neighbors().len() >= VIEW_SOUND && scope.is_late_in_burst()
+        !self.overlay.neighbors().is_empty() && scope.is_late_in_burst()
     }
 
     /// Schedules the next check whether the active view is full, with growing delays.

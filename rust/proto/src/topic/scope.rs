@@ -22,6 +22,9 @@ use crate::{
 
 /// A book that did not change for this long is settled: gossip has passed.
 pub(super) const SETTLED: Duration = Duration::from_millis(250);
+/// In a burst, a node is behind until none of its timers was late for this long. Few of them are
+/// due while others use the machine.
+const STILL_LATE: Duration = Duration::from_millis(500);
 /// A book that has kept changing for this long is compared without being settled.
 pub(super) const RESTLESS: Duration = Duration::from_secs(5);
 
@@ -54,6 +57,8 @@ pub(super) struct View<'a> {
     pub(super) synced: bool,
     /// True while a sync that this node began goes on.
     pub(super) syncing: bool,
+    /// The sequence number of the own record that a sync is bringing to a partner.
+    pub(super) introducing: Option<u64>,
     /// True if peers that are not in the overlay yet wait for pushes.
     pub(super) has_newcomers: bool,
     /// True if this node leaves the topic.
@@ -65,6 +70,8 @@ pub(super) type NarrowScope<'a> = Scope<'a, NarrowView>;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NarrowView {
+    /// True while a sync that this node began goes on.
+    pub(super) syncing: bool,
     /// True if this node leaves the topic.
     pub(super) leaving: bool,
 }
@@ -110,10 +117,17 @@ impl<V> Scope<'_, V> {
         self.peers.is_trusted(peer, self.book, self.cx.now)
     }
 
-    /// Returns true if many nodes join now, and this node is behind. Their own requests and records
-    /// fill its view and its book soon, and what it does for that too makes all of them later.
+    /// Returns true if many nodes join now, and this node is behind, or was just now. Their own
+    /// requests and records fill its view and its book soon, and what it does for that too makes
+    /// all of them later.
     pub(super) fn is_late_in_burst(&self) -> bool {
-        self.cx.lag() > Duration::ZERO && self.book.is_growing(self.cx.now)
+        self.cx.was_behind(STILL_LATE) && self.book.is_growing(self.cx.now)
+    }
+
+    /// Returns true if a comparison of books would find what is under way to this node in a burst.
+    /// That lasts no longer than [`RESTLESS`].
+    pub(super) fn is_early_to_compare(&self) -> bool {
+        self.is_late_in_burst() && !self.book.is_restless(RESTLESS, self.cx.now)
     }
 
     /// See [`spread`].
@@ -124,7 +138,7 @@ impl<V> Scope<'_, V> {
     /// Returns the digest of the book, if the book is settled or has kept changing for
     /// [`RESTLESS`].
     pub(super) fn settled_digest(&self) -> Option<[u8; 8]> {
-        self.book.comparable(SETTLED, RESTLESS, self.cx.now)
+        self.book.comparable(SETTLED + self.cx.lag(), RESTLESS, self.cx.now)
     }
 
     pub(super) fn dropped(&mut self, what: DropReason, peer: Option<EndpointId>) {

@@ -45,14 +45,18 @@ use self::{
     serving::{Customer, Unserved},
 };
 
-/// A session that is wanted soon is stalled if nothing arrived for this many round trips, or for
-/// [`STALLED`] if no round trip was measured. With each try, that time grows by the factor
-/// [`STALLED_GROWTH`].
+/// If nothing arrived of a session that is wanted soon for this many round trips, its partner is
+/// pinged: it may be late, and a second session would make it later. If no round trip was measured,
+/// that is after [`STALLED`]. With each try, that time grows by the factor [`STALLED_GROWTH`].
 const STALLED_ROUND_TRIPS: u32 = 3;
 const STALLED_GROWTH: f64 = 1.5;
 const STALLED: Duration = Duration::from_millis(500);
 const STALLED_MIN: Duration = Duration::from_millis(100);
-/// How often such a session is started in all.
+/// Once the ping is answered, the session has as long again as the ping took, and at least this
+/// time. Then it is lost, and is started again.
+const BEHIND_PING: Duration = Duration::from_millis(25);
+/// How often such a session is started in all. A ping that is not answered within [`STALLED`], and
+/// longer each time, counts as a start.
 const TRIES: i32 = 5;
 /// Two full books that differ in at least this many members never get equal. So no further sync
 /// follows for this time: gossip brings what is new.
@@ -615,6 +619,10 @@ impl Syncs {
 
     fn end_session(&mut self, key: SessionKey, complete: bool, scope: &mut Scope) -> Effects {
         let Some(session) = self.sessions.remove(&key) else { return Effects::none() };
+        let mut effects = Effects::none();
+        if session.introduced.is_some() {
+            effects.push(Effect::IntroductionOver);
+        }
         if session.news > 0 {
             self.schedule.reset_trickle(scope);
         }
@@ -623,7 +631,7 @@ impl Syncs {
             self.crowded.insert(key.peer, scope.now() + CROWDED_FOR);
         }
         if !complete {
-            return Effects::none();
+            return effects;
         }
         if scope.config.observer
             && key.role == Role::Initiator
@@ -635,11 +643,12 @@ impl Syncs {
         self.comparisons.completed(key.peer, &session, self.source.is(&key.peer), scope);
         scope.emit(TopicEvent::Synced(key.peer));
         if key.role == Role::Responder {
-            return Effects::none();
+            return effects;
         }
         self.schedule.completed(key.peer, scope);
         let differed = session.news.max(session.given);
-        Effects::one(Effect::Synced { peer: key.peer, differed })
+        effects.push(Effect::Synced { peer: key.peer, differed });
+        effects
     }
 
     /// A peer is busy with other syncs. Returns false if this node did not ask it.
@@ -654,10 +663,13 @@ impl Syncs {
         let mut ends = self
             .sessions
             .iter()
-            .map(|(key, session)| (self.stalls_at(key.peer, session, scope), *key, session.tries));
-        let late = ends.find(|(at, ..)| *at <= now);
+            .map(|(key, session)| (self.stalls_at(key.peer, session, scope), *key));
+        let late = ends.find(|(at, _)| *at <= now);
         let mut effects = Effects::none();
-        if let Some((_, key, tries)) = late {
+        if let Some((_, key)) = late
+            && !self.pings_first(key, scope)
+        {
+            let tries = self.sessions.get(&key).map_or(TRIES, |session| session.tries);
             scope.dropped(DropReason::SyncsThatStalled, Some(key.peer));
             effects.append(self.end_session(key, false, scope));
             if key.role == Role::Initiator {
@@ -677,7 +689,34 @@ impl Syncs {
         effects
     }
 
-    /// Returns true if a session with a peer is started again if it stalls.
+    /// A session is late. If it would be started again, its partner is pinged first. Returns false
+    /// if the partner answered the ping, or if this session has no try left.
+    fn pings_first(&mut self, key: SessionKey, scope: &mut Scope) -> bool {
+        let wanted = key.role == Role::Initiator && self.is_wanted_soon(&key.peer, scope);
+        let Some(session) = self.sessions.get_mut(&key).filter(|_| wanted) else { return false };
+        let on_link = scope.cx.links.current(&key.peer) == Some(session.link);
+        if !on_link || answered(&key.peer, session, scope).is_some() {
+            return false;
+        }
+        session.tries += i32::from(session.pinged.is_some());
+        session.pinged = Some(scope.cx.now);
+        session.tries + 1 < TRIES && scope.cx.links.ping(&key.peer, scope.cx.now)
+    }
+
+    /// A peer gave a sign of life, perhaps an answer to the ping of a session that is late.
+    pub(super) fn heard(&mut self, peer: EndpointId, scope: &mut Scope) {
+        let session = self.sessions.get(&SessionKey::begun_by_us(peer));
+        if let Some(session) = session.filter(|session| session.pinged.is_some()) {
+            self.timer = earlier(self.timer, Some(self.stalls_at(peer, session, scope)));
+        }
+    }
+
+    /// Returns the sequence number of the own record that a sync is bringing to a partner.
+    pub(super) fn introducing(&self) -> Option<u64> {
+        self.sessions.values().filter_map(|session| session.introduced).max()
+    }
+
+    /// Returns true if a session with a peer is started again if it is lost.
     fn is_wanted_soon(&self, peer: &EndpointId, scope: &Scope) -> bool {
         !scope.view.synced || self.source.is(peer) || self.comparisons.was_found_to_differ(peer)
     }
@@ -690,17 +729,30 @@ impl Syncs {
         scope.view.attached.is_none() || self.is_wanted_soon(peer, scope)
     }
 
-    /// Returns when a session is given up if nothing arrives before.
+    /// Returns when a session is looked at if nothing arrives before.
     fn stalls_at(&self, peer: EndpointId, session: &Session, scope: &Scope) -> Instant {
         let mut patience = Session::TIMEOUT;
         if session.initiator && self.is_wanted_soon(&peer, scope) {
             let round_trip = scope.cx.links.round_trip(&peer);
             let first = round_trip.map_or(STALLED, |time| time * STALLED_ROUND_TRIPS);
             let first = (first + scope.cx.lag()).max(STALLED_MIN);
+            let first = if session.pinged.is_some() { first.max(STALLED) } else { first };
             patience = patience.min(first.mul_f64(STALLED_GROWTH.powi(session.tries)));
         }
-        session.last_heard + patience
+        match session.pinged {
+            Some(pinged) => match answered(&peer, session, scope) {
+                Some(at) => at + at.saturating_duration_since(pinged).max(BEHIND_PING),
+                None => pinged + patience,
+            },
+            None => session.last_heard + patience,
+        }
     }
+}
+
+/// Returns when a peer answered the ping of a session that is late.
+fn answered(peer: &EndpointId, session: &Session, scope: &Scope) -> Option<Instant> {
+    let answered = scope.cx.links.answered_ping(peer);
+    answered.filter(|at| session.pinged.is_some_and(|pinged| *at >= pinged))
 }
 
 /// Returns true if the process behind the link is not the one that announced the record in the

@@ -32,6 +32,7 @@ pub(super) struct World {
     pub(super) peers: Peers,
     pub(super) synced: bool,
     pub(super) syncing: bool,
+    pub(super) introducing: Option<u64>,
     pub(super) has_newcomers: bool,
     pub(super) leaving: bool,
     pub(super) cx: Context,
@@ -50,6 +51,7 @@ impl World {
             peers: Peers::default(),
             synced: false,
             syncing: false,
+            introducing: None,
             has_newcomers: false,
             leaving: false,
             cx: Context::new(identity, [7; 32], now),
@@ -67,6 +69,7 @@ impl World {
                 attached: self.attached,
                 synced: self.synced,
                 syncing: self.syncing,
+                introducing: self.introducing,
                 has_newcomers: self.has_newcomers,
                 leaving: self.leaving,
             },
@@ -80,7 +83,7 @@ impl World {
             config: &self.config,
             book: &mut self.book,
             peers: &mut self.peers,
-            view: NarrowView { leaving: self.leaving },
+            view: NarrowView { syncing: self.syncing, leaving: self.leaving },
             cx: &mut self.cx,
         }
     }

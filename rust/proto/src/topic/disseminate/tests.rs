@@ -2,7 +2,7 @@
 
 use super::{super::world::World, *};
 use crate::{
-    tests::{id, key, topic},
+    tests::{ME, id, key, topic},
     wire::decode_content,
 };
 
@@ -74,6 +74,47 @@ fn records_wait_for_a_neighbor_and_then_go_out_at_once() {
     world.neighbors.insert(id(NEIGHBOR));
     dissemination.neighbor_up(&mut world.scope());
     assert_eq!(dissemination.timeout(Timer::Batch), Some(world.cx.now));
+    assert_eq!(batch(&mut dissemination, &mut world), (vec![], vec![1]));
+}
+
+/// The own record waits for a batch, and a sync is bringing it to a partner.
+fn introducing() -> (World, Dissemination) {
+    let (mut world, mut dissemination) = among([ME, 10]);
+    world.introducing = world.book.sequence(&id(ME));
+    for member in [ME, 10] {
+        dissemination.send_soon(id(member), &mut world.scope());
+    }
+    assert_eq!(batch(&mut dissemination, &mut world), (vec![], vec![1]), "one waits");
+    (world, dissemination)
+}
+
+#[test]
+fn the_own_record_waits_while_a_sync_brings_it_to_a_partner() {
+    let (mut world, mut dissemination) = introducing();
+    dissemination.introduction_over(&mut world.scope());
+    assert!(dissemination.timeout(Timer::Batch) > Some(world.cx.now), "the sync was begun again");
+    world.introducing = None;
+    dissemination.introduction_over(&mut world.scope());
+    assert_eq!(dissemination.timeout(Timer::Batch), Some(world.cx.now));
+    assert_eq!(batch(&mut dissemination, &mut world), (vec![], vec![1]));
+
+    let (mut world, mut dissemination) = introducing();
+    dissemination.spared(&id(ME));
+    world.introducing = None;
+    dissemination.introduction_over(&mut world.scope());
+    assert!(dissemination.timeout(Timer::Batch) > Some(world.cx.now), "the partner forwards it");
+}
+
+#[test]
+fn the_own_record_waits_no_longer_than_gossip_may_take_and_a_newer_one_does_not_wait() {
+    let (mut world, mut dissemination) = introducing();
+    let held = world.cx.now;
+    assert_eq!(batch(&mut dissemination, &mut world), (vec![], vec![1]));
+    assert_eq!(world.cx.now, held + UNDER_WAY);
+
+    let (mut world, mut dissemination) = introducing();
+    world.introducing = Some(0);
+    dissemination.send_soon(id(ME), &mut world.scope());
     assert_eq!(batch(&mut dissemination, &mut world), (vec![], vec![1]));
 }
 

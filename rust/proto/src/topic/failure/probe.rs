@@ -234,7 +234,7 @@ impl Detector {
                 scope.now(),
             );
         if !sent_keepalive
-            && !scope.cx.links.ping(&peer)
+            && !scope.cx.links.ping(&peer, scope.cx.now)
             && self.dial(peer, scope) == LinkRequest::Refused
         {
             // This node's own budget of dials is used up. Nothing was tried, so nothing is known of
@@ -267,7 +267,7 @@ impl Detector {
         let timeout = self.probe_timeout(scope) + scope.cx.lag();
         match (probe.phase, probe.own) {
             (Phase::Pinged, _) => {
-                scope.cx.links.ping(&peer);
+                scope.cx.links.ping(&peer, scope.cx.now);
                 self.set_phase(peer, Phase::Repeated, timeout / 2, scope);
             }
             // Others accuse the member already, so there is no need to ask them.
@@ -487,7 +487,7 @@ impl Detector {
             probe.phase = Phase::Pinged;
             probe.since = scope.now();
             probe.deadline = scope.now() + half;
-            scope.cx.links.ping(peer);
+            scope.cx.links.ping(peer, now);
         }
         for watch in self.probes.watches.values_mut().filter(|watch| watch.next <= now) {
             watch.next = now + jitter(&mut scope.cx.rng, config.probe_interval, 0.1..1.0);

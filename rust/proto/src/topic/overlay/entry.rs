@@ -128,6 +128,12 @@ impl Entry {
             return Effects::none();
         }
         let (now, burst) = (scope.now(), scope.spread() + scope.cx.lag());
+        if self.attempts == 0 && scope.view.syncing && scope.is_late_in_burst() {
+            // The partner of the sync pushes all records meanwhile.
+            let at = now + jitter(&mut scope.cx.rng, JOIN_WAIT, 0.5..1.5) + scope.cx.lag();
+            self.timer = Some(at);
+            return Effects::none();
+        }
         let earlier = self.through.take().filter(|id| scope.book.get(id).is_some());
         let waits = self.entrance.take();
         if waits.is_some_and(|member| scope.cx.links.current(&member).is_some()) {

@@ -367,14 +367,12 @@ fn a_node_that_is_behind_in_a_burst_begins_one_walk_for_a_newcomer_and_ends_none
 }
 
 #[test]
-fn a_node_that_is_behind_in_a_burst_dials_for_no_more_than_three_neighbors() {
+fn a_node_that_is_behind_in_a_burst_dials_for_no_more_than_one_neighbor() {
     let mut world = World::new();
     let mut neighborhood = neighborhood(&world);
-    for peer in 10..13 {
-        world.knows(peer);
-        world.links(peer);
-        ask(&mut neighborhood, &mut world, peer, true);
-    }
+    world.knows(10);
+    world.links(10);
+    ask(&mut neighborhood, &mut world, 10, true);
     burst(&mut world);
     let dials = |world: &mut World, neighborhood: &mut Neighborhood| {
         let _ = neighborhood.on_view(&mut world.narrow_scope());
@@ -385,8 +383,30 @@ fn a_node_that_is_behind_in_a_burst_dials_for_no_more_than_three_neighbors() {
     world.out();
     assert_eq!(dials(&mut world, &mut neighborhood), 0);
     assert!(neighborhood.view_timer.is_some(), "it looks again");
-    world.pass(S);
+    world.pass(S / 2 + MS);
+    assert!(world.cx.lag().is_zero());
+    assert_eq!(dials(&mut world, &mut neighborhood), 0, "it was behind just now");
+    world.pass(S / 2);
     assert!(dials(&mut world, &mut neighborhood) > 0);
+}
+
+#[test]
+fn a_newcomer_that_is_behind_in_a_burst_enters_once_its_sync_is_over() {
+    let mut world = World::new();
+    let mut neighborhood = neighborhood(&world);
+    burst(&mut world);
+    neighborhood.enter_soon(&mut world.narrow_scope());
+    let enters = |world: &mut World, neighborhood: &mut Neighborhood| {
+        world.cx.now = neighborhood.next_timeout().unwrap().max(world.cx.now);
+        world.cx.fall_behind(S / 2);
+        let _ = neighborhood.on_timeout(&mut world.narrow_scope());
+        drive(neighborhood, world);
+        neighborhood.is_entering()
+    };
+    world.syncing = true;
+    assert!(!enters(&mut world, &mut neighborhood));
+    world.syncing = false;
+    assert!(enters(&mut world, &mut neighborhood));
 }
 
 #[test]

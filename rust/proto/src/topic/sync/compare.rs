@@ -104,6 +104,10 @@ impl Comparisons {
         scope: &mut Scope,
     ) {
         self.timer = None;
+        if scope.is_early_to_compare() {
+            self.timer = Some(scope.now() + SETTLED + scope.cx.lag());
+            return;
+        }
         let Some(digest) = scope.book.settled(Duration::ZERO, scope.cx.now) else { return };
         for peer in scope.view.neighbors {
             let agreed = self.by_peer.get(peer).and_then(|comparison| comparison.agreed);
@@ -153,7 +157,7 @@ impl Comparisons {
         scope: &mut Scope,
     ) -> bool {
         let compares = is_source || scope.view.neighbors.contains(&peer);
-        if !compares || !scope.cx.is_on(Rule::Reconciliation) {
+        if !compares || !scope.cx.is_on(Rule::Reconciliation) || scope.is_early_to_compare() {
             return false;
         }
         let now = scope.now();

@@ -186,7 +186,8 @@ impl Schedule {
 /// Returns true if this node is behind, and gossip and syncs still bring records. A comparison
 /// would find what is under way.
 fn waits_until_settled(scope: &Scope) -> bool {
-    scope.cx.lag() > Duration::ZERO && scope.settled_digest().is_none()
+    let behind = scope.cx.lag() > Duration::ZERO;
+    behind && scope.settled_digest().is_none() || scope.is_early_to_compare()
 }
 
 /// Returns when to look again whether the book is settled.

@@ -7,8 +7,9 @@ use super::{
     *,
 };
 use crate::{
+    event::Lane,
     tests::{ME, id},
-    wire::{Range, RangeContent},
+    wire::{Frame, Range, RangeContent},
 };
 
 const PEER: u8 = 2;
@@ -100,18 +101,23 @@ fn a_completed_sync_reports_how_much_differed_and_other_sessions_are_ignored() {
 
 #[test]
 fn a_stalled_sync_that_is_wanted_soon_is_started_again_and_given_up_in_the_end() {
-    let (mut world, mut syncs) = linked();
-    world.synced = false;
-    let _ = syncs.start(id(PEER), &mut world.scope());
-    let mut effects = Vec::new();
-    let began = world.cx.now;
-    while effects.is_empty() {
-        effects = serve(&mut syncs, &mut world, Timer::Sessions);
+    for (answers_pings, tries) in [(true, TRIES), (false, 1)] {
+        let (mut world, mut syncs) = linked();
+        world.synced = false;
+        let _ = syncs.start(id(PEER), &mut world.scope());
+        let mut effects = Vec::new();
+        let began = world.cx.now;
+        while effects.is_empty() {
+            effects = serve(&mut syncs, &mut world, Timer::Sessions);
+            if answers_pings {
+                world.cx.links.received(LINK, Lane::Control, &Frame::Ack.encode(), world.cx.now);
+            }
+        }
+        assert_eq!(effects, [Effect::SyncFailed]);
+        assert_eq!(asked(&mut world).len(), usize::try_from(tries).unwrap());
+        assert!(world.cx.now - began < Session::TIMEOUT);
+        assert_eq!(syncs.timeout(Timer::Sessions), None);
     }
-    assert_eq!(effects, [Effect::SyncFailed]);
-    assert_eq!(asked(&mut world).len(), usize::try_from(TRIES).unwrap());
-    assert!(world.cx.now - began < Session::TIMEOUT);
-    assert_eq!(syncs.timeout(Timer::Sessions), None);
 }
 
 #[test]
@@ -222,9 +228,52 @@ fn a_node_that_is_behind_compares_no_book_that_still_changes() {
         assert!(syncs.timeout(timer).unwrap() > world.cx.now, "it looks again");
     }
     assert_eq!(world.cx.counts.syncs_started, 0);
-    world.pass(super::super::scope::SETTLED);
+    world.cx.fall_behind(Duration::from_secs(1));
+    world.pass(Duration::from_millis(900));
+    assert!(world.cx.lag() > Duration::ZERO);
+    syncs.schedule.set_timers(world.cx.now);
     let _ = serve(&mut syncs, &mut world, Timer::Trickle);
-    assert_eq!(world.cx.counts.syncs_started, 1);
+    assert_eq!(world.cx.counts.syncs_started, 1, "it is settled");
+}
+
+/// Makes a trickle due, and a neighbor send a digest. Returns how many syncs begin.
+fn compares(syncs: &mut Syncs, world: &mut World) -> u64 {
+    let before = world.cx.counts.syncs_started;
+    syncs.schedule.set_timers(world.cx.now);
+    let _ = serve(syncs, world, Timer::Trickle);
+    let _ = syncs.on_digest([7; 8], id(PEER), &mut world.scope());
+    world.cx.counts.syncs_started - before
+}
+
+#[test]
+fn a_node_that_was_just_behind_in_a_burst_compares_no_books() {
+    let (mut world, mut syncs) = linked();
+    world.neighbors.insert(id(PEER));
+    (100..140).for_each(|newcomer| world.knows(newcomer));
+    let half = Duration::from_millis(500);
+    world.cx.fall_behind(half / 5);
+    world.pass(half);
+    assert!(world.cx.lag().is_zero() && world.scope().settled_digest().is_some());
+    assert_eq!(compares(&mut syncs, &mut world), 0);
+    world.pass(half);
+    assert_eq!(compares(&mut syncs, &mut world), 1);
+}
+
+#[test]
+fn a_burst_without_end_puts_off_comparisons_for_five_seconds_at_most() {
+    let (mut world, mut syncs) = linked();
+    world.neighbors.insert(id(PEER));
+    world.pass(Duration::from_secs(1));
+    let compared: Vec<_> = (0..40)
+        .map(|round| {
+            world.knows(20 + round);
+            world.cx.fall_behind(Duration::from_secs(1));
+            world.pass(Duration::from_millis(200));
+            compares(&mut syncs, &mut world)
+        })
+        .collect();
+    assert!(compared[..20].iter().all(|count| *count == 0), "{compared:?}");
+    assert!(compared[20..30].contains(&1), "{compared:?}");
 }
 
 #[test]
