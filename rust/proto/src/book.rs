@@ -737,6 +737,14 @@ impl Book {
         }
     }
 
+    /// Returns how many members completed a handshake with this node.
+    pub(crate) fn reached(&self) -> usize {
+        let reached = |(id, member): &(&EndpointId, &Member)| {
+            **id != self.me && member.introducer == REACHED && self.admits(id)
+        };
+        self.members.iter().filter(reached).count()
+    }
+
     /// A member completed a handshake with this node.
     pub(crate) fn reach(&mut self, id: &EndpointId) {
         if let Some(member) = self.members.get_mut(id) {

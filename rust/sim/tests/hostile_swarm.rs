@@ -333,3 +333,42 @@ fn ids_that_said_hello_direct_few_dials_to_a_victim() {
     assert!(made.iter().all(|dials| *dials <= 20), "{made:?}");
     assert!(siege.dropped("dials to strangers") > 0);
 }
+
+/// Four of ten nodes are cut off for 60 s, among made-up members. Returns how long it takes after
+/// that until each honest node knows all others.
+fn time_to_heal(seed: u64, made_up_members: usize) -> Duration {
+    let mut siege = Siege::new(seed, 10, &Config::default());
+    let enemies = [siege.enemy(), siege.enemy()];
+    for (enemy, target) in enemies.into_iter().zip([0, 9]) {
+        siege.link(enemy, target);
+        let records: Vec<_> = (0..made_up_members)
+            .map(|number| {
+                let address = format!("10.{}.{}.1:7", 50 + number / 250, number % 250);
+                siege.record(&made_up(number), 1, &address)
+            })
+            .collect();
+        for records in records.chunks(40) {
+            siege.say(enemy, target, forge::push(records));
+            siege.network.run_for(S / 20);
+        }
+    }
+    siege.network.run_for(S * 5);
+    siege.network.partition(&[(6..10).chain([enemies[1]]).collect()]);
+    siege.network.run_for(S * 60);
+    let whole = |network: &Network| {
+        (0..10).all(|one| (0..10).all(|other| one == other || network.knows(one, other)))
+    };
+    assert!(!whole(&siege.network), "the cut is noticed");
+    siege.network.heal();
+    let since = siege.network.elapsed();
+    assert!(siege.network.run_until(S * 60, whole), "it heals");
+    siege.network.elapsed() - since
+}
+
+#[test]
+fn a_partition_among_made_up_members_heals_as_soon_as_without_them() {
+    let alone = time_to_heal(1, 0);
+    let among = time_to_heal(1, 900);
+    println!("{alone:?} alone, {among:?} among made-up members");
+    assert!(among <= 2 * S, "{among:?} instead of {alone:?}");
+}

@@ -33,6 +33,10 @@ const JOIN_ATTEMPTS: u32 = 10;
 /// The least time between two joins of the overlay because of gaps.
 const JOIN_INTERVAL: Duration = Duration::from_secs(10);
 
+/// A node has reached few of the members of a large swarm. If it loses fewer of them than this, they
+/// are crashes rather than a partition.
+const MANY: usize = 3;
+
 #[derive(Debug, Default)]
 pub(super) struct Healing {
     /// The delay between dials while many members are lost, which grows.
@@ -179,13 +183,37 @@ fn choose(able: Vec<EndpointId>, scope: &mut Scope) -> Option<EndpointId> {
     chosen.into_iter().choose(&mut scope.cx.rng)
 }
 
-/// Returns true if more than a tenth of all known members are lost, and one of them recently.
+/// Returns true if more than a tenth of all known members are lost, and one of them recently. So it
+/// is if that holds for the members that this node had reached, and [`MANY`] of those are lost: peers
+/// can make up as many others as they want, beside which the lost ones are few.
 fn is_torn(scope: &Scope) -> bool {
     let recent = |since: Instant| scope.now().saturating_duration_since(since) < RECENT;
-    let (mut lost, mut any_recent) = (0, false);
-    for (_, since, _) in scope.book.lost() {
-        lost += 1;
-        any_recent |= recent(since);
+    let (mut of_all, mut of_reached) = (Lost::default(), Lost::default());
+    for (peer, since, _) in scope.book.lost() {
+        of_all.add(recent(since));
+        if scope.book.is_reached(&peer) {
+            of_reached.add(recent(since));
+        }
     }
-    any_recent && lost * 10 > lost + scope.book.len() + 1
+    of_all.is_torn_from(scope.book.len())
+        || of_reached.count >= MANY && of_reached.is_torn_from(scope.book.reached())
+}
+
+/// How many members were lost, and whether one of them was recently.
+#[derive(Default)]
+struct Lost {
+    count: usize,
+    any_recent: bool,
+}
+
+impl Lost {
+    fn add(&mut self, recent: bool) {
+        self.count += 1;
+        self.any_recent |= recent;
+    }
+
+    /// Returns true if this node and `living` members are few beside those that were lost.
+    fn is_torn_from(&self, living: usize) -> bool {
+        self.any_recent && self.count * 10 > self.count + living + 1
+    }
 }

@@ -3,6 +3,7 @@
 use super::{super::world::World, *};
 use crate::tests::{id, signed};
 
+const S: Duration = Duration::from_secs(1);
 const LOST: u8 = 5;
 const OTHER: u8 = 6;
 
@@ -108,4 +109,27 @@ fn made_up_members_that_are_lost_take_half_of_the_dials_at_most() {
     let dials: Vec<_> = (0..60).flat_map(|_| serve(&mut healing, &mut world)).collect();
     let reached = dials.iter().filter(|dial| **dial == Effect::Contact(id(LOST))).count();
     assert!((15..55).contains(&reached), "{reached} of {}", dials.len());
+}
+
+#[test]
+fn made_up_members_that_live_do_not_hide_that_reached_ones_were_lost() {
+    let mut world = World::new();
+    for number in 10..100 {
+        world.hears_of(number);
+    }
+    let mut healing = Healing::default();
+    let mut lose = |number, world: &mut World| {
+        world.loses(number);
+        healing.on_loss(&mut world.scope());
+        healing.next_timeout().unwrap() - world.cx.now
+    };
+    for number in 10..13 {
+        assert!(lose(number, &mut world) > S * 2, "nobody had reached {number}");
+    }
+    for number in [LOST, OTHER, 7] {
+        world.knows(number);
+    }
+    assert!(lose(LOST, &mut world) > S * 2, "one may have crashed");
+    assert!(lose(OTHER, &mut world) > S * 2, "two may have crashed");
+    assert!(lose(7, &mut world) < S, "all that were reached are lost");
 }
