@@ -73,7 +73,7 @@ impl StreamError {
     fn stopped(error: StoppedError) -> Self {
         match error {
             StoppedError::ConnectionLost(error) => Self::Link(ending::text_of(&error)),
-            _ => Self::Closed,
+            StoppedError::ZeroRttRejected => Self::Closed,
         }
     }
 

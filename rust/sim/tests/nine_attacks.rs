@@ -2,13 +2,14 @@
 //! 30 % of the members run the protocol, and then turn hostile. docs/security.md has the figures.
 //!
 //! `NODES=1000 cargo test -p iroh-gossip-discovery-sim --test nine_attacks -- --nocapture` takes
-//! long. The default is small, so that the tests are quick.
+//! long. The default is small, so that the tests are quick. `SEED=100` gives another history.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fmt,
+    str::FromStr,
     time::Duration,
 };
 
@@ -31,7 +32,11 @@ const CUT_OFF: Duration = Duration::from_secs(5);
 const BESIEGED: usize = 100;
 
 fn nodes() -> usize {
-    env::var("NODES").ok().and_then(|nodes| nodes.parse().ok()).unwrap_or(40)
+    setting("NODES").unwrap_or(40)
+}
+
+fn setting<T: FromStr>(name: &str) -> Option<T> {
+    env::var(name).ok()?.parse().ok()
 }
 
 /// A broadcast of an honest node.
@@ -82,6 +87,7 @@ impl fmt::Display for Figures {
 impl Swarm {
     /// Adds the nodes, none of which runs.
     fn new(seed: u64, one_host: bool) -> Self {
+        let seed = seed + setting::<u64>("SEED").unwrap_or_default();
         let mut network = Network::new(seed, Conditions::lan());
         network.observed.keep_events = false;
         network.observed.keep_log = true;
@@ -318,7 +324,7 @@ fn besieged_members_hear_each_other() {
         &swarm.measure("eclipse of all", &all, |swarm| {
             swarm.besiege(&all, Silence::OfAll, true);
         }),
-        80.0,
+        60.0,
     );
 }
 
@@ -326,9 +332,12 @@ fn besieged_members_hear_each_other() {
 fn besieged_publishers_are_heard() {
     let swarm = Swarm::warm(3, false);
     let authors: Vec<_> = swarm.honest.iter().copied().step_by(10).take(20).collect();
-    holds(&swarm.measure("eclipse of publishers", &authors, |swarm| {
-        swarm.besiege(&authors, Silence::OfAll, true);
-    }));
+    arrives(
+        &swarm.measure("eclipse of publishers", &authors, |swarm| {
+            swarm.besiege(&authors, Silence::OfAll, true);
+        }),
+        80.0,
+    );
 }
 
 #[test]

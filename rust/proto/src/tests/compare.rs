@@ -194,7 +194,7 @@ fn a_sync_that_is_answered_soon_after_a_late_ping_is_not_begun_again() {
     bench.pass(MS * 350);
     agree(&mut bench, session);
     bench.pass(S);
-    assert_eq!(begun(&mut bench), []);
+    assert_eq!(begun(&mut bench), Vec::<u64>::new());
 }
 
 /// Makes a node with a link to a bootstrap peer whose hello took `round_trip`, and that sends

@@ -40,6 +40,8 @@ const DEFER: Duration = Duration::from_millis(50);
 /// If a member has known a newcomer for less than this time, gossip is still bringing it to all,
 /// however busy they are.
 const UNDER_WAY: Duration = Duration::from_secs(5);
+/// The own record waits this long at most for the end of a sync that brings it to a partner.
+const HOLD: Duration = Duration::from_secs(2);
 /// If more records than this are deferred, many nodes would forward all of them. Instead, this node
 /// compares books with the neighbors that may lack them, for [`ASK_FOR`]. It looks for such
 /// neighbors every [`ASK_AGAIN`].
@@ -200,7 +202,7 @@ impl Dissemination {
         if introducing.is_none() || introducing != scope.book.sequence(&me) {
             return false;
         }
-        let until = *self.held.get_or_insert(now) + UNDER_WAY;
+        let until = *self.held.get_or_insert(now) + HOLD;
         if until <= now || !self.records.contains(&me) {
             return false;
         }

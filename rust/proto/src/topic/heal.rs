@@ -33,8 +33,8 @@ const JOIN_ATTEMPTS: u32 = 10;
 /// The least time between two joins of the overlay because of gaps.
 const JOIN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A node has reached few of the members of a large swarm. If it loses fewer of them than this, they
-/// are crashes rather than a partition.
+/// A node has reached few of the members of a large swarm. If it loses fewer of them than this,
+/// they are crashes rather than a partition.
 const MANY: usize = 3;
 
 #[derive(Debug, Default)]
@@ -184,8 +184,8 @@ fn choose(able: Vec<EndpointId>, scope: &mut Scope) -> Option<EndpointId> {
 }
 
 /// Returns true if more than a tenth of all known members are lost, and one of them recently. So it
-/// is if that holds for the members that this node had reached, and [`MANY`] of those are lost: peers
-/// can make up as many others as they want, beside which the lost ones are few.
+/// is if that holds for the members that this node had reached, and [`MANY`] of those are lost:
+/// peers can make up as many others as they want, beside which the lost ones are few.
 fn is_torn(scope: &Scope) -> bool {
     let recent = |since: Instant| scope.now().saturating_duration_since(since) < RECENT;
     let (mut of_all, mut of_reached) = (Lost::default(), Lost::default());

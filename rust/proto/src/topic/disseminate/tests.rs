@@ -106,11 +106,11 @@ fn the_own_record_waits_while_a_sync_brings_it_to_a_partner() {
 }
 
 #[test]
-fn the_own_record_waits_no_longer_than_gossip_may_take_and_a_newer_one_does_not_wait() {
+fn the_own_record_waits_two_seconds_at_most_and_a_newer_one_does_not_wait() {
     let (mut world, mut dissemination) = introducing();
     let held = world.cx.now;
     assert_eq!(batch(&mut dissemination, &mut world), (vec![], vec![1]));
-    assert_eq!(world.cx.now, held + UNDER_WAY);
+    assert_eq!(world.cx.now, held + HOLD);
 
     let (mut world, mut dissemination) = introducing();
     world.introducing = Some(0);
