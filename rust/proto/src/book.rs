@@ -855,7 +855,6 @@ impl Book {
 
     fn insert_member(&mut self, id: EndpointId, member: Member) {
         debug_assert_eq!(id, member.signed.record().id, "an entry is under its owner's id");
-        debug_assert!(!self.members.contains_key(&id), "an old entry is removed before a new one");
         self.change(member.received);
         self.bytes += member.signed.bytes().len();
         if id != self.me {
@@ -867,7 +866,8 @@ impl Book {
             }
             self.look_by(member.expires());
         }
-        self.members.insert(id, member);
+        let old = self.members.insert(id, member);
+        debug_assert!(old.is_none(), "an old entry is removed before a new one");
     }
 
     fn remove_member(&mut self, id: &EndpointId, now: Instant) -> Option<Member> {
