@@ -199,8 +199,8 @@ async def test_mistakes_are_named() -> None:
             swarm.make("")
         with pytest.raises(TypeError, match="config"):
             LocalSwarm(config="local")  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="a node of a LocalSwarm has no metdata; it has boot"):
-            swarm.make("bob", metdata={})  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="a node of a LocalSwarm has no tags; it has boot"):
+            swarm.make("bob", tags={})  # type: ignore[call-arg]
         with pytest.raises(ConfigurationError, match="timeout is nan"):
             await swarm.wait_converged(timeout=math.nan)
         assert swarm.nodes == (alice,)
