@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -397,3 +398,15 @@ async def test_the_exit_loses_no_log_record_and_does_not_hang() -> None:
             assert done.returncode == 0, done.stderr
             assert len(lines) >= 301
             assert "Traceback" not in done.stderr
+
+
+async def test_words_of_a_peer_in_a_line_are_shown_as_escapes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, ROOT)
+    place = ("iroh_gossip_discovery::door", None, None)
+    said = "\x1b[2J\r\nWARNING: all is lost"
+    _logs.deliver(0, logging.INFO, time.time(), place, said, {"reason": said})
+    (line,) = caplog.messages
+    assert line.isprintable()
+    assert line.count(r"\x1b[2J\r\nWARNING: all is lost") == 2
