@@ -101,6 +101,15 @@ def test_two_nodes_print_their_events_as_the_documented_json() -> None:
         assert (alice.returncode, error) == (0, "")
 
 
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """Lets processes inherit Python's default for SIGHUP, though `nohup` runs the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups")
 def test_a_node_whose_terminal_is_closed_says_goodbye() -> None:
     with running("alice", "--json") as alice:
         read(alice, "Started")
