@@ -488,6 +488,15 @@ async fn frozen(builder: NodeBuilder, peers: Vec<Arc<RunningNode>>) -> Frozen {
                 node.swarm.book().len() == peers.len() && peers.iter().filter(has_it).count() >= 2
             })
             .await;
+            // A neighbor that never sent anything is replaced.
+            node.swarm.broadcast("here").await.unwrap();
+            eventually("its neighbors heard it", || {
+                let heard = |peer: &&Arc<RunningNode>| {
+                    peer.swarm.metrics().protocol.broadcasts_received > 0
+                };
+                peers.iter().filter(heard).count() >= 2
+            })
+            .await;
             ready.send(node.swarm.id()).unwrap();
             // This blocks the only thread of the runtime, which freezes the node.
             thawed.recv().unwrap();
